@@ -1,0 +1,78 @@
+# The whole set-up and every daily job. `make` alone lists the targets.
+# A fresh machine needs Python >= 3.11 and nothing else; `make demo` and `make test` do their own set-up.
+
+PYTHON   ?= python3
+VENV     ?= .venv
+# Where pip looks for torch, when it should be elsewhere than for the rest (PyTorch's own page of CPU-only wheels saves
+# 2 GB on a machine without a GPU). Empty: where pip looks anyway, which on Linux is the CUDA build.
+TORCH_INDEX ?=
+EXTRAS   ?= generate,dev
+PROFILE  ?= mini
+SDG_HOME ?= data
+PROMPTS  ?= configs/demo_prompts.txt
+MODELS   ?=
+SAMPLES  ?=
+
+comma := ,
+PY    := $(VENV)/bin/python
+SDG   := $(VENV)/bin/sdg
+READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
+export PROFILE SDG_HOME
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check format test test-slow demo generate minis benchmarks schemas clean
+
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "  Settings: PROFILE=mini|sdg30k  SDG_HOME=folder  PROMPTS=file  MODELS=a,b  SAMPLES=n  EXTRAS=$(EXTRAS)  TORCH_INDEX=url"
+
+setup: $(READY) ## Make .venv with the pinned versions (once; on a GPU machine torch comes with CUDA)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "sdg-data needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another: make setup PYTHON=python3.12" % sys.version_info[:2])'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	# torch first and alone: it is the one package that may come from an index of its own.
+	$(PY) -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+check: $(READY) ## Style, types, import layers, JSON-schema drift
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m schemas.jsonschema --check
+
+format: $(READY) ## Let ruff mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+schemas: $(READY) ## Write the JSON Schemas anew from the records
+	$(PY) -m schemas.jsonschema
+
+test: $(READY) ## The tests that take seconds
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow"
+
+test-slow: $(READY) ## The tests that take minutes
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
+
+demo: $(READY) ## The main job on the mini profile: generate, then a contact sheet
+	PROFILE=mini $(SDG) --home data/demo prompts import $(PROMPTS) --source demo
+	PROFILE=mini $(SDG) --home data/demo generate run
+	PROFILE=mini $(SDG) --home data/demo images sheet --output data/demo/sheet.png
+	@echo "Look at data/demo/sheet.png"
+
+generate: $(READY) ## Images for all prompts: make generate PROMPTS=file [MODELS=a,b] [SAMPLES=n] [PROFILE=sdg30k]
+	$(SDG) prompts import $(PROMPTS)
+	$(SDG) generate run $(if $(MODELS),--models $(MODELS)) $(if $(SAMPLES),--samples-per-prompt $(SAMPLES))
+
+minis: $(READY) ## Train the mini family again by its recipe (its weights are committed; rarely needed)
+	$(SDG) minis train
+
+benchmarks: $(READY) ## Run every benchmark
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(PY) $$script; done
+
+clean: ## Remove caches and builds (keeps .venv and data)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""From machine proposals to reviewed annotations: prelabel, Label Studio, review, enrichment."""
