@@ -1,0 +1,32 @@
+"""The base of every record, and the string type that any text from outside fits in."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Record(BaseModel):
+    """A frozen, hashable value; unknown fields are errors (`ValidationError`, which is a `ValueError`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def without_lone_surrogates(text: str) -> str:
+    """`text` as encodable Unicode: surrogate pairs joined, lone surrogates replaced by U+FFFD.
+
+    Models that are cut inside an emoji, and JSON's `\\ud83d` escapes, yield strings that neither UTF-8, DuckDB nor
+    pydantic accept. A failure's raw text must be storable all the same.
+    """
+    if _SURROGATE.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _clean(value: Any) -> Any:
+    return without_lone_surrogates(value) if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_clean)]
