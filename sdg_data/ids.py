@@ -1,0 +1,70 @@
+"""Ids are content: what a record is made from names it, so the same work lands on the same row (DESIGN section 3).
+
+An id is the first 32 hex digits (128 bits) of sha256 over the canonical JSON of `[domain, field, ...]`. JSON quotes its
+strings, so no two lists of fields encode alike, and the domain tag keeps ids of different kinds apart.
+"""
+
+import hashlib
+import json
+import unicodedata
+from typing import Any
+
+from schemas.records import Split
+
+ID_DIGITS = 32
+
+
+def canonical_json(value: Any) -> str:
+    """One text per value: sorted keys, no spaces, Unicode as it is; NaN and infinities are a ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def content_id(domain: str, *fields: str | int) -> str:
+    """The id of `fields` in `domain`: 32 lower-case hex digits."""
+    return _digest(domain, *fields)[:ID_DIGITS]
+
+
+def normalise_prompt(text: str) -> str:
+    """`text` in Unicode NFC, runs of white space collapsed to one space, stripped; the case is kept."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def prompt_id(text: str) -> str:
+    """The id of a prompt: of its normalised text alone, whatever file it came from."""
+    return content_id("prompt", normalise_prompt(text))
+
+
+def image_id(prompt_id: str, model: str, revision: str, sample: int, settings: str) -> str:
+    """The id of an image. `settings` is canonical JSON of everything that shapes the pixels; `sample` counts from 0."""
+    return content_id("image", prompt_id, model, revision, sample, settings)
+
+
+def variant_id(model: str, revision: str, settings: str) -> str:
+    """The id of (model, revision, settings), which many images share: a short key in the store."""
+    return content_id("variant", model, revision, settings)
+
+
+def seed_of(image_id: str) -> int:
+    """The image's seed, 0 <= seed < 2**63: its own, so an image does not depend on its batch."""
+    return int(_digest("seed", image_id)[:16], 16) >> 1
+
+
+def split_of(prompt_id: str, test_share: float) -> Split:
+    """The prompt's side of the cut: a pure function of its id, so it is never in two splits (SPEC section 2).
+
+    Hashed apart from the id itself, so the first prompts in id order (a `--limit`) are not all test prompts.
+    Raises ValueError for a share outside 0..1.
+    """
+    if not 0 <= test_share <= 1:
+        raise ValueError(f"the test share is a fraction from 0 to 1, not {test_share}")
+    fraction = int(_digest("split", prompt_id)[:13], 16) / 16**13
+    return Split.TEST if fraction < test_share else Split.TRAIN
+
+
+def blob_name(data: bytes) -> str:
+    """The blob's name: sha256 of its bytes, 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(domain: str, *fields: str | int) -> str:
+    return hashlib.sha256(canonical_json([domain, *fields]).encode()).hexdigest()

@@ -1,0 +1,120 @@
+"""One process per stage: a file lock under `home/locks/` that the kernel frees when its holder dies, even by SIGKILL.
+
+Two `generate` runs at once would make the same images twice; the second one waits its turn or says who is at work.
+What this leaves out: a home shared by several machines over a network file system without `flock`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sdg_data.errors import StoreError, StoreLocked
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock. `since` is ISO 8601 in UTC."""
+
+    pid: int
+    command: str
+    host: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since} ({self.command})"
+
+
+def _lock_path(home: Path, stage: str) -> Path:
+    return home / "locks" / f"{stage}.lock"
+
+
+@contextmanager
+def stage_lock(
+    home: Path,
+    stage: str,
+    *,
+    wait: float | None = None,
+    on_wait: Callable[[Holder | None], None] | None = None,
+) -> Iterator[None]:
+    """Hold the lock of `stage` for the length of the block.
+
+    `wait`: seconds to wait for another holder, None for as long as it takes, 0 for not at all. `on_wait` is called
+    once, with the holder, when there is something to wait for. Raises StoreLocked naming the holder when that ran out.
+    """
+    path = _lock_path(home, stage)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"cannot open the lock file ({error.strerror})", item=str(path)) from error
+    try:
+        _acquire(fd, stage, wait, on_wait)
+        me = Holder(
+            os.getpid(), " ".join(sys.argv)[:200], socket.gethostname(), datetime.now(UTC).isoformat("T", "seconds")
+        )
+        _write(fd, json.dumps(asdict(me)))
+        yield
+        _write(fd, "")
+    finally:
+        os.close(fd)
+
+
+def holder(home: Path, stage: str) -> Holder | None:
+    """Who holds the lock of `stage` now; None if nobody does (or it was taken this very moment)."""
+    path = _lock_path(home, stage)
+    if not path.exists():
+        return None
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return None if _try(fd) else _read(fd)
+    finally:
+        os.close(fd)
+
+
+def _acquire(fd: int, stage: str, wait: float | None, on_wait: Callable[[Holder | None], None] | None) -> None:
+    deadline = None if wait is None else time.monotonic() + wait
+    told = False
+    while not _try(fd):
+        if deadline is not None and time.monotonic() >= deadline:
+            raise StoreLocked(
+                f"the stage is being run by {_read(fd) or 'another process'}",
+                item=stage,
+                hint="Wait until it is done, or stop it (Ctrl-C there ends it cleanly), then run this again.",
+            )
+        if on_wait is not None and not told:
+            on_wait(_read(fd))
+            told = True
+        pause = random.uniform(0.05, 0.2)
+        time.sleep(pause if deadline is None else max(0.0, min(pause, deadline - time.monotonic())))
+
+
+def _try(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write(fd: int, text: str) -> None:
+    """The note about the holder is a courtesy: a full disk must not stop the work that the lock itself protects."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text.encode(), 0)
+
+
+def _read(fd: int) -> Holder | None:
+    try:
+        return Holder(**json.loads(os.pread(fd, 4096, 0)))
+    except (ValueError, TypeError):
+        return None  # taken, but its holder has not yet written who it is

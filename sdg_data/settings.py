@@ -1,0 +1,129 @@
+"""Settings: a profile (or a config file) plus the folder where everything lives.
+
+Where a value comes from, the first that is given: the command line (`--home`, `--config`), the environment (`SDG_HOME`,
+`PROFILE`), the profile's own default. The built-in profiles `mini` and `sdg30k` are files in configs/; a config file of
+one's own has the same form, and may start from a built-in one with `extends = "mini"`.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sdg_data.errors import ConfigError
+
+DEFAULT_PROFILE = "mini"
+DEFAULT_HOME = "data"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PromptSettings(_Section):
+    """`test_share`: the fraction of prompts that go to the test split."""
+
+    test_share: Share = 0.04
+
+
+class GenerateSettings(_Section):
+    """Which presets run over the prompts. `batch_size` None: what the preset says."""
+
+    models: tuple[str, ...] = ()
+    samples_per_prompt: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    device: str = "auto"
+
+
+class StorageSettings(_Section):
+    """`blobs`: any URL that fsspec knows; None: the folder `blobs` of the home."""
+
+    blobs: str | None = None
+
+
+class Settings(_Section):
+    """Everything a command is told. `models` holds preset overrides and custom presets, checked by `generators`."""
+
+    profile: str
+    home: Path
+    prompts: PromptSettings = PromptSettings()
+    generate: GenerateSettings = GenerateSettings()
+    storage: StorageSettings = StorageSettings()
+    models: dict[str, dict[str, Any]] = {}
+
+    @property
+    def blob_url(self) -> str:
+        """Where blobs live, as fsspec spells it."""
+        return self.storage.blobs or str(self.home / "blobs")
+
+
+def profiles() -> dict[str, Path]:
+    """The built-in profiles, name to file."""
+    return {path.stem: path for path in sorted(_configs_folder().glob("*.toml"))}
+
+
+def load_settings(
+    *, home: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings for one command. Raises ConfigError naming the file and the key."""
+    environ = os.environ if environ is None else environ
+    path = config or _profile_path(environ.get("PROFILE") or DEFAULT_PROFILE)
+    values = _read(path)
+    chosen_home = home or Path(environ.get("SDG_HOME") or DEFAULT_HOME)
+    try:
+        return Settings(profile=path.stem, home=chosen_home.expanduser().absolute(), **values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(
+            "; ".join(lines), item=str(path), hint="The keys are described in docs/configuration.md."
+        ) from error
+
+
+def _profile_path(name: str) -> Path:
+    known = profiles()
+    if name not in known:
+        raise ConfigError(
+            f"there is no profile {name!r}",
+            hint=f"PROFILE is one of {', '.join(known)}; for a file of your own use --config FILE.",
+        )
+    return known[name]
+
+
+def _configs_folder() -> Path:
+    """Inside the package in a wheel, beside it in a checkout."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file ({error.strerror})", item=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not a TOML file: {error}", item=str(path)) from error
+    for reserved in ("home", "profile"):
+        if reserved in values:
+            raise ConfigError(
+                f"{reserved!r} is no key of a config file", item=str(path), hint="Use --home or SDG_HOME."
+            )
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError("extends names a built-in profile", item=str(path))
+    return _merged(_read(_profile_path(base)), values)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`: tables key by key, everything else replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result

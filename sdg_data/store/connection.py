@@ -1,0 +1,205 @@
+"""Opening the store: for the length of one transaction, with bounded patience for whoever else has it open.
+
+DuckDB allows one writing process or many readers. So nobody keeps the store open: a transaction opens it, does its work
+in milliseconds, and closes it. Long-lived readers (dashboards) use a published snapshot instead (`store.snapshot`).
+"""
+
+import contextlib
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from sdg_data.errors import StoreError, StoreLocked, StoreTooNew
+from sdg_data.store.migrations import MIGRATIONS, Migration
+
+Tx = duckdb.DuckDBPyConnection
+"""An open transaction, as the functions of this package take it."""
+
+FILE_NAME = "store.duckdb"
+LOCK_TIMEOUT = 60.0
+
+_process_locks: dict[Path, "threading.RLock"] = {}
+_process_locks_guard = threading.Lock()
+_open_in = threading.local()
+
+
+class Store:
+    """The DuckDB file of a home. Cheap to make: nothing is opened before the first transaction."""
+
+    def __init__(
+        self, home: Path, *, lock_timeout: float = LOCK_TIMEOUT, migrations: Sequence[Migration] = MIGRATIONS
+    ) -> None:
+        self.home = home
+        self.path = home / FILE_NAME
+        self._lock_timeout = lock_timeout
+        self._migrations = migrations
+
+    @property
+    def latest(self) -> int:
+        """The schema version that this software writes."""
+        return max((migration.VERSION for migration in self._migrations), default=0)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Tx]:
+        """A transaction that may change the store: committed when the block ends, rolled back when it raises.
+
+        Creates the store, or migrates an older one. Raises StoreLocked, StoreTooNew or StoreError.
+        """
+        with self._alone_in_this_process(), self._errors():
+            self._make_home()
+            with contextlib.closing(self._connect(read_only=False)) as connection:
+                self._migrate(connection)
+                with _transaction(connection):
+                    yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Tx]:
+        """A transaction that only looks: one consistent state. Raises StoreError when there is no store yet."""
+        with self._alone_in_this_process(), self._errors():
+            if not self.path.exists():
+                raise StoreError(
+                    "there is no store yet",
+                    item=str(self.path),
+                    hint="`sdg prompts import FILE` makes one; or name another folder with --home or SDG_HOME.",
+                )
+            connection = self._connect(read_only=True)
+            if self._version(connection) < self.latest:
+                connection.close()
+                with contextlib.closing(self._connect(read_only=False)) as writing:
+                    self._migrate(writing)
+                connection = self._connect(read_only=True)
+            with contextlib.closing(connection), _transaction(connection):
+                yield connection
+
+    def version(self) -> int:
+        """The schema version of the file as it is; 0 when there is none. Migrates nothing, refuses a newer one."""
+        if not self.path.exists():
+            return 0
+        with (
+            self._alone_in_this_process(),
+            self._errors(),
+            contextlib.closing(self._connect(read_only=True)) as connection,
+        ):
+            return self._version(connection)
+
+    def _make_home(self) -> None:
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make the folder ({error.strerror})", item=str(self.home)) from error
+
+    @contextlib.contextmanager
+    def _alone_in_this_process(self) -> Iterator[None]:
+        """Threads take turns: DuckDB refuses one process to open a file for reading and for writing at once."""
+        path = self.path.absolute()
+        with _process_locks_guard:
+            lock = _process_locks.setdefault(path, threading.RLock())
+        open_here: set[Path] = _open_in.__dict__.setdefault("paths", set())
+        with lock:
+            if path in open_here:
+                raise RuntimeError(f"a transaction on {path} is already open in this thread; pass it on instead")
+            open_here.add(path)
+            try:
+                yield
+            finally:
+                open_here.discard(path)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            text = str(error)
+            hint = None
+            if "No space left" in text or "out of disk space" in text.lower():
+                hint = "The disk is full: free some space and run the same command again; it goes on."
+            elif "Read-only file system" in text or "Permission denied" in text:
+                hint = "The folder cannot be written: change that, or name another one with --home or SDG_HOME."
+            elif "not a valid DuckDB database" in text:
+                hint = "Something else lies under the store's name: move it away, or name another folder with --home."
+            raise StoreError(text.splitlines()[0], item=str(self.path), hint=hint) from error
+
+    def _connect(self, *, read_only: bool) -> Tx:
+        deadline = time.monotonic() + self._lock_timeout
+        pause = 0.005
+        while True:
+            try:
+                return duckdb.connect(
+                    str(self.path),
+                    read_only=read_only,
+                    # The extensions used are built in; never reach for the network.
+                    config={"autoinstall_known_extensions": False},
+                )
+            except duckdb.IOException as error:
+                if "Could not set lock" not in str(error):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise self._locked(str(error)) from error
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, 0.2)
+
+    def _locked(self, text: str) -> StoreLocked:
+        match = re.search(r"lock is held in (.+?) \(PID (\d+)\)", text)
+        who = f"process {match[2]} ({match[1]})" if match else "another process"
+        return StoreLocked(
+            f"{who} has held the store open for more than {self._lock_timeout:g} s",
+            item=str(self.path),
+            hint="A DuckDB shell or notebook on the file? Close it, or open a copy made by `sdg store snapshot`.",
+        )
+
+    def _version(self, connection: Tx) -> int:
+        tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        if "schema_versions" not in tables:
+            if tables:
+                raise StoreError(
+                    "this is a DuckDB file, but not a store of sdg-data",
+                    item=str(self.path),
+                    hint="Name another --home.",
+                )
+            return 0
+        rows = connection.execute("SELECT version FROM schema_versions").fetchall()
+        version = max((int(number) for (number,) in rows), default=0)
+        if version > self.latest:
+            raise StoreTooNew(
+                f"the store has schema version {version}, this software knows {self.latest}",
+                item=str(self.path),
+                hint="It was written by a newer sdg-data: upgrade, or name another folder with --home.",
+            )
+        return version
+
+    def _migrate(self, connection: Tx) -> None:
+        version = self._version(connection)
+        pending = sorted((m for m in self._migrations if version < m.VERSION), key=lambda m: m.VERSION)
+        if not pending:
+            return
+        with _transaction(connection):
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS schema_versions (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)"
+            )
+            for migration in pending:
+                migration.up(connection)
+                connection.execute("INSERT INTO schema_versions VALUES (?, ?)", [migration.VERSION, utc_now()])
+
+
+def utc_now() -> datetime:
+    """Now, as the store keeps times: UTC without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@contextlib.contextmanager
+def _transaction(connection: Tx) -> Iterator[None]:
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        yield
+    except BaseException:
+        # The error that brought us here is the one to report; closing the connection rolls back as well.
+        with contextlib.suppress(duckdb.Error):
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

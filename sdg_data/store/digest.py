@@ -1,0 +1,42 @@
+"""One hash of everything that is stored, the same for equal work whatever the order, time and interruptions."""
+
+import hashlib
+
+from sdg_data.blobs import Blobs
+from sdg_data.store.connection import Store, Tx
+
+TIME_COLUMNS = frozenset({"created_at", "seconds", "applied_at"})
+"""When it was done and how long it took is no part of what was done."""
+SKIPPED_TABLES = frozenset({"schema_versions"})
+_CHUNK = 10_000
+
+
+def store_digest(store: Store, blobs: Blobs) -> str:
+    """sha256 over all rows without their time columns, and over all blobs by the hash of their bytes as they are now.
+
+    A damaged blob changes the digest. Raises StoreError when there is no store.
+    """
+    total = hashlib.sha256()
+    with store.read() as tx:
+        for table in tables(tx):
+            total.update(f"table {table} {table_digest(tx, table)}\n".encode())
+    for name in blobs.iterate():
+        total.update(f"blob {name} {blobs.content_hash(name)}\n".encode())
+    return total.hexdigest()
+
+
+def tables(tx: Tx) -> list[str]:
+    """The tables that count, in order of name."""
+    rows = tx.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY table_name").fetchall()
+    return [name for (name,) in rows if name not in SKIPPED_TABLES]
+
+
+def table_digest(tx: Tx, table: str) -> str:
+    """sha256 over the table's rows, each hashed as a JSON array of its columns in order of name, then sorted."""
+    rows = tx.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_name", [table])
+    columns = ", ".join(name for (name,) in rows.fetchall() if name not in TIME_COLUMNS)
+    digest = hashlib.sha256(columns.encode())
+    cursor = tx.execute(f"SELECT sha256(json_array({columns})::VARCHAR) AS row_hash FROM {table} ORDER BY row_hash")
+    while chunk := cursor.fetchmany(_CHUNK):
+        digest.update("".join(row_hash for (row_hash,) in chunk).encode())
+    return digest.hexdigest()

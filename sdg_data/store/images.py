@@ -1,0 +1,262 @@
+"""The images table, and the question that planning asks: which images of (prompts × variants × samples) are missing?
+
+An image's key is (prompt, variant, sample), a variant being (model, revision, settings). The anti-join on that key runs
+in SQL; ids are only hashed for the rows that come back.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.records import Failure, ImageRecord, Split
+from sdg_data.ids import variant_id
+from sdg_data.store import failures
+from sdg_data.store.connection import Store, Tx
+from sdg_data.store.rows import as_record, as_stored, insert_new, scalar, select
+
+VARIANT_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "model", "revision", "settings")])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("variant_id", pa.string()),
+        ("sample", pa.int32()),
+        ("seed", pa.int64()),
+        ("blob", pa.string()),
+        ("media_type", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("bytes", pa.int64()),
+        ("licence", pa.string()),
+        ("source", pa.string()),
+        ("tool", pa.string()),
+        ("seconds", pa.float64()),
+        ("created_at", pa.timestamp("us")),
+    ]
+)
+FAILED_SCHEMA = pa.schema(
+    [("id", pa.string()), ("prompt_id", pa.string()), ("variant_id", pa.string()), ("sample", pa.int32())]
+)
+MISSING_SCHEMA = pa.schema(
+    [("variant", pa.int32()), ("prompt_id", pa.string()), ("sample", pa.int32()), ("text", pa.string())]
+)
+PAGE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What makes images, apart from prompt and seed. `settings` is canonical JSON (`ids.canonical_json`)."""
+
+    model: str
+    revision: str
+    settings: str
+
+    @property
+    def id(self) -> str:
+        """The short key that the images of this variant share."""
+        return variant_id(self.model, self.revision, self.settings)
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """An image that could not be made: its key for planning, and why. `failure.item_id` is the image's id."""
+
+    prompt_id: str
+    variant: Variant
+    sample: int
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The images that there should be: every prompt (of `split`) × every variant × samples 0..samples-1.
+
+    An image that failed before is not wanted again (the same seed gives the same failure) unless `retry_failed`.
+    """
+
+    variants: tuple[Variant, ...]
+    samples: int
+    split: Split | None = None
+    retry_failed: bool = False
+
+
+def insert(tx: Tx, records: Sequence[ImageRecord]) -> int:
+    """Insert the images that are not there yet; returns how many. Their blobs must be stored already."""
+    variants = {}
+    rows = []
+    for record in records:
+        variant = Variant(record.model, record.revision, record.settings)
+        variants[variant.id] = variant
+        row = record.model_dump(exclude={"model", "revision", "settings"})
+        rows.append({**row, "variant_id": variant.id, "created_at": as_stored(record.created_at)})
+    _insert_variants(tx, list(variants.values()))
+    return insert_new(tx, "images", rows, SCHEMA, key=["id"])
+
+
+def insert_failed(tx: Tx, failed: Sequence[FailedImage]) -> None:
+    """Record images that could not be made, so that planning passes over them."""
+    _insert_variants(tx, [one.variant for one in failed])
+    failures.insert(tx, [one.failure for one in failed])
+    rows = [
+        {"id": one.failure.item_id, "prompt_id": one.prompt_id, "variant_id": one.variant.id, "sample": one.sample}
+        for one in failed
+    ]
+    insert_new(tx, "failed_images", rows, FAILED_SCHEMA, key=["id"])
+
+
+def count_missing(tx: Tx, wanted: Wanted) -> list[int]:
+    """How many images of each variant are missing, in the order of `wanted.variants`."""
+    sql = f"SELECT count(*) FROM ({_MISSING})"
+    return [int(scalar(tx, sql, _parameters(wanted, variant, ("", -1)))) for variant in wanted.variants]
+
+
+def count_present(tx: Tx, wanted: Wanted) -> list[int]:
+    """How many images of each variant are there for the wanted prompts and samples."""
+    sql = """
+        SELECT count(*) FROM images JOIN prompts ON prompts.id = images.prompt_id
+        WHERE variant_id = ? AND sample < ? AND (? IS NULL OR split = ?)
+    """
+    parameters = [wanted.samples, wanted.split, wanted.split]
+    return [int(scalar(tx, sql, [variant.id, *parameters])) for variant in wanted.variants]
+
+
+def missing_page(
+    tx: Tx, wanted: Wanted, *, after: tuple[int, str, int] = (0, "", -1), limit: int = PAGE_ROWS
+) -> pa.Table:
+    """At most `limit` missing images after the key `after` = (variant index, prompt id, sample), as MISSING_SCHEMA.
+
+    Ordered by variant, so that models load one at a time, then prompt id (samples of one prompt together), then sample.
+    """
+    tables: list[pa.Table] = []
+    rows = 0
+    first, prompt, sample = after
+    for index in range(first, len(wanted.variants)):
+        cursor = (prompt, sample) if index == first else ("", -1)
+        table = tx.sql(
+            f"""
+            WITH page AS (SELECT * FROM ({_MISSING}) ORDER BY prompt_id, sample LIMIT ?)
+            SELECT ?::INTEGER AS variant, prompt_id, sample, text
+            FROM page JOIN prompts ON prompts.id = page.prompt_id ORDER BY prompt_id, sample
+            """,
+            params=[*_parameters(wanted, wanted.variants[index], cursor), limit - rows, index],
+        ).to_arrow_table()
+        tables.append(table)
+        rows += table.num_rows
+        if rows >= limit:
+            break
+    return pa.concat_tables(tables) if tables else MISSING_SCHEMA.empty_table()
+
+
+def missing(store: Store, wanted: Wanted, *, page_rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
+    """All missing images, page by page, in the order of `missing_page`.
+
+    The store is open only while a page is read, so work may be committed between pages; what is committed behind the
+    cursor does not come back.
+    """
+    after = (0, "", -1)
+    while True:
+        with store.read() as tx:
+            table = missing_page(tx, wanted, after=after, limit=page_rows)
+        if table.num_rows == 0:
+            return
+        yield table
+        last = table.slice(table.num_rows - 1).to_pylist()[0]
+        after = (last["variant"], last["prompt_id"], last["sample"])
+
+
+def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, ImageRecord]:
+    """The images with these ids, by id; an id that is not there is left out."""
+    rows = select(tx, f"{_RECORDS} WHERE images.id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)])
+    return {row["id"]: _record(row) for row in rows}
+
+
+def page(
+    tx: Tx,
+    *,
+    models: Sequence[str] | None = None,
+    prompt_ids: Sequence[str] | None = None,
+    split: Split | None = None,
+    after: str = "",
+    limit: int | None = None,
+) -> list[ImageRecord]:
+    """Images in id order, those after the id `after`. `models` and `prompt_ids` None: all."""
+    rows = select(
+        tx,
+        f"""
+        {_RECORDS} JOIN prompts ON prompts.id = images.prompt_id
+        WHERE images.id > ? AND (? IS NULL OR prompts.split = ?)
+          AND (? OR variants.model IN (SELECT unnest(?::VARCHAR[])))
+          AND (? OR images.prompt_id IN (SELECT unnest(?::VARCHAR[])))
+        ORDER BY images.id LIMIT ?
+        """,
+        [
+            after,
+            split,
+            split,
+            models is None,
+            list(models or ()),
+            prompt_ids is None,
+            list(prompt_ids or ()),
+            limit,
+        ],
+    )
+    return [_record(row) for row in rows]
+
+
+def count_by_model(tx: Tx) -> dict[str, int]:
+    """How many images there are of each model."""
+    rows = tx.execute(
+        """
+        SELECT model, count(*) FROM images JOIN variants ON variants.id = images.variant_id
+        GROUP BY model ORDER BY model
+        """
+    ).fetchall()
+    return {model: int(number) for model, number in rows}
+
+
+_RECORDS = """
+    SELECT images.* EXCLUDE (variant_id), variants.model, variants.revision, variants.settings
+    FROM images JOIN variants ON variants.id = images.variant_id
+"""
+
+# One variant at a time: the hash table of the anti-join then holds that variant's keys only.
+_MISSING = """
+    SELECT prompts.id AS prompt_id, samples.sample
+    FROM prompts CROSS JOIN (SELECT unnest(range(?::INTEGER))::INTEGER AS sample) AS samples
+    WHERE (?::VARCHAR IS NULL OR split = ?) AND prompts.id >= ? AND (prompts.id > ? OR samples.sample > ?)
+      AND NOT EXISTS (
+        SELECT 1 FROM images
+        WHERE images.variant_id = ? AND images.prompt_id = prompts.id AND images.sample = samples.sample)
+      AND (? OR NOT EXISTS (
+        SELECT 1 FROM failed_images AS failed
+        WHERE failed.variant_id = ? AND failed.prompt_id = prompts.id AND failed.sample = samples.sample))
+"""
+
+
+def _parameters(wanted: Wanted, variant: Variant, after: tuple[str, int]) -> list[Any]:
+    prompt, sample = after
+    return [
+        wanted.samples,
+        wanted.split,
+        wanted.split,
+        prompt,
+        prompt,
+        sample,
+        variant.id,
+        wanted.retry_failed,
+        variant.id,
+    ]
+
+
+def _insert_variants(tx: Tx, variants: Sequence[Variant]) -> None:
+    rows = [
+        {"id": variant.id, "model": variant.model, "revision": variant.revision, "settings": variant.settings}
+        for variant in variants
+    ]
+    insert_new(tx, "variants", rows, VARIANT_SCHEMA, key=["id"])
+
+
+def _record(row: dict[str, Any]) -> ImageRecord:
+    return ImageRecord(**{**row, "created_at": as_record(row["created_at"])})

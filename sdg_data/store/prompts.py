@@ -1,0 +1,68 @@
+"""The prompts table."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from schemas.records import Prompt, Split
+from sdg_data.store.connection import Tx, utc_now
+from sdg_data.store.rows import insert_new, scalar, select
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("split", pa.string()),
+        ("created_at", pa.timestamp("us")),
+    ]
+)
+
+
+def insert(tx: Tx, prompts: Sequence[Prompt]) -> int:
+    """Insert the prompts that are not there yet; returns how many. One that is there keeps its source."""
+    now = utc_now()
+    rows = [{**prompt.model_dump(mode="json"), "created_at": now} for prompt in prompts]
+    return insert_new(tx, "prompts", rows, SCHEMA, key=["id"])
+
+
+def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Prompt]:
+    """The prompts with these ids, by id; an id that is not there is left out."""
+    rows = select(
+        tx, "SELECT * EXCLUDE (created_at) FROM prompts WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)]
+    )
+    return {row["id"]: Prompt(**row) for row in rows}
+
+
+def page(
+    tx: Tx, *, split: Split | None = None, source: str | None = None, after: str = "", limit: int | None = None
+) -> list[Prompt]:
+    """Prompts in id order, those after the id `after`."""
+    rows = select(
+        tx,
+        """
+        SELECT * EXCLUDE (created_at) FROM prompts
+        WHERE id > ? AND (? IS NULL OR split = ?) AND (? IS NULL OR source = ?)
+        ORDER BY id LIMIT ?
+        """,
+        [after, split, split, source, source, limit],
+    )
+    return [Prompt(**row) for row in rows]
+
+
+def count(tx: Tx, *, split: Split | None = None) -> int:
+    """How many prompts there are."""
+    return int(scalar(tx, "SELECT count(*) FROM prompts WHERE ? IS NULL OR split = ?", [split, split]))
+
+
+def statistics(tx: Tx) -> list[dict[str, object]]:
+    """One row per source, licence and split: count, and shortest, median and longest text in characters."""
+    return select(
+        tx,
+        """
+        SELECT source, licence, split, count(*) AS prompts, min(length(text)) AS shortest,
+               CAST(median(length(text)) AS INTEGER) AS median, max(length(text)) AS longest
+        FROM prompts GROUP BY ALL ORDER BY ALL
+        """,
+    )

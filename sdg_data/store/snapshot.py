@@ -1,0 +1,50 @@
+"""A published copy of the store for whoever reads for long: an open dashboard never blocks a writer."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+import duckdb
+
+from sdg_data.errors import StoreError
+from sdg_data.store.connection import Store
+from sdg_data.store.rows import scalar
+
+FILE_NAME = "store.duckdb"
+
+
+def snapshot_path(home: Path) -> Path:
+    """Where the last published snapshot is."""
+    return home / "snapshots" / FILE_NAME
+
+
+def publish(store: Store) -> Path:
+    """Copy the store, as of one moment, over the last snapshot; readers see the old one or the new one, never a part.
+
+    A reader that has the old file open keeps it until it opens anew.
+    """
+    target = snapshot_path(store.home)
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with store.read() as tx:
+            _copy(tx, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.rename(target)
+    except OSError as error:
+        raise StoreError(f"cannot publish the snapshot ({error.strerror})", item=str(target)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _copy(tx: duckdb.DuckDBPyConnection, target: Path) -> None:
+    """The open transaction keeps writers out, so file and log are of one state; opening the copy folds the log in."""
+    source = Path(scalar(tx, "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"))
+    shutil.copyfile(source, target)
+    log = source.with_name(source.name + ".wal")
+    if log.exists():  # a writer was killed before it could fold its log into the file
+        shutil.copyfile(log, target.with_name(target.name + ".wal"))
+        duckdb.connect(str(target)).close()
