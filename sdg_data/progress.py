@@ -1,0 +1,109 @@
+"""Progress of long work, on stderr: a bar on a terminal, plain lines elsewhere (a log file, a CI job)."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class Progress:
+    """Counts finished items and says how fast they come and how long the rest takes. Safe to call from any thread."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        unit: str = "items",
+        stream: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._unit = unit
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._total = 0
+        self._done = 0
+        self._started = 0.0
+        self._last_line = 0.0
+        self._bar: tuple[RichProgress, TaskID] | None = None
+
+    @contextlib.contextmanager
+    def running(self, total: int) -> Iterator[None]:
+        """Show progress towards `total` items for the length of the block."""
+        self._total, self._done = total, 0
+        self._started = self._last_line = self._clock()
+        if not self._stream.isatty():
+            yield
+            if self._done:
+                self._say()
+            return
+        with _bar(self._stream, self._unit) as bar:
+            self._bar = bar, bar.add_task(self._name, total=total)
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    def advance(self, number: int) -> None:
+        """`number` more items are done."""
+        self._done += number
+        if self._bar is not None:
+            bar, task = self._bar
+            bar.advance(task, number)
+        elif self._clock() - self._last_line >= LINE_EVERY_SECONDS and self._done < self._total:
+            self._say()
+
+    def _say(self) -> None:
+        self._last_line = self._clock()
+        elapsed = self._last_line - self._started
+        rate = self._done / elapsed if elapsed > 0 else 0.0
+        left = (self._total - self._done) / rate if rate > 0 else 0.0
+        share = 100 * self._done / self._total if self._total else 100.0
+        tail = f", {duration(left)} left" if self._done < self._total else f" in {duration(elapsed)}"
+        print(
+            f"{self._name}: {self._done}/{self._total} {self._unit} ({share:.1f} %), {rate:.3g}/s{tail}",
+            file=self._stream,
+            flush=True,
+        )
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: `8 s`, `3 min 20 s`, `5 h 12 min`, `2 d 3 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _bar(stream: IO[str], unit: str) -> "RichProgress":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.3g} {unit}/s", style="progress.data.speed")
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate()]
+    return RichProgress(*columns, TimeRemainingColumn(), console=Console(file=stream))

@@ -1,0 +1,227 @@
+"""How work runs: a stage says what is missing, computes batch by batch, and commits (DESIGN section 4).
+
+    plan()            what is missing: a count, and batches made as they are needed
+    run(batch)        the computation, a pure function; on a worker
+    persist(results)  bytes to the blob store, where they were made; what it returns is small
+    commit(results)   one transaction; always in this process
+
+Blobs come before rows, so a row never names a blob that is not there; a process killed at any moment leaves at most
+blobs without a row, which the next run makes again under the same name. Resuming is no mode: run the same command.
+"""
+
+import contextlib
+import queue
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Generic, Protocol, TypeVar
+
+from sdg_data.errors import Interrupted, MissingDependency
+from sdg_data.progress import Progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+QUEUED_BATCHES = 4
+"""How far the computation may run ahead of the commits."""
+
+
+@dataclass(frozen=True)
+class Plan(Generic[Item]):
+    """What is to be done: how many items (for progress) and their batches, lazily."""
+
+    total: int
+    batches: Iterable[Sequence[Item]]
+
+
+class Stage(Protocol[Item, Result]):
+    """One kind of work. To run on a cluster a stage must pickle; it loads models on first use in `run`."""
+
+    name: str
+
+    def plan(self) -> Plan[Item]:
+        """What is missing now."""
+
+    def run(self, batch: Sequence[Item]) -> Sequence[Result]:
+        """Compute a batch. The failure of one item is a result too; an exception stops the whole run."""
+
+    def persist(self, results: Sequence[Result]) -> Sequence[Result]:
+        """Put bytes into the blob store and return the results without them (or as they are, if they have none)."""
+
+    def commit(self, results: Sequence[Result]) -> None:
+        """Store the results of one or more batches in one transaction."""
+
+
+class Executor(Protocol):
+    """Runs a stage to its end. Raises Interrupted after Ctrl-C, with everything finished until then committed."""
+
+    def execute(self, stage: Stage[Any, Any], *, progress: Progress | None = None) -> int:
+        """Returns how many results were committed."""
+
+
+class LocalExecutor:
+    """In this process: computing in the calling thread, while a second one writes the batches before.
+
+    What has been finished while a transaction was running goes into the next one together, so short batches do not pay
+    for a transaction each.
+    """
+
+    def execute(self, stage: Stage[Item, Result], *, progress: Progress | None = None) -> int:
+        """Run the stage to its end; returns how many results were committed."""
+        plan = stage.plan()
+        progress = progress or Progress(stage.name)
+        with progress.running(plan.total), _stop_on_interrupt() as stopped, _Committer(stage, progress) as committer:
+            for batch in plan.batches:
+                if stopped.is_set():
+                    break
+                committer.put(stage.run(batch))
+        if stopped.is_set() and committer.committed < plan.total:
+            raise _interrupted(stage.name, committer.committed, plan.total)
+        return committer.committed
+
+
+class RayExecutor:
+    """On a Ray cluster: `workers` actors that each hold the stage and, with `gpus_per_worker`, a GPU of their own.
+
+    `address` None starts Ray on this machine. Batches go to whichever actor is free; blobs are written by the actors,
+    so the blob URL must be one that all of them reach.
+    """
+
+    def __init__(
+        self, workers: int, *, gpus_per_worker: float = 0, cpus_per_worker: float = 1, address: str | None = None
+    ) -> None:
+        self._workers = workers
+        self._options = {"num_gpus": gpus_per_worker, "num_cpus": cpus_per_worker}
+        self._address = address
+
+    def execute(self, stage: Stage[Item, Result], *, progress: Progress | None = None) -> int:
+        """Run the stage to its end; returns how many results were committed. MissingDependency without ray."""
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingDependency("ray is not installed", hint="pip install 'sdg-data[ray]'") from error
+        plan = stage.plan()
+        progress = progress or Progress(stage.name)
+        started_here = not ray.is_initialized()
+        if started_here:
+            # Logical CPUs: Ray's own helpers need some beside the workers, or it waits for ever on a small machine.
+            cpus = {} if self._address else {"num_cpus": int(self._workers * self._options["num_cpus"]) + 4}
+            ray.init(address=self._address, include_dashboard=False, log_to_driver=False, **cpus)
+        try:
+            worker = ray.remote(**self._options)(_RayWorker)
+            idle = [worker.remote(stage) for _ in range(self._workers)]
+            with (
+                progress.running(plan.total),
+                _stop_on_interrupt() as stopped,
+                _Committer(stage, progress) as committer,
+            ):
+                busy: dict[Any, Any] = {}
+                batches = iter(plan.batches)
+                more = True
+                while more or busy:
+                    while more and idle:
+                        batch = None if stopped.is_set() else next(batches, None)
+                        more = batch is not None
+                        if more:
+                            actor = idle.pop()
+                            busy[actor.work.remote(batch)] = actor
+                    if busy:
+                        done, _ = ray.wait(list(busy), num_returns=1)
+                        idle.append(busy.pop(done[0]))
+                        committer.put(ray.get(done[0]), persisted=True)
+        finally:
+            if started_here:
+                ray.shutdown()
+        if stopped.is_set() and committer.committed < plan.total:
+            raise _interrupted(stage.name, committer.committed, plan.total)
+        return committer.committed
+
+
+class _RayWorker:
+    def __init__(self, stage: Stage[Any, Any]) -> None:
+        self._stage = stage
+
+    def work(self, batch: Sequence[Any]) -> Sequence[Any]:
+        return self._stage.persist(self._stage.run(batch))
+
+
+class _Committer(contextlib.AbstractContextManager["_Committer"]):
+    """The thread that persists and commits. An error in it surfaces in the computing thread at the next batch."""
+
+    def __init__(self, stage: Stage[Any, Any], progress: Progress) -> None:
+        self.committed = 0
+        self._stage = stage
+        self._progress = progress
+        self._queue: queue.Queue[tuple[Sequence[Any], bool] | None] = queue.Queue(QUEUED_BATCHES)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._loop, name=f"{stage.name}-commit")
+
+    def __enter__(self) -> "_Committer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit what is queued, also when the computation failed: it is finished work."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def put(self, results: Sequence[Any], *, persisted: bool = False) -> None:
+        if self._error is not None:
+            raise self._error
+        self._queue.put((results, persisted))
+
+    def _loop(self) -> None:
+        last = False
+        while not last:
+            waiting = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.append(self._queue.get_nowait())
+            last = None in waiting
+            if self._error is None:  # after an error: only drain, so that the computing thread never blocks
+                try:
+                    self._write([entry for entry in waiting if entry is not None])
+                except BaseException as error:  # noqa: BLE001  (handed to the computing thread, which raises it)
+                    self._error = error
+
+    def _write(self, entries: list[tuple[Sequence[Any], bool]]) -> None:
+        results: list[Any] = []
+        for batch, persisted in entries:
+            results.extend(batch if persisted else self._stage.persist(batch))
+        if results:
+            self._stage.commit(results)
+            self.committed += len(results)
+            self._progress.advance(len(results))
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """The first Ctrl-C (or SIGTERM) asks for a stop at the batch's end, the second one stops at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped  # signals belong to the main thread, which has its own way to stop
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set() and committer.committed < plan.total:
+            raise KeyboardInterrupt
+        stopped.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(name: str, committed: int, total: int) -> Interrupted:
+    return Interrupted(
+        f"stopped at a batch's end: {committed} of {total} done and stored",
+        item=name,
+        hint="Run the same command again to go on.",
+    )
