@@ -207,7 +207,7 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
         return
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set() and committer.committed < plan.total:
+        if stopped.is_set():
             raise KeyboardInterrupt
         stopped.set()
 
