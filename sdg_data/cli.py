@@ -1,0 +1,169 @@
+"""The `sdg` command: names every command, and imports a command's module only when it is called.
+
+`sdg --help` answers at once because nothing here imports torch, duckdb or pydantic (a test watches).
+Data goes to stdout, everything else to stderr; exit codes are those of `sdg_data.errors` (docs/cli.md).
+"""
+
+import importlib
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+from sdg_data.console import Globals
+from sdg_data.errors import ExitCode, MissingDependency, SdgError
+
+OUR_PACKAGES = ("schemas", "sdg_data", "generators", "annotate", "exports", "trainers")
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A command that lives elsewhere: `target` is `module:name` of a Typer app or a function, `help` one line.
+
+    `extra` is the extra of the distribution that its imports need.
+    """
+
+    target: str
+    help: str
+    extra: str | None = None
+
+    def load(self, name: str) -> Any:
+        """The real command. MissingDependency when a library that it needs is not installed."""
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            target = getattr(importlib.import_module(module_name), attribute)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in OUR_PACKAGES:
+                raise
+            extra = f"[{self.extra}]" if self.extra else ""
+            raise MissingDependency(
+                f"{package} is not installed", item=f"sdg {name}", hint=f"pip install 'sdg-data{extra}'"
+            ) from error
+        if isinstance(target, typer.Typer):
+            return get_group(target)
+        single = typer.Typer(add_completion=False)
+        single.command(name)(target)
+        return get_command(single)
+
+
+def lazy_group(entries: Mapping[str, Lazy]) -> type[TyperGroup]:
+    """A group class whose commands are named in its help and loaded when one is called."""
+
+    class LazyGroup(TyperGroup):
+        def __init__(self, **attributes: Any) -> None:
+            super().__init__(**attributes)
+            for name, lazy in entries.items():
+                self.add_command(TyperCommand(name, help=lazy.help), name)
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+            name, command, rest = super().resolve_command(ctx, args)
+            if name is not None and name in entries:
+                command = entries[name].load(f"{ctx.command_path} {name}".removeprefix("sdg "))
+                command.name = name
+            return name, command, rest
+
+    return LazyGroup
+
+
+IMAGES = {
+    "import": Lazy("sdg_data.images_cli:import_command", "Bring images made elsewhere, with their prompts"),
+    "list": Lazy("sdg_data.images_cli:list_command", "List stored images"),
+    "sheet": Lazy("sdg_data.sheet:sheet_command", "Draw a contact sheet (PNG)"),
+}
+images_app = typer.Typer(
+    cls=lazy_group(IMAGES), help="Import, list and look at images.", no_args_is_help=True, add_completion=False
+)
+
+
+@images_app.callback()
+def _images() -> None:
+    """Import, list and look at images."""
+
+
+COMMANDS = {
+    "prompts": Lazy("sdg_data.prompts_cli:app", "Import, list and count prompts"),
+    "images": Lazy("sdg_data.cli:images_app", "Import, list and look at images"),
+    "generate": Lazy("generators.cli:app", "Make images: one for every prompt, model and sample", "generate"),
+    "minis": Lazy("generators.mini.cli:app", "The toy pipelines: train and measure them", "generate"),
+    "store": Lazy("sdg_data.store_cli:app", "Digest, migrate, snapshot and describe the store"),
+    "doctor": Lazy("sdg_data.doctor:doctor_command", "What is installed, and what is missing for which command"),
+}
+EPILOG = (
+    "Exit codes: 0 done, 1 error, 2 wrong command line, 3 configuration, 4 input, 5 store, 6 locked by another, "
+    "7 blobs, 8 generation, 9 missing package, 10 done with failed items, 130 interrupted. "
+    "--home and --config may stand anywhere on the line."
+)
+app = typer.Typer(
+    cls=lazy_group(COMMANDS), no_args_is_help=True, add_completion=False, epilog=EPILOG, rich_markup_mode="rich"
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"sdg-data {version('sdg-data')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of store, blobs and exports (env SDG_HOME; default ./data)")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A config file instead of the profile (env PROFILE=mini|sdg30k)")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """From prompts to images, corrected defects, a detector and a better model. Stop after any step and look."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.DEBUG if verbose else logging.INFO)
+    for chatty in ("httpx", "httpcore", "urllib3", "fsspec", "PIL", "matplotlib", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    ctx.obj = Globals(home=home, config=config)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line (without the program's name); returns the exit code. Nothing but bugs is raised."""
+    try:
+        get_group(app).main(args=_globals_first(arguments), prog_name="sdg")
+    except SdgError as error:
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(ExitCode.OK if end.code is None else ExitCode.ERROR)
+    return int(ExitCode.OK)
+
+
+def main() -> None:
+    """The entry point of the `sdg` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _globals_first(arguments: Sequence[str]) -> list[str]:
+    """Move `--home X` and `--config X` to the front, so that they may stand behind the command too."""
+    front: list[str] = []
+    rest: list[str] = []
+    remaining = list(arguments)
+    while remaining:
+        argument = remaining.pop(0)
+        if argument == "--":
+            rest += [argument, *remaining]
+            break
+        if argument in ("--home", "--config") and remaining:
+            front += [argument, remaining.pop(0)]
+        elif argument.startswith(("--home=", "--config=")):
+            front.append(argument)
+        else:
+            rest.append(argument)
+    return front + rest
