@@ -42,7 +42,7 @@ FAILED_SCHEMA = pa.schema(
 MISSING_SCHEMA = pa.schema(
     [("variant", pa.int32()), ("prompt_id", pa.string()), ("sample", pa.int32()), ("text", pa.string())]
 )
-PAGE_ROWS = 20_000
+PAGE_ROWS = 400_000
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,11 @@ def missing_page(
         cursor = (prompt, sample) if index == first else ("", -1)
         table = tx.sql(
             f"""
-            WITH page AS (SELECT * FROM ({_MISSING}) ORDER BY prompt_id, sample LIMIT ?)
-            SELECT ?::INTEGER AS variant, prompt_id, sample, text
+            WITH page AS (SELECT * FROM ({_MISSING}) ORDER BY prompt_id, sample LIMIT $limit)
+            SELECT $index::INTEGER AS variant, prompt_id, sample, text
             FROM page JOIN prompts ON prompts.id = page.prompt_id ORDER BY prompt_id, sample
             """,
-            params=[*_parameters(wanted, wanted.variants[index], cursor), limit - rows, index],
+            params={**_parameters(wanted, wanted.variants[index], cursor), "limit": limit - rows, "index": index},
         ).to_arrow_table()
         tables.append(table)
         rows += table.num_rows
@@ -223,31 +223,32 @@ _RECORDS = """
 
 # One variant at a time: the hash table of the anti-join then holds that variant's keys only.
 _MISSING = """
-    SELECT prompts.id AS prompt_id, samples.sample
-    FROM prompts CROSS JOIN (SELECT unnest(range(?::INTEGER))::INTEGER AS sample) AS samples
-    WHERE (?::VARCHAR IS NULL OR split = ?) AND prompts.id >= ? AND (prompts.id > ? OR samples.sample > ?)
-      AND NOT EXISTS (
-        SELECT 1 FROM images
-        WHERE images.variant_id = ? AND images.prompt_id = prompts.id AND images.sample = samples.sample)
-      AND (? OR NOT EXISTS (
-        SELECT 1 FROM failed_images AS failed
-        WHERE failed.variant_id = ? AND failed.prompt_id = prompts.id AND failed.sample = samples.sample))
+    SELECT prompt_id, sample
+    FROM (
+        SELECT prompts.id AS prompt_id, samples.sample
+        FROM prompts CROSS JOIN (SELECT unnest(range($samples::INTEGER))::INTEGER AS sample) AS samples
+        WHERE ($split::VARCHAR IS NULL OR split = $split) AND prompts.id >= $prompt
+          AND (prompts.id > $prompt OR samples.sample > $sample)
+    ) AS wanted
+    ANTI JOIN (
+        SELECT prompt_id, sample FROM images WHERE variant_id = $variant AND prompt_id >= $prompt
+    ) AS done USING (prompt_id, sample)
+    ANTI JOIN (
+        SELECT prompt_id, sample FROM failed_images WHERE variant_id = $variant AND NOT $retry_failed
+    ) AS failed USING (prompt_id, sample)
 """
 
 
-def _parameters(wanted: Wanted, variant: Variant, after: tuple[str, int]) -> list[Any]:
+def _parameters(wanted: Wanted, variant: Variant, after: tuple[str, int]) -> dict[str, Any]:
     prompt, sample = after
-    return [
-        wanted.samples,
-        wanted.split,
-        wanted.split,
-        prompt,
-        prompt,
-        sample,
-        variant.id,
-        wanted.retry_failed,
-        variant.id,
-    ]
+    return {
+        "samples": wanted.samples,
+        "split": wanted.split,
+        "prompt": prompt,
+        "sample": sample,
+        "variant": variant.id,
+        "retry_failed": wanted.retry_failed,
+    }
 
 
 def _insert_variants(tx: Tx, variants: Sequence[Variant]) -> None:

@@ -54,9 +54,9 @@ def select(tx: Tx, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, A
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def scalar(tx: Tx, sql: str, parameters: Sequence[Any] = ()) -> Any:
+def scalar(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
     """The one value of a query that has one. Fetched whole: DuckDB runs nothing beside a half-read result."""
-    return tx.execute(sql, list(parameters)).fetchall()[0][0]
+    return tx.execute(sql, parameters).fetchall()[0][0]
 
 
 def as_stored(moment: datetime) -> datetime:
