@@ -1,0 +1,190 @@
+"""The one contract between the generate stage and a text-to-image pipeline: prompts and seeds in, float images out.
+
+An image depends on its prompt, its seed and its preset, and on nothing else; not on what is computed beside it, because
+a run that was killed and resumed forms other batches than the first one did. That takes three things:
+
+- the noise of an image comes from its own generator, seeded with its own seed, on the CPU;
+- a prompt is encoded alone, once for all of its images, so no other prompt pads it;
+- a call always computes `batch_size` rows of one shape: a short batch is filled up by repeating its last row. The same
+  matrix product is rounded differently at another batch size (a pixel in ten thousand ends one level off), but at one
+  size a row's result depends neither on its place nor on its neighbours. Prompts whose lengths give other shapes are
+  computed in calls of their own (`shape_key`).
+
+So a different batch size gives the same picture, but perhaps not the same bytes; a resumed run keeps to its batch size.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from generators.memory import arrange, release
+from generators.presets import Preset
+from sdg_data.errors import ConfigError
+
+Pixels = npt.NDArray[np.float32]
+"""(height, width, 3), in 0..1, NaN where the model gave NaN."""
+
+# Arguments of `encode_prompt` that its caller works out, and those that would hand it what it is to compute.
+_WORKED_OUT: Final = {"self", "prompt", "device", "do_classifier_free_guidance", "num_images_per_prompt"}
+
+
+class Remembered:
+    """A function of one text, each text computed once while it is among the last `size` asked for."""
+
+    def __init__(self, compute: Callable[[str], Any], size: int) -> None:
+        self._compute, self._size = compute, size
+        self._known: OrderedDict[str, Any] = OrderedDict()
+
+    def __call__(self, text: str) -> Any:
+        """The result for this text."""
+        if text not in self._known:
+            self._known[text] = self._compute(text)
+        self._known.move_to_end(text)
+        while len(self._known) > self._size:
+            self._known.popitem(last=False)
+        return self._known[text]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known.clear()
+
+
+class Adapter:
+    """A loaded pipeline, run as its preset says. Subclasses adapt the classes that need it, one file each.
+
+    `batch_size` may be lowered between calls (the stage halves it when memory runs out).
+    """
+
+    def __init__(self, preset: Preset, pipeline: Any, *, device: str = "cpu", batch_size: int | None = None) -> None:
+        """Take over a loaded pipeline: put it on the device, arrange its memory, check the preset's arguments.
+
+        Raises ConfigError for an argument that the pipeline's call does not take.
+        """
+        self.preset = preset
+        self.pipeline = pipeline
+        self.batch_size = batch_size or preset.batch_size
+        self._check_arguments()
+        for name, value in preset.attributes.items():
+            if not hasattr(pipeline, name):
+                raise ConfigError(f"{type(pipeline).__name__} has no attribute {name}", item=f"models.{preset.name}")
+            setattr(pipeline, name, value)
+        pipeline.set_progress_bar_config(disable=True)
+        arrange(pipeline, preset.memory, device)
+        # The samples of one prompt come one after another: a few batches' worth is all that is asked for again.
+        self.encoded = Remembered(self.encode, 2 * self.batch_size + 6)
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Pixels]:
+        """One image per prompt and seed, in order. At most `batch_size` of them at once.
+
+        Raises whatever the pipeline raises; `generators.memory.is_out_of_memory` knows the shortage of memory.
+        """
+        if len(prompts) != len(seeds) or len(prompts) > self.batch_size:
+            raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds for a batch of {self.batch_size}")
+        groups: dict[Hashable, list[int]] = {}
+        with torch.no_grad():
+            for index, prompt in enumerate(prompts):
+                groups.setdefault(self.shape_key(prompt), []).append(index)
+            images: dict[int, Pixels] = {}
+            for indices in groups.values():
+                rows = indices + [indices[-1]] * (self.batch_size - len(indices))
+                computed = self._call([prompts[row] for row in rows], [seeds[row] for row in rows])
+                images.update(zip(indices, computed, strict=False))
+        return [images[index] for index in range(len(prompts))]
+
+    def shape_key(self, prompt: str) -> Hashable:
+        """Prompts with equal keys may be computed in one call: they give arrays of one shape."""
+        return None
+
+    def conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """The arguments of the call that say what to draw: encoded prompts, or their text where a class needs that."""
+        names = self.preset.embeds
+        if not names:
+            return {"prompt": list(prompts)}
+        columns = zip(*(self.encoded(prompt) for prompt in prompts), strict=True)
+        arguments = {
+            name: torch.cat(column)
+            for name, column in zip(names, columns, strict=True)
+            if name and column[0] is not None
+        }
+        if any(name.startswith("negative_") for name in arguments):
+            # Already part of the embeddings, and classes refuse both.
+            arguments["negative_prompt"] = None
+        return arguments
+
+    def encode(self, prompt: str) -> Any:
+        """What `encode_prompt` returns for this prompt alone; `encoded` remembers it for the prompt's other samples."""
+        return self.pipeline.encode_prompt(prompt=[prompt], **self.encode_arguments())
+
+    def encode_arguments(self) -> dict[str, Any]:
+        """The arguments that `encode_prompt` shares with the call: the preset's, or the call's own defaults."""
+        taken = inspect.signature(self.pipeline.encode_prompt).parameters
+        shared = {
+            name: self.preset.call.get(name, parameter.default)
+            for name, parameter in self._call_parameters().items()
+            if name in taken and name not in _WORKED_OUT
+        }
+        worked_out = {
+            "device": self.pipeline._execution_device,
+            "do_classifier_free_guidance": self.guided,
+            "num_images_per_prompt": 1,
+        }
+        return shared | {name: value for name, value in worked_out.items() if name in taken}
+
+    @property
+    def guided(self) -> bool:
+        """Whether the call computes an unconditional prediction as well (classifier-free guidance)."""
+        return self.preset.guidance is not None and self.preset.guidance > 1
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.encoded.clear()
+        self.pipeline = None
+        release()
+
+    def recover(self) -> None:
+        """After a call that ran out of memory: let go of what it left behind."""
+        self.encoded.clear()
+        if self.pipeline is not None:
+            self.pipeline.maybe_free_model_hooks()
+        release()
+
+    def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Pixels]:
+        preset = self.preset
+        arguments: dict[str, Any] = {
+            **preset.call,
+            **self.conditioning(prompts),
+            "height": preset.height,
+            "width": preset.width,
+            "num_inference_steps": preset.steps,
+            "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            "output_type": "np",
+        }
+        if preset.guidance is not None:
+            arguments["guidance_scale"] = preset.guidance
+        images: Sequence[Pixels] = self.pipeline(**arguments).images
+        return images
+
+    def _check_arguments(self) -> None:
+        known = self._call_parameters()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            return
+        ours = {"height", "width", "num_inference_steps", "generator", "output_type", *filter(None, self.preset.embeds)}
+        if self.preset.guidance is not None:
+            ours.add("guidance_scale")
+        unknown = sorted((self.preset.call.keys() | ours) - known.keys())
+        if unknown:
+            raise ConfigError(
+                f"{type(self.pipeline).__name__} does not take {', '.join(unknown)}",
+                item=f"models.{self.preset.name}",
+                hint=f"It takes {', '.join(sorted(known))}.",
+            )
+
+    def _call_parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.pipeline.__call__).parameters

@@ -1,0 +1,281 @@
+"""`sdg generate`: plan, make, resume."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdg_data.console import print_json, print_table, say, settings_of
+
+if TYPE_CHECKING:
+    from generators.plan import ModelPlan, Selection
+    from generators.presets import Preset
+    from sdg_data.settings import Settings
+
+app = typer.Typer(
+    help="Make images: one for every prompt, model and sample.", no_args_is_help=True, add_completion=False
+)
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    models: Annotated[
+        str | None, typer.Option(help="Names of models, separated by commas [default: those of the profile]")
+    ] = None,
+    samples_per_prompt: Annotated[int | None, typer.Option(min=1, help="Images per prompt and model")] = None,
+    split: Annotated[str | None, typer.Option(help="Only the prompts of this split: train or test")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Make at most so many images now")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows per call [default: the preset's]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
+    retry_failures: Annotated[bool, typer.Option(help="Try again what failed before")] = False,
+    code: Annotated[str | None, typer.Option(help="With --retry-failures: only failures of this code")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for another `generate run` on this home, or leave at once")] = True,
+    dry_run: Annotated[bool, typer.Option(help="Only show the plan")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Plan and summary as JSON on stdout")] = False,
+) -> None:
+    """Make the images that are missing. Interrupted, killed or out of disk: run the same command again to go on."""
+    from generators.plan import outline
+    from sdg_data.errors import ConfigError
+    from sdg_data.store.connection import Store
+
+    if code is not None and not retry_failures:
+        raise ConfigError("--code goes with --retry-failures", item="sdg generate run")
+    settings = settings_of(ctx)
+    chosen = _chosen(settings, models)
+    selection = _selection(
+        settings,
+        chosen,
+        samples=samples_per_prompt,
+        split=split,
+        limit=limit,
+        retry_failures=retry_failures,
+        code=code,
+        online=not dry_run,
+    )
+    batch = batch_size or settings.generate.batch_size
+    sizes = [batch or preset.batch_size for preset in chosen]
+    store = Store(settings.home)
+    if dry_run:
+        lines = outline(store, selection, sizes)
+        if as_json:
+            print_json({"plan": [asdict(line) for line in lines]})
+        else:
+            _show(lines)
+        return
+    _execute(settings, store, selection, sizes, batch, device or settings.generate.device, wait, as_json)
+
+
+@app.command("models")
+def list_models(
+    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False
+) -> None:
+    """List the models: licence, revision, resolution, and whether they are on this machine."""
+    from generators.presets import load_presets
+    from generators.revisions import installed
+
+    settings = settings_of(ctx)
+    presets = load_presets(settings.models)
+    used = set(settings.generate.models)
+    rows: list[dict[str, Any]] = [
+        {
+            "model": preset.name,
+            "profile": preset.name in used,
+            "installed": installed(preset),
+            "pipeline": preset.pipeline,
+            "repository": preset.repository,
+            "revision": preset.revision or None,
+            "pinned": preset.pinned,
+            "licence": preset.licence,
+            "width": preset.width,
+            "height": preset.height,
+            "steps": preset.steps,
+            "guidance": preset.guidance,
+            "about": preset.about,
+        }
+        for preset in presets.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        [
+            {
+                "model": row["model"],
+                "here": "yes" if row["installed"] else "no",
+                "size": f"{row['width']}x{row['height']}",
+                "steps": row["steps"],
+                "licence": row["licence"],
+                "revision": _short(row["revision"] or "content", row["pinned"]),
+                "about": row["about"],
+            }
+            for row in rows
+        ]
+    )
+
+
+def _chosen(settings: Settings, models: str | None) -> list[Preset]:
+    from generators.presets import choose, load_presets
+    from sdg_data.errors import ConfigError
+
+    names = settings.generate.models if models is None else [name.strip() for name in models.split(",") if name.strip()]
+    if not names:
+        raise ConfigError("no model is named", item="--models", hint="`sdg generate models` lists them.")
+    return choose(names, load_presets(settings.models))
+
+
+def _selection(
+    settings: Settings,
+    chosen: list[Preset],
+    *,
+    samples: int | None,
+    split: str | None,
+    limit: int | None,
+    retry_failures: bool,
+    code: str | None,
+    online: bool,
+) -> Selection:
+    from generators.plan import Selection
+    from generators.revisions import revision_of
+    from schemas.records import Split
+    from sdg_data.errors import ConfigError
+
+    if split is not None and split not in list(Split):
+        raise ConfigError(f"there is no split {split!r}", item="--split", hint=f"It is {' or '.join(Split)}.")
+    return Selection(
+        presets=tuple(chosen),
+        revisions=tuple(revision_of(preset, online=online) for preset in chosen),
+        samples=samples or settings.generate.samples_per_prompt,
+        split=split,
+        limit=limit,
+        retry_failures=retry_failures,
+        retry_code=code,
+    )
+
+
+def _execute(
+    settings: Settings,
+    store: Any,
+    selection: Selection,
+    sizes: list[int],
+    batch_size: int | None,
+    device: str,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    import time
+
+    from generators.plan import STAGE, outline
+    from sdg_data.blobs import Blobs
+    from sdg_data.errors import ExitCode, Interrupted
+    from sdg_data.locks import stage_lock
+    from sdg_data.progress import Progress
+    from sdg_data.work import LocalExecutor
+
+    with store.read():
+        pass  # a home without a store is an error, not a home to make a lock file in
+    blobs = Blobs(settings.blob_url)
+    waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
+    with stage_lock(settings.home, STAGE, wait=None if wait else 0, on_wait=waiting):
+        blobs.sweep_temporary()
+        lines = outline(store, selection, sizes)
+        missing = sum(line.missing for line in lines)
+        if not as_json:
+            _show(lines)
+        if not missing:
+            say("nothing to do: every image is there")
+            if as_json:
+                print_json(_summary({}, 0, 0.0, lines))
+            return
+        from generators.stage import GenerateStage
+
+        stage = GenerateStage(store, blobs, selection, device=device, batch_size=batch_size)
+        started = time.perf_counter()
+        stopped: Interrupted | None = None
+        try:
+            LocalExecutor().execute(stage, progress=Progress(STAGE, unit="images"))
+        except Interrupted as error:
+            stopped = error
+        finally:
+            stage.close()
+    summary = _summary(stage.failed, stage.made, time.perf_counter() - started, lines)
+    _conclude(summary)
+    if as_json:
+        print_json(summary)
+    if stopped is not None:
+        raise stopped
+    if stage.failed:
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _summary(failed: dict[str, int], made: int, seconds: float, lines: list[ModelPlan]) -> dict[str, Any]:
+    return {
+        "plan": [asdict(line) for line in lines],
+        "made": made,
+        "failed": dict(sorted(failed.items())),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(made / seconds, 4) if seconds else 0.0,
+    }
+
+
+def _conclude(summary: dict[str, Any]) -> None:
+    from sdg_data.progress import duration
+
+    failed = ", ".join(f"{number} {code}" for code, number in summary["failed"].items())
+    say(
+        f"made {summary['made']} images in {duration(summary['seconds'])} ({summary['images_per_second']:.3g}/s)"
+        + (f"; failed: {failed} (recorded; --retry-failures tries them again)" if failed else "")
+    )
+
+
+def _time(line: ModelPlan) -> str:
+    from sdg_data.progress import duration
+
+    if not line.missing:
+        return ""
+    return "unknown" if line.seconds is None else duration(line.seconds)
+
+
+def _show(lines: list[ModelPlan]) -> None:
+    from sdg_data.progress import duration
+
+    print_table(
+        [
+            {
+                "model": line.model,
+                "revision": _short(line.revision, line.pinned),
+                "there": line.present,
+                "to make": line.missing,
+                "size": f"{line.width}x{line.height}",
+                "steps": line.steps,
+                "batch": line.batch_size,
+                "time": _time(line),
+                "from": line.seconds_from if line.missing else "",
+                "disk": _size(line.bytes),
+            }
+            for line in lines
+        ]
+    )
+    for line in lines:
+        if not line.pinned:
+            say(f"{line.model}: revision {line.revision} is not pinned; its weights may change under the same name")
+    known = [line.seconds for line in lines if line.seconds is not None]
+    if len(lines) > 1:
+        total = duration(sum(known)) + ("" if len(known) == len(lines) else " and an unknown time")
+        say(f"{sum(line.missing for line in lines)} images, {total}, {_size(sum(line.bytes for line in lines))}")
+
+
+def _short(revision: str, pinned: bool) -> str:
+    return revision[:10] if pinned else f"{revision[:10]} (not pinned)"
+
+
+def _size(number: float) -> str:
+    unit = 0
+    while number >= 1000 and unit < len(_UNITS) - 1:
+        number /= 1000
+        unit += 1
+    return f"{number:.3g} {_UNITS[unit]}"

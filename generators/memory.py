@@ -1,0 +1,98 @@
+"""Fitting a pipeline into the memory there is: where its parts live, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from typing import Any
+
+import torch
+
+from generators.presets import MemoryOptions
+from sdg_data.errors import ConfigError, MissingDependency
+
+log = logging.getLogger(__name__)
+
+
+def pick_device(wanted: str) -> str:
+    """The device to compute on: the wanted one, or for "auto" a GPU if there is one. Raises ConfigError."""
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:  # torch built without that device asserts
+        raise ConfigError(
+            f"cannot compute on {wanted!r}: {str(error).splitlines()[0]}",
+            item="generate.device",
+            hint="`cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for whatever there is.",
+        ) from error
+    return wanted
+
+
+def arrange(pipeline: Any, memory: MemoryOptions, device: str) -> None:
+    """Put the pipeline's parts where they compute. On a CPU there is nothing to offload from."""
+    offloads = memory.offload != "none" and device != "cpu"
+    if offloads and memory.offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif offloads:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    if memory.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if memory.vae_slicing:
+        pipeline.vae.enable_slicing()
+    if memory.compile:
+        denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
+        denoiser.compile()
+
+
+def quantisation(memory: MemoryOptions, components: list[str], dtype: torch.dtype) -> Any:
+    """The quantisation of these components as `from_pretrained` takes it, None for none.
+
+    Raises MissingDependency where the library for it is not installed.
+    """
+    if memory.text_encoder == "full":
+        return None
+    library, _, kind = memory.text_encoder.partition("-")
+    try:
+        from diffusers import PipelineQuantizationConfig
+
+        if library == "torchao":
+            from torchao.quantization import Int8WeightOnlyConfig  # type: ignore[import-not-found]
+            from transformers import TorchAoConfig
+
+            config: Any = TorchAoConfig(Int8WeightOnlyConfig())
+        else:
+            import bitsandbytes  # noqa: F401  (transformers would notice its absence only when loading)
+            from transformers import BitsAndBytesConfig
+
+            four = kind == "4bit"
+            config = BitsAndBytesConfig(
+                load_in_4bit=four, load_in_8bit=not four, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+    except ImportError as error:
+        raise MissingDependency(
+            f"a quantised text encoder ({memory.text_encoder}) needs {library}",
+            hint=f'pip install {library}, or set memory.text_encoder = "full".',
+        ) from error
+    return PipelineQuantizationConfig(quant_mapping=dict.fromkeys(components, config))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is a shortage of memory, however the library at fault reports it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
+    )
+
+
+def release() -> None:
+    """Give memory that nobody uses back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

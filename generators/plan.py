@@ -1,0 +1,214 @@
+"""What a generate run is to make: images per model, how long that takes and how much disk it needs.
+
+The store does the planning itself (`sdg_data.store.images`: an anti-join on prompt, variant and sample); this module
+turns presets into variants, pages into batches, and what the store knows about earlier images into an estimate.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
+
+from generators.presets import Preset
+from sdg_data.store import images
+from sdg_data.store.connection import Store, Tx
+from sdg_data.store.images import Variant, Wanted
+from sdg_data.store.rows import select
+
+STAGE: Final = "generate"
+# So many batches are sorted by length of prompt together. Within the order of ids, which is random, so that a run that
+# is stopped early has not made the images of the shortest prompts only.
+_WINDOW: Final = 32
+# Bytes per pixel of a PNG of a photograph, where neither store nor preset know better.
+_BYTES_PER_PIXEL: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image to be made. `variant` counts into the run's variants."""
+
+    variant: int
+    prompt_id: str
+    sample: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """One line of the plan. `seconds` and `bytes` for all of the missing images; None: nobody knows."""
+
+    model: str
+    revision: str
+    pinned: bool
+    present: int
+    missing: int
+    batch_size: int
+    width: int
+    height: int
+    steps: int
+    licence: str
+    seconds: float | None
+    seconds_from: str
+    bytes: int
+    bytes_from: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to make: these variants for the prompts of `split`, samples 0..samples-1 each, at most `limit` images.
+
+    The models share a limit evenly, so that a small one shows something of each.
+    """
+
+    presets: tuple[Preset, ...]
+    revisions: tuple[str, ...]
+    samples: int
+    split: str | None = None
+    limit: int | None = None
+    retry_failures: bool = False
+    retry_code: str | None = None
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """The store's name for each model as it is run."""
+        return tuple(
+            Variant(preset.name, revision, preset.settings)
+            for preset, revision in zip(self.presets, self.revisions, strict=True)
+        )
+
+    @property
+    def wanted(self) -> Wanted:
+        """The question to the store."""
+        from schemas.records import Split
+
+        split = Split(self.split) if self.split else None
+        return Wanted(self.variants, self.samples, split, retry_failed=self.retry_failures)
+
+
+def outline(store: Store, selection: Selection, batch_sizes: Sequence[int]) -> list[ModelPlan]:
+    """The plan, a line per model."""
+    lines = []
+    with store.read() as tx:
+        missing = images.count_missing(tx, selection.wanted)
+        present = images.count_present(tx, selection.wanted)
+        excluded = _other_failures(tx, selection)
+        for index, *_ in excluded:
+            missing[index] -= 1
+        shares = shared(missing, selection.limit)
+        for index, (preset, variant) in enumerate(zip(selection.presets, selection.variants, strict=True)):
+            number = shares[index]
+            seconds, seconds_from, size, bytes_from = _figures(tx, preset, variant)
+            lines.append(
+                ModelPlan(
+                    model=preset.name,
+                    revision=variant.revision,
+                    pinned=preset.pinned,
+                    present=present[index],
+                    missing=number,
+                    batch_size=batch_sizes[index],
+                    width=preset.width,
+                    height=preset.height,
+                    steps=preset.steps,
+                    licence=preset.licence,
+                    seconds=None if seconds is None else seconds * number,
+                    seconds_from=seconds_from,
+                    bytes=round(size * number),
+                    bytes_from=bytes_from,
+                )
+            )
+    return lines
+
+
+def shared(missing: Sequence[int], limit: int | None) -> list[int]:
+    """How many images each model may make: all that it misses, or an even share of the limit.
+
+    What one does not need goes to the others; what cannot be divided to the first.
+    """
+    shares = [0] * len(missing)
+    left = sum(missing) if limit is None else min(limit, sum(missing))
+    while left:
+        hungry = [index for index, number in enumerate(missing) if shares[index] < number]
+        for index in hungry:
+            portion = min(max(1, left // len(hungry)), missing[index] - shares[index], left)
+            shares[index] += portion
+            left -= portion
+    return shares
+
+
+def batches(
+    store: Store, selection: Selection, shares: Sequence[int], batch_sizes: Sequence[int]
+) -> Iterator[list[Item]]:
+    """The missing images, model by model, `shares` of each, in batches; samples of one prompt stand together."""
+    with store.read() as tx:
+        excluded = _other_failures(tx, selection)
+    for index, (share, size) in enumerate(zip(shares, batch_sizes, strict=True)):
+        items = itertools.islice(_missing(store, selection, index, excluded), share)
+        for window in _chunks(items, size * _WINDOW):
+            # Prompts of one length have one shape (`Adapter.shape_key`), and share their calls.
+            window.sort(key=lambda item: (len(item.text), item.prompt_id, item.sample))
+            yield from _chunks(window, size)
+
+
+def _missing(store: Store, selection: Selection, index: int, excluded: set[tuple[int, str, int]]) -> Iterator[Item]:
+    wanted = replace(selection.wanted, variants=(selection.variants[index],))
+    for table in images.missing(store, wanted):
+        for row in table.to_pylist():
+            if (index, row["prompt_id"], row["sample"]) not in excluded:
+                yield Item(index, row["prompt_id"], row["sample"], row["text"])
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while chunk := list(itertools.islice(rest, size)):
+        yield chunk
+
+
+def _other_failures(tx: Tx, selection: Selection) -> set[tuple[int, str, int]]:
+    """With `retry_code`: the images without a picture whose last failure was of another kind; they stay as they are."""
+    if not selection.retry_failures or selection.retry_code is None:
+        return set()
+    number = {variant.id: index for index, variant in enumerate(selection.variants)}
+    rows = select(
+        tx,
+        """
+        SELECT failed.variant_id, failed.prompt_id, failed.sample, arg_max(failures.code, failures.attempt) AS code
+        FROM failed_images AS failed JOIN failures ON failures.item_id = failed.id AND failures.stage = ?
+        JOIN prompts ON prompts.id = failed.prompt_id
+        WHERE failed.sample < ? AND (? IS NULL OR prompts.split = ?)
+          AND NOT EXISTS (SELECT 1 FROM images WHERE images.id = failed.id)
+        GROUP BY ALL HAVING code <> ?
+        """,
+        [STAGE, selection.samples, selection.split, selection.split, selection.retry_code],
+    )
+    return {(number[row["variant_id"]], row["prompt_id"], row["sample"]) for row in rows if row["variant_id"] in number}
+
+
+def _figures(tx: Tx, preset: Preset, variant: Variant) -> tuple[float | None, str, float, str]:
+    """Seconds and bytes per image, each with where it is from."""
+    known = _measured(tx, "variants.id = ?", variant.id)
+    if not known["images"]:
+        known = _measured(tx, "variants.model = ?", preset.name)
+    number = known["images"]
+    if number:
+        source = f"{number} earlier images"
+        return known["seconds"], source if known["seconds"] is not None else "unknown", known["bytes"], source
+    stated = (preset.seconds_per_image, f"stated: {preset.figure_on or 'the preset'}")
+    seconds, seconds_from = stated if preset.seconds_per_image is not None else (None, "unknown")
+    if preset.bytes_per_image is not None:
+        return seconds, seconds_from, preset.bytes_per_image, "stated: the preset"
+    return seconds, seconds_from, preset.width * preset.height * _BYTES_PER_PIXEL, "rule of thumb: 1.5 bytes per pixel"
+
+
+def _measured(tx: Tx, condition: str, value: str) -> dict[str, Any]:
+    """Of this software's own images only: an imported one says nothing about time."""
+    return select(
+        tx,
+        f"""
+        SELECT count(*) AS images, avg(seconds) AS seconds, avg(bytes) AS bytes
+        FROM images JOIN variants ON variants.id = images.variant_id WHERE source = 'generated' AND {condition}
+        """,
+        [value],
+    )[0]

@@ -1,0 +1,88 @@
+"""Which state of a model's weights a name stands for, and whether it is on this machine.
+
+An image's id holds the revision of the model that made it, so the revision must name one state of the weights: a hub
+repository's commit, or the hash of a local folder's content. Nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from generators.presets import PRESET_FILE, Preset
+from sdg_data.errors import ConfigError, GenerationError
+
+# A folder of weights larger than this is not hashed whenever a command starts: its owner names the revision.
+HASH_LIMIT: Final = 4 * 2**30
+# Documentation and numbers that are part of an image's settings anyway: they may change without changing the weights.
+_NOT_WEIGHTS: Final = {PRESET_FILE, "README.md", ".gitattributes", "LICENSE", "LICENSE.md", "LICENSE.txt"}
+
+
+def installed(preset: Preset) -> bool:
+    """Whether the model can be loaded without downloading anything."""
+    folder = preset.folder
+    if folder is not None:
+        return (folder / "model_index.json").is_file()
+    return _in_cache(preset) is not None
+
+
+def revision_of(preset: Preset, *, online: bool = False) -> str:
+    """The revision that images of this model are filed under.
+
+    A pinned commit as it is; a branch as the commit that it stands for in the hub's cache, or at the hub where
+    `online`; failing both, the branch's name. A local folder: its revision if the preset names one, else the hash of
+    its content.
+
+    Raises ConfigError for a folder that is too large to be hashed, GenerationError where a folder is missing.
+    """
+    folder = preset.folder
+    if folder is not None:
+        return preset.revision or folder_hash(folder, preset.name)
+    if preset.pinned:
+        return preset.revision
+    return _in_cache(preset) or (_at_hub(preset) if online else None) or preset.revision or "main"
+
+
+def folder_hash(folder: Path, name: str) -> str:
+    """40 hex digits of sha256 over the sorted relative paths and contents of the folder's files (not its documents)."""
+    if not (folder / "model_index.json").is_file():
+        hint = "`make minis` trains the toy models." if folder.parent.name == "weights" else "Is the path right?"
+        raise GenerationError(f"there are no weights in {folder}", item=name, hint=hint)
+    files = sorted(
+        (path for path in folder.rglob("*") if path.is_file() and path.name not in _NOT_WEIGHTS),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    size = sum(path.stat().st_size for path in files)
+    if size > HASH_LIMIT:
+        raise ConfigError(
+            f"{folder} holds {size / 2**30:.0f} GiB, too much to hash at every start",
+            item=f"models.{name}",
+            hint='Name the state of the weights yourself: revision = "...".',
+        )
+    digest = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\0".encode())
+    return digest.hexdigest()[:40]
+
+
+def _in_cache(preset: Preset) -> str | None:
+    """The commit under which the hub's cache holds the model, None where it does not."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(preset.repository, "model_index.json", revision=preset.revision or "main")
+    # <cache>/models--owner--name/snapshots/<commit>/model_index.json
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def _at_hub(preset: Preset) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return HfApi().model_info(preset.repository, revision=preset.revision or "main").sha
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return None  # no network: the caller files the images under the branch's name, and says so

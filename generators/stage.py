@@ -1,0 +1,264 @@
+"""The generate stage: from (prompt, model, sample) to a PNG in the blob store and a row that names it.
+
+    run      prompts and seeds -> float images, looked at while they are floats: NaN and one-colour images are failures
+    persist  PNG bytes with fixed settings -> the blob store (on the committing thread, beside the next batch's run)
+    commit   image rows and failures, one transaction
+
+What fails is recorded with a code, and not tried again unless asked for:
+
+    nan-image        the model gave NaN (with float16, often an overflow)
+    blank-image      every pixel has one colour
+    out-of-memory    no memory even for a batch of one
+    pipeline-error   the pipeline raised on this image, and not on the others
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from generators import plan
+from generators.adapter import Adapter, Pixels
+from generators.loading import load
+from generators.memory import is_out_of_memory
+from generators.plan import STAGE, Item, Selection
+from schemas.records import Failure, ImageRecord
+from sdg_data import ids
+from sdg_data.blobs import Blobs
+from sdg_data.errors import GenerationError
+from sdg_data.store import failures, images
+from sdg_data.store.connection import Store
+from sdg_data.store.images import FailedImage
+from sdg_data.work import Plan
+
+log = logging.getLogger(__name__)
+
+# zlib's level 6 costs a third more time than 4 and saves 1 % of the bytes of a photograph.
+_PNG_LEVEL: Final = 4
+# After so many images in a row that do not fit at batch 1, and none that did, the model itself does not fit.
+_HOPELESS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture on its way to the store: `pixels` (height, width, 3) uint8, `seconds` its share of its call's time."""
+
+    item: Item
+    pixels: npt.NDArray[np.uint8]
+    seconds: float
+    tool: str
+
+
+Result = Drawn | ImageRecord | FailedImage
+"""What `run` returns (Drawn), what `persist` makes of it (ImageRecord), and what failed."""
+
+
+class GenerateStage:
+    """Makes the images of a selection. Holds one model at a time, loaded when its first batch comes."""
+
+    name = STAGE
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        selection: Selection,
+        *,
+        device: str = "auto",
+        batch_size: int | None = None,
+        loader: Any = load,
+    ) -> None:
+        """`batch_size` overrides the presets'. `loader` is `generators.loading.load` or stands in for it."""
+        self._store, self._blobs, self._selection = store, blobs, selection
+        self._device, self._batch_size, self._load = device, batch_size, loader
+        self._adapter: Adapter | None = None
+        self._loaded: int | None = None
+        self._fits = False
+        self._refused = 0
+        self.made = 0
+        self.failed: dict[str, int] = {}
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Rows per call, of each model."""
+        return [self._batch_size or preset.batch_size for preset in self._selection.presets]
+
+    def plan(self) -> Plan[Item]:
+        """What is missing now."""
+        lines = plan.outline(self._store, self._selection, self.batch_sizes)
+        shares = [line.missing for line in lines]
+        return Plan(sum(shares), plan.batches(self._store, self._selection, shares, self.batch_sizes))
+
+    def run(self, batch: Sequence[Item]) -> Sequence[Result]:
+        """Make the images of a batch, all of one model."""
+        adapter = self._adapter_of(batch[0].variant)
+        results: list[Result] = []
+        done = 0
+        while done < len(batch):
+            chunk = batch[done : done + adapter.batch_size]
+            started = time.perf_counter()
+            computed = self._attempt(adapter, chunk)
+            if computed is not None:
+                seconds = (time.perf_counter() - started) / len(chunk)
+                results += [
+                    self._result(item, one, seconds, adapter) for item, one in zip(chunk, computed, strict=True)
+                ]
+                done += len(chunk)
+            elif adapter.batch_size > 1:
+                adapter.batch_size //= 2
+                log.warning("%s: out of memory; going on with batches of %d", adapter.preset.name, adapter.batch_size)
+            else:
+                results.append(self._no_memory(chunk[0], adapter))
+                done += 1
+        return results
+
+    def persist(self, results: Sequence[Result]) -> Sequence[Result]:
+        """Encode and store the pictures; what comes back names their blobs."""
+        encoded = [encode_png(result.pixels) for result in results if isinstance(result, Drawn)]
+        stored = iter(zip(self._blobs.put_many(encoded), encoded, strict=True))
+        return [self._record(result, *next(stored)) if isinstance(result, Drawn) else result for result in results]
+
+    def commit(self, results: Sequence[Result]) -> None:
+        """One transaction for rows and failures."""
+        records = [result for result in results if isinstance(result, ImageRecord)]
+        failed = [result for result in results if isinstance(result, FailedImage)]
+        with self._store.write() as tx:
+            images.insert(tx, records)
+            tried = failures.attempts(tx, STAGE, [one.failure.item_id for one in failed])
+            images.insert_failed(tx, [_attempted(one, tried.get(one.failure.item_id, 0) + 1) for one in failed])
+        self.made += len(records)
+        for one in failed:
+            self.failed[one.failure.code] = self.failed.get(one.failure.code, 0) + 1
+
+    def close(self) -> None:
+        """Let go of the model."""
+        if self._adapter is not None:
+            self._adapter.close()
+        self._adapter = self._loaded = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A stage travels to its worker without its model."""
+        return self.__dict__ | {"_adapter": None, "_loaded": None}
+
+    def _adapter_of(self, variant: int) -> Adapter:
+        if self._adapter is None or self._loaded != variant:
+            self.close()
+            preset, revision = self._selection.presets[variant], self._selection.revisions[variant]
+            log.info("loading %s (%s)", preset.name, revision[:12])
+            self._adapter = self._load(preset, revision, device=self._device, batch_size=self._batch_size)
+            self._loaded, self._fits, self._refused = variant, False, 0
+        return self._adapter
+
+    def _attempt(self, adapter: Adapter, chunk: Sequence[Item]) -> Sequence[Pixels | Exception] | None:
+        """An image or an error for each item; None where memory ran out."""
+        outcome = self._generate(adapter, chunk)
+        if not isinstance(outcome, Exception):
+            self._fits, self._refused = True, 0
+            return outcome
+        if is_out_of_memory(outcome):
+            # The error's traceback keeps alive the arrays that filled the memory.
+            del outcome
+            adapter.recover()
+            return None
+        # One bad prompt must not take its neighbours with it. If none of them works, and none did before, the pipeline
+        # itself is at fault, and thousands of failures would hide that.
+        alone = [self._generate(adapter, [item]) for item in chunk] if len(chunk) > 1 else [outcome]
+        if not self._fits and all(isinstance(one, Exception) for one in alone):
+            raise GenerationError(
+                f"the pipeline cannot run as its preset says ({type(outcome).__name__}: {outcome})",
+                item=adapter.preset.name,
+            ) from outcome
+        return [one if isinstance(one, Exception) else one[0] for one in alone]
+
+    def _generate(self, adapter: Adapter, chunk: Sequence[Item]) -> Sequence[Pixels] | Exception:
+        seeds = [ids.seed_of(self._id(item)) for item in chunk]
+        try:
+            return adapter.generate([item.text for item in chunk], seeds)
+        except (RuntimeError, MemoryError, ValueError, TypeError, LookupError, AssertionError) as error:
+            return error
+
+    def _result(self, item: Item, outcome: Pixels | Exception, seconds: float, adapter: Adapter) -> Result:
+        if isinstance(outcome, Exception):
+            code = "out-of-memory" if is_out_of_memory(outcome) else "pipeline-error"
+            return self._failed(item, code, f"{type(outcome).__name__}: {outcome}")
+        if not np.isfinite(outcome).all():
+            bad = 1 - np.isfinite(outcome).mean()
+            return self._failed(item, "nan-image", f"{100 * bad:.3g} % of the values are not finite numbers")
+        pixels = np.round(outcome * 255).astype(np.uint8)
+        if (pixels == pixels[0, 0]).all():
+            return self._failed(item, "blank-image", f"every pixel is {tuple(pixels[0, 0].tolist())}")
+        return Drawn(item, pixels, seconds, _tool(str(adapter.pipeline._execution_device), adapter.batch_size))
+
+    def _no_memory(self, item: Item, adapter: Adapter) -> FailedImage:
+        self._refused += 1
+        if self._refused >= _HOPELESS and not self._fits:
+            raise GenerationError(
+                "the memory does not suffice for a single image",
+                item=adapter.preset.name,
+                hint=f'Try [models.{adapter.preset.name}.memory] offload = "model" or vae_tiling = true; then '
+                "`sdg generate run --retry-failures out-of-memory`.",
+            )
+        return self._failed(item, "out-of-memory", "no memory for a batch of one")
+
+    def _failed(self, item: Item, code: str, message: str) -> FailedImage:
+        log.warning("%s: %s (%s)", self._selection.presets[item.variant].name, code, message)
+        failure = Failure(stage=STAGE, item_id=self._id(item), code=code, message=message, raw=None, attempt=1)
+        return FailedImage(item.prompt_id, self._selection.variants[item.variant], item.sample, failure)
+
+    def _id(self, item: Item) -> str:
+        variant = self._selection.variants[item.variant]
+        return ids.image_id(item.prompt_id, variant.model, variant.revision, item.sample, variant.settings)
+
+    def _record(self, drawn: Drawn, blob: str, data: bytes) -> ImageRecord:
+        item = drawn.item
+        preset, variant = self._selection.presets[item.variant], self._selection.variants[item.variant]
+        image_id = self._id(item)
+        height, width = drawn.pixels.shape[:2]
+        return ImageRecord(
+            id=image_id,
+            prompt_id=item.prompt_id,
+            model=variant.model,
+            revision=variant.revision,
+            sample=item.sample,
+            seed=ids.seed_of(image_id),
+            settings=variant.settings,
+            blob=blob,
+            media_type="image/png",
+            width=width,
+            height=height,
+            bytes=len(data),
+            licence=preset.licence,
+            source="generated",
+            tool=drawn.tool,
+            seconds=drawn.seconds,
+            created_at=datetime.now(UTC),
+        )
+
+
+def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """PNG bytes of (height, width, 3) uint8: equal pixels always give equal bytes (with one version of Pillow)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=_PNG_LEVEL)
+    return buffer.getvalue()
+
+
+def _attempted(failed: FailedImage, attempt: int) -> FailedImage:
+    return replace(failed, failure=failed.failure.model_copy(update={"attempt": attempt}))
+
+
+@cache
+def _tool(device: str, batch_size: int) -> str:
+    """What an image's bytes depend on beyond its settings: they are the same again with the same of these."""
+    libraries = f"diffusers {version('diffusers')}, torch {version('torch')}"
+    return f"sdg-data {version('sdg-data')} ({libraries}, {device.partition(':')[0]}, batch {batch_size})"
