@@ -236,5 +236,4 @@ def smart_resize(
         grow = math.sqrt(min_pixels / area)
         height = math.ceil(image.height * grow / factor) * factor
         width = math.ceil(image.width * grow / factor) * factor
-    # With min_pixels under factor² the published function can return a side of 0; there is no such image.
     return ImageSize(width=width, height=height)
