@@ -4,15 +4,17 @@ An image's key is (prompt, variant, sample), a variant being (model, revision, s
 in SQL; ids are only hashed for the rows that come back.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
 from schemas.records import Failure, ImageRecord, Split
 from sdg_data.ids import variant_id
-from sdg_data.store import failures
+from sdg_data.store import failures, prompts
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.rows import as_record, as_stored, insert_new, scalar, select
 
@@ -42,7 +44,8 @@ FAILED_SCHEMA = pa.schema(
 MISSING_SCHEMA = pa.schema(
     [("variant", pa.int32()), ("prompt_id", pa.string()), ("sample", pa.int32()), ("text", pa.string())]
 )
-PAGE_ROWS = 400_000
+PAGE_ROWS = 800_000
+_AFTER_ALL_IDS = "g"  # behind every string of hex digits
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def insert_failed(tx: Tx, failed: Sequence[FailedImage]) -> None:
 def count_missing(tx: Tx, wanted: Wanted) -> list[int]:
     """How many images of each variant are missing, in the order of `wanted.variants`."""
     sql = f"SELECT count(*) FROM ({_MISSING})"
-    return [int(scalar(tx, sql, _parameters(wanted, variant, ("", -1)))) for variant in wanted.variants]
+    return [int(scalar(tx, sql, _parameters(wanted, variant))) for variant in wanted.variants]
 
 
 def count_present(tx: Tx, wanted: Wanted) -> list[int]:
@@ -122,48 +125,29 @@ def count_present(tx: Tx, wanted: Wanted) -> list[int]:
     return [int(scalar(tx, sql, [variant.id, *parameters])) for variant in wanted.variants]
 
 
-def missing_page(
-    tx: Tx, wanted: Wanted, *, after: tuple[int, str, int] = (0, "", -1), limit: int = PAGE_ROWS
-) -> pa.Table:
-    """At most `limit` missing images after the key `after` = (variant index, prompt id, sample), as MISSING_SCHEMA.
+def missing(store: Store, wanted: Wanted, *, page_rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
+    """All missing images as pages of MISSING_SCHEMA, about `page_rows` rows each at the most.
 
     Ordered by variant, so that models load one at a time, then prompt id (samples of one prompt together), then sample.
-    """
-    tables: list[pa.Table] = []
-    rows = 0
-    first, prompt, sample = after
-    for index in range(first, len(wanted.variants)):
-        cursor = (prompt, sample) if index == first else ("", -1)
-        table = tx.sql(
-            f"""
-            WITH page AS (SELECT * FROM ({_MISSING}) ORDER BY prompt_id, sample LIMIT $limit)
-            SELECT $index::INTEGER AS variant, prompt_id, sample, text
-            FROM page JOIN prompts ON prompts.id = page.prompt_id ORDER BY prompt_id, sample
-            """,
-            params={**_parameters(wanted, wanted.variants[index], cursor), "limit": limit - rows, "index": index},
-        ).to_arrow_table()
-        tables.append(table)
-        rows += table.num_rows
-        if rows >= limit:
-            break
-    return pa.concat_tables(tables) if tables else MISSING_SCHEMA.empty_table()
-
-
-def missing(store: Store, wanted: Wanted, *, page_rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
-    """All missing images, page by page, in the order of `missing_page`.
-
     The store is open only while a page is read, so work may be committed between pages; what is committed behind the
-    cursor does not come back.
+    reader does not come back. Prompt ids are hashes: equal steps through their range hold about as many prompts each.
     """
-    after = (0, "", -1)
-    while True:
-        with store.read() as tx:
-            table = missing_page(tx, wanted, after=after, limit=page_rows)
-        if table.num_rows == 0:
-            return
-        yield table
-        last = table.slice(table.num_rows - 1).to_pylist()[0]
-        after = (last["variant"], last["prompt_id"], last["sample"])
+    with store.read() as tx:
+        total = prompts.count(tx, split=wanted.split) * wanted.samples
+    steps = max(1, math.ceil(total / page_rows))
+    edges = ["", *(f"{step * 2**32 // steps:08x}" for step in range(1, steps)), _AFTER_ALL_IDS]
+    for index, variant in enumerate(wanted.variants):
+        for low, high in pairwise(edges):
+            with store.read() as tx:
+                table = tx.sql(
+                    f"""
+                    SELECT $index::INTEGER AS variant, prompt_id, sample, text FROM ({_MISSING})
+                    ORDER BY prompt_id, sample
+                    """,
+                    params={**_parameters(wanted, variant, low, high), "index": index},
+                ).to_arrow_table()
+            if table.num_rows:
+                yield table
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, ImageRecord]:
@@ -223,15 +207,14 @@ _RECORDS = """
 
 # One variant at a time: the hash table of the anti-join then holds that variant's keys only.
 _MISSING = """
-    SELECT prompt_id, sample
+    SELECT prompt_id, sample, text
     FROM (
-        SELECT prompts.id AS prompt_id, samples.sample
+        SELECT prompts.id AS prompt_id, samples.sample, text
         FROM prompts CROSS JOIN (SELECT unnest(range($samples::INTEGER))::INTEGER AS sample) AS samples
-        WHERE ($split::VARCHAR IS NULL OR split = $split) AND prompts.id >= $prompt
-          AND (prompts.id > $prompt OR samples.sample > $sample)
+        WHERE ($split::VARCHAR IS NULL OR split = $split) AND prompts.id >= $low AND prompts.id < $high
     ) AS wanted
     ANTI JOIN (
-        SELECT prompt_id, sample FROM images WHERE variant_id = $variant AND prompt_id >= $prompt
+        SELECT prompt_id, sample FROM images WHERE variant_id = $variant AND prompt_id >= $low AND prompt_id < $high
     ) AS done USING (prompt_id, sample)
     ANTI JOIN (
         SELECT prompt_id, sample FROM failed_images WHERE variant_id = $variant AND NOT $retry_failed
@@ -239,13 +222,13 @@ _MISSING = """
 """
 
 
-def _parameters(wanted: Wanted, variant: Variant, after: tuple[str, int]) -> dict[str, Any]:
-    prompt, sample = after
+def _parameters(wanted: Wanted, variant: Variant, low: str = "", high: str = _AFTER_ALL_IDS) -> dict[str, Any]:
+    """The parameters of _MISSING; `low` and `high` bound the prompt ids, the upper one left out."""
     return {
         "samples": wanted.samples,
         "split": wanted.split,
-        "prompt": prompt,
-        "sample": sample,
+        "low": low,
+        "high": high,
         "variant": variant.id,
         "retry_failed": wanted.retry_failed,
     }
