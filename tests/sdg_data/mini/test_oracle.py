@@ -1,0 +1,198 @@
+"""The oracle against pictures made here with plain drawing calls, and against injected defects with known labels."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from schemas.defect import Defect
+from schemas.geometry import Box
+from sdg_data.mini.inject import CannotDraw, Kind, Spoiled, sample_spoiled, spoil
+from sdg_data.mini.oracle import examine, find_defects
+from sdg_data.mini.render import render
+from sdg_data.mini.world import parse_prompt, sample_scene
+
+WHITE, GREY = (246, 246, 246), (196, 196, 196)
+RED, BLUE, GREEN = (220, 40, 40), (40, 70, 220), (40, 160, 60)
+
+
+def picture(
+    *circles: tuple[int, int, int, tuple[int, int, int]], background: tuple[int, int, int] = WHITE
+) -> npt.NDArray[np.uint8]:
+    """Circles (x, y, radius, colour), drawn without the project's renderer."""
+    scale = 8
+    image = Image.new("RGB", (64 * scale, 64 * scale), background)
+    pen = ImageDraw.Draw(image)
+    for x, y, radius, colour in circles:
+        pen.ellipse(
+            [(x - radius) * scale, (y - radius) * scale, (x + radius) * scale, (y + radius) * scale], fill=colour
+        )
+    return np.asarray(image.resize((64, 64), Image.Resampling.BOX))
+
+
+def said(defects: tuple[Defect, ...]) -> list[tuple[str, str | None]]:
+    return [(str(defect.subtype), str(defect.attribute) if defect.attribute else None) for defect in defects]
+
+
+def test_a_right_picture_has_no_defects() -> None:
+    image = picture((16, 32, 8, RED), (48, 32, 8, BLUE))
+    assert find_defects(image, "a red circle to the left of a blue circle on a white background") == ()
+
+
+def test_a_wrong_colour_is_boxed_where_the_shape_is() -> None:
+    (defect,) = find_defects(picture((32, 32, 8, BLUE)), "a red circle")
+    assert said((defect,)) == [("attribute", "colour")]
+    assert defect.type == "misalignment"
+    assert defect.box.iou(Box(x0=375, y0=375, x1=625, y1=625)) > 0.9
+    assert defect.reason == "the circle is blue, not red"
+
+
+def test_a_wrong_relation_encloses_both() -> None:
+    image = picture((16, 32, 8, BLUE), (48, 32, 8, RED))
+    (defect,) = find_defects(image, "a red circle to the left of a blue circle")
+    assert said((defect,)) == [("spatial-relation", None)]
+    assert defect.box.iou(Box(x0=125, y0=375, x1=875, y1=625)) > 0.9
+
+
+def test_a_missing_object_is_boxed_on_the_side_where_it_was_asked_for() -> None:
+    (defect,) = find_defects(picture((48, 32, 8, BLUE)), "a red circle to the left of a blue circle")
+    assert said((defect,)) == [("missing-object", None)]
+    assert defect.box.iou(Box(x0=0, y0=0, x1=625, y1=1000)) > 0.95
+
+
+def test_a_missing_object_without_a_place_is_boxed_as_the_whole_image() -> None:
+    (defect,) = find_defects(picture((48, 32, 8, BLUE)), "a red circle and a blue circle")
+    assert defect.box == Box(x0=0, y0=0, x1=1000, y1=1000)
+
+
+def test_too_many_of_a_group_is_a_count_and_a_stranger_is_extra() -> None:
+    image = picture((16, 16, 8, RED), (48, 16, 8, RED), (16, 48, 8, BLUE))
+    assert said(find_defects(image, "a red circle and a blue circle")) == [("attribute", "count")]
+    assert said(find_defects(image, "two red circles")) == [("extra-object", None)]
+
+
+def test_size_and_background_are_judged_only_where_the_prompt_names_them() -> None:
+    image = picture((32, 32, 11, RED), background=GREY)
+    assert find_defects(image, "a red circle") == ()
+    assert find_defects(image, "a large red circle on a grey background") == ()
+    assert said(find_defects(image, "a small red circle")) == [("attribute", "size")]
+    assert said(find_defects(image, "a red circle on a white background")) == [("attribute", "colour")]
+
+
+def test_a_bite_is_an_artifact_and_not_another_shape() -> None:
+    image = picture((32, 32, 10, RED), (40, 26, 6, WHITE))
+    (defect,) = find_defects(image, "a red circle")
+    assert said((defect,)) == [("geometry", None)]
+    assert defect.type == "artifact"
+
+
+def test_two_copies_grown_together_are_a_duplicate_part() -> None:
+    image = picture((27, 32, 8, RED), (36, 32, 8, RED))
+    assert said(find_defects(image, "a red circle")) == [("duplicate-part", None)]
+
+
+def test_a_blurred_shape_has_an_edge_defect() -> None:
+    sharp = Image.fromarray(picture((32, 32, 10, RED)))
+    image = np.asarray(sharp.filter(ImageFilter.GaussianBlur(2.6)))
+    assert said(find_defects(image, "a red circle")) == [("edge", None)]
+
+
+def test_noise_inside_is_texture_and_a_spot_outside_too() -> None:
+    image = picture((32, 32, 10, RED)).copy()
+    image[28:37, 28:37] = np.random.default_rng(0).integers(0, 255, (9, 9, 3))
+    assert said(find_defects(image, "a red circle")) == [("texture", None)]
+    image = picture((32, 40, 10, RED), (12, 12, 2, GREEN))
+    (defect,) = find_defects(image, "a red circle")
+    assert said((defect,)) == [("texture", None)]
+    assert defect.box.iou(Box(x0=156, y0=156, x1=219, y1=219)) > 0.6
+
+
+def test_an_empty_frame_lacks_everything() -> None:
+    defects = find_defects(picture(), "two red circles and a blue star")
+    assert said(defects) == [("missing-object", None), ("missing-object", None)]
+
+
+def test_what_is_not_an_image_of_the_world_is_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        find_defects(np.zeros((32, 32, 3), np.uint8), "a red circle")
+    with pytest.raises(ValueError, match="not a prompt"):
+        find_defects(picture(), "a cat")
+
+
+def compare(spoiled: Spoiled) -> tuple[int, int, int]:
+    """(found, missed, false): one-to-one at IoU 0.5 with the right type."""
+    left = list(find_defects(spoiled.pixels, spoiled.prompt))
+    found = 0
+    for label in spoiled.defects:
+        fitting = [each for each in left if each.type == label.type and each.box.iou(label.box) >= 0.5]
+        if fitting:
+            left.remove(max(fitting, key=lambda each: (each.subtype == label.subtype, each.box.iou(label.box))))
+            found += 1
+    return found, len(spoiled.defects) - found, len(left)
+
+
+def rates(count: int, seed: int) -> tuple[float, float, int]:
+    """(recall, precision) on spoiled scenes, and false defects on as many clean ones."""
+    rng = random.Random(seed)
+    totals = np.sum([compare(sample_spoiled(rng)) for _ in range(count)], axis=0)
+    false = 0
+    for _ in range(count):
+        scene = sample_scene(rng)
+        false += len(find_defects(render(scene, rng), scene.prompt))
+    found, missed, wrong = (int(total) for total in totals)
+    return found / (found + missed), found / (found + wrong), false
+
+
+def test_injected_defects_are_found() -> None:
+    recall, precision, false = rates(100, seed=1234)
+    assert recall >= 0.95
+    assert precision >= 0.95
+    assert false == 0
+
+
+@pytest.mark.slow
+def test_a_thousand_unseen_scenes() -> None:
+    recall, precision, false = rates(1000, seed=20_261_121)
+    assert recall >= 0.95
+    assert precision >= 0.95
+    assert false <= 5
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_kind_of_defect_is_drawn_labelled_and_found(kind: Kind) -> None:
+    rng = random.Random(99)
+    drawn = [sample_spoiled(rng, most=1, kinds=[kind]) for _ in range(12)]
+    assert all(spoiled.kinds == (kind,) for spoiled in drawn)
+    found = sum(compare(spoiled)[0] for spoiled in drawn)
+    assert found >= 11
+    verdicts = Counter(
+        str(defect.subtype) for spoiled in drawn for defect in find_defects(spoiled.pixels, spoiled.prompt)
+    )
+    assert verdicts[str(drawn[0].defects[0].subtype)] >= 9
+
+
+def test_conflicting_defects_are_not_drawn() -> None:
+    scene = parse_prompt("a red circle and a blue star")
+    with pytest.raises(CannotDraw):
+        spoil(scene, [Kind.MISSING, Kind.EXTRA], random.Random(0))
+    with pytest.raises(CannotDraw):
+        spoil(scene, [Kind.RELATION], random.Random(0))
+
+
+def test_injection_repeats_by_seed_and_changes_pixels() -> None:
+    one, two = sample_spoiled(random.Random(5)), sample_spoiled(random.Random(5))
+    assert np.array_equal(one.pixels, two.pixels)
+    assert one.defects == two.defects
+
+
+def test_background_deviation_has_no_threshold() -> None:
+    clean = picture((32, 32, 8, RED))
+    hazy = clean.copy()
+    hazy[::2, ::2] = np.clip(hazy[::2, ::2].astype(int) - 8, 0, 255).astype(np.uint8)
+    flat, veiled = (examine(image, "a red circle").reading.background_deviation for image in (clean, hazy))
+    assert flat < 0.05
+    # a quarter of the pixels is 8 levels darker in three channels
+    assert veiled == pytest.approx(8 * 3**0.5 / 4, rel=0.15)
