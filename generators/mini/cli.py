@@ -1,0 +1,102 @@
+"""``sdg minis``: train the toy pipelines by their recipes, and measure them with the oracle."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from generators.mini.recipes import MINIS
+from generators.presets import WEIGHTS, Preset, choose, load_presets
+from sdg_data.console import print_json, print_table
+from sdg_data.errors import ConfigError
+
+app = typer.Typer(help="The toy pipelines: train and measure them.", no_args_is_help=True, add_completion=False)
+logger = logging.getLogger(__name__)
+
+ALL = ",".join(MINIS)
+Models = Annotated[str, typer.Option(help="Names, separated by commas")]
+
+
+def _chosen(models: str) -> list[str]:
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    for name in names:
+        if name not in MINIS:
+            raise ConfigError("there is no such mini", item=name, hint=f"The minis are {', '.join(MINIS)}.")
+    return names
+
+
+@app.command()
+def train(
+    models: Models = ALL,
+    work: Annotated[Path, typer.Option(help="Folder of unfinished work; a killed training goes on from it")] = Path(
+        "data/minis"
+    ),
+    target: Annotated[Path, typer.Option(help="Folder that receives a folder a mini")] = WEIGHTS,
+    images: Annotated[int, typer.Option(min=1, help="Held-out prompts on which the card's scores are measured")] = 200,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
+) -> None:
+    """Train minis by their recipes, judge them, and save weights, preset and card. Resumes where it was killed."""
+    import torch
+
+    from generators.mini.build import save_mini, train_mini
+    from generators.mini.card import card_facts, preset_values, write_card
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    for name in _chosen(models):
+        flow, facts = train_mini(name, work)
+        folder = target / name
+        extra = {"preset.json": json.dumps(preset_values(MINIS[name]), indent=2) + "\n"}
+        save_mini(flow, folder, extra)
+        judged = _judge(_preset(name, folder), images)[1]
+        card = write_card(MINIS[name], facts, judged, type(flow.pipeline).__name__)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "facts.json").write_text(card_facts(facts, judged), encoding="utf-8")
+        logger.info("%s: right %.3f, clean %.3f; saved to %s", name, judged["right"], judged["clean"], folder)
+
+
+@app.command()
+def judge(
+    models: Models = ALL,
+    images: Annotated[int, typer.Option(min=1, max=2000, help="Held-out prompts")] = 200,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet with the oracle's boxes")] = None,
+    sheet_images: Annotated[int, typer.Option(min=1, help="Prompts on the sheet")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Scores as JSON on stdout")] = False,
+) -> None:
+    """Generate on held-out prompts and let the oracle count defects."""
+    from generators.mini.judging import cells
+    from sdg_data.sheet import render_sheet
+
+    rows: list[dict[str, Any]] = []
+    pictures = []
+    for preset in choose(_chosen(models), load_presets()):
+        judged, scores = _judge(preset, images)
+        rows.append({"model": preset.name, **scores})
+        pictures += cells(judged[:sheet_images], preset.name)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table([{key: value for key, value in row.items() if key != "subtypes"} for row in rows])
+    if sheet:
+        render_sheet(pictures, title="Mini family, held-out prompts, the oracle's boxes").save(sheet)
+        logger.info("wrote %s", sheet)
+
+
+def _preset(name: str, folder: Path) -> Preset:
+    return choose([name], load_presets({name: {"repository": str(folder)}}))[0]
+
+
+def _judge(preset: Preset, images: int) -> tuple[list[Any], dict[str, Any]]:
+    from generators.loading import load
+    from generators.mini.judging import generate_and_judge
+
+    adapter = load(preset, "", device="cpu")
+    try:
+        judged, scores = generate_and_judge(adapter, images)
+    finally:
+        adapter.close()
+    return judged, scores.as_dict()

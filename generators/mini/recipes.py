@@ -1,0 +1,124 @@
+"""The recipes from which the shipped minis were made: every number that training needs, and nothing else.
+
+The four differ as the four real models do: in architecture and text encoder, in size, in how long they were
+trained, and in guidance. Steps, not minutes, end a training, so a recipe gives the same model on a slow machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """How one autoencoder is trained (:func:`generators.mini.autoencoders.train_autoencoder`)."""
+
+    kind: str
+    latent_channels: int
+    steps: int
+    batch: int = 16
+    learning_rate: float = 3e-3
+    kl: float = 1e-3
+    noise: float = 0.1
+    scenes: int = 12_000
+    seed: int = 11
+
+
+AUTOENCODERS: dict[str, AutoencoderRecipe] = {
+    # LongCat-Image and Z-Image both use FLUX.1's autoencoder; here they share one too. FLUX.2's has its own class.
+    "kl": AutoencoderRecipe(kind="AutoencoderKL", latent_channels=16, steps=2400),
+    "dc": AutoencoderRecipe(kind="AutoencoderDC", latent_channels=32, steps=2400, kl=0.0),
+}
+
+
+@dataclass(frozen=True)
+class MiniRecipe:
+    """One mini: its shape, how its transformer is trained, and how the preset calls it.
+
+    ``width`` and ``layers`` are the transformer's (``double_layers``: blocks with separate text and image weights,
+    where the class has them). ``distil`` steps of guidance distillation follow the training: the model learns to answer
+    at once what two forwards with classifier-free guidance ``distil_guidance`` would.
+    """
+
+    name: str
+    title: str
+    autoencoder: str
+    width: int
+    layers: int
+    double_layers: int
+    text_width: int
+    text_steps: int
+    steps: int
+    sample_steps: int
+    guidance: float
+    distil: int = 0
+    distil_guidance: float = 2.0
+    batch: int = 32
+    learning_rate: float = 1.5e-3
+    scenes: int = 24_000
+    seed: int = 0
+
+
+MINIS: dict[str, MiniRecipe] = {
+    recipe.name: recipe
+    for recipe in (
+        MiniRecipe(
+            name="mini-flux2",
+            title="FLUX.2 class: guidance-distilled, text from three layers",
+            autoencoder="kl",
+            width=160,
+            layers=4,
+            double_layers=1,
+            text_width=64,
+            text_steps=700,
+            steps=3200,
+            distil=300,
+            sample_steps=20,
+            guidance=2.0,
+            seed=21,
+        ),
+        MiniRecipe(
+            name="mini-zimage",
+            title="Z-Image-Turbo class: one stream, distilled to few steps without guidance",
+            autoencoder="kl",
+            width=128,
+            layers=5,
+            double_layers=0,
+            text_width=96,
+            text_steps=700,
+            steps=2600,
+            distil=300,
+            sample_steps=10,
+            guidance=0.0,
+            seed=22,
+        ),
+        MiniRecipe(
+            name="mini-longcat",
+            title="LongCat-Image class: classifier-free guidance with renormalisation",
+            autoencoder="kl",
+            width=128,
+            layers=4,
+            double_layers=1,
+            text_width=96,
+            text_steps=700,
+            steps=2400,
+            sample_steps=20,
+            guidance=2.0,
+            seed=23,
+        ),
+        MiniRecipe(
+            name="mini-sana",
+            title="SANA class: linear attention on a deep-compression autoencoder",
+            autoencoder="dc",
+            width=128,
+            layers=4,
+            double_layers=0,
+            text_width=96,
+            text_steps=700,
+            steps=2000,
+            sample_steps=20,
+            guidance=2.0,
+            seed=24,
+        ),
+    )
+}
