@@ -28,26 +28,26 @@ class Progress:
         self._unit = unit
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._total = 0
+        self._total: int | None = None
         self._done = 0
         self._started = 0.0
         self._last_line = 0.0
         self._bar: tuple[RichProgress, TaskID] | None = None
 
     @contextlib.contextmanager
-    def running(self, total: int) -> Iterator[None]:
-        """Show progress towards `total` items for the length of the block."""
+    def running(self, total: int | None) -> Iterator["Progress"]:
+        """Show progress towards `total` items (None: nobody knows how many) for the length of the block."""
         self._total, self._done = total, 0
         self._started = self._last_line = self._clock()
         if not self._stream.isatty():
-            yield
+            yield self
             if self._done:
                 self._say()
             return
         with _bar(self._stream, self._unit) as bar:
             self._bar = bar, bar.add_task(self._name, total=total)
             try:
-                yield
+                yield self
             finally:
                 self._bar = None
 
@@ -57,21 +57,20 @@ class Progress:
         if self._bar is not None:
             bar, task = self._bar
             bar.advance(task, number)
-        elif self._clock() - self._last_line >= LINE_EVERY_SECONDS and self._done < self._total:
+        elif self._clock() - self._last_line >= LINE_EVERY_SECONDS and self._done != self._total:
             self._say()
 
     def _say(self) -> None:
         self._last_line = self._clock()
         elapsed = self._last_line - self._started
         rate = self._done / elapsed if elapsed > 0 else 0.0
-        left = (self._total - self._done) / rate if rate > 0 else 0.0
-        share = 100 * self._done / self._total if self._total else 100.0
-        tail = f", {duration(left)} left" if self._done < self._total else f" in {duration(elapsed)}"
-        print(
-            f"{self._name}: {self._done}/{self._total} {self._unit} ({share:.1f} %), {rate:.3g}/s{tail}",
-            file=self._stream,
-            flush=True,
-        )
+        if self._total is None or self._done >= self._total:
+            so_far, tail = f"{self._done}", f" in {duration(elapsed)}"
+        else:
+            so_far = f"{self._done}/{self._total}"
+            tail = f", {duration((self._total - self._done) / rate)} left" if rate > 0 else ""
+        share = f" ({100 * self._done / self._total:.1f} %)" if self._total else ""
+        print(f"{self._name}: {so_far} {self._unit}{share}, {rate:.3g}/s{tail}", file=self._stream, flush=True)
 
 
 def duration(seconds: float) -> str:

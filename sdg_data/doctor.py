@@ -1,0 +1,146 @@
+"""`sdg doctor`: what is installed, what each command misses, and how to get it."""
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.errors import ExitCode, SdgError
+
+BASE = ("duckdb", "fsspec", "numpy", "orjson", "pillow", "polars", "pyarrow", "pydantic", "rich", "scipy", "typer")
+"""What the base install brings; importable names are asked for by distribution."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of the flow: the commands that do it, the extra that they need, and its distributions."""
+
+    commands: str
+    extra: str
+    needs: tuple[str, ...]
+
+
+JOBS = (
+    Job("sdg generate, sdg minis", "generate", ("torch", "diffusers", "transformers", "accelerate", "safetensors")),
+    Job("prelabels with a local VLM", "vlm", ("torch", "transformers", "accelerate", "httpx")),
+    Job("Label Studio", "annotate", ("label-studio-sdk",)),
+    Job("the dashboards", "dashboard", ("gradio",)),
+    Job("training; hf: datasets", "train", ("torch", "transformers", "trl", "peft", "datasets", "webdataset")),
+    Job("running on a cluster", "ray", ("ray",)),
+    Job("quantised text encoders", "gpu", ("bitsandbytes", "torchvision")),
+    Job("make check, make test", "dev", ("pytest", "hypothesis", "ruff", "mypy", "import-linter")),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. `fix`: how to get what is missing; None where all is well."""
+
+    what: str
+    state: str
+    ok: bool
+    fix: str | None = None
+
+
+def installed(distribution: str) -> str | None:
+    """The version of a distribution, None if it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def check_job(job: Job) -> Check:
+    """Whether everything that a part of the flow needs is installed."""
+    versions = {name: installed(name) for name in job.needs}
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        return Check(job.commands, f"missing {', '.join(missing)}", False, f"pip install 'sdg-data[{job.extra}]'")
+    return Check(job.commands, ", ".join(f"{name} {version}" for name, version in versions.items()), True)
+
+
+def check_base() -> list[Check]:
+    """Python and the base install, which every command needs."""
+    recent = sys.version_info >= (3, 11)
+    python = Check("Python", platform.python_version(), recent, None if recent else "install Python 3.11 or newer")
+    missing = [name for name in BASE if installed(name) is None]
+    state = f"missing {', '.join(missing)}" if missing else f"sdg-data {installed('sdg-data')}"
+    return [python, Check("base install", state, not missing, "pip install sdg-data" if missing else None)]
+
+
+def check_home(home: Path) -> list[Check]:
+    """The home folder: writable, its store readable by this version, and room on its disk."""
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    room = Check(
+        "disk", f"{free / 1e9:.1f} GB free at {existing}", free > 1e9, None if free > 1e9 else "free some space"
+    )
+    if not home.exists():
+        return [Check("home", f"{home} (made by the first import)", True), room]
+    return [_check_store(home), room]
+
+
+def check_accelerator() -> Check:
+    """Which device the models would run on."""
+    if importlib.util.find_spec("torch") is None:
+        return Check("device", "torch is not installed", False, "pip install 'sdg-data[generate]'")
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+        return Check("device", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB", True)
+    if torch.backends.mps.is_available():
+        return Check("device", "Apple GPU (mps)", True)
+    return Check("device", "CPU: enough for PROFILE=mini; the real models want a GPU", True)
+
+
+def _check_store(home: Path) -> Check:
+    try:
+        from sdg_data.store.connection import Store
+
+        store = Store(home, lock_timeout=1.0)
+        version = store.version()
+    except ImportError as error:
+        return Check("home", f"{home}: {error}", False, "pip install sdg-data")
+    except SdgError as error:
+        return Check("home", f"{home}: {error.message}", False, error.hint)
+    if version == 0:
+        return Check("home", f"{home}: no store yet", True)
+    older = "" if version == store.latest else f", will be migrated to {store.latest}"
+    return Check("home", f"{home}: store of schema version {version}{older}", True)
+
+
+def doctor_command(
+    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False
+) -> None:
+    """Say what is installed, what is missing for which command, and how to get it.
+
+    Exit code 9 when the base install itself is broken, 5 when the store cannot be opened; missing extras are no error.
+    """
+    base = check_base()
+    home: list[Check] = []
+    if all(check.ok for check in base):
+        home = check_home(settings_of(ctx).home)
+    jobs = [check_job(job) for job in JOBS]
+    report = [*base, *home, check_accelerator(), *jobs]
+    if as_json:
+        print_json([asdict(check) for check in report])
+    else:
+        rows: list[dict[str, Any]] = [
+            {"": "ok" if check.ok else "--", "what": check.what, "state": check.state} for check in report
+        ]
+        print_table(rows)
+        for check in report:
+            if check.fix:
+                say(f"{check.what}: {check.fix}")
+    if not all(check.ok for check in base):
+        raise typer.Exit(int(ExitCode.MISSING_DEPENDENCY))
+    if home and not home[0].ok:
+        raise typer.Exit(int(ExitCode.STORE))
