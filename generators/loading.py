@@ -16,7 +16,6 @@ from generators.generic import GenericAdapter
 from generators.longcat import LongCatAdapter
 from generators.memory import is_out_of_memory, pick_device, quantisation
 from generators.presets import Preset
-from generators.processors import load_image_only
 from generators.revisions import installed
 from generators.sana import SanaAdapter
 from generators.zimage import ZImageAdapter
@@ -76,6 +75,8 @@ def load_pipeline(preset: Preset, revision: str) -> Any:
         log.info("downloading %s from the hub (%s)", preset.name, source)
     try:
         if preset.pipeline == "LongCatImagePipeline" and importlib.util.find_spec("torchvision") is None:
+            from generators.processors import load_image_only  # transformers is slow to import
+
             more = {"revision": revision} if preset.folder is None else {}
             arguments["text_processor"] = load_image_only(source, subfolder="text_processor", **more)
         return kind.from_pretrained(source, **arguments)
