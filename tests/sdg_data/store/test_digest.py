@@ -1,0 +1,105 @@
+"""The digest: the same for equal content, another for any difference."""
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.records import Failure, ImageRecord, Prompt
+from sdg_data.blobs import Blobs
+from sdg_data.errors import StoreError
+from sdg_data.store import failures, images, prompts
+from sdg_data.store.connection import Store
+from sdg_data.store.digest import store_digest, tables
+
+MakePrompt = Callable[..., Prompt]
+MakeImage = Callable[..., ImageRecord]
+
+
+def fill(home: Path, make_prompt: MakePrompt, make_image: MakeImage, *, order: int = 0, **changes: Any) -> Blobs:
+    """A small store, its rows inserted in an order of their own, one transaction each."""
+    store, blobs = Store(home), Blobs(home / "blobs")
+    contents = [b"one", b"two", b"three"]
+    all_prompts = [make_prompt(text) for text in ("a cat", "a dog", "a fox")]
+    records = [make_image(p, blob=blobs.put(c), **changes) for p, c in zip(all_prompts, contents, strict=True)]
+    failed = [Failure(stage="s", item_id=str(n), code="c", message="m", raw=None, attempt=1) for n in range(3)]
+    steps = [
+        *((prompts.insert, one) for one in all_prompts),
+        *((images.insert, one) for one in records),
+        *((failures.insert, one) for one in failed),
+    ]
+    random.Random(order).shuffle(steps)
+    for insert, one in steps:
+        with store.write() as tx:
+            insert(tx, [one])  # type: ignore[operator]
+    return blobs
+
+
+def test_order_time_and_duration_do_not_count(tmp_path: Path, make_prompt: MakePrompt, make_image: MakeImage) -> None:
+    digests = {
+        store_digest(
+            Store(tmp_path / str(order)),
+            fill(
+                tmp_path / str(order),
+                make_prompt,
+                make_image,
+                order=order,
+                seconds=float(order),
+                created_at=datetime(2026, 1, 1 + order, tzinfo=UTC),
+            ),
+        )
+        for order in range(3)
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE prompts SET text = 'another' WHERE text = 'a cat'",
+        "UPDATE prompts SET licence = '' WHERE text = 'a cat'",
+        "UPDATE images SET seed = NULL",
+        "UPDATE images SET width = width + 1",
+        "UPDATE variants SET settings = '{\"x\":1}'",
+        "INSERT INTO images SELECT * FROM images LIMIT 1",
+        "DELETE FROM failures WHERE item_id = '0'",
+        "INSERT INTO failed_images VALUES ('a', 'b', 'c', 0)",
+    ],
+)
+def test_any_change_of_a_row_counts(home: Path, make_prompt: MakePrompt, make_image: MakeImage, change: str) -> None:
+    blobs, store = fill(home, make_prompt, make_image), Store(home)
+    before = store_digest(store, blobs)
+    with store.write() as tx:
+        tx.execute(change)
+    assert store_digest(store, blobs) != before
+
+
+def test_a_damaged_a_missing_and_an_additional_blob_count(
+    home: Path, make_prompt: MakePrompt, make_image: MakeImage
+) -> None:
+    blobs, store = fill(home, make_prompt, make_image), Store(home)
+    digests = [store_digest(store, blobs)]
+    path = Path(blobs.path(next(blobs.iterate())))
+    path.write_bytes(path.read_bytes() + b"!")
+    digests.append(store_digest(store, blobs))
+    path.unlink()
+    digests.append(store_digest(store, blobs))
+    blobs.put(b"another")
+    digests.append(store_digest(store, blobs))
+    assert len(set(digests)) == 4
+
+
+def test_every_table_with_content_counts(store: Store) -> None:
+    with store.write() as tx:
+        there = {name for (name,) in tx.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        assert set(tables(tx)) == there - {"schema_versions"}
+        assert tables(tx) == sorted(tables(tx))
+        assert {"failed_images", "failures", "images", "prompts", "variants"} <= there
+
+
+def test_without_a_store_there_is_no_digest(store: Store, blobs: Blobs) -> None:
+    with pytest.raises(StoreError, match="no store yet"):
+        store_digest(store, blobs)
