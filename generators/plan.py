@@ -131,8 +131,9 @@ def shared(missing: Sequence[int], limit: int | None) -> list[int]:
     left = sum(missing) if limit is None else min(limit, sum(missing))
     while left:
         hungry = [index for index, number in enumerate(missing) if shares[index] < number]
+        even = max(1, left // len(hungry))
         for index in hungry:
-            portion = min(max(1, left // len(hungry)), missing[index] - shares[index], left)
+            portion = min(even, missing[index] - shares[index], left)
             shares[index] += portion
             left -= portion
     return shares
