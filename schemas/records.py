@@ -3,6 +3,7 @@
     Prompt <- ImageRecord <- Prelabel <- Annotation <- Review
                                               ^------- Enrichment
     Failure: a piece of work that gave none of these, with its reason code and raw text.
+    Tombstone: one of them was withdrawn. It stays in the store, and nothing new is made from it.
 
 Versions are added, never overwritten. "No defects" is a claim that somebody made (an empty `defects` of a Prelabel, a
 `CLEAN` Annotation), never the absence of a result.
@@ -124,6 +125,10 @@ class Prelabel(Record):
     created_at: UtcTime
 
 
+UNRATED_IMPORTANCE = 50
+"""What stands in for the importance that nobody gave (`AnnotatedDefect.rated`)."""
+
+
 class Origin(StrEnum):
     """Where a person's box came from (Label Studio's names)."""
 
@@ -134,17 +139,24 @@ class Origin(StrEnum):
 
 class AnnotatedDefect(Record):
     """A defect as a person left it. `region_id` is the labelling tool's; `prelabel_index` counts into the prelabel's
-    `defects` (from 0), None for a box drawn by hand."""
+    `defects` (from 0), None for a box drawn by hand.
+
+    `rated` is False where nobody gave an importance: `defect.importance` is then `UNRATED_IMPORTANCE`, which says
+    nothing, until an enrichment weighs the defect.
+    """
 
     defect: Defect
     region_id: Named
     origin: Origin
     prelabel_index: Count | None = None
+    rated: bool = True
 
     @model_validator(mode="after")
     def _drawn_boxes_have_no_ancestor(self) -> Self:
         if self.origin is Origin.MANUAL and self.prelabel_index is not None:
             raise ValueError("a box drawn by hand comes from no prelabel")
+        if not self.rated and self.defect.importance != UNRATED_IMPORTANCE:
+            raise ValueError(f"a defect that nobody rated has the importance {UNRATED_IMPORTANCE}")
         return self
 
 
@@ -259,3 +271,23 @@ class Enrichment(Record):
         if [entry.index for entry in self.defects] != list(range(len(self.defects))):
             raise ValueError("one entry per defect, in the annotation's order")
         return self
+
+
+class Withdrawn(StrEnum):
+    """What kind of record a tombstone withdraws."""
+
+    IMAGE = "image"
+    PRELABEL = "prelabel"
+    ANNOTATION = "annotation"
+    REVIEW = "review"
+    ENRICHMENT = "enrichment"
+
+
+class Tombstone(Record):
+    """A record that no longer counts: deleted in the labelling tool, say. Final; `source` says who withdrew it."""
+
+    kind: Withdrawn
+    item_id: ContentId
+    reason: Annotated[Text, Field(min_length=1)]
+    source: Named
+    created_at: UtcTime

@@ -47,9 +47,9 @@ def insert_new(tx: Tx, table: str, rows: Sequence[Mapping[str, Any]], schema: pa
     return int(inserted)
 
 
-def select(tx: Tx, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+def select(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
     """The rows of a query, as dictionaries."""
-    cursor = tx.execute(sql, list(parameters))
+    cursor = tx.execute(sql, parameters)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

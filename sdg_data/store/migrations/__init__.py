@@ -12,7 +12,7 @@ from typing import Protocol
 
 import duckdb
 
-from sdg_data.store.migrations import m0001_prompts_images, m0002_failures
+from sdg_data.store.migrations import m0001_prompts_images, m0002_failures, m0003_prelabels, m0004_annotations
 
 
 class Migration(Protocol):
@@ -25,4 +25,4 @@ class Migration(Protocol):
         """Change the schema from VERSION - 1 to VERSION."""
 
 
-MIGRATIONS: tuple[Migration, ...] = (m0001_prompts_images, m0002_failures)
+MIGRATIONS: tuple[Migration, ...] = (m0001_prompts_images, m0002_failures, m0003_prelabels, m0004_annotations)

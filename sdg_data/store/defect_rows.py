@@ -1,0 +1,74 @@
+"""A defect as a row, one per defect, for every table that holds some; and back, exactly as it was."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.defect import Defect
+from schemas.geometry import Box
+from sdg_data.store.connection import Tx
+from sdg_data.store.rows import select
+
+COLUMNS: list[tuple[str, Any]] = [
+    ("position", pa.int32()),
+    ("x0", pa.int16()),
+    ("y0", pa.int16()),
+    ("x1", pa.int16()),
+    ("y1", pa.int16()),
+    ("type", pa.string()),
+    ("subtype", pa.string()),
+    ("attribute", pa.string()),
+    ("reason", pa.string()),
+    ("importance", pa.int16()),
+]
+
+
+def as_row(position: int, defect: Defect) -> dict[str, Any]:
+    """The columns of one defect; `position` counts from 0."""
+    return {
+        "position": position,
+        **defect.box.model_dump(),
+        **defect.model_dump(mode="json", exclude={"box"}),
+    }
+
+
+def as_defect(row: Mapping[str, Any]) -> Defect:
+    """The inverse of `as_row`."""
+    return Defect(
+        box=Box(x0=row["x0"], y0=row["y0"], x1=row["x1"], y1=row["y1"]),
+        type=row["type"],
+        subtype=row["subtype"],
+        attribute=row["attribute"],
+        reason=row["reason"],
+        importance=row["importance"],
+    )
+
+
+def of_owners(tx: Tx, table: str, owner: str, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """The defect rows of each owner, in order. `table` and the column `owner` are our own words, never a user's."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    sql = f"SELECT * FROM {table} WHERE {owner} IN (SELECT unnest(?::VARCHAR[])) ORDER BY {owner}, position"
+    for row in select(tx, sql, [list(ids)]):
+        found[row[owner]].append(row)
+    return found
+
+
+def insert(tx: Tx, table: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Append the rows of owners that are new (the caller knows which)."""
+    if not rows:
+        return
+    columns = ", ".join(schema.names)
+    tx.register("incoming_defects", pa.Table.from_pylist(list(rows), schema=schema))
+    try:
+        tx.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM incoming_defects")
+    finally:
+        tx.unregister("incoming_defects")
+
+
+def new_ids(tx: Tx, table: str, ids: Iterable[str]) -> set[str]:
+    """Those of `ids` that `table` does not hold yet."""
+    wanted = set(ids)
+    rows = tx.execute(f"SELECT id FROM {table} WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(wanted)]).fetchall()
+    return wanted - {found for (found,) in rows}

@@ -1,0 +1,36 @@
+"""The tombstones table: records that no longer count. What they name stays where it is, for whoever walks back."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from schemas.records import Tombstone, Withdrawn
+from sdg_data.store.connection import Tx
+from sdg_data.store.rows import as_record, as_stored, insert_new, select
+
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("item_id", pa.string()),
+        ("reason", pa.string()),
+        ("source", pa.string()),
+        ("created_at", pa.timestamp("us")),
+    ]
+)
+
+
+def insert(tx: Tx, records: Sequence[Tombstone]) -> int:
+    """Insert the tombstones of what has none yet; returns how many."""
+    rows = [{**record.model_dump(mode="json"), "created_at": as_stored(record.created_at)} for record in records]
+    return insert_new(tx, "tombstones", rows, SCHEMA, key=["kind", "item_id"])
+
+
+def listed(tx: Tx, kind: Withdrawn | None = None) -> list[Tombstone]:
+    """The tombstones, by kind and item."""
+    rows = select(tx, "SELECT * FROM tombstones WHERE ? IS NULL OR kind = ? ORDER BY kind, item_id", [kind, kind])
+    return [Tombstone(**{**row, "created_at": as_record(row["created_at"])}) for row in rows]
+
+
+def alive(kind: Withdrawn, column: str) -> str:
+    """The SQL condition that what `column` names was not withdrawn."""
+    return f"{column} NOT IN (SELECT item_id FROM tombstones WHERE kind = '{kind}')"
