@@ -10,6 +10,7 @@
     │   ├── BlobMissing           7
     │   └── BlobCorrupt           7   the bytes are not those that the name promises
     ├── GenerationError           8   a pipeline that does not load or cannot run at all
+    ├── ModelError                8   a detector or VLM that does not load, or a server that does not answer
     ├── MissingDependency         9   the command needs an extra that is not installed
     └── Interrupted             130   Ctrl-C: stopped at the end of a batch, nothing lost
 
@@ -103,6 +104,12 @@ class BlobCorrupt(BlobError):
 
 class GenerationError(SdgError):
     """A pipeline that does not load or cannot run at all."""
+
+    exit_code = ExitCode.GENERATION
+
+
+class ModelError(SdgError):
+    """A detector or VLM that does not load, or a server of one that does not answer."""
 
     exit_code = ExitCode.GENERATION
 

@@ -40,6 +40,34 @@ class GenerateSettings(_Section):
     device: str = "auto"
 
 
+class VlmSettings(_Section):
+    """Who is asked about images, and how (docs/prelabel.md).
+
+    `backend`: mini, transformers, openai (any compatible server); for enrichment also "template". `model`: a hub
+    repository, a folder, or the server's name for it. `template` and `codec` "": what the model was trained with.
+    The key is read from the environment variable `api_key_env` and kept nowhere. `price_in`, `price_out`: US dollars
+    per million tokens. `deadline`: seconds for one answer with its retries. `max_side`: larger images are sent smaller.
+    """
+
+    backend: str = "mini"
+    model: str = ""
+    revision: str = ""
+    template: str = ""
+    codec: str = ""
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    structured: bool = False
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_tokens: Annotated[int, Field(ge=1)] = 2048
+    max_side: Annotated[int, Field(ge=32)] = 1024
+    concurrency: Annotated[int, Field(ge=1)] = 32
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    deadline: Annotated[float, Field(gt=0)] = 300.0
+    device: str = "auto"
+    price_in: Annotated[float, Field(ge=0)] | None = None
+    price_out: Annotated[float, Field(ge=0)] | None = None
+
+
 class StorageSettings(_Section):
     """`blobs`: any URL that fsspec knows; None: the folder `blobs` of the home."""
 
@@ -54,6 +82,8 @@ class Settings(_Section):
     prompts: PromptSettings = PromptSettings()
     generate: GenerateSettings = GenerateSettings()
     storage: StorageSettings = StorageSettings()
+    prelabel: VlmSettings = VlmSettings()
+    enrich: VlmSettings = VlmSettings(backend="template")
     models: dict[str, dict[str, Any]] = {}
 
     @property

@@ -1,0 +1,100 @@
+"""The questions put to vision-language models, one file each, and the hash that every answer is filed under.
+
+They lie in the core and not in `annotate` because the exporters write them into training rows and the trainers ask them
+too: one prompt for prelabelling, SFT, GRPO and evaluation (SPEC section 4).
+"""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from schemas.codecs import AnswerCodec
+from schemas.records import AnnotatedDefect
+from sdg_data.errors import ConfigError
+
+DETECT = "detect-1"
+"""The question for full-size detectors."""
+DETECT_SHORT = "detect-short-1"
+"""The question for the mini detector."""
+ENRICH = "enrich-1"
+
+_FOLDER = Path(__file__).parent / "templates"
+_HASH_DIGITS = 12
+_BOXES = {
+    "qwen3-vl": ("[x0, y0, x1, y1]", "integers from 0 to 1000, thousandths of the image's width and height"),
+    "gemini": ("[y0, x0, y1, x1]", "integers from 0 to 1000, thousandths of the image's height and width"),
+    "qwen2.5-vl": ("[x0, y0, x1, y1]", "integers, in pixels of the image"),
+}
+"""How each convention is put into words: the order, and what the numbers count."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A question. `id` is its name and the first digits of its file's sha256; `image_first`: before the text."""
+
+    name: str
+    text: str
+    image_first: bool
+    sha256: str
+
+    @property
+    def id(self) -> str:
+        """What prelabels and trained detectors are filed under: `detect-1:3f2a…`."""
+        return f"{self.name}:{self.sha256[:_HASH_DIGITS]}"
+
+    def question(self, caption: str, codec: AnswerCodec) -> str:
+        """The text for one image."""
+        return self._filled(codec, caption=caption)
+
+    def question_about(self, caption: str, defects: Sequence[AnnotatedDefect], codec: AnswerCodec) -> str:
+        """The text for one image whose defects are known (enrichment)."""
+        lines = []
+        for one in defects:
+            shown: dict[str, object] = {
+                "box_2d": codec.write(one.defect.box),
+                "label": one.defect.type.value,
+                "short description": one.defect.reason,
+            }
+            if one.defect.subtype is not None:
+                shown["subtype"] = one.defect.subtype.value
+            if one.rated:
+                shown["importance"] = one.defect.importance
+            lines.append(json.dumps(shown, ensure_ascii=False))
+        return self._filled(codec, caption=caption, defects="\n".join(lines) or "(no defects: the image is clean)")
+
+    def _filled(self, codec: AnswerCodec, **values: str) -> str:
+        order, scale = _BOXES[codec.name]
+        parts = {"order": order, "scale": scale, **values}
+        # One pass over the template alone: a caption that holds "{order}" stays as it is.
+        return re.sub(r"\{(\w+)\}", lambda match: parts.get(match[1], match[0]), self.text)
+
+
+def names() -> list[str]:
+    """The templates that there are."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+@cache
+def load_template(name: str) -> Template:
+    """The template of that name, or of that id (`detect-1:3f2a…`), which must then be the very one.
+
+    Raises ConfigError for an unknown name, and for an id whose file has changed since.
+    """
+    plain, _, digits = name.partition(":")
+    path = _FOLDER / f"{plain}.toml"
+    if plain not in names():
+        raise ConfigError(f"there is no prompt template {plain!r}", hint=f"There are {', '.join(names())}.")
+    data = path.read_bytes()
+    values = tomllib.loads(data.decode())
+    template = Template(plain, values["text"].strip("\n"), values["image"] == "first", hashlib.sha256(data).hexdigest())
+    if digits and not template.sha256.startswith(digits):
+        raise ConfigError(
+            f"the prompt template has changed: {name} was asked for, this is {template.id}",
+            hint="The detector was trained with another version of the prompt; train it anew, or install that version.",
+        )
+    return template
