@@ -1,0 +1,144 @@
+"""What is asked, what comes back, and what a backend is.
+
+A backend answers one question, or says in an `AskError` why not. It does not retry, wait or count: that is the job of
+`asking.Asker`, the same for all of them. It is never asked to judge an answer: that is `schemas.answer`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from schemas.codecs import AnswerCodec
+from schemas.geometry import ImageSize
+from schemas.records import AnnotatedDefect
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image as it is sent: encoded bytes, their media type, and their size in pixels."""
+
+    data: bytes
+    media_type: str
+    size: ImageSize
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A later message of a conversation; `role` is "user" or "assistant"."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One image and what is asked about it.
+
+    `caption` is the image's prompt and already stands in `text`; only backends that read no text look at it. So it is
+    with `known`, the defects that an enrichment is about. `more` continues the conversation after the first answer.
+    """
+
+    text: str
+    picture: Picture
+    caption: str
+    image_first: bool = True
+    more: tuple[Turn, ...] = ()
+    known: tuple[AnnotatedDefect, ...] | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model wrote. `finish` is "stop", "length" or the server's own word; `requests` counts the tries.
+
+    `text` is what `schemas.answer` reads; `raw` what came, where that is something else (structured output).
+    """
+
+    text: str
+    finish: str = "stop"
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    seconds: float | None = None
+    requests: int = 1
+    raw: str | None = None
+
+    @property
+    def hit_length(self) -> bool:
+        """Whether generation stopped at its limit."""
+        return self.finish == "length"
+
+
+class AskError(Exception):
+    """A question without an answer.
+
+    `code` is the reason that is recorded: timeout, connection, rate-limited, server-error, http-NNN, bad-request,
+    bad-response, refused, out-of-memory, model-error. `transient`: asking again may help; `fatal`: no other question
+    will fare better. `retry_after` in seconds, as the server asked. `raw` is what came, if anything did.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        raw: str | None = None,
+        transient: bool = False,
+        fatal: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.raw = raw
+        self.transient = transient
+        self.fatal = fatal
+        self.retry_after = retry_after
+        self.requests = 1
+        self.seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Prices:
+    """US dollars per million tokens read and written."""
+
+    per_million_in: float
+    per_million_out: float
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
+        """In US dollars."""
+        return (tokens_in * self.per_million_in + tokens_out * self.per_million_out) / 1_000_000
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who answers: what answers are filed under.
+
+    `settings` holds everything else that shapes an answer. `template` is the one the model was trained with, None where
+    it was trained for none in particular.
+    """
+
+    backend: str
+    model: str
+    revision: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    template: str | None = None
+
+
+class Backend(Protocol):
+    """A way to ask a model. `local`: on this machine, so that waiting in line is no time-out."""
+
+    identity: Identity
+    local: bool
+
+    def codec(self, size: ImageSize) -> AnswerCodec:
+        """How the model writes boxes on a picture of this size (as sent)."""
+
+    def picture(self, data: bytes, media_type: str) -> Picture:
+        """An image as the model expects it. Raises ValueError where the bytes are no image."""
+
+    async def ask(self, question: Question) -> Answer:
+        """The answer; AskError where there is none."""
+
+    async def close(self) -> None:
+        """Let go of connections, threads and models."""

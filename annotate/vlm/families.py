@@ -1,0 +1,74 @@
+"""Model families: how each writes boxes, and the picture it wants.
+
+Which picture is sent matters for Qwen2.5-VL alone: its boxes count pixels of the image *after* its processor has
+resized it. So the picture is brought to that size here; the processor leaves it as it is, and both sides count the same.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+from PIL import Image, UnidentifiedImageError
+
+from annotate.vlm.contract import Picture
+from schemas.codecs import QWEN25VL_MIN_PIXELS, AnswerCodec, Gemini, Qwen3VL, Qwen25VL, smart_resize
+from schemas.geometry import ImageSize
+from sdg_data.errors import ConfigError
+
+FAMILIES: Final = ("qwen3-vl", "qwen2.5-vl", "gemini")
+_SENDABLE: Final = ("image/png", "image/jpeg")
+
+
+def family_of(model: str, stated: str = "") -> str:
+    """The family by a model's name, unless it is stated. What is none of ours is asked in Qwen3-VL's convention.
+
+    Raises ConfigError for a stated family that does not exist.
+    """
+    if stated:
+        if stated not in FAMILIES:
+            raise ConfigError(f"there is no codec {stated!r}", hint=f"It is one of {', '.join(FAMILIES)}.")
+        return stated
+    name = model.lower().replace("_", "-")
+    if "gemini" in name:
+        return "gemini"
+    return "qwen2.5-vl" if "qwen2.5-vl" in name or "qwen2-5-vl" in name else "qwen3-vl"
+
+
+def codec_of(family: str, sent: ImageSize) -> AnswerCodec:
+    """The convention of a family's boxes on a picture as `fit_picture` made it."""
+    if family == "gemini":
+        return Gemini()
+    return Qwen25VL(sent) if family == "qwen2.5-vl" else Qwen3VL()
+
+
+def fit_picture(data: bytes, media_type: str, *, family: str, max_side: int) -> Picture:
+    """The image for a model: its own bytes where they will do, else a PNG of the size wanted.
+
+    Raises ValueError where the bytes are no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            size = ImageSize(width=opened.width, height=opened.height)
+            wanted = _wanted(size, family, max_side)
+            if wanted == size and media_type in _SENDABLE:
+                return Picture(data, media_type, size)
+            image = opened.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"no image: {error}") from error
+    if wanted != size:
+        image = image.resize((wanted.width, wanted.height), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4)
+    return Picture(buffer.getvalue(), "image/png", wanted)
+
+
+def _wanted(size: ImageSize, family: str, max_side: int) -> ImageSize:
+    longest = max(size.width, size.height)
+    if longest > max_side:
+        size = ImageSize(
+            width=max(1, round(size.width * max_side / longest)), height=max(1, round(size.height * max_side / longest))
+        )
+    if family == "qwen2.5-vl":
+        return smart_resize(size, min_pixels=QWEN25VL_MIN_PIXELS, max_pixels=max(max_side, 56) ** 2)
+    return size

@@ -1,0 +1,271 @@
+"""A Qwen3-VL or Qwen2.5-VL on this machine, by transformers: batched, padded on the left, bfloat16 on a GPU.
+
+What this leaves out: continuous batching, prefix caching, tensor parallelism. For a large model and many images run
+vLLM or SGLang and use the `openai` backend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from annotate.vlm.batching import MicroBatcher
+from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
+from annotate.vlm.families import codec_of, fit_picture
+from schemas.codecs import AnswerCodec, Qwen25VL
+from schemas.geometry import ImageSize
+from sdg_data.errors import MissingDependency, ModelError
+from sdg_data.settings import VlmSettings
+
+log = logging.getLogger(__name__)
+
+DETECTOR_FILE: Final = "detector.json"
+"""Beside a trained detector's weights: `{"template": "detect-1:3f2a…", ...}`, the prompt it was trained with."""
+MINI_WEIGHTS: Final = Path(__file__).parents[2] / "trainers" / "detector" / "mini" / "weights"
+MINI_MODEL: Final = "mini-detector"
+HASH_LIMIT: Final = 4 * 2**30
+_FAMILIES: Final = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
+_NOT_WEIGHTS: Final = {"README.md", ".gitattributes", "LICENSE"}
+
+
+class LocalBackend:
+    """Answers with a model in this process, loaded when the first question comes."""
+
+    local = True
+
+    def __init__(
+        self,
+        settings: VlmSettings,
+        *,
+        name: str = "transformers",
+        linger: float = 0.0,
+        max_waiting: int | None = None,
+    ) -> None:
+        """Reads the model's config but not its weights. Raises ModelError where it is not there or of another kind."""
+        self._settings = settings
+        self._source = settings.model
+        folder = Path(settings.model)
+        if name == "mini":
+            folder = Path(settings.model) if settings.model else MINI_WEIGHTS
+            self._source = str(folder)
+        elif not settings.model:
+            raise ModelError("no model is named", item=name, hint="--model: a folder, or a repository of the hub.")
+        self._folder = folder if folder.is_dir() else None
+        if name == "mini" and not (folder / "config.json").is_file():
+            raise ModelError(
+                f"the mini detector's weights are not in {folder}",
+                item=MINI_MODEL,
+                hint="`make mini-detector` trains them (minutes). Or ask another model: --backend transformers|openai.",
+            )
+        config, self._revision = self._look()
+        self._model_type = str(config.get("model_type"))
+        if self._model_type not in _FAMILIES:
+            raise ModelError(
+                f"a model of type {self._model_type!r}; this backend runs {' and '.join(_FAMILIES)}",
+                item=self._source,
+                hint="Others by a server: --backend openai --base-url URL.",
+            )
+        self._family = settings.codec or _FAMILIES[self._model_type]
+        trained = self._trained()
+        self.identity = Identity(
+            name,
+            MINI_MODEL if name == "mini" else settings.model,
+            self._revision,
+            {
+                "backend": "transformers",
+                "codec": self._family,
+                "max_side": settings.max_side,
+                "max_tokens": settings.max_tokens,
+                "temperature": settings.temperature,
+            },
+            trained.get("template"),
+        )
+        self._batcher = MicroBatcher[Question, Answer](
+            self.generate, max_batch=settings.batch_size, linger=linger, max_waiting=max_waiting
+        )
+        self._model: Any = None
+        self._processor: Any = None
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait for the model."""
+        return self._batcher.waiting
+
+    def codec(self, size: ImageSize) -> AnswerCodec:
+        """See `Backend`."""
+        if self._family == "qwen2.5-vl" and self._processor is not None:
+            # The loaded processor's own bounds, should they be tighter than ours.
+            images = self._processor.image_processor
+            return Qwen25VL.for_image(size, min_pixels=images.min_pixels, max_pixels=images.max_pixels)
+        return codec_of(self._family, size)
+
+    def picture(self, data: bytes, media_type: str) -> Picture:
+        """See `Backend`."""
+        return fit_picture(data, media_type, family=self._family, max_side=self._settings.max_side)
+
+    async def ask(self, question: Question) -> Answer:
+        """See `Backend`. Questions that wait together are answered together."""
+        return await self._batcher.put(question)
+
+    async def close(self) -> None:
+        """See `Backend`."""
+        await self._batcher.close()
+        self._model = self._processor = None
+
+    def load(self) -> None:
+        """Load the weights now. Raises ModelError."""
+        if self._model is not None:
+            return
+        try:
+            import torch
+            from transformers import AutoModelForImageTextToText
+            from transformers.utils import logging as chatter
+
+            from sdg_data.vlm_processors import load_processor
+        except ImportError as error:
+            raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[vlm]'") from error
+        chatter.disable_progress_bar()
+        device = self._settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        more: dict[str, Any] = {} if self._folder is not None else {"revision": self._revision}
+        log.info("loading %s (%s) on %s", self.identity.model, self._revision[:12], device)
+        try:
+            self._processor = load_processor(self._model_type, self._source, **more)
+            self._model = AutoModelForImageTextToText.from_pretrained(self._source, dtype=dtype, **more)
+            self._model = self._model.to(device).eval()
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            raise ModelError(
+                f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=self._source
+            ) from error
+
+    def generate(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
+        """Answers to a batch; where memory runs out, to its halves. Runs in the batcher's thread."""
+        import torch
+
+        self.load()
+        try:
+            return self._generate(questions)
+        except torch.OutOfMemoryError:
+            pass  # out of the handler first: the traceback holds on to what filled the memory
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(questions) == 1:
+            return [AskError("out-of-memory", "no memory for a single question", fatal=False)]
+        half = len(questions) // 2
+        return [*self.generate(questions[:half]), *self.generate(questions[half:])]
+
+    def _generate(self, questions: Sequence[Question]) -> list[Answer]:
+        import torch
+
+        processor, model = self._processor, self._model
+        texts = [
+            processor.apply_chat_template(_messages(question), tokenize=False, add_generation_prompt=True)
+            for question in questions
+        ]
+        images = [Image.open(io.BytesIO(question.picture.data)).convert("RGB") for question in questions]
+        inputs = processor(text=texts, images=images, padding=True, return_tensors="pt").to(model.device)
+        limits = [min(question.max_tokens or 2**31, self._settings.max_tokens) for question in questions]
+        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if self._settings.temperature > 0:
+            sampling = {"do_sample": True, "temperature": self._settings.temperature}
+        tokenizer = processor.tokenizer
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs, max_new_tokens=max(limits), pad_token_id=tokenizer.pad_token_id, **sampling
+            )
+        prompt_length = inputs["input_ids"].shape[1]
+        read = inputs["attention_mask"].sum(dim=1).tolist()
+        ends = _ends(model, tokenizer)
+        answers = []
+        for row, limit, tokens_in in zip(output[:, prompt_length:].tolist(), limits, read, strict=True):
+            stop = next((index for index, token in enumerate(row) if token in ends), None)
+            written = row[:limit] if stop is None else row[: min(stop, limit)]
+            whole = stop is not None and stop <= limit
+            answers.append(
+                Answer(
+                    tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+                    "stop" if whole else "length",
+                    tokens_in,
+                    len(written),
+                )
+            )
+        return answers
+
+    def _look(self) -> tuple[dict[str, Any], str]:
+        """(the model's config, the state of its weights)."""
+        stated = self._settings.revision
+        if self._folder is not None:
+            path = self._folder / "config.json"
+            if not path.is_file():
+                raise ModelError("there is no config.json in the folder", item=str(self._folder))
+            return json.loads(path.read_text(encoding="utf-8")), stated or folder_hash(self._folder)
+        try:
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        except ImportError as error:
+            raise MissingDependency("huggingface_hub is not installed", hint="pip install 'sdg-data[vlm]'") from error
+        try:
+            path = Path(hf_hub_download(self._source, "config.json", revision=stated or None))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise ModelError(
+                f"neither a folder nor a repository that can be read ({str(error).splitlines()[0]})",
+                item=self._source,
+                hint="Is the path right? For the hub: is the network there, and are you logged in (`hf auth login`)?",
+            ) from error
+        # <cache>/models--owner--name/snapshots/<commit>/config.json
+        return json.loads(path.read_text(encoding="utf-8")), path.parent.name
+
+    def _trained(self) -> dict[str, Any]:
+        path = None if self._folder is None else self._folder / DETECTOR_FILE
+        if path is None or not path.is_file():
+            return {}
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(note, dict):
+            raise ModelError("is no JSON object", item=str(path))
+        return note
+
+
+def folder_hash(folder: Path) -> str:
+    """40 hex digits of sha256 over the folder's files: relative path and content of each, documents left out.
+
+    Raises ModelError for one too large to be hashed at every start.
+    """
+    files = sorted(
+        (path for path in folder.rglob("*") if path.is_file() and path.name not in _NOT_WEIGHTS),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    size = sum(path.stat().st_size for path in files)
+    if size > HASH_LIMIT:
+        raise ModelError(
+            f"the folder holds {size / 2**30:.0f} GiB, too much to hash at every start",
+            item=str(folder),
+            hint="Name the state of the weights yourself: --revision NAME.",
+        )
+    digest = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\0".encode())
+    return digest.hexdigest()[:40]
+
+
+def _messages(question: Question) -> list[dict[str, Any]]:
+    parts = [{"type": "image"}, {"type": "text", "text": question.text}]
+    first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
+    later = [{"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in question.more]
+    return [first, *later]
+
+
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer."""
+    stated = model.generation_config.eos_token_id
+    ends = stated if isinstance(stated, list) else [stated]
+    return frozenset(token for token in (*ends, tokenizer.eos_token_id) if token is not None)

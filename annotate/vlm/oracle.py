@@ -1,0 +1,50 @@
+"""The mini world's oracle as a backend: the right answer, by classical vision. For tests and the demo's annotators only.
+
+It knows the mini world and nothing else, so it is no prelabeller: settings cannot name it (`registry`), and whoever wants
+it says so in code.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
+from annotate.vlm.families import fit_picture
+from schemas.answer import render_answer
+from schemas.codecs import AnswerCodec, Qwen3VL
+from schemas.geometry import ImageSize
+from sdg_data.mini.oracle import find_defects
+
+
+class OracleBackend:
+    """States an image's defects from its pixels and its caption."""
+
+    local = True
+
+    def __init__(self) -> None:
+        """Made in code, never by settings."""
+        self.identity = Identity("oracle", "oracle", "1", {"backend": "oracle"})
+
+    def codec(self, size: ImageSize) -> AnswerCodec:
+        """See `Backend`."""
+        return Qwen3VL()
+
+    def picture(self, data: bytes, media_type: str) -> Picture:
+        """See `Backend`."""
+        return fit_picture(data, media_type, family="qwen3-vl", max_side=4096)
+
+    async def ask(self, question: Question) -> Answer:
+        """See `Backend`. A picture or caption that is not of the mini world is a `bad-request`."""
+        with Image.open(io.BytesIO(question.picture.data)) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        try:
+            defects = find_defects(pixels, question.caption)
+        except ValueError as error:
+            raise AskError("bad-request", str(error)) from error
+        return Answer(render_answer(defects, None))
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
