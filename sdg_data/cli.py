@@ -75,7 +75,7 @@ def lazy_group(entries: Mapping[str, Lazy]) -> type[TyperGroup]:
 IMAGES = {
     "import": Lazy("sdg_data.images_cli:import_command", "Bring images made elsewhere, with their prompts"),
     "list": Lazy("sdg_data.images_cli:list_command", "List stored images"),
-    "sheet": Lazy("sdg_data.sheet:sheet_command", "Draw a contact sheet (PNG)"),
+    "sheet": Lazy("sdg_data.sheet_cli:sheet_command", "Draw a contact sheet (PNG)"),
 }
 images_app = typer.Typer(
     cls=lazy_group(IMAGES), help="Import, list and look at images.", no_args_is_help=True, add_completion=False

@@ -133,6 +133,9 @@ def _shard_images(shards: list[Path], column: str | None) -> Iterator[Found]:
         try:
             with tarfile.open(shard, "r|*") as archive:
                 yield from _grouped(shard, archive, column)
+            # tarfile takes a file that ends inside a header for one that ends.
+            if shard.suffix == ".tar" and shard.stat().st_size % tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("it is cut off")
         except (OSError, EOFError, tarfile.TarError) as error:
             raise InputError(
                 f"cannot read the shard: {error}", item=str(shard), hint="Images before are imported."

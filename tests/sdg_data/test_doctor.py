@@ -1,0 +1,58 @@
+"""The doctor: what is there, what is not, and how to get it."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sdg_data import cli, doctor
+from sdg_data.errors import ExitCode
+from sdg_data.store.connection import Store
+from sdg_data.store.migrations import MIGRATIONS
+
+
+def test_a_missing_distribution_names_its_extra() -> None:
+    job = doctor.Job("sdg paint", "paint", ("pydantic", "no-such-thing", "nor-this"))
+    check = doctor.check_job(job)
+    assert (check.ok, check.state) == (False, "missing no-such-thing, nor-this")
+    assert check.fix == "pip install 'sdg-data[paint]'"
+    assert doctor.check_job(doctor.Job("x", "y", ("pydantic",))).ok
+
+
+def test_every_job_names_an_extra_of_the_distribution_that_brings_what_it_needs() -> None:
+    from importlib.metadata import metadata, requires
+
+    extras = set(metadata("sdg-data").get_all("Provides-Extra") or ())
+    required = requires("sdg-data") or []
+    for job in doctor.JOBS:
+        assert job.extra in extras
+        lines = (line for line in required if f"extra == '{job.extra}'" in line)
+        of_extra = {match[0] for line in lines if (match := re.match(r"[\w.-]+", line))}
+        assert set(job.needs) <= of_extra
+
+
+def test_the_store_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+
+    def home_line(expected: int) -> str:
+        assert cli.run(["doctor", "--json", "--home", str(home)]) == expected
+        return next(str(check["state"]) for check in json.loads(capsys.readouterr().out) if check["what"] == "home")
+
+    assert "made by the first import" in home_line(0)
+    with Store(home, migrations=MIGRATIONS[:1]).write():
+        pass
+    assert "will be migrated" in home_line(0)
+    assert Store(home).version() == 1
+    with Store(home, migrations=[*MIGRATIONS, SimpleNamespace(VERSION=99, up=lambda c: None)]).write():
+        pass
+    assert "schema version 99" in home_line(ExitCode.STORE)
+
+
+def test_a_broken_base_install_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, "BASE", ("pydantic", "no-such-thing"))
+    assert cli.run(["doctor"]) == ExitCode.MISSING_DEPENDENCY
+    captured = capsys.readouterr()
+    assert "no-such-thing" in captured.out
+    assert "pip install sdg-data" in captured.err
