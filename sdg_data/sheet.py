@@ -169,13 +169,13 @@ class _Table:
 
 def _caption(cell: SheetCell, *, with_model: bool) -> str:
     parts = [cell.model] if with_model else []
-    if cell.seed is not None:
-        parts.append(f"seed {cell.seed}")
     if cell.defects is not None:
         count = len(cell.defects)
         parts.append("no defects" if not count else "1 defect" if count == 1 else f"{count} defects")
     if cell.note:
         parts.append(cell.note)
+    if cell.seed is not None:
+        parts.append(f"seed {cell.seed}")  # last, for it has up to 19 digits
     return " · ".join(parts)
 
 
@@ -188,29 +188,62 @@ def _draw_picture(sheet: Image.Image, cell: SheetCell, x: int, y: int, tile: int
     sheet.paste(picture, (left, top))
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((left - 1, top - 1, left + width, top + height), outline=_LINE)
-    # The least important first, so that the labels which matter most end on top.
-    for defect in sorted(cell.defects or (), key=lambda item: item.importance):
-        _draw_defect(pen, defect, (left, top, width, height), face)
+    frame = (left, top, width, height)
+    # The least important first, so that what matters most ends on top; all flags over all boxes.
+    defects = sorted(cell.defects or (), key=lambda item: item.importance)
+    edges = _edges(defects, frame)
+    for defect, edge in zip(defects, edges, strict=True):
+        _draw_box(pen, edge, _COLOURS[str(defect.type)])
+    taken: list[tuple[int, int, int, int]] = []
+    for defect, edge in zip(defects, edges, strict=True):
+        taken.append(_draw_flag(pen, defect, edge, frame, taken, face))
 
 
-def _draw_defect(pen: ImageDraw.ImageDraw, defect: Defect, frame: tuple[int, int, int, int], face: Typeface) -> None:
-    """Draw one box (its 0..1000 grid laid over the frame x, y, width, height) and its importance in a flag on it."""
+def _edges(defects: Sequence[Defect], frame: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
+    """Each box (x0, y0, x1, y1 in pixels of the sheet), its 0..1000 grid laid over the frame (x, y, width, height).
+
+    A box that lies exactly on an earlier one is drawn inside it, so that both colours are seen.
+    """
     left, top, width, height = frame
-    colour = _COLOURS[str(defect.type)]
-    x0, x1 = left + round(defect.box.x0 * width / 1000), left + round(defect.box.x1 * width / 1000) - 1
-    y0, y1 = top + round(defect.box.y0 * height / 1000), top + round(defect.box.y1 * height / 1000) - 1
-    x1, y1 = max(x1, x0 + 3), max(y1, y0 + 3)
+    edges: list[tuple[int, int, int, int]] = []
+    for index, defect in enumerate(defects):
+        inset = 4 * sum(other.box == defect.box for other in defects[:index])
+        x0, x1 = left + round(defect.box.x0 * width / 1000), left + round(defect.box.x1 * width / 1000) - 1
+        y0, y1 = top + round(defect.box.y0 * height / 1000), top + round(defect.box.y1 * height / 1000) - 1
+        inset = min(inset, max(0, (min(x1 - x0, y1 - y0) - 4) // 2))
+        edges.append((x0 + inset, y0 + inset, max(x1 - inset, x0 + inset + 3), max(y1 - inset, y0 + inset + 3)))
+    return edges
+
+
+def _draw_box(pen: ImageDraw.ImageDraw, edge: tuple[int, int, int, int], colour: tuple[int, int, int]) -> None:
+    x0, y0, x1, y1 = edge
     # A white hairline on both sides keeps the box visible on a picture of its own colour.
     pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(255, 255, 255))
     pen.rectangle((x0, y0, x1, y1), outline=colour, width=2)
     pen.rectangle((x0 + 2, y0 + 2, max(x1 - 2, x0 + 2), max(y1 - 2, y0 + 2)), outline=(255, 255, 255))
+
+
+def _draw_flag(
+    pen: ImageDraw.ImageDraw,
+    defect: Defect,
+    edge: tuple[int, int, int, int],
+    frame: tuple[int, int, int, int],
+    taken: Sequence[tuple[int, int, int, int]],
+    face: Typeface,
+) -> tuple[int, int, int, int]:
+    """The importance, on top of the box or, where the picture ends there, inside it; beside flags that stand there."""
+    left, top, width, _ = frame
     text = str(defect.importance)
     flag_width = round(face.width(text, 11)) + 7
-    # The flag sits on top of the box; where the picture ends there, inside it.
-    flag_y = y0 - 15 if y0 - 15 >= top else y0
-    flag_x = max(left, min(x0, left + width - flag_width))
-    pen.rectangle((flag_x, flag_y, flag_x + flag_width, flag_y + 15), fill=colour)
-    face.draw(pen, (flag_x + 4, flag_y + 1), text, 11, (255, 255, 255))
+    y = edge[1] - 15 if edge[1] - 15 >= top else edge[1]
+    x = max(left, min(edge[0], left + width - flag_width))
+    for x0, y0, x1, y1 in sorted(taken):
+        if x <= x1 and x0 <= x + flag_width and y <= y1 and y0 <= y + 15 and x1 + 1 + flag_width <= left + width:
+            x = x1 + 1
+    flag = (x, y, x + flag_width, y + 15)
+    pen.rectangle(flag, fill=_COLOURS[str(defect.type)])
+    face.draw(pen, (x + 4, y + 1), text, 11, (255, 255, 255))
+    return flag
 
 
 def _frame(
