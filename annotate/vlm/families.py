@@ -1,7 +1,7 @@
 """Model families: how each writes boxes, and the picture it wants.
 
 Which picture is sent matters for Qwen2.5-VL alone: its boxes count pixels of the image *after* its processor has
-resized it. So the picture is brought to that size here; the processor leaves it as it is, and both sides count the same.
+resized it. So the picture is brought to that size here; the processor leaves it as it is, and both sides count alike.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ class LocalBackend:
         """See `Backend`."""
         if self._family == "qwen2.5-vl" and self._processor is not None:
             # The loaded processor's own bounds, should they be tighter than ours.
-            images = self._processor.image_processor
-            return Qwen25VL.for_image(size, min_pixels=images.min_pixels, max_pixels=images.max_pixels)
+            bounds = self._processor.image_processor.size
+            return Qwen25VL.for_image(size, min_pixels=bounds["shortest_edge"], max_pixels=bounds["longest_edge"])
         return codec_of(self._family, size)
 
     def picture(self, data: bytes, media_type: str) -> Picture:

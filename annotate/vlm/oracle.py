@@ -1,7 +1,7 @@
-"""The mini world's oracle as a backend: the right answer, by classical vision. For tests and the demo's annotators only.
+"""The mini world's oracle as a backend: the right answer, by classical vision. For tests and the demo's annotators.
 
-It knows the mini world and nothing else, so it is no prelabeller: settings cannot name it (`registry`), and whoever wants
-it says so in code.
+It knows the mini world and nothing else, so it is no prelabeller: settings cannot name it (`registry`), and whoever
+wants it says so in code.
 """
 
 from __future__ import annotations

@@ -1,0 +1,63 @@
+"""Money: how much a question may cost at the most, what was spent, and whether one more still fits.
+
+A question is only sent while everything spent, plus the worst case of all that are under way, plus its own worst case
+stays within the limit: so the limit is not passed, only approached. What this cannot know: what a server charges for a
+request whose answer never arrived. Such a call counts at its worst case for the rest of the run.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from annotate.vlm.contract import Prices, Question
+from sdg_data.errors import ConfigError
+
+# Pixels per token are fewer for every known encoder: OpenAI's tiles, Gemini's 258 per 768x768, Qwen's 28x28 patches.
+_PIXELS_PER_TOKEN = 28 * 28
+_TOKENS_AROUND = 256
+
+
+class Budget:
+    """Counts US dollars, for all threads. Without `limit` everything fits."""
+
+    def __init__(self, limit: float | None, prices: Prices | None, *, spent: float = 0.0) -> None:
+        """`spent`: before this run. Raises ConfigError for a limit without prices."""
+        if limit is not None and prices is None:
+            raise ConfigError(
+                "a budget needs to know what tokens cost",
+                item="--budget",
+                hint="Set price_in and price_out (US dollars per million tokens) in the config file's section.",
+            )
+        self.limit = limit
+        self.spent = spent
+        self._prices = prices
+        self._reserved = 0.0
+        self._lock = threading.Lock()
+
+    def worst(self, question: Question, max_tokens: int) -> float:
+        """An upper bound of what one answer costs; 0 without prices."""
+        if self._prices is None:
+            return 0.0
+        text = len(question.text.encode()) + sum(len(turn.text.encode()) for turn in question.more)
+        pixels = question.picture.size.width * question.picture.size.height
+        return self._prices.cost(text + pixels // _PIXELS_PER_TOKEN + _TOKENS_AROUND, max_tokens)
+
+    def cost(self, tokens_in: int | None, tokens_out: int | None, worst: float) -> float | None:
+        """What an answer cost: None without prices, the worst case where the server did not count its tokens."""
+        if self._prices is None:
+            return None
+        return worst if tokens_in is None or tokens_out is None else self._prices.cost(tokens_in, tokens_out)
+
+    def reserve(self, worst: float) -> bool:
+        """Set the worst case aside; False, and nothing set aside, where it does not fit."""
+        with self._lock:
+            if self.limit is not None and self.spent + self._reserved + worst > self.limit:
+                return False
+            self._reserved += worst
+            return True
+
+    def settle(self, worst: float, cost: float) -> None:
+        """The question that `worst` was set aside for is done, and cost this."""
+        with self._lock:
+            self._reserved = max(0.0, self._reserved - worst)
+            self.spent += cost
