@@ -40,6 +40,18 @@ def attempts(tx: Tx, stage: str, item_ids: Sequence[str]) -> dict[str, int]:
     return {item_id: int(attempt) for item_id, attempt in rows}
 
 
+def last(tx: Tx, stage: str, item_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """(attempt, code) of each item's last failure; an item that never failed is left out."""
+    rows = tx.execute(
+        """
+        SELECT item_id, max(attempt), arg_max(code, attempt) FROM failures
+        WHERE stage = ? AND item_id IN (SELECT unnest(?::VARCHAR[])) GROUP BY item_id
+        """,
+        [stage, list(item_ids)],
+    ).fetchall()
+    return {item_id: (int(attempt), code) for item_id, attempt, code in rows}
+
+
 def listed(tx: Tx, stage: str | None = None, *, limit: int | None = None) -> list[Failure]:
     """The failures, by stage, item and attempt."""
     rows = select(

@@ -1,0 +1,145 @@
+"""The rules of an enrichment (SPEC section 2), each checked here: what the model is told, code holds it to.
+
+    boxes-changed, labels-changed, count-changed   the person's boxes and types stand
+    trace-steps          the three headings, once each, in order, none empty; step 3 has one line per box
+    trace-coordinates    no coordinates in the trace
+    reason-coordinates   nor in a reason
+    reason-length        18 to 45 words
+    vague-words          a reason says what is seen, not that it looks weird
+    not-english          letters of another script than Latin
+    mentions-annotation  nothing about boxes having been given, or about people who drew them
+
+What code cannot check, and people should look at in a sample: that a reason names the part and its evidence is true.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.codecs import AnswerCodec
+from schemas.defect import Defect
+from schemas.records import AnnotatedDefect
+
+STEPS: Final = (
+    "### Step 1: Caption Understanding",
+    "### Step 2: Visual Analysis & Defect Spotting (Issue Summary)",
+    "### Step 3: Localization (Box-by-Box Grounding)",
+)
+SHORTEST, LONGEST = 18, 45
+"""Words of an expanded reason."""
+VAGUE: Final = frozenset(
+    {"weird", "strange", "bad", "badly", "odd", "oddly", "weirdly", "strangely", "ugly", "awful", "terrible"}
+)
+
+_WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
+_COORDINATES = re.compile(
+    r"\d+(?:\.\d+)?\s*[,;x×]\s*\d+(?:\.\d+)?"  # 12, 340   64x64
+    r"|\b(?:[xy][0-9]?|left|top|right|bottom|width|height)\s*[=:]\s*\d"  # x0 = 12
+    r"|\b\d+\s*(?:px|pixels?)\b"
+    r"|\bb?box_2d\b|\bcoordinates?\b",
+    re.IGNORECASE,
+)
+_THREE_DIGITS = re.compile(r"(?<![\w.])\d{3,4}(?![\w])")
+_MENTIONS = re.compile(
+    r"\bannotat\w*|\bground[- ]truth\b|\b(?:human|expert)[- ](?:label|box|mark|draw|review|rat)\w*"
+    r"|\blabel(?:l?ers?|l?ing)\b|\breviewers?\b"
+    r"|\b(?:given|provided|supplied|listed|known|marked)\s+(?:bounding\s+)?(?:box|boxes|defects?|labels?)\b"
+    r"|\b(?:box|boxes|defects?|labels?)\s+(?:is|are|was|were)\s+(?:given|provided|supplied|listed)\b"
+    r"|\bhidden\s+context\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule that an answer broke, and what to tell the model about it."""
+
+    rule: str
+    detail: str
+
+
+def broken_rules(
+    known: Sequence[AnnotatedDefect], answer: Sequence[Defect], trace: str, caption: str, codec: AnswerCodec
+) -> list[Broken]:
+    """Every rule that an answer breaks, in the order of this module's docstring; none: it stands."""
+    return [*_same(known, answer, codec), *_trace(trace, len(known), caption), *_reasons(answer, caption)]
+
+
+def _same(known: Sequence[AnnotatedDefect], answer: Sequence[Defect], codec: AnswerCodec) -> list[Broken]:
+    if len(known) != len(answer):
+        return [Broken("count-changed", f"there are {len(known)} defects, the answer has {len(answer)}")]
+    found = []
+    for index, (person, machine) in enumerate(zip(known, answer, strict=True), start=1):
+        # As the model can write it: a coarser convention rounds the person's box.
+        written = codec.write(person.defect.box)
+        if codec.write(machine.box) != written:
+            found.append(Broken("boxes-changed", f"defect {index}: the box is {written}"))
+        if machine.type is not person.defect.type:
+            found.append(Broken("labels-changed", f'defect {index}: the label is "{person.defect.type}"'))
+    return found
+
+
+def _trace(trace: str, boxes: int, caption: str) -> list[Broken]:
+    found = []
+    places = [trace.find(step) for step in STEPS]
+    if -1 in places or places != sorted(places) or any(trace.count(step) != 1 for step in STEPS):
+        found.append(Broken("trace-steps", "the three headings stand once each, in order, as they were given"))
+    else:
+        parts = [
+            trace[start + len(step) : end].strip()
+            for start, step, end in zip(places, STEPS, [*places[1:], len(trace)], strict=True)
+        ]
+        if trace[: places[0]].strip():
+            found.append(Broken("trace-steps", "nothing stands before the first heading"))
+        if not all(parts):
+            found.append(Broken("trace-steps", "no step is empty"))
+        lines = [line for line in parts[2].splitlines() if line.strip()]
+        if parts[2] and len(lines) != max(boxes, 1):
+            found.append(Broken("trace-steps", f"step 3 has {max(boxes, 1)} line(s), one per box, not {len(lines)}"))
+    body = trace
+    for step in STEPS:
+        body = body.replace(step, "")
+    if _has_coordinates(body, caption):
+        found.append(Broken("trace-coordinates", f"the steps hold {_shown(body, caption)}"))
+    if match := _MENTIONS.search(trace):
+        found.append(Broken("mentions-annotation", f'the steps say "{match[0]}"'))
+    return found
+
+
+def _reasons(answer: Sequence[Defect], caption: str) -> list[Broken]:
+    found = []
+    for index, defect in enumerate(answer, start=1):
+        reason, here = defect.reason, f"description {index}"
+        words = _WORD.findall(reason)
+        if not SHORTEST <= len(words) <= LONGEST:
+            found.append(Broken("reason-length", f"{here} has {len(words)} words, not {SHORTEST} to {LONGEST}"))
+        if _has_coordinates(reason, caption):
+            found.append(Broken("reason-coordinates", f"{here} holds {_shown(reason, caption)}"))
+        if vague := sorted({word.lower() for word in words} & VAGUE):
+            found.append(Broken("vague-words", f"{here} says {', '.join(vague)}"))
+        if any(letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN") for letter in reason):
+            found.append(Broken("not-english", f"{here} has letters that English does not have"))
+        if match := _MENTIONS.search(reason):
+            found.append(Broken("mentions-annotation", f'{here} says "{match[0]}"'))
+    return found
+
+
+def _has_coordinates(text: str, caption: str) -> bool:
+    return bool(_found(text, caption))
+
+
+def _shown(text: str, caption: str) -> str:
+    return f'"{_found(text, caption)}"'
+
+
+def _found(text: str, caption: str) -> str:
+    """The first thing that reads like a coordinate; a number that the caption holds (a year on a sign) does not."""
+    named = set(_THREE_DIGITS.findall(caption))
+    match = _COORDINATES.search(text)
+    if match is not None and match[0] not in caption:
+        return match[0]
+    return next((number for number in _THREE_DIGITS.findall(text) if number not in named), "")
