@@ -58,8 +58,11 @@ class Blobs:
                 self._upload(name, data)
             else:
                 folders |= {self._write(self._local, name, data), self._local}
-        for folder in folders:
-            _fsync_folder(folder)
+        try:
+            for folder in folders:
+                _fsync_folder(folder)
+        except OSError as error:
+            raise self._cannot_write(error) from error
         return names
 
     def get(self, name: str) -> bytes:
