@@ -1,0 +1,1 @@
+"""One file a format. Each has `write(job, options) -> list[FileEntry]`; `run.FORMATS` names them."""

@@ -1,0 +1,107 @@
+"""`sdg export run`: select, write a format, describe it, and put the manifest behind it."""
+
+import hashlib
+import importlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+from exports.job import Job
+from exports.manifest import FileEntry, Manifest
+from exports.options import FORMATS, ExportOptions
+from exports.sample import SCHEMA_VERSION
+from exports.select import Considered, Selection, select
+from exports.spool import Spool
+from exports.target import Target
+from sdg_data.blobs import Blobs
+from sdg_data.errors import ConfigError
+from sdg_data.locks import stage_lock
+from sdg_data.progress import Progress
+from sdg_data.store.connection import Store
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came of a run: `made` files were written, `kept` were there already."""
+
+    url: str
+    manifest: Manifest
+    considered: Considered
+    made: int
+    kept: int
+
+
+def run_export(
+    store: Store,
+    blobs: Blobs,
+    target: Target,
+    *,
+    format_name: str,
+    name: str,
+    selection: Selection,
+    options: ExportOptions | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Exported:
+    """Export the selection as `format_name` to `target`; run again after a kill, it makes what is missing.
+
+    Raises InputError for an empty selection, ConfigError for an unknown format or a folder that holds something else.
+    """
+    options = options or ExportOptions()
+    writer = _writer(format_name)
+    if not name or not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in name):
+        raise ConfigError("a dataset's name has letters, digits, - and _ only", item=name)
+    lock = f"export-{hashlib.sha256(target.url.encode()).hexdigest()[:12]}"
+    with stage_lock(store.home, lock, wait=0):
+        spool, considered = select(store, selection)
+        with spool:
+            job = Job(name, spool, blobs, target, workers=workers, progress=progress or _progress())
+            with job.progress.running(len(spool)):
+                job.begin(format_name=format_name, overwrite=overwrite)
+                files = writer(job, options)
+            manifest = Manifest(
+                name=name,
+                format=format_name,
+                tool=f"sdg-data {version('sdg-data')}",
+                schema_version=SCHEMA_VERSION,
+                settings={
+                    "selection": selection.model_dump(mode="json"),
+                    "options": options.model_dump(mode="json"),
+                },
+                considered=asdict(considered),
+                counts=counts(spool),
+                content=spool.digest(),
+                notes=job.notes,
+                files=tuple(files),
+            )
+            job.end(manifest.files, manifest.text())
+    return Exported(target.url, manifest, considered, job.made, job.kept)
+
+
+def counts(spool: Spool) -> dict[str, dict[str, int]]:
+    """How many samples there are of each kind, and how many defects; keys in order."""
+    tables: dict[str, Counter[str]] = {
+        name: Counter() for name in ("split", "model", "licence", "composition", "label_source", "defects")
+    }
+    for sample in spool.samples():
+        for name in ("split", "model", "licence", "composition", "label_source"):
+            tables[name][str(getattr(sample, name))] += 1
+        tables["defects"].update(str(one.type) for one in sample.defects)
+    return {name: dict(sorted(table.items())) for name, table in tables.items()}
+
+
+_Writer = Callable[[Job, ExportOptions], list[FileEntry]]
+
+
+def _writer(format_name: str) -> _Writer:
+    if format_name not in FORMATS:
+        raise ConfigError(f"there is no format {format_name!r}", hint=f"Formats: {', '.join(FORMATS)}.")
+    module = importlib.import_module(f"exports.formats.{format_name.replace('-', '_')}")
+    writer: _Writer = module.write
+    return writer
+
+
+def _progress() -> Progress:
+    return Progress("export", unit="samples")

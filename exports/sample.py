@@ -1,0 +1,426 @@
+"""What is exported of an image: one `Sample`, from which every format is written and to which every reader returns.
+
+A sample names all that it came from (lineage), so it walks back to its prompt, and holds enough to be imported into
+another store and exported from there again, byte for byte. It leaves out what only its own store knows: raw answers,
+token counts and costs, people's notes, and annotations that did not count (so `agreement` is gone after an import).
+
+`sample_json` is its one text: canonical JSON, the same bytes for the same sample. Every key is always there, and free
+forms (`settings`, `extras`) are JSON inside a string, so that columnar readers see one schema.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Record, Text
+from schemas.defect import Attribute, Defect, DefectType, Importance, Subtype
+from schemas.geometry import Box
+from schemas.records import (
+    AnnotatedDefect,
+    Annotation,
+    AnnotationStatus,
+    ContentId,
+    Enrichment,
+    ImageRecord,
+    Named,
+    Origin,
+    Prelabel,
+    Prompt,
+    Review,
+    Seconds,
+    SettingsJson,
+    Sha256,
+    Split,
+    UtcTime,
+    Verdict,
+)
+from sdg_data.ids import canonical_json
+
+SCHEMA_VERSION = 1
+EXTRAS_MARK = "sdg-extras:"
+"""How an annotation's note begins that holds what an outside format said beyond our fields (see `imports`)."""
+EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+
+_PSEUDONYM = re.compile(r"person-[0-9a-f]{12}\Z")
+_ROUNDING = 6
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class LabelSource(StrEnum):
+    """Why these defects: accepted in review, not reviewed yet, a machine's, or one annotator's own version."""
+
+    ACCEPTED = "accepted"
+    UNREVIEWED = "unreviewed"
+    PRELABEL = "prelabel"
+    ANNOTATOR = "annotator"
+
+
+class Composition(StrEnum):
+    """What kinds of defects an image has (SPEC section 2)."""
+
+    CLEAN = "clean"
+    ARTIFACT = "artifact"
+    MISALIGNMENT = "misalignment"
+    BOTH = "both"
+
+
+class SampleDefect(Record):
+    """A defect with all its fields.
+
+    `reason` is the author's own, `expanded_reason` what an enrichment made of it. `importance` is the one that counts:
+    the person's where they gave one (`rated`), else the enrichment's (also kept in `enriched_importance`). `region_id`,
+    `origin` and `prelabel_index` say how a person's box came about (see `AnnotatedDefect`).
+    """
+
+    box: Box
+    type: DefectType
+    subtype: Subtype | None
+    attribute: Attribute | None
+    reason: Text
+    expanded_reason: Text | None
+    importance: Importance
+    rated: bool
+    enriched_importance: Importance | None
+    region_id: str | None
+    origin: Origin | None
+    prelabel_index: int | None
+
+    @property
+    def defect(self) -> Defect:
+        """The defect to train on: with the expanded reason where there is one."""
+        return Defect(
+            box=self.box,
+            type=self.type,
+            subtype=self.subtype,
+            attribute=self.attribute,
+            reason=self.expanded_reason or self.reason,
+            importance=self.importance,
+        )
+
+
+class Scores(Record):
+    """Image-level scores computed from the defects, 0..1.
+
+    A type's burden is 1 − Π(1 − importance/100) over its defects: 0 for none, more with each, whatever their order.
+    `quality` is 1 − the burden of all defects together.
+    """
+
+    artifact_burden: Share
+    misalignment_burden: Share
+    quality: Share
+
+
+class Agreement(Record):
+    """Independent first-round annotators of this image: mean pairwise BoxF1@0.5 (both without defects: 1)."""
+
+    annotators: Annotated[int, Field(ge=2)]
+    artifact_f1: Share
+    misalignment_f1: Share
+
+
+class PrelabelLink(Record):
+    """The prelabel that these defects are."""
+
+    id: ContentId
+    model: Named
+    revision: Named
+    template: Named
+    settings: SettingsJson
+    repairs: tuple[str, ...]
+    attempt: int
+    tool: Named
+    created_at: UtcTime
+
+
+class AnnotationLink(Record):
+    """The annotation that these defects are. `annotator` is a pseudonym unless names were asked for."""
+
+    id: ContentId
+    prelabel_id: ContentId | None
+    parent_id: ContentId | None
+    annotator: Named
+    round: int
+    source: Named
+    seconds: Seconds | None
+    tool: Named
+    created_at: UtcTime
+
+
+class ReviewLink(Record):
+    """The review that accepted it; a correction names the annotation that it replaced as `annotation_id`."""
+
+    id: ContentId
+    annotation_id: ContentId
+    result_id: ContentId | None
+    reviewer: Named
+    round: int
+    verdict: Verdict
+    tool: Named
+    created_at: UtcTime
+
+
+class EnrichmentLink(Record):
+    """The enrichment that gave the expanded reasons and the trace."""
+
+    id: ContentId
+    model: Named
+    revision: Named
+    template: Named
+    settings: SettingsJson
+    attempt: int
+    tool: Named
+    created_at: UtcTime
+
+
+class Lineage(Record):
+    """What the defects came from: an annotation (with its review and enrichment, if any) or a prelabel."""
+
+    prelabel: PrelabelLink | None = None
+    annotation: AnnotationLink | None = None
+    review: ReviewLink | None = None
+    enrichment: EnrichmentLink | None = None
+
+
+class Sample(Record):
+    """An image with its prompt, its defects and where all of it came from. `key` is the image's id: no dots in it.
+
+    `settings` and `extras` are JSON objects as text; `extras` is what an outside format said beyond these fields.
+    """
+
+    schema_version: Literal[1] = 1
+    key: ContentId
+    split: Split
+    prompt: Annotated[Text, Field(min_length=1)]
+    prompt_id: ContentId
+    prompt_source: Named
+    prompt_licence: str | None
+    model: Named
+    revision: Named
+    settings: SettingsJson
+    sample: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None
+    licence: Named
+    source: Named
+    tool: Named
+    seconds: Seconds | None
+    created_at: UtcTime
+    sha256: Sha256
+    media_type: str
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+    bytes: Annotated[int, Field(gt=0)]
+    label_source: LabelSource
+    status: Literal[AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS]
+    defects: tuple[SampleDefect, ...]
+    trace: Text | None
+    scores: Scores
+    agreement: Agreement | None
+    lineage: Lineage
+    extras: SettingsJson = "{}"
+
+    @model_validator(mode="after")
+    def _status_matches_defects(self) -> Self:
+        if (self.status is AnnotationStatus.DEFECTS) != bool(self.defects):
+            raise ValueError(f"status {self.status} with {len(self.defects)} defects")
+        return self
+
+    @property
+    def extension(self) -> str:
+        """Of the image's file name, without the dot."""
+        return EXTENSIONS[self.media_type]
+
+    @property
+    def plain_defects(self) -> tuple[Defect, ...]:
+        """The defects to train on, with the expanded reasons."""
+        return tuple(one.defect for one in self.defects)
+
+    @property
+    def composition(self) -> Composition:
+        """What kinds of defects there are."""
+        return composition(one.type for one in self.defects)
+
+
+def composition(types: Iterable[DefectType]) -> Composition:
+    """What kinds of defects there are among these types."""
+    kinds = set(types)
+    if not kinds:
+        return Composition.CLEAN
+    if len(kinds) == 2:
+        return Composition.BOTH
+    return Composition(kinds.pop().value)
+
+
+def sample_json(sample: Sample) -> bytes:
+    """The sample's one text: canonical JSON in UTF-8."""
+    return canonical_json(sample.model_dump(mode="json")).encode()
+
+
+def order_key(key: str, seed: int) -> str:
+    """Where a sample stands: sha256 of `sdg-order:<seed>:<key>`, ascending, so that shards come shuffled."""
+    return hashlib.sha256(f"sdg-order:{seed}:{key}".encode()).hexdigest()
+
+
+def pseudonym(name: str) -> str:
+    """A stable stand-in for a person's name: `person-` and 12 hex digits of its sha256; one already is kept.
+
+    It hides names from readers, not from somebody who can guess a name and hash it.
+    """
+    if _PSEUDONYM.match(name):
+        return name
+    return f"person-{hashlib.sha256(f'sdg-person:{name}'.encode()).hexdigest()[:12]}"
+
+
+def scores_of(defects: Sequence[Defect]) -> Scores:
+    """See `Scores`; rounded to 6 digits, so that the order of a product cannot show."""
+
+    def burden(kinds: frozenset[DefectType]) -> float:
+        left = 1.0
+        for importance in sorted(one.importance for one in defects if one.type in kinds):
+            left *= 1 - importance / 100
+        return round(1 - left, _ROUNDING)
+
+    return Scores(
+        artifact_burden=burden(frozenset({DefectType.ARTIFACT})),
+        misalignment_burden=burden(frozenset({DefectType.MISALIGNMENT})),
+        quality=round(1 - burden(frozenset(DefectType)), _ROUNDING),
+    )
+
+
+def agreement_of(annotations: Sequence[Annotation]) -> Agreement | None:
+    """Among an image's annotations: None where fewer than two people judged it on their own (first version, blind to
+    each other). A person's last one counts."""
+    from sdg_data.metrics.matching import match_defects  # numpy is only paid for where people agree or not
+
+    last: dict[str, Annotation] = {}
+    for one in annotations:
+        if one.parent_id is None and one.status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS):
+            last[one.annotator] = one
+    people = [tuple(item.defect for item in one.defects) for _, one in sorted(last.items())]
+    if len(people) < 2:
+        return None
+    pairs = [(a, b) for index, a in enumerate(people) for b in people[index + 1 :]]
+    means = []
+    for kind in DefectType:
+        values = []
+        for a, b in pairs:
+            first, second = ([one for one in side if one.type is kind] for side in (a, b))
+            matched = len(match_defects(first, second).at_least(0.5).first) if first and second else 0
+            values.append(2 * matched / (len(first) + len(second)) if first or second else 1.0)
+        means.append(round(sum(values) / len(values), _ROUNDING))
+    return Agreement(annotators=len(people), artifact_f1=means[0], misalignment_f1=means[1])
+
+
+def from_annotation(
+    image: ImageRecord,
+    prompt: Prompt,
+    annotation: Annotation,
+    *,
+    label_source: LabelSource,
+    review: Review | None = None,
+    enrichment: Enrichment | None = None,
+    agreement: Agreement | None = None,
+    names: bool = False,
+) -> Sample:
+    """The sample of an image whose defects a person drew. `names`: keep people's names instead of pseudonyms.
+
+    ValueError where the annotation makes no claim, or the enrichment has not one entry for each defect.
+    """
+    known = (lambda name: name) if names else pseudonym
+    added = (None,) * len(annotation.defects) if enrichment is None else enrichment.defects
+    defects = tuple(
+        _person_defect(one, None if extra is None else (extra.reason, extra.importance))
+        for one, extra in zip(annotation.defects, added, strict=True)
+    )
+    extras = "{}"
+    if annotation.note and annotation.note.startswith(EXTRAS_MARK):
+        extras = annotation.note.removeprefix(EXTRAS_MARK)
+    lineage = Lineage(
+        annotation=AnnotationLink(
+            annotator=known(annotation.annotator),
+            **_common(annotation, AnnotationLink, "annotator"),
+        ),
+        review=None
+        if review is None
+        else ReviewLink(reviewer=known(review.reviewer), **_common(review, ReviewLink, "reviewer")),
+        enrichment=None if enrichment is None else EnrichmentLink(**_common(enrichment, EnrichmentLink)),
+    )
+    trace = None if enrichment is None else enrichment.trace
+    return _sample(image, prompt, label_source, defects, trace, agreement, lineage, extras)
+
+
+def from_prelabel(image: ImageRecord, prompt: Prompt, prelabel: Prelabel) -> Sample:
+    """The sample of an image whose defects a machine named."""
+    defects = tuple(
+        SampleDefect(
+            **_fields(one),
+            expanded_reason=None,
+            rated=True,
+            enriched_importance=None,
+            region_id=None,
+            origin=None,
+            prelabel_index=None,
+        )
+        for one in prelabel.defects
+    )
+    lineage = Lineage(prelabel=PrelabelLink(**_common(prelabel, PrelabelLink)))
+    return _sample(image, prompt, LabelSource.PRELABEL, defects, prelabel.trace, None, lineage, "{}")
+
+
+def _person_defect(one: AnnotatedDefect, added: tuple[str, int] | None) -> SampleDefect:
+    fields = _fields(one.defect)
+    if added is not None and not one.rated:
+        fields["importance"] = added[1]
+    return SampleDefect(
+        **fields,
+        expanded_reason=None if added is None else added[0],
+        rated=one.rated,
+        enriched_importance=None if added is None else added[1],
+        region_id=one.region_id,
+        origin=one.origin,
+        prelabel_index=one.prelabel_index,
+    )
+
+
+def _sample(
+    image: ImageRecord,
+    prompt: Prompt,
+    label_source: LabelSource,
+    defects: tuple[SampleDefect, ...],
+    trace: str | None,
+    agreement: Agreement | None,
+    lineage: Lineage,
+    extras: str,
+) -> Sample:
+    same = ("model", "revision", "settings", "sample", "seed", "licence", "source", "tool", "seconds", "created_at")
+    return Sample(
+        key=image.id,
+        split=prompt.split,
+        prompt=prompt.text,
+        prompt_id=prompt.id,
+        prompt_source=prompt.source,
+        prompt_licence=prompt.licence,
+        sha256=image.blob,
+        **{name: getattr(image, name) for name in (*same, "media_type", "width", "height", "bytes")},
+        label_source=label_source,
+        status=AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN,
+        defects=defects,
+        trace=trace,
+        scores=scores_of([one.defect for one in defects]),
+        agreement=agreement,
+        lineage=lineage,
+        extras=extras,
+    )
+
+
+def _fields(defect: Defect) -> dict[str, Any]:
+    return {name: getattr(defect, name) for name in Defect.model_fields}
+
+
+def _common(record: Record, link: type[Record], *without: str) -> dict[str, Any]:
+    """The fields of `link` that `record` has under the same name."""
+    return {name: getattr(record, name) for name in link.model_fields if name not in without}
