@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from makers import VLM, annotation, at, defect, enrichment, prelabel, review
 
 from schemas.records import (
     AnnotatedDefect,
@@ -34,6 +33,7 @@ from sdg_data.store.connection import Store
 from sdg_data.store.digest import store_digest
 from sdg_data.store.migrations import MIGRATIONS
 from sdg_data.store.prelabels import WantedPrelabels
+from tests.sdg_data.store.makers import VLM, annotation, at, defect, enrichment, prelabel, review
 
 IMAGE, OTHER = "1" * 32, "2" * 32
 ODD = "– “quoted” 'it' {\"a\": [1]}\n\t\\u003c 缺陷 \U0001f600"

@@ -4,13 +4,13 @@ import random
 from pathlib import Path
 
 import pytest
-from makers import annotation, at, defect, enrichment, prelabel, review
 
 from schemas.records import Annotation, Prompt, Review, Tombstone, Verdict, Withdrawn
 from sdg_data.ids import image_id
 from sdg_data.store import annotations, enrichments, gold, images, prelabels, prompts, reviews, tombstones
 from sdg_data.store.connection import Store
 from sdg_data.store.gold import GoldFrom, GoldRule
+from tests.sdg_data.store.makers import annotation, at, defect, enrichment, prelabel, review
 
 IMAGE = "1" * 32
 OPEN = GoldRule(unreviewed=True)

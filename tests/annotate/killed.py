@@ -1,0 +1,41 @@
+"""A prelabel run that is killed the moment its n-th answer is in the journal: `killed.py HOME URL N CONCURRENCY`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from annotate.asking_stage import Asking
+from annotate.budget import Budget
+from annotate.journal import Journal
+from annotate.prelabel import PrelabelStage
+from annotate.vlm.openai_chat import OpenAIBackend
+from sdg_data.blobs import Blobs
+from sdg_data.prompt_templates import DETECT, load_template
+from sdg_data.store.connection import Store
+from sdg_data.work import LocalExecutor
+from tests.annotate.support import server_settings
+
+
+def main(home: Path, url: str, fatal: int, concurrency: int) -> None:
+    append, lines = Journal.append, 0
+
+    def appended(self: Journal[Any], line: Any) -> None:
+        nonlocal lines
+        append(self, line)
+        lines += 1
+        if lines == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.append = appended  # type: ignore[method-assign]
+    stage = PrelabelStage(
+        Store(home), Blobs(str(home / "blobs")), OpenAIBackend(server_settings(url)), load_template(DETECT),
+        asking=Asking(concurrency=concurrency), budget=Budget(None, None),
+    )  # fmt: skip
+    stage.recover()
+    LocalExecutor().execute(stage)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
