@@ -1,0 +1,71 @@
+"""Bootstrap intervals: images are drawn with replacement, because the boxes of one image are not independent."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 1_000
+LEVEL = 0.95
+_CHUNK = 1 << 20
+
+
+def resampled_sums(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """(resamples, k): the column sums of `values` (n, k) over n rows drawn with replacement, again and again.
+
+    The same for the same seed, values and order of rows. A draw is a vector of weights, and many of them are one matrix
+    product.
+    """
+    n, k = values.shape
+    sums = np.zeros((resamples, k))
+    if n == 0:
+        return sums
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK // n)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        weights = np.empty((count, n))
+        for row in range(count):
+            weights[row] = np.bincount(rng.integers(0, n, size=n), minlength=n)
+        sums[start : start + count] = weights @ values
+    return sums
+
+
+def interval(samples: Floats, *, level: float = LEVEL) -> list[float] | None:
+    """[low, high], the percentiles that leave out the same share on each side; None where no resample has a value.
+
+    Resamples without a value (NaN: no image of a type was drawn, say) are left out.
+    """
+    known = samples[~np.isnan(samples)]
+    if not known.size:
+        return None
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]
+
+
+def intervals(
+    tree: Mapping[str, Any], *, level: float = LEVEL, leave_out: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """The same tree with an interval for every leaf (resamples,), but for the keys in `leave_out`."""
+    return {
+        key: intervals(value, level=level, leave_out=leave_out)
+        if isinstance(value, Mapping)
+        else interval(value, level=level)
+        for key, value in tree.items()
+        if key not in leave_out
+    }
+
+
+def statistic_interval(
+    values: Floats,
+    statistic: Callable[[Floats], Floats],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> list[float] | None:
+    """The interval of `statistic`, a function of sums (resamples, k) -> (resamples,), over the rows of `values`."""
+    return interval(statistic(resampled_sums(values, resamples=resamples, seed=seed)), level=level)

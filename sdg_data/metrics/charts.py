@@ -1,0 +1,95 @@
+"""Two small charts as SVG, written by hand: a report needs no plotting library, and its figures are text that diffs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+COLOURS = ("#3b6fb6", "#d98032", "#5b9a57", "#8a8a8a", "#9467a8")
+_HEIGHT, _TOP, _LEFT = 240, 46, 44
+_MOST_BINS = 20
+_FONT = 'font-family="system-ui, sans-serif"'
+
+
+@dataclass(frozen=True)
+class Series:
+    """One colour: a value for each group (None: no bar), and perhaps [low, high] about it."""
+
+    name: str
+    values: Sequence[float | None]
+    intervals: Sequence[Sequence[float] | None] = field(default=())
+
+
+def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: float = 1.0) -> str:
+    """Grouped bars from 0 to `top`, with whiskers; one group for each name in `groups`."""
+    bar = 16
+    gap = 22
+    group_width = max(bar * len(series), 96) + gap
+    width = _LEFT + group_width * max(1, len(groups)) + 16
+    parts = [*_frame(title, width, top), *_legend([one.name for one in series])]
+    for place, group in enumerate(groups):
+        left = _LEFT + place * group_width + gap / 2
+        for number, one in enumerate(series):
+            value = one.values[place]
+            if value is None:
+                continue
+            x, high = left + number * bar, _HEIGHT * min(max(value, 0.0), top) / top
+            about = f"{group}, {one.name}: {value:.3f}"
+            parts.append(
+                f'<rect x="{x:.1f}" y="{_TOP + _HEIGHT - high:.1f}" width="{bar - 3}" height="{high:.1f}" '
+                f'fill="{COLOURS[number % len(COLOURS)]}"><title>{escape(about)}</title></rect>'
+            )
+            whisker = one.intervals[place] if one.intervals else None
+            if whisker is not None:
+                low_y, high_y = (_TOP + _HEIGHT * (1 - min(max(end, 0.0), top) / top) for end in whisker)
+                middle = x + (bar - 3) / 2
+                parts.append(f'<path d="M{middle:.1f} {low_y:.1f}V{high_y:.1f}" stroke="#222" stroke-width="1.5"/>')
+        parts.append(_label(left + (group_width - gap) / 2, group))
+    return _document(parts, width)
+
+
+def histogram(title: str, counts: Mapping[str, Sequence[int]]) -> str:
+    """How many images have 0, 1, 2 … boxes; what lies beyond `_MOST_BINS` is gathered in the last bin."""
+    largest = min(max((value for values in counts.values() for value in values), default=0), _MOST_BINS)
+    tallies = {name: Counter(min(value, largest) for value in values) for name, values in counts.items()}
+    top = max((count for tally in tallies.values() for count in tally.values()), default=0) or 1
+    groups = [str(value) if value < _MOST_BINS else f"{value}+" for value in range(largest + 1)]
+    series = [Series(name, [float(tally[value]) for value in range(largest + 1)]) for name, tally in tallies.items()]
+    return bars(title, groups, series, top=float(top))
+
+
+def _frame(title: str, width: float, top: float) -> list[str]:
+    parts = [f'<text x="{_LEFT}" y="16" {_FONT} font-size="14" font-weight="600">{escape(title)}</text>']
+    for step in range(6):
+        y = _TOP + _HEIGHT * (1 - step / 5)
+        value = top * step / 5
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{width - 8:.0f}" stroke="#ddd"/>')
+        text = f"{value:.1f}" if top <= 1 else f"{value:.0f}"
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" {_FONT} font-size="11" text-anchor="end">{text}</text>')
+    return parts
+
+
+def _legend(names: Sequence[str]) -> list[str]:
+    parts, x = [], _LEFT
+    for number, name in enumerate(names):
+        parts.append(f'<rect x="{x}" y="25" width="10" height="10" fill="{COLOURS[number % len(COLOURS)]}"/>')
+        parts.append(f'<text x="{x + 14}" y="34" {_FONT} font-size="11">{escape(name)}</text>')
+        x += 28 + 7 * len(name)
+    return parts
+
+
+def _label(x: float, text: str) -> str:
+    shown = text if len(text) <= 24 else text[:23] + "…"
+    words = shown.split(" ", 1)
+    lines = "".join(
+        f'<tspan x="{x:.1f}" dy="{0 if line == 0 else 13}">{escape(word)}</tspan>' for line, word in enumerate(words)
+    )
+    return f'<text y="{_TOP + _HEIGHT + 16}" {_FONT} font-size="11" text-anchor="middle">{lines}</text>'
+
+
+def _document(parts: Sequence[str], width: float) -> str:
+    height = _TOP + _HEIGHT + 40
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" '
+        f'height="{height}"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )

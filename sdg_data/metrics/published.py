@@ -1,0 +1,44 @@
+"""Published figures (SPEC section 3): 1,151 test images, protocol `paper`, similarity Qwen/Qwen3-Embedding-0.6B.
+
+They stand beside one's own figures for orientation. They were measured on other images: only figures of one test set,
+one protocol and one similarity can be compared.
+"""
+
+from typing import Any
+
+IMAGES = 1_151
+SIMILARITY = "Qwen/Qwen3-Embedding-0.6B"
+SOURCE = "Structured Defect Grounding, arXiv 2606.06113"
+METRICS = ("det_type_f1", "clean_accuracy", "box_f1@0.1", "box_f1@0.5", "description", "importance")
+
+_ROWS: dict[str, tuple[tuple[float | None, float | None], ...]] = {
+    "GPT-5.4": ((0.736, 0.654), (0.118, 0.513), (0.237, 0.457), (0.035, 0.292), (0.868, 0.837), (0.812, 0.820)),
+    "Gemini 3 Pro": ((0.733, 0.696), (0.076, 0.672), (0.337, 0.464), (0.200, 0.307), (0.885, 0.891), (0.824, 0.851)),
+    "SDG SFT": ((0.776, 0.636), (0.697, 0.799), (0.402, 0.499), (0.255, 0.376), (0.904, 0.893), (0.883, 0.892)),
+    "SDG GRPO": ((0.772, 0.675), (0.560, 0.732), (0.404, 0.511), (0.263, 0.387), (0.904, 0.888), (0.887, 0.893)),
+    "human": ((0.792, 0.712), (0.774, 0.818), (0.462, 0.563), (0.278, 0.409), (None, None), (None, None)),
+}
+
+
+def published() -> dict[str, dict[str, dict[str, float | None]]]:
+    """model -> metric (`METRICS`) -> {artifact, misalignment}."""
+    return {
+        model: {
+            metric: {"artifact": artifact, "misalignment": misalignment}
+            for metric, (artifact, misalignment) in zip(METRICS, row, strict=True)
+        }
+        for model, row in _ROWS.items()
+    }
+
+
+def headline(result: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """The same six metrics out of an evaluation's JSON (or its `ceiling`)."""
+    kinds = ("artifact", "misalignment")
+    return {
+        "det_type_f1": {kind: result["image_level"][kind]["f1"] for kind in kinds},
+        "clean_accuracy": {kind: result["image_level"][kind]["clean_accuracy"] for kind in kinds},
+        "box_f1@0.1": {kind: result["boxes"]["0.1"][kind]["f1"] for kind in kinds},
+        "box_f1@0.5": {kind: result["boxes"]["0.5"][kind]["f1"] for kind in kinds},
+        "description": {kind: result["description"][kind]["mean"] for kind in kinds},
+        "importance": {kind: result["importance"][kind] for kind in kinds},
+    }

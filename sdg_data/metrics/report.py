@@ -1,0 +1,324 @@
+"""The evaluation for people: report.md with figures (SVG), the table of the terminal, and the JSON file.
+
+Everything is taken from the JSON document, so a report can be made again from a stored one.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sdg_data.errors import InputError
+from sdg_data.metrics.charts import Series, bars, histogram
+from sdg_data.metrics.published import headline
+
+KINDS = ("artifact", "misalignment")
+TITLES = {
+    "det_type_f1": "DetTypeF1",
+    "clean_accuracy": "ClnAcc",
+    "box_f1@0.1": "BoxF1@0.1",
+    "box_f1@0.5": "BoxF1@0.5",
+    "description": "DescCos",
+    "importance": "ImpAcc",
+}
+_WORST = 20
+
+
+def write_json(document: Mapping[str, Any], path: Path | None) -> None:
+    """One JSON document into a file, or on stdout. InputError where the file cannot be written."""
+    data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if path is None:
+        with open(1, "wb", closefd=False) as stdout:
+            stdout.write(data)
+        return
+    _write(path, data)
+
+
+def write_report(document: Mapping[str, Any], folder: Path) -> Path:
+    """report.md and its figures in `folder` (made if need be); returns the report's path. InputError."""
+    figures = {
+        "boxes.svg": _box_figure(document),
+        "images.svg": _image_figure(document),
+        "models.svg": _model_figure(document),
+        "counts.svg": _count_figure(document),
+    }
+    for name, svg in figures.items():
+        _write(folder / name, svg.encode())
+    _write(folder / "report.md", markdown(document).encode())
+    return folder / "report.md"
+
+
+def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The headline metrics, a row for each metric and type, with interval, ceiling and the published SFT and human."""
+    mine, models = headline(dict(document)), document["published"]["models"]
+    ceiling = document["ceiling"]
+    human = headline(ceiling) if ceiling is not None else None
+    rows = []
+    for metric, title in TITLES.items():
+        for kind in KINDS:
+            low_high = _interval(document["intervals"], metric, kind)
+            rows.append(
+                {
+                    "metric": title,
+                    "type": kind,
+                    "value": _number(mine[metric][kind]),
+                    "95 % interval": "" if low_high is None else f"{low_high[0]:.3f}–{low_high[1]:.3f}",
+                    "ceiling": "" if human is None else _number(human[metric][kind]),
+                    "SDG SFT (published)": _number(models["SDG SFT"][metric][kind]),
+                    "human (published)": _number(models["human"][metric][kind]),
+                }
+            )
+    return rows
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The report's text. Names out of the data are shown as text, whatever they contain."""
+    parsing, rows = document["parsing"], document["rows"]
+    similarity = document["description"]["similarity"]
+    lines = [
+        "# SDG-Eval",
+        "",
+        (
+            f"Protocol **{document['protocol']}**, {document['images']} images, similarity of reasons "
+            f"**{_text(similarity)}**."
+        ),
+        "",
+    ]
+    if document["protocol"] != document["published"]["protocol"] or similarity != document["published"]["similarity"]:
+        lines += [
+            (
+                f"The published figures are of protocol {document['published']['protocol']} with "
+                f"{document['published']['similarity']}: where protocol or similarity differ, do not compare."
+            ),
+            "",
+        ]
+    lines += _table(summary_rows(document))
+    if document["ceiling"] is None:
+        lines += ["", "No human ceiling: give a second person's annotation with `--ceiling FILE`."]
+    else:
+        lines += ["", f"The ceiling is a second annotation of {document['ceiling']['images']} of the images."]
+    lines += ["", "![Boxes](boxes.svg)", "", "![Images](images.svg)", "", "## What was read", ""]
+    lines += [
+        (
+            f"- Predictions: {parsing['parsed']} parsed, {parsing['failed']} failed, {parsing['degenerate']} "
+            f"degenerate (parse-failure rate {_number(parsing['rate'])})."
+        ),
+        (
+            f"- {len(rows['missing'])} images without a prediction, {len(rows['extra'])} predictions without ground "
+            f"truth, {len(rows['unreadable'])} images left out because their ground truth cannot be read."
+        ),
+    ]
+    for side in ("gt", "pred", "ceiling"):
+        if side in rows:
+            lines.append(_file_line(side, rows[side]))
+    lines += ["", "## Boxes", "", *_table(_box_rows(document)), "", "## Images", "", *_table(_image_rows(document))]
+    lines += ["", "## Reasons", "", *_table(_reason_rows(document)), ""]
+    count = document["count"]
+    lines += [
+        (
+            f"Detection-aware similarity {_number(document['description']['detection_aware'])}, token-F1 "
+            f"{_number(document['description']['token_f1']['detection_aware'])}."
+        ),
+        "",
+        "## Number of boxes",
+        "",
+        (
+            f"Mean absolute error {_number(count['mae'])}, exact on {_number(count['exact_match'])} of the images, "
+            f"correlation {_number(count['correlation'])}."
+        ),
+        "",
+        "![Number of boxes](counts.svg)",
+        "",
+        "## By generator",
+        "",
+        *_table(_model_rows(document)),
+        "",
+        "![By generator](models.svg)",
+    ]
+    for name in ("subtype", "tier", "size"):
+        if document["breakdown"][name]:
+            lines += ["", f"## By {name}", "", *_table(_part_rows(document["breakdown"][name], name))]
+    lines += ["", f"## Worst images (F1 at 0.5, of those with boxes; {_WORST} at most)", "", *_table(_worst(document))]
+    return "\n".join(lines) + "\n"
+
+
+# --- tables
+
+
+def _box_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"IoU ≥": threshold, "type": scope, **{name: _number(value) for name, value in figures.items()}}
+        for threshold, scopes in document["boxes"].items()
+        for scope, figures in scopes.items()
+    ]
+
+
+def _image_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": scope, **{name.replace("_", " "): _number(value) for name, value in figures.items()}}
+        for scope, figures in document["image_level"].items()
+    ]
+
+
+def _reason_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    description = document["description"]
+    rows = []
+    for name, tree in ((description["similarity"], description), ("token-F1", description["token_f1"])):
+        for scope in ("all", *KINDS):
+            part = tree[scope]
+            shares = {f"share ≥ {edge}": _number(share) for edge, share in part["shares"].items()}
+            means = {key: _number(part[key]) for key in ("mean", "median")}
+            rows.append({"measure": name, "type": scope, "pairs": part["pairs"], **means, **shares})
+    return rows
+
+
+def _model_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for model, part in document["breakdown"]["model"].items():
+        row = {"generator": model, "images": part["images"], "unparsed": part["parse_failures"]}
+        for kind in KINDS:
+            row[f"DetTypeF1 {kind}"] = _number(part["image_level"][kind]["f1"])
+            row[f"BoxF1@0.5 {kind}"] = _number(part["boxes"]["0.5"][kind]["f1"])
+        rows.append(row)
+    return rows
+
+
+def _part_rows(parts: Mapping[str, Any], title: str) -> list[dict[str, Any]]:
+    rows = []
+    for name, part in parts.items():
+        row = {title: name, "ground truth": part["gt"], "predicted": part["pred"]}
+        for threshold in ("0.1", "0.5"):
+            row[f"recall@{threshold}"] = _number(part["boxes"][threshold]["recall"])
+            row[f"precision@{threshold}"] = _number(part["boxes"][threshold]["precision"])
+        rows.append(row)
+    return rows
+
+
+def _worst(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    known = [row for row in document["per_image"] if row["f1@0.5"] is not None]
+    known.sort(key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
+    return [
+        {
+            "image": row["filepath"],
+            "ground truth": row["gt_all"],
+            "predicted": row["pred_all"],
+            "matched": row["tp_all@0.5"],
+            "parsing": row["parsing"],
+        }
+        for row in known[:_WORST]
+    ]
+
+
+def _file_line(side: str, report: Mapping[str, Any]) -> str:
+    parts = [f"{report['images']} images in {report['rows']} rows"]
+    for key, words in (
+        ("rejected", "lines that are no row"),
+        ("repeated", "repeated rows"),
+        ("repaired", "answers read with repairs"),
+        ("dropped", "items dropped"),
+    ):
+        if report[key]:
+            parts.append(f"{report[key]} {words}")
+    if report["conflicting"]:
+        parts.append(f"{len(report['conflicting'])} images left out, their rows contradict each other")
+    parts += [f"{code}: {count}" for code, count in report["reasons"].items()]
+    return f"- {side}, {_text(report['path'])}: {', '.join(parts)}."
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return ["(none)"]
+    names = list(rows[0])
+    return [
+        "| " + " | ".join(names) + " |",
+        "|" + "---|" * len(names),
+        *("| " + " | ".join(_text(row[name]) for name in names) + " |" for row in rows),
+    ]
+
+
+def _text(value: object) -> str:
+    """Anything as text inside a Markdown table: no line breaks, no markup."""
+    text = " ".join(str(value).split())
+    for mark in "\\`*_[]<>|#!":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def _number(value: float | int | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _interval(intervals: Mapping[str, Any], metric: str, kind: str) -> list[float] | None:
+    if "boxes" not in intervals:
+        return None
+    found: list[float] | None
+    match metric:
+        case "det_type_f1":
+            found = intervals["image_level"][kind]["f1"]
+        case "clean_accuracy":
+            found = intervals["image_level"][kind]["clean_accuracy"]
+        case "description":
+            found = intervals["description"][kind]["mean"]
+        case "importance":
+            found = intervals["importance"][kind]
+        case _:
+            found = intervals["boxes"][metric.partition("@")[2]][kind]["f1"]
+    return found
+
+
+# --- figures
+
+
+def _box_figure(document: Mapping[str, Any]) -> str:
+    return _headline_figure(document, ("box_f1@0.1", "box_f1@0.5"), "BoxF1")
+
+
+def _image_figure(document: Mapping[str, Any]) -> str:
+    return _headline_figure(document, ("det_type_f1", "clean_accuracy"), "Image level")
+
+
+def _headline_figure(document: Mapping[str, Any], metrics: tuple[str, ...], title: str) -> str:
+    groups = [f"{TITLES[metric]} {kind}" for metric in metrics for kind in KINDS]
+    pairs = [(metric, kind) for metric in metrics for kind in KINDS]
+    mine = headline(dict(document))
+    series = [
+        Series(
+            "this run",
+            [mine[metric][kind] for metric, kind in pairs],
+            [_interval(document["intervals"], metric, kind) for metric, kind in pairs],
+        )
+    ]
+    if document["ceiling"] is not None:
+        human = headline(document["ceiling"])
+        series.append(Series("human ceiling", [human[metric][kind] for metric, kind in pairs]))
+    models = document["published"]["models"]
+    series += [
+        Series(f"{model} (published)", [models[model][metric][kind] for metric, kind in pairs])
+        for model in ("SDG SFT", "human")
+    ]
+    return bars(title, groups, series)
+
+
+def _model_figure(document: Mapping[str, Any]) -> str:
+    parts = document["breakdown"]["model"]
+    series = [Series(kind, [part["boxes"]["0.5"][kind]["f1"] for part in parts.values()]) for kind in KINDS]
+    return bars("BoxF1@0.5 by generator", list(parts), series)
+
+
+def _count_figure(document: Mapping[str, Any]) -> str:
+    rows = document["per_image"]
+    return histogram(
+        "Boxes on an image",
+        {"ground truth": [row["gt_all"] for row in rows], "predicted": [row["pred_all"] for row in rows]},
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"cannot write it ({error.strerror})", item=str(path)) from error

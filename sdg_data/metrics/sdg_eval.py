@@ -1,0 +1,183 @@
+"""SDG-Eval: how well a set of predictions finds the defects of a ground truth (SPEC section 3).
+
+Two protocols. `paper` (default) has the paper's definitions: Hungarian matching per image and type, micro F1, an answer
+that cannot be parsed has no boxes and is counted. `release` reproduces the release's scripts: greedy matching, labels
+by exact case, "both" compatible with either type. Where SPEC leaves a choice, this is our reading:
+
+- Ground truth that cannot be read claims nothing, so `paper` leaves the image out and says so; `release` takes it for
+  an image without boxes, as its scripts do with whatever they cannot read.
+- 0/0 is undefined (null) in `paper`, and 0 in `release`. F1 is 2tp/(2tp + fp + fn): 0 where nothing matched.
+- `release`, boxes per type: a true positive counts under the ground truth's label, a false negative too, a false
+  positive under the prediction's. "both" and strange labels count in "all" only. A prediction "both" that matched an
+  `artifact` is no false positive of anything.
+- `release`, image level: "any" sees every box that was kept, whatever its label.
+- `release`, labels are compatible when they are equal, or one is "both" and the other a type; so "both" and "Artifact"
+  are not.
+- `release`, corners out of order give the IoU that its formula gives (`matching.iou_matrix`).
+- Reasons are compared on pairs with IoU ≥ 0.1 (`paper`) or ≥ 0.5 (`release`), importance on the same pairs where both
+  have one. `detection_aware` is the mean over all images of Σ similarity / max(|G|, |P|, 1): a clean image counts 0.
+- Images of one side only are left out and listed; `fill_missing` counts a missing prediction as a parse failure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdg_data.metrics.bootstrap import LEVEL, RESAMPLES, intervals, resampled_sums
+from sdg_data.metrics.breakdown import breakdown
+from sdg_data.metrics.figures import described, figures, plain
+from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.published import IMAGES, SIMILARITY, SOURCE, published
+from sdg_data.metrics.similarity import LexicalSimilarity, Similarity
+from sdg_data.metrics.tables import DEGENERATE, FAILED, OUTCOMES, PARSED, DefectSource, DefectTable, Pairs, join
+from sdg_data.metrics.tallies import SCOPES, TYPES, Tallies, tally
+
+__all__ = ["Evaluation", "Protocol", "evaluate", "evaluate_sources", "pair_up"]
+
+Floats = NDArray[np.float64]
+_COUNTS = frozenset({"tp", "fp", "fn"})
+LEXICAL_SIMILARITY = LexicalSimilarity()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one set of pairs. `summary` is the JSON without the images' rows and without a ceiling."""
+
+    pairs: Pairs
+    protocol: Protocol
+    tallies: Tallies
+    summary: dict[str, Any]
+
+    def as_dict(self, *, ceiling: "Evaluation | None" = None, rows: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The JSON of `sdg eval run`; its keys are described in docs/evaluation.md.
+
+        `ceiling` is a second person's annotation against the same ground truth, `rows` what the files held.
+        """
+        pairs = self.pairs
+        return {
+            **self.summary,
+            "rows": {
+                **(rows or {}),
+                "missing": list(pairs.missing),
+                "extra": list(pairs.extra),
+                "unreadable": list(pairs.unreadable),
+            },
+            "ceiling": None if ceiling is None else ceiling.summary,
+            "published": {
+                "source": SOURCE,
+                "images": IMAGES,
+                "protocol": Protocol.PAPER.value,
+                "similarity": SIMILARITY,
+                "models": published(),
+            },
+            "per_image": self.per_image(),
+        }
+
+    def per_image(self) -> list[dict[str, Any]]:
+        """One row for every image, in ascending order of its key; null where there is nothing to measure."""
+        columns, n = self.tallies.columns, len(self.pairs.gt)
+        names: dict[str, list[Any]] = {
+            "filepath": list(self.pairs.gt.keys),
+            "model": list(self.pairs.gt.groups),
+            "parsing": [OUTCOMES[code] for code in self.pairs.pred.outcomes.tolist()],
+        }
+        pred = self.pairs.pred
+        boxes = {scope: np.bincount(pred.images, _scope(pred, scope), n).astype(np.float64) for scope in SCOPES}
+        for scope in SCOPES:
+            names[f"gt_{scope}"] = _whole(columns[f"gt/{scope}"])
+            names[f"pred_{scope}"] = _whole(boxes[scope])
+        for threshold in self.protocol.thresholds:
+            for scope in SCOPES:
+                names[f"tp_{scope}@{threshold:g}"] = _whole(columns[f"box/{threshold:g}/{scope}/tp"])
+            found = columns[f"box/{threshold:g}/all/tp"]
+            names[f"f1@{threshold:g}"] = _means(2 * found, columns["gt/all"] + boxes["all"])
+        names["pairs"] = _whole(columns["pairs/all"])
+        names["description"] = _means(columns["cosine/all"], columns["pairs/all"])
+        names["token_f1"] = _means(columns["f1/all"], columns["pairs/all"])
+        names["importance"] = _means(columns["importance/sum/all"], columns["importance/pairs/all"])
+        names["detection_aware"] = columns["aware/cosine"].tolist()
+        keys = tuple(names)
+        return [dict(zip(keys, values, strict=True)) for values in zip(*names.values(), strict=True)]
+
+
+def pair_up(gt: DefectTable, pred: DefectTable, protocol: Protocol, *, fill_missing: bool = False) -> Pairs:
+    """`join` by the protocol's rules."""
+    return join(gt, pred, drop_unreadable=protocol is Protocol.PAPER, fill_missing=fill_missing)
+
+
+def evaluate(
+    pairs: Pairs,
+    *,
+    protocol: Protocol = Protocol.PAPER,
+    similarity: Similarity = LEXICAL_SIMILARITY,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Every figure of SPEC section 3, with bootstrap intervals over images (none for `resamples=0`)."""
+    tallies = tally(pairs, protocol, similarity)
+    sums = tallies.totals()
+    tree = plain(figures(sums, protocol))
+    outcomes = np.bincount(pairs.pred.outcomes, minlength=len(OUTCOMES))
+    n = len(pairs.pred)
+    summary = {
+        "protocol": protocol.value,
+        "images": n,
+        "parsing": {
+            "parsed": int(outcomes[PARSED]),
+            "failed": int(outcomes[FAILED]),
+            "degenerate": int(outcomes[DEGENERATE]),
+            "rate": float((n - outcomes[PARSED]) / n) if n else None,
+        },
+        "image_level": tree["image_level"],
+        "boxes": tree["boxes"],
+        "description": plain(described(tallies, sums, protocol, similarity.name)),
+        "importance": {"threshold": protocol.reasons_at, **tree["importance"]},
+        "count": tree["count"],
+        "intervals": _intervals(tallies, protocol, resamples, seed),
+        "breakdown": breakdown(pairs, tallies, protocol),
+    }
+    return Evaluation(pairs=pairs, protocol=protocol, tallies=tallies, summary=summary)
+
+
+def evaluate_sources(
+    gt: DefectSource,
+    pred: DefectSource,
+    *,
+    protocol: Protocol = Protocol.PAPER,
+    similarity: Similarity = LEXICAL_SIMILARITY,
+    fill_missing: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Read two sources, pair their images, and evaluate."""
+    pairs = pair_up(gt.read(), pred.read(), protocol, fill_missing=fill_missing)
+    return evaluate(pairs, protocol=protocol, similarity=similarity, resamples=resamples, seed=seed)
+
+
+def _intervals(tallies: Tallies, protocol: Protocol, resamples: int, seed: int) -> dict[str, Any]:
+    about = {"level": LEVEL, "resamples": resamples, "seed": seed}
+    if resamples == 0:
+        return about
+    names, values = tallies.matrix()
+    sums = resampled_sums(values, resamples=resamples, seed=seed)
+    tree = figures(dict(zip(names, sums.T, strict=True)), protocol)
+    return {**about, **intervals(tree, leave_out=_COUNTS)}
+
+
+def _scope(table: DefectTable, scope: str) -> Floats:
+    weights = np.ones(len(table.labels))
+    if scope != "all":
+        weights[table.labels != TYPES.index(scope)] = 0.0
+    return weights
+
+
+def _whole(column: Floats) -> list[int]:
+    return list(map(int, column.tolist()))
+
+
+def _means(above: Floats, below: Floats) -> list[float | None]:
+    quotients = np.divide(above, below, out=np.zeros_like(above), where=below > 0).tolist()
+    return [value if known else None for value, known in zip(quotients, (below > 0).tolist(), strict=True)]

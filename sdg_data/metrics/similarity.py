@@ -1,0 +1,123 @@
+"""How alike two reasons are: cosines for DescCos (SPEC section 3) and the release's token-F1.
+
+`lexical` needs nothing and is the same everywhere, so tests, the demo and machines without the embedding model use it.
+It is **not** the paper's measure: it sees words, not meanings, and every report names it. Precisely:
+
+    lower-case the text; a token is a maximal run of Unicode letters and digits, except that each CJK character
+    (ideographs, kana, hangul) is a token by itself; the text's vector counts each distinct token;
+    the similarity is the cosine of the two vectors, 0..1. Two texts without a token: 1. One without: 0.
+
+Any other name is a sentence-transformers model (the paper: Qwen/Qwen3-Embedding-0.6B): the cosine of its embeddings,
+-1..1, each distinct text embedded once, longest first in batches.
+
+Token-F1 (release): lower-case; a token is a maximal run of a–z and 0–9; with c the common tokens, counted as often as
+both have them, F1 = 2c / (tokens of one + tokens of the other). Two texts without a token: 1. One without: 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdg_data.errors import ConfigError, MissingDependency
+from sdg_data.metrics.bags import ASCII_WORDS, overlap
+
+Floats = NDArray[np.float64]
+LEXICAL = "lexical"
+
+
+class Similarity(Protocol):
+    """The cosine of two texts."""
+
+    @property
+    def name(self) -> str:
+        """For reports: two numbers are comparable only under one name."""
+
+    def pairs(self, first: Sequence[str], second: Sequence[str]) -> Floats:
+        """(n,): the similarity of first[i] and second[i]."""
+
+
+def similarity_named(name: str) -> Similarity:
+    """`lexical`, or a sentence-transformers model by name or path. MissingDependency, ConfigError."""
+    return LexicalSimilarity() if name == LEXICAL else SentenceSimilarity(name)
+
+
+@dataclass(frozen=True)
+class LexicalSimilarity:
+    """Words in common, as the module's docstring defines it."""
+
+    name: str = LEXICAL
+
+    def pairs(self, first: Sequence[str], second: Sequence[str]) -> Floats:
+        """See `Similarity`."""
+        return overlap(first, second).cosine
+
+    def __call__(self, first: str, second: str) -> float:
+        """One pair."""
+        return float(self.pairs([first], [second])[0])
+
+
+def token_f1(first: Sequence[str], second: Sequence[str]) -> Floats:
+    """(n,): the release's token-F1 of first[i] and second[i], 0..1."""
+    return overlap(first, second, ASCII_WORDS).f1
+
+
+def cosine_and_f1(first: Sequence[str], second: Sequence[str], similarity: Similarity) -> tuple[Floats, Floats]:
+    """`similarity.pairs` and `token_f1`, at the price of one where both need the same words."""
+    if isinstance(similarity, LexicalSimilarity) and all(map(str.isascii, first)) and all(map(str.isascii, second)):
+        bags = overlap(first, second)
+        return bags.cosine, bags.f1
+    return similarity.pairs(first, second), token_f1(first, second)
+
+
+@dataclass
+class SentenceSimilarity:
+    """The cosine of a sentence-transformers model's embeddings. The model is loaded at the first use.
+
+    `device` None lets the library choose (a GPU where there is one). `encode` may be replaced where embeddings come
+    from elsewhere: it takes distinct texts and gives (n, width).
+    """
+
+    name: str
+    device: str | None = None
+    batch_size: int = 64
+    _model: Any = field(default=None, init=False, repr=False)
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """(n, width), not normalised. MissingDependency without the library, ConfigError without the model."""
+        if self._model is None:
+            try:
+                from sentence_transformers import SentenceTransformer
+            except ImportError as error:
+                raise MissingDependency(
+                    "sentence-transformers is not installed",
+                    item=f"--similarity {self.name}",
+                    hint="pip install 'sdg-data[eval]', or use --similarity lexical",
+                ) from error
+            try:
+                self._model = SentenceTransformer(self.name, device=self.device)
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"cannot load the embedding model: {error}", item=self.name) from error
+        vectors = self._model.encode(
+            list(texts), batch_size=self.batch_size, convert_to_numpy=True, show_progress_bar=False
+        )
+        return np.asarray(vectors, dtype=np.float64)
+
+    def pairs(self, first: Sequence[str], second: Sequence[str]) -> Floats:
+        """See `Similarity`. A vector of zeros is at cosine 0 to every other."""
+        places: dict[str, int] = {}
+        left = [places.setdefault(text, len(places)) for text in first]
+        right = [places.setdefault(text, len(places)) for text in second]
+        if not places:
+            return np.empty(0)
+        vectors = self.encode(list(places))
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+        cosines: Floats = np.einsum("ij,ij->i", vectors[left], vectors[right])
+        return np.clip(cosines, -1.0, 1.0)
+
+    def __call__(self, first: str, second: str) -> float:
+        """One pair."""
+        return float(self.pairs([first], [second])[0])

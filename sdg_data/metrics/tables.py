@@ -1,0 +1,237 @@
+"""Defects of many images as columns: what the evaluation computes on.
+
+A million pydantic records would take minutes and gigabytes; these are a dozen arrays. `TableBuilder` makes a table from
+items or `Defect`s, `join` brings two of them to the same images in the same order.
+"""
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.defect import Defect, DefectType, Subtype
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+TYPES = tuple(DefectType)
+LABELS = ("artifact", "misalignment", "both")
+"""The labels with a meaning; their places are their codes. Any other spelling follows in `DefectTable.labels`."""
+ARTIFACT, MISALIGNMENT, BOTH = range(3)
+SUBTYPES = tuple(Subtype)
+
+PARSED, FAILED, DEGENERATE = range(3)
+OUTCOMES = ("parsed", "failed", "degenerate")
+
+
+@dataclass(frozen=True)
+class DefectTable:
+    """The defects of n images, N in all. The defects of image i are the rows `offsets[i]:offsets[i + 1]`.
+
+    keys        the image's name, unique, n
+    groups      the generator that made it, "" where unknown, n
+    outcomes    (n,) PARSED, FAILED or DEGENERATE: only a parsed image claims something
+    offsets     (n + 1,)
+    boxes       (N, 4) x0, y0, x1, y1
+    labels      (N,) place in `names`
+    importance  (N,) NaN where there is none
+    subtypes    (N,) place in `SUBTYPES`, -1 for none
+    reasons     N texts
+    names       the labels' spellings; the first three are `LABELS`
+    """
+
+    keys: tuple[str, ...]
+    groups: tuple[str, ...]
+    outcomes: Ints
+    offsets: Ints
+    boxes: Floats
+    labels: Ints
+    importance: Floats
+    subtypes: Ints
+    reasons: tuple[str, ...]
+    names: tuple[str, ...] = LABELS
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def counts(self) -> Ints:
+        """(n,) defects of each image."""
+        return np.diff(self.offsets)
+
+    @property
+    def images(self) -> Ints:
+        """(N,) the image that each defect is on."""
+        return np.repeat(np.arange(len(self.keys)), self.counts)
+
+    def take(self, rows: Sequence[int]) -> "DefectTable":
+        """These images, in this order; every one at most once."""
+        order = np.asarray(rows, dtype=np.int64)
+        if np.array_equal(order, np.arange(len(self.keys))):
+            return self
+        counts = self.counts[order]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        picked = np.arange(offsets[-1]) + np.repeat(self.offsets[order] - offsets[:-1], counts)
+        return DefectTable(
+            keys=tuple(self.keys[row] for row in rows),
+            groups=tuple(self.groups[row] for row in rows),
+            outcomes=self.outcomes[order],
+            offsets=offsets,
+            boxes=self.boxes[picked],
+            labels=self.labels[picked],
+            importance=self.importance[picked],
+            subtypes=self.subtypes[picked],
+            reasons=tuple(map(self.reasons.__getitem__, picked.tolist())),
+            names=self.names,
+        )
+
+    def relabelled(self, names: tuple[str, ...]) -> "DefectTable":
+        """The same with labels counted in `names`, which has all of its own."""
+        if names == self.names:
+            return self
+        places = np.array([names.index(name) for name in self.names], dtype=np.int64)
+        return replace(self, labels=places[self.labels], names=names)
+
+    @classmethod
+    def from_defects(
+        cls, images: Iterable[tuple[str, Sequence[Defect] | None]], *, groups: Mapping[str, str] | None = None
+    ) -> "DefectTable":
+        """A table of (key, defects); None for an image whose answer could not be read. `groups` by key."""
+        builder = TableBuilder()
+        for key, defects in images:
+            builder.add_defects(key, defects, group=(groups or {}).get(key, ""))
+        return builder.finish()
+
+
+class DefectSource(Protocol):
+    """Where defects come from: a file, or a table of the store."""
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+
+    def read(self) -> DefectTable:
+        """Every image of the source, once each."""
+
+
+@dataclass
+class TableBuilder:
+    """Collects images one by one; `finish` gives the table."""
+
+    keys: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    outcomes: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    coordinates: "array[float]" = field(default_factory=lambda: array("d"))
+    labels: list[str] = field(default_factory=list)
+    importance: "array[float]" = field(default_factory=lambda: array("d"))
+    subtypes: list[tuple[int, str]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    def add_items(self, key: str, items: Sequence[Mapping[str, Any]], *, group: str = "") -> None:
+        """An image that was read; `items` as `schemas.answer_fast` gives them."""
+        for item in items:
+            self.coordinates.extend(item["box_2d"])
+            self.labels.append(item["label"])
+            self.importance.append(item["importance"])
+            self.reasons.append(item["description"])
+            if "subtype" in item:
+                self.subtypes.append((len(self.reasons) - 1, item["subtype"]))
+        self._end(key, group, PARSED)
+
+    def add_defects(self, key: str, defects: Sequence[Defect] | None, *, group: str = "") -> None:
+        """An image with its defects; None where its answer could not be read."""
+        for defect in defects or ():
+            box = defect.box
+            self.coordinates.extend((box.x0, box.y0, box.x1, box.y1))
+            self.labels.append(defect.type.value)
+            self.importance.append(defect.importance)
+            self.reasons.append(defect.reason)
+            if defect.subtype is not None:
+                self.subtypes.append((len(self.reasons) - 1, defect.subtype.value))
+        self._end(key, group, FAILED if defects is None else PARSED)
+
+    def add_unread(self, key: str, outcome: int, *, group: str = "") -> None:
+        """An image without a claim: FAILED or DEGENERATE."""
+        self._end(key, group, outcome)
+
+    def _end(self, key: str, group: str, outcome: int) -> None:
+        self.keys.append(key)
+        self.groups.append(group)
+        self.outcomes.append(outcome)
+        self.ends.append(len(self.reasons))
+
+    def finish(self) -> DefectTable:
+        """The table of what was added."""
+        names = (*LABELS, *sorted(set(self.labels).difference(LABELS)))
+        codes = {name: code for code, name in enumerate(names)}
+        subtypes = np.full(len(self.reasons), -1, dtype=np.int64)
+        subtype_codes = {subtype.value: code for code, subtype in enumerate(SUBTYPES)}
+        for row, subtype in self.subtypes:
+            subtypes[row] = subtype_codes[subtype]
+        return DefectTable(
+            keys=tuple(self.keys),
+            groups=tuple(self.groups),
+            outcomes=np.array(self.outcomes, dtype=np.int64),
+            offsets=np.array([0, *self.ends], dtype=np.int64),
+            boxes=np.frombuffer(self.coordinates, dtype=np.float64).reshape(len(self.reasons), 4),
+            labels=np.array([codes[label] for label in self.labels], dtype=np.int64),
+            importance=np.frombuffer(self.importance, dtype=np.float64),
+            subtypes=subtypes,
+            reasons=tuple(self.reasons),
+            names=names,
+        )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two tables of the same images in the same order (ascending keys), and what did not pair up.
+
+    missing      keys only the ground truth has
+    extra        keys only the prediction has
+    unreadable   keys left out because their ground truth could not be read, so that it claims nothing
+    """
+
+    gt: DefectTable
+    pred: DefectTable
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+def join(gt: DefectTable, pred: DefectTable, *, drop_unreadable: bool = True, fill_missing: bool = False) -> Pairs:
+    """Bring both to the images they share, by key.
+
+    `drop_unreadable` leaves out images whose ground truth was not parsed; otherwise they have no boxes (the release's
+    way). `fill_missing` keeps images without a prediction as failed ones; they are listed as missing all the same.
+    """
+    known = set(pred.keys)
+    missing = sorted(key for key in gt.keys if key not in known)
+    if fill_missing:
+        pred = _with_failures(pred, missing)
+    rows_of_gt = {key: row for row, key in enumerate(gt.keys)}
+    rows_of_pred = {key: row for row, key in enumerate(pred.keys)}
+    unread = np.nonzero(gt.outcomes != PARSED)[0].tolist() if drop_unreadable else []
+    unreadable = {gt.keys[row] for row in unread}
+    shared = sorted(key for key in rows_of_gt if key in rows_of_pred and key not in unreadable)
+    names = (*LABELS, *sorted({*gt.names, *pred.names}.difference(LABELS)))
+    return Pairs(
+        gt=gt.take([rows_of_gt[key] for key in shared]).relabelled(names),
+        pred=pred.take([rows_of_pred[key] for key in shared]).relabelled(names),
+        missing=tuple(missing),
+        extra=tuple(sorted(key for key in rows_of_pred if key not in rows_of_gt)),
+        unreadable=tuple(sorted(unreadable)),
+    )
+
+
+def _with_failures(table: DefectTable, keys: Sequence[str]) -> DefectTable:
+    return replace(
+        table,
+        keys=(*table.keys, *keys),
+        groups=(*table.groups, *([""] * len(keys))),
+        outcomes=np.concatenate([table.outcomes, np.full(len(keys), FAILED)]),
+        offsets=np.concatenate([table.offsets, np.full(len(keys), table.offsets[-1])]),
+    )
