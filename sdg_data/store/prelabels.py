@@ -155,9 +155,6 @@ def missing(store: Store, wanted: WantedPrelabels, *, page_rows: int = 2000) -> 
             )
             found = images.by_ids(tx, [row["image_id"] for row in rows])
             texts = prompts.by_ids(tx, list({image.prompt_id for image in found.values()}))
-        if not rows:
-            return
-        after = rows[-1]["image_id"]
         yield [
             Unlabelled(
                 row["prelabel_id"],
@@ -167,6 +164,9 @@ def missing(store: Store, wanted: WantedPrelabels, *, page_rows: int = 2000) -> 
             )
             for row in rows
         ]
+        if len(rows) < page_rows:
+            return
+        after = rows[-1]["image_id"]
 
 
 def count_by_model(tx: Tx) -> list[dict[str, object]]:
