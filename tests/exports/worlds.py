@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from exports.select import Selection
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,
@@ -27,6 +28,7 @@ from sdg_data.store import annotations, enrichments, images, prelabels, prompts,
 from sdg_data.store.connection import Store
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+EVERYTHING = Selection(unreviewed=True, fill_prelabels="vlm")
 MODELS = ("alpha", "beta")
 LICENCES = {"alpha": "Apache-2.0", "beta": "CC-BY-4.0"}
 TRACE = "### Step 1: Caption Understanding\nA prompt, read.\n### Step 2\nSeen.\n### Step 3\nPlaced <here>."
@@ -50,12 +52,12 @@ def picture(number: int) -> Spoiled:
 def fill(home: Path, count: int = 24, *, start: int = 0, blobs: Blobs | None = None) -> Store:
     """`count` images by two models. Of every six: four accepted, one without a review, one with a prelabel only."""
     store, folder = Store(home, lock_timeout=5.0), blobs or Blobs(home / "blobs")
-    for number in range(start, start + count):
-        spoiled = picture(number)
-        data = png(spoiled.pixels)
-        image, prompt = record(spoiled.prompt, data, number)
-        folder.put(data)
-        with store.write() as tx:
+    with store.write() as tx:
+        for number in range(start, start + count):
+            spoiled = picture(number)
+            data = png(spoiled.pixels)
+            image, prompt = record(spoiled.prompt, data, number)
+            folder.put(data)
             prompts.insert(tx, [prompt])
             images.insert(tx, [image])
             if number % 6 == 5:
