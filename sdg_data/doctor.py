@@ -29,8 +29,8 @@ class Job:
 
 JOBS = (
     Job("sdg generate, sdg minis", "generate", ("torch", "diffusers", "transformers", "accelerate", "safetensors")),
-    Job("prelabels with a local VLM", "vlm", ("torch", "transformers", "accelerate", "httpx")),
-    Job("Label Studio", "annotate", ("label-studio-sdk",)),
+    Job("prelabels with a local VLM", "vlm", ("torch", "transformers", "accelerate")),
+    Job("hosted VLMs, Label Studio", "annotate", ("openai", "label-studio-sdk", "fastapi", "uvicorn")),
     Job("the dashboards", "dashboard", ("gradio",)),
     Job("training; hf: datasets", "train", ("torch", "transformers", "trl", "peft", "datasets", "webdataset")),
     Job("running on a cluster", "ray", ("ray",)),
