@@ -86,6 +86,40 @@ def judge(
         logger.info("wrote %s", sheet)
 
 
+@app.command()
+def oracle(
+    scenes: Annotated[int, typer.Option(min=1, help="Spoiled scenes, and as many clean ones")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the scenes; the oracle was tuned on seeds below 100")] = 20_261_121,
+    as_json: Annotated[bool, typer.Option("--json", help="Counts as JSON on stdout")] = False,
+) -> None:
+    """Measure the oracle itself: injected defects that it finds, and false ones on clean renders."""
+    from sdg_data.mini.accuracy import measure
+
+    accuracy = measure(scenes, seed)
+    if as_json:
+        print_json(accuracy.as_dict())
+        return
+    rows = {key: value for key, value in accuracy.as_dict().items() if key != "kinds"}
+    print_table([rows])
+    print_table(
+        [{"kind": kind, "injected": total, "missed": missed} for kind, (missed, total) in accuracy.kinds.items()]
+    )
+
+
+@app.command()
+def prompts(
+    count: Annotated[int, typer.Option(min=1, help="How many different prompts")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same prompts")] = 0,
+    held_out: Annotated[bool, typer.Option(help="Only prompts on which no mini was trained")] = False,
+) -> None:
+    """Print prompts of the mini world, one a line: for `sdg prompts import`."""
+    from generators.mini.corpus import held_out_prompts
+    from sdg_data.mini.world import sample_prompts
+
+    for prompt in held_out_prompts(count) if held_out else sample_prompts(count, seed):
+        print(prompt)
+
+
 def _preset(name: str, folder: Path) -> Preset:
     return choose([name], load_presets({name: {"repository": str(folder)}}))[0]
 

@@ -102,7 +102,7 @@ def _flux2(recipe: MiniRecipe, autoencoder: Any) -> Flow:
         mlp_ratio=3.0,
     )
     pipeline = diffusers.Flux2Pipeline(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=1.5),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=recipe.shift),
         vae=_flux2_autoencoder(autoencoder),
         text_encoder=encoder,
         tokenizer=tokenizer,
@@ -150,7 +150,7 @@ def _zimage(recipe: MiniRecipe, autoencoder: Any) -> Flow:
         transformer.x_pad_token.normal_(std=0.02)
         transformer.cap_pad_token.normal_(std=0.02)
     pipeline = diffusers.ZImagePipeline(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=1.5),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=recipe.shift),
         vae=_standardised(copy.deepcopy(autoencoder)),
         text_encoder=encoder,
         tokenizer=tokenizer,
@@ -226,7 +226,7 @@ def _longcat(recipe: MiniRecipe, autoencoder: Any) -> Flow:
     )
     torch.nn.init.zeros_(transformer.proj_out.weight)
     pipeline = diffusers.LongCatImagePipeline(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=1.5),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=recipe.shift),
         vae=_standardised(copy.deepcopy(autoencoder)),
         text_encoder=encoder,
         tokenizer=tokenizer,
@@ -276,7 +276,7 @@ def _sana(recipe: MiniRecipe, autoencoder: Any) -> Flow:
         vae=_standardised(copy.deepcopy(autoencoder)),
         transformer=transformer,
         scheduler=diffusers.DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.5
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=recipe.shift
         ),
     )
     return SanaFlow(pipeline, MAX_TOKENS)

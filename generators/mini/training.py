@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from generators.flow import Conditioning, Flow
 from generators.mini.corpus import Corpus, to_tensor
-from generators.mini.recipes import MiniRecipe
+from generators.mini.recipes import MiniRecipe, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +55,13 @@ def _drop(text: Conditioning, empty: Conditioning, dropped: torch.Tensor) -> Con
     return Conditioning(features, torch.where(dropped[:, None], empty.mask, text.mask))
 
 
-def _noised(latents: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(x_σ, σ, noise − data) with σ logit-normal, a little towards noise, where the layout is decided."""
+def _noised(
+    latents: torch.Tensor, generator: torch.Generator, shift: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(x_σ, σ, noise − data) with σ logit-normal, then shifted."""
     noise = torch.randn(latents.shape, generator=generator)
-    sigma = torch.sigmoid(0.2 + torch.randn(len(latents), generator=generator))
+    drawn = torch.sigmoid(torch.randn(len(latents), generator=generator))
+    sigma = shift * drawn / (1 + (shift - 1) * drawn)
     level = sigma.view(-1, *[1] * (latents.dim() - 1))
     return (1 - level) * latents + level * noise, sigma, noise - latents
 
@@ -66,14 +69,15 @@ def _noised(latents: torch.Tensor, generator: torch.Generator) -> tuple[torch.Te
 class _Run:
     """Steps of one phase with schedule, average and saved state."""
 
-    def __init__(self, flow: Flow, name: str, steps: int, learning_rate: float, seed: int, folder: Path) -> None:
+    def __init__(self, flow: Flow, name: str, phase: Phase, learning_rate: float, seed: int, folder: Path) -> None:
         self.model: torch.nn.Module = flow.pipeline.transformer
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
         self.generator = torch.Generator().manual_seed(seed)
-        self.name, self.steps, self.learning_rate, self.step = name, steps, learning_rate, 0
+        self.name, self.steps, self.learning_rate, self.step = name, phase.steps, learning_rate, 0
+        self.horizon = phase.horizon or phase.steps
         self.path = folder / f"{name}.state.pt"
         self.seconds = 0.0
         self.curve: list[float] = []
@@ -110,7 +114,7 @@ class _Run:
         self.model.train().requires_grad_(True)
         begun, recent = time.monotonic() - self.seconds, []
         while self.step < self.steps:
-            progress = self.step / self.steps
+            progress = self.step / self.horizon
             rate = (
                 self.learning_rate
                 * min(1.0, (self.step + 1) / 100)
@@ -147,18 +151,23 @@ class _Run:
 
 
 def train_transformer(flow: Flow, recipe: MiniRecipe, data: Encoded, folder: Path) -> tuple[float, list[float]]:
-    """Flow matching: mean squared error of the velocity. Returns (seconds, loss every 100 steps)."""
+    """Flow matching, phase by phase: mean squared error of the velocity. Returns (seconds, loss every 100 steps)."""
+    seconds, curve = 0.0, []
+    for number, phase in enumerate(recipe.phases, start=1):
+        shift = phase.shift
 
-    def loss_of(generator: torch.Generator) -> torch.Tensor:
-        rows = torch.randint(0, len(data.latents), (recipe.batch,), generator=generator)
-        dropped = torch.rand(recipe.batch, generator=generator) < _CAPTION_DROPOUT
-        noised, sigma, target = _noised(data.latents[rows], generator)
-        text = _drop(data.text.take(rows), data.empty, dropped)
-        return functional.mse_loss(flow.velocity(noised, sigma, text), target)
+        def loss_of(generator: torch.Generator, shift: float = shift) -> torch.Tensor:
+            rows = torch.randint(0, len(data.latents), (recipe.batch,), generator=generator)
+            dropped = torch.rand(recipe.batch, generator=generator) < _CAPTION_DROPOUT
+            noised, sigma, target = _noised(data.latents[rows], generator, shift)
+            text = _drop(data.text.take(rows), data.empty, dropped)
+            return functional.mse_loss(flow.velocity(noised, sigma, text), target)
 
-    run = _Run(flow, "transformer", recipe.steps, recipe.learning_rate, recipe.seed, folder)
-    run(loss_of)
-    return run.seconds, run.curve
+        run = _Run(flow, f"transformer-{number}", phase, recipe.learning_rate, recipe.seed + number - 1, folder)
+        run(loss_of)
+        seconds += run.seconds
+        curve += run.curve
+    return seconds, curve
 
 
 def distil_guidance(flow: Flow, recipe: MiniRecipe, data: Encoded, folder: Path) -> tuple[float, list[float]]:
@@ -174,7 +183,7 @@ def distil_guidance(flow: Flow, recipe: MiniRecipe, data: Encoded, folder: Path)
         strength = torch.full((recipe.batch,), recipe.distil_guidance)
         if embedded:
             strength = 1 + 3 * torch.rand(recipe.batch, generator=generator)
-        noised, sigma, _ = _noised(data.latents[rows], generator)
+        noised, sigma, _ = _noised(data.latents[rows], generator, recipe.shift)
         text = data.text.take(rows)
         empty = _drop(text, data.empty, torch.ones(recipe.batch, dtype=torch.bool))
         student = flow.pipeline.transformer
@@ -186,6 +195,6 @@ def distil_guidance(flow: Flow, recipe: MiniRecipe, data: Encoded, folder: Path)
         target = unconditional + scale * (conditional - unconditional)
         return functional.mse_loss(flow.velocity(noised, sigma, text, guidance=strength), target)
 
-    run = _Run(flow, "distil", recipe.distil, recipe.learning_rate / 4, recipe.seed + 1000, folder)
+    run = _Run(flow, "distil", Phase(recipe.distil, recipe.shift), recipe.learning_rate / 4, recipe.seed + 1000, folder)
     run(loss_of)
     return run.seconds, run.curve
