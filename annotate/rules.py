@@ -43,7 +43,10 @@ _COORDINATES = re.compile(
     r"|\bb?box_2d\b|\bcoordinates?\b",
     re.IGNORECASE,
 )
-_THREE_DIGITS = re.compile(r"(?<![\w.])\d{3,4}(?![\w])")
+_BARE_NUMBER = re.compile(r"(?<![\w.])\d{3,4}(?!\w)")
+_LARGEST = 1024
+"""Of a grid of thousandths, or of the pixels that a model is sent; 1986 is a year on a sign."""
+_QUOTED = re.compile(r'"[^"]*"|“[^”]*”|\'[^\']{1,40}\'')
 _MENTIONS = re.compile(
     r"\bannotat\w*|\bground[- ]truth\b|\b(?:human|expert)[- ](?:label|box|mark|draw|review|rat)\w*"
     r"|\blabel(?:l?ers?|l?ing)\b|\breviewers?\b"
@@ -137,9 +140,11 @@ def _shown(text: str, caption: str) -> str:
 
 
 def _found(text: str, caption: str) -> str:
-    """The first thing that reads like a coordinate; a number that the caption holds (a year on a sign) does not."""
-    named = set(_THREE_DIGITS.findall(caption))
-    match = _COORDINATES.search(text)
-    if match is not None and match[0] not in caption:
-        return match[0]
-    return next((number for number in _THREE_DIGITS.findall(text) if number not in named), "")
+    """The first thing that reads like a coordinate; what the caption holds or a quote shows (text on a sign) does not."""
+    text = _QUOTED.sub("", text)
+    for match in _COORDINATES.finditer(text):
+        if match[0] not in caption:
+            return match[0]
+    named = set(_BARE_NUMBER.findall(caption))
+    bare = (number for number in _BARE_NUMBER.findall(text) if number not in named and int(number) <= _LARGEST)
+    return next(bare, "")
