@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.answer import Outcome, parse_answer, render_answer
@@ -66,6 +66,7 @@ def agree_on_release(text: str) -> bool:
     return True
 
 
+@settings(deadline=None)
 @given(st.lists(st.from_type(Defect), max_size=4), st.none() | st.text(max_size=60))
 def test_rendered_answers_are_read_at_once(defects: list[Defect], trace: str | None) -> None:
     text = render_answer(defects, trace)

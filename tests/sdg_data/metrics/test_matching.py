@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.defect import Defect
@@ -29,6 +29,7 @@ def things(found: list[Defect]) -> list[naive.Thing]:
     return [naive.Thing((d.box.x0, d.box.y0, d.box.x1, d.box.y1), d.type.value) for d in found]
 
 
+@settings(deadline=None)
 @given(st.lists(boxes(), max_size=4), st.lists(boxes(), max_size=4))
 def test_matrices_equal_the_pairwise_definitions(first: list[Box], second: list[Box]) -> None:
     iou, diou = iou_matrix(box_array(first), box_array(second)), diou_matrix(box_array(first), box_array(second))
@@ -40,6 +41,7 @@ def test_matrices_equal_the_pairwise_definitions(first: list[Box], second: list[
         assert -1 <= diou[i, j] <= iou[i, j] <= 1
 
 
+@settings(deadline=None)
 @given(st.lists(boxes(), max_size=5), st.lists(boxes(), max_size=5))
 def test_matrices_are_symmetric_and_one_on_the_diagonal(first: list[Box], second: list[Box]) -> None:
     for matrix in (iou_matrix, diou_matrix):
@@ -141,6 +143,7 @@ def test_many_cells_at_once_equal_one_by_one(score: str) -> None:
     assert many == single
 
 
+@settings(deadline=None)
 @given(st.lists(defects(), max_size=5), st.lists(defects(), max_size=5))
 def test_the_total_does_not_depend_on_order_or_side(first: list[Defect], second: list[Defect]) -> None:
     total = match_defects(first, second, score="diou").score.sum()
@@ -148,6 +151,7 @@ def test_the_total_does_not_depend_on_order_or_side(first: list[Defect], second:
     assert match_defects(second, first, score="diou").score.sum() == pytest.approx(total, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.lists(defects(), max_size=6))
 def test_a_set_matches_itself_perfectly(found: list[Defect]) -> None:
     same = match_defects(found, found)

@@ -1,0 +1,152 @@
+"""Heatmaps by hand, by pixel counting, and against scipy."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from schemas.defect import Defect, DefectType
+from schemas.geometry import Box
+from sdg_data.metrics.heatmaps import (
+    Grounding,
+    cc,
+    coverage,
+    grounding,
+    heatmap_scores,
+    image_level_f1,
+    kld,
+    mse,
+    plcc,
+    rasterise,
+    score_correlations,
+    sim,
+    srcc,
+    union_coverage,
+)
+from tests.sdg_data.metrics.support import boxes
+
+
+def defect(box: Box, importance: int, kind: str = "artifact") -> Defect:
+    return Defect(box=box, type=DefectType(kind), reason="r", importance=importance)
+
+
+def fine(found: list[Box], height: int, width: int) -> np.ndarray:
+    """The union on the grid of thousandths, cells averaged: exact where cells are whole thousandths."""
+    mask = np.zeros((1000, 1000))
+    for box in found:
+        mask[box.y0 : box.y1, box.x0 : box.x1] = 1
+    return mask.reshape(height, 1000 // height, width, 1000 // width).mean(axis=(1, 3))
+
+
+@settings(deadline=None)
+@given(st.lists(boxes(), max_size=4), st.sampled_from([(1, 1), (4, 10), (8, 20), (50, 25)]))
+def test_coverage_equals_counting_thousandths(found: list[Box], shape: tuple[int, int]) -> None:
+    assert coverage(found, *shape).shape == (len(found), *shape)
+    for box, map_ in zip(found, coverage(found, *shape), strict=True):
+        assert np.allclose(map_, fine([box], *shape))
+        assert map_.sum() == pytest.approx(box.area / 1e6 * shape[0] * shape[1])
+    assert np.allclose(union_coverage(found, *shape), fine(found, *shape))
+
+
+def test_cells_that_are_no_whole_thousandths() -> None:
+    box = Box(x0=0, y0=0, x1=500, y1=1000)
+    assert np.allclose(coverage([box], 1, 3)[0], [[1, 0.5, 0]])
+    assert np.allclose(union_coverage([box, Box(x0=400, y0=0, x1=1000, y1=500)], 1, 3), [[1, 0.75, 0.5]])
+    assert coverage([Box(x0=500, y0=0, x1=501, y1=1)], 4, 4).sum() > 0, "a thin box does not vanish"
+
+
+def test_rasterising_takes_the_most_important_defect() -> None:
+    left, all_ = Box(x0=0, y0=0, x1=500, y1=1000), Box(x0=0, y0=0, x1=1000, y1=1000)
+    heat = rasterise([defect(left, 80), defect(all_, 30, "misalignment")], 2, 4)
+    assert np.allclose(heat, [[0.8, 0.8, 0.3, 0.3]] * 2)
+    assert np.allclose(rasterise([defect(left, 80)], 1, 1), [[0.4]])
+    assert not rasterise([defect(left, 80)], 2, 2, type=DefectType.MISALIGNMENT).any()
+    assert not rasterise([], 2, 3).any()
+
+
+def test_scores_by_hand() -> None:
+    p, q = np.array([[0.5, 0.5], [0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])
+    assert mse(p, q) == (0.25 + 0.25) / 4
+    assert sim(p, q) == pytest.approx(0.5)
+    assert kld(p, q) == pytest.approx(math.log(2))
+    assert cc(p, q) == pytest.approx(np.corrcoef(p.ravel(), q.ravel())[0, 1])
+    assert kld(np.zeros((2, 2)), q) == pytest.approx(-math.log(np.finfo(float).eps), abs=1e-9)
+    assert sim(np.zeros((2, 2)), q) == 0
+    for undefined in (kld(p, np.zeros((2, 2))), sim(p, np.zeros((2, 2))), cc(p, np.ones((2, 2)))):
+        assert math.isnan(undefined)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_identity_symmetry_and_bounds(first: list[float], second: list[float]) -> None:
+    p, q = np.array(first).reshape(2, 2), np.array(second).reshape(2, 2)
+    assert mse(p, p) == 0
+    assert mse(p, q) == mse(q, p) >= 0
+    if p.sum() > 1e-6 and q.sum() > 1e-6:
+        assert sim(p, q) == pytest.approx(sim(q, p))
+        assert -1e-12 <= sim(p, q) <= 1 + 1e-12
+        assert sim(p, p) == pytest.approx(1)
+        assert kld(p, p) == pytest.approx(0, abs=1e-9)
+        assert kld(p, q) > -1e-9
+
+
+def test_a_set_of_maps_counts_where_it_is_defined() -> None:
+    p, q, empty = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), np.zeros((1, 2))
+    found = heatmap_scores([p, p, p], [p, q, empty])
+    assert found["mse"] == {"mean": pytest.approx((0 + 1 + 0.5) / 3), "images": 3}
+    assert found["mse_clean"] == {"mean": 0.5, "images": 1}
+    assert found["cc"] == {"mean": pytest.approx(0), "images": 2}
+    assert found["sim"] == {"mean": pytest.approx(0.5), "images": 2}
+    assert heatmap_scores([], [])["cc"]["images"] == 0
+    with pytest.raises(ValueError, match="1 predictions against 0"):
+        heatmap_scores([p], [])
+    with pytest.raises(ValueError, match="shapes differ"):
+        mse(p, p.T)
+    with pytest.raises(ValueError, match="no negative"):
+        sim(-p, p)
+
+
+def test_image_level_f1_at_thresholds() -> None:
+    found = image_level_f1([0.9, 0.4, 0.5, 0.0], [True, True, False, False], [0.0, 0.5, 0.95])
+    assert found["0"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
+    assert found["0.5"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
+    assert math.isnan(found["0.95"]["precision"])
+    assert found["0.95"]["f1"] == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=12))
+def test_correlations_equal_scipys(pairs: list[tuple[int, int]]) -> None:
+    x, y = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        assert math.isnan(plcc(x, y))
+        assert math.isnan(srcc(x, y))
+        return
+    assert plcc(x, y) == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert srcc(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+
+
+def test_rank_correlation_sees_any_rising_curve() -> None:
+    assert srcc([1, 2, 3, 4], [1, 8, 27, 1000]) == 1
+    assert plcc([1, 2, 3, 4], [1, 8, 27, 1000]) < 1
+    found = score_correlations({"a": [1, 2, 3], "b": [1, 2, 3]}, {"a": [1, 2, 3], "b": [3, 2, 1]})
+    assert found["average"] == {"plcc": pytest.approx(0), "srcc": pytest.approx(0)}
+
+
+def test_grounding_by_hand() -> None:
+    heat = np.zeros((10, 10))
+    heat[:5, :5] = 1.0
+    quarter, left = Box(x0=0, y0=0, x1=500, y1=500), Box(x0=0, y0=0, x1=500, y1=1000)
+    assert grounding([quarter], heat) == Grounding(completeness=1.0, compactness=1.0, uniqueness=1.0)
+    assert grounding([left], heat) == Grounding(completeness=1.0, compactness=0.5, uniqueness=1.0)
+    assert grounding([quarter, left], heat) == Grounding(completeness=1.0, compactness=0.75, uniqueness=0.5)
+    half = Box(x0=0, y0=0, x1=250, y1=500)
+    found = grounding([half, half], heat)
+    assert (found.completeness, found.compactness, found.uniqueness) == (pytest.approx(0.5), 1.0, 0.0)
+    assert found.total == pytest.approx(0.5)
+    assert grounding([], heat) == Grounding(completeness=0.0, compactness=0.0, uniqueness=1.0)
+    assert grounding([], np.zeros((4, 4))) == Grounding(completeness=1.0, compactness=1.0, uniqueness=1.0)
+    assert grounding([quarter], np.zeros((4, 4))) == Grounding(completeness=1.0, compactness=0.0, uniqueness=1.0)
