@@ -130,12 +130,14 @@ class Store:
         pause = 0.005
         while True:
             try:
-                return duckdb.connect(
+                connection = duckdb.connect(
                     str(self.path),
                     read_only=read_only,
                     # The extensions used are built in; never reach for the network.
                     config={"autoinstall_known_extensions": False},
                 )
+                connection.execute("SET enable_progress_bar = false")  # it would draw itself into a command's output
+                return connection
             except duckdb.IOException as error:
                 if "Could not set lock" not in str(error):
                     raise
