@@ -140,7 +140,7 @@ def _shown(text: str, caption: str) -> str:
 
 
 def _found(text: str, caption: str) -> str:
-    """The first thing that reads like a coordinate; what the caption holds or a quote shows (text on a sign) does not."""
+    """The first thing that reads like a coordinate; what the caption holds, or a quote (text on a sign), does not."""
     text = _QUOTED.sub("", text)
     for match in _COORDINATES.finditer(text):
         if match[0] not in caption:

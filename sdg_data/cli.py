@@ -94,6 +94,7 @@ COMMANDS = {
     "minis": Lazy("generators.mini.cli:app", "The toy pipelines: train and measure them", "generate"),
     "prelabel": Lazy("annotate.cli:prelabel_app", "Ask a detector what is wrong with the images", "vlm"),
     "enrich": Lazy("annotate.cli:enrich_app", "Ask a VLM to expand what people drew", "vlm"),
+    "serve": Lazy("annotate.serve.cli:app", "Serve the detector over HTTP", "vlm"),
     "eval": Lazy("sdg_data.eval_cli:app", "Measure predictions against a ground truth: SDG-Eval"),
     "store": Lazy("sdg_data.store_cli:app", "Digest, migrate, snapshot and describe the store"),
     "doctor": Lazy("sdg_data.doctor:doctor_command", "What is installed, and what is missing for which command"),

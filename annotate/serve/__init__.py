@@ -1,0 +1,7 @@
+"""A detector behind HTTP, for whoever needs answers on demand: BoxFlow-GRPO, Label Studio, `sdg prelabel`.
+
+app.py           the server: health, access, the queue
+chat.py          OpenAI's chat completions
+label_studio.py  Label Studio's ML-backend protocol
+cli.py           `sdg serve`
+"""

@@ -1,0 +1,115 @@
+"""The server: one detector, one queue, and who may ask.
+
+    GET  /health                what is served: model, state of its weights, template; no token needed
+    POST /v1/chat/completions   OpenAI's protocol (`chat`)
+    GET  /v1/models
+    POST /setup, /predict       Label Studio's ML-backend protocol (`label_studio`)
+
+Requests that come together are answered in one batch. Beyond `queue` waiting ones the answer is 503 with `Retry-After`,
+so that a client slows down instead of timing out. With a token, every path but /health wants it: as `Authorization:
+Bearer`, or as the password of basic authentication, which is what Label Studio can send.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import SecretStr
+
+from annotate.serve.chat import chat_router
+from annotate.serve.label_studio import label_studio_router
+from annotate.vlm.contract import Backend
+from sdg_data.blobs import Blobs
+from sdg_data.prompt_templates import Template
+from sdg_data.store.connection import Store
+
+MAX_BODY = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the routes share. `store` and `blobs` None: images come in requests only."""
+
+    backend: Backend
+    template: Template
+    max_tokens: int
+    temperature: float
+    store: Store | None = None
+    blobs: Blobs | None = None
+
+    @property
+    def about(self) -> dict[str, object]:
+        """Who answers."""
+        who = self.backend.identity
+        return {
+            "model": who.model,
+            "revision": who.revision,
+            "template": self.template.id,
+            "template_sha256": self.template.sha256,
+            "settings": who.settings,
+            "version": version("sdg-data"),
+        }
+
+
+def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
+    """The application. The backend's own queue bounds what waits (`annotate.vlm.batching`)."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await served.backend.close()
+
+    app = FastAPI(
+        title="sdg detector",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        max_body_size=MAX_BODY,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+
+    @app.exception_handler(HTTPException)
+    async def said(request: Request, error: HTTPException) -> JSONResponse:
+        return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.middleware("http")
+    async def guarded(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        if token is not None and request.url.path != "/health" and not _allowed(request, token):
+            return refusal(401, "a token is needed", {"www-authenticate": "Bearer"})
+        return await proceed(request)
+
+    @app.get("/health")
+    async def health() -> dict[str, object]:
+        waiting = getattr(served.backend, "waiting", 0)
+        # "UP" and model_class are what Label Studio looks for.
+        return {"status": "UP", "model_class": served.backend.identity.model, "waiting": waiting, **served.about}
+
+    app.include_router(chat_router(served))
+    app.include_router(label_studio_router(served))
+    return app
+
+
+def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error in OpenAI's form, which its clients show to people."""
+    return JSONResponse({"error": {"message": message, "type": "error", "code": status}}, status, headers)
+
+
+def _allowed(request: Request, token: SecretStr) -> bool:
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        try:
+            value = base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return False
+    elif kind.lower() != "bearer":
+        return False
+    return secrets.compare_digest(value.encode(), token.get_secret_value().encode())

@@ -1,0 +1,129 @@
+"""OpenAI's chat completions, as far as a detector needs them: one image, text, no streaming, one choice.
+
+The client writes the whole question (`sdg_data.prompt_templates`; GET /health says which template the model was trained
+with). What cannot be honoured is refused with 400, never ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from annotate.serve.asking import answered, picture_of
+from annotate.vlm.contract import Question, Turn
+
+if TYPE_CHECKING:
+    from annotate.serve.app import Served
+
+
+class _Url(BaseModel):
+    url: str
+
+
+class _Part(BaseModel):
+    type: Literal["text", "image_url"]
+    text: str = ""
+    image_url: _Url | None = None
+
+
+class _Message(BaseModel):
+    role: Literal["user", "assistant"]
+    content: str | list[_Part]
+
+
+class ChatRequest(BaseModel):
+    """The fields that count; unknown ones are refused by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = ""
+    messages: list[_Message] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = None
+    n: Literal[1] = 1
+    stream: Literal[False] = False
+    user: str | None = None
+
+
+def chat_router(served: Served) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/v1")
+    backend = served.backend
+
+    @router.get("/models")
+    async def models() -> dict[str, Any]:
+        entry = {"id": backend.identity.model, "object": "model", "created": 0, "owned_by": "sdg-data"}
+        return {"object": "list", "data": [entry]}
+
+    @router.post("/chat/completions")
+    async def completions(request: Request) -> dict[str, Any]:
+        asked = _read(await request.body())
+        if asked.temperature is not None and asked.temperature != served.temperature:
+            raise HTTPException(400, f"this server answers with temperature {served.temperature:g}, not another")
+        limit = asked.max_completion_tokens or asked.max_tokens or served.max_tokens
+        text, url, image_first, more = _conversation(asked.messages)
+        question = Question(
+            text=text,
+            picture=await picture_of(backend, url),
+            caption="",
+            image_first=image_first,
+            more=more,
+            max_tokens=min(limit, served.max_tokens),
+        )
+        answer = await answered(backend, question)
+        tokens_in, tokens_out = answer.tokens_in or 0, answer.tokens_out or 0
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": backend.identity.model,
+            "system_fingerprint": backend.identity.revision,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": answer.text},
+                    "finish_reason": answer.finish,
+                }
+            ],
+            "usage": {
+                "prompt_tokens": tokens_in,
+                "completion_tokens": tokens_out,
+                "total_tokens": tokens_in + tokens_out,
+            },
+        }
+
+    return router
+
+
+def _read(body: bytes) -> ChatRequest:
+    try:
+        return ChatRequest.model_validate(json.loads(body))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]]
+        raise HTTPException(400, "; ".join(lines)) from error
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is no JSON: {error}") from error
+
+
+def _conversation(messages: list[_Message]) -> tuple[str, str, bool, tuple[Turn, ...]]:
+    """(text, the image's URL, whether the image stands first, later turns). HTTPException 400 for anything else."""
+    first, later = messages[0], messages[1:]
+    parts = first.content if isinstance(first.content, list) else []
+    texts = [part.text for part in parts if part.type == "text"]
+    urls = [part.image_url.url for part in parts if part.type == "image_url" and part.image_url is not None]
+    if first.role != "user" or len(texts) != 1 or len(urls) != 1 or len(parts) != 2:
+        raise HTTPException(400, "the first message is a user's, of one image_url part and one text part")
+    turns = []
+    for index, message in enumerate(later):
+        if not isinstance(message.content, str) or message.role != ("user" if index % 2 else "assistant"):
+            raise HTTPException(400, "later messages are text, assistant and user in turn")
+        turns.append(Turn(message.role, message.content))
+    if len(turns) % 2:
+        raise HTTPException(400, "the last message is a user's")
+    return texts[0], urls[0], parts[0].type == "image_url", tuple(turns)

@@ -1,0 +1,171 @@
+"""Label Studio's ML-backend protocol: live prelabels in its own terms.
+
+A task says which image it is about by `data.image_id` (an image of the served home; what `sdg` puts into its tasks), or
+carries it in `data.image` as a data URL; the prompt stands in `data.prompt`. Other URLs are not fetched. The project's
+labelling config says what its tags are called; boxes go to its RectangleLabels, reasons to its per-region TextArea,
+importance to its per-region Number, each where there is one.
+
+A task that cannot be answered gets an error of its own in `results`, and no regions: never an empty prediction, which
+would claim a clean image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel
+
+from annotate.prelabel import ask_about
+from annotate.serve.asking import answered, picture_of
+from schemas.answer import parse_answer
+from schemas.codecs import LabelStudio
+from schemas.defect import Defect
+from schemas.geometry import ImageSize
+from sdg_data.errors import BlobError
+from sdg_data.store import images, prompts
+
+if TYPE_CHECKING:
+    from annotate.serve.app import Served
+    from annotate.vlm.contract import Picture
+
+_MAX_CONFIG = 200_000
+
+
+class _Task(BaseModel):
+    id: int | str | None = None
+    data: dict[str, Any] = {}
+
+
+class _Predict(BaseModel):
+    tasks: list[_Task]
+    label_config: str = ""
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The names that a labelling config gives its tags; None where it has no such tag."""
+
+    image: str = "image"
+    rectangles: str = "label"
+    reason: str | None = None
+    importance: str | None = None
+
+
+def read_tags(config: str) -> Tags:
+    """The tags of a labelling config. HTTPException 400 where it is no XML or has no RectangleLabels."""
+    if not config.strip():
+        return Tags(reason="reason", importance="importance")
+    if len(config) > _MAX_CONFIG or "<!DOCTYPE" in config or "<!ENTITY" in config:
+        raise HTTPException(400, "the labelling config is too long, or declares entities")
+    try:
+        root = ElementTree.fromstring(config)
+    except ElementTree.ParseError as error:
+        raise HTTPException(400, f"the labelling config is no XML: {error}") from error
+    boxes = next(root.iter("RectangleLabels"), None)
+    if boxes is None:
+        raise HTTPException(400, "the labelling config has no RectangleLabels")
+    per_region = [tag for tag in root.iter() if tag.get("perRegion", "").lower() == "true"]
+
+    def first(kind: str) -> str | None:
+        return next((tag.get("name") for tag in per_region if tag.tag == kind), None)
+
+    return Tags(
+        boxes.get("toName", "image"),
+        boxes.get("name", "label"),
+        first("TextArea"),
+        first("Number"),
+    )
+
+
+def regions(defects: tuple[Defect, ...], tags: Tags, size: ImageSize) -> list[dict[str, Any]]:
+    """A prediction's `result`: for each defect a box, and its reason and importance under the same region id."""
+    result: list[dict[str, Any]] = []
+    for index, defect in enumerate(defects):
+        percent = LabelStudio().encode(defect.box)
+        place = percent.model_dump()
+        common = {
+            "id": hashlib.sha256(f"{index}:{defect.model_dump_json()}".encode()).hexdigest()[:10],
+            "to_name": tags.image,
+            "original_width": size.width,
+            "original_height": size.height,
+            "image_rotation": 0,
+        }
+        result.append(
+            {
+                **common,
+                "from_name": tags.rectangles,
+                "type": "rectanglelabels",
+                "value": {**place, "rotation": 0, "rectanglelabels": [defect.type.value]},
+            }
+        )
+        if tags.reason is not None:
+            value = {**place, "text": [defect.reason]}
+            result.append({**common, "from_name": tags.reason, "type": "textarea", "value": value})
+        if tags.importance is not None:
+            number = {**place, "number": defect.importance}
+            result.append({**common, "from_name": tags.importance, "type": "number", "value": number})
+    return result
+
+
+def label_studio_router(served: Served) -> APIRouter:
+    """The routes."""
+    router = APIRouter()
+    who = served.backend.identity
+    model_version = f"{who.model}:{who.revision[:12]}:{served.template.id}"
+
+    @router.post("/setup")
+    async def setup() -> dict[str, str]:
+        return {"model_version": model_version}
+
+    @router.post("/predict")
+    async def predict(asked: _Predict) -> dict[str, Any]:
+        tags = read_tags(asked.label_config)
+        results = await asyncio.gather(*(_one(task, tags) for task in asked.tasks))
+        return {"results": results, "model_version": model_version}
+
+    async def _one(task: _Task, tags: Tags) -> dict[str, Any]:
+        """A full queue refuses the whole request (503, it is asked again); other failures are the task's own."""
+        try:
+            picture, caption, size = await _image(served, task)
+            answer = await answered(served.backend, ask_about(served.backend, served.template, caption, picture))
+        except HTTPException as error:
+            if error.status_code == 503:
+                raise
+            return {"error": str(error.detail), "model_version": model_version}
+        parsed = parse_answer(answer.text, codec=served.backend.codec(picture.size), hit_length=answer.hit_length)
+        if parsed.defects is None:
+            return {"error": f"{parsed.reason}: {parsed.detail}", "model_version": model_version}
+        return {"result": regions(parsed.defects, tags, size), "model_version": model_version}
+
+    return router
+
+
+async def _image(served: Served, task: _Task) -> tuple[Picture, str, ImageSize]:
+    """(the picture as sent, its prompt, its own size). Raises HTTPException."""
+    image_id, prompt, url = (task.data.get(name) for name in ("image_id", "prompt", "image"))
+    if isinstance(image_id, str) and served.store is not None and served.blobs is not None:
+        return await asyncio.to_thread(_stored, served, image_id)
+    if isinstance(url, str) and isinstance(prompt, str):
+        picture = await picture_of(served.backend, url)
+        return picture, prompt, picture.size
+    raise HTTPException(400, "a task has data.image_id of the served home, or data.image (a data URL) and data.prompt")
+
+
+def _stored(served: Served, image_id: str) -> tuple[Picture, str, ImageSize]:
+    assert served.store is not None
+    assert served.blobs is not None
+    with served.store.read() as tx:
+        record = images.by_ids(tx, [image_id]).get(image_id)
+        text = None if record is None else prompts.by_ids(tx, [record.prompt_id])[record.prompt_id].text
+    if record is None or text is None:
+        raise HTTPException(404, f"there is no image {image_id[:64]!r} in the served home")
+    try:
+        picture = served.backend.picture(served.blobs.get(record.blob), record.media_type)
+    except (BlobError, ValueError) as error:
+        raise HTTPException(422, f"the image cannot be read: {error}") from error
+    return picture, text, ImageSize(width=record.width, height=record.height)
