@@ -4,11 +4,11 @@ An image depends on its prompt, its seed and its preset, and on nothing else; no
 a run that was killed and resumed forms other batches than the first one did. That takes three things:
 
 - the noise of an image comes from its own generator, seeded with its own seed, on the CPU;
-- a prompt is encoded alone, once for all of its images, so no other prompt pads it;
-- a call always computes `batch_size` rows of one shape: a short batch is filled up by repeating its last row. The same
-  matrix product is rounded differently at another batch size (a pixel in ten thousand ends one level off), but at one
-  size a row's result depends neither on its place nor on its neighbours. Prompts whose lengths give other shapes are
-  computed in calls of their own (`shape_key`).
+- a prompt is encoded once for all of its images, and no other prompt pads it;
+- a call, of the text encoder too, always computes `batch_size` rows of one shape: a short batch is filled up by
+  repeating its last row. The same matrix product is rounded differently at another batch size (a pixel in ten thousand
+  ends one level off), but at one size a row's result depends neither on its place nor on its neighbours. Prompts whose
+  lengths give other shapes are computed in calls of their own (`shape_keys`).
 
 So a different batch size gives the same picture, but perhaps not the same bytes; a resumed run keeps to its batch size.
 """
@@ -36,20 +36,30 @@ _WORKED_OUT: Final = {"self", "prompt", "device", "do_classifier_free_guidance",
 
 
 class Remembered:
-    """A function of one text, each text computed once while it is among the last `size` asked for."""
+    """A function of texts, each computed once while it is among the last `size` asked for.
 
-    def __init__(self, compute: Callable[[str], Any], size: int) -> None:
-        self._compute, self._size = compute, size
+    `compute` takes a list of texts and returns a result for each; it is given `rows()` texts at a time, always, a short
+    list being filled up by repeating its last.
+    """
+
+    def __init__(self, compute: Callable[[list[str]], Sequence[Any]], *, rows: Callable[[], int], size: int) -> None:
+        self._compute, self._rows, self._size = compute, rows, size
         self._known: OrderedDict[str, Any] = OrderedDict()
 
-    def __call__(self, text: str) -> Any:
-        """The result for this text."""
-        if text not in self._known:
-            self._known[text] = self._compute(text)
-        self._known.move_to_end(text)
-        while len(self._known) > self._size:
+    def __call__(self, texts: Sequence[str]) -> list[Any]:
+        """The results for these texts, in order."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        rows = self._rows()
+        for start in range(0, len(new), rows):
+            chunk = new[start : start + rows]
+            filled = chunk + [chunk[-1]] * (rows - len(chunk))
+            self._known.update(zip(chunk, self._compute(filled), strict=False))
+        results = [self._known[text] for text in texts]
+        for text in texts:
+            self._known.move_to_end(text)
+        while len(self._known) > max(self._size, len(texts)):
             self._known.popitem(last=False)
-        return self._known[text]
+        return results
 
     def clear(self) -> None:
         """Forget everything."""
@@ -61,6 +71,9 @@ class Adapter:
 
     `batch_size` may be lowered between calls (the stage halves it when memory runs out).
     """
+
+    encode_together = False
+    """Whether the class pads every prompt to one length, so that prompts may be encoded in one call."""
 
     def __init__(self, preset: Preset, pipeline: Any, *, device: str = "cpu", batch_size: int | None = None) -> None:
         """Take over a loaded pipeline: put it on the device, arrange its memory, check the preset's arguments.
@@ -78,7 +91,9 @@ class Adapter:
         pipeline.set_progress_bar_config(disable=True)
         arrange(pipeline, preset.memory, device)
         # The samples of one prompt come one after another: a few batches' worth is all that is asked for again.
-        self.encoded = Remembered(self.encode, 2 * self.batch_size + 6)
+        self.encoded = Remembered(
+            self.encode, rows=lambda: self.batch_size if self.encode_together else 1, size=2 * self.batch_size + 6
+        )
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Pixels]:
         """One image per prompt and seed, in order. At most `batch_size` of them at once.
@@ -89,8 +104,8 @@ class Adapter:
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds for a batch of {self.batch_size}")
         groups: dict[Hashable, list[int]] = {}
         with torch.no_grad():
-            for index, prompt in enumerate(prompts):
-                groups.setdefault(self.shape_key(prompt), []).append(index)
+            for index, key in enumerate(self.shape_keys(prompts)):
+                groups.setdefault(key, []).append(index)
             images: dict[int, Pixels] = {}
             for indices in groups.values():
                 rows = indices + [indices[-1]] * (self.batch_size - len(indices))
@@ -98,16 +113,16 @@ class Adapter:
                 images.update(zip(indices, computed, strict=False))
         return [images[index] for index in range(len(prompts))]
 
-    def shape_key(self, prompt: str) -> Hashable:
-        """Prompts with equal keys may be computed in one call: they give arrays of one shape."""
-        return None
+    def shape_keys(self, prompts: Sequence[str]) -> list[Hashable]:
+        """A key for each prompt: those with equal ones give arrays of one shape, and may be computed in one call."""
+        return [None] * len(prompts)
 
     def conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
         """The arguments of the call that say what to draw: encoded prompts, or their text where a class needs that."""
         names = self.preset.embeds
         if not names:
             return {"prompt": list(prompts)}
-        columns = zip(*(self.encoded(prompt) for prompt in prompts), strict=True)
+        columns = zip(*self.encoded(prompts), strict=True)
         arguments = {
             name: torch.cat(column)
             for name, column in zip(names, columns, strict=True)
@@ -118,9 +133,13 @@ class Adapter:
             arguments["negative_prompt"] = None
         return arguments
 
-    def encode(self, prompt: str) -> Any:
-        """What `encode_prompt` returns for this prompt alone; `encoded` remembers it for the prompt's other samples."""
-        return self.pipeline.encode_prompt(prompt=[prompt], **self.encode_arguments())
+    def encode(self, prompts: list[str]) -> Sequence[Any]:
+        """What `encode_prompt` returns, a row for each prompt; `encoded` remembers it for their other samples."""
+        returned = self.pipeline.encode_prompt(prompt=list(prompts), **self.encode_arguments())
+        # What the call computes anew is not kept: position ids, say, need not even have a row for each prompt.
+        wanted = zip(self.preset.embeds, returned, strict=True)
+        columns = [[None] * len(prompts) if not name or v is None else v.split(1) for name, v in wanted]
+        return list(zip(*columns, strict=True))
 
     def encode_arguments(self) -> dict[str, Any]:
         """The arguments that `encode_prompt` shares with the call: the preset's, or the call's own defaults."""

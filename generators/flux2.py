@@ -5,3 +5,5 @@ from generators.adapter import Adapter
 
 class Flux2Adapter(Adapter):
     """`encode_prompt` returns (prompt_embeds, text_ids); the call makes the ids anew."""
+
+    encode_together = True

@@ -1,8 +1,8 @@
 """LongCatImagePipeline: it cannot be given encoded prompts, so what it calls to encode them is made to remember.
 
 Its call asks for the length of the prompt even where embeddings are given, and encodes one negative prompt for a whole
-batch, which only fits a batch of one. So it gets texts, a negative prompt for each, and an encoder that takes one text
-at a time and remembers it; likewise for the rewriting of prompts by its language model.
+batch, which only fits a batch of one. So it gets texts, a negative prompt for each, and an encoder that remembers each
+text; likewise for the rewriting of prompts by its language model.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ class LongCatAdapter(Adapter):
         super().__init__(preset, pipeline, device=device, batch_size=batch_size)
         size = 2 * self.batch_size + 6
         encode, rewrite = pipeline._encode_prompt, pipeline.rewire_prompt
-        self._embeddings = Remembered(lambda text: encode([text]), size)
-        self._rewritten = Remembered(lambda text: _rewrite(rewrite, text, pipeline._execution_device), size)
-        pipeline._encode_prompt = lambda texts: torch.cat([self._embeddings(text) for text in texts])
-        pipeline.rewire_prompt = lambda texts, device: [self._rewritten(text) for text in texts]
+        device_now = pipeline._execution_device
+        self._embeddings = Remembered(lambda texts: encode(texts).split(1), rows=lambda: self.batch_size, size=size)
+        # One at a time: batches of a language model are padded to the longest.
+        self._rewritten = Remembered(lambda texts: [_rewrite(rewrite, texts[0], device_now)], rows=lambda: 1, size=size)
+        pipeline._encode_prompt = lambda texts: torch.cat(self._embeddings(texts))
+        pipeline.rewire_prompt = lambda texts, device: self._rewritten(texts)
 
     def conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Texts, and as many negative prompts."""

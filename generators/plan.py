@@ -143,12 +143,14 @@ def batches(
     store: Store, selection: Selection, shares: Sequence[int], batch_sizes: Sequence[int]
 ) -> Iterator[list[Item]]:
     """The missing images, model by model, `shares` of each, in batches; samples of one prompt stand together."""
-    with store.read() as tx:
-        excluded = _other_failures(tx, selection)
+    excluded: set[tuple[int, str, int]] = set()
+    if selection.retry_code is not None:
+        with store.read() as tx:
+            excluded = _other_failures(tx, selection)
     for index, (share, size) in enumerate(zip(shares, batch_sizes, strict=True)):
         items = itertools.islice(_missing(store, selection, index, excluded), share)
         for window in _chunks(items, size * _WINDOW):
-            # Prompts of one length have one shape (`Adapter.shape_key`), and share their calls.
+            # Prompts of one length have one shape (`Adapter.shape_keys`), and share their calls.
             window.sort(key=lambda item: (len(item.text), item.prompt_id, item.sample))
             yield from _chunks(window, size)
 

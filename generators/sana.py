@@ -12,6 +12,8 @@ from generators.adapter import Adapter, Pixels
 class SanaAdapter(Adapter):
     """`encode_prompt` returns embeddings and mask of the prompt, then of the negative prompt."""
 
+    encode_together = True
+
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Pixels]:
         try:
             return super()._call(prompts, seeds)

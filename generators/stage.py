@@ -44,7 +44,7 @@ from sdg_data.work import Plan
 
 log = logging.getLogger(__name__)
 
-# zlib's level 6 costs a third more time than 4 and saves 1 % of the bytes of a photograph.
+# On an image with the spectrum of a photograph 4 takes 25 % more time than 1..3 and saves 2.5 %; 6 and 9 save no more.
 _PNG_LEVEL: Final = 4
 # After so many images in a row that do not fit at batch 1, and none that did, the model itself does not fit.
 _HOPELESS: Final = 3
