@@ -13,6 +13,7 @@ import contextlib
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -26,6 +27,8 @@ Result = TypeVar("Result")
 
 QUEUED_BATCHES = 4
 """How far the computation may run ahead of the commits."""
+GATHER_SECONDS, GATHER_BATCHES = 1.0, 8
+"""How long, and how many, finished batches wait for company: a transaction opens and closes the store."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ class Executor(Protocol):
 class LocalExecutor:
     """In this process: computing in the calling thread, while a second one writes the batches before.
 
-    What has been finished while a transaction was running goes into the next one together, so short batches do not pay
-    for a transaction each.
+    What is finished within a second goes into one transaction, so short batches do not pay for one each.
     """
 
     def execute(self, stage: Stage[Item, Result], *, progress: Progress | None = None) -> int:
@@ -175,27 +177,32 @@ class _Committer(contextlib.AbstractContextManager["_Committer"]):
         self._queue.put((results, persisted))
 
     def _loop(self) -> None:
-        last = False
-        while not last:
-            waiting = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    waiting.append(self._queue.get_nowait())
-            last = None in waiting
-            if self._error is None:  # after an error: only drain, so that the computing thread never blocks
-                try:
-                    self._write([entry for entry in waiting if entry is not None])
-                except BaseException as error:  # noqa: BLE001  (handed to the computing thread, which raises it)
-                    self._error = error
+        """Persist a batch when it comes; commit what was gathered when it is due, and at the end."""
+        gathered: list[Sequence[Any]] = []
+        due = 0.0
+        more = True
+        while more:
+            try:
+                entry = self._queue.get(timeout=max(0.0, due - time.monotonic()) if gathered else None)
+            except queue.Empty:
+                entry = ((), True)
+            more = entry is not None
+            if self._error is not None:
+                continue  # only drain, so that the computing thread never blocks
+            try:
+                if entry is not None and entry[0]:
+                    due = due if gathered else time.monotonic() + GATHER_SECONDS
+                    gathered.append(entry[0] if entry[1] else self._stage.persist(entry[0]))
+                if gathered and (not more or len(gathered) >= GATHER_BATCHES or time.monotonic() >= due):
+                    self._commit([result for results in gathered for result in results])
+                    gathered = []
+            except BaseException as error:  # noqa: BLE001  (handed to the computing thread, which raises it)
+                self._error, gathered = error, []
 
-    def _write(self, entries: list[tuple[Sequence[Any], bool]]) -> None:
-        results: list[Any] = []
-        for batch, persisted in entries:
-            results.extend(batch if persisted else self._stage.persist(batch))
-        if results:
-            self._stage.commit(results)
-            self.committed += len(results)
-            self._progress.advance(len(results))
+    def _commit(self, results: list[Any]) -> None:
+        self._stage.commit(results)
+        self.committed += len(results)
+        self._progress.advance(len(results))
 
 
 @contextlib.contextmanager
