@@ -60,6 +60,7 @@ class Job:
     made: int = 0
     kept: int = 0
     _finished: dict[str, FileEntry] = field(default_factory=dict)
+    _reopened: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def begin(self, *, format_name: str, overwrite: bool = False) -> None:
@@ -119,6 +120,16 @@ class Job:
         digest = self.target.write(name, data)
         return FileEntry(path=name, bytes=len(data), sha256=digest, samples=samples, split=split)
 
+    def reopen(self) -> None:
+        """Before anything is written: from here on the folder is no finished export, and has no manifest."""
+        if not self._reopened:
+            self.target.remove(MANIFEST)
+            self._reopened = True
+
+    def stop(self) -> None:
+        """Let `check` raise in whatever else is being written."""
+        self._stop.set()
+
     def check(self) -> None:
         """Called between samples: raises where the run is being stopped."""
         if self._stop.is_set():
@@ -142,8 +153,7 @@ class Job:
             self.kept += 1
             self.progress.advance(work.samples or 0)
             return known
-        # From here on the folder is no finished export: a reader must not trust the old manifest.
-        self.target.remove(MANIFEST)
+        self.reopen()
         with self.target.stage(work.name) as staged:
             work.write(staged)
         entry = FileEntry(

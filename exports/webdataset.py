@@ -133,7 +133,7 @@ def image_bytes(job: Job, entry: Entry) -> bytes:
 
 
 def _index(job: Job, planned: Sequence[Shard], staged: Staged) -> None:
-    with pq.ParquetWriter(_Sink(staged), INDEX_SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(Sink(staged), INDEX_SCHEMA, compression="zstd") as writer:
         rows: list[dict[str, Any]] = []
         for shard in planned:
             for row in _rows(job, shard):
@@ -181,7 +181,7 @@ def facts(sample: Sample) -> dict[str, Any]:
     }
 
 
-class _Sink:
+class Sink:
     """A staged file as pyarrow writes to it."""
 
     closed = False
@@ -190,12 +190,14 @@ class _Sink:
         self._staged = staged
 
     def write(self, data: Any) -> int:
+        """Append."""
         block = bytes(data)
         if block:
             self._staged.write(block)
         return len(block)
 
     def tell(self) -> int:
+        """Where it ends so far."""
         return self._staged.size
 
     def flush(self) -> None:
@@ -205,10 +207,13 @@ class _Sink:
         """The staged file is closed by whoever opened it."""
 
     def writable(self) -> bool:
+        """Yes."""
         return True
 
     def readable(self) -> bool:
+        """No."""
         return False
 
     def seekable(self) -> bool:
+        """No."""
         return False

@@ -1,0 +1,86 @@
+"""Heatmaps for methods that learn from maps: per image one of artifacts and one of misalignments, as 8-bit grey PNG.
+
+W_type(h, w) = max over the type's boxes of importance/100 times the share of the cell that the box covers (SPEC section
+5, with fractional cells), stored as round(255·W). Square, `heatmap_side` cells a side, whatever the image's shape. The
+rows of `{name}-{split}.jsonl` name image, maps, prompt and scores.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from exports.job import Job
+from exports.lines import write_lines
+from exports.manifest import FileEntry
+from exports.options import ExportOptions
+from exports.pictures import default_path, in_threads, write_images
+from exports.spool import Entry
+from schemas.defect import Defect, DefectType
+from schemas.geometry import GRID
+from schemas.records import Split
+
+Map = npt.NDArray[np.float64]
+
+
+def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+    """Images, maps, rows."""
+    side = options.heatmap_side
+    files = write_images(job)
+    for kind in DefectType:
+
+        def one(entry: Entry, kind: DefectType = kind) -> FileEntry:
+            job.check()
+            data = encode(weight_map(job.spool.sample(entry).plain_defects, kind, side))
+            job.reopen()
+            name = map_path(entry, kind)
+            return FileEntry(path=name, bytes=len(data), sha256=job.target.write(name, data))
+
+        files += in_threads(job, one, job.spool.entries)
+
+    def rows(split: Split) -> Iterator[dict[str, Any]]:
+        for entry in job.spool.of_split(split):
+            sample = job.spool.sample(entry)
+            yield {
+                "key": entry.key,
+                "prompt": sample.prompt,
+                "image": default_path(entry),
+                **{f"{kind}_heatmap": map_path(entry, kind) for kind in DefectType},
+                **sample.scores.model_dump(),
+            }
+
+    job.notes |= {"heatmap": "255 · max over boxes of importance/100 · covered share of the cell", "side": side}
+    return files + write_lines(job, options, rows, kind="heatmaps")
+
+
+def map_path(entry: Entry, kind: DefectType) -> str:
+    """Of a map, relative to the export's folder."""
+    return f"heatmaps/{entry.split}/{entry.key}.{kind}.png"
+
+
+def weight_map(defects: Sequence[Defect], kind: DefectType, side: int) -> Map:
+    """W of one type: (side, side), rows from the top, 0..1."""
+    weights = np.zeros((side, side))
+    for one in defects:
+        if one.type is kind:
+            rows = _covered(one.box.y0, one.box.y1, side)
+            columns = _covered(one.box.x0, one.box.x1, side)
+            weights = np.maximum(weights, one.importance / 100 * np.outer(rows, columns))
+    return weights
+
+
+def encode(weights: Map) -> bytes:
+    """PNG bytes of round(255·W)."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(weights * 255).astype(np.uint8)).save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _covered(low: int, high: int, side: int) -> Map:
+    """The share of each of `side` equal cells of 0..1000 that lies between `low` and `high`."""
+    edges = np.arange(side + 1) * (GRID / side)
+    inside = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
+    return np.asarray(np.clip(inside * (side / GRID), 0, 1))

@@ -1,0 +1,26 @@
+"""Parquet with an `image` column of Hugging Face's Image feature, and one column for each field of a sample."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from exports.features import IMAGE_TYPE, SAMPLE_TYPE, parquet_schema
+from exports.job import Job
+from exports.manifest import FileEntry
+from exports.options import ExportOptions
+from exports.parquet import write_parquet
+from exports.sample import EXTENSIONS
+from exports.spool import Entry
+from exports.webdataset import image_bytes
+
+COLUMNS: list[tuple[str, pa.DataType]] = [("image", IMAGE_TYPE), *((field.name, field.type) for field in SAMPLE_TYPE)]
+
+
+def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+    """The parquet files; the card (README.md) names them for `load_dataset`."""
+
+    def row(entry: Entry) -> dict[str, Any]:
+        image = {"bytes": image_bytes(job, entry), "path": f"{entry.key}.{EXTENSIONS[entry.media_type]}"}
+        return {"image": image, **job.spool.sample(entry).model_dump(mode="json")}
+
+    return write_parquet(job, options, parquet_schema(COLUMNS, ("image",)), row, kind="hf")

@@ -1,0 +1,45 @@
+"""LLaMA-Factory's sharegpt rows in the OpenAI spelling, and the `dataset_info.json` that registers them.
+
+Train with `--dataset_dir <this folder> --media_dir <this folder> --dataset <name>_train`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from exports import chat
+from exports.formats.ms_swift import sft_row
+from exports.job import Job
+from exports.lines import write_lines
+from exports.manifest import FileEntry
+from exports.options import ExportOptions
+from exports.pictures import default_path, write_images
+from schemas.records import Split
+
+
+def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+    """Images, rows, registration."""
+
+    def rows(split: Split) -> Iterator[dict[str, Any]]:
+        for entry in job.spool.of_split(split):
+            yield sft_row(job.spool.sample(entry), default_path(entry), options)
+
+    job.notes |= chat.notes(options)
+    info = {
+        f"{job.name}_{split}": {
+            "file_name": f"{job.name}-{split}.jsonl",
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages", "images": "images"},
+            "tags": {
+                "role_tag": "role",
+                "content_tag": "content",
+                "user_tag": "user",
+                "assistant_tag": "assistant",
+                "system_tag": "system",
+            },
+        }
+        for split in job.spool.splits
+    }
+    files = write_images(job) + write_lines(job, options, rows, kind="llama-factory")
+    return [*files, job.write_bytes("dataset_info.json", orjson.dumps(info, option=orjson.OPT_INDENT_2))]

@@ -1,0 +1,71 @@
+"""ms-swift's rows: `-sft.jsonl` (messages, images) and `-grpo.jsonl` (the question, and the ground truth's boxes).
+
+The public release's reward plugin reads the ground-truth boxes of GRPO rows as [y0, x0, y1, x1], while its data scripts
+write [x0, y0, x1, y1] (SPEC section 2): whoever uses both as they are trains on transposed boxes. So the order is an
+option, it is in the manifest's notes, and every GRPO row says it as `gt_axis_order`. SFT answers are always
+[x0, y0, x1, y1], the model's own convention.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from exports import chat
+from exports.job import Job
+from exports.lines import write_lines
+from exports.manifest import FileEntry
+from exports.options import ExportOptions
+from exports.pictures import default_path, write_images
+from exports.sample import Sample
+from schemas.codecs import AnswerCodec, Gemini, Qwen3VL
+from schemas.defect import DefectType
+from schemas.records import Split
+
+_CODECS: dict[str, AnswerCodec] = {"xyxy": Qwen3VL(), "yxyx": Gemini()}
+
+
+def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+    """Images, then both files of each split."""
+
+    def sft(split: Split) -> Iterator[dict[str, Any]]:
+        for entry in job.spool.of_split(split):
+            yield sft_row(job.spool.sample(entry), default_path(entry), options)
+
+    def grpo(split: Split) -> Iterator[dict[str, Any]]:
+        for entry in job.spool.of_split(split):
+            yield grpo_row(job.spool.sample(entry), default_path(entry), options)
+
+    job.notes |= {**chat.notes(options), "gt_axis_order": options.axis_order}
+    files = write_images(job)
+    files += write_lines(job, options, sft, kind="ms-swift-sft", suffix="-sft")
+    return files + write_lines(job, options, grpo, kind="ms-swift-grpo", suffix="-grpo", counted=False)
+
+
+def sft_row(sample: Sample, path: str, options: ExportOptions) -> dict[str, Any]:
+    """A question with its answer."""
+    reply = chat.answer(sample, options).replace(chat.IMAGE, "< image>")
+    return {
+        "messages": [*_asked(sample, options), {"role": "assistant", "content": reply}],
+        "images": [path],
+    }
+
+
+def grpo_row(sample: Sample, path: str, options: ExportOptions) -> dict[str, Any]:
+    """A question, and what a reward compares with: boxes in `options.axis_order`, the defects in full."""
+    codec = _CODECS[options.axis_order]
+
+    def boxes(kind: DefectType) -> list[list[int]]:
+        return [codec.write(one.box) for one in sample.defects if one.type is kind]
+
+    return {
+        "messages": _asked(sample, options),
+        "images": [path],
+        "gt_artifact_bboxes": boxes(DefectType.ARTIFACT),
+        "gt_misalignment_bboxes": boxes(DefectType.MISALIGNMENT),
+        "gt_axis_order": options.axis_order,
+        "gt_defects": [one.model_dump(mode="json") for one in sample.plain_defects],
+    }
+
+
+def _asked(sample: Sample, options: ExportOptions) -> list[dict[str, str]]:
+    system = [] if options.system is None else [{"role": "system", "content": options.system}]
+    return [*system, {"role": "user", "content": chat.marked(chat.question(sample, options))}]

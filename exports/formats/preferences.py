@@ -1,0 +1,85 @@
+"""Preferences between one prompt's images, for DPO-style trainers: pairs, and rankings of all of them.
+
+The rule, also in the manifest: the image of higher quality (`Scores.quality`: 1 − the burden of all its defects) is
+chosen, where the difference is at least `margin`. Images closer than that make no pair. Rankings list all images of a
+prompt from best to worst, with dense ranks: equal quality, equal rank. A prompt is in one split, so no pair is across.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+from exports.job import Job
+from exports.lines import write_lines
+from exports.manifest import FileEntry
+from exports.options import ExportOptions
+from exports.pictures import default_path, write_images
+from exports.spool import Entry
+from schemas.records import Split
+
+
+def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+    """Images, `-pairs.jsonl`, `-rankings.jsonl`."""
+
+    def pairs(split: Split) -> Iterator[dict[str, Any]]:
+        for group in _groups(job, split):
+            yield from pairs_of(group, options.margin)
+
+    def rankings(split: Split) -> Iterator[dict[str, Any]]:
+        for group in _groups(job, split):
+            if len(group) > 1:
+                yield ranking_of(group)
+
+    job.notes |= {"rule": f"higher quality is chosen, from a difference of {options.margin} on; see docs/exports.md"}
+    files = write_images(job)
+    files += write_lines(job, options, pairs, kind="pairs", suffix="-pairs", counted=False)
+    return files + write_lines(job, options, rankings, kind="rankings", suffix="-rankings", counted=False)
+
+
+def pairs_of(group: list[dict[str, Any]], margin: float) -> Iterator[dict[str, Any]]:
+    """The pairs among images of one prompt (`_groups` says what an image is), best first."""
+    for better, worse in combinations(_ranked(group), 2):
+        difference = round(better["quality"] - worse["quality"], 6)
+        if difference >= margin and difference > 0:
+            yield {
+                "prompt": better["prompt"],
+                "prompt_id": better["prompt_id"],
+                "chosen": better["image"],
+                "rejected": worse["image"],
+                "chosen_key": better["key"],
+                "rejected_key": worse["key"],
+                "chosen_model": better["model"],
+                "rejected_model": worse["model"],
+                "difference": difference,
+            }
+
+
+def ranking_of(group: list[dict[str, Any]]) -> dict[str, Any]:
+    """All images of one prompt, best first; ranks from 1."""
+    ranked = _ranked(group)
+    levels = sorted({one["quality"] for one in ranked}, reverse=True)
+    return {
+        "prompt": ranked[0]["prompt"],
+        "prompt_id": ranked[0]["prompt_id"],
+        **{name + "s": [one[name] for one in ranked] for name in ("key", "image", "model")},
+        "quality": [one["quality"] for one in ranked],
+        "ranks": [levels.index(one["quality"]) + 1 for one in ranked],
+    }
+
+
+def _ranked(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(group, key=lambda one: (-one["quality"], one["key"]))
+
+
+def _groups(job: Job, split: Split) -> Iterator[list[dict[str, Any]]]:
+    """The images of each prompt, prompts in the order of their first sample."""
+    members: dict[str, list[Entry]] = {}
+    for entry in job.spool.of_split(split):
+        members.setdefault(job.spool.sample(entry).prompt_id, []).append(entry)
+    for entries in members.values():
+        group = []
+        for entry in entries:
+            sample = job.spool.sample(entry)
+            fields = {name: getattr(sample, name) for name in ("key", "model", "prompt", "prompt_id")}
+            group.append({**fields, "image": default_path(entry), "quality": sample.scores.quality})
+        yield group

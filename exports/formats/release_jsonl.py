@@ -1,0 +1,106 @@
+"""The rows of the public SDG-30K (SPEC section 2), its images beside them under the paths that the rows name.
+
+A row that was imported from such a file comes out as it went in: what cannot be worked out again (its `filepath`, the
+raw human boxes, further keys, another spelling of the answer) travelled in `Sample.extras`. What the rows cannot hold
+at all: model revision, settings, seed, licence and lineage; subtypes stand in the answers only where the row's own
+defects have them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import orjson
+
+from exports.job import Job
+from exports.lines import write_lines
+from exports.manifest import FileEntry
+from exports.options import ExportOptions
+from exports.pictures import write_images
+from exports.sample import Sample
+from exports.spool import Entry
+from schemas.answer import render_answer
+from schemas.codecs import Qwen3VL
+from schemas.defect import DefectType
+from schemas.records import Split
+from sdg_data.errors import InputError
+
+EXTRAS = "release"
+"""Where `Sample.extras` keeps what an imported row had beyond what `plain_row` gives."""
+
+_CODEC = Qwen3VL()
+
+
+def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+    """Images, then the rows of each split."""
+    paths = _paths(job)
+
+    def rows(split: Split) -> Iterator[dict[str, Any]]:
+        for entry in job.spool.of_split(split):
+            yield release_row(job.spool.sample(entry), paths[entry.key], trace=options.trace)
+
+    job.notes |= {"boxes": "[x0, y0, x1, y1], thousandths of width and height", "paths": "relative to this folder"}
+    return write_images(job, lambda entry: paths[entry.key]) + write_lines(job, options, rows, kind="release-jsonl")
+
+
+def release_row(sample: Sample, path: str, *, trace: bool = True) -> dict[str, Any]:
+    """The row, as it was if it came from one."""
+    kept = orjson.loads(sample.extras).get(EXTRAS, {})
+    row = {**plain_row(sample, path, trace=trace), **kept.get("row", {})}
+    return {name: value for name, value in row.items() if name not in kept.get("absent", [])}
+
+
+def plain_row(sample: Sample, path: str, *, trace: bool = True) -> dict[str, Any]:
+    """The row that follows from the sample alone. The raw human boxes are the boxes, whoever enriched the rest."""
+
+    def boxes(kind: DefectType) -> list[list[int]]:
+        return [_CODEC.write(one.box) for one in sample.defects if one.type is kind]
+
+    return {
+        "filepath": path,
+        "caption": sample.prompt,
+        "ann_response": render_answer(sample.plain_defects, sample.trace if trace else None),
+        "ann_translated_bboxes": [
+            {
+                "box_2d": _CODEC.write(one.box),
+                "label": one.type.value,
+                "description": one.reason,
+                "importance": one.importance,
+            }
+            for one in sample.plain_defects
+        ],
+        "artifact_bboxes_ann": boxes(DefectType.ARTIFACT),
+        "misalignment_bboxes_ann": boxes(DefectType.MISALIGNMENT),
+    }
+
+
+def image_path(filepath: str) -> str:
+    """Where the image of an imported row goes: its path from "SDG/" on, or the last three parts of it."""
+    parts = [part for part in PurePosixPath(filepath).parts if part not in ("/", "..", ".")]
+    start = parts.index("SDG") if "SDG" in parts else max(0, len(parts) - 3)
+    return "/".join(parts[start:])
+
+
+def _paths(job: Job) -> dict[str, str]:
+    """Key -> path: `SDG/<model>/<split>/<split>_<number>.<ext>`, numbered in the order of the samples."""
+    numbers: Counter[tuple[str, Split]] = Counter()
+    paths: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for entry in job.spool.entries:
+        path = _path(job.spool.sample(entry), entry, numbers)
+        if path in taken:
+            raise InputError(f"two images want the path {path}", item=f"{taken[path]} and {entry.key}")
+        paths[entry.key] = path
+        taken[path] = entry.key
+    return paths
+
+
+def _path(sample: Sample, entry: Entry, numbers: "Counter[tuple[str, Split]]") -> str:
+    filepath = orjson.loads(sample.extras).get(EXTRAS, {}).get("row", {}).get("filepath")
+    if filepath is not None:
+        return image_path(filepath)
+    number = numbers[sample.model, entry.split]
+    numbers[sample.model, entry.split] += 1
+    folder = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in sample.model)
+    return f"SDG/{folder}/{entry.split}/{entry.split}_{number:06d}.{sample.extension}"

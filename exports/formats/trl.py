@@ -1,0 +1,40 @@
+"""TRL's prompt-completion rows with images, in parquet: `load_dataset(folder)` gives what `SFTTrainer` takes."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from exports import chat
+from exports.features import IMAGE_TYPE, parquet_schema
+from exports.job import Job
+from exports.manifest import FileEntry
+from exports.options import ExportOptions
+from exports.parquet import write_parquet
+from exports.sample import EXTENSIONS
+from exports.spool import Entry
+from exports.webdataset import image_bytes
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("prompt", _MESSAGES),
+    ("completion", _MESSAGES),
+    ("images", pa.list_(IMAGE_TYPE)),
+    ("key", pa.string()),
+]
+
+
+def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+    """Parquet files with `prompt`, `completion`, `images` and the sample's `key`."""
+
+    def row(entry: Entry) -> dict[str, Any]:
+        sample = job.spool.sample(entry)
+        system = [] if options.system is None else [{"role": "system", "content": options.system}]
+        return {
+            "prompt": [*system, {"role": "user", "content": chat.question(sample, options)}],
+            "completion": [{"role": "assistant", "content": chat.answer(sample, options)}],
+            "images": [{"bytes": image_bytes(job, entry), "path": f"{entry.key}.{EXTENSIONS[entry.media_type]}"}],
+            "key": entry.key,
+        }
+
+    job.notes |= chat.notes(options)
+    return write_parquet(job, options, parquet_schema(COLUMNS, ("images",)), row, kind="trl")

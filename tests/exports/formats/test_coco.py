@@ -1,0 +1,71 @@
+"""COCO files, read by pycocotools and faster-coco-eval, and turned back into samples."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds import picture
+
+from exports.formats.coco import coco_of, sample_of
+from exports.reader import ShardReader
+from exports.run import Exported
+
+
+@pytest.fixture(scope="module")
+def folder(export: Callable[..., Exported], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("coco")
+    export(path, "coco")
+    return path
+
+
+def test_samples_survive(shards: Path) -> None:
+    for one in ShardReader(shards):
+        assert one.sample is not None
+        assert sample_of(*json.loads(json.dumps(coco_of(one.sample, "x.png", 7, 3)))) == one.sample
+
+
+def test_boxes_in_pixels_and_clean_images_kept(folder: Path) -> None:
+    seen = 0
+    for split in ("train", "test"):
+        data = json.loads((folder / f"mini-{split}.json").read_text())
+        assert data["categories"][0]["name"] == "artifact"
+        by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
+        for one in data["annotations"]:
+            by_image[one["image_id"]].append(one)
+        assert [] in by_image.values()
+        for image in data["images"]:
+            assert (folder / image["file_name"]).is_file()
+            exact = picture(image["sdg"]["sample"]).defects
+            seen += 1
+            for one, defect in zip(by_image[image["id"]], exact, strict=True):
+                x, y, width, height = one["bbox"]
+                assert x == pytest.approx(defect.box.x0 * 64 / 1000)
+                assert y + height == pytest.approx(defect.box.y1 * 64 / 1000)
+                assert one["area"] == pytest.approx(width * height)
+                assert data["categories"][one["category_id"] - 1]["name"] == defect.type
+                assert one["subtype"] == defect.subtype
+    assert seen == 24
+
+
+@pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
+def test_evaluators_score_the_truth_against_itself_as_perfect(folder: Path, library: str) -> None:
+    pytest.importorskip(library)
+    if library == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval as Evaluation
+    else:
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as Evaluation
+    truth = COCO(str(folder / "mini-train.json"))
+    guesses = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9}
+        for a in truth.dataset["annotations"]
+    ]
+    evaluation = Evaluation(truth, truth.loadRes(guesses), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+    assert len(truth.getImgIds()) > len({a["image_id"] for a in truth.dataset["annotations"]})

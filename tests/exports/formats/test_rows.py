@@ -1,0 +1,178 @@
+"""The row formats, read back and compared with the world: ms-swift, TRL, LLaMA-Factory, the release's rows."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from worlds import TRACE, picture, png
+
+from exports.chat import marked
+from exports.options import ExportOptions
+from exports.reader import ShardReader
+from exports.run import Exported
+from exports.sample import Sample
+from schemas.answer import Outcome, parse_answer
+from sdg_data.metrics.release_files import ReleaseFile
+
+Export = Callable[..., Exported]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def samples(shards: Path) -> dict[str, list[Sample]]:
+    return {
+        split: [one.sample for one in ShardReader(shards, split=split) if one.sample] for split in ("train", "test")
+    }
+
+
+def test_ms_swift_rows(export: Export, samples: dict[str, list[Sample]], tmp_path: Path) -> None:
+    done = export(tmp_path, "ms-swift", axis_order="yxyx", system="Be exact.")
+    assert done.manifest.notes["gt_axis_order"] == "yxyx"
+    for split, expected in samples.items():
+        sft, grpo = (lines(tmp_path / f"mini-{split}-{kind}.jsonl") for kind in ("sft", "grpo"))
+        for one, row, hard in zip(expected, sft, grpo, strict=True):
+            system, user, assistant = row["messages"]
+            assert system == {"role": "system", "content": "Be exact."}
+            assert user["content"].startswith("<image>You inspect")
+            assert user["content"].count("<image>") == 1
+            assert f"<prompt>\n{one.prompt}\n</prompt>" in user["content"]
+            parsed = parse_answer(assistant["content"])
+            assert parsed.outcome is Outcome.PARSED
+            assert parsed.defects == one.plain_defects
+            assert parsed.trace == one.trace
+            (path,) = row["images"]
+            assert (tmp_path / path).read_bytes() == png(picture(one.sample).pixels)
+            assert hard["gt_axis_order"] == "yxyx"
+            assert hard["messages"] == row["messages"][:2]
+            assert hard["gt_artifact_bboxes"] == [
+                [d.box.y0, d.box.x0, d.box.y1, d.box.x1] for d in picture(one.sample).defects if d.type == "artifact"
+            ]
+    again = export(tmp_path / "xyxy", "ms-swift")
+    assert again.manifest.notes["gt_axis_order"] == "xyxy"
+    one, row = samples["train"][0], lines(tmp_path / "xyxy" / "mini-train-grpo.jsonl")[0]
+    boxes = [d.box for d in one.defects if d.type == "misalignment"]
+    assert row["gt_misalignment_bboxes"] == [[b.x0, b.y0, b.x1, b.y1] for b in boxes]
+
+
+def test_an_image_mark_in_a_prompt_does_not_count() -> None:
+    assert marked("draw <image> twice").count("<image>") == 1
+
+
+def test_the_trace_can_be_left_out(export: Export, tmp_path: Path) -> None:
+    export(tmp_path, "llama-factory", trace=False)
+    replies = [row["messages"][-1]["content"] for row in lines(tmp_path / "mini-train.jsonl")]
+    assert all(reply.startswith("<answer>") for reply in replies)
+
+
+def test_llama_factory_registers_what_it_wrote(
+    export: Export, samples: dict[str, list[Sample]], tmp_path: Path
+) -> None:
+    export(tmp_path, "llama-factory")
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    for split, expected in samples.items():
+        entry = info[f"mini_{split}"]
+        rows = lines(tmp_path / entry["file_name"])
+        tags = entry["tags"]
+        assert entry["formatting"] == "sharegpt"
+        for one, row in zip(expected, rows, strict=True):
+            messages = row[entry["columns"]["messages"]]
+            assert [turn[tags["role_tag"]] for turn in messages] == [tags["user_tag"], tags["assistant_tag"]]
+            assert parse_answer(messages[1][tags["content_tag"]]).defects == one.plain_defects
+            assert all((tmp_path / path).is_file() for path in row[entry["columns"]["images"]])
+
+
+def test_trl_rows_load_with_images(export: Export, samples: dict[str, list[Sample]], tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    export(tmp_path / "out", "trl")
+    loaded = datasets.load_dataset(
+        "parquet",
+        data_files={"train": str(tmp_path / "out/data/train-*.parquet")},
+        cache_dir=str(tmp_path / "cache"),
+    )["train"]
+    for one, row in zip(samples["train"], loaded, strict=True):
+        assert [turn["role"] for turn in (*row["prompt"], *row["completion"])] == ["user", "assistant"]
+        assert parse_answer(row["completion"][0]["content"]).defects == one.plain_defects
+        assert row["images"][0].size == (one.width, one.height)
+
+
+def test_hf_parquet_has_image_features(export: Export, samples: dict[str, list[Sample]], tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    export(tmp_path / "out", "hf", shard_bytes=20_000)
+    loaded = datasets.load_dataset(
+        "parquet",
+        data_files={split: str(tmp_path / f"out/data/{split}-*.parquet") for split in samples},
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert isinstance(loaded["train"].features["image"], datasets.Image)
+    for split, expected in samples.items():
+        for one, row in zip(expected, loaded[split], strict=True):
+            image = row.pop("image")
+            assert (image.width, image.height) == (one.width, one.height)
+            assert Sample.model_validate(row) == one
+    raw = pq.read_table(tmp_path / "out/data").to_pylist()
+    assert {row["image"]["bytes"] for row in raw} == {png(picture(n).pixels) for n in range(24)}
+
+
+def test_release_rows(export: Export, samples: dict[str, list[Sample]], tmp_path: Path) -> None:
+    export(tmp_path, "release-jsonl")
+    for split, expected in samples.items():
+        rows = lines(tmp_path / f"mini-{split}.jsonl")
+        for one, row in zip(expected, rows, strict=True):
+            assert set(row) == {
+                "filepath",
+                "caption",
+                "ann_response",
+                "ann_translated_bboxes",
+                "artifact_bboxes_ann",
+                "misalignment_bboxes_ann",
+            }
+            assert row["caption"] == one.prompt
+            assert row["filepath"].startswith(f"SDG/{one.model}/{split}/{split}_0000")
+            assert (tmp_path / row["filepath"]).read_bytes() == png(picture(one.sample).pixels)
+            assert parse_answer(row["ann_response"]).defects == one.plain_defects
+            boxes = [d.box for d in picture(one.sample).defects]
+            assert [item["box_2d"] for item in row["ann_translated_bboxes"]] == [
+                [b.x0, b.y0, b.x1, b.y1] for b in boxes
+            ]
+            assert len(row["artifact_bboxes_ann"]) + len(row["misalignment_bboxes_ann"]) == len(boxes)
+        assert len({row["filepath"] for row in rows}) == len(rows)
+        table = ReleaseFile(tmp_path / f"mini-{split}.jsonl", "gt").read()
+        assert len(table) == len(rows)
+        assert int(table.counts.sum()) == sum(len(one.defects) for one in expected)
+
+
+def test_traces_survive_the_answer(samples: dict[str, list[Sample]]) -> None:
+    from exports.chat import answer
+
+    traced = [one for one in samples["train"] if one.trace is not None]
+    assert traced
+    for one in traced:
+        assert parse_answer(answer(one, ExportOptions())).trace == TRACE
+
+
+@pytest.mark.parametrize(
+    "name", ["hf", "trl", "ms-swift", "llama-factory", "release-jsonl", "coco", "heatmaps", "preferences"]
+)
+def test_every_format_is_reproducible_and_resumes(export: Export, tmp_path: Path, name: str) -> None:
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    export(tmp_path / "a", name, heatmap_side=16)
+    expected = contents(tmp_path / "a")
+    export(tmp_path / "b", name, heatmap_side=16, workers=3)
+    assert contents(tmp_path / "b") == expected
+    victim = sorted(
+        path for path in expected if path.endswith((".jsonl", ".json", ".parquet")) and path != "manifest.json"
+    )[0]
+    (tmp_path / "b" / victim).unlink()
+    (tmp_path / "b" / "manifest.json").unlink()
+    (tmp_path / "b" / ".state").mkdir()
+    (tmp_path / "b" / ".state" / "begun.json").write_text("{}")
+    export(tmp_path / "b", name, heatmap_side=16)
+    assert contents(tmp_path / "b") == expected
