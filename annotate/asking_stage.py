@@ -13,6 +13,7 @@ import abc
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, Generic, TypeVar
 
@@ -266,7 +267,7 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
     @property
     def tool(self) -> str:
         """What made a record."""
-        return f"sdg-data {version('sdg-data')} ({self._backend.identity.backend})"
+        return f"sdg-data {_version()} ({self._backend.identity.backend})"
 
     def _batches(self) -> Iterator[list[Item]]:
         left = self._limit
@@ -343,6 +344,12 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
                 hint=f"Is the server up? Then run the same command again; `--retry-failures` asks those again. "
                 f"Failed so far: {self.failed}",
             )
+
+
+@cache
+def _version() -> str:
+    """Reading a distribution's metadata costs half a millisecond: once is enough."""
+    return version("sdg-data")
 
 
 class Unanswered(Exception):

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 from pydantic import SecretStr
 
 from annotate.vlm import structured
@@ -61,10 +62,11 @@ class OpenAIBackend:
         )
         self._client: openai.AsyncOpenAI | None = None
         try:
+            import httpx2  # the SDK's own transport
             import openai as sdk
         except ImportError as error:
             raise MissingDependency("openai is not installed", hint="pip install 'sdg-data[annotate]'") from error
-        self._sdk = sdk
+        self._sdk, self._response_type = sdk, httpx2.Response
 
     def codec(self, size: ImageSize) -> AnswerCodec:
         """See `Backend`."""
@@ -78,14 +80,22 @@ class OpenAIBackend:
         """See `Backend`."""
         sdk = self._sdk
         started = time.monotonic()
-        extra: dict[str, Any] = {"response_format": structured.response_format()} if self._settings.structured else {}
+        body: dict[str, Any] = {
+            "model": self._settings.model,
+            "messages": self._messages(question),
+            "temperature": self._settings.temperature,
+            "max_tokens": question.max_tokens or self._settings.max_tokens,
+        }
+        if self._settings.structured:
+            body["response_format"] = structured.response_format()
         try:
-            response = await self._connected().chat.completions.with_raw_response.create(
-                model=self._settings.model,
-                messages=self._messages(question),
-                temperature=self._settings.temperature,
-                max_tokens=question.max_tokens or self._settings.max_tokens,
-                **extra,
+            # The SDK's way to a path by name: `chat.completions.create` first walks the whole body by its type hints,
+            # which costs a third of all the time that a request takes here.
+            response = await self._connected().post(
+                "/chat/completions",
+                cast_to=self._response_type,
+                content=orjson.dumps(body),
+                options={"headers": {"content-type": "application/json"}},
             )
         except sdk.APIStatusError as error:
             raise _status_error(error.status_code, self._clean(error.response.text), error.response.headers) from None
@@ -94,7 +104,7 @@ class OpenAIBackend:
             raise AskError("connection", self._clean(reason), transient=True) from error
         except sdk.OpenAIError as error:
             raise AskError("bad-response", f"{type(error).__name__}: {error}"[:500]) from error
-        return self._answer(self._clean(response.http_response.text), time.monotonic() - started)
+        return self._answer(self._clean(response.text), time.monotonic() - started)
 
     async def close(self) -> None:
         """See `Backend`."""
