@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import inspect
 import logging
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 
 from generators.adapter import Adapter
 from generators.flux2 import Flux2Adapter
@@ -29,6 +29,19 @@ ADAPTERS: Final[dict[str, type[Adapter]]] = {
     "LongCatImagePipeline": LongCatAdapter,
     "SanaPipeline": SanaAdapter,
 }
+
+
+# What diffusers, transformers and safetensors raise over files that are missing, damaged, or of another model.
+_BROKEN: Final = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    SafetensorError,
+)
 
 
 def load(preset: Preset, revision: str, *, device: str = "auto", batch_size: int | None = None) -> Adapter:
@@ -74,15 +87,16 @@ def load_pipeline(preset: Preset, revision: str) -> Any:
     if not installed(preset):
         log.info("downloading %s from the hub (%s)", preset.name, source)
     try:
-        if preset.pipeline == "LongCatImagePipeline" and importlib.util.find_spec("torchvision") is None:
+        if preset.pipeline == "LongCatImagePipeline":
             from generators.processors import load_image_only  # transformers is slow to import
 
             more = {"revision": revision} if preset.folder is None else {}
             arguments["text_processor"] = load_image_only(source, subfolder="text_processor", **more)
         return kind.from_pretrained(source, **arguments)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except _BROKEN as error:
+        reason = (str(error) or "no reason given").splitlines()[0]
         raise GenerationError(
-            f"cannot load {source} ({type(error).__name__}: {str(error).splitlines()[0]})",
+            f"cannot load {source} ({type(error).__name__}: {reason})",
             item=preset.name,
             hint=_hint(preset, str(error)),
         ) from error

@@ -16,7 +16,7 @@ from sdg_data.errors import ConfigError, GenerationError
 # A folder of weights larger than this is not hashed whenever a command starts: its owner names the revision.
 HASH_LIMIT: Final = 4 * 2**30
 # Documentation and numbers that are part of an image's settings anyway: they may change without changing the weights.
-_NOT_WEIGHTS: Final = {PRESET_FILE, "README.md", ".gitattributes", "LICENSE", "LICENSE.md", "LICENSE.txt"}
+_NOT_WEIGHTS: Final = {PRESET_FILE, "README.md", "facts.json", ".gitattributes", "LICENSE", "LICENSE.md", "LICENSE.txt"}
 
 
 def installed(preset: Preset) -> bool:
