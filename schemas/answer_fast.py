@@ -82,7 +82,7 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
         if length != 4 and not _refined(item, label):
             return None
         colons -= length + description.count(":")
-    if colons or "\\u003a" in body or "\\u003A" in body:
+    if colons or ("\\u003" in body and ("\\u003a" in body or "\\u003A" in body)):
         return None
     return items
 
@@ -136,12 +136,15 @@ def release_items(text: str) -> list[dict[str, Any]] | None:
             or len(box) != 4
             or type(label) is not str
             or type(description) is not str
-            or not _is_number(importance)
-            or not all(map(_is_number, box))
+            or not (type(importance) is int or _is_number(importance))
         ):
+            return None
+        x0, y0, x1, y1 = box
+        if not (type(x0) is type(y0) is type(x1) is type(y1) is int or all(map(_is_number, box))):
             return None
     return items  # type: ignore[no-any-return]  # a body that begins with "[" is a list
 
 
 def _is_number(value: object) -> bool:
-    return (type(value) is int or type(value) is float) and -_HUGE < value < _HUGE
+    """Whole numbers are 64-bit ones: orjson makes floats of longer ones."""
+    return type(value) is int or (type(value) is float and -_HUGE < value < _HUGE)

@@ -7,7 +7,7 @@ words are 64-bit keys cut out of it, and one sort brings equal words of a pair t
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +26,10 @@ ASCII_WORDS = re.compile(r"[a-z0-9]+")
 _LETTERS = bytes(
     ord(chr(code).lower()) if chr(code).isascii() and chr(code).isalnum() else 0 for code in range(256)
 )  # bytes.translate's table: lower case, and 0 for what ends a word
-_PADDING = np.uint64(2**64 - 1)
 _ONE = np.uint64(1)
-_BLOCK = 2_048
-"""Pairs compared at a time, and"""
-_CHUNK = 1 << 16
-"""words sorted at a time: what fits into a processor's cache is twice as fast."""
+_LAST = np.uint64(2**64 - 1)
+_CHARACTERS = 1 << 18
+"""Characters compared at a time: what fits into a processor's cache is twice as fast."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,7 @@ def overlap(first: Sequence[str], second: Sequence[str], words: re.Pattern[str] 
         raise ValueError(f"{len(first)} texts against {len(second)}")
     plain = np.array([a.isascii() and b.isascii() for a, b in zip(first, second, strict=True)], dtype=bool)
     sums = np.zeros((6, len(first)))
-    rows = np.nonzero(plain)[0]
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
+    for block in _blocks(np.nonzero(plain)[0], first, second):
         places = block.tolist()
         sums[:, block] = _by_keys([first[row] for row in places], [second[row] for row in places])
     for row in np.nonzero(~plain)[0].tolist():
@@ -92,72 +88,56 @@ def _by_counters(first: list[str], second: list[str]) -> list[int]:
     ]
 
 
+def _blocks(rows: Ints, first: Sequence[str], second: Sequence[str]) -> Iterator[Ints]:
+    """The rows in pieces of similar length, about `_CHARACTERS` each: a rectangle of them has little padding."""
+    sizes = np.array([len(first[row]) + len(second[row]) + 2 for row in rows.tolist()], dtype=np.int64)
+    order = np.argsort(sizes, kind="stable")
+    rows, sizes = rows[order], sizes[order]
+    start = 0
+    while start < len(rows):
+        # As many as would fit if all were as long as the one that would come last.
+        end = min(len(rows), start + max(1, _CHARACTERS // int(sizes[start])))
+        end = min(end, start + max(1, _CHARACTERS // int(sizes[end - 1])))
+        yield rows[start:end]
+        start = end
+
+
 def _by_keys(first: list[str], second: list[str]) -> Floats:
     """(6, n) of ASCII texts."""
     count = len(first)
-    keys, starts = _words([*first, *second])
+    keys, starts = _words([text for pair in zip(first, second, strict=True) for text in pair])
     lengths = np.diff(starts)
-    lengths_first, lengths_second = lengths[:count], lengths[count:]
+    totals = lengths[::2] + lengths[1::2]
     sums = np.zeros((6, count))
-    sums[0], sums[1] = lengths_first, lengths_second
-    # Pairs of similar length share a rectangle, so that little of it is padding.
-    total = lengths_first + lengths_second
-    order = np.argsort(total, kind="stable")
-    done = int(np.searchsorted(total[order], 1))
-    while done < count:
-        end = _rectangle(total[order], done)
-        pairs = order[done:end]
-        done = end
-        width = int(total[pairs[-1]])
-        place = np.arange(width)
-        in_first = place < lengths_first[pairs, None]
-        index = np.where(
-            in_first,
-            starts[pairs, None] + place,
-            starts[count + pairs, None] + place - lengths_first[pairs, None],
-        )
-        used = place < total[pairs, None]
-        # The lowest bit says whose word it is; equal words of both texts lie next to each other after the sort.
-        cells = (keys[np.where(used, index, 0)] << _ONE) | ~in_first
-        cells[~used] = _PADDING
-        cells.sort(axis=1)
-        sums[2:, pairs] = _runs(cells, used)
-    return sums
-
-
-def _rectangle(lengths: Ints, start: int) -> int:
-    """Where the rectangle of rows start..end, as wide as its last row, reaches `_CHUNK` cells; at least one row."""
-    low, high = start + 1, len(lengths)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if (middle - start) * int(lengths[middle - 1]) <= _CHUNK:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _runs(cells: Keys, used: NDArray[np.bool_]) -> Floats:
-    """(4, rows): Σ a², Σ b², Σ min(a, b), Σ a·b over the runs of equal words in each sorted row."""
-    rows = len(cells)
-    flat = cells[used]  # padding sorts last, so the used places of a row are its first ones
-    owner = np.repeat(np.arange(rows), used.sum(axis=1))
-    words = flat >> _ONE
-    new = np.empty(len(flat), dtype=bool)
-    new[0] = True
+    sums[0], sums[1] = lengths[::2], lengths[1::2]
+    if not len(keys):
+        return sums
+    # A row for each pair. The lowest bit says whose word it is: equal words lie next to each other after the sort, and
+    # what fills the rows comes last.
+    cells = keys >> _ONE << _ONE | np.repeat(np.arange(2 * count, dtype=np.uint64) & _ONE, lengths)
+    used = np.arange(totals.max()) < totals[:, None]
+    rows = np.full(used.shape, _LAST)
+    rows[used] = cells
+    rows.sort(axis=1)
+    cells = rows[used]
+    words = cells >> _ONE
+    new = np.ones(len(cells), dtype=bool)
     np.not_equal(words[1:], words[:-1], out=new[1:])
-    new[1:] |= owner[1:] != owner[:-1]
-    starts = np.nonzero(new)[0]
-    b = np.add.reduceat((flat & _ONE).astype(np.int64), starts)
-    a = np.diff(starts, append=len(flat)) - b
-    row = owner[starts]
-    return np.stack([np.bincount(row, values, rows) for values in (a * a, b * b, np.minimum(a, b), a * b)])
+    new[(np.cumsum(totals) - totals)[totals > 0]] = True
+    runs = np.nonzero(new)[0]
+    b = np.add.reduceat((cells & _ONE).astype(np.int64), runs)
+    a = np.diff(runs, append=len(cells)) - b
+    row = np.repeat(np.arange(count), totals)[runs]
+    for at, values in enumerate((a * a, b * b, np.minimum(a, b), a * b), start=2):
+        sums[at] = np.bincount(row, values, count)
+    return sums
 
 
 def _words(texts: list[str]) -> tuple[Keys, Ints]:
     """(the keys of all words in order, where each text's words start in them: len(texts) + 1).
 
-    A key is the word itself, up to eight letters in 63 bits; for a longer one a 63-bit hash of it.
+    A key is a 64-bit hash of the word, one-to-one up to eight letters. That two different words of one pair have equal
+    keys (but for the lowest bit, which `_by_keys` needs) is to be expected once in 10¹⁵ pairs of thirty words.
     """
     data = b"\0" + "\n".join(texts).encode("ascii").translate(_LETTERS) + bytes(16)
     inside = np.frombuffer(data, dtype=np.uint8) != 0
@@ -165,15 +145,13 @@ def _words(texts: list[str]) -> tuple[Keys, Ints]:
     edges = np.nonzero(inside[1:] != inside[:-1])[0] + 1
     begins, lengths = edges[::2], edges[1::2] - edges[::2]
     eights: Keys = np.ndarray(len(data) - 7, dtype="<u8", buffer=data, strides=(1,))  # the eight bytes from each place
-    keys = eights[begins] & _MASKS[np.minimum(lengths, 8)]
-    long = np.nonzero(lengths > 8)[0]
-    at = 8
+    keys = _mixed(eights[begins] & _MASKS[np.minimum(lengths, 8)])
+    at, long = 8, np.nonzero(lengths > 8)[0]
     while long.size:
-        keys[long] = _mixed(keys[long]) + (eights[begins[long] + at] & _MASKS[np.minimum(lengths[long] - at, 8)])
+        rest = eights[begins[long] + at] & _MASKS[np.minimum(lengths[long] - at, 8)]
+        keys[long] = _mixed(keys[long] + rest)
         at += 8
-        finished = lengths[long] <= at
-        keys[long[finished]] = _mixed(keys[long[finished]]) >> _ONE
-        long = long[~finished]
+        long = long[lengths[long] > at]
     ends_of_texts = np.cumsum([1, *map(len, texts)]) + np.arange(len(texts) + 1)
     return keys, np.searchsorted(begins, ends_of_texts)
 

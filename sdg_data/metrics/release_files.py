@@ -11,7 +11,8 @@ list inside the text. The text is parsed by `schemas.answer` in protocol `paper`
 counted; anything else is a failure with its reason code) and by `schemas.release` in protocol `release` (items that
 cannot be read vanish, and are counted). A row with none of the three, or with another type in them, is a failure.
 
-The generator is `model` or `generator` of the row, else the folder above `train` or `test` in the path, else unknown.
+The generator, of ground-truth rows only (in predictions `model` may be the detector), is `model` or `generator` of the
+row, else the folder above `train` or `test` in the path, else unknown.
 
 Nothing here stops at a bad line: it is counted and the first few are named. Rows with one key and one content are one
 row; rows with one key and different contents are left out and named, because any choice would depend on the order.
@@ -103,7 +104,7 @@ class ReleaseFile:
         fields = _FIELDS[self.role]
         for row in _rows(self.path, report):
             key = row["filepath"]
-            group = _generator(row, key)
+            group = _generator(row, key) if self.role == "gt" else ""
             for name in fields:
                 answer = row.get(name)
                 if answer is not None:

@@ -100,7 +100,7 @@ class Evaluation:
         names["importance"] = _means(columns["importance/sum/all"], columns["importance/pairs/all"])
         names["detection_aware"] = columns["aware/cosine"].tolist()
         keys = tuple(names)
-        return [dict(zip(keys, values, strict=True)) for values in zip(*names.values(), strict=True)]
+        return [dict(zip(keys, values, strict=False)) for values in zip(*names.values(), strict=True)]
 
 
 def pair_up(gt: DefectTable, pred: DefectTable, protocol: Protocol, *, fill_missing: bool = False) -> Pairs:
@@ -175,9 +175,13 @@ def _scope(table: DefectTable, scope: str) -> Floats:
 
 
 def _whole(column: Floats) -> list[int]:
-    return list(map(int, column.tolist()))
+    whole: list[int] = column.astype(np.int64).tolist()
+    return whole
 
 
 def _means(above: Floats, below: Floats) -> list[float | None]:
-    quotients = np.divide(above, below, out=np.zeros_like(above), where=below > 0).tolist()
-    return [value if known else None for value, known in zip(quotients, (below > 0).tolist(), strict=True)]
+    known = below > 0
+    means: list[float | None] = np.divide(above, below, out=np.zeros_like(above), where=known).tolist()
+    for row in np.nonzero(~known)[0].tolist():
+        means[row] = None
+    return means

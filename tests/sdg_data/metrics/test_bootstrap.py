@@ -13,6 +13,16 @@ def test_sums_equal_a_loop_over_the_same_draws() -> None:
     assert np.allclose(resampled_sums(values, resamples=20, seed=5), expected)
 
 
+def test_sums_of_whole_numbers_are_exact() -> None:
+    """A sum that should be 0 and is 1e-9 would turn 0/0 into a number."""
+    values = np.random.default_rng(1).integers(0, 3, size=(500, 4)).astype(np.float64) * [1, 1000, 0, 1]
+    values[1:, 3] = 0
+    rng = np.random.default_rng(5)
+    expected = [values[rng.integers(0, 500, size=500)].sum(axis=0) for _ in range(50)]
+    assert np.array_equal(resampled_sums(values, resamples=50, seed=5), expected)
+    assert (np.array(expected)[:, 3] == 0).any()
+
+
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(2).random((50, 2))
     whole = resampled_sums(values, resamples=33, seed=1)
