@@ -20,7 +20,7 @@ from schemas.defect import Defect
 from schemas.records import Annotation, Enrichment, Prelabel, Split, Withdrawn
 from sdg_data.store import annotations, enrichments, prelabels, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import scalar, select
+from sdg_data.store.rows import select
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,6 @@ def of_images(tx: Tx, image_ids: Sequence[str], rule: GoldRule = STRICT) -> dict
         {**_parameters(rule), "ids": list(image_ids)},
     )
     return {one.image_id: one for one in _records(tx, rows)}
-
-
-def has_any(tx: Tx) -> bool:
-    """Whether any image has gold by the strict rule."""
-    return bool(scalar(tx, "SELECT count(*) > 0 FROM gold"))
 
 
 _PICKED = f"""
