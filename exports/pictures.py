@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from exports.job import Job
 from exports.manifest import FileEntry
@@ -9,6 +10,7 @@ from exports.sample import EXTENSIONS
 from exports.spool import Entry
 from exports.webdataset import image_bytes
 
+_Result = TypeVar("_Result")
 PathOf = Callable[[Entry], str]
 
 
@@ -32,7 +34,7 @@ def write_images(job: Job, path_of: PathOf = default_path) -> list[FileEntry]:
     return in_threads(job, one, job.spool.entries)
 
 
-def in_threads(job: Job, work: Callable[[Entry], FileEntry], entries: Sequence[Entry]) -> list[FileEntry]:
+def in_threads(job: Job, work: Callable[[Entry], _Result], entries: Sequence[Entry]) -> list[_Result]:
     """`work` for every entry, `job.workers` at a time, in order; the first error ends it."""
     with ThreadPoolExecutor(job.workers, thread_name_prefix="export") as pool:
         try:

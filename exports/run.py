@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
+from exports.card import describe
 from exports.job import Job
 from exports.manifest import FileEntry, Manifest
 from exports.options import FORMATS, ExportOptions
@@ -75,6 +76,10 @@ def run_export(
                 content=spool.digest(),
                 notes=job.notes,
                 files=tuple(files),
+            )
+            described = describe(job, store, manifest, options)
+            manifest = manifest.model_copy(
+                update={"files": tuple(sorted((*files, *described), key=lambda entry: entry.path)), "notes": job.notes}
             )
             job.end(manifest.files, manifest.text())
     return Exported(target.url, manifest, considered, job.made, job.kept)
