@@ -10,7 +10,8 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 1_000
 LEVEL = 0.95
-_CHUNK = 1 << 20
+_CHUNK, _DRAWS = 1 << 20, 24
+"""Weights worked on at a time, and the fewest draws at a time: a product of few rows waits for memory."""
 
 
 def resampled_sums(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
@@ -26,7 +27,7 @@ def resampled_sums(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0)
     means = values.mean(axis=0)
     about = (values - means).astype(np.float32)
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // n)
+    step = max(_DRAWS, _CHUNK // n)
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         weights = np.empty((count, n), dtype=np.float32)

@@ -8,6 +8,8 @@ from html import escape
 COLOURS = ("#3b6fb6", "#d98032", "#5b9a57", "#8a8a8a", "#9467a8")
 _HEIGHT, _TOP, _LEFT = 240, 46, 44
 _MOST_BINS = 20
+_LABEL, _LETTER = 24, 6.2
+"""Characters of a label, and the width of one at 11 pixels."""
 _FONT = 'font-family="system-ui, sans-serif"'
 
 
@@ -22,10 +24,11 @@ class Series:
 
 def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: float = 1.0) -> str:
     """Grouped bars from 0 to `top`, with whiskers; one group for each name in `groups`."""
-    bar = 16
-    gap = 22
-    group_width = max(bar * len(series), 96) + gap
-    width = _LEFT + group_width * max(1, len(groups)) + 16
+    bar, gap = 16, 14
+    labels = max((_LETTER * len(line) for group in groups for line in _lines(group)), default=0)
+    group_width = max(bar * len(series), labels) + gap
+    legend = sum(28 + 7 * len(one.name) for one in series)
+    width = _LEFT + max(group_width * len(groups), legend, 9 * len(title)) + 16
     parts = [*_frame(title, width, top), *_legend([one.name for one in series])]
     for place, group in enumerate(groups):
         left = _LEFT + place * group_width + gap / 2
@@ -37,7 +40,7 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: fl
             about = f"{group}, {one.name}: {value:.3f}"
             parts.append(
                 f'<rect x="{x:.1f}" y="{_TOP + _HEIGHT - high:.1f}" width="{bar - 3}" height="{high:.1f}" '
-                f'fill="{COLOURS[number % len(COLOURS)]}"><title>{escape(about)}</title></rect>'
+                f'fill="{COLOURS[number % len(COLOURS)]}"><title>{_shown(about)}</title></rect>'
             )
             whisker = one.intervals[place] if one.intervals else None
             if whisker is not None:
@@ -59,7 +62,7 @@ def histogram(title: str, counts: Mapping[str, Sequence[int]]) -> str:
 
 
 def _frame(title: str, width: float, top: float) -> list[str]:
-    parts = [f'<text x="{_LEFT}" y="16" {_FONT} font-size="14" font-weight="600">{escape(title)}</text>']
+    parts = [f'<text x="{_LEFT}" y="16" {_FONT} font-size="14" font-weight="600">{_shown(title)}</text>']
     for step in range(6):
         y = _TOP + _HEIGHT * (1 - step / 5)
         value = top * step / 5
@@ -73,18 +76,27 @@ def _legend(names: Sequence[str]) -> list[str]:
     parts, x = [], _LEFT
     for number, name in enumerate(names):
         parts.append(f'<rect x="{x}" y="25" width="10" height="10" fill="{COLOURS[number % len(COLOURS)]}"/>')
-        parts.append(f'<text x="{x + 14}" y="34" {_FONT} font-size="11">{escape(name)}</text>')
+        parts.append(f'<text x="{x + 14}" y="34" {_FONT} font-size="11">{_shown(name)}</text>')
         x += 28 + 7 * len(name)
     return parts
 
 
 def _label(x: float, text: str) -> str:
-    shown = text if len(text) <= 24 else text[:23] + "…"
-    words = shown.split(" ", 1)
     lines = "".join(
-        f'<tspan x="{x:.1f}" dy="{0 if line == 0 else 13}">{escape(word)}</tspan>' for line, word in enumerate(words)
+        f'<tspan x="{x:.1f}" dy="{13 * number}">{_shown(line)}</tspan>' for number, line in enumerate(_lines(text))
     )
     return f'<text y="{_TOP + _HEIGHT + 16}" {_FONT} font-size="11" text-anchor="middle">{lines}</text>'
+
+
+def _lines(text: str) -> list[str]:
+    """A label in at most two lines."""
+    shown = text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
+    return shown.split(" ", 1)
+
+
+def _shown(text: str) -> str:
+    """Text for XML, which has no place for control characters at all."""
+    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
 
 
 def _document(parts: Sequence[str], width: float) -> str:

@@ -1,5 +1,6 @@
 """`sdg eval run` from the command line to the report."""
 
+import itertools
 import json
 import random
 import re
@@ -13,6 +14,10 @@ from schemas.answer import render_answer
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode
 from sdg_data.metrics.charts import Series, bars, histogram
+from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.report import write_report
+from sdg_data.metrics.sdg_eval import evaluate, pair_up
+from sdg_data.metrics.tables import DefectTable
 from tests.sdg_data.metrics.support import some_defects
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -122,6 +127,18 @@ def test_errors_say_what_is_wrong(
     assert words in capsys.readouterr().err
 
 
+def test_names_out_of_the_data_are_shown_as_text(tmp_path: Path) -> None:
+    nasty = "<script>alert(1)</script>|**x**\n\x00"
+    images = [(f"{nasty}{n}", some_defects(random.Random(n), grid=4)) for n in range(9)]
+    table = DefectTable.from_defects(images, groups={key: nasty for key, _ in images})
+    report = write_report(evaluate(pair_up(table, table, Protocol.PAPER), resamples=0).as_dict(), tmp_path)
+    text = report.read_text(encoding="utf-8")
+    assert "<script>" not in text
+    assert "\\<script\\>alert(1)\\</script\\>\\|\\*\\*x\\*\\*" in text
+    svg = (tmp_path / "models.svg").read_text(encoding="utf-8")
+    assert not list(ElementTree.fromstring(svg).iter(f"{SVG}script"))
+
+
 # --- charts
 
 
@@ -132,6 +149,35 @@ def test_bars_are_as_high_as_their_values() -> None:
                if rect.find(f"{SVG}title") is not None}  # type: ignore[union-attr, arg-type]  # fmt: skip
     assert heights == {"a & b, one: 0.250": 60.0, "a & b, two: 1.000": 240.0, "c, two: 0.500": 120.0}
     assert root.find(f"{SVG}text").text == "T < 1"  # type: ignore[union-attr]
+
+
+def test_nothing_is_cut_off_or_overlaps() -> None:
+    """Letters of 11 pixels are about 6 wide: no label reaches its neighbour, and everything is inside the picture."""
+    figures = [
+        bars("A title that is much wider than its one bar", ["x"], [Series("a long name of a series", [0.5])]),
+        bars("T", [f"BoxF1@0.{n} misalignment" for n in range(5)], [Series(f"s{n}", [0.5] * 5) for n in range(4)]),
+        bars("T", ["a generator with a name without end"] * 3, [Series("s", [0.5] * 3)]),
+        histogram("boxes", {"ground truth": list(range(30)), "predicted": [3]}),
+    ]
+    for svg in figures:
+        root = ElementTree.fromstring(svg)
+        width = float(root.get("width") or 0)
+        rows: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for text in root.iter(f"{SVG}text"):
+            spans = [(text, 0), *((span, line) for line, span in enumerate(text.iter(f"{SVG}tspan")))]
+            for node, line in spans:
+                if node.text is None or node.get("x") is None:
+                    continue
+                half = len(node.text) * (8 if text.get("font-size") == "14" else 6)
+                left = float(node.get("x") or 0) - {"middle": half / 2, "end": half}.get(text.get("text-anchor", ""), 0)
+                rows.setdefault((text.get("y") or "", line), []).append((left, left + half))
+        for spans_of_row in rows.values():
+            spans_of_row.sort()
+            assert spans_of_row[0][0] >= 0
+            assert spans_of_row[-1][1] <= width
+            assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans_of_row)), spans_of_row
+        for rect in list(root.iter(f"{SVG}rect"))[1:]:
+            assert float(rect.get("x") or 0) + float(rect.get("width") or 0) <= width
 
 
 def test_a_histogram_counts_and_gathers_the_tail() -> None:
