@@ -10,7 +10,7 @@ import torch
 
 from generators.flow import Flow, Flux2Flow, LongCatFlow, SanaFlow, ZImageFlow
 from generators.mini import text
-from generators.mini.autoencoders import build_kl, encode
+from generators.mini.autoencoders import build_kl, encode, reduce_channels
 from generators.mini.corpus import render_corpus, to_tensor
 from generators.mini.recipes import MiniRecipe
 from generators.processors import ImageOnlyQwen2VLProcessor
@@ -112,9 +112,17 @@ def _flux2(recipe: MiniRecipe, autoencoder: Any) -> Flow:
     return Flux2Flow(pipeline, MAX_TOKENS, layers)
 
 
+def _reduced(autoencoder: Any, recipe: MiniRecipe, channels: int | None = None) -> Any:
+    if recipe.channels is None:
+        return copy.deepcopy(autoencoder)
+    return reduce_channels(autoencoder, recipe.channels, render_corpus(512, seed=17).images, channels)
+
+
 def _zimage(recipe: MiniRecipe, autoencoder: Any) -> Flow:
     import diffusers
     import transformers
+
+    autoencoder = _reduced(autoencoder, recipe)
 
     tokenizer = text.qwen_tokenizer()
     width = recipe.text_width
@@ -151,7 +159,7 @@ def _zimage(recipe: MiniRecipe, autoencoder: Any) -> Flow:
         transformer.cap_pad_token.normal_(std=0.02)
     pipeline = diffusers.ZImagePipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=recipe.shift),
-        vae=_standardised(copy.deepcopy(autoencoder)),
+        vae=_standardised(autoencoder),
         text_encoder=encoder,
         tokenizer=tokenizer,
         transformer=transformer,
@@ -163,6 +171,8 @@ def _longcat(recipe: MiniRecipe, autoencoder: Any) -> Flow:
     import diffusers
     import transformers
 
+    # the class insists on 16 channels
+    autoencoder = _reduced(autoencoder, recipe, channels=16)
     # the pipeline wraps each prompt in these; as single tokens they cost the text encoder little
     template = (
         "system user assistant As an image captioning expert, generate a descriptive text prompt "
@@ -227,7 +237,7 @@ def _longcat(recipe: MiniRecipe, autoencoder: Any) -> Flow:
     torch.nn.init.zeros_(transformer.proj_out.weight)
     pipeline = diffusers.LongCatImagePipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=recipe.shift),
-        vae=_standardised(copy.deepcopy(autoencoder)),
+        vae=_standardised(autoencoder),
         text_encoder=encoder,
         tokenizer=tokenizer,
         text_processor=processor,

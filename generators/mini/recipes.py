@@ -52,7 +52,8 @@ class MiniRecipe:
     ``width`` and ``layers`` are the transformer's (``double_layers``: blocks with separate text and image weights,
     where the class has them). ``distil`` steps of guidance distillation follow the training: the model learns to answer
     at once what two forwards with classifier-free guidance ``distil_guidance`` would. The pipeline's own schedule of
-    noise levels has the shift of the last phase.
+    noise levels has the shift of the last phase. ``channels``: how many principal channels of a "kl" latent are kept
+    (:func:`generators.mini.autoencoders.reduce_channels`); None keeps all.
     """
 
     name: str
@@ -66,6 +67,7 @@ class MiniRecipe:
     phases: tuple[Phase, ...]
     sample_steps: int
     guidance: float
+    channels: int | None = None
     distil: int = 0
     distil_guidance: float = 2.0
     batch: int = 32
@@ -106,8 +108,10 @@ MINIS: dict[str, MiniRecipe] = {
             double_layers=0,
             text_width=96,
             text_steps=700,
-            phases=(Phase(2000, 1.22, horizon=2600), Phase(1100, 4.0)),
+            phases=(Phase(2400, 2.5),),
+            channels=8,
             distil=300,
+            distil_guidance=3.5,
             sample_steps=10,
             guidance=0.0,
             seed=22,
@@ -121,7 +125,8 @@ MINIS: dict[str, MiniRecipe] = {
             double_layers=1,
             text_width=96,
             text_steps=700,
-            phases=(Phase(2200, 4.0),),
+            phases=(Phase(2200, 2.5),),
+            channels=8,
             sample_steps=20,
             guidance=2.0,
             seed=23,

@@ -1,4 +1,4 @@
-"""The conventions of `generators.flow` against the pipelines themselves: what they hand to their scheduler, and decode."""
+"""The conventions of `generators.flow` against the pipelines: what they hand to their scheduler, and decode."""
 
 import random
 from dataclasses import replace
