@@ -61,8 +61,8 @@ test-slow: $(READY) ## The tests that take minutes
 demo: $(READY) ## The main job on the mini profile: generate, then a contact sheet
 	PROFILE=mini $(SDG) --home data/demo prompts import $(PROMPTS) --source demo
 	PROFILE=mini $(SDG) --home data/demo generate run
-	PROFILE=mini $(SDG) --home data/demo images sheet --output data/demo/sheet.png
-	@echo "Look at data/demo/sheet.png"
+	PROFILE=mini $(SDG) --home data/demo images sheet --output data/demo/sheet.png --boxes oracle
+	@echo "Look at data/demo/sheet.png: every model on every prompt; the boxes are the oracle's"
 
 generate: $(READY) ## Images for all prompts: make generate PROMPTS=file [MODELS=a,b] [SAMPLES=n] [PROFILE=sdg30k]
 	$(SDG) prompts import $(PROMPTS)

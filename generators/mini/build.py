@@ -105,11 +105,21 @@ def save_mini(flow: Flow, target: Path, extra: dict[str, str]) -> None:
     flow.pipeline.to(torch.float16)
     flow.pipeline.save_pretrained(temporary)
     flow.pipeline.to(torch.float32)
+    _name_known_classes(temporary / "model_index.json")
     for name, content in extra.items():
         (temporary / name).write_text(content, encoding="utf-8")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     temporary.replace(target)
+
+
+def _name_known_classes(index: Path) -> None:
+    """Let plain diffusers load the folder: our processor without a video half saves what the full class reads."""
+    values = json.loads(index.read_text(encoding="utf-8"))
+    for name, entry in values.items():
+        if isinstance(entry, list) and entry[1] == "ImageOnlyQwen2VLProcessor":
+            values[name] = ["transformers", "Qwen2VLProcessor"]
+    _write_json(index, values)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
