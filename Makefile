@@ -12,6 +12,9 @@ SDG_HOME ?= data
 PROMPTS  ?= configs/demo_prompts.txt
 MODELS   ?=
 SAMPLES  ?=
+# Options of `sdg export run`, for `make export`.
+EXPORT   ?=
+EXPORT_DIR ?= $(SDG_HOME)/exports/sdg
 
 comma := ,
 PY    := $(VENV)/bin/python
@@ -20,7 +23,7 @@ READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate minis benchmarks schemas clean
+.PHONY: help setup check format test test-slow demo generate export minis benchmarks schemas clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +70,10 @@ demo: $(READY) ## The main job on the mini profile: generate, then a contact she
 generate: $(READY) ## Images for all prompts: make generate PROMPTS=file [MODELS=a,b] [SAMPLES=n] [PROFILE=sdg30k]
 	$(SDG) prompts import $(PROMPTS)
 	$(SDG) generate run $(if $(MODELS),--models $(MODELS)) $(if $(SAMPLES),--samples-per-prompt $(SAMPLES))
+
+export: $(READY) ## Shards of what counts, checked: make export [SDG_HOME=folder] [EXPORT="--format hf --unreviewed"]
+	$(SDG) export run --output $(EXPORT_DIR) $(EXPORT)
+	$(SDG) export verify $(EXPORT_DIR)
 
 minis: $(READY) ## Train the mini family again by its recipe (its weights are committed; rarely needed)
 	$(SDG) minis train

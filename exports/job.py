@@ -105,8 +105,7 @@ class Job:
                 raise
             if errors:
                 self._stop.set()
-                pool.shutdown(cancel_futures=True)
-                done, _ = wait(futures)
+                pool.shutdown(cancel_futures=True)  # returns when all that had begun have ended
                 for future in futures:
                     error = None if future.cancelled() else future.exception()
                     if error is not None and not isinstance(error, Stopped):

@@ -221,12 +221,14 @@ class Target:
                 finally:
                     staged.close()
             with self._errors(name):
-                self._retried(lambda: self._upload(local, name))
+                # One temporary name for all tries, so that each replaces what a broken one left behind.
+                token = secrets.token_hex(4)
+                self._retried(lambda: self._upload(local, name, token))
 
-    def _upload(self, local: Path, name: str) -> None:
+    def _upload(self, local: Path, name: str, token: str) -> None:
         final = f"{self._root}/{name}"
         folder, _, last = final.rpartition("/")
-        temporary = f"{folder}/{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{last}"
+        temporary = f"{folder}/{TEMPORARY_PREFIX}{token}-{last}"
         self._fs.makedirs(folder, exist_ok=True)
         self._fs.put_file(str(local), temporary)
         wanted, there = local.stat().st_size, self._remote_size(temporary)

@@ -65,7 +65,7 @@ def verify(target: Target, *, advance: Callable[[int], None] = lambda number: No
             damaged.add(entry.path)
         advance(1)
     seen = _Seen(report)
-    for entry in manifest.files:
+    for entry in sorted(manifest.files, key=lambda entry: entry.path == INDEX):  # the index after what it points into
         if target.size(entry.path) is not None:
             _contents(target, manifest, entry, seen)
             advance(1)
