@@ -33,6 +33,7 @@ JOBS = (
     Job("hosted VLMs, Label Studio", "annotate", ("openai", "label-studio-sdk", "fastapi", "uvicorn")),
     Job("the dashboards", "dashboard", ("gradio",)),
     Job("training; hf: datasets", "train", ("torch", "transformers", "trl", "peft", "datasets", "webdataset")),
+    Job("sdg eval with embeddings", "eval", ("sentence-transformers",)),
     Job("running on a cluster", "ray", ("ray",)),
     Job("quantised text encoders", "gpu", ("bitsandbytes", "torchvision")),
     Job("make check, make test", "dev", ("pytest", "hypothesis", "ruff", "mypy", "import-linter")),

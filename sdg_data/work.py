@@ -193,11 +193,19 @@ class _Committer(contextlib.AbstractContextManager["_Committer"]):
                 if entry is not None and entry[0]:
                     due = due if gathered else time.monotonic() + GATHER_SECONDS
                     gathered.append(entry[0] if entry[1] else self._stage.persist(entry[0]))
-                if gathered and (not more or len(gathered) >= GATHER_BATCHES or time.monotonic() >= due):
-                    self._commit([result for results in gathered for result in results])
-                    gathered = []
             except BaseException as error:  # noqa: BLE001  (handed to the computing thread, which raises it)
-                self._error, gathered = error, []
+                # What was persisted before is finished work, and is committed all the same.
+                self._error = error
+            ending = not more or self._error is not None
+            if gathered and (ending or len(gathered) >= GATHER_BATCHES or time.monotonic() >= due):
+                self._flush(gathered)
+                gathered = []
+
+    def _flush(self, gathered: list[Sequence[Any]]) -> None:
+        try:
+            self._commit([result for results in gathered for result in results])
+        except BaseException as error:  # noqa: BLE001  (handed to the computing thread, which raises it)
+            self._error = self._error or error
 
     def _commit(self, results: list[Any]) -> None:
         self._stage.commit(results)
