@@ -65,10 +65,14 @@ class Manifest(Record):
         return sum(self.counts["split"].values())
 
     def shards(self, split: Split | None = None) -> list[FileEntry]:
-        """The tar files, in order; of one split, or of all."""
-        return [
-            entry for entry in self.files if entry.path.endswith(".tar") and (split is None or entry.split is split)
+        """The tar files of one split, or of all: train first, each split's in order."""
+        ranks = {one: rank for rank, one in enumerate(Split)}
+        found = [
+            (ranks[entry.split], entry.path, entry)
+            for entry in self.files
+            if entry.path.endswith(".tar") and entry.split is not None and (split is None or entry.split is split)
         ]
+        return [entry for _, _, entry in sorted(found, key=lambda one: one[:2])]
 
 
 def read_manifest(target: Target) -> Manifest:
