@@ -92,7 +92,7 @@ class _Painter:
     def __init__(self, scene: Scene, rng: random.Random) -> None:
         self.scene, self.rng = scene, rng
         self.labels: dict[Kind, Defect] = {}
-        self.marks: list[Floats] = []
+        self.spots: list[tuple[float, float]] = []
 
     def run(self, kinds: Sequence[Kind]) -> Spoiled:
         drawn_scene = self._drawn_scene(kinds)
@@ -284,8 +284,7 @@ class _Painter:
         radius = drawn.radius * self.rng.uniform(0.52, 0.64)
         hole = _disc(x, y, radius)[..., None]
         left = coverage(drawn.shape, drawn.x, drawn.y, drawn.radius) * (1 - hole[..., 0]) > 0.5
-        rows, columns = np.nonzero(left)
-        visible = (float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0)
+        visible = statements.extent_of(left)
         self.labels[Kind.BITE] = statements.broken_outline(self._group_of(drawn).name, visible, 0.5)
         return _mixed(image, np.array(self.canvas.background, np.float32), hole)
 
@@ -316,10 +315,10 @@ class _Painter:
             gaps = [
                 math.hypot(max(x0 - x, 0, x - x1), max(y0 - y, 0, y - y1))
                 for x0, y0, x1, y1 in [drawn.extent for drawn in self.canvas.objects]
-                + [(mx, my, mx, my) for mx, my in getattr(self, "spots", [])]
+                + [(mx, my, mx, my) for mx, my in self.spots]
             ]
             if min(gaps) >= clearance:
-                self.spots = [*getattr(self, "spots", []), (x, y)]
+                self.spots.append((x, y))
                 return x, y
         raise CannotDraw
 
@@ -330,8 +329,7 @@ class _Painter:
         x, y = self._empty_spot(radius + 5.5, 6)
         colour = self.rng.choice(list(COLOURS))
         dot = _disc(x, y, radius)[..., None]
-        rows, columns = np.nonzero(dot[..., 0] >= 0.5)
-        visible = (float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0)
+        visible = statements.extent_of(dot[..., 0] >= 0.5)
         self.labels[Kind.SPECK] = statements.stray_mark(visible, 0.6)
         return _mixed(image, np.array(COLOURS[colour], np.float32), dot)
 

@@ -23,7 +23,7 @@ from schemas.defect import Defect
 from sdg_data.mini import statements
 from sdg_data.mini.fit import Bools, Fit, best_pair, fit_shapes
 from sdg_data.mini.render import Pixels
-from sdg_data.mini.statements import Extent
+from sdg_data.mini.statements import Extent, extent_of
 from sdg_data.mini.world import BACKGROUNDS, COLOURS, RADII, SIZE, Group, Relation, Scene, parse_prompt
 
 Floats = npt.NDArray[np.float32]
@@ -212,7 +212,7 @@ def _examine_shape(mask: Bools, image: Floats, share: Floats, label: npt.NDArray
         colour=_COLOUR_NAMES[colour],
         scores={shape: fit.score for shape, fit in fits.items()},
         radii={shape: fit.radius for shape, fit in fits.items()},
-        extent=_extent(seen),
+        extent=extent_of(seen),
         outline_error=outline_error,
         surface_error=_surface_error(mask, image),
         softness=softness,
@@ -264,13 +264,8 @@ def _marks(difference: Floats, distance: Floats, free: Bools) -> list[Mark]:
         shadow = grey and spot.sum() >= 40
         outline = spot if shadow else spot & (distance > max(MARK_CONTRAST, 0.45 * strongest))
         severity = min(1.0, spot.sum() * strongest / 6000)
-        marks.append(Mark(_extent(outline), shadow, severity))
+        marks.append(Mark(extent_of(outline), shadow, severity))
     return marks
-
-
-def _extent(mask: Bools) -> Extent:
-    rows, columns = np.nonzero(mask)
-    return float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0
 
 
 # Judging

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -154,8 +154,3 @@ def to_pixels(image: npt.NDArray[np.float32]) -> Pixels:
 def render(scene: Scene, rng: random.Random) -> Pixels:
     """A clean image of the scene."""
     return to_pixels(paint(lay_out(scene, rng)))
-
-
-def moved(drawn: Drawn, **changes: object) -> Drawn:
-    """A copy with some fields changed."""
-    return replace(drawn, **changes)  # type: ignore[arg-type]

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
+
 from schemas.defect import Attribute, Defect, Subtype
 from schemas.geometry import Box
 from sdg_data.mini.world import COUNT_WORDS, SIZE, Group, Relation
@@ -31,6 +34,12 @@ def to_box(extent: Extent) -> Box:
         x1=round(max(x1, x0 + 1) * 1000 / SIZE),
         y1=round(max(y1, y0 + 1) * 1000 / SIZE),
     )
+
+
+def extent_of(mask: npt.NDArray[np.bool_]) -> Extent:
+    """The whole pixels that ``mask``, shape (SIZE, SIZE) and not empty, covers."""
+    rows, columns = np.nonzero(mask)
+    return float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0
 
 
 def union(extents: list[Extent]) -> Extent:
