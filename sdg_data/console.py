@@ -29,6 +29,16 @@ def settings_of(ctx: typer.Context) -> "Settings":
     return load_settings(home=given.home, config=given.config)
 
 
+def chosen_test_share(settings: "Settings", given: float | None) -> float:
+    """The fraction of prompts for the test split: the option, else the settings'. ConfigError outside 0..1."""
+    from sdg_data.errors import ConfigError
+
+    share = settings.prompts.test_share if given is None else given
+    if not 0 <= share <= 1:
+        raise ConfigError(f"--test-share is a fraction from 0 to 1, not {share}")
+    return share
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))

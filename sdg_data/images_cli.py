@@ -7,8 +7,8 @@ import typer
 
 from schemas.records import Split
 from sdg_data.blobs import Blobs
-from sdg_data.console import print_json, print_json_line, print_table, say, settings_of
-from sdg_data.errors import ConfigError, ExitCode
+from sdg_data.console import chosen_test_share, print_json, print_json_line, print_table, say, settings_of
+from sdg_data.errors import ExitCode
 from sdg_data.images_import import UNKNOWN, ImportOptions, import_images
 from sdg_data.store import images
 from sdg_data.store.connection import Store
@@ -42,11 +42,8 @@ def import_command(
     or .json of a shard's sample, or a dataset's column. An image that cannot be used is recorded as a failure.
     """
     settings = settings_of(ctx)
-    share = settings.prompts.test_share if test_share is None else test_share
-    if not 0 <= share <= 1:
-        raise ConfigError(f"--test-share is a fraction from 0 to 1, not {share}")
     options = ImportOptions(
-        test_share=share,
+        test_share=chosen_test_share(settings, test_share),
         model=model,
         revision=revision,
         licence=licence,

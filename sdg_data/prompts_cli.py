@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from schemas.records import Split
-from sdg_data.console import print_json, print_json_line, print_table, say, settings_of
-from sdg_data.errors import ConfigError
+from sdg_data.console import chosen_test_share, print_json, print_json_line, print_table, say, settings_of
 from sdg_data.prompts import ImportOptions, import_prompts
 from sdg_data.store import prompts
 from sdg_data.store.connection import Store
@@ -42,11 +41,8 @@ def import_command(
     A bad row is reported by file and line and goes to a file under HOME/rejects; the rest is imported.
     """
     settings = settings_of(ctx)
-    share = settings.prompts.test_share if test_share is None else test_share
-    if not 0 <= share <= 1:
-        raise ConfigError(f"--test-share is a fraction from 0 to 1, not {share}")
     options = ImportOptions(
-        test_share=share,
+        test_share=chosen_test_share(settings, test_share),
         column=column,
         source=source,
         licence=licence,
