@@ -93,6 +93,7 @@ COMMANDS = {
     "generate": Lazy("generators.cli:app", "Make images: one for every prompt, model and sample", "generate"),
     "minis": Lazy("generators.mini.cli:app", "The toy pipelines: train and measure them", "generate"),
     "prelabel": Lazy("annotate.cli:prelabel_app", "Ask a detector what is wrong with the images", "vlm"),
+    "annotate": Lazy("annotate.annotate_cli:app", "People correct the defects in a Label Studio", "annotate"),
     "enrich": Lazy("annotate.cli:enrich_app", "Ask a VLM to expand what people drew", "vlm"),
     "serve": Lazy("annotate.serve.cli:app", "Serve the detector over HTTP", "vlm"),
     "eval": Lazy("sdg_data.eval_cli:app", "Measure predictions against a ground truth: SDG-Eval"),
