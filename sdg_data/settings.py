@@ -68,6 +68,32 @@ class VlmSettings(_Section):
     price_out: Annotated[float, Field(ge=0)] | None = None
 
 
+class AnnotateSettings(_Section):
+    """The Label Studio where people work, and what they see there (docs/annotate.md).
+
+    LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY name a server that runs already; without them it is the project's own, in
+    the folder `venv`, on loopback. `database` "": SQLite; else postgresql://user@host:port/name, with the password in
+    LABEL_STUDIO_DB_PASSWORD. `image_url` "": the server serves the files itself; else a URL with {blob}, {extension}.
+    `prelabels_of`: the model whose prelabels are shown; "": the last one of each image. `scores`: ask for four scores
+    of the whole image too. `batch_size`: tasks a request. `poll_seconds`: how often `watch` looks without a hint.
+    `overlap_minutes`: how far behind its last look each pull looks again, for clocks that differ and late commits.
+    `patience`: seconds to wait for a server that does not answer before giving up.
+    """
+
+    project: Annotated[str, Field(min_length=1, max_length=40)] = "SDG"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8085
+    venv: str = ".venv-labelstudio"
+    database: str = ""
+    image_url: str = ""
+    prelabels_of: str = ""
+    scores: bool = False
+    batch_size: Annotated[int, Field(ge=1, le=2000)] = 500
+    poll_seconds: Annotated[float, Field(gt=0)] = 15.0
+    overlap_minutes: Annotated[float, Field(ge=0)] = 10.0
+    webhook_port: Annotated[int, Field(ge=1, le=65535)] = 8086
+    patience: Annotated[float, Field(ge=0)] = 120.0
+
+
 class StorageSettings(_Section):
     """`blobs`: any URL that fsspec knows; None: the folder `blobs` of the home."""
 
@@ -84,6 +110,7 @@ class Settings(_Section):
     storage: StorageSettings = StorageSettings()
     prelabel: VlmSettings = VlmSettings()
     enrich: VlmSettings = VlmSettings(backend="template")
+    annotate: AnnotateSettings = AnnotateSettings()
     models: dict[str, dict[str, Any]] = {}
 
     @property

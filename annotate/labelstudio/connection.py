@@ -1,0 +1,90 @@
+"""Which Label Studio, and as whom: the environment's, or the home's own with credentials made at its first start.
+
+The credentials lie in `home/labelstudio/credentials.json`, readable by their owner only, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from schemas.base import Record
+from sdg_data.errors import ConfigError
+
+EMAIL = "admin@example.com"
+URL_VARIABLE = "LABEL_STUDIO_URL"
+KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
+
+
+class Credentials(Record):
+    """Of the home's own server: the log-in of its first user, the API token, the secret that its webhooks carry."""
+
+    email: str
+    password: str
+    token: str
+    webhook_secret: str
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A server's address without a slash at the end, and a key. `own`: it is the home's own and serves its files."""
+
+    url: str
+    key: str
+    own: bool
+
+
+def folder(home: Path) -> Path:
+    """Where the home keeps what belongs to its Label Studio."""
+    return home / "labelstudio"
+
+
+def credentials(home: Path) -> Credentials:
+    """The home's credentials; made, at random, when there are none. ConfigError where the file is not readable."""
+    path = folder(home) / "credentials.json"
+    try:
+        if path.exists():
+            return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = Credentials(
+            email=EMAIL,
+            password=secrets.token_urlsafe(12),
+            token=secrets.token_hex(20),
+            webhook_secret=secrets.token_hex(32),
+        )
+        temporary = path.with_name(f".{secrets.token_hex(8)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(made.model_dump_json(indent=2))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(temporary)  # unlike a rename, this loses to whoever was first
+        except FileExistsError:
+            return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
+        finally:
+            temporary.unlink()
+    except (OSError, ValidationError) as error:
+        raise ConfigError("cannot read or make the credentials of Label Studio", item=str(path)) from error
+    return made
+
+
+def connection_of(home: Path, port: int, environ: Mapping[str, str] | None = None) -> Connection:
+    """The server of the environment, else the home's own at `port`. ConfigError for half of a pair."""
+    environ = os.environ if environ is None else environ
+    url, key = environ.get(URL_VARIABLE, ""), environ.get(KEY_VARIABLE, "")
+    if bool(url) != bool(key):
+        missing = KEY_VARIABLE if url else URL_VARIABLE
+        raise ConfigError(
+            f"{missing} is not set", hint=f"Set {URL_VARIABLE} and {KEY_VARIABLE}, or neither for a server of your own."
+        )
+    if url:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError("not an http address", item=f"{URL_VARIABLE}={url}")
+        return Connection(url.rstrip("/"), key, own=False)
+    return Connection(f"http://127.0.0.1:{port}", credentials(home).token, own=True)

@@ -1,0 +1,266 @@
+"""The home's own Label Studio: installed into a venv of its own, started on loopback with safe settings, stopped.
+
+Safe: bound to 127.0.0.1, no sign-up without an invitation, no telemetry and no look for updates, files served from
+`media/` below its folder only (hard links to images, see `media`), and its webhooks may reach loopback but no private
+or link-local network. Its database (SQLite unless the settings name a PostgreSQL), log and process id lie in
+`home/labelstudio/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx2 as httpx
+from pydantic import ValidationError
+
+from annotate.labelstudio.connection import Connection, connection_of, credentials, folder
+from schemas.base import Record
+from sdg_data.errors import ConfigError, MissingDependency, SdgError
+from sdg_data.locks import stage_lock
+from sdg_data.settings import AnnotateSettings
+
+VERSION = "1.23.2"
+"""What it was tested with; any 1.23 will do."""
+HOST = "127.0.0.1"
+START_SECONDS = 300.0
+"""The first start makes the database: 35 s on two quiet cores."""
+STOP_SECONDS = 20.0
+# Everything that its own list bans but loopback, which our webhook listens on.
+BANNED_SUBNETS = (
+    "10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,192.168.0.0/16,198.18.0.0/15,"
+    "224.0.0.0/4,240.0.0.0/4,fc00::/7,fe80::/10,ff00::/8"
+)
+
+
+class ServerFailed(SdgError):
+    """Label Studio cannot be installed, does not start, or does not stop."""
+
+
+class Running(Record):
+    """A server that was started: its process, and when the kernel says that began (so a reused number is noticed)."""
+
+    pid: int
+    started: int
+    port: int
+
+
+def install(venv: Path, *, version: str = VERSION) -> bool:
+    """Make `venv` with Label Studio in it, if it is not there yet; whether that was needed. Takes minutes.
+
+    Raises ServerFailed with the last lines of what pip said.
+    """
+    program = venv / "bin" / "label-studio"
+    if program.exists():
+        return False
+    for command in (
+        [sys.executable, "-m", "venv", str(venv)],
+        [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", f"label-studio=={version}"],
+    ):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            tail = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
+            raise ServerFailed(f"cannot install Label Studio {version}:\n{tail}", item=str(venv))
+    return True
+
+
+class Server:
+    """The Label Studio of a home."""
+
+    def __init__(self, home: Path, settings: AnnotateSettings) -> None:
+        self.home = home
+        self.settings = settings
+        self.folder = folder(home)
+        self.log = self.folder / "server.log"
+        self._state = self.folder / "server.json"
+
+    @property
+    def media(self) -> Path:
+        """The only folder that it serves files from is `images` in here (a storage may not be the root itself)."""
+        return self.folder / "media"
+
+    @property
+    def connection(self) -> Connection:
+        """Where it is, and its key; whether it runs or not."""
+        return connection_of(self.home, self.settings.port, environ={})
+
+    def start(self, *, timeout: float = START_SECONDS) -> bool:
+        """Start it and wait until it answers; False if it ran already. Raises ServerFailed, ConfigError."""
+        with stage_lock(self.home, "labelstudio"):
+            if self.running() is not None:
+                self._wait(timeout)
+                return False
+            program = self._program()
+            if _port_taken(self.settings.port):
+                raise ServerFailed(
+                    "another program listens there",
+                    item=f"{HOST}:{self.settings.port}",
+                    hint="Stop it, or name another `port` in the section [annotate] of the config.",
+                )
+            (self.media / "images").mkdir(parents=True, exist_ok=True)
+            (self.folder / "data").mkdir(exist_ok=True)
+            with self.log.open("ab") as log:
+                process = subprocess.Popen(
+                    [str(program), "start", "--no-browser", "--internal-host", HOST, "--port", str(self.settings.port)],
+                    env=self.environment(),
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # it outlives the command, and a Ctrl-C there
+                )
+            started = _start_time(process.pid)
+            if started is not None:
+                state = Running(pid=process.pid, started=started, port=self.settings.port)
+                self._state.write_text(state.model_dump_json(), encoding="utf-8")
+            self._wait(timeout, process)
+            return True
+
+    def stop(self, *, kill: bool = False) -> bool:
+        """End it, at once with `kill`; whether there was one. Raises ServerFailed where it does not go."""
+        running = self.running()
+        if running is None:
+            return False
+        deadline = time.monotonic() + STOP_SECONDS
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL if kill else signal.SIGTERM)
+        while self.running() is not None:
+            if time.monotonic() > deadline:
+                if kill:
+                    raise ServerFailed("the process does not end", item=str(running.pid))
+                return self.stop(kill=True)
+            _reap(running.pid)
+            time.sleep(0.05)
+        self._state.unlink(missing_ok=True)
+        return True
+
+    def running(self) -> Running | None:
+        """The process that was started here, if it lives."""
+        try:
+            state = Running.model_validate_json(self._state.read_text(encoding="utf-8"))
+        except (OSError, ValidationError):
+            return None
+        return state if _start_time(state.pid) == state.started else None
+
+    def healthy(self) -> bool:
+        """Whether it answers, and knows our key."""
+        where = self.connection
+        try:
+            answer = httpx.get(
+                f"{where.url}/api/current-user/whoami", headers={"Authorization": f"Token {where.key}"}, timeout=10
+            )
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200
+
+    def environment(self) -> dict[str, str]:
+        """The environment it is started in: ours without what is meant for other programs, and its settings."""
+        own = credentials(self.home)
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR") if name in os.environ}
+        return {
+            **kept,
+            "LABEL_STUDIO_BASE_DATA_DIR": str(self.folder / "data"),
+            "LABEL_STUDIO_USERNAME": own.email,
+            "LABEL_STUDIO_PASSWORD": own.password,
+            "LABEL_STUDIO_USER_TOKEN": own.token,
+            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+            "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+            "LABEL_STUDIO_HOST": self.connection.url,
+            "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(self.media),
+            "COLLECT_ANALYTICS": "false",
+            "LATEST_VERSION_CHECK": "false",
+            "SENTRY_DSN": "",
+            "FRONTEND_SENTRY_DSN": "",
+            "DEBUG": "false",
+            "USE_DEFAULT_BANNED_SUBNETS": "false",
+            "USER_ADDITIONAL_BANNED_SUBNETS": BANNED_SUBNETS,
+            "fflag_feat_utc_210_prediction_validation_15082025": "true",
+            "OMP_NUM_THREADS": "1",
+            **database_environment(self.settings.database, os.environ),
+        }
+
+    def _program(self) -> Path:
+        program = Path(self.settings.venv).absolute() / "bin" / "label-studio"
+        if not program.exists():
+            raise MissingDependency(
+                "Label Studio is not installed there", item=str(program.parent.parent), hint="make labelstudio"
+            )
+        return program
+
+    def _wait(self, timeout: float, process: subprocess.Popen[bytes] | None = None) -> None:
+        deadline = time.monotonic() + timeout
+        while not self.healthy():
+            dead = self.running() is None if process is None else process.poll() is not None
+            if dead or time.monotonic() > deadline:
+                why = "it ended" if dead else f"it did not answer within {timeout:g} s"
+                raise ServerFailed(f"Label Studio does not start: {why}", item=str(self.log), hint=self._last_words())
+            time.sleep(0.2)
+
+    def _last_words(self) -> str:
+        return "\n  ".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
+
+
+def database_environment(database: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """What tells Label Studio its database. ConfigError where it is no postgresql:// address with user and name."""
+    if not database:
+        return {"DJANGO_DB": "sqlite"}
+    parts = urlsplit(database)
+    name = parts.path.strip("/")
+    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username or not name:
+        raise ConfigError("the database is not of the form postgresql://user@host:port/name", item="annotate.database")
+    if parts.password is not None:
+        raise ConfigError(
+            "a password has no place in a config file", item="annotate.database", hint="Set LABEL_STUDIO_DB_PASSWORD."
+        )
+    return {
+        "DJANGO_DB": "default",
+        "POSTGRE_NAME": unquote(name),
+        "POSTGRE_USER": unquote(parts.username),
+        "POSTGRE_PASSWORD": environ.get("LABEL_STUDIO_DB_PASSWORD", ""),
+        "POSTGRE_HOST": parts.hostname,
+        "POSTGRE_PORT": str(parts.port or 5432),
+    }
+
+
+@contextlib.contextmanager
+def started(server: Server) -> Iterator[Server]:
+    """The server, running for the length of the block (tests, the demo)."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _port_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def _start_time(pid: int) -> int | None:
+    """When the process began, in the kernel's ticks since boot; None where there is no such process, or it is dead."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _reap(pid: int) -> None:
+    """A child of ours that has ended stays a zombie until it is asked after; others' are none of our business."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
