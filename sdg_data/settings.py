@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.records import Split
 from sdg_data.errors import ConfigError
 
 DEFAULT_PROFILE = "mini"
@@ -68,6 +69,28 @@ class VlmSettings(_Section):
     price_out: Annotated[float, Field(ge=0)] | None = None
 
 
+class RoutingSettings(_Section):
+    """Which images go to people, and how (docs/annotate-review.md).
+
+    `share` of the images goes; `shares` says otherwise for a model ("*": every model) and split. Of the images that the
+    detector calls clean a `clean_share` of that. `blind_share` of all is worked on without prelabels. `overlap` people
+    see an image, for `overlap_shares` of each split; one sees the others. `uncertainty` and `disagreement`: how much
+    the detector's doubts and those between detectors weigh in the order. `without_prelabel`: images without a prelabel
+    go too. `annotated_elsewhere`: so do those with annotations that were imported.
+    """
+
+    share: Share = 1.0
+    shares: dict[str, dict[Split, Share]] = {}
+    clean_share: Share = 1.0
+    blind_share: Share = 0.1
+    overlap: Annotated[int, Field(ge=1)] = 2
+    overlap_shares: dict[Split, Share] = {Split.TRAIN: 0.1, Split.TEST: 1.0}
+    uncertainty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    disagreement: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    without_prelabel: bool = True
+    annotated_elsewhere: bool = False
+
+
 class AnnotateSettings(_Section):
     """The Label Studio where people work, and what they see there (docs/annotate.md).
 
@@ -92,6 +115,7 @@ class AnnotateSettings(_Section):
     overlap_minutes: Annotated[float, Field(ge=0)] = 10.0
     webhook_port: Annotated[int, Field(ge=1, le=65535)] = 8086
     patience: Annotated[float, Field(ge=0)] = 120.0
+    routing: RoutingSettings = RoutingSettings()
 
 
 class StorageSettings(_Section):
