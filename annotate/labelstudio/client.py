@@ -1,0 +1,424 @@
+"""Label Studio's HTTP API, as far as it is used: typed, with explicit time-outs, and honest about what is not known.
+
+What only asks, or may be said twice (GET, PATCH, DELETE), is repeated when the connection breaks, times out or the
+server answers 408, 429 or 5xx, until `patience` runs out. What makes something (POST) is sent once: when its answer
+does not come, nobody knows whether it was done, and `Unknown` says so. The caller looks before it tries again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+import httpx2 as httpx
+
+from annotate.labelstudio.connection import Connection
+from schemas.base import Record
+from sdg_data.errors import InputError, SdgError
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+IMPORT_SECONDS = 180.0
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PAGE = 200
+_TASK_FIELDS = (
+    "id,data,meta,updated_at,created_at,annotations,result,completed_by,lead_time,was_cancelled,ground_truth,"
+    "parent_prediction,updated_by"
+)
+
+
+class ServerError(SdgError):
+    """Label Studio refuses a request, or gives an answer that cannot be used."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, item: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, item=item, hint=hint)
+        self.status = status
+
+
+class Unavailable(ServerError):
+    """No answer, or answers that say "not now", for as long as patience lasts."""
+
+
+class Unknown(ServerError):
+    """A request that makes something got no answer: it may have been done, or not, or be under way."""
+
+
+class Found(Record):
+    """What a task is found by: its number on this server, and the id that we gave it (None: it is not ours)."""
+
+    task_id: int
+    uid: str | None
+
+
+def moment(text: str) -> datetime:
+    """A time as the server writes it, in UTC. ValueError for anything else."""
+    parsed = datetime.fromisoformat(text)
+    if parsed.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text}")
+    return parsed.astimezone(UTC)
+
+
+def as_filter(when: datetime) -> str:
+    """A time in the one form that filters take; other forms are answered by a 500."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def condition(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    """One condition of a task filter; `field` as `id`, `updated_at` or `data.sdg_uid`."""
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+
+
+class Client:
+    """One server. Safe to use from several threads. Close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        patience: float = 120.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.connection = connection
+        self._patience = patience
+        self._sleep = sleep
+        self._http = httpx.Client(
+            base_url=connection.url,
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            transport=transport,
+            headers={"Accept": "application/json"},
+        )
+        # A personal access token is a refresh token: it buys access tokens that live for minutes.
+        self._personal = connection.key.count(".") == 2
+        self._access = ""
+        self.server_time: datetime | None = None
+        """What the server's clock said in its last answer."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._http.close()
+
+    # --- requests
+
+    def get(self, path: str, *, params: dict[str, Any] | None = None, tries: int | None = None) -> Any:
+        """The JSON of an answer. Raises ServerError (with its status), or Unavailable."""
+        return self._repeated("GET", path, params=params, tries=tries)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """As `get`; `body` must be such that saying it twice is the same as once."""
+        return self._repeated("PATCH", path, body=body)
+
+    def delete(self, path: str) -> None:
+        """As `get`; what is not there (any more) is well deleted."""
+        try:
+            self._repeated("DELETE", path)
+        except ServerError as error:
+            if error.status != 404:
+                raise
+
+    def post(self, path: str, body: Any, *, params: dict[str, Any] | None = None, timeout: float = READ_SECONDS) -> Any:
+        """Sent once. Raises Unknown where no answer tells whether it was done; ServerError where it was refused."""
+        try:
+            answer = self._send("POST", path, params=params, body=body, timeout=timeout)
+        except httpx.ConnectError as error:
+            raise Unavailable("the server cannot be reached", item=self._item("POST", path)) from error
+        except httpx.HTTPError as error:
+            raise Unknown(f"no answer ({error or type(error).__name__})", item=self._item("POST", path)) from error
+        if answer.status_code in _PASSING:
+            raise Unknown(f"answered {answer.status_code}", status=answer.status_code, item=self._item("POST", path))
+        return self._json(answer, "POST", path)
+
+    def _repeated(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, Any] | None = None,
+        body: Any = None,
+        tries: int | None = None,
+    ) -> Any:
+        deadline = time.monotonic() + self._patience
+        pause, sent = 0.1, 0
+        while True:
+            sent += 1
+            try:
+                answer = self._send(method, path, params=params, body=body)
+                trouble, status = f"answered {answer.status_code}", answer.status_code
+                if answer.status_code not in _PASSING:
+                    return self._json(answer, method, path)
+            except httpx.HTTPError as error:
+                trouble, status = str(error) or type(error).__name__, None
+            if time.monotonic() + pause > deadline or (tries is not None and sent >= tries and status is not None):
+                raise Unavailable(
+                    f"does not answer as it should ({trouble})",
+                    status=status,
+                    item=self._item(method, path),
+                    hint="Is Label Studio running (`sdg annotate server status`)? Run the same command again then.",
+                )
+            self._sleep(random.uniform(pause / 2, pause))
+            pause = min(2 * pause, 5.0)
+
+    def _send(
+        self, method: str, path: str, *, params: dict[str, Any] | None, body: Any, timeout: float | None = None
+    ) -> httpx.Response:
+        limits = httpx.Timeout(timeout or READ_SECONDS, connect=CONNECT_SECONDS)
+        content = None if body is None else json.dumps(body, allow_nan=False).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        for fresh in (False, True):
+            headers["Authorization"] = self._authorisation(renew=fresh)
+            answer = self._http.request(method, path, params=params, content=content, headers=headers, timeout=limits)
+            if answer.status_code != 401 or not self._personal:
+                break  # a 401 did nothing, so asking again with a new access token is no second attempt
+        if "date" in answer.headers:
+            self.server_time = parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
+        return answer
+
+    def _authorisation(self, *, renew: bool) -> str:
+        if not self._personal:
+            return f"Token {self.connection.key}"
+        if renew or not self._access:
+            answer = self._http.post("/api/token/refresh", json={"refresh": self.connection.key})
+            if answer.status_code in (400, 401, 403):
+                raise ServerError(
+                    "the personal access token is not accepted",
+                    status=answer.status_code,
+                    item=self.connection.url,
+                    hint="Make a new one in Label Studio (Account & Settings) and set LABEL_STUDIO_API_KEY.",
+                )
+            self._access = str(self._json(answer, "POST", "/api/token/refresh").get("access", ""))
+        return f"Bearer {self._access}"
+
+    def _json(self, answer: httpx.Response, method: str, path: str) -> Any:
+        if answer.status_code >= 400:
+            hint = None
+            if answer.status_code in (401, 403):
+                hint = "Is LABEL_STUDIO_API_KEY a key of this server?"
+            raise ServerError(
+                f"answered {answer.status_code}: {_said(answer)}",
+                status=answer.status_code,
+                item=self._item(method, path),
+                hint=hint,
+            )
+        if not answer.content:
+            return None
+        try:
+            return json.loads(answer.content)
+        except ValueError as error:
+            raise ServerError("the answer is no JSON", status=None, item=self._item(method, path)) from error
+
+    def _item(self, method: str, path: str) -> str:
+        return f"{method} {self.connection.url}{path}"
+
+    # --- projects
+
+    def version(self) -> str:
+        """The release, as `1.23.2`."""
+        return str(self.get("/api/version").get("release", ""))
+
+    def me(self) -> dict[str, Any]:
+        """The user whose key this is."""
+        return dict(self.get("/api/current-user/whoami"))
+
+    def users(self) -> list[dict[str, Any]]:
+        """All users of the organisation: `id`, `email`, …"""
+        return list(self.get("/api/users/"))
+
+    def projects(self) -> Iterator[dict[str, Any]]:
+        """All projects: `id`, `title`, `description`."""
+        page = 1
+        while True:
+            found = self.get("/api/projects/", params={"page": page, "page_size": 100})
+            yield from found["results"]
+            if not found.get("next"):
+                return
+            page += 1
+
+    def project(self, project_id: int) -> dict[str, Any]:
+        """One project. ServerError with status 404 where there is none."""
+        return dict(self.get(f"/api/projects/{project_id}/"))
+
+    def create_project(self, **fields: Any) -> int:
+        """The new project's id. Raises Unknown."""
+        return int(self.post("/api/projects/", fields)["id"])
+
+    def update_project(self, project_id: int, **fields: Any) -> None:
+        """Set some of its fields."""
+        self.patch(f"/api/projects/{project_id}/", fields)
+
+    def storages(self, project_id: int) -> list[dict[str, Any]]:
+        """Its local-files import storages."""
+        return list(self.get("/api/storages/localfiles", params={"project": project_id}))
+
+    def create_storage(self, project_id: int, path: str, title: str) -> None:
+        """Let it show files below `path`. Raises Unknown."""
+        body = {"project": project_id, "path": path, "title": title, "use_blob_urls": True}
+        self.post("/api/storages/localfiles", body)
+
+    def webhooks(self, project_id: int) -> list[dict[str, Any]]:
+        """Its webhooks."""
+        return list(self.get("/api/webhooks/", params={"project": project_id}))
+
+    def create_webhook(self, project_id: int, url: str, headers: dict[str, str], actions: Sequence[str]) -> None:
+        """Have `url` called on these actions, without the payload's content where that can be left out."""
+        body = {
+            "project": project_id,
+            "url": url,
+            "headers": headers,
+            "send_payload": False,
+            "send_for_all_actions": False,
+            "actions": list(actions),
+        }
+        self.post("/api/webhooks/", body)
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        """End it."""
+        self.delete(f"/api/webhooks/{webhook_id}/")
+
+    # --- tasks
+
+    def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
+        """Their ids, in order. Raises Unknown where nobody knows whether they arrived."""
+        answer = self.post(
+            f"/api/projects/{project_id}/import",
+            list(tasks),
+            params={"return_task_ids": "true", "commit_to_project": "true"},
+            timeout=IMPORT_SECONDS,
+        )
+        ids = answer.get("task_ids") if isinstance(answer, dict) else None
+        if not isinstance(ids, list) or len(ids) != len(tasks):
+            raise Unknown("an import's answer does not name its tasks", item=f"project {project_id}")
+        return [int(one) for one in ids]
+
+    def count_tasks(self, project_id: int) -> int:
+        """How many tasks the project has."""
+        found = self.get("/api/tasks", params={"project": project_id, "page_size": 1, "include": "id"})
+        return int(found["total"])
+
+    def find(self, project_id: int, uids: Sequence[str]) -> list[Found]:
+        """The tasks with these ids of ours; several where a task was made twice."""
+        found: list[Found] = []
+        for start in range(0, len(uids), 500):
+            chunk = list(uids[start : start + 500])
+            found += [
+                Found(task_id=int(task["id"]), uid=_uid(task))
+                for task in self.listed(
+                    project_id, [condition("data.sdg_uid", "in_list", "List", chunk)], fields="id,data", page=1000
+                )
+            ]
+        return found
+
+    def find_all(self, project_id: int) -> Iterator[Found]:
+        """Every task of the project, in order of its number."""
+        for task in self.listed(project_id, [], fields="id,data", page=1000):
+            yield Found(task_id=int(task["id"]), uid=_uid(task))
+
+    def listed(
+        self,
+        project_id: int,
+        conditions: Sequence[dict[str, Any]],
+        *,
+        conjunction: str = "and",
+        fields: str = _TASK_FIELDS,
+        page: int = _PAGE,
+    ) -> Iterator[dict[str, Any]]:
+        """Tasks in order of number. By number, not by page: what changes meanwhile moves nothing out of sight."""
+        after = 0
+        while True:
+            tasks = self.page(project_id, conditions, conjunction=conjunction, after=after, fields=fields, page=page)
+            yield from tasks
+            if len(tasks) < page:
+                return
+            after = int(tasks[-1]["id"])
+
+    def page(
+        self,
+        project_id: int,
+        conditions: Sequence[dict[str, Any]],
+        *,
+        conjunction: str = "and",
+        after: int = 0,
+        fields: str = _TASK_FIELDS,
+        page: int = _PAGE,
+        tries: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """At most `page` tasks after the number `after`, in its order. With "or", `after` must be 0."""
+        items = list(conditions)
+        if after:
+            if conjunction != "and":
+                raise InputError("numbers cannot be bounded beside an 'or'")
+            items.append(condition("id", "greater", "Number", after))
+        query = {"filters": {"conjunction": conjunction, "items": items}, "ordering": ["tasks:id"]}
+        params = {
+            "project": project_id,
+            "fields": "all",
+            "page_size": page,
+            "include": fields,
+            "query": json.dumps(query),
+        }
+        try:
+            return list(self.get("/api/tasks", params=params, tries=tries)["tasks"])
+        except ServerError as error:
+            if error.status == 404 and self.project(project_id):
+                return []  # how it says that there is no such page
+            raise
+
+    def task(self, task_id: int) -> dict[str, Any]:
+        """One task with its predictions and annotations, whose `completed_by` may be an object."""
+        return dict(self.get(f"/api/tasks/{task_id}/"))
+
+    def update_task(self, task_id: int, **fields: Any) -> None:
+        """Set `data` or `meta`, each as a whole. Nothing where there is no such task (any more)."""
+        try:
+            self.patch(f"/api/tasks/{task_id}/", fields)
+        except ServerError as error:
+            if error.status != 404:
+                raise
+
+    def delete_task(self, task_id: int) -> None:
+        """Delete it with its annotations."""
+        self.delete(f"/api/tasks/{task_id}/")
+
+    # --- annotations: people make them; simulated people and tests do by these
+
+    def create_annotation(self, task_id: int, result: Sequence[dict[str, Any]], **fields: Any) -> int:
+        """The new annotation's id. `fields`: lead_time, was_cancelled. Raises Unknown."""
+        return int(self.post(f"/api/tasks/{task_id}/annotations/", {"result": list(result), **fields})["id"])
+
+    def update_annotation(self, annotation_id: int, **fields: Any) -> None:
+        """Change one."""
+        self.patch(f"/api/annotations/{annotation_id}/", fields)
+
+    def delete_annotation(self, annotation_id: int) -> None:
+        """Delete one."""
+        self.delete(f"/api/annotations/{annotation_id}/")
+
+
+def _uid(task: dict[str, Any]) -> str | None:
+    data = task.get("data")
+    uid = data.get("sdg_uid") if isinstance(data, dict) else None
+    return uid if isinstance(uid, str) else None
+
+
+def _said(answer: httpx.Response) -> str:
+    """What an error answer says, short: its `detail` and validation errors, else its first words (no page of HTML)."""
+    try:
+        body = json.loads(answer.content)
+    except ValueError:
+        return "a page" if "html" in answer.headers.get("content-type", "") else answer.text[:200]
+    if isinstance(body, dict):
+        parts = [str(body[name]) for name in ("detail", "validation_errors") if body.get(name)]
+        return " ".join(parts)[:500]
+    return str(body)[:500]
