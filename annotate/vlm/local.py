@@ -128,6 +128,7 @@ class LocalBackend:
             from transformers import AutoModelForImageTextToText
             from transformers.utils import logging as chatter
 
+            from sdg_data.vlm_attention import batch_equal_images
             from sdg_data.vlm_processors import load_processor
         except ImportError as error:
             raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[vlm]'") from error
@@ -141,7 +142,7 @@ class LocalBackend:
         try:
             self._processor = load_processor(self._model_type, self._source, **more)
             self._model = AutoModelForImageTextToText.from_pretrained(self._source, dtype=dtype, **more)
-            self._model = self._model.to(device).eval()
+            self._model = batch_equal_images(self._model.to(device).eval())
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise ModelError(
                 f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=self._source

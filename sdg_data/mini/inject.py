@@ -51,12 +51,13 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Spoiled:
-    """A rendered scene with its exact defects; ``kinds`` in the defects' order."""
+    """A rendered scene with its exact defects; ``kinds`` in the defects' order, ``drawn`` all shapes on the canvas."""
 
     pixels: Pixels
     prompt: str
     defects: tuple[Defect, ...]
     kinds: tuple[Kind, ...]
+    drawn: tuple[Drawn, ...] = ()
 
 
 class CannotDraw(Exception):
@@ -110,7 +111,8 @@ class _Painter:
         for kind in kinds:
             if kind in (Kind.BITE, Kind.NOISE, Kind.BLUR, Kind.SPECK, Kind.SHADOW):
                 image = getattr(self, f"_{kind.value}")(image)
-        return Spoiled(to_pixels(image), self.scene.prompt, tuple(self.labels[kind] for kind in kinds), tuple(kinds))
+        defects = tuple(self.labels[kind] for kind in kinds)
+        return Spoiled(to_pixels(image), self.scene.prompt, defects, tuple(kinds), objects)
 
     # What is drawn instead of what was asked
 

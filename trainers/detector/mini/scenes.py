@@ -1,0 +1,105 @@
+"""Rendered scenes for the base: an image, its prompt, its defects, and what stands in each patch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
+from schemas.answer import render_answer
+from schemas.defect import Defect
+from sdg_data.mini.inject import Kind, sample_spoiled
+from sdg_data.mini.render import Drawn, Pixels, lay_out, paint, to_pixels
+from sdg_data.mini.world import COLOURS, SHAPES, SIZE, sample_scene
+from trainers.detector.mini.language import full_form
+from trainers.detector.mini.model import GRID, PATCH
+
+CLEAN_SHARE: Final = 0.25
+KINDS: Final = tuple(Kind)
+VISIBLE: Final = (Kind.BITE, Kind.NOISE, Kind.BLUR, Kind.DOUBLE, Kind.SPECK, Kind.SHADOW)
+"""The kinds that show without the prompt."""
+_EVERYWHERE: Final = (Kind.MISSING, Kind.BACKGROUND)
+_COLOURS: Final = tuple(COLOURS)
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One scene. ``patches``: int64 (GRID·GRID, 8), rows of patches from the top left:
+    (is a shape, shape, colour, kind of defect + 1, x0, y0, x1, y1 in pixels); −100 where there is nothing to say.
+    """
+
+    pixels: Pixels
+    prompt: str
+    defects: tuple[Defect, ...]
+    patches: Ints
+
+
+@cache
+def _held_out() -> frozenset[str]:
+    return frozenset(held_out_prompts(HELD_OUT_COUNT))
+
+
+def samples(seed: int) -> Iterator[Sample]:
+    """Scenes without end: a quarter clean, none with a prompt on which detectors are judged."""
+    rng = random.Random(seed)
+    held_out = _held_out()
+    while True:
+        if rng.random() < CLEAN_SHARE:
+            scene = sample_scene(rng)
+            canvas = lay_out(scene, rng)
+            made = Sample(to_pixels(paint(canvas)), scene.prompt, (), describe(canvas.objects, (), ()))
+        else:
+            spoiled = sample_spoiled(rng)
+            patches = describe(spoiled.drawn, spoiled.defects, spoiled.kinds)
+            made = Sample(spoiled.pixels, spoiled.prompt, in_reading_order(spoiled.defects), patches)
+        if made.prompt not in held_out:
+            yield made
+
+
+def in_reading_order(defects: tuple[Defect, ...]) -> tuple[Defect, ...]:
+    """From left to right, then from the top: one order of a set, so that the model need not guess which."""
+    return tuple(sorted(defects, key=lambda one: (one.box.x0, one.box.y0, one.box.x1, one.box.y1, one.reason)))
+
+
+def answer(defects: tuple[Defect, ...], *, full: bool) -> str:
+    """The answer's text: short reasons alone, or expanded ones behind a trace."""
+    if not full:
+        return render_answer(defects, None)
+    longer, trace = full_form(defects)
+    return render_answer(longer, trace)
+
+
+def describe(drawn: tuple[Drawn, ...], defects: tuple[Defect, ...], kinds: tuple[Kind, ...]) -> Ints:
+    """What stands in each patch (:class:`Sample`): the nearest shape whose extent holds the patch's centre."""
+    centres = (np.arange(GRID) + 0.5) * PATCH
+    xs, ys = np.meshgrid(centres, centres)
+    patches = np.full((GRID, GRID, 8), -100, np.int64)
+    patches[..., 0] = 0
+    patches[..., 3] = 0
+    nearest = np.full((GRID, GRID), np.inf)
+    for shape in drawn:
+        x0, y0, x1, y1 = shape.extent
+        distance = np.maximum(np.abs(xs - shape.x), np.abs(ys - shape.y))
+        inside = (xs > x0 - 1) & (xs < x1 + 1) & (ys > y0 - 1) & (ys < y1 + 1) & (distance < nearest)
+        nearest[inside] = distance[inside]
+        extent = [min(SIZE, max(0, round(value))) for value in (x0, y0, x1, y1)]
+        patches[inside] = [1, SHAPES.index(shape.shape), _COLOURS.index(shape.colour), 0, *extent]
+    for defect, kind in sorted(zip(defects, kinds, strict=True), key=lambda pair: -pair[0].box.area):
+        if kind in _EVERYWHERE:
+            continue
+        box = [round(value * SIZE / 1000) for value in (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1)]
+        inside = (xs > box[0] - 1) & (xs < box[2] + 1) & (ys > box[1] - 1) & (ys < box[3] + 1)
+        # a mark smaller than a patch may lie between the centres
+        inside[int((box[1] + box[3]) / 2) // PATCH, int((box[0] + box[2]) / 2) // PATCH] = True
+        patches[inside, 3] = KINDS.index(kind) + 1
+        if kind in VISIBLE:
+            patches[inside, 4:] = box
+    return patches.reshape(-1, 8)
