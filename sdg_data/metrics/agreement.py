@@ -6,7 +6,7 @@ comparisons; intervals resample images, because the comparisons of one image are
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.defect import Defect, DefectType
-from sdg_data.metrics.bootstrap import RESAMPLES, interval, resampled_sums
+from sdg_data.metrics.bootstrap import RESAMPLES
 from sdg_data.metrics.matching import Assignment, match_cells
+from sdg_data.metrics.measured import Measured, Sums, divided
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
 from sdg_data.metrics.tables import DefectTable
@@ -27,15 +28,6 @@ Annotations = Mapping[str, Mapping[str, Sequence[Defect]]]
 """Image -> annotator -> that annotator's defects."""
 SCOPES = ("all", *(kind.value for kind in DefectType))
 THRESHOLDS = (0.1, 0.5)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A figure, its 95 % interval, and the number of things it was measured on; None where there was nothing."""
-
-    value: float | None
-    interval: tuple[float, float] | None
-    count: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +102,7 @@ def agreement(
     owners = compared.images[compared.first_cells[close.first]]
     columns |= _alpha_columns("importance", owners.tolist(), units, len(shared), "interval", ())
 
-    measure = _Measure(columns, resamples, seed)
+    measure = Sums(columns, resamples, seed)
     return Agreement(
         images=len(shared),
         comparisons=len(compared.images),
@@ -121,11 +113,11 @@ def agreement(
             for threshold in THRESHOLDS
         },
         clean=measure.share("same/all", "comparisons"),
-        clean_alpha=measure.alpha("clean"),
+        clean_alpha=_alpha(measure, "clean"),
         image_types={kind.value: measure.share(f"same/{kind.value}", "comparisons") for kind in DefectType},
         types=measure.share("type/same", "type/pairs"),
-        types_alpha=measure.alpha("type"),
-        importance_alpha=measure.alpha("importance"),
+        types_alpha=_alpha(measure, "type"),
+        importance_alpha=_alpha(measure, "importance"),
         types_at=types_at,
         importance_at=importance_at,
     )
@@ -159,7 +151,7 @@ def krippendorff_alpha(
     """
     categories = tuple(sorted({value for unit in units for value in unit})) if metric == "nominal" else ()
     columns = _alpha_columns("x", range(len(units)), units, len(units), metric, categories)
-    return _Measure(columns, 0, 0).alpha("x").value
+    return _alpha(Sums(columns, 0, 0), "x").value
 
 
 def _alpha_columns(
@@ -202,53 +194,22 @@ def _alpha_columns(
     return columns
 
 
-class _Measure:
-    """Figures of sums over images, with intervals of one set of resamples for all of them."""
+def _alpha(sums: Sums, name: str) -> Measured:
+    """Krippendorff's α of the columns of `_alpha_columns`; the count is of units."""
 
-    def __init__(self, columns: Mapping[str, Floats], resamples: int, seed: int) -> None:
-        self.names = list(columns)
-        values = np.stack(list(columns.values()), axis=1)
-        self.total = values.sum(axis=0)
-        self.samples = resampled_sums(values, resamples=resamples, seed=seed)
+    def statistic(of: Floats) -> Floats:
+        n = sums.column(of, f"{name}/n")
+        if f"{name}/x" in sums.names:
+            x = sums.column(of, f"{name}/x")
+            all_pairs = 2 * (n * sums.column(of, f"{name}/xx") - x * x)
+        else:
+            counts = [sums.column(of, column) for column in sums.names if column.startswith(f"{name}/c")]
+            all_pairs = n * n - sum(count * count for count in counts)
+        observed = divided(sums.column(of, f"{name}/within"), n)
+        expected = divided(all_pairs, n * (n - 1))
+        return 1 - divided(observed, expected)
 
-    def share(self, above: str, below: str, *, factor: float = 1.0) -> Measured:
-        """factor · Σ above / Σ below."""
-        return self._measured(lambda sums: _divided(factor * self._of(sums, above), self._of(sums, below)), below)
-
-    def alpha(self, name: str) -> Measured:
-        """Krippendorff's α of the columns of `_alpha_columns`; the count is of units."""
-
-        def of(sums: Floats) -> Floats:
-            n = self._of(sums, f"{name}/n")
-            if f"{name}/x" in self.names:
-                x = self._of(sums, f"{name}/x")
-                all_pairs = 2 * (n * self._of(sums, f"{name}/xx") - x * x)
-            else:
-                counts = [self._of(sums, column) for column in self.names if column.startswith(f"{name}/c")]
-                all_pairs = n * n - sum(count * count for count in counts)
-            observed = _divided(self._of(sums, f"{name}/within"), n)
-            expected = _divided(all_pairs, n * (n - 1))
-            return 1 - _divided(observed, expected)
-
-        return self._measured(of, f"{name}/units")
-
-    def _of(self, sums: Floats, name: str) -> Floats:
-        column: Floats = sums[..., self.names.index(name)]
-        return column
-
-    def _measured(self, statistic: Callable[[Floats], Floats], count: str) -> Measured:
-        value = float(statistic(self.total[None])[0])
-        found = interval(statistic(self.samples)) if len(self.samples) else None
-        return Measured(
-            value=None if np.isnan(value) else value,
-            interval=None if found is None else (found[0], found[1]),
-            count=round(float(self._of(self.total, count))),
-        )
-
-
-def _divided(above: Floats, below: Floats) -> Floats:
-    quotient: Floats = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
-    return quotient
+    return sums.figure(statistic, f"{name}/units")
 
 
 def _in_scope(types: Ints, scope: str) -> NDArray[np.bool_]:
