@@ -4,7 +4,9 @@ Which sample is in which shard follows from sizes that are known beforehand, so 
 any number of workers. The index (`index.parquet`, one row a sample) knows where each sample's bytes are.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -59,6 +61,8 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 _ROWS = 1000
+_AHEAD = 4
+"""How many images are read and checked while earlier ones are being written."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,9 @@ def write(job: Job, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[FileEntry
 
 def write_shard(job: Job, shard: Shard, staged: Staged) -> None:
     """The bytes of a shard."""
-    for entry in shard.entries:
+    for entry, image in _images_ahead(job, shard.entries):
         job.check()
         text = job.spool.text(entry)
-        image = image_bytes(job, entry)
         image_name, json_name = f"{entry.key}.{EXTENSIONS[entry.media_type]}", f"{entry.key}.json"
         staged.write(
             tar.header(json_name, len(text)),
@@ -122,6 +125,22 @@ def write_shard(job: Job, shard: Shard, staged: Staged) -> None:
         )
         job.progress.advance(1)
     staged.write(tar.ending(staged.size))
+
+
+def _images_ahead(job: Job, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+    """`image_bytes` of each, in order, from a thread of its own: hashing one image costs as much as writing it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="export-read") as pool:
+        coming: deque[tuple[Entry, Future[bytes]]] = deque()
+        try:
+            for entry in entries:
+                coming.append((entry, pool.submit(image_bytes, job, entry)))
+                if len(coming) > _AHEAD:
+                    first, image = coming.popleft()
+                    yield first, image.result()
+            for first, image in coming:
+                yield first, image.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def image_bytes(job: Job, entry: Entry) -> bytes:
