@@ -7,7 +7,8 @@ from sdg_data.store.connection import Store, Tx
 
 TIME_COLUMNS = frozenset({"created_at", "seconds", "applied_at"})
 """When it was done and how long it took is no part of what was done."""
-SKIPPED_TABLES = frozenset({"schema_versions"})
+SKIPPED_TABLES = frozenset({"schema_versions", "label_servers", "label_numbers"})
+"""Neither are a labelling server's own numbers, nor how far a pull has read."""
 _CHUNK = 10_000
 
 

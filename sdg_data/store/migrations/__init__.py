@@ -12,7 +12,13 @@ from typing import Protocol
 
 import duckdb
 
-from sdg_data.store.migrations import m0001_prompts_images, m0002_failures, m0003_prelabels, m0004_annotations
+from sdg_data.store.migrations import (
+    m0001_prompts_images,
+    m0002_failures,
+    m0003_prelabels,
+    m0004_annotations,
+    m0005_labelling,
+)
 
 
 class Migration(Protocol):
@@ -25,4 +31,10 @@ class Migration(Protocol):
         """Change the schema from VERSION - 1 to VERSION."""
 
 
-MIGRATIONS: tuple[Migration, ...] = (m0001_prompts_images, m0002_failures, m0003_prelabels, m0004_annotations)
+MIGRATIONS: tuple[Migration, ...] = (
+    m0001_prompts_images,
+    m0002_failures,
+    m0003_prelabels,
+    m0004_annotations,
+    m0005_labelling,
+)

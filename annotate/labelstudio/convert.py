@@ -1,0 +1,351 @@
+"""Defects to Label Studio's regions, and its results back: checked in full, for its API checks nothing.
+
+All items of a region share its `id`; geometry is repeated on each, in percent. The region of a shown defect has an id
+of ours, so what comes back says which defect it was: unchanged, changed, or (any other id) drawn by hand. That is read
+from what was shown and what came back, never from what the result claims (`origin`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from annotate.labelstudio import config as page
+from schemas.base import without_lone_surrogates
+from schemas.codecs import LabelStudio
+from schemas.defect import Defect, DefectType
+from schemas.geometry import Box, ImageSize, PercentBox
+from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Origin, Prelabel
+from sdg_data.ids import content_id
+
+MAX_REASON = 2000
+"""Characters. The longest expanded reason of the paper has 45 words."""
+MAX_NOTE = 10_000
+MAX_ITEMS = 1000
+"""Items of one result: some two hundred boxes."""
+_TAG = re.compile(r"<\s*[/!?]?\s*[a-zA-Z][^<>]*>|<\s*script|javascript:", re.IGNORECASE)
+_SAME_PERCENT = 0.01
+"""A tenth of a thousandth: the page's own rounding is no change."""
+
+
+class Code(StrEnum):
+    """Why an annotation is in quarantine."""
+
+    UNREADABLE = "unreadable"
+    UNKNOWN_CONTROL = "unknown-control"
+    UNKNOWN_LABEL = "unknown-label"
+    NO_LABEL = "no-label"
+    SEVERAL_ANSWERS = "several-answers"
+    BOX_INVALID = "box-invalid"
+    BOX_OUTSIDE = "box-outside"
+    ROTATED = "rotated"
+    NO_REASON = "no-reason"
+    REASON_TOO_LONG = "reason-too-long"
+    MARKUP = "markup-in-text"
+    CONTROL_CHARACTERS = "control-characters"
+    NO_IMPORTANCE = "no-importance"
+    BAD_IMPORTANCE = "bad-importance"
+    BAD_SUBTYPE = "bad-subtype"
+    BAD_SCORE = "bad-score"
+    CLEAN_WITH_BOXES = "clean-with-boxes"
+    NOTHING_SAID = "nothing-said"
+    TOO_MANY = "too-many-boxes"
+    POISONED = "server-cannot-read"
+    """Stored by the server in a form that it cannot give back (an infinite lead time, half a character)."""
+
+
+class Refused(ValueError):
+    """An annotation that is not valid: `code` for counting, the text for the annotator."""
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What an annotator started from, by region id: the defect, and its place in the prelabel (None in later rounds).
+
+    `prelabel_id` and `parent_id` say whose defects they are; both None where the annotator worked blind.
+    """
+
+    regions: Mapping[str, tuple[int | None, Defect]] = field(default_factory=dict)
+    prelabel_id: str | None = None
+    parent_id: str | None = None
+
+    @classmethod
+    def of_prelabel(cls, prelabel: Prelabel) -> Shown:
+        """A machine's defects."""
+        regions: dict[str, tuple[int | None, Defect]] = {
+            region_id(prelabel.id, index): (index, defect) for index, defect in enumerate(prelabel.defects)
+        }
+        return cls(regions, prelabel_id=prelabel.id)
+
+    @classmethod
+    def of_annotation(cls, annotation: Annotation) -> Shown:
+        """A person's, in a later round."""
+        regions: dict[str, tuple[int | None, Defect]] = {
+            region_id(annotation.id, index): (None, one.defect) for index, one in enumerate(annotation.defects)
+        }
+        return cls(regions, parent_id=annotation.id)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A valid annotation. `entered`: the answers as they were given, the boxes in exact percent."""
+
+    status: AnnotationStatus
+    defects: tuple[AnnotatedDefect, ...]
+    note: str | None
+    scores: Mapping[str, int]
+    verdict: str | None
+    entered: dict[str, Any]
+
+
+def region_id(owner_id: str, index: int) -> str:
+    """The id of the region that shows the defect at `index` of a prelabel or an annotation."""
+    return content_id("region", owner_id, index)[:16]
+
+
+def to_result(shown: Shown, size: ImageSize) -> list[dict[str, Any]]:
+    """A prediction's `result`: all shown defects as regions, in their order."""
+    return [item for name, (_, defect) in shown.regions.items() for item in region(name, defect, size)]
+
+
+def region(name: str, defect: Defect, size: ImageSize) -> list[dict[str, Any]]:
+    """The items of one region: box and type, reason, importance, and the subtype where there is one."""
+    percent = LabelStudio().encode(defect.box).model_dump()
+    common = {
+        "id": name,
+        "to_name": page.IMAGE,
+        "original_width": size.width,
+        "original_height": size.height,
+        "image_rotation": 0,
+    }
+    place = {**percent, "rotation": 0}
+    answers: list[tuple[str, str, dict[str, Any]]] = [
+        (page.BOX, "rectanglelabels", {"rectanglelabels": [defect.type.value]}),
+        (page.REASON, "textarea", {"text": [defect.reason]}),
+        (page.IMPORTANCE, "number", {"number": defect.importance}),
+    ]
+    if defect.subtype is not None:
+        chosen = page.subtype_value(defect.subtype, defect.attribute)
+        answers.append((page.SUBTYPE[defect.type], "choices", {"choices": [chosen]}))
+    return [
+        {**common, "from_name": control, "type": kind, "value": {**place, **value}} for control, kind, value in answers
+    ]
+
+
+def whole_image(control: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    """An answer about the whole image, e.g. `whole_image(STATUS, "choices", {"choices": [NO_DEFECTS]})`."""
+    return {"id": control, "from_name": control, "to_name": page.IMAGE, "type": kind, "value": value}
+
+
+def parse(result: Any, shown: Shown) -> Parsed:
+    """What an annotation's `result` says. Raises Refused with the first thing that is wrong with it."""
+    regions, image = _grouped(result)
+    defects: list[AnnotatedDefect] = []
+    entered: list[dict[str, Any]] = []
+    for name, answers in regions.items():
+        defect, raw = _defect(answers)
+        defects.append(_annotated(name, defect, raw, shown))
+        entered.append({"id": name, **raw})
+    said = image.pop(page.STATUS, None)
+    status = _status(said, bool(defects))
+    note = image.pop(page.NOTE, None)
+    verdict = image.pop(page.VERDICT, None)
+    scores = {name: _score(image.pop(f"score_{name}")) for name in page.SCORES if f"score_{name}" in image}
+    if status is None:
+        if verdict is None:
+            raise Refused(Code.NOTHING_SAID, "Draw boxes, or choose one answer for the whole image.")
+        status = AnnotationStatus.CANNOT_JUDGE
+    text = _text(note, MAX_NOTE) if note else None
+    return Parsed(
+        status=status,
+        # Whoever cannot judge, or finds the prompt ambiguous, claims no boxes; they are kept as they were entered.
+        defects=tuple(defects) if status is AnnotationStatus.DEFECTS else (),
+        note=text or None,
+        scores=scores,
+        verdict=_chosen(verdict, (page.REJECT,)) if verdict is not None else None,
+        entered={"regions": entered, "scores": scores, "note": text, "status": said, "verdict": verdict},
+    )
+
+
+_Answers = dict[str, Any]
+_KINDS = {
+    page.BOX: "rectanglelabels",
+    page.REASON: "textarea",
+    page.IMPORTANCE: "number",
+    page.SUBTYPE[DefectType.ARTIFACT]: "choices",
+    page.SUBTYPE[DefectType.MISALIGNMENT]: "choices",
+    page.STATUS: "choices",
+    page.NOTE: "textarea",
+    page.VERDICT: "choices",
+    **{f"score_{name}": "rating" for name in page.SCORES},
+}
+_WHOLE_IMAGE = {page.STATUS, page.NOTE, page.VERDICT, *(f"score_{name}" for name in page.SCORES)}
+_PAYLOAD = {"textarea": "text", "number": "number", "choices": "choices"}
+
+
+def _grouped(result: Any) -> tuple[dict[str, _Answers], _Answers]:
+    """The answers of each region, and those about the whole image, by control."""
+    if not isinstance(result, list):
+        raise Refused(Code.UNREADABLE, "The annotation is not a list of answers.")
+    if len(result) > MAX_ITEMS:
+        raise Refused(Code.TOO_MANY, f"{len(result)} answers in one annotation; {MAX_ITEMS} are allowed.")
+    regions: dict[str, _Answers] = defaultdict(dict)
+    image: _Answers = {}
+    for item in result:
+        if not isinstance(item, dict) or not isinstance(item.get("value"), dict):
+            raise Refused(Code.UNREADABLE, "An answer has no value.")
+        control, kind, value = item.get("from_name"), item.get("type"), item["value"]
+        if not isinstance(control, str) or _KINDS.get(control) != kind:
+            raise Refused(Code.UNKNOWN_CONTROL, f"The page has no control {str(control)[:40]!r} of type {kind!r:.40}.")
+        if control in _WHOLE_IMAGE:
+            target = image
+        else:
+            name = item.get("id")
+            if not isinstance(name, str) or not name or len(name) > 100:
+                raise Refused(Code.UNREADABLE, "An answer about a box does not say which.")
+            target = regions[name]
+        if control in target:
+            raise Refused(Code.SEVERAL_ANSWERS, f"Two answers for {control} at one place.")
+        if kind == "rectanglelabels":
+            target[control] = {**value, "image_rotation": item.get("image_rotation", 0)}
+        else:
+            target[control] = value.get(_PAYLOAD.get(str(kind), "rating"))
+    return regions, image
+
+
+def _defect(answers: _Answers) -> tuple[Defect, dict[str, Any]]:
+    """The defect, and what was entered for it."""
+    value = answers.get(page.BOX)
+    if value is None:
+        raise Refused(Code.NO_LABEL, "A reason, importance or subtype stands without a box.")
+    percent, box = _box(value)
+    kind = _label(value.get("rectanglelabels"))
+    if page.REASON not in answers:
+        raise Refused(Code.NO_REASON, "A box has no reason.")
+    reason = _text(answers[page.REASON], MAX_REASON)
+    if not reason:
+        raise Refused(Code.NO_REASON, "A box has no reason.")
+    importance = _importance(answers.get(page.IMPORTANCE))
+    # The page keeps the answer of the other type's list when a box is relabelled; it no longer means anything.
+    chosen = answers.get(page.SUBTYPE[kind])
+    subtype, attribute = page.SUBTYPES[_chosen(chosen, page.SUBTYPES)] if chosen else (None, None)
+    if subtype is not None and subtype.type is not kind:
+        raise Refused(Code.BAD_SUBTYPE, f"The subtype {subtype} is none of a {kind}.")
+    defect = Defect(box=box, type=kind, subtype=subtype, attribute=attribute, reason=reason, importance=importance)
+    raw = {**percent.model_dump(), "type": kind.value, "subtype": chosen or None, "reason": answers[page.REASON]}
+    return defect, {**raw, "importance": importance}
+
+
+def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: Shown) -> AnnotatedDefect:
+    index, before = shown.regions.get(name, (None, None))
+    if before is None:
+        origin = Origin.MANUAL
+    else:
+        was = LabelStudio().encode(before.box)
+        moved = any(abs(getattr(was, edge) - raw[edge]) > _SAME_PERCENT for edge in ("x", "y", "width", "height"))
+        # To the same thousandths: what was shown had no other digits, and what is read back has been trimmed.
+        same = defect.model_copy(update={"box": before.box, "reason": before.reason}) == before
+        same = same and defect.reason == before.reason.strip() and not moved
+        origin = Origin.PREDICTION if same else Origin.PREDICTION_CHANGED
+    return AnnotatedDefect(defect=defect, region_id=name, origin=origin, prelabel_index=index)
+
+
+def _box(value: Mapping[str, Any]) -> tuple[PercentBox, Box]:
+    if _number(value.get("rotation", 0)) or _number(value.get("image_rotation", 0)):
+        raise Refused(Code.ROTATED, "A box is rotated.")
+    numbers = [_number(value.get(name)) for name in ("x", "y", "width", "height")]
+    x, y, width, height = (math.nan if number is None else number for number in numbers)
+    if not all(math.isfinite(number) for number in (x, y, width, height)) or width <= 0 or height <= 0:
+        raise Refused(Code.BOX_INVALID, "A box has no extent, or a place that is no number.")
+    percent = PercentBox(x=x, y=y, width=width, height=height)
+    try:
+        return percent, LabelStudio().decode(percent)
+    except (ValueError, OverflowError):
+        raise Refused(Code.BOX_OUTSIDE, "A box reaches out of the image.") from None
+
+
+def _label(labels: Any) -> DefectType:
+    if not isinstance(labels, list) or not labels:
+        raise Refused(Code.NO_LABEL, "A box has no type.")
+    if len(labels) > 1:
+        raise Refused(Code.SEVERAL_ANSWERS, "A box has several types.")
+    if labels[0] not in list(DefectType):
+        raise Refused(Code.UNKNOWN_LABEL, f"There is no type {str(labels[0])[:40]!r}.")
+    return DefectType(labels[0])
+
+
+def _importance(value: Any) -> int:
+    if value is None:
+        raise Refused(Code.NO_IMPORTANCE, "A box has no importance.")
+    number = _number(value)
+    if number is None or not math.isfinite(number) or number != int(number) or not 1 <= number <= 100:
+        raise Refused(Code.BAD_IMPORTANCE, f"Importance is a whole number from 1 to 100, not {str(value)[:40]}.")
+    return int(number)
+
+
+def _chosen(value: Any, known: Mapping[str, Any] | Sequence[str]) -> str:
+    if not isinstance(value, list) or len(value) != 1:
+        raise Refused(Code.SEVERAL_ANSWERS, "One choice is made where one may be made.")
+    if not isinstance(value[0], str) or value[0] not in known:
+        raise Refused(Code.UNKNOWN_LABEL, f"There is no choice {str(value[0])[:40]!r}.")
+    return value[0]
+
+
+def _status(said: Any, boxes: bool) -> AnnotationStatus | None:
+    if not said:
+        return AnnotationStatus.DEFECTS if boxes else None
+    chosen = _chosen(said, page.STATUS_KEYS)
+    if chosen == page.NO_DEFECTS and boxes:
+        raise Refused(
+            Code.CLEAN_WITH_BOXES, '"no_defects" is chosen, but there are boxes: delete them, or take it back.'
+        )
+    return {
+        page.NO_DEFECTS: AnnotationStatus.CLEAN,
+        page.AMBIGUOUS_PROMPT: AnnotationStatus.AMBIGUOUS_PROMPT,
+        page.CANNOT_JUDGE: AnnotationStatus.CANNOT_JUDGE,
+    }[chosen]
+
+
+def _score(value: Any) -> int:
+    number = _number(value)
+    if number is None or number not in range(1, page.HIGHEST_SCORE + 1):
+        raise Refused(Code.BAD_SCORE, f"A score is a whole number from 1 to {page.HIGHEST_SCORE}.")
+    return int(number)
+
+
+def _text(value: Any, longest: int) -> str:
+    """One text, trimmed; the page gives it as a list of one."""
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str) for part in parts):
+        raise Refused(Code.UNREADABLE, "A text is not a text.")
+    said = [part.strip() for part in parts if part.strip()]
+    if len(said) > 1:
+        raise Refused(Code.SEVERAL_ANSWERS, "One text is written where one may be written.")
+    text = without_lone_surrogates(said[0]) if said else ""
+    if len(text) > longest:
+        raise Refused(Code.REASON_TOO_LONG, f"A text has {len(text):,} characters; {longest:,} are allowed.")
+    if any(unicodedata.category(character) == "Cc" and character not in "\n\t\r" for character in text):
+        raise Refused(Code.CONTROL_CHARACTERS, "A text contains control characters.")
+    if _TAG.search(text):
+        raise Refused(Code.MARKUP, "A text contains markup; write plain words.")
+    return text
+
+
+def _number(value: Any) -> float | None:
+    """A JSON number; True is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
