@@ -33,7 +33,7 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
     text = text.strip()
     start = 0
     if text.startswith(_THINK):
-        start = text.find(_UNTHINK) + len(_UNTHINK)
+        start = _find(text, _UNTHINK, 1) + len(_UNTHINK)
         if start < len(_UNTHINK):
             return None
     if not text.startswith(_ANSWER, start):
@@ -110,10 +110,15 @@ def release_items(text: str) -> list[dict[str, Any]] | None:
             plain = text.encode()
         except UnicodeEncodeError:  # lone surrogates, which count as U+FFFD
             return None
-        if (len(plain) - len(plain.translate(None, _DIGITS))) * 2 >= len(text) or "\ufffd" in text:
+        # Traces come first and hardly have any digits: three fifths of the text nearly always settle it.
+        head = plain[: len(plain) * 3 // 5]
+        most = len(plain) - len(head.translate(None, _DIGITS))
+        if most * 2 >= len(text) and (len(plain) - len(plain.translate(None, _DIGITS))) * 2 >= len(text):
             return None
-    start = text.find(_ANSWER)
-    end = text.find(_UNANSWER, start) if start >= 0 else -1
+        if "\ufffd" in text:
+            return None
+    start = _find(text, _ANSWER, 0)
+    end = _find(text, _UNANSWER, start + 1) if start >= 0 else -1
     if end < 0:
         return None
     body = text[start + len(_ANSWER) : end].strip()
@@ -143,6 +148,17 @@ def release_items(text: str) -> list[dict[str, Any]] | None:
         if not (type(x0) is type(y0) is type(x1) is type(y1) is int or all(map(_is_number, box))):
             return None
     return items  # type: ignore[no-any-return]  # a body that begins with "[" is a list
+
+
+def _find(text: str, tag: str, start: int) -> int:
+    """`text.find(tag, start)` of a tag: looking for single "<" is several times faster, where there are few of them."""
+    place = start
+    for _ in range(8):
+        place = text.find("<", place)
+        if place < 0 or text.startswith(tag, place):
+            return place
+        place += 1
+    return text.find(tag, place)
 
 
 def _is_number(value: object) -> bool:

@@ -7,8 +7,9 @@ words are 64-bit keys cut out of it, and one sort brings equal words of a pair t
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Keys = NDArray[np.uint64]
+Number = TypeVar("Number", bound=np.generic)
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 UNICODE_WORDS = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])[^\W_])+")
@@ -65,7 +67,7 @@ def overlap(first: Sequence[str], second: Sequence[str], words: re.Pattern[str] 
     """Compare first[i] with second[i], by words as `words` finds them in the lower-case text."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} texts against {len(second)}")
-    plain = np.array([a.isascii() and b.isascii() for a, b in zip(first, second, strict=True)], dtype=bool)
+    plain = _each(str.isascii, first, np.bool_) & _each(str.isascii, second, np.bool_)
     sums = np.zeros((6, len(first)))
     for block in _blocks(np.nonzero(plain)[0], first, second):
         places = block.tolist()
@@ -90,7 +92,7 @@ def _by_counters(first: list[str], second: list[str]) -> list[int]:
 
 def _blocks(rows: Ints, first: Sequence[str], second: Sequence[str]) -> Iterator[Ints]:
     """The rows in pieces of similar length, about `_CHARACTERS` each: a rectangle of them has little padding."""
-    sizes = np.array([len(first[row]) + len(second[row]) + 2 for row in rows.tolist()], dtype=np.int64)
+    sizes = (_each(len, first, np.int64) + _each(len, second, np.int64))[rows] + 2
     order = np.argsort(sizes, kind="stable")
     rows, sizes = rows[order], sizes[order]
     start = 0
@@ -100,6 +102,10 @@ def _blocks(rows: Ints, first: Sequence[str], second: Sequence[str]) -> Iterator
         end = min(end, start + max(1, _CHARACTERS // int(sizes[end - 1])))
         yield rows[start:end]
         start = end
+
+
+def _each(of: Callable[[str], int], texts: Sequence[str], kind: type[Number]) -> NDArray[Number]:
+    return np.fromiter(map(of, texts), dtype=kind, count=len(texts))
 
 
 def _by_keys(first: list[str], second: list[str]) -> Floats:

@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 1_000
 LEVEL = 0.95
-_CHUNK, _DRAWS = 1 << 20, 24
+_CHUNK, _DRAWS = 1 << 22, 24
 """Weights worked on at a time, and the fewest draws at a time: a product of few rows waits for memory."""
 
 
@@ -25,15 +25,15 @@ def resampled_sums(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0)
         return np.zeros((resamples, k))
     sums = np.empty((resamples, k))
     means = values.mean(axis=0)
-    about = (values - means).astype(np.float32)
+    about = np.ascontiguousarray((values - means).T, dtype=np.float32)
     rng = np.random.default_rng(seed)
     step = max(_DRAWS, _CHUNK // n)
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         weights = np.empty((count, n), dtype=np.float32)
         for row in range(count):
-            weights[row] = np.bincount(rng.integers(0, n, size=n), minlength=n)
-        sums[start : start + count] = weights @ about
+            weights[row] = np.bincount(rng.integers(0, n, size=n, dtype=np.uint32), minlength=n)
+        sums[start : start + count] = weights @ about.T
     sums += n * means  # every draw weighs n in all
     whole = (values == np.rint(values)).all(axis=0)
     sums[:, whole] = np.rint(sums[:, whole])

@@ -227,11 +227,11 @@ _ADD: dict[Protocol, _Add] = {Protocol.PAPER: _add_paper, Protocol.RELEASE: _add
 
 
 def _without_repeats(table: DefectTable, report: FileReport) -> DefectTable:
+    if len(set(table.keys)) == len(table):
+        return table
     rows: dict[str, list[int]] = {}
     for row, key in enumerate(table.keys):
         rows.setdefault(key, []).append(row)
-    if len(rows) == len(table):
-        return table
     kept = []
     for key, same in rows.items():
         if all(_equal(table, same[0], other) for other in same[1:]):

@@ -76,8 +76,8 @@ class DefectTable:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         picked = np.arange(offsets[-1]) + np.repeat(self.offsets[order] - offsets[:-1], counts)
         return DefectTable(
-            keys=tuple(self.keys[row] for row in rows),
-            groups=tuple(self.groups[row] for row in rows),
+            keys=tuple(map(self.keys.__getitem__, rows)),
+            groups=tuple(map(self.groups.__getitem__, rows)),
             outcomes=self.outcomes[order],
             offsets=offsets,
             boxes=self.boxes[picked],
@@ -212,11 +212,11 @@ def join(gt: DefectTable, pred: DefectTable, *, drop_unreadable: bool = True, fi
     missing = sorted(key for key in gt.keys if key not in known)
     if fill_missing:
         pred = _with_failures(pred, missing)
-    rows_of_gt = {key: row for row, key in enumerate(gt.keys)}
-    rows_of_pred = {key: row for row, key in enumerate(pred.keys)}
+    rows_of_gt = dict(zip(gt.keys, range(len(gt)), strict=True))
+    rows_of_pred = dict(zip(pred.keys, range(len(pred)), strict=True))
     unread = np.nonzero(gt.outcomes != PARSED)[0].tolist() if drop_unreadable else []
     unreadable = {gt.keys[row] for row in unread}
-    shared = sorted(key for key in rows_of_gt if key in rows_of_pred and key not in unreadable)
+    shared = sorted((rows_of_gt.keys() & rows_of_pred.keys()) - unreadable)
     names = (*LABELS, *sorted({*gt.names, *pred.names}.difference(LABELS)))
     return Pairs(
         gt=gt.take([rows_of_gt[key] for key in shared]).relabelled(names),
