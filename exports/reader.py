@@ -64,7 +64,9 @@ class CorruptSample(InputError):
 
 
 @dataclass(frozen=True)
-class _Shard:
+class Shard:
+    """A tar file, and how many samples it holds."""
+
     path: str
     samples: int
 
@@ -107,7 +109,7 @@ class ShardReader:
         check_bytes: bool = False,
         threads: int = 0,
     ) -> None:
-        self._shards = _find(source, None if split is None else Split(split))
+        self._shards = find_shards(source, None if split is None else Split(split))
         self._seed, self._typed, self._check = seed, typed, check_bytes
         self._decode = _DECODERS[decode]
         self._rank = int(os.environ.get("RANK", "0")) if rank is None else rank
@@ -186,7 +188,7 @@ class ShardReader:
         shards = [(Path(shard.path).name, shard.samples) for shard in self._shards]
         return hashlib.sha256(repr((shards, self._seed, index, parts, self._even)).encode()).hexdigest()[:16]
 
-    def _runs(self) -> Iterator[tuple[_Shard, list[int]]]:
+    def _runs(self) -> Iterator[tuple[Shard, list[int]]]:
         """What to read next: shards, each with the places in it, in order."""
         order = list(range(len(self._shards)))
         if self._seed is not None:
@@ -243,7 +245,7 @@ class ShardReader:
         self.skipped.append(outcome)
         return None
 
-    def _read(self, file: "_File", number: int) -> Example | str:
+    def _read(self, file: "ShardFile", number: int) -> Example | str:
         where = f"{file.path}#{number}"
         place = file.places[number] if number < len(file.places) else _Place("", (0, 0), (0, 0), "it is missing")
         if place.problem is not None:
@@ -268,7 +270,7 @@ class ShardReader:
 _DECODERS: dict[Decode, Callable[[bytes], Any]] = {"bytes": lambda data: data, "pil": open_image, "numpy": decode_rgb}
 
 
-class _File:
+class ShardFile:
     """An open shard and the places of its samples. Closed when nobody holds it any more."""
 
     def __init__(self, path: str, local: Path, *, delete: bool = False) -> None:
@@ -343,12 +345,12 @@ def _lost(key: str | None = None) -> _Place:
     return _Place(key or "?", (0, 0), (0, 0), "a header is damaged, or the file is cut off")
 
 
-def _opened(runs: Iterator[tuple[_Shard, list[int]]]) -> Generator[tuple[_File, list[int]], None, None]:
+def _opened(runs: Iterator[tuple[Shard, list[int]]]) -> Generator[tuple[ShardFile, list[int]], None, None]:
     """The shards as open files; those elsewhere are fetched, the next one while this one is read."""
     with tempfile.TemporaryDirectory(prefix="sdg-shards-") as folder, ThreadPoolExecutor(1) as pool:
-        ahead: deque[tuple[Future[_File], list[int]]] = deque()
+        ahead: deque[tuple[Future[ShardFile], list[int]]] = deque()
         for shard, places in runs:
-            ahead.append((pool.submit(_open, shard, Path(folder)), places))
+            ahead.append((pool.submit(open_shard, shard, Path(folder)), places))
             if len(ahead) == 2:
                 future, wanted = ahead.popleft()
                 yield future.result(), wanted
@@ -357,20 +359,22 @@ def _opened(runs: Iterator[tuple[_Shard, list[int]]]) -> Generator[tuple[_File, 
             yield future.result(), wanted
 
 
-def _open(shard: _Shard, folder: Path) -> _File:
+def open_shard(shard: Shard, folder: Path) -> ShardFile:
+    """A shard of this machine in place; one from elsewhere is fetched to `folder`. Raises InputError."""
     if "://" not in shard.path:
         try:
-            return _File(shard.path, Path(shard.path))
+            return ShardFile(shard.path, Path(shard.path))
         except OSError as error:
             raise InputError(f"cannot read the shard ({error.strerror})", item=shard.path) from error
     base, _, name = shard.path.rpartition("/")
     handle, fetched = tempfile.mkstemp(dir=folder)
     with os.fdopen(handle, "wb") as sink, Target(base).open(name) as file:
         shutil.copyfileobj(file, sink, 1 << 20)
-    return _File(shard.path, Path(fetched), delete=True)
+    return ShardFile(shard.path, Path(fetched), delete=True)
 
 
-def _find(source: str | Path | Sequence[str | Path], split: Split | None) -> list[_Shard]:
+def find_shards(source: str | Path | Sequence[str | Path], split: Split | None) -> list[Shard]:
+    """See `ShardReader`'s `source`. Raises InputError where there are none."""
     if isinstance(source, str | Path):
         text = str(source)
         if not text.endswith((".tar", "}", "*")):
@@ -378,7 +382,7 @@ def _find(source: str | Path | Sequence[str | Path], split: Split | None) -> lis
             entries = read_manifest(target).shards(split)
             if not entries:
                 raise InputError("the export has no shards" + (f" of {split}" if split else ""), item=text)
-            return [_Shard(target.path(entry.path), entry.samples or 0) for entry in entries]
+            return [Shard(target.path(entry.path), entry.samples or 0) for entry in entries]
         paths = [text] if "://" in text else [str(path) for path in expand_shards(text)]
     else:
         paths = [str(path) for path in source]
@@ -389,7 +393,7 @@ def _find(source: str | Path | Sequence[str | Path], split: Split | None) -> lis
     return [_counted(path) for path in paths]
 
 
-def _counted(path: str) -> _Shard:
+def _counted(path: str) -> Shard:
     """A shard without a manifest: its headers are read to count its samples."""
     with tempfile.TemporaryDirectory(prefix="sdg-shards-") as folder:
-        return _Shard(path, len(_open(_Shard(path, 0), Path(folder)).places))
+        return Shard(path, len(open_shard(Shard(path, 0), Path(folder)).places))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from worlds import picture
 
 from exports.manifest import read_manifest
-from exports.reader import CorruptSample, ShardReader, _Shard
+from exports.reader import CorruptSample, Shard, ShardReader
 from exports.run import Exported
 from exports.sample import sample_json
 from exports.target import Target
@@ -102,7 +102,7 @@ def test_the_order_is_a_partition_of_places(
 ) -> None:
     """Without files: the places that all parts name together, and what remains after a stop anywhere."""
     reader = ShardReader.__new__(ShardReader)
-    reader._shards = [_Shard(f"s{number}", count) for number, count in enumerate(counts)]
+    reader._shards = [Shard(f"s{number}", count) for number, count in enumerate(counts)]
     reader._seed, reader._even, reader._world, reader.epoch = seed, even, world, 0
     named: list[tuple[str, int]] = []
     for rank in range(world):
