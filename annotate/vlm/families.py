@@ -50,7 +50,7 @@ def fit_picture(data: bytes, media_type: str, *, family: str, max_side: int) -> 
     try:
         with Image.open(io.BytesIO(data)) as opened:
             size = ImageSize(width=opened.width, height=opened.height)
-            wanted = _wanted(size, family, max_side)
+            wanted = fitted_size(size, family, max_side)
             if wanted == size and media_type in _SENDABLE:
                 return Picture(data, media_type, size)
             image = opened.convert("RGB")
@@ -63,7 +63,8 @@ def fit_picture(data: bytes, media_type: str, *, family: str, max_side: int) -> 
     return Picture(buffer.getvalue(), "image/png", wanted)
 
 
-def _wanted(size: ImageSize, family: str, max_side: int) -> ImageSize:
+def fitted_size(size: ImageSize, family: str, max_side: int) -> ImageSize:
+    """What `fit_picture` brings an image to: the longer side at most `max_side`, then the family's own rule."""
     longest = max(size.width, size.height)
     if longest > max_side:
         size = ImageSize(

@@ -7,18 +7,16 @@ vLLM or SGLang and use the `openai` backend.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
-
 from annotate.vlm.batching import MicroBatcher
 from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
 from annotate.vlm.families import codec_of, fit_picture
+from annotate.vlm.generating import generate_answers
 from schemas.codecs import AnswerCodec, Qwen25VL
 from schemas.geometry import ImageSize
 from sdg_data.errors import MissingDependency, ModelError
@@ -165,41 +163,13 @@ class LocalBackend:
         return [*self.generate(questions[:half]), *self.generate(questions[half:])]
 
     def _generate(self, questions: Sequence[Question]) -> list[Answer]:
-        import torch
-
-        processor, model = self._processor, self._model
-        texts = [
-            processor.apply_chat_template(_messages(question), tokenize=False, add_generation_prompt=True)
-            for question in questions
-        ]
-        images = [Image.open(io.BytesIO(question.picture.data)).convert("RGB") for question in questions]
-        inputs = processor(text=texts, images=images, padding=True, return_tensors="pt").to(model.device)
-        limits = [min(question.max_tokens or 2**31, self._settings.max_tokens) for question in questions]
-        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if self._settings.temperature > 0:
-            sampling = {"do_sample": True, "temperature": self._settings.temperature}
-        tokenizer = processor.tokenizer
-        with torch.inference_mode():
-            output = model.generate(
-                **inputs, max_new_tokens=max(limits), pad_token_id=tokenizer.pad_token_id, **sampling
-            )
-        prompt_length = inputs["input_ids"].shape[1]
-        read = inputs["attention_mask"].sum(dim=1).tolist()
-        ends = _ends(model, tokenizer)
-        answers = []
-        for row, limit, tokens_in in zip(output[:, prompt_length:].tolist(), limits, read, strict=True):
-            stop = next((index for index, token in enumerate(row) if token in ends), None)
-            written = row[:limit] if stop is None else row[: min(stop, limit)]
-            whole = stop is not None and stop <= limit
-            answers.append(
-                Answer(
-                    tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False),
-                    "stop" if whole else "length",
-                    tokens_in,
-                    len(written),
-                )
-            )
-        return answers
+        return generate_answers(
+            self._model,
+            self._processor,
+            questions,
+            max_tokens=self._settings.max_tokens,
+            temperature=self._settings.temperature,
+        )
 
     def _look(self) -> tuple[dict[str, Any], str]:
         """(the model's config, the state of its weights)."""
@@ -256,17 +226,3 @@ def folder_hash(folder: Path) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\0".encode())
     return digest.hexdigest()[:40]
-
-
-def _messages(question: Question) -> list[dict[str, Any]]:
-    parts = [{"type": "image"}, {"type": "text", "text": question.text}]
-    first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
-    later = [{"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in question.more]
-    return [first, *later]
-
-
-def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end an answer."""
-    stated = model.generation_config.eos_token_id
-    ends = stated if isinstance(stated, list) else [stated]
-    return frozenset(token for token in (*ends, tokenizer.eos_token_id) if token is not None)

@@ -1,0 +1,64 @@
+"""A loaded Qwen-VL's answers to a batch of questions: one way, for prelabelling and for evaluation while training."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from annotate.vlm.contract import Answer, Question
+
+
+def generate_answers(
+    model: Any, processor: Any, questions: Sequence[Question], *, max_tokens: int, temperature: float = 0.0
+) -> list[Answer]:
+    """The answers, greedy at temperature 0; the processor pads on the left. `max_tokens` bounds each of them."""
+    import torch
+
+    texts = [
+        processor.apply_chat_template(messages(question), tokenize=False, add_generation_prompt=True)
+        for question in questions
+    ]
+    images = [Image.open(io.BytesIO(question.picture.data)).convert("RGB") for question in questions]
+    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt").to(model.device)
+    limits = [min(question.max_tokens or 2**31, max_tokens) for question in questions]
+    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if temperature > 0:
+        sampling = {"do_sample": True, "temperature": temperature}
+    tokenizer = processor.tokenizer
+    with torch.inference_mode():
+        output = model.generate(**inputs, max_new_tokens=max(limits), pad_token_id=tokenizer.pad_token_id, **sampling)
+    prompt_length = inputs["input_ids"].shape[1]
+    read = inputs["attention_mask"].sum(dim=1).tolist()
+    ends = ending_tokens(model, tokenizer)
+    answers = []
+    for row, limit, tokens_in in zip(output[:, prompt_length:].tolist(), limits, read, strict=True):
+        stop = next((index for index, token in enumerate(row) if token in ends), None)
+        written = row[:limit] if stop is None else row[: min(stop, limit)]
+        whole = stop is not None and stop <= limit
+        answers.append(
+            Answer(
+                tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+                "stop" if whole else "length",
+                tokens_in,
+                len(written),
+            )
+        )
+    return answers
+
+
+def messages(question: Question) -> list[dict[str, Any]]:
+    """The conversation as chat templates take it."""
+    parts = [{"type": "image"}, {"type": "text", "text": question.text}]
+    first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
+    later = [{"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in question.more]
+    return [first, *later]
+
+
+def ending_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer."""
+    stated = model.generation_config.eos_token_id
+    ends = stated if isinstance(stated, list) else [stated]
+    return frozenset(token for token in (*ends, tokenizer.eos_token_id) if token is not None)
