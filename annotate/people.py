@@ -1,0 +1,227 @@
+"""Simulated annotators: what a person enters who sees an image whose true defects are known. Pure, and by seed.
+
+They are people in what matters to the rest of the project: boxes are drawn loosely, small defects are missed, some are
+invented, types are confused now and then, importance is a round number near the right one, an image is skipped, and a
+prelabel that looks about right is left as it is (anchoring): its loose box is kept, its false box is swallowed more
+often than one would be invented, and what it misses is missed more often. Every person has habits of their own.
+
+This is no model of people that a finding could rest on: it serves the demo and the tests.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from schemas.defect import Defect, DefectType
+from schemas.geometry import GRID, Box
+from schemas.records import AnnotationStatus, Origin
+from sdg_data.ids import content_id
+from sdg_data.metrics.matching import match_defects
+
+RECOGNISED_IOU = 0.3
+"""From which overlap on a person takes a prelabel's box for the defect that they see."""
+_LEAST_SIDE = 12.0
+"""Thousandths: nobody draws a smaller box with a mouse."""
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a person works. Shares but for `jitter` (standard deviation of an edge, in sides of the box), `importance`
+    (of the number) and the times in seconds.
+
+    anchor    leaves a prelabel's box as it is that is about right        swallow  leaves a false one
+    """
+
+    miss: float = 0.12
+    invent: float = 0.06
+    skip: float = 0.02
+    unsure: float = 0.01
+    confuse: float = 0.03
+    jitter: float = 0.06
+    importance: float = 9.0
+    anchor: float = 0.7
+    swallow: float = 0.25
+    look: float = 25.0
+    draw: float = 22.0
+    check: float = 6.0
+
+
+CAREFUL = Habits(
+    miss=0.04, invent=0.01, skip=0.0, unsure=0.0, confuse=0.005, jitter=0.03, importance=5.0, anchor=0.92, swallow=0.04,
+    look=15.0,
+)  # fmt: skip
+"""A reviewer: they look at fewer things, and longer at each."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box as it is on the page: `corners` x0, y0, x1, y1 in thousandths, as fine as the mouse is."""
+
+    region_id: str
+    corners: tuple[float, float, float, float]
+    defect: Defect
+    """Its type, subtype, reason and importance; its box is that of `corners`, rounded."""
+    origin: Origin = Origin.MANUAL
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What a person submits. `status` SKIPPED: they pressed skip, with whatever was on the page."""
+
+    status: AnnotationStatus
+    regions: tuple[Region, ...]
+    seconds: float
+    reject: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Person:
+    """A simulated person. What they enter about an image follows from `seed`, their name and the image alone."""
+
+    name: str
+    seed: int = 0
+    habits: Habits = field(default_factory=Habits)
+    reviewer: bool = False
+
+    def enter(self, image_id: str, truth: Sequence[Defect], shown: Sequence[Region]) -> Entered:
+        """Their answer about an image with these true defects, having been shown these regions (none: blind)."""
+        rng = random.Random(content_id("simulated-person", self.seed, self.name, image_id))
+        return _Work(self.habits, rng, f"{self.name}:{image_id}").enter(truth, shown, may_reject=self.reviewer)
+
+
+def crew(count: int, seed: int, *, kind: str = "annotator", reviewers: bool = False) -> list[Person]:
+    """`count` people called `<kind>-1` …, each with habits of their own around the usual ones."""
+    people = []
+    for number in range(1, count + 1):
+        rng = random.Random(content_id("simulated-habits", seed, kind, number))
+        usual = CAREFUL if reviewers else Habits()
+        care, pace = math.exp(rng.gauss(0, 0.35)), math.exp(rng.gauss(0, 0.25))
+        habits = replace(
+            usual,
+            miss=min(0.5, usual.miss * care),
+            invent=min(0.5, usual.invent * care),
+            confuse=min(0.3, usual.confuse * care),
+            jitter=min(0.15, usual.jitter * care),
+            importance=usual.importance * care,
+            look=usual.look * pace,
+            draw=usual.draw * pace,
+            check=usual.check * pace,
+        )
+        people.append(Person(f"{kind}-{number}", seed, habits, reviewers))
+    return people
+
+
+class _Work:
+    def __init__(self, habits: Habits, rng: random.Random, name: str) -> None:
+        self.habits, self.rng, self.name = habits, rng, name
+        self.seconds = 0.0
+        self.drawn = 0
+
+    def enter(self, truth: Sequence[Defect], shown: Sequence[Region], *, may_reject: bool) -> Entered:
+        habits, rng = self.habits, self.rng
+        self._spend(habits.look)
+        if rng.random() < habits.skip:
+            return Entered(AnnotationStatus.SKIPPED, tuple(shown), self._total())
+        if rng.random() < habits.unsure:
+            status = rng.choice((AnnotationStatus.AMBIGUOUS_PROMPT, AnnotationStatus.CANNOT_JUDGE))
+            return Entered(status, (), self._total(), note="the prompt can be read in two ways")
+        partner = self._recognised(truth, shown)
+        if may_reject and len(shown) >= 2 and not partner:
+            return Entered(
+                AnnotationStatus.DEFECTS, tuple(shown), self._total(), reject=True, note="none of the boxes is a defect"
+            )
+        regions = [region for index, one in enumerate(shown) for region in self._judged(one, partner.get(index))]
+        seen = set(map(id, partner.values()))
+        regions.extend(
+            self._draw(defect)
+            for defect in truth
+            if id(defect) not in seen and rng.random() >= self._miss(defect, anchored=bool(shown))
+        )
+        if rng.random() < habits.invent:
+            regions.append(self._draw(self._invented()))
+        status = AnnotationStatus.DEFECTS if regions else AnnotationStatus.CLEAN
+        return Entered(status, tuple(regions), self._total())
+
+    def _recognised(self, truth: Sequence[Defect], shown: Sequence[Region]) -> dict[int, Defect]:
+        """Which true defect a person sees in each of the boxes that they are shown."""
+        if not truth or not shown:
+            return {}
+        pairs = match_defects([one.defect for one in shown], truth).at_least(RECOGNISED_IOU)
+        return {int(first): truth[int(second)] for first, second in zip(pairs.first, pairs.second, strict=True)}
+
+    def _judged(self, shown: Region, truth: Defect | None) -> list[Region]:
+        self._spend(self.habits.check)
+        if truth is None:
+            return [replace(shown, origin=Origin.PREDICTION)] if self.rng.random() < self.habits.swallow else []
+        if self.rng.random() < self.habits.anchor:
+            return [replace(shown, origin=Origin.PREDICTION)]
+        self._spend(self.habits.draw / 2)
+        corners = self._loose(truth.box)
+        importance = self._importance(truth.importance) if self.rng.random() < 0.5 else shown.defect.importance
+        defect = shown.defect.model_copy(update={"box": rounded(corners), "importance": importance})
+        return [Region(shown.region_id, corners, defect, Origin.PREDICTION_CHANGED)]
+
+    def _miss(self, defect: Defect, *, anchored: bool) -> float:
+        """Slight defects are missed more often, and so is what the prelabels do not point at."""
+        return min(0.95, self.habits.miss * (1.6 - defect.importance / 100) * (1.5 if anchored else 1.0))
+
+    def _draw(self, defect: Defect) -> Region:
+        self._spend(self.habits.draw)
+        corners = self._loose(defect.box)
+        kind = defect.type
+        subtype, attribute = defect.subtype, defect.attribute
+        if self.rng.random() < self.habits.confuse:
+            kind = DefectType.ARTIFACT if kind is DefectType.MISALIGNMENT else DefectType.MISALIGNMENT
+            subtype = attribute = None
+        elif self.rng.random() < 0.3:
+            subtype = attribute = None  # it is optional, and people know
+        entered = Defect(
+            box=rounded(corners),
+            type=kind,
+            subtype=subtype,
+            attribute=attribute,
+            reason=defect.reason,
+            importance=self._importance(defect.importance),
+        )
+        self.drawn += 1
+        return Region(content_id("simulated-region", self.name, self.drawn)[:10], corners, entered)
+
+    def _invented(self) -> Defect:
+        rng = self.rng
+        x, y = rng.uniform(0, 800), rng.uniform(0, 800)
+        corners = (x, y, x + rng.uniform(60, 200), y + rng.uniform(60, 200))
+        kind = rng.choice(list(DefectType))
+        reason = "a smudge here" if kind is DefectType.ARTIFACT else "not what was asked for"
+        return Defect(box=rounded(corners), type=kind, reason=reason, importance=rng.randint(8, 35))
+
+    def _loose(self, box: Box) -> tuple[float, float, float, float]:
+        x0, x1 = self._edges(box.x0, box.x1)
+        y0, y1 = self._edges(box.y0, box.y1)
+        return x0, y0, x1, y1
+
+    def _edges(self, low: float, high: float) -> tuple[float, float]:
+        spread = self.habits.jitter * (high - low)
+        first = min(max(low + self.rng.gauss(0, spread), 0.0), GRID - _LEAST_SIDE)
+        second = min(max(high + self.rng.gauss(0, spread), first + _LEAST_SIDE), float(GRID))
+        return first, second
+
+    def _importance(self, right: int) -> int:
+        """People give round numbers."""
+        noisy = right + self.rng.gauss(0, self.habits.importance)
+        return min(100, max(1, 5 * round(noisy / 5)))
+
+    def _spend(self, seconds: float) -> None:
+        self.seconds += seconds * math.exp(self.rng.gauss(0, 0.4))
+
+    def _total(self) -> float:
+        return round(self.seconds, 3)
+
+
+def rounded(corners: tuple[float, float, float, float]) -> Box:
+    """The box of whole thousandths that is nearest."""
+    x0, y0, x1, y1 = (math.floor(value + 0.5) for value in corners)
+    return Box(x0=x0, y0=y0, x1=x1, y1=y1)
