@@ -19,7 +19,7 @@ import httpx2 as httpx
 
 from annotate.labelstudio.connection import Connection
 from schemas.base import Record
-from sdg_data.errors import InputError, SdgError
+from sdg_data.errors import SdgError
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -330,14 +330,13 @@ class Client:
         project_id: int,
         conditions: Sequence[dict[str, Any]],
         *,
-        conjunction: str = "and",
         fields: str = _TASK_FIELDS,
         page: int = _PAGE,
     ) -> Iterator[dict[str, Any]]:
         """Tasks in order of number. By number, not by page: what changes meanwhile moves nothing out of sight."""
         after = 0
         while True:
-            tasks = self.page(project_id, conditions, conjunction=conjunction, after=after, fields=fields, page=page)
+            tasks = self.page(project_id, conditions, after=after, fields=fields, page=page)
             yield from tasks
             if len(tasks) < page:
                 return
@@ -348,19 +347,14 @@ class Client:
         project_id: int,
         conditions: Sequence[dict[str, Any]],
         *,
-        conjunction: str = "and",
         after: int = 0,
         fields: str = _TASK_FIELDS,
         page: int = _PAGE,
         tries: int | None = None,
     ) -> list[dict[str, Any]]:
-        """At most `page` tasks after the number `after`, in its order. With "or", `after` must be 0."""
-        items = list(conditions)
-        if after:
-            if conjunction != "and":
-                raise InputError("numbers cannot be bounded beside an 'or'")
-            items.append(condition("id", "greater", "Number", after))
-        query = {"filters": {"conjunction": conjunction, "items": items}, "ordering": ["tasks:id"]}
+        """At most `page` tasks after the number `after`, in its order, for which all `conditions` hold."""
+        items = [*conditions, condition("id", "greater", "Number", after)]
+        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
         params = {
             "project": project_id,
             "fields": "all",

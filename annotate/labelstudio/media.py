@@ -1,0 +1,68 @@
+"""Images as files that Label Studio may serve: `media/images/ab/<sha256>.png`, hard links to blobs.
+
+Blobs have no extension, and the server tells a browser what an image is by it. The folder stands apart from the rest of
+the home, because a server that serves a folder serves everything in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from schemas.records import ImageRecord
+from sdg_data.blobs import Blobs
+from sdg_data.errors import BlobError
+
+IMAGES = "images"
+_EXTENSIONS = {"image/jpeg": "jpg", "image/svg+xml": "svg"}
+
+
+def extension(image: ImageRecord) -> str:
+    """By its media type: `png`, `jpg`, `webp`."""
+    return _EXTENSIONS.get(image.media_type, image.media_type.removeprefix("image/"))
+
+
+def image_url(image: ImageRecord, template: str = "") -> str:
+    """What a task's `data.image` says: a file that the server serves, or by `template` with {blob} and {extension}."""
+    if template:
+        return template.format(blob=image.blob, extension=extension(image))
+    return f"/data/local-files/?d={IMAGES}/{image.blob[:2]}/{image.blob}.{extension(image)}"
+
+
+def serve(blobs: Blobs, media: Path, images: Iterable[ImageRecord]) -> int:
+    """Have the files there, links to the blobs or (another disk, an object store) copies; how many were made.
+
+    Raises BlobMissing, BlobCorrupt for a copy, BlobError where the folder cannot be written.
+    """
+    made = 0
+    for image in images:
+        target = media / IMAGES / image.blob[:2] / f"{image.blob}.{extension(image)}"
+        source = Path(blobs.path(image.blob))
+        try:
+            if target.exists() and (not source.exists() or target.samefile(source) or _is_copy(target, image)):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{secrets.token_hex(8)}")
+            try:
+                os.link(source, temporary)
+            except OSError:
+                temporary.write_bytes(blobs.get(image.blob))
+            temporary.replace(target)
+            # Renaming one link of a file over another leaves both: POSIX says so.
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+            made += 1
+        except OSError as error:
+            raise BlobError(
+                f"cannot make the image available to Label Studio ({error.strerror})", item=str(target)
+            ) from error
+    return made
+
+
+def _is_copy(target: Path, image: ImageRecord) -> bool:
+    """Whether a file of its own (no link to the blob) is whole: copies are written under another name and renamed."""
+    found = target.stat()
+    return found.st_nlink == 1 and found.st_size == image.bytes

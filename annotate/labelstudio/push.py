@@ -1,0 +1,294 @@
+"""Tasks to Label Studio, each once, whatever breaks.
+
+The store says first which tasks are about to go (`intended`), then they are sent, then they are `pushed`. Whoever is
+killed in between leaves `intended` tasks, and the next run looks for these on the server by `data.sdg_uid` before it
+sends anything. The same look-up follows every request whose answer did not come. An import is one transaction of the
+server's, so a batch arrives whole or not at all. Should a request still have been at work when it was taken for dead,
+its tasks are there twice: the count says so at the end, and the copies that nobody has worked on are deleted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from annotate.labelstudio.client import Client, ServerError, condition
+from annotate.labelstudio.convert import Shown, to_result
+from annotate.labelstudio.media import image_url, serve
+from annotate.labelstudio.once import make_once
+from annotate.routing_types import Routed
+from schemas.geometry import ImageSize
+from schemas.labelling import LabelProject, LabelTask, TaskState
+from schemas.records import Annotation, Failure, ImageRecord, Prelabel
+from sdg_data.blobs import Blobs
+from sdg_data.ids import content_id
+from sdg_data.progress import Progress
+from sdg_data.store import annotations, failures, images, labelling, prelabels, prompts
+from sdg_data.store.connection import Store, Tx
+from sdg_data.store.labelling import OnServer
+
+STAGE = "push"
+_THREADS = 8
+
+
+@dataclass
+class Pushed:
+    """What a run did. `refused`: the server would not have them; each is a recorded failure."""
+
+    sent: int = 0
+    found: int = 0
+    refused: int = 0
+    duplicates_removed: int = 0
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A task, with everything that it is made from."""
+
+    task: LabelTask
+    image: ImageRecord
+    prompt: str
+    shown: Shown
+    model_version: str
+
+
+def task_id(project_id: str, image_id: str, parent_id: str | None) -> str:
+    """The id of a task, its `data.sdg_uid`: the same image in the same project (and round) is the same task."""
+    return content_id("label-task", project_id, image_id, parent_id or "")
+
+
+def plan_tasks(project: LabelProject, routed: Iterable[Routed], *, prelabels_of: Mapping[str, str]) -> list[LabelTask]:
+    """The tasks for routed images, in their order. `prelabels_of`: image id to the id of the prelabel to be shown."""
+    now = datetime.now(UTC)
+    return [
+        LabelTask(
+            id=task_id(project.id, one.image_id, None),
+            project_id=project.id,
+            image_id=one.image_id,
+            prelabel_id=None if one.blind else prelabels_of.get(one.image_id),
+            parent_id=None,
+            blind=one.blind,
+            overlap=one.overlap,
+            priority=one.priority,
+            state=TaskState.INTENDED,
+            created_at=now,
+        )
+        for one in routed
+    ]
+
+
+def shown_prelabels(tx: Tx, image_ids: Sequence[str], model: str = "") -> dict[str, str]:
+    """Image id to the id of its last prelabel (of `model`, where one is named)."""
+    found = prelabels.of_images(tx, image_ids, model=model or None)
+    return {image_id: answers[-1].id for image_id, answers in found.items()}
+
+
+class Pusher:
+    """Pushes tasks into one project."""
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        client: Client,
+        project: LabelProject,
+        place: OnServer,
+        *,
+        media: Path | None,
+        image_url: str = "",
+        batch_size: int = 500,
+        patience: float = 120.0,
+    ) -> None:
+        self._store, self._blobs, self._client = store, blobs, client
+        self._project, self._place = project, place
+        self._media, self._image_url = media, image_url
+        self._batch_size, self._patience = batch_size, patience
+        self.done = Pushed()
+
+    def push(self, tasks: Sequence[LabelTask], progress: Progress | None = None) -> Pushed:
+        """Have these tasks on the server, and those that an earlier run intended. Raises Unavailable, ServerError.
+
+        Whatever was raised, running it again goes on. Tasks that the store knows already are not sent again.
+        """
+        with self._store.read() as tx:
+            intended = labelling.tasks_in(tx, self._project.id, TaskState.INTENDED)
+            known = labelling.tasks_by_ids(tx, [task.id for task in tasks])
+        new = [task for task in tasks if task.id not in known]
+        there = self._already_there([*intended, *new])
+        everything = [*intended, *new]
+        progress = progress or Progress(STAGE, unit="tasks")
+        with progress.running(len(everything)):
+            for start in range(0, len(everything), self._batch_size):
+                batch = everything[start : start + self._batch_size]
+                self._push_batch(batch, there)
+                progress.advance(len(batch))
+        self._remove_duplicates()
+        return self.done
+
+    def _already_there(self, tasks: Sequence[LabelTask]) -> dict[str, int]:
+        """Those of `tasks` that the server has. Only asked for where it may have any."""
+        with self._store.read() as tx:
+            known = len(labelling.numbers_in(tx, self._project.id))
+        if not tasks or self._client.count_tasks(self._place.number) == known + self._place.foreign_tasks:
+            return {}
+        return self._found([task.id for task in tasks])
+
+    def _found(self, ids: Sequence[str]) -> dict[str, int]:
+        """Task id to the lowest number that the server has it under."""
+        numbers: dict[str, int] = {}
+        for found in self._client.find(self._place.number, ids):
+            if found.uid is not None:
+                numbers[found.uid] = min(found.task_id, numbers.get(found.uid, found.task_id))
+        return numbers
+
+    def _push_batch(self, batch: Sequence[LabelTask], there: Mapping[str, int]) -> None:
+        with self._store.write() as tx:
+            labelling.intend(tx, batch)
+            planned = _planned(tx, batch)
+        if self._media is not None:
+            serve(self._blobs, self._media, (one.image for one in planned))
+        numbers = {one.task.id: there[one.task.id] for one in planned if one.task.id in there}
+        self.done.found += len(numbers)
+        numbers |= self._send([one for one in planned if one.task.id not in there])
+        self._set_overlaps([one.task for one in planned], numbers)
+        with self._store.write() as tx:
+            labelling.confirm(tx, numbers)
+
+    def _send(self, planned: Sequence[Planned]) -> dict[str, int]:
+        """Import them; task id to number. One that the server refuses is recorded, and the others go without it."""
+        if not planned:
+            return {}
+        ids = [one.task.id for one in planned]
+        body = [task_body(one, self._image_url) for one in planned]
+        arrived: dict[str, int] = {}
+
+        def make() -> None:
+            arrived.update(zip(ids, self._client.import_tasks(self._place.number, body), strict=True))
+
+        first = True
+
+        def look() -> dict[str, int] | None:
+            nonlocal first
+            if first or len(arrived) == len(ids):
+                first = False  # what may be there already was looked for before; an answered import needs no look
+                return dict(arrived) if arrived else None
+            found = self._found(ids)
+            return found if len(found) == len(ids) else None
+
+        try:
+            numbers = make_once(look, make, patience=self._patience)
+        except ServerError as error:
+            if error.status not in (400, 413, 422):
+                raise
+            return self._send_halves(planned, error)
+        self.done.sent += len(ids)
+        return numbers
+
+    def _send_halves(self, planned: Sequence[Planned], error: ServerError) -> dict[str, int]:
+        if len(planned) == 1:
+            one = planned[0]
+            failure = Failure(
+                stage=STAGE, item_id=one.task.id, code="refused", message=error.message, raw=None, attempt=1
+            )
+            with self._store.write() as tx:
+                failures.insert(tx, [failure])
+                labelling.mark_deleted(tx, [one.task.id])
+            self.done.refused += 1
+            return {}
+        middle = len(planned) // 2
+        return self._send(planned[:middle]) | self._send(planned[middle:])
+
+    def _set_overlaps(self, tasks: Sequence[LabelTask], numbers: Mapping[str, int]) -> None:
+        """A project has one overlap (1); a task that needs another is told so."""
+        several = [task for task in tasks if task.overlap != 1 and task.id in numbers]
+        if not several:
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(lambda task: self._client.update_task(numbers[task.id], overlap=task.overlap), several))
+
+    def _remove_duplicates(self) -> None:
+        """Delete copies of tasks that nobody has worked on; the first stays, or the one that was worked on."""
+        with self._store.read() as tx:
+            known = labelling.numbers_in(tx, self._project.id)
+        if self._client.count_tasks(self._place.number) <= len(known) + self._place.foreign_tasks:
+            return
+        numbers: dict[str, list[int]] = defaultdict(list)
+        foreign = 0
+        for found in self._client.find_all(self._place.number):
+            if found.uid is None or found.uid not in known:
+                foreign += 1
+            else:
+                numbers[found.uid].append(found.task_id)
+        kept: dict[str, int] = {}
+        for uid, copies in numbers.items():
+            if len(copies) < 2:
+                continue
+            worked_on = [number for number in copies if self._worked_on(number)]
+            keep = (worked_on or copies)[0]
+            for number in copies:
+                if number != keep and number not in worked_on:
+                    self._client.delete_task(number)
+                    self.done.duplicates_removed += 1
+            foreign += max(len(worked_on) - 1, 0)
+            kept[uid] = keep
+        self._place = dataclasses.replace(self._place, foreign_tasks=foreign)
+        with self._store.write() as tx:
+            labelling.confirm(tx, kept)
+            now = labelling.on_server(tx, self._project.id) or self._place
+            labelling.set_on_server(tx, dataclasses.replace(now, foreign_tasks=foreign))
+
+    def _worked_on(self, number: int) -> bool:
+        found = self._client.page(
+            self._place.number,
+            [condition("id", "equal", "Number", number)],
+            fields="id,total_annotations,cancelled_annotations",
+        )
+        return any(task.get("total_annotations") or task.get("cancelled_annotations") for task in found)
+
+
+def task_body(planned: Planned, url_template: str = "") -> dict[str, Any]:
+    """A task as the import takes it. Everything shown goes into one prediction; a blind task has none."""
+    task, image = planned.task, planned.image
+    data: dict[str, Any] = {
+        "sdg_uid": task.id,
+        "image_id": task.image_id,
+        "image": image_url(image, url_template),
+        "prompt": planned.prompt,
+        "model": image.model,
+        "notice": "",
+    }
+    if task.parent_id is not None:
+        data["parent_id"] = task.parent_id
+    body: dict[str, Any] = {"data": data, "meta": {"sdg_blind": task.blind}}
+    if planned.model_version:
+        result = to_result(planned.shown, ImageSize(width=image.width, height=image.height))
+        body["predictions"] = [{"model_version": planned.model_version, "score": 1.0, "result": result}]
+    return body
+
+
+def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[Planned]:
+    """The tasks with their images and what is shown; all read at once."""
+    found = images.by_ids(tx, [task.image_id for task in tasks])
+    texts = prompts.by_ids(tx, list({image.prompt_id for image in found.values()}))
+    machine = prelabels.by_ids(tx, [task.prelabel_id for task in tasks if task.prelabel_id is not None])
+    people = annotations.by_ids(tx, [task.parent_id for task in tasks if task.parent_id is not None])
+    return [
+        Planned(task, found[task.image_id], texts[found[task.image_id].prompt_id].text, *_shown(task, machine, people))
+        for task in tasks
+    ]
+
+
+def _shown(task: LabelTask, machine: Mapping[str, Prelabel], people: Mapping[str, Annotation]) -> tuple[Shown, str]:
+    """What the task shows, and under which name."""
+    if task.parent_id is not None:
+        return Shown.of_annotation(people[task.parent_id]), f"human-{task.parent_id[:12]}"
+    if task.prelabel_id is not None and not task.blind:
+        prelabel = machine[task.prelabel_id]
+        return Shown.of_prelabel(prelabel), f"{prelabel.model}:{prelabel.revision[:12]}"
+    return Shown(), ""

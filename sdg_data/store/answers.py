@@ -1,0 +1,130 @@
+"""People's answers as the labelling tool counts them: their versions, and those in quarantine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.labelling import LabelEntry, Quarantined
+from schemas.records import Withdrawn
+from sdg_data.store import tombstones
+from sdg_data.store.connection import Tx
+from sdg_data.store.rows import as_record, as_stored, insert_new, select
+
+ENTRY_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task_id", pa.string()),
+        ("annotator", pa.string()),
+        ("annotation_id", pa.string()),
+        ("quarantine_id", pa.string()),
+        ("deleted", pa.bool_()),
+    ]
+)
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("entry_id", pa.string()),
+        ("task_id", pa.string()),
+        ("image_id", pa.string()),
+        ("annotator", pa.string()),
+        ("code", pa.string()),
+        ("message", pa.string()),
+        ("raw", pa.string()),
+        ("source", pa.string()),
+        ("created_at", pa.timestamp("us")),
+    ]
+)
+ENTERED_SCHEMA = pa.schema([("annotation_id", pa.string()), ("entry_id", pa.string()), ("entered", pa.string())])
+
+
+def put(tx: Tx, entries: Sequence[LabelEntry]) -> None:
+    """Insert the entries, or replace what they were."""
+    last = {entry.id: entry for entry in entries}
+    tx.execute("DELETE FROM label_entries WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(last)])
+    insert_new(tx, "label_entries", [entry.model_dump() for entry in last.values()], ENTRY_SCHEMA, key=["id"])
+
+
+def of_tasks(tx: Tx, task_ids: Sequence[str]) -> dict[str, list[LabelEntry]]:
+    """The entries of each task, deleted ones too."""
+    rows = select(
+        tx,
+        "SELECT * FROM label_entries WHERE task_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY task_id, id",
+        [list(task_ids)],
+    )
+    found: dict[str, list[LabelEntry]] = {}
+    for row in rows:
+        found.setdefault(row["task_id"], []).append(LabelEntry(**row))
+    return found
+
+
+def insert_entered(tx: Tx, entered: Mapping[str, tuple[str, str]]) -> int:
+    """Annotation id -> (entry id, what was entered, as JSON), where it is not there yet; returns how many."""
+    rows = [
+        {"annotation_id": annotation_id, "entry_id": entry_id, "entered": text}
+        for annotation_id, (entry_id, text) in entered.items()
+    ]
+    return insert_new(tx, "annotation_entries", rows, ENTERED_SCHEMA, key=["annotation_id"])
+
+
+def entered(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, str]:
+    """What was entered for these annotations (JSON), by id; an annotation made elsewhere is left out."""
+    rows = tx.execute(
+        "SELECT annotation_id, entered FROM annotation_entries WHERE annotation_id IN (SELECT unnest(?::VARCHAR[]))",
+        [list(annotation_ids)],
+    ).fetchall()
+    return dict(rows)
+
+
+def versions(tx: Tx, entry_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The annotation ids of each entry's versions that were not withdrawn."""
+    rows = tx.execute(
+        f"""
+        SELECT entry_id, annotation_id FROM annotation_entries
+        WHERE entry_id IN (SELECT unnest(?::VARCHAR[])) AND {tombstones.alive(Withdrawn.ANNOTATION, "annotation_id")}
+        ORDER BY entry_id, annotation_id
+        """,
+        [list(entry_ids)],
+    ).fetchall()
+    found: dict[str, list[str]] = {}
+    for entry_id, annotation_id in rows:
+        found.setdefault(entry_id, []).append(annotation_id)
+    return found
+
+
+def insert_quarantined(tx: Tx, records: Sequence[Quarantined]) -> int:
+    """Insert those that are not there yet; returns how many."""
+    rows = [{**record.model_dump(), "created_at": as_stored(record.created_at)} for record in records]
+    return insert_new(tx, "quarantine", rows, QUARANTINE_SCHEMA, key=["id"])
+
+
+def quarantined(tx: Tx, *, waiting: bool = False) -> list[Quarantined]:
+    """What is or was in quarantine; `waiting`: only what nobody has mended or deleted yet."""
+    rows = select(
+        tx,
+        """
+        SELECT * FROM quarantine
+        WHERE NOT ? OR id IN (SELECT quarantine_id FROM label_entries WHERE NOT deleted AND quarantine_id IS NOT NULL)
+        ORDER BY created_at, id
+        """,
+        [waiting],
+    )
+    return [_quarantined(row) for row in rows]
+
+
+def count_quarantined(tx: Tx) -> list[dict[str, Any]]:
+    """One row per code: how many ever, and how many wait to be mended."""
+    return select(
+        tx,
+        """
+        SELECT code, count(*) AS found,
+               count(*) FILTER (
+                   id IN (SELECT quarantine_id FROM label_entries WHERE NOT deleted AND quarantine_id IS NOT NULL)
+               ) AS waiting
+        FROM quarantine GROUP BY code ORDER BY code
+        """,
+    )
+
+
+def _quarantined(row: dict[str, Any]) -> Quarantined:
+    return Quarantined(**{**row, "created_at": as_record(row["created_at"])})
