@@ -52,8 +52,8 @@ def cells(
         looked = reader(tx, [record.id for record in records]) if reader else {}
     shown = []
     for record in records:
-        picture = _picture(blobs, record)
-        defects = _oracle(picture, texts[record.prompt_id]) if boxes == "oracle" else looked.get(record.id)
+        picture = picture_of(blobs, record)
+        defects = ask_oracle(picture, texts[record.prompt_id]) if boxes == "oracle" else looked.get(record.id)
         shown.append(SheetCell(picture, texts[record.prompt_id], record.model, record.seed, defects))
     return shown
 
@@ -94,7 +94,8 @@ def _chosen(
     return [record for record in found if record.id in shown]
 
 
-def _picture(blobs: Blobs, record: ImageRecord) -> Image.Image:
+def picture_of(blobs: Blobs, record: ImageRecord) -> Image.Image:
+    """The image's pixels, RGB. BlobMissing, BlobCorrupt."""
     try:
         return Image.open(io.BytesIO(blobs.get(record.blob))).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
@@ -136,7 +137,8 @@ def _prelabels(tx: Tx, ids: Sequence[str], model: str | None) -> Looked:
     return {key: found[-1].defects for key, found in prelabels.of_images(tx, ids, model=model).items()}
 
 
-def _oracle(picture: Image.Image, prompt: str) -> Sequence[Defect]:
+def ask_oracle(picture: Image.Image, prompt: str) -> Sequence[Defect]:
+    """What the mini world's oracle finds. InputError for a picture or a prompt of another world."""
     from sdg_data.mini.oracle import find_defects
 
     try:

@@ -95,7 +95,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         ]
     lines += _table(summary_rows(document))
     if document["ceiling"] is None:
-        lines += ["", "No human ceiling: give a second person's annotation with `--ceiling FILE`."]
+        lines += ["", "No human ceiling: give a second person's annotation with `--ceiling`."]
     else:
         lines += ["", f"The ceiling is a second annotation of {document['ceiling']['images']} of the images."]
     lines += ["", "![Boxes](boxes.svg)", "", "![Images](images.svg)", "", "## What was read", ""]
@@ -139,6 +139,8 @@ def markdown(document: Mapping[str, Any]) -> str:
     for name in ("subtype", "tier", "size"):
         if document["breakdown"][name]:
             lines += ["", f"## By {name}", "", *_table(_part_rows(document["breakdown"][name], name))]
+    if "confusion" in document:
+        lines += _confusion_lines(document["confusion"])
     lines += ["", f"## Worst images (F1 at 0.5, of those with boxes; {_WORST} at most)", "", *_table(_worst(document))]
     return "\n".join(lines) + "\n"
 
@@ -195,6 +197,17 @@ def _part_rows(parts: Mapping[str, Any], title: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _confusion_lines(document: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name in ("type", "subtype"):
+        labels, counts = document[name]["labels"], document[name]["counts"]
+        rows = [{"": label, **dict(zip(labels, row, strict=True))} for label, row in zip(labels, counts, strict=True)]
+        lines += ["", f"## What is taken for what: {name}", ""]
+        lines += [f"Boxes matched whatever their type (IoU ≥ {document['threshold']}); rows are the ground truth.", ""]
+        lines += _table(rows)
+    return lines
+
+
 def _worst(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     known = [row for row in document["per_image"] if row["f1@0.5"] is not None]
     known.sort(key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
@@ -211,6 +224,8 @@ def _worst(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _file_line(side: str, report: Mapping[str, Any]) -> str:
+    if "source" in report:
+        return f"- {side}, {_text(report['source'])}: {report['images']} images of the store."
     parts = [f"{report['images']} images in {report['rows']} rows"]
     for key, words in (
         ("rejected", "lines that are no row"),

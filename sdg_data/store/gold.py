@@ -92,7 +92,7 @@ def enriched(annotation: Annotation, enrichment: Enrichment | None) -> tuple[Def
 def count(tx: Tx, rule: GoldRule = STRICT) -> dict[str, int]:
     """How many images have gold, by the part of the rule it comes from."""
     rows = tx.execute(
-        f"SELECT origin, count(*) FROM ({_PICKED}) GROUP BY origin ORDER BY origin", _parameters(rule)
+        f"SELECT origin, count(*) FROM ({PICKED}) GROUP BY origin ORDER BY origin", parameters(rule)
     ).fetchall()
     return {origin: int(number) for origin, number in rows}
 
@@ -110,7 +110,7 @@ def page(
     rows = select(
         tx,
         f"""
-        SELECT picked.* FROM ({_PICKED}) AS picked
+        SELECT picked.* FROM ({PICKED}) AS picked
         JOIN images ON images.id = picked.image_id JOIN prompts ON prompts.id = images.prompt_id
         JOIN variants ON variants.id = images.variant_id
         WHERE picked.image_id > $after AND ($split::VARCHAR IS NULL OR prompts.split = $split)
@@ -118,7 +118,7 @@ def page(
         ORDER BY picked.image_id LIMIT $limit
         """,
         {
-            **_parameters(rule),
+            **parameters(rule),
             "after": after,
             "split": split,
             "models": None if models is None else list(models),
@@ -132,13 +132,13 @@ def of_images(tx: Tx, image_ids: Sequence[str], rule: GoldRule = STRICT) -> dict
     """The gold of these images, by image id; an image without one is left out."""
     rows = select(
         tx,
-        f"SELECT * FROM ({_PICKED}) WHERE image_id IN (SELECT unnest($ids::VARCHAR[])) ORDER BY image_id",
-        {**_parameters(rule), "ids": list(image_ids)},
+        f"SELECT * FROM ({PICKED}) WHERE image_id IN (SELECT unnest($ids::VARCHAR[])) ORDER BY image_id",
+        {**parameters(rule), "ids": list(image_ids)},
     )
     return {one.image_id: one for one in _records(tx, rows)}
 
 
-_PICKED = f"""
+PICKED = f"""
     WITH candidates AS (
         SELECT * FROM annotation_states
         WHERE NOT coalesce(list_bool_or([starts_with(source, prefix) FOR prefix IN $without::VARCHAR[]]), false)
@@ -164,9 +164,11 @@ _PICKED = f"""
     UNION ALL
     SELECT image_id, 'prelabel', NULL, NULL, id FROM machine
 """
+"""SQL with `parameters`: image_id, origin, annotation_id, review_id, prelabel_id, one row an image that has gold."""
 
 
-def _parameters(rule: GoldRule) -> dict[str, Any]:
+def parameters(rule: GoldRule) -> dict[str, Any]:
+    """What `PICKED` asks for."""
     return {
         "rounds": rule.rounds,
         "unreviewed": rule.unreviewed,

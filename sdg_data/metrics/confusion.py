@@ -1,0 +1,52 @@
+"""What is taken for what: boxes matched whatever their type, then types and subtypes compared."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdg_data.metrics.matching import Assignment, match_cells
+from sdg_data.metrics.tables import BOTH, SUBTYPES, Pairs
+
+Ints = NDArray[np.int64]
+
+NOTHING = "nothing"
+"""The partner of a box that has none: missed in a row, invented in a column."""
+UNNAMED = "no subtype"
+IOU = 0.5
+
+
+def confusion(pairs: Pairs, *, threshold: float = IOU) -> dict[str, Any]:
+    """`{threshold, type, subtype}`, each of the two `{labels, counts}`; one Hungarian assignment per image on IoU.
+
+    `counts[g][p]` is how many boxes are `labels[g]` in the ground truth and `labels[p]` in the prediction. The last
+    label is NOTHING. Labels that nobody uses are left out, but for the two types.
+    """
+    gt, pred = pairs.gt, pairs.pred
+    matched = match_cells(gt.boxes, gt.images, pred.boxes, pred.images).at_least(threshold)
+    kinds = _counts(gt.labels, pred.labels, matched, len(gt.names))
+    subtypes = _counts(
+        gt.subtypes % (len(SUBTYPES) + 1), pred.subtypes % (len(SUBTYPES) + 1), matched, len(SUBTYPES) + 1
+    )
+    return {
+        "threshold": threshold,
+        "type": _named(kinds, [*gt.names, NOTHING], always=BOTH),
+        "subtype": _named(subtypes, [*(one.value for one in SUBTYPES), UNNAMED, NOTHING]),
+    }
+
+
+def _counts(truth: Ints, guess: Ints, matched: Assignment, labels: int) -> Ints:
+    """(labels + 1, labels + 1); the last row and column are for boxes without a partner."""
+    counts = np.zeros((labels + 1, labels + 1), dtype=np.int64)
+    np.add.at(counts, (truth[matched.first], guess[matched.second]), 1)
+    counts[:labels, labels] = np.bincount(np.delete(truth, matched.first), minlength=labels)
+    counts[labels, :labels] = np.bincount(np.delete(guess, matched.second), minlength=labels)
+    return counts
+
+
+def _named(counts: Ints, labels: list[str], *, always: int = 0) -> dict[str, Any]:
+    used: NDArray[np.bool_] = np.logical_or(counts.sum(axis=0) > 0, counts.sum(axis=1) > 0)
+    used[:always] = True
+    used[-1] = True
+    kept = np.nonzero(used)[0]
+    return {"labels": [labels[place] for place in kept], "counts": counts[np.ix_(kept, kept)].tolist()}
