@@ -1,0 +1,85 @@
+"""The clipped objective of arXiv 2606.06113, eq. 6, as a loss."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Loss(NamedTuple):
+    """`value` is what is minimised; the others are detached, for looking at.
+
+    `ratio` is the mean of ρ, `ratio_off` the mean of |ρ − 1|, `clipped` the share of ρ outside 1 ± clip, `kl` the mean
+    KL to the reference (0 without one).
+    """
+
+    value: torch.Tensor
+    ratio: torch.Tensor
+    ratio_off: torch.Tensor
+    clipped: torch.Tensor
+    kl: torch.Tensor
+
+
+def policy_loss(
+    log_prob: torch.Tensor,
+    old_log_prob: torch.Tensor,
+    advantages: torch.Tensor,
+    clip: float,
+    *,
+    counts: torch.Tensor | None = None,
+    denominator: float | None = None,
+    kl: torch.Tensor | None = None,
+    beta: float = 0.0,
+    ratio_per_image: bool = False,
+) -> Loss:
+    """−mean over samples and locations of min(ρA, clip(ρ, 1−ε, 1+ε)·A) + β·KL, with ρ per location.
+
+    Args:
+        log_prob: (B, ...) of one step under the weights as they are, per location, float32.
+        old_log_prob: (B, ...) under the weights that sampled.
+        advantages: (B, ...) of the same locations, or (B, 1, ...) where all locations share one.
+        clip: ε of the ratio.
+        counts: (B,) bool, which samples count; by default all. The others add nothing, and the mean is over those that
+            count.
+        denominator: the number of samples to divide by instead: that of the whole batch, where this is a part of it.
+        kl: (B, ...) per location, for `beta`.
+        beta: the weight of the KL.
+        ratio_per_image: ρ from the mean log-probability of an image's locations, as Flow-GRPO has it.
+    """
+    locations = tuple(range(1, log_prob.dim()))
+    difference = log_prob - old_log_prob
+    if ratio_per_image:
+        difference = difference.mean(dim=locations, keepdim=True)
+    ratio = difference.exp()
+    objective = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    keep = torch.ones(len(log_prob), dtype=torch.bool, device=log_prob.device) if counts is None else counts
+    divisor = float(keep.sum()) if denominator is None else denominator
+    per_sample = -objective.mean(dim=tuple(range(1, objective.dim())))
+    penalty = torch.zeros_like(per_sample) if kl is None else kl.mean(dim=locations)
+    # Where, not times: a NaN of a sample that does not count must not come through as 0·NaN.
+    per_sample = torch.where(keep, per_sample + beta * penalty if beta else per_sample, 0.0)
+    value = per_sample.sum() / max(divisor, 1.0)
+    with torch.no_grad():
+        seen = ratio[keep]
+        off = (seen - 1).abs()
+        zero = value.new_zeros(())
+        return Loss(
+            value,
+            seen.mean() if len(seen) else zero + 1,
+            off.mean() if len(seen) else zero,
+            (off > clip).float().mean() if len(seen) else zero,
+            penalty[keep].mean() if len(seen) else zero,
+        )
+
+
+def step_weights(stds: list[float], by_noise: bool) -> list[float]:
+    """A weight for each SDE step's loss, of mean 1.
+
+    `by_noise`: in proportion to the standard deviation of the step's noise. The gradient of a log-probability with
+    respect to the velocity goes with dt/std, so the last, quiet steps would rule the first; this evens them out.
+    """
+    if not by_noise or not stds:
+        return [1.0] * len(stds)
+    mean = sum(stds) / len(stds)
+    return [std / mean for std in stds]
