@@ -1,0 +1,99 @@
+"""Rendered scenes with their exact labels as images of a store: what the mini profile's detector trains on besides
+the minis' own images.
+
+Their model is `mini-renderer`, their annotator `renderer`: nothing of it is passed off as a person's work.
+"""
+
+import io
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Final
+
+from PIL import Image
+
+from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, ImageRecord, Origin, Prompt
+from sdg_data.blobs import Blobs
+from sdg_data.ids import blob_name, canonical_json, content_id, image_id, prompt_id, split_of
+from sdg_data.mini.world import SIZE
+from sdg_data.progress import Progress
+from sdg_data.store import annotations, images, prompts
+from sdg_data.store.connection import Store
+from trainers.detector.mini.scenes import Sample, samples
+
+MODEL: Final = "mini-renderer"
+ANNOTATOR: Final = "renderer"
+TOOL: Final = "sdg-data mini renderer"
+_BATCH: Final = 500
+
+
+def add_rendered(store: Store, blobs: Blobs, count: int, seed: int, *, test_share: float) -> int:
+    """Put ``count`` scenes and their labels into the store, the same for the same seed; returns how many were new."""
+    new = 0
+    progress = Progress("rendered", unit="scenes")
+    stream = enumerate(islice(samples(seed), count))
+    with progress.running(count):
+        while chunk := list(islice(stream, _BATCH)):
+            records = [_records(sample, number, seed, test_share) for number, sample in chunk]
+            with store.write() as tx:  # makes the store where there is none yet
+                there = images.by_ids(tx, [image.id for _, image, _, _ in records])
+            fresh = [record for record in records if record[1].id not in there]
+            blobs.put_many([data for *_, data in fresh])
+            with store.write() as tx:
+                prompts.insert(tx, [prompt for prompt, *_ in fresh])
+                images.insert(tx, [image for _, image, _, _ in fresh])
+                annotations.insert(tx, [annotation for _, _, annotation, _ in fresh])
+            new += len(fresh)
+            progress.advance(len(chunk))
+    return new
+
+
+def _records(
+    sample: Sample, number: int, seed: int, test_share: float
+) -> tuple[Prompt, ImageRecord, Annotation, bytes]:
+    buffer = io.BytesIO()
+    Image.fromarray(sample.pixels).save(buffer, "PNG")
+    data = buffer.getvalue()
+    identity, settings, now = prompt_id(sample.prompt), canonical_json({"seed": seed}), datetime.now(UTC)
+    key = image_id(identity, MODEL, "1", number, settings)
+    prompt = Prompt(
+        id=identity, text=sample.prompt, source=MODEL, licence="CC0-1.0", split=split_of(identity, test_share)
+    )
+    image = ImageRecord(
+        id=key,
+        prompt_id=identity,
+        model=MODEL,
+        revision="1",
+        sample=number,
+        seed=None,
+        settings=settings,
+        blob=blob_name(data),
+        media_type="image/png",
+        width=SIZE,
+        height=SIZE,
+        bytes=len(data),
+        licence="CC0-1.0",
+        source=f"imported:{MODEL}",
+        tool=TOOL,
+        seconds=None,
+        created_at=now,
+    )
+    defects = tuple(
+        AnnotatedDefect(defect=defect, region_id=f"{index}", origin=Origin.MANUAL)
+        for index, defect in enumerate(sample.defects)
+    )
+    annotation = Annotation(
+        id=content_id("annotation", key, ANNOTATOR),
+        image_id=key,
+        prelabel_id=None,
+        parent_id=None,
+        annotator=ANNOTATOR,
+        round=1,
+        status=AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN,
+        defects=defects,
+        note=None,
+        source=MODEL,
+        seconds=None,
+        tool=TOOL,
+        created_at=now,
+    )
+    return prompt, image, annotation, data
