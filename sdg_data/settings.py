@@ -91,6 +91,17 @@ class RoutingSettings(_Section):
     annotated_elsewhere: bool = False
 
 
+class ReviewSettings(_Section):
+    """When several people's versions of an image agree, so that one can stand for all (docs/annotate-review.md).
+
+    Boxes match from `agree_iou` on, within their types; versions agree from an F1 of `agree_f1` on. Else the image goes
+    to adjudication.
+    """
+
+    agree_iou: Share = 0.5
+    agree_f1: Share = 0.6
+
+
 class AnnotateSettings(_Section):
     """The Label Studio where people work, and what they see there (docs/annotate.md).
 
@@ -116,6 +127,7 @@ class AnnotateSettings(_Section):
     webhook_port: Annotated[int, Field(ge=1, le=65535)] = 8086
     patience: Annotated[float, Field(ge=0)] = 120.0
     routing: RoutingSettings = RoutingSettings()
+    review: ReviewSettings = ReviewSettings()
 
 
 class StorageSettings(_Section):

@@ -18,6 +18,7 @@ from sdg_data.store.migrations import (
     m0003_prelabels,
     m0004_annotations,
     m0005_labelling,
+    m0006_reviewing,
 )
 
 
@@ -37,4 +38,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0003_prelabels,
     m0004_annotations,
     m0005_labelling,
+    m0006_reviewing,
 )
