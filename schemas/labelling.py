@@ -1,7 +1,7 @@
 """What was handed to people and what became of it: projects, tasks, and answers that cannot be used.
 
-Numbers that a Label Studio server gives (of projects and tasks) are no part of these: servers move, and numbers are
-given out again. Everything is found by ids of ours.
+Numbers that a Label Studio server gives say where something is, never what it is: servers move, and numbers are given
+out again. Everything is found by ids of ours.
 """
 
 from enum import StrEnum
@@ -85,11 +85,14 @@ class LabelEntry(Record):
     """One person's answer to a task, as Label Studio counts: its versions in the store, and what it is now.
 
     `annotation_id`: its last valid version. `quarantine_id`: set while what it says now cannot be used.
-    `deleted`: it is gone there, and its versions are withdrawn.
+    `deleted`: it is gone there, and its versions are withdrawn. `task_number`, `number`: the task's and the
+    annotation's there; None for what is wrong with the task itself.
     """
 
     id: ContentId
     task_id: ContentId
+    task_number: Count
+    number: Count | None
     annotator: Named
     annotation_id: ContentId | None
     quarantine_id: ContentId | None

@@ -117,9 +117,9 @@ class Client:
         """The JSON of an answer. Raises ServerError (with its status), or Unavailable."""
         return self._repeated("GET", path, params=params, tries=tries)
 
-    def patch(self, path: str, body: Any) -> Any:
+    def patch(self, path: str, body: Any, *, tries: int | None = None) -> Any:
         """As `get`; `body` must be such that saying it twice is the same as once."""
-        return self._repeated("PATCH", path, body=body)
+        return self._repeated("PATCH", path, body=body, tries=tries)
 
     def delete(self, path: str) -> None:
         """As `get`; what is not there (any more) is well deleted."""
@@ -304,8 +304,30 @@ class Client:
 
     def count_tasks(self, project_id: int) -> int:
         """How many tasks the project has."""
-        found = self.get("/api/tasks", params={"project": project_id, "page_size": 1, "include": "id"})
-        return int(found["total"])
+        return self.count(project_id, [])
+
+    def count(self, project_id: int, conditions: Sequence[dict[str, Any]]) -> int:
+        """How many tasks all conditions hold for."""
+        query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": ["tasks:id"]}
+        params = {"project": project_id, "page_size": 1, "include": "id", "query": json.dumps(query)}
+        try:
+            return int(self.get("/api/tasks", params=params)["total"])
+        except ServerError as error:
+            if error.status == 404 and self.project(project_id):
+                return 0  # it has no first page
+            raise
+
+    def newest_change(self, project_id: int) -> datetime | None:
+        """When a task of the project was changed last, by the server's clock; None where it has none."""
+        query = {"filters": {"conjunction": "and", "items": []}, "ordering": ["-tasks:updated_at"]}
+        params = {"project": project_id, "page_size": 1, "include": "id,updated_at", "query": json.dumps(query)}
+        try:
+            tasks = self.get("/api/tasks", params=params)["tasks"]
+        except ServerError as error:
+            if error.status == 404 and self.project(project_id):
+                return None
+            raise
+        return moment(tasks[0]["updated_at"]) if tasks else None
 
     def find(self, project_id: int, uids: Sequence[str]) -> list[Found]:
         """The tasks with these ids of ours; several where a task was made twice."""
@@ -373,10 +395,10 @@ class Client:
         """One task with its predictions and annotations, whose `completed_by` may be an object."""
         return dict(self.get(f"/api/tasks/{task_id}/"))
 
-    def update_task(self, task_id: int, **fields: Any) -> None:
-        """Set `data` or `meta`, each as a whole. Nothing where there is no such task (any more)."""
+    def update_task(self, task_id: int, *, tries: int | None = None, **fields: Any) -> None:
+        """Set `data`, `meta` (each as a whole) or `overlap`. Nothing where there is no such task (any more)."""
         try:
-            self.patch(f"/api/tasks/{task_id}/", fields)
+            self.patch(f"/api/tasks/{task_id}/", fields, tries=tries)
         except ServerError as error:
             if error.status != 404:
                 raise

@@ -23,6 +23,7 @@ from schemas.defect import Defect, DefectType
 from schemas.geometry import Box, ImageSize, PercentBox
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Origin, Prelabel
 from sdg_data.ids import content_id
+from sdg_data.metrics.matching import match_defects
 
 MAX_REASON = 2000
 """Characters. The longest expanded reason of the paper has 45 words."""
@@ -30,6 +31,8 @@ MAX_NOTE = 10_000
 MAX_ITEMS = 1000
 """Items of one result: some two hundred boxes."""
 _TAG = re.compile(r"<\s*[/!?]?\s*[a-zA-Z][^<>]*>|<\s*script|javascript:", re.IGNORECASE)
+_SAME_DEFECT = 0.5
+"""From which IoU on two people's boxes of one type are one defect."""
 _SAME_PERCENT = 0.01
 """A tenth of a thousandth: the page's own rounding is no change."""
 
@@ -88,12 +91,22 @@ class Shown:
         return cls(regions, prelabel_id=prelabel.id)
 
     @classmethod
-    def of_annotation(cls, annotation: Annotation) -> Shown:
-        """A person's, in a later round."""
-        regions: dict[str, tuple[int | None, Defect]] = {
-            region_id(annotation.id, index): (None, one.defect) for index, one in enumerate(annotation.defects)
-        }
-        return cls(regions, parent_id=annotation.id)
+    def of_annotations(cls, versions: Sequence[Annotation]) -> Shown:
+        """People's, in a later round: all of the first one's, and of the others what is not shown yet.
+
+        Of two versions' boxes that match (IoU ≥ 0.5, same type) one is shown, so that nobody has to delete the other.
+        """
+        regions: dict[str, tuple[int | None, Defect]] = {}
+        for version in versions:
+            defects = [one.defect for one in version.defects]
+            there = [defect for _, defect in regions.values()]
+            matched = set(match_defects(defects, there).at_least(_SAME_DEFECT).first) if defects and there else set()
+            regions |= {
+                region_id(version.id, index): (None, defect)
+                for index, defect in enumerate(defects)
+                if index not in matched
+            }
+        return cls(regions, parent_id=versions[0].id)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from schemas.records import Annotation, Failure, ImageRecord, Prelabel
 from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
 from sdg_data.progress import Progress
-from sdg_data.store import annotations, failures, images, labelling, prelabels, prompts
+from sdg_data.store import annotations as annotation_table
+from sdg_data.store import cases, failures, images, labelling, prelabels, prompts
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.labelling import OnServer
 
@@ -277,17 +278,27 @@ def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[Planned]:
     found = images.by_ids(tx, [task.image_id for task in tasks])
     texts = prompts.by_ids(tx, list({image.prompt_id for image in found.values()}))
     machine = prelabels.by_ids(tx, [task.prelabel_id for task in tasks if task.prelabel_id is not None])
-    people = annotations.by_ids(tx, [task.parent_id for task in tasks if task.parent_id is not None])
+    people = started_from(tx, tasks)
     return [
         Planned(task, found[task.image_id], texts[found[task.image_id].prompt_id].text, *_shown(task, machine, people))
         for task in tasks
     ]
 
 
-def _shown(task: LabelTask, machine: Mapping[str, Prelabel], people: Mapping[str, Annotation]) -> tuple[Shown, str]:
+def started_from(tx: Tx, tasks: Sequence[LabelTask]) -> dict[str, list[Annotation]]:
+    """Task id to the people's versions that it shows: those of its review case, else its parent; the first one leads."""
+    about = {task.id: (task.parent_id,) for task in tasks if task.parent_id is not None}
+    about |= {key: one.annotation_ids for key, one in cases.by_tasks(tx, list(about)).items()}
+    found = annotation_table.by_ids(tx, [one for ids in about.values() for one in ids])
+    return {key: [found[one] for one in ids] for key, ids in about.items()}
+
+
+def _shown(
+    task: LabelTask, machine: Mapping[str, Prelabel], people: Mapping[str, Sequence[Annotation]]
+) -> tuple[Shown, str]:
     """What the task shows, and under which name."""
     if task.parent_id is not None:
-        return Shown.of_annotation(people[task.parent_id]), f"human-{task.parent_id[:12]}"
+        return Shown.of_annotations(people[task.id]), f"human-{task.parent_id[:12]}"
     if task.prelabel_id is not None and not task.blind:
         prelabel = machine[task.prelabel_id]
         return Shown.of_prelabel(prelabel), f"{prelabel.model}:{prelabel.revision[:12]}"

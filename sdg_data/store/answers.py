@@ -15,6 +15,8 @@ ENTRY_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("task_id", pa.string()),
+        ("task_number", pa.int64()),
+        ("number", pa.int64()),
         ("annotator", pa.string()),
         ("annotation_id", pa.string()),
         ("quarantine_id", pa.string()),
@@ -56,6 +58,19 @@ def of_tasks(tx: Tx, task_ids: Sequence[str]) -> dict[str, list[LabelEntry]]:
     for row in rows:
         found.setdefault(row["task_id"], []).append(LabelEntry(**row))
     return found
+
+
+def of_project(tx: Tx, project_id: str) -> list[LabelEntry]:
+    """The entries of the project's tasks that are not deleted, in order of their numbers."""
+    rows = select(
+        tx,
+        """
+        SELECT label_entries.* FROM label_entries JOIN label_tasks ON label_tasks.id = task_id
+        WHERE project_id = ? AND NOT deleted ORDER BY task_number, number, label_entries.id
+        """,
+        [project_id],
+    )
+    return [LabelEntry(**row) for row in rows]
 
 
 def insert_entered(tx: Tx, entered: Mapping[str, tuple[str, str]]) -> int:

@@ -46,7 +46,7 @@ class OnServer:
     """Where a project is, and how far its changes were read.
 
     `cursor`: everything up to this time of the server's was read; None: nothing yet. While a pass is under way,
-    `pass_cursor` is what the cursor will be, `pass_step` its part, and `pass_after` the last task number that is done.
+    `pass_cursor` is what the cursor will be, and `pass_after` the last task number that is done.
     `foreign_tasks`: tasks there that are not ours.
     """
 
@@ -55,7 +55,6 @@ class OnServer:
     number: int
     cursor: datetime | None = None
     pass_cursor: datetime | None = None
-    pass_step: int = 0
     pass_after: int = 0
     foreign_tasks: int = 0
 
@@ -104,8 +103,8 @@ def set_on_server(tx: Tx, place: OnServer) -> None:
     tx.execute(
         """
         INSERT INTO label_servers
-            (project_id, url, number, cursor, pass_cursor, pass_step, pass_after, foreign_tasks)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            (project_id, url, number, cursor, pass_cursor, pass_after, foreign_tasks)
+        VALUES (?, ?, ?, ?, ?, ?, ?)
         """,
         [
             place.project_id,
@@ -113,7 +112,6 @@ def set_on_server(tx: Tx, place: OnServer) -> None:
             place.number,
             None if place.cursor is None else as_stored(place.cursor),
             None if place.pass_cursor is None else as_stored(place.pass_cursor),
-            place.pass_step,
             place.pass_after,
             place.foreign_tasks,
         ],

@@ -38,6 +38,8 @@ def up(connection: duckdb.DuckDBPyConnection) -> None:
         CREATE TABLE label_entries (
             id VARCHAR NOT NULL,
             task_id VARCHAR NOT NULL,
+            task_number BIGINT NOT NULL,
+            number BIGINT,
             annotator VARCHAR NOT NULL,
             annotation_id VARCHAR,
             quarantine_id VARCHAR,
@@ -74,7 +76,6 @@ def up(connection: duckdb.DuckDBPyConnection) -> None:
             number INTEGER NOT NULL,
             cursor TIMESTAMP,
             pass_cursor TIMESTAMP,
-            pass_step INTEGER NOT NULL,
             pass_after BIGINT NOT NULL,
             foreign_tasks BIGINT NOT NULL
         )

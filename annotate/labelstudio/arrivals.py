@@ -1,0 +1,319 @@
+"""What a page of tasks says, against what the store knows of them: new versions, quarantine, deletions, notices.
+
+An annotation's identity is the task, its number and when it was made (numbers are given out again). A version's id is
+of that identity, of what was entered and of the version before: whoever reads twice reads the same, and who changes
+something and changes it back has made three versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from annotate.labelstudio.client import moment
+from annotate.labelstudio.convert import Code, Parsed, Refused, Shown, parse
+from annotate.labelstudio.push import started_from
+from schemas.base import without_lone_surrogates
+from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined, TaskState
+from schemas.records import Annotation, AnnotationStatus, Prelabel, Tombstone, Withdrawn
+from sdg_data.ids import canonical_json, content_id
+from sdg_data.store import annotations as annotation_table
+from sdg_data.store import answers, labelling, prelabels, tombstones
+from sdg_data.store.connection import Tx
+from sdg_data.store.labelling import OnServer
+
+TOOL = "label-studio"
+MAX_RAW = 65_536
+"""Characters of a quarantined answer that are kept; its hash says whether two long ones are the same."""
+_TELL = "Please correct: "
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a task shall say to its annotators: its new `data` and `meta`."""
+
+    number: int
+    data: dict[str, Any]
+    meta: dict[str, Any]
+
+
+@dataclass
+class Arrivals:
+    """What the store shall take in, all in one transaction."""
+
+    place: OnServer
+    annotations: list[Annotation] = field(default_factory=list)
+    entered: dict[str, tuple[str, str]] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    entries: list[LabelEntry] = field(default_factory=list)
+    gone: list[LabelEntry] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+    to_tell: list[Told] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(
+        cls,
+        tx: Tx,
+        project: LabelProject,
+        place: OnServer,
+        tasks: Sequence[dict[str, Any]],
+        *,
+        readable: bool = True,
+    ) -> Arrivals:
+        """Look at tasks with all their annotations. Not `readable`: only their names came, the server broke on more."""
+        found = cls(place)
+        uids = [_uid(task) for task in tasks]
+        known = labelling.tasks_by_ids(tx, uids)
+        numbers = (
+            labelling.numbers_in(tx, project.id)
+            if any(task.state is TaskState.INTENDED for task in known.values())
+            else {}
+        )
+        entries = answers.of_tasks(tx, uids)
+        last_ids = [one.annotation_id for group in entries.values() for one in group if one.annotation_id is not None]
+        last = annotation_table.by_ids(tx, last_ids)
+        machine = prelabels.by_ids(tx, [task.prelabel_id for task in known.values() if task.prelabel_id is not None])
+        people = started_from(tx, list(known.values()))
+        for task, uid in zip(tasks, uids, strict=True):
+            ours = known.get(uid)
+            if ours is None or ours.project_id != project.id:
+                found.counts["foreign"] += bool(task.get("annotations"))
+                continue
+            if ours.state is TaskState.INTENDED and uid not in numbers:
+                found.numbers[uid] = int(task["id"])  # its pusher died before it could say that it is there
+            of_copy = [one for one in entries.get(uid, []) if one.task_number == int(task["id"])]
+            if not readable:
+                found._poisoned(task, ours, of_copy)
+                continue
+            found._look(task, ours, project, _shown(ours, machine, people), of_copy, last)
+        return found
+
+    def commit(self, tx: Tx) -> None:
+        """Take it in."""
+        labelling.confirm(tx, self.numbers)
+        annotation_table.insert(tx, self.annotations)
+        answers.insert_entered(tx, self.entered)
+        answers.insert_quarantined(tx, self.quarantined)
+        answers.put(tx, self.entries)
+        _withdraw(tx, self.place, self.gone, "deleted in Label Studio")
+
+    @staticmethod
+    def tasks_deleted(tx: Tx, place: OnServer, task_ids: Sequence[str]) -> Counter[str]:
+        """Withdraw everything that was said in these tasks, which are gone."""
+        gone = [one for group in answers.of_tasks(tx, task_ids).values() for one in group if not one.deleted]
+        _withdraw(tx, place, gone, "its task was deleted in Label Studio")
+        labelling.mark_deleted(tx, task_ids)
+        return Counter({"tasks deleted": len(task_ids), "deleted": len(gone)} if task_ids else {})
+
+    def _look(
+        self,
+        task: dict[str, Any],
+        ours: LabelTask,
+        project: LabelProject,
+        shown: Shown,
+        entries: Sequence[LabelEntry],
+        last: dict[str, Annotation],
+    ) -> None:
+        known = {entry.id: entry for entry in entries}
+        present: set[str] = set()
+        wrong: list[Quarantined] = []
+        for raw in task.get("annotations") or []:
+            entry = _entry(ours, int(task["id"]), raw)
+            present.add(entry.id)
+            before = known.get(entry.id)
+            was = last.get(before.annotation_id) if before is not None and before.annotation_id is not None else None
+            if before is not None and before.deleted:
+                continue  # a withdrawal is final
+            try:
+                parsed = None if raw.get("was_cancelled") else parse(raw.get("result"), shown)
+            except Refused as refusal:
+                item = self._quarantine(entry, ours, raw, refusal.code, str(refusal))
+                wrong.append(item)
+                if before is None or before.quarantine_id != item.id:
+                    self.quarantined.append(item)
+                    self.counts["quarantined"] += 1
+                self._keep(entry, before, before.annotation_id if before is not None else None, item.id)
+                continue
+            version, text = self._version(entry, ours, project, shown, raw, parsed, was)
+            if was is None or version.id != was.id:
+                self.annotations.append(version)
+                self.entered[version.id] = (entry.id, text)
+                self.counts["skipped" if parsed is None else "new" if was is None else "edited"] += 1
+            elif before is not None and before.quarantine_id is not None:
+                self.counts["mended"] += 1
+            self._keep(entry, before, version.id, None)
+        for entry in entries:
+            if entry.id not in present and not entry.deleted:
+                if entry.number is None:
+                    self.entries.append(entry.model_copy(update={"quarantine_id": None, "deleted": True}))
+                    continue
+                self.gone.append(entry)
+                self.counts["deleted"] += 1
+        self._notice(task, wrong)
+
+    def _keep(
+        self, entry: LabelEntry, before: LabelEntry | None, annotation_id: str | None, quarantine_id: str | None
+    ) -> None:
+        now = entry.model_copy(update={"annotation_id": annotation_id, "quarantine_id": quarantine_id})
+        if now != before:
+            self.entries.append(now)
+
+    def _version(
+        self,
+        entry: LabelEntry,
+        ours: LabelTask,
+        project: LabelProject,
+        shown: Shown,
+        raw: dict[str, Any],
+        parsed: Parsed | None,
+        was: Annotation | None,
+    ) -> tuple[Annotation, str]:
+        """The version that the answer is now, which may be the last one again; and what was entered, as JSON."""
+        status = AnnotationStatus.SKIPPED if parsed is None else parsed.status
+        text = without_lone_surrogates(canonical_json({} if parsed is None else parsed.entered))
+        said = hashlib.sha256(f"{status.value} {text}".encode()).hexdigest()
+
+        def version_id(parent_id: str | None) -> str:
+            return content_id("label-version", entry.id, said, parent_id or "")
+
+        parent_id = shown.parent_id
+        if was is not None:
+            parent_id = was.parent_id if version_id(was.parent_id) == was.id else was.id
+        version = Annotation(
+            id=version_id(parent_id),
+            image_id=ours.image_id,
+            prelabel_id=shown.prelabel_id,
+            parent_id=parent_id,
+            annotator=entry.annotator,
+            round=project.round,
+            status=status,
+            defects=() if parsed is None else parsed.defects,
+            note=None if parsed is None else parsed.note,
+            source=self._source(entry),
+            seconds=_seconds(raw.get("lead_time")),
+            tool=TOOL,
+            created_at=moment(str(raw["updated_at"])),
+        )
+        return version, text
+
+    def _quarantine(
+        self, entry: LabelEntry, ours: LabelTask, raw: dict[str, Any] | None, code: Code, message: str
+    ) -> Quarantined:
+        text = "" if raw is None else json.dumps(raw.get("result"), ensure_ascii=False, sort_keys=True)
+        text = without_lone_surrogates(text).replace("\x00", "\ufffd")
+        said = hashlib.sha256(text.encode()).hexdigest()
+        if len(text) > MAX_RAW:
+            text = f"{text[:MAX_RAW]}… ({len(text):,} characters, sha256 {said})"
+        return Quarantined(
+            id=content_id("quarantine", entry.id, code.value, said),
+            entry_id=entry.id,
+            task_id=ours.id,
+            image_id=ours.image_id,
+            annotator=entry.annotator,
+            code=code.value,
+            message=message,
+            raw=text,
+            source=self._source(entry),
+            created_at=datetime.now(UTC) if raw is None else moment(str(raw["updated_at"])),
+        )
+
+    def _poisoned(self, task: dict[str, Any], ours: LabelTask, entries: Sequence[LabelEntry]) -> None:
+        """Something in the task that the server stored and cannot give back; what was read before stays."""
+        entry = LabelEntry(
+            id=content_id("label-entry", ours.id, "task", int(task["id"])),
+            task_id=ours.id,
+            task_number=int(task["id"]),
+            number=None,
+            annotator="unknown",
+            annotation_id=None,
+            quarantine_id=None,
+            deleted=False,
+        )
+        message = "The server answers 500 when it is asked for this task: one of its annotations holds a value that "
+        item = self._quarantine(entry, ours, None, Code.POISONED, f"{message}cannot be given back. Delete it.")
+        before = next((one for one in entries if one.id == entry.id), None)
+        if before is None or before.quarantine_id != item.id:
+            self.quarantined.append(item)
+            self.counts["quarantined"] += 1
+        self._keep(entry, before, None, item.id)
+
+    def _notice(self, task: dict[str, Any], wrong: Sequence[Quarantined]) -> None:
+        """What the page shows above the image, and the task's meta, while an answer there is not valid."""
+        data, meta = dict(task.get("data") or {}), dict(task.get("meta") or {})
+        lines = [f"{_TELL}{item.message} ({item.annotator})" for item in wrong]
+        told = [{"annotation": item.source, "code": item.code, "message": item.message} for item in wrong]
+        if data.get("notice", "") == "\n".join(lines) and meta.get("sdg_quarantine", []) == told:
+            return
+        data["notice"] = "\n".join(lines)
+        meta["sdg_quarantine"] = told
+        self.to_tell.append(Told(int(task["id"]), data, meta))
+
+    def _source(self, entry: LabelEntry) -> str:
+        number = "" if entry.number is None else f"/{entry.number}"
+        return f"{TOOL}:{self.place.number}/{entry.task_number}{number}"
+
+
+def _entry(ours: LabelTask, task_number: int, raw: dict[str, Any]) -> LabelEntry:
+    """The identity of an annotation. `completed_by` is a number in lists and an object in a task's detail."""
+    who = raw.get("completed_by")
+    if isinstance(who, dict):
+        who = who.get("id")
+    return LabelEntry(
+        id=content_id("label-entry", ours.id, int(raw["id"]), str(raw["created_at"])),
+        task_id=ours.id,
+        task_number=task_number,
+        number=int(raw["id"]),
+        annotator="unknown" if who is None else f"user-{who}",
+        annotation_id=None,
+        quarantine_id=None,
+        deleted=False,
+    )
+
+
+def _shown(ours: LabelTask, machine: dict[str, Prelabel], people: dict[str, list[Annotation]]) -> Shown:
+    if ours.parent_id is not None:
+        return Shown.of_annotations(people[ours.id])
+    if ours.prelabel_id is not None and not ours.blind:
+        return Shown.of_prelabel(machine[ours.prelabel_id])
+    return Shown()
+
+
+def _withdraw(tx: Tx, place: OnServer, gone: Sequence[LabelEntry], reason: str) -> None:
+    """Tombstones for every version, so that none of them comes to count again for the loss of the next."""
+    versions = answers.versions(tx, [entry.id for entry in gone])
+    now = datetime.now(UTC)
+    tombstones.insert(
+        tx,
+        [
+            Tombstone(
+                kind=Withdrawn.ANNOTATION,
+                item_id=version,
+                reason=reason,
+                source=f"{TOOL}:{place.number}/{entry.task_number}/{entry.number}",
+                created_at=now,
+            )
+            for entry in gone
+            for version in versions.get(entry.id, [])
+        ],
+    )
+    answers.put(tx, [entry.model_copy(update={"deleted": True}) for entry in gone])
+
+
+def _seconds(value: Any) -> float | None:
+    """A lead time, where it is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and value >= 0 else None
+
+
+def _uid(task: dict[str, Any]) -> str:
+    data = task.get("data")
+    uid = data.get("sdg_uid") if isinstance(data, dict) else None
+    return uid if isinstance(uid, str) else ""
