@@ -1,0 +1,19 @@
+"""`sdg train`: names what is trained, and imports it when it is called."""
+
+import typer
+
+from sdg_data.cli import Lazy, lazy_group
+
+TRAIN = {
+    "detector": Lazy(
+        "trainers.detector.cli:app", "The defect detector: SFT, then GRPO with the composite reward", "train"
+    ),
+}
+app = typer.Typer(
+    cls=lazy_group(TRAIN), help="Train a detector on an export.", no_args_is_help=True, add_completion=False
+)
+
+
+@app.callback()
+def _train() -> None:
+    """Train a detector on an export."""

@@ -1,0 +1,96 @@
+"""A sample as a detector sees and says it: the versioned question, the fitted picture, the answer's text, their tokens.
+
+Training, rollouts and evaluation all ask through this, in the very form that `annotate.vlm` asks when it prelabels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from annotate.vlm.contract import Picture, Question
+from annotate.vlm.families import codec_of, fitted_size
+from annotate.vlm.generating import messages
+from exports.decode import open_image
+from schemas.answer import render_answer
+from schemas.defect import Defect
+from schemas.geometry import ImageSize
+from sdg_data.prompt_templates import Template
+
+Planned = tuple[str, ImageSize, tuple[Defect, ...], str | None]
+"""Prompt, image size, defects, trace."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """`family` is how the model writes boxes; `trace`: whether answers think first; `max_side`: of the picture."""
+
+    processor: Any
+    template: Template
+    family: str
+    max_side: int
+    trace: bool
+
+    def question(self, prompt: str, size: ImageSize, data: bytes = b"") -> Question:
+        """The question about an image of that size; `data`: PNG bytes of the fitted picture, where it is needed."""
+        fitted = self.fitted(size)
+        return Question(
+            text=self.template.question(prompt, codec_of(self.family, fitted)),
+            picture=Picture(data, "image/png", fitted),
+            caption=prompt,
+            image_first=self.template.image_first,
+        )
+
+    def fitted(self, size: ImageSize) -> ImageSize:
+        """The size of the picture as the model is shown it."""
+        return fitted_size(size, self.family, self.max_side)
+
+    def picture(self, data: bytes) -> Image.Image:
+        """The image as the model is shown it. ValueError where the bytes are no image."""
+        image = open_image(data).convert("RGB")
+        wanted = self.fitted(ImageSize(width=image.width, height=image.height))
+        if (image.width, image.height) != (wanted.width, wanted.height):
+            image = image.resize((wanted.width, wanted.height), Image.Resampling.BICUBIC)
+        return image
+
+    def png(self, data: bytes) -> bytes:
+        """`picture` as PNG."""
+        buffer = io.BytesIO()
+        self.picture(data).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+    def asked(self, prompt: str, size: ImageSize) -> str:
+        """The question in the model's chat form, up to where its answer begins."""
+        conversation = messages(self.question(prompt, size))
+        text: str = self.processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def answer(self, defects: Sequence[Defect], trace: str | None, size: ImageSize) -> str:
+        """The answer's text, without the token that ends it."""
+        return render_answer(defects, trace if self.trace else None, codec=codec_of(self.family, self.fitted(size)))
+
+    @property
+    def end(self) -> str:
+        """The token that ends an answer."""
+        return str(self.processor.tokenizer.eos_token)
+
+    def image_tokens(self, size: ImageSize) -> int:
+        """How many tokens an image of that size takes."""
+        fitted, images = self.fitted(size), self.processor.image_processor
+        patches: int = images.get_number_of_image_patches(fitted.height, fitted.width, {})
+        return patches // int(images.merge_size) ** 2
+
+    def lengths(self, rows: Sequence[Planned]) -> list[int]:
+        """Tokens of question, image, answer and end, without the images' bytes."""
+        tokenizer = self.processor.tokenizer
+        texts = [
+            self.asked(prompt, size) + self.answer(defects, trace, size) + self.end
+            for prompt, size, defects, trace in rows
+        ]
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        # The picture's one placeholder stands in the text.
+        return [len(one) - 1 + self.image_tokens(row[1]) for one, row in zip(ids, rows, strict=True)]

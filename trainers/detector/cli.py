@@ -1,0 +1,154 @@
+"""`sdg train detector`: supervised fine-tuning, GRPO, merging, measuring, publishing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdg_data.console import print_json, say
+from sdg_data.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainers.detector.train_config import TrainConfig
+
+app = typer.Typer(
+    help="Train the defect detector on an export, measure it, and publish it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Recipe = Annotated[str, typer.Option(help="mini (two CPU cores) or sdg30k (the paper's, on GPUs)")]
+Data = Annotated[str, typer.Option(help="Shards: the folder or URL of an export")]
+Base = Annotated[str, typer.Option("--model", help="What to start from: a folder or a hub repository")]
+Out = Annotated[Path, typer.Option(help="The run's folder; run again with it to go on")]
+Trace = Annotated[bool | None, typer.Option("--trace/--no-trace", help="Answers think first [default: the recipe's]")]
+Lora = Annotated[int | None, typer.Option(min=0, metavar="RANK", help="Train an adapter of this rank; 0: everything")]
+FreezeVision = Annotated[
+    bool | None, typer.Option("--freeze-vision/--train-vision", help="The vision tower [default: the recipe's]")
+]
+Epochs = Annotated[float | None, typer.Option(min=0.0, help="Passes over the data")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps, whatever the epochs")]
+Report = Annotated[str | None, typer.Option(help="Where curves go: tensorboard, trackio, wandb or none")]
+Seed = Annotated[int | None, typer.Option(min=0)]
+Change = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting (docs/train-detector.md)")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many samples, for a trial")]
+Similarity = Annotated[
+    str | None,
+    typer.Option(help="Of reasons: lexical, or a sentence-transformers model such as Qwen/Qwen3-Embedding-0.6B"),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only read the data and say what would be trained")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+
+
+@app.command()
+def sft(
+    data: Data,
+    model: Base,
+    out: Out,
+    recipe: Recipe = "mini",
+    trace: Trace = None,
+    jitter: Annotated[
+        float | None, typer.Option(min=0.0, metavar="N", help="Move coordinates by up to N thousandths; 0: do not")
+    ] = None,
+    lora: Lora = None,
+    freeze_vision: FreezeVision = None,
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Leave longer samples out")] = None,
+    similarity: Similarity = None,
+    report: Report = None,
+    seed: Seed = None,
+    change: Change = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Supervised fine-tuning on traces and answers. Killed or interrupted: run the same command again to go on."""
+    from trainers.detector.sft_config import RECIPES
+    from trainers.detector.train_config import changed
+
+    options: dict[str, Any] = {
+        "trace": trace,
+        "jitter": jitter,
+        "freeze_vision": freeze_vision,
+        "epochs": epochs,
+        "max_steps": max_steps,
+    }
+    options |= {"max_tokens": max_tokens, "similarity": similarity, "report": report, "seed": seed}
+    config = changed(_recipe(RECIPES, recipe), _changes(options, lora, change))
+    _check_report(config)
+    if dry_run:
+        _plan(config, data, model, limit, max_tokens=config.max_tokens, as_json=as_json)
+        return
+    from trainers.detector.sft_trainer import train_sft
+
+    _print_result(train_sft(config, data=data, model=model, out=out, limit=limit), as_json)
+
+
+def _recipe(recipes: dict[str, Any], name: str) -> Any:
+    if name not in recipes:
+        raise ConfigError(f"there is no recipe {name!r}", hint=f"There are {', '.join(recipes)}.")
+    return recipes[name]()
+
+
+def _changes(options: dict[str, Any], lora: int | None, change: list[str] | None) -> dict[str, Any]:
+    changes = {name: value for name, value in options.items() if value is not None}
+    if lora is not None:
+        changes["lora"] = {"rank": lora, "alpha": 2 * lora} if lora else None
+    for one in change or []:
+        name, mark, value = one.partition("=")
+        if not mark:
+            raise ConfigError(f"--set wants KEY=VALUE, not {one!r}")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            changes[name] = value
+    return changes
+
+
+def _check_report(config: TrainConfig) -> None:
+    import importlib.util
+
+    if config.report != "none" and importlib.util.find_spec(config.report) is None:
+        raise ConfigError(
+            f"{config.report} is not installed", hint=f"pip install {config.report}, or --report tensorboard|none."
+        )
+
+
+def _plan(config: TrainConfig, data: str, model: str, limit: int | None, *, max_tokens: int, as_json: bool) -> None:
+    """What `--dry-run` says."""
+    from sdg_data.prompt_templates import load_template
+    from sdg_data.vlm_processors import load_processor
+    from trainers.detector.chat import Chat
+    from trainers.detector.data import read_training_data
+    from trainers.detector.loading import FAMILIES, model_type_of
+
+    kind = model_type_of(model)
+    chat = Chat(
+        load_processor(kind, model), load_template(config.template), FAMILIES[kind], config.max_side, config.trace
+    )
+    found = read_training_data(
+        data, chat, max_tokens=max_tokens, held_out=config.held_out, seed=config.seed, limit=limit
+    )
+    steps = config.max_steps or int(len(found.train) // config.batch_size * config.epochs)
+    plan: dict[str, Any] = {"config": config.model_dump(mode="json"), "data": found.report(), "steps": steps}
+    if as_json:
+        print_json(plan)
+        return
+    report = plan["data"]
+    say(f"{report['train']} samples to train on, {report['held_out']} held out, {steps} steps of {config.batch_size}")
+    say(f"tokens: {report['tokens']}; left out: {report['dropped'] or 'nothing'}")
+
+
+def _print_result(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    print(result["model"])
+    for name, value in result.get("evaluation", {}).items():
+        say(f"  {name}: {value:.3f}")

@@ -1,0 +1,137 @@
+"""From shards to what a detector is trained on: which samples, how long each is, and which are left out and why.
+
+The train split alone is read. A part of its prompts, chosen by their hash, is held out for choosing the best
+checkpoint; all images of a prompt are on one side. A sample that is too long is left out whole and counted: cutting it
+would teach an answer that stops half-way. One that lacks the trace which is to be trained is left out too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from exports.sample import Sample
+from exports.shard_table import ShardTable
+from schemas.defect import Defect
+from schemas.geometry import ImageSize
+from schemas.records import Split
+from sdg_data.errors import InputError
+from sdg_data.progress import Progress
+from trainers.detector.chat import Chat
+
+log = logging.getLogger(__name__)
+
+TOO_LONG: Final = "too-long"
+NO_TRACE: Final = "no-trace"
+_PAGE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A sample without its image. `place`: its number in the table; `tokens`: of question, image and answer."""
+
+    place: int
+    key: str
+    prompt_id: str
+    prompt: str
+    model: str
+    size: ImageSize
+    defects: tuple[Defect, ...]
+    trace: str | None
+    tokens: int
+
+
+@dataclass
+class TrainingData:
+    """`train` and `held_out` in stored order, `dropped`: reason -> keys (of what would have been trained)."""
+
+    table: ShardTable
+    train: list[Row]
+    held_out: list[Row]
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+
+    def report(self) -> dict[str, Any]:
+        """For logs and the run's record: what is trained, and what was left out and why."""
+        tokens = sorted(row.tokens for row in self.train)
+        return {
+            "train": len(self.train),
+            "held_out": len(self.held_out),
+            "dropped": {reason: len(keys) for reason, keys in sorted(self.dropped.items())},
+            "tokens": {
+                "mean": round(sum(tokens) / len(tokens), 1),
+                "median": tokens[len(tokens) // 2],
+                "max": tokens[-1],
+            },
+            "fingerprint": self.table.fingerprint(),
+        }
+
+
+def read_training_data(
+    source: str | Path | Sequence[str | Path],
+    chat: Chat,
+    *,
+    max_tokens: int,
+    held_out: float = 0.0,
+    seed: int = 0,
+    limit: int | None = None,
+) -> TrainingData:
+    """The train split of an export, planned for `chat`. `limit`: only so many samples, for a trial.
+
+    Raises InputError where nothing is left to train on.
+    """
+    table = ShardTable(source, split=Split.TRAIN)
+    data = TrainingData(table, [], [])
+    count = len(table) if limit is None else min(limit, len(table))
+    with Progress("reading samples", unit="samples").running(count) as progress:
+        for page in _pages(table, count):
+            for row in _planned(page, chat):
+                if is_held_out(row.prompt_id, held_out, seed):
+                    data.held_out.append(row)
+                elif chat.trace and row.trace is None:
+                    data.dropped.setdefault(NO_TRACE, []).append(row.key)
+                elif row.tokens > max_tokens:
+                    data.dropped.setdefault(TOO_LONG, []).append(row.key)
+                else:
+                    data.train.append(row)
+            progress.advance(len(page))
+    for reason, keys in data.dropped.items():
+        log.warning("left out, %s: %d of %d samples, such as %s", reason, len(keys), count, ", ".join(keys[:3]))
+    if not data.train:
+        raise InputError(
+            "no sample is left to train on" + "".join(f"; {reason}: {len(k)}" for reason, k in data.dropped.items()),
+            item=str(source),
+            hint="Without traces in the export: `sdg enrich run` writes them, or train with --no-trace."
+            if NO_TRACE in data.dropped
+            else None,
+        )
+    return data
+
+
+def is_held_out(prompt_id: str, share: float, seed: int = 0) -> bool:
+    """Whether a train prompt's images are kept for evaluation: a pure function of the prompt."""
+    digest = hashlib.sha256(f"sdg-held-out:{seed}:{prompt_id}".encode()).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
+
+
+def _pages(table: ShardTable, count: int) -> Iterator[list[tuple[int, Sample]]]:
+    for start in range(0, count, _PAGE):
+        yield [(place, table.sample(place)) for place in range(start, min(start + _PAGE, count))]
+
+
+def _planned(page: list[tuple[int, Sample]], chat: Chat) -> Iterator[Row]:
+    sizes = [ImageSize(width=sample.width, height=sample.height) for _, sample in page]
+    lengths = chat.lengths(
+        [
+            (sample.prompt, size, sample.plain_defects, sample.trace)
+            for (_, sample), size in zip(page, sizes, strict=True)
+        ]
+    )
+    for (place, sample), size, tokens in zip(page, sizes, lengths, strict=True):
+        yield Row(
+            place, sample.key, sample.prompt_id, sample.prompt, sample.model, size, sample.plain_defects, sample.trace,
+            tokens,
+        )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Loading a detector to be trained: a Qwen-VL of a folder or the hub, what of it is frozen, and its processor."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from annotate.vlm.local import DETECTOR_FILE
+from sdg_data.errors import MissingDependency, ModelError
+from trainers.detector.train_config import LoraSettings, TrainConfig
+
+log = logging.getLogger(__name__)
+
+FAMILIES: Final = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
+ADAPTER_FILE: Final = "adapter_config.json"
+_LINEAR: Final = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+_VISION_LINEAR: Final = "qkv|proj|linear_fc1|linear_fc2|gate_proj|up_proj|down_proj"
+
+
+def load_detector(source: str, config: TrainConfig) -> tuple[Any, Any, str]:
+    """(model, processor, family) of a folder or hub repository, ready for a trainer: no adapter yet, vision frozen.
+
+    Raises ModelError where it does not load or is of another kind, MissingDependency without the libraries.
+    """
+    model_type = model_type_of(source)
+    try:
+        import torch
+        from transformers import AutoModelForImageTextToText
+
+        from sdg_data.vlm_attention import batch_equal_images
+        from sdg_data.vlm_processors import load_processor
+    except ImportError as error:
+        raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[train]'") from error
+    quieten()
+    # Full fine-tuning keeps fp32 weights under autocast; under an adapter the frozen base may be bf16.
+    half = config.precision == "bf16" and config.lora is not None
+    try:
+        processor = load_processor(model_type, source)
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.bfloat16 if half else torch.float32)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise ModelError(
+            f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=source
+        ) from error
+    if model_type == "qwen3_vl" and model.config._attn_implementation in ("sdpa", "eager"):
+        model = batch_equal_images(model)
+    if config.freeze_vision:
+        freeze_vision(model)
+    return model, processor, FAMILIES[model_type]
+
+
+def quieten() -> None:
+    """No bars for saving files, and no notes of the libraries to their own callers."""
+    import datasets
+    from transformers.utils import logging as chatter
+
+    chatter.disable_progress_bar()
+    chatter.set_verbosity_error()
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|trl")
+
+
+def model_type_of(source: str) -> str:
+    """The `model_type` of a model's config. ModelError for one that is not trained here."""
+    from transformers import AutoConfig
+
+    folder = Path(source)
+    if folder.is_dir() and (folder / ADAPTER_FILE).is_file() and not (folder / "config.json").is_file():
+        raise ModelError(
+            "is an adapter, not a model", item=source, hint="`sdg train detector merge` makes a model of it."
+        )
+    try:
+        found = str(AutoConfig.from_pretrained(source).model_type)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read its config ({str(error).splitlines()[0]})", item=source) from error
+    if found not in FAMILIES:
+        raise ModelError(f"is a model of type {found!r}; trained are {' and '.join(FAMILIES)}", item=source)
+    return found
+
+
+def freeze_vision(model: Any) -> int:
+    """Freeze the vision tower with its projections into the language model; returns how many parameters that are."""
+    frozen = 0
+    for parameter in model.model.visual.parameters():
+        parameter.requires_grad_(False)
+        frozen += parameter.numel()
+    return frozen
+
+
+def lora_config(settings: LoraSettings | None, *, freeze_vision: bool) -> Any:
+    """peft's configuration, or None. Bound to the linear layers of the language model, by name."""
+    if settings is None:
+        return None
+    from peft import LoraConfig
+
+    targets = rf".*language_model.*\.({_LINEAR})"
+    if not freeze_vision:
+        targets = rf"({targets}|.*visual.*\.({_VISION_LINEAR}))"
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+def trainable(model: Any) -> dict[str, int]:
+    """How many parameters are trained, and how many there are. ModelError where none is."""
+    parameters = list(model.parameters())
+    counts = {
+        "trained": sum(one.numel() for one in parameters if one.requires_grad),
+        "all": sum(one.numel() for one in parameters),
+    }
+    if not counts["trained"]:
+        raise ModelError("nothing of it is trained: every parameter is frozen")
+    return counts
+
+
+def write_detector_file(folder: Path, note: dict[str, Any]) -> None:
+    """What `annotate.vlm.local` reads beside the weights: `template`, and whatever else describes the training."""
+    path = folder / DETECTOR_FILE
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(note, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(path)

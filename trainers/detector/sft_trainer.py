@@ -1,0 +1,211 @@
+"""Supervised fine-tuning of a detector on TRL's `SFTTrainer`: our batches, SDG-Eval, exact resumption.
+
+What this leaves to TRL, transformers, accelerate and peft: the loss (token NLL, fused head), mixed precision, sharding
+(FSDP2, DeepSpeed, by `accelerate launch --config_file configs/accelerate/…`), adapters, checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers warn and stall in forked workers otherwise
+
+import datasets
+import torch
+from torch.utils.data import Sampler
+from transformers import PrinterCallback
+from transformers.trainer_utils import set_seed
+from trl import SFTConfig as TrlSftConfig
+from trl import SFTTrainer
+
+from exports.manifest import read_manifest
+from exports.target import Target
+from sdg_data.errors import InputError, Interrupted
+from sdg_data.prompt_templates import load_template
+from trainers.detector.batches import EpochItems, EpochSampler, SftCollator
+from trainers.detector.chat import Chat
+from trainers.detector.data import Row, TrainingData, read_training_data
+from trainers.detector.evaluation import figures, measure
+from trainers.detector.loading import load_detector, lora_config, trainable, write_detector_file
+from trainers.detector.run_folder import RunFolder, source_fingerprint, write_json
+from trainers.detector.sft_config import SftConfig
+from trainers.detector.train_config import TrainConfig
+from trainers.detector.watching import DetectorTrainerMixin, Watcher, tensorboard
+
+log = logging.getLogger(__name__)
+
+# TRL looks at its first row to learn that there are images; the rows themselves come from `EpochItems`.
+_PLACEHOLDER = {"images": [[]], "prompt": ["?"], "completion": ["!"]}
+
+
+class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
+    """TRL's trainer on `EpochItems`, in the order of `EpochSampler`."""
+
+    def __init__(self, *, items: EpochItems, config: SftConfig, **kwargs: Any) -> None:
+        placeholder = datasets.Dataset.from_dict(_PLACEHOLDER)
+        super().__init__(train_dataset=placeholder, eval_dataset=placeholder, **kwargs)
+        self.train_dataset = items
+        self._config = config
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows: list[Row] = list(self.train_dataset.rows)
+        return EpochSampler(
+            [row.tokens for row in rows],
+            batch=self._config.batch_size,
+            seed=self._config.seed,
+            # Not by `set_epoch`: accelerate does not hand it on to the sampler of a resumed run in several processes.
+            epoch=lambda: int(self.state.epoch or 0),
+        )
+
+
+def train_sft(config: SftConfig, *, data: str, model: str, out: Path, limit: int | None = None) -> dict[str, Any]:
+    """Train, or go on where it stopped, and return what the run's `evaluation.json` and `run.json` say.
+
+    `data`: shards (an export's folder or URL); `model`: the base; `out`: the run's folder (`RunFolder`). Raises
+    ConfigError where the folder holds another run, InputError for unusable data, ModelError for an unusable model,
+    Interrupted after Ctrl-C.
+    """
+    folder = RunFolder(out)
+    if folder.finished:
+        log.info("%s has ended already", out)
+        return summary(folder)
+    detector, processor, family = load_detector(model, config)
+    chat = Chat(processor, load_template(config.template), family, config.max_side, config.trace)
+    found = read_training_data(
+        data, chat, max_tokens=config.max_tokens, held_out=config.held_out, seed=config.seed, limit=limit
+    )
+    check_size(found, config)
+    arguments = TrlSftConfig(
+        **config.common_arguments(str(folder.checkpoints), int(os.environ.get("WORLD_SIZE", "1"))), max_length=None
+    )
+    watcher = Watcher(folder)
+    trainer = DetectorSFTTrainer(
+        items=EpochItems(found.table, found.train),
+        config=config,
+        model=detector,
+        args=arguments,
+        data_collator=SftCollator(chat, jitter=config.jitter, seed=config.seed),
+        processing_class=processor,
+        peft_config=lora_config(config.lora, freeze_vision=config.freeze_vision),
+        callbacks=[watcher],
+    )
+    trainer.watch(chat, found.table, found.held_out, config, folder)
+    note = run_note(config, found, chat, model=model, data=data, counts=trainable(trainer.model))
+    return run(trainer, folder, note, watcher)
+
+
+def run(trainer: Any, folder: RunFolder, note: dict[str, Any], watcher: Watcher) -> dict[str, Any]:
+    """Train with a prepared trainer from the last whole checkpoint; leave the best model behind."""
+    config: TrainConfig = trainer.config
+    if trainer.is_world_process_zero():
+        folder.claim(note)
+    trainer.accelerator.wait_for_everyone()
+    last = folder.last_checkpoint() if trainer.is_world_process_zero() else None
+    trainer.accelerator.wait_for_everyone()
+    last = last or folder.last_checkpoint()
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for results
+    step = 0 if last is None else int(last.name.partition("-")[2])
+    if config.report == "tensorboard" and trainer.is_world_process_zero():
+        trainer.add_callback(tensorboard(folder.tensorboard, step))
+    set_seed(config.seed)
+    if last is not None:
+        log.info("going on from step %d", step)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if watcher.stopped and trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted("stopped; the same command goes on from here", item=str(folder.root))
+    finish(trainer, folder, note)
+    return summary(folder)
+
+
+def finish(trainer: Any, folder: RunFolder, note: dict[str, Any]) -> None:
+    """The best checkpoint's weights to `model/`, with their SDG-Eval; the folder appears whole or not at all."""
+    state = trainer.state
+    # A best score of 0 chose nothing: it is the first evaluation's.
+    chosen = state.best_model_checkpoint is not None and (state.best_metric or 0) > 0
+    if chosen and state.best_global_step != state.global_step:
+        trainer._load_best_model()
+    evaluation: dict[str, Any] = {}
+    if trainer.held_out:
+        said = trainer.answers()
+        measured = measure(trainer.held_out, said, similarity=trainer.config.similarity, resamples=1000)
+        evaluation = {
+            "what": "held-out part of the train split",
+            "step": state.best_global_step if chosen else state.global_step,
+            "figures": figures(measured, said),
+            **measured.summary,
+        }
+    temporary = folder.root / "model.tmp"
+    trainer.save_model(str(temporary))
+    if trainer.is_world_process_zero():
+        trainer.chat.processor.save_pretrained(temporary)
+        (temporary / "training_args.bin").unlink(missing_ok=True)
+        write_detector_file(temporary, detector_note(note))
+        if evaluation:
+            write_json(folder.evaluation, evaluation)
+        temporary.rename(folder.model)
+    trainer.accelerator.wait_for_everyone()
+
+
+def run_note(
+    config: TrainConfig, found: TrainingData, chat: Chat, *, model: str, data: str, counts: dict[str, int]
+) -> dict[str, Any]:
+    """What `run.json` says."""
+    source: dict[str, Any] = {"source": data}
+    if not data.endswith((".tar", "}", "*")):
+        manifest = read_manifest(Target(data))
+        source |= {"name": manifest.name, "content": manifest.content, "counts": manifest.counts}
+    return {
+        "config": config.model_dump(mode="json"),
+        "base": {"model": model, "fingerprint": source_fingerprint(model)},
+        "data": {**source, **found.report()},
+        "template": chat.template.id,
+        "boxes": chat.family,
+        "parameters": counts,
+        "versions": {"torch": torch.__version__, **_versions()},
+    }
+
+
+def detector_note(note: dict[str, Any]) -> dict[str, Any]:
+    """What `detector.json` beside the weights says: the part of the run's note that describes the model."""
+    config = note["config"]
+    return {
+        "template": note["template"],
+        "boxes": note["boxes"],
+        "trace": config["trace"],
+        "max_side": config["max_side"],
+        "kind": config["kind"],
+        "recipe": config["recipe"],
+        "base": note["base"],
+        "data": {name: note["data"].get(name) for name in ("name", "content", "fingerprint", "train")},
+    }
+
+
+def summary(folder: RunFolder) -> dict[str, Any]:
+    """The result of a run that has ended."""
+    result: dict[str, Any] = {"model": str(folder.model)}
+    if folder.evaluation.is_file():
+        result["evaluation"] = json.loads(folder.evaluation.read_text(encoding="utf-8"))["figures"]
+    return result
+
+
+def check_size(found: TrainingData, config: TrainConfig) -> None:
+    """InputError where there are too few samples for a single batch, or none to evaluate."""
+    if len(found.train) < config.batch_size:
+        raise InputError(
+            f"{len(found.train)} samples do not fill a batch of {config.batch_size}",
+            hint="More data, or --set batch_size=N.",
+        )
+    if config.held_out and not found.held_out:
+        raise InputError(
+            "no prompt fell into the held-out part", hint="More data, or --set held_out=0.2 (0: no evaluation)."
+        )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("transformers", "trl", "peft", "accelerate")}
