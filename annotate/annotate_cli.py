@@ -6,7 +6,13 @@ import typer
 
 from sdg_data.cli import Lazy, lazy_group
 
-ANNOTATE: dict[str, Lazy] = {}
+ANNOTATE = {
+    "server": Lazy("annotate.labelstudio.cli:server_app", "The home's own Label Studio: start, stop, ask", "annotate"),
+    "init": Lazy("annotate.labelstudio.cli:init_command", "Make the project, or check the one there is", "annotate"),
+    "push": Lazy("annotate.labelstudio.cli:push_command", "Send images to people, each once", "annotate"),
+    "pull": Lazy("annotate.labelstudio.cli:pull_command", "Bring in what people entered", "annotate"),
+    "watch": Lazy("annotate.labelstudio.cli:watch_command", "Pull whenever something changes", "annotate"),
+}
 app = typer.Typer(
     cls=lazy_group(ANNOTATE),
     help="People correct the defects in a Label Studio, in two rounds.",

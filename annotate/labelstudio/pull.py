@@ -233,7 +233,7 @@ def search_missing(
     """Of (id, number) pairs in order of number: the ids whose number is missing.
 
     `count(low, high)` and `list_(low, high)` ask about the numbers low..high that are there. A range is looked
-    into where its count differs from what is known of it, so a missing and an unknown one in the same range hide each other.
+    into where its count differs from what is known of it: a missing and an unknown one in one range hide each other.
     """
     if not numbered:
         return

@@ -286,8 +286,8 @@ def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[Planned]:
 
 
 def started_from(tx: Tx, tasks: Sequence[LabelTask]) -> dict[str, list[Annotation]]:
-    """Task id to the people's versions that it shows: those of its review case, else its parent; the first one leads."""
-    about = {task.id: (task.parent_id,) for task in tasks if task.parent_id is not None}
+    """Task id to the people's versions that it shows: of its review case, else its parent; the first one leads."""
+    about: dict[str, tuple[str, ...]] = {task.id: (task.parent_id,) for task in tasks if task.parent_id is not None}
     about |= {key: one.annotation_ids for key, one in cases.by_tasks(tx, list(about)).items()}
     found = annotation_table.by_ids(tx, [one for ids in about.values() for one in ids])
     return {key: [found[one] for one in ids] for key, ids in about.items()}

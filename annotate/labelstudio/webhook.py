@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "sdg"
     sys_version = ""
 
-    def do_POST(self) -> None:  # noqa: N802 (the base class looks for this name)
+    def do_POST(self) -> None:
         """Say that something changed, if the secret is right."""
         given = (self.headers.get(SECRET_HEADER) or "").encode("latin-1", "replace")
         if not hmac.compare_digest(given, self.server.secret):

@@ -1,0 +1,230 @@
+"""`sdg annotate server | init | push | pull | watch`: between the store and a Label Studio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdg_data.console import print_json, print_table, say, settings_of
+
+if TYPE_CHECKING:
+    from annotate.labelstudio.pull import Pulled
+    from annotate.labelstudio.session import Session
+    from sdg_data.settings import Settings
+
+server_app = typer.Typer(
+    help="The home's own Label Studio: install, start, stop, ask.", no_args_is_help=True, add_completion=False
+)
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
+
+
+@server_app.command("install")
+def server_install(ctx: typer.Context) -> None:
+    """Install Label Studio into a venv of its own, if it is not there yet (some minutes, about 1 GB)."""
+    from pathlib import Path
+
+    from annotate.labelstudio.server import VERSION, install
+
+    venv = Path(settings_of(ctx).annotate.venv)
+    say(f"Label Studio {VERSION} in {venv}: {'installed' if install(venv) else 'was there'}")
+
+
+@server_app.command("start")
+def server_start(ctx: typer.Context, as_json: Json = False) -> None:
+    """Start it on loopback, wait until it answers, print its address and log-in."""
+    from annotate.labelstudio.connection import credentials
+    from annotate.labelstudio.server import Server
+
+    settings = settings_of(ctx)
+    server = Server(settings.home, settings.annotate)
+    if not server.running():
+        say("starting Label Studio; the first start makes its database, which takes a minute or more")
+    server.start()
+    own = credentials(settings.home)
+    facts = {"url": server.connection.url, "email": own.email, "password": own.password}
+    print_json(facts) if as_json else print_table([facts])
+
+
+@server_app.command("stop")
+def server_stop(ctx: typer.Context) -> None:
+    """Stop it."""
+    from annotate.labelstudio.server import Server
+
+    settings = settings_of(ctx)
+    say("stopped" if Server(settings.home, settings.annotate).stop() else "it was not running")
+
+
+@server_app.command("status")
+def server_status(ctx: typer.Context, as_json: Json = False) -> None:
+    """Whether the server of this call answers; exit code 1 where it does not."""
+    from annotate.labelstudio.client import Client, ServerError
+    from annotate.labelstudio.connection import connection_of
+    from sdg_data.errors import ExitCode
+
+    settings = settings_of(ctx)
+    connection = connection_of(settings.home, settings.annotate.port)
+    facts: dict[str, Any] = {"url": connection.url, "own": connection.own, "answers": True}
+    with Client(connection, patience=0) as client:
+        try:
+            facts |= {"version": client.version(), "user": client.me().get("email")}
+        except ServerError as error:
+            facts |= {"answers": False, "why": error.message}
+    print_json(facts) if as_json else print_table([facts])
+    if not facts["answers"]:
+        raise typer.Exit(int(ExitCode.ERROR))
+
+
+def init_command(
+    ctx: typer.Context,
+    again: Annotated[
+        bool, typer.Option("--again", help="Give up the project there is (its server is lost), and make another")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the project: page, instructions, images, webhook. It is there already: it is checked and mended."""
+    from annotate.guideline import instructions
+
+    with _session(ctx, wait=True) as work:
+        project, place = work.init(instructions=instructions(), again=again)
+    facts = {
+        "project": project.name,
+        "url": f"{place.url}/projects/{place.number}/data",
+        "page": project.config_version,
+    }
+    print_json(facts) if as_json else print_table([facts])
+
+
+def push_command(
+    ctx: typer.Context,
+    models: Annotated[str | None, typer.Option("--models", help="Only images of these models, by comma")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only images of this split: train or test")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Only so many of the first")] = None,
+    overlap: Annotated[
+        int | None, typer.Option(min=1, help="How many people see each image [default: the routing's]")
+    ] = None,
+    wait: Wait = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send images to people, as routing decides. Killed or refused: run it again, nothing goes twice."""
+    from annotate.routing import route
+    from schemas.labelling import ProjectKind
+    from schemas.records import Split
+    from sdg_data.errors import ConfigError, ExitCode
+    from sdg_data.store import labelling
+
+    if split is not None and split not in list(Split):
+        raise ConfigError(f"there is no split {split!r}", item="--split", hint=f"It is {' or '.join(Split)}.")
+    with _session(ctx, wait=wait) as work:
+        chosen = work.settings.annotate
+        with work.store.read() as tx:
+            routed = route(
+                tx,
+                chosen.routing,
+                prelabels_of=chosen.prelabels_of,
+                models=None if models is None else [name.strip() for name in models.split(",") if name.strip()],
+                split=None if split is None else Split(split),
+            )
+            before = labelling.images_with_tasks(tx, ProjectKind.ANNOTATE)
+        new = [one for one in routed if one.image_id not in before][:limit]
+        if overlap is not None:
+            new = [one.model_copy(update={"overlap": overlap}) for one in new]
+        facts = {
+            "routed": len(routed),
+            "went_before": len(routed) - len([1 for one in routed if one.image_id not in before]),
+        }
+        facts |= {"to_go": len(new), "blind": sum(one.blind for one in new)}
+        if dry_run:
+            print_json(facts) if as_json else print_table([facts])
+            return
+        done = work.push_routed(new)
+    summary = {**facts, "sent": done.sent, "found": done.found, "refused": done.refused}
+    say(f"{done.sent} tasks sent" + (f", {done.found} were there" if done.found else ""))
+    if as_json:
+        print_json(summary)
+    if done.refused:
+        say(f"{done.refused} tasks were refused by the server: `sdg store info` counts them, stage push")
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def pull_command(
+    ctx: typer.Context,
+    full: Annotated[bool, typer.Option("--full", help="Look at everything, not only at what changed")] = False,
+    accept_deletions: Annotated[
+        bool, typer.Option("--accept-deletions", help="Believe it when most tasks are gone: withdraw their annotations")
+    ] = False,
+    wait: Wait = True,
+    as_json: Json = False,
+) -> None:
+    """Bring in what people entered, changed or deleted. Killed: run it again, it goes on."""
+    with _session(ctx, wait=wait) as work:
+        found = work.pull(full=full, accept_deletions=accept_deletions)
+    _report(found)
+    if as_json:
+        print_json({"read": found.read, **dict(sorted(found.counts.items()))})
+
+
+def watch_command(
+    ctx: typer.Context,
+    poll: Annotated[float | None, typer.Option(min=0.1, help="Seconds between looks without a hint")] = None,
+) -> None:
+    """Pull whenever something changes, until Ctrl-C: when Label Studio hints at it, and by the clock in any case."""
+    import signal
+    import threading
+
+    from annotate.labelstudio.connection import credentials
+    from annotate.labelstudio.session import LOCK, session
+    from annotate.labelstudio.watch import watch
+    from annotate.labelstudio.webhook import listening
+    from sdg_data.errors import ConfigError
+    from sdg_data.locks import stage_lock
+
+    settings = settings_of(ctx)
+    hint, stop = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        hint.set()
+
+    with session(settings) as work:
+
+        def pull() -> Pulled:
+            with stage_lock(settings.home, LOCK, wait=0):
+                return work.pull()
+
+        port = settings.annotate.webhook_port
+        try:
+            with listening(port, credentials(settings.home).webhook_secret, hint):
+                signal.signal(signal.SIGINT, end)
+                signal.signal(signal.SIGTERM, end)
+                say(f"watching {work.client.connection.url}; Ctrl-C ends it")
+                watch(pull, hint, stop, poll_seconds=poll or settings.annotate.poll_seconds, after=_report)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen for hints ({error.strerror})",
+                item=f"port {port}",
+                hint="Another `sdg annotate watch`? Otherwise set `webhook_port` in [annotate], and run init again.",
+            ) from error
+
+
+def _report(found: Pulled) -> None:
+    if not found.changed:
+        return
+    say(", ".join(f"{number} {what}" for what, number in sorted(found.counts.items())))
+
+
+@contextmanager
+def _session(ctx: typer.Context, *, wait: bool) -> Iterator[Session]:
+    """The session, alone on this home."""
+    from annotate.labelstudio.session import LOCK, session
+    from sdg_data.locks import stage_lock
+
+    settings: Settings = settings_of(ctx)
+    waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
+    with session(settings) as work, stage_lock(settings.home, LOCK, wait=None if wait else 0, on_wait=waiting):
+        yield work
