@@ -17,12 +17,13 @@ from exports.job import Job
 from exports.manifest import FileEntry, Manifest
 from exports.options import FORMATS, ExportOptions
 from exports.pictures import in_threads
-from exports.proof import SplitProof, perceptual_hash, split_proof
+from exports.proof import SplitProof, split_proof
 from exports.sample import EXTENSIONS, Composition, Sample
 from exports.spool import Entry
 from exports.statistics import Statistics, people
 from exports.webdataset import image_bytes
 from schemas.defect import DefectType, ImportanceTier
+from sdg_data.near_duplicates import perceptual_hash
 from sdg_data.store.connection import Store
 
 CARD, SCHEMA = "README.md", "sample.schema.json"

@@ -1,10 +1,12 @@
-"""Two small charts as SVG, written by hand: a report needs no plotting library, and its figures are text that diffs."""
+"""Small charts as SVG, written by hand: no plotting library is needed, and figures are text that diffs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+TYPE_COLOURS = {"artifact": "#d55e00", "misalignment": "#0062b2"}
+"""Those of the contact sheet: vermilion and blue of Okabe and Ito's palette."""
 COLOURS = ("#3b6fb6", "#d98032", "#5b9a57", "#8a8a8a", "#9467a8")
 _HEIGHT, _TOP, _LEFT = 240, 46, 44
 _MOST_BINS = 20
@@ -23,7 +25,10 @@ class Series:
 
 
 def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: float = 1.0) -> str:
-    """Grouped bars from 0 to `top`, with whiskers; one group for each name in `groups`."""
+    """Grouped bars from 0 to `top`, with whiskers; one group for each name in `groups`. No title, where "" is given.
+
+    Series that are called like a type have its colour.
+    """
     bar, gap = 16, 14
     labels = max((_LETTER * len(line) for group in groups for line in _lines(group)), default=0)
     group_width = max(bar * len(series), labels) + gap
@@ -37,10 +42,10 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: fl
             if value is None:
                 continue
             x, high = left + number * bar, _HEIGHT * min(max(value, 0.0), top) / top
-            about = f"{group}, {one.name}: {value:.3f}"
+            about = f"{group}, {one.name}: {value:,.3f}" if top <= 100 else f"{group}, {one.name}: {value:,.0f}"
             parts.append(
                 f'<rect x="{x:.1f}" y="{_TOP + _HEIGHT - high:.1f}" width="{bar - 3}" height="{high:.1f}" '
-                f'fill="{COLOURS[number % len(COLOURS)]}"><title>{_shown(about)}</title></rect>'
+                f'fill="{_colour(one.name, number)}"><title>{_shown(about)}</title></rect>'
             )
             whisker = one.intervals[place] if one.intervals else None
             if whisker is not None:
@@ -61,13 +66,47 @@ def histogram(title: str, counts: Mapping[str, Sequence[int]]) -> str:
     return bars(title, groups, series, top=float(top))
 
 
+def scatter(axes: tuple[str, str], series: Mapping[str, Sequence[tuple[float, float]]], *, top: float = 100.0) -> str:
+    """Points from 0 to `top` on both axes (`axes`: horizontal, vertical) with the diagonal on which both agree."""
+    side, width = _HEIGHT, _LEFT + _HEIGHT + 40
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return _LEFT + side * x / top, _TOP + side * (1 - y / top)
+
+    parts = [*_frame("", width, top), *_legend(list(series))]
+    (x0, y0), (x1, y1) = place(0, 0), place(top, top)
+    parts.append(f'<path d="M{x0} {y0}L{x1} {y1}" stroke="#999" stroke-dasharray="4 4"/>')
+    for number, (name, points) in enumerate(series.items()):
+        dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in (place(*point) for point in points))
+        parts.append(
+            f'<path d="{dots}" stroke="{_colour(name, number)}" stroke-width="5" stroke-linecap="round" '
+            'stroke-opacity="0.35"/>'
+        )
+    for step in range(6):
+        x, y = place(top * step / 5, 0)
+        label = f"{top * step / 5:.0f}"
+        parts.append(f'<text x="{x:.1f}" y="{y + 16:.1f}" {_FONT} font-size="11" text-anchor="middle">{label}</text>')
+    middle = _LEFT + side / 2
+    style = f'{_FONT} font-size="12" text-anchor="middle"'
+    across = f'x="{middle}" y="{_TOP + side + 34}"'
+    upright = f'x="10" y="{_TOP + side / 2}" transform="rotate(-90 10 {_TOP + side / 2})"'
+    parts += [f"<text {at} {style}>{_shown(name)}</text>" for at, name in zip((across, upright), axes, strict=True)]
+    return _document(parts, width)
+
+
+def _colour(name: str, number: int) -> str:
+    return TYPE_COLOURS.get(name, COLOURS[number % len(COLOURS)])
+
+
 def _frame(title: str, width: float, top: float) -> list[str]:
-    parts = [f'<text x="{_LEFT}" y="16" {_FONT} font-size="14" font-weight="600">{_shown(title)}</text>']
+    parts = (
+        [f'<text x="{_LEFT}" y="16" {_FONT} font-size="14" font-weight="600">{_shown(title)}</text>'] if title else []
+    )
     for step in range(6):
         y = _TOP + _HEIGHT * (1 - step / 5)
         value = top * step / 5
         parts.append(f'<path d="M{_LEFT} {y:.1f}H{width - 8:.0f}" stroke="#ddd"/>')
-        text = f"{value:.1f}" if top <= 1 else f"{value:.0f}"
+        text = f"{value:.1f}" if top <= 5 else f"{value:,.0f}"
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" {_FONT} font-size="11" text-anchor="end">{text}</text>')
     return parts
 
@@ -75,7 +114,7 @@ def _frame(title: str, width: float, top: float) -> list[str]:
 def _legend(names: Sequence[str]) -> list[str]:
     parts, x = [], _LEFT
     for number, name in enumerate(names):
-        parts.append(f'<rect x="{x}" y="25" width="10" height="10" fill="{COLOURS[number % len(COLOURS)]}"/>')
+        parts.append(f'<rect x="{x}" y="25" width="10" height="10" fill="{_colour(name, number)}"/>')
         parts.append(f'<text x="{x + 14}" y="34" {_FONT} font-size="11">{_shown(name)}</text>')
         x += 28 + 7 * len(name)
     return parts

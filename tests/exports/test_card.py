@@ -13,7 +13,7 @@ from worlds import TRACE, fill, person, picture, png
 
 from exports.figures import Bars, draw, nice_step
 from exports.manifest import read_manifest
-from exports.proof import near_prompts, perceptual_hash, split_proof, trigrams
+from exports.proof import split_proof
 from exports.run import Exported
 from exports.sample import Sample
 from exports.statistics import people
@@ -21,6 +21,7 @@ from exports.target import Target
 from schemas.records import Split
 from sdg_data.blobs import Blobs
 from sdg_data.mini.world import sample_prompts
+from sdg_data.near_duplicates import near_prompts, perceptual_hash, trigrams
 from sdg_data.store import annotations, images, snapshot
 from sdg_data.store.connection import Store
 

@@ -1,0 +1,123 @@
+"""Nearly the same prompts and pictures.
+
+- Prompts: Jaccard of their letters' trigrams (lower case, letters and digits) of at least 0.9.
+- Pictures: at most 4 of 64 bits of their perceptual hashes differ (Zauner's pHash: the signs of the lowest 8×8 DCT
+  coefficients of a 32×32 grey picture, against their median).
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+PROMPT_SIMILARITY = 0.9
+IMAGE_BITS = 4
+
+_OTHER = re.compile(r"[\W_]+")
+_SIDE, _LOW = 32, 8
+_CHUNK = 256
+_BANDS = IMAGE_BITS + 1
+"""Of so many parts of two near hashes at least one is the same."""
+
+
+def near_prompts(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs, one of each, whose trigrams' Jaccard index is at least `PROMPT_SIMILARITY`."""
+    from scipy.sparse import csr_array
+
+    vocabulary: dict[str, int] = {}
+
+    def matrix(texts: Sequence[str]) -> "tuple[list[list[int]], npt.NDArray[np.int64]]":
+        rows = [sorted({vocabulary.setdefault(one, len(vocabulary)) for one in trigrams(text)}) for text in texts]
+        return rows, np.array([len(row) for row in rows], dtype=np.int64)
+
+    (rows_a, sizes_a), (rows_b, sizes_b) = matrix(first), matrix(second)
+    if not vocabulary:
+        return []
+
+    def sparse(rows: list[list[int]]) -> "csr_array":
+        ends = np.cumsum([0, *(len(row) for row in rows)])
+        columns = np.array([column for row in rows for column in row], dtype=np.int64)
+        return csr_array((np.ones(len(columns), np.int32), columns, ends), shape=(len(rows), len(vocabulary)))
+
+    right = sparse(rows_b).T.tocsr()
+    found = []
+    for start in range(0, len(rows_a), _CHUNK):
+        part = rows_a[start : start + _CHUNK]
+        shared = (sparse(part) @ right).tocoo()
+        rows, columns = shared.coords
+        union = sizes_a[start + rows] + sizes_b[columns] - shared.data
+        near = shared.data >= PROMPT_SIMILARITY * union
+        found += sorted(
+            (first[start + row], second[column]) for row, column in zip(rows[near], columns[near], strict=True)
+        )
+    return found
+
+
+def trigrams(text: str) -> set[str]:
+    """Three letters in a row, of the text in lower case with one space for anything but letters and digits."""
+    plain = f" {_OTHER.sub(' ', text.lower()).strip()} "
+    return {plain[place : place + 3] for place in range(max(1, len(plain) - 2))}
+
+
+def near_hashes(first: Mapping[str, int], second: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The pairs of keys, one of each, whose hashes differ in at most `IMAGE_BITS` bits."""
+    keys_a, keys_b = sorted(first), sorted(second)
+    left = np.array([first[key] for key in keys_a], dtype=np.uint64)
+    right = np.array([second[key] for key in keys_b], dtype=np.uint64)
+    found = []
+    for start in range(0, len(left), _CHUNK):
+        distance = np.bitwise_count(left[start : start + _CHUNK, None] ^ right[None, :])
+        rows, columns = np.nonzero(distance <= IMAGE_BITS)
+        found += [(keys_a[start + row], keys_b[column]) for row, column in zip(rows, columns, strict=True)]
+    return found
+
+
+def perceptual_hash(data: bytes) -> int:
+    """64 bits of an image. ValueError where it does not decode."""
+    from scipy.fft import dctn
+
+    grey = open_image(data).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    low = dctn(np.asarray(grey, dtype=np.float64), norm="ortho")[:_LOW, :_LOW]
+    # Rounded, so that the noise of a flat picture's transform makes no bits.
+    low = np.round(low, 3).ravel()
+    bits = low > np.median(low[1:])
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+def near_pairs(hashes: Mapping[str, int], *, limit: int | None = None) -> list[tuple[str, str]]:
+    """The pairs of keys of one set whose hashes differ in at most `IMAGE_BITS` bits, in order; `limit` of them.
+
+    Only keys that share a fifth of their bits are compared, so that hundreds of thousands take seconds.
+    """
+    keys = sorted(hashes)
+    values = np.array([hashes[key] for key in keys], dtype=np.uint64)
+    edges = [round(64 * band / _BANDS) for band in range(_BANDS + 1)]
+    found: set[tuple[int, int]] = set()
+    for low, high in pairwise(edges):
+        part = (values >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = np.argsort(part, kind="stable")
+        cuts = np.nonzero(np.diff(part[order]))[0] + 1
+        for group in np.split(order, cuts):
+            for place, one in enumerate(group[:-1]):
+                others = group[place + 1 :]
+                near = others[np.bitwise_count(values[others] ^ values[one]) <= IMAGE_BITS]
+                found.update((min(one, other), max(one, other)) for other in near.tolist())
+                if limit is not None and len(found) > 4 * limit:
+                    break
+    return [(keys[a], keys[b]) for a, b in sorted(found)[:limit]]
+
+
+def open_image(data: bytes) -> Image.Image:
+    """A Pillow image with all its pixels read. ValueError says why there is none."""
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image, or one that is damaged at its beginning") from error
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"damaged: {error}") from error
+    return image
