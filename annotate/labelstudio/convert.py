@@ -91,6 +91,11 @@ class Shown:
         return cls(regions, prelabel_id=prelabel.id)
 
     @classmethod
+    def of_annotation(cls, annotation: Annotation) -> Shown:
+        """A person's, in a later round."""
+        return cls.of_annotations([annotation])
+
+    @classmethod
     def of_annotations(cls, versions: Sequence[Annotation]) -> Shown:
         """People's, in a later round: all of the first one's, and of the others what is not shown yet.
 

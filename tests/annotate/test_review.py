@@ -34,6 +34,14 @@ def project(kind: ProjectKind, round_: int) -> LabelProject:
 ANNOTATE, REVIEW = project(ProjectKind.ANNOTATE, 1), project(ProjectKind.REVIEW, 2)
 
 
+def entry_of(entry: str, task: str, version: Annotation, **changes: object) -> LabelEntry:
+    values = {
+        "id": entry, "task_id": task, "task_number": 1, "number": 1, "annotator": version.annotator,
+        "annotation_id": version.id, "quarantine_id": None, "deleted": False,
+    }  # fmt: skip
+    return LabelEntry.model_validate({**values, **changes})
+
+
 class Desk:
     """What pulling leaves in the store, done by hand."""
 
@@ -62,17 +70,12 @@ class Desk:
     def stores(self, version: Annotation, task: str, entered: dict[str, object]) -> Annotation:
         entry = content_id("entry", task, version.annotator)
         with self.store.write() as tx:
+            before = [one.annotation_id for one in answers.of_tasks(tx, [task]).get(task, []) if one.id == entry]
+            if before:
+                version = version.model_copy(update={"parent_id": before[0]})
             annotations.insert(tx, [version])
             answers.insert_entered(tx, {version.id: (entry, json.dumps(entered))})
-            answers.put(
-                tx,
-                [
-                    LabelEntry(
-                        id=entry, task_id=task, annotator=version.annotator, annotation_id=version.id,
-                        quarantine_id=None, deleted=False,
-                    )
-                ],
-            )  # fmt: skip
+            answers.put(tx, [entry_of(entry, task, version)])
         return version
 
     def deletes(self, version: Annotation, task: str) -> None:
@@ -87,15 +90,7 @@ class Desk:
                 ],
             )  # fmt: skip
             entry = content_id("entry", task, version.annotator)
-            answers.put(
-                tx,
-                [
-                    LabelEntry(
-                        id=entry, task_id=task, annotator=version.annotator, annotation_id=None, quarantine_id=None,
-                        deleted=True,
-                    )
-                ],
-            )  # fmt: skip
+            answers.put(tx, [entry_of(entry, task, version, annotation_id=None, deleted=True)])
 
     def asks(self, *, early: bool = False, round_: int = 1) -> list[Case]:
         """New review tasks, pushed."""
@@ -333,7 +328,7 @@ def test_a_reviewer_who_edits_decides_anew_and_one_who_deletes_takes_it_back(des
     fixed = desk.reviews(case, add=[defect(700)])
     desk.settles()
     assert desk.gold() == fixed.id
-    assert desk.states()[accepted.id] == "confirmation"
+    assert desk.states()[accepted.id] == "superseded"
     desk.deletes(fixed, case.task_id)
     desk.deletes(accepted, case.task_id)
     assert desk.settles() == {"taken_back": 2}
@@ -379,15 +374,7 @@ def test_what_waits_in_quarantine_is_not_reviewed(desk: Desk) -> None:
     first = desk.says("ann", defect(0))
     entry = content_id("entry", desk.first_task.id, "ann")
     with desk.store.write() as tx:
-        answers.put(
-            tx,
-            [
-                LabelEntry(
-                    id=entry, task_id=desk.first_task.id, annotator="ann", annotation_id=first.id,
-                    quarantine_id="2" * 32, deleted=False,
-                )
-            ],
-        )  # fmt: skip
+        answers.put(tx, [entry_of(entry, desk.first_task.id, first, quarantine_id="2" * 32)])
     assert desk.asks(early=True) == []
 
 
