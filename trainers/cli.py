@@ -8,6 +8,7 @@ TRAIN = {
     "detector": Lazy(
         "trainers.detector.cli:app", "The defect detector: SFT, then GRPO with the composite reward", "train"
     ),
+    "mini-detector": Lazy("trainers.detector.mini.cli:app", "The mini profile's detector: corpus and base", "train"),
 }
 app = typer.Typer(
     cls=lazy_group(TRAIN), help="Train a detector on an export.", no_args_is_help=True, add_completion=False
