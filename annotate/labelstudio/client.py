@@ -85,13 +85,16 @@ class Client:
         patience: float = 120.0,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        read_seconds: float = READ_SECONDS,
+        import_seconds: float = IMPORT_SECONDS,
     ) -> None:
         self.connection = connection
         self._patience = patience
         self._sleep = sleep
+        self._read_seconds, self._import_seconds = read_seconds, import_seconds
         self._http = httpx.Client(
             base_url=connection.url,
-            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS),
             transport=transport,
             headers={"Accept": "application/json"},
         )
@@ -129,7 +132,7 @@ class Client:
             if error.status != 404:
                 raise
 
-    def post(self, path: str, body: Any, *, params: dict[str, Any] | None = None, timeout: float = READ_SECONDS) -> Any:
+    def post(self, path: str, body: Any, *, params: dict[str, Any] | None = None, timeout: float | None = None) -> Any:
         """Sent once. Raises Unknown where no answer tells whether it was done; ServerError where it was refused."""
         try:
             answer = self._send("POST", path, params=params, body=body, timeout=timeout)
@@ -174,7 +177,7 @@ class Client:
     def _send(
         self, method: str, path: str, *, params: dict[str, Any] | None, body: Any, timeout: float | None = None
     ) -> httpx.Response:
-        limits = httpx.Timeout(timeout or READ_SECONDS, connect=CONNECT_SECONDS)
+        limits = httpx.Timeout(timeout or self._read_seconds, connect=CONNECT_SECONDS)
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
         for fresh in (False, True):
@@ -295,7 +298,7 @@ class Client:
             f"/api/projects/{project_id}/import",
             list(tasks),
             params={"return_task_ids": "true", "commit_to_project": "true"},
-            timeout=IMPORT_SECONDS,
+            timeout=self._import_seconds,
         )
         ids = answer.get("task_ids") if isinstance(answer, dict) else None
         if not isinstance(ids, list) or len(ids) != len(tasks):
