@@ -12,6 +12,8 @@ SDG_HOME ?= data
 PROMPTS  ?= configs/demo_prompts.txt
 MODELS   ?=
 SAMPLES  ?=
+# Whose images `make annotate` hands out: the demo's, unless SDG_HOME was given.
+ANNOTATE_HOME ?= $(if $(filter command line environment,$(origin SDG_HOME)),$(SDG_HOME),data/demo)
 # Options of `sdg export run`, for `make export`.
 EXPORT   ?=
 EXPORT_DIR ?= $(SDG_HOME)/exports/sdg
@@ -19,11 +21,13 @@ EXPORT_DIR ?= $(SDG_HOME)/exports/sdg
 comma := ,
 PY    := $(VENV)/bin/python
 SDG   := $(VENV)/bin/sdg
+# Label Studio has a venv of its own; LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY name a server that runs already.
+LS    := .venv-labelstudio/bin/label-studio
 READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate export minis benchmarks schemas clean
+.PHONY: help setup check format test test-slow demo generate export labelstudio annotate minis benchmarks schemas clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,7 +62,7 @@ schemas: $(READY) ## Write the JSON Schemas anew from the records
 test: $(READY) ## The tests that take seconds
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow"
 
-test-slow: $(READY) ## The tests that take minutes
+test-slow: $(READY) $(LS) ## The tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
 
 demo: $(READY) ## The main job on the mini profile: generate, then a contact sheet
@@ -74,6 +78,19 @@ generate: $(READY) ## Images for all prompts: make generate PROMPTS=file [MODELS
 export: $(READY) ## Shards of what counts, checked: make export [SDG_HOME=folder] [EXPORT="--format hf --unreviewed"]
 	$(SDG) export run --output $(EXPORT_DIR) $(EXPORT)
 	$(SDG) export verify $(EXPORT_DIR)
+
+$(LS): | $(READY)
+	$(SDG) annotate server install
+
+labelstudio: $(READY) $(if $(LABEL_STUDIO_URL),,$(LS)) ## A Label Studio of our own on loopback: address and log-in
+	$(SDG) annotate server start
+
+annotate: $(READY) ## Bring the demo's images to people: server, project, tasks (SDG_HOME=folder for other images)
+	@test -e $(ANNOTATE_HOME)/store.duckdb || test $(ANNOTATE_HOME) != data/demo || $(MAKE) demo
+	$(MAKE) labelstudio SDG_HOME=$(ANNOTATE_HOME)
+	$(SDG) --home $(ANNOTATE_HOME) annotate init
+	$(SDG) --home $(ANNOTATE_HOME) annotate push
+	@echo "Open the address above and log in. \`$(SDG) --home $(ANNOTATE_HOME) annotate watch\` brings in what people enter"
 
 minis: $(READY) ## Train the mini family again by its recipe (its weights are committed; rarely needed)
 	$(SDG) minis train
