@@ -36,11 +36,17 @@ def server_install(ctx: typer.Context) -> None:
 
 @server_app.command("start")
 def server_start(ctx: typer.Context, as_json: Json = False) -> None:
-    """Start it on loopback, wait until it answers, print its address and log-in."""
-    from annotate.labelstudio.connection import credentials
+    """Start it on loopback, wait until it answers, print its address and log-in.
+
+    With LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY nothing is started: that server is asked whether it answers.
+    """
+    from annotate.labelstudio.connection import connection_of, credentials
     from annotate.labelstudio.server import Server
 
     settings = settings_of(ctx)
+    if not connection_of(settings.home, settings.annotate.port).own:
+        server_status(ctx, as_json)
+        return
     server = Server(settings.home, settings.annotate)
     if not server.running():
         say("starting Label Studio; the first start makes its database, which takes a minute or more")
