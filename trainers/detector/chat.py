@@ -86,11 +86,18 @@ class Chat:
 
     def lengths(self, rows: Sequence[Planned]) -> list[int]:
         """Tokens of question, image, answer and end, without the images' bytes."""
-        tokenizer = self.processor.tokenizer
-        texts = [
-            self.asked(prompt, size) + self.answer(defects, trace, size) + self.end
-            for prompt, size, defects, trace in rows
-        ]
-        ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return self._lengths(
+            [
+                (self.asked(prompt, size) + self.answer(defects, trace, size) + self.end, size)
+                for prompt, size, defects, trace in rows
+            ]
+        )
+
+    def question_lengths(self, rows: Sequence[tuple[str, ImageSize]]) -> list[int]:
+        """Tokens of question (by prompt and image size) and image."""
+        return self._lengths([(self.asked(prompt, size), size) for prompt, size in rows])
+
+    def _lengths(self, texts: Sequence[tuple[str, ImageSize]]) -> list[int]:
+        ids = self.processor.tokenizer([text for text, _ in texts], add_special_tokens=False)["input_ids"]
         # The picture's one placeholder stands in the text.
-        return [len(one) - 1 + self.image_tokens(row[1]) for one, row in zip(ids, rows, strict=True)]
+        return [len(one) - 1 + self.image_tokens(size) for one, (_, size) in zip(ids, texts, strict=True)]

@@ -90,6 +90,54 @@ def sft(
     _print_result(train_sft(config, data=data, model=model, out=out, limit=limit), as_json)
 
 
+@app.command()
+def grpo(
+    data: Data,
+    model: Base,
+    out: Out,
+    recipe: Recipe = "mini",
+    trace: Trace = None,
+    require_overlap: Annotated[
+        bool | None,
+        typer.Option(
+            "--require-overlap/--no-require-overlap", help="No credit for reasons of boxes that do not overlap"
+        ),
+    ] = None,
+    guard: Annotated[
+        bool | None, typer.Option("--guard/--no-guard", help="Stop when the answers collapse [default: the recipe's]")
+    ] = None,
+    lora: Lora = None,
+    freeze_vision: FreezeVision = None,
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    similarity: Similarity = None,
+    report: Report = None,
+    seed: Seed = None,
+    change: Change = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Reinforcement learning with the composite reward, from a fine-tuned detector. Resumes as `sft` does."""
+    from trainers.detector.grpo_config import RECIPES, GuardSettings
+    from trainers.detector.train_config import changed
+
+    options: dict[str, Any] = {"trace": trace, "require_overlap": require_overlap, "freeze_vision": freeze_vision}
+    options |= {"epochs": epochs, "max_steps": max_steps, "similarity": similarity, "report": report, "seed": seed}
+    changes = _changes(options, lora, change)
+    config = _recipe(RECIPES, recipe)
+    if guard is not None:
+        config = config.model_copy(update={"guard": (config.guard or GuardSettings()) if guard else None})
+    config = changed(config, changes)
+    _check_report(config)
+    if dry_run:
+        _plan(config, data, model, limit, max_tokens=config.max_prompt_tokens, as_json=as_json, each=config.group)
+        return
+    from trainers.detector.grpo_trainer import train_grpo
+
+    _print_result(train_grpo(config, data=data, model=model, out=out, limit=limit), as_json)
+
+
 def _recipe(recipes: dict[str, Any], name: str) -> Any:
     if name not in recipes:
         raise ConfigError(f"there is no recipe {name!r}", hint=f"There are {', '.join(recipes)}.")
@@ -120,7 +168,9 @@ def _check_report(config: TrainConfig) -> None:
         )
 
 
-def _plan(config: TrainConfig, data: str, model: str, limit: int | None, *, max_tokens: int, as_json: bool) -> None:
+def _plan(
+    config: TrainConfig, data: str, model: str, limit: int | None, *, max_tokens: int, as_json: bool, each: int = 1
+) -> None:
     """What `--dry-run` says."""
     from sdg_data.prompt_templates import load_template
     from sdg_data.vlm_processors import load_processor
@@ -133,9 +183,15 @@ def _plan(config: TrainConfig, data: str, model: str, limit: int | None, *, max_
         load_processor(kind, model), load_template(config.template), FAMILIES[kind], config.max_side, config.trace
     )
     found = read_training_data(
-        data, chat, max_tokens=max_tokens, held_out=config.held_out, seed=config.seed, limit=limit
+        data,
+        chat,
+        max_tokens=max_tokens,
+        held_out=config.held_out,
+        seed=config.seed,
+        limit=limit,
+        questions_only=each > 1,
     )
-    steps = config.max_steps or int(len(found.train) // config.batch_size * config.epochs)
+    steps = config.max_steps or int(len(found.train) * each // config.batch_size * config.epochs)
     plan: dict[str, Any] = {"config": config.model_dump(mode="json"), "data": found.report(), "steps": steps}
     if as_json:
         print_json(plan)

@@ -78,8 +78,12 @@ def read_training_data(
     held_out: float = 0.0,
     seed: int = 0,
     limit: int | None = None,
+    questions_only: bool = False,
 ) -> TrainingData:
     """The train split of an export, planned for `chat`. `limit`: only so many samples, for a trial.
+
+    `questions_only`: for reinforcement learning, where the model writes the answers: the question's tokens alone count,
+    and no trace is needed.
 
     Raises InputError where nothing is left to train on.
     """
@@ -88,10 +92,10 @@ def read_training_data(
     count = len(table) if limit is None else min(limit, len(table))
     with Progress("reading samples", unit="samples").running(count) as progress:
         for page in _pages(table, count):
-            for row in _planned(page, chat):
+            for row in _planned(page, chat, questions_only):
                 if is_held_out(row.prompt_id, held_out, seed):
                     data.held_out.append(row)
-                elif chat.trace and row.trace is None:
+                elif chat.trace and row.trace is None and not questions_only:
                     data.dropped.setdefault(NO_TRACE, []).append(row.key)
                 elif row.tokens > max_tokens:
                     data.dropped.setdefault(TOO_LONG, []).append(row.key)
@@ -122,14 +126,17 @@ def _pages(table: ShardTable, count: int) -> Iterator[list[tuple[int, Sample]]]:
         yield [(place, table.sample(place)) for place in range(start, min(start + _PAGE, count))]
 
 
-def _planned(page: list[tuple[int, Sample]], chat: Chat) -> Iterator[Row]:
+def _planned(page: list[tuple[int, Sample]], chat: Chat, questions_only: bool) -> Iterator[Row]:
     sizes = [ImageSize(width=sample.width, height=sample.height) for _, sample in page]
-    lengths = chat.lengths(
-        [
-            (sample.prompt, size, sample.plain_defects, sample.trace)
-            for (_, sample), size in zip(page, sizes, strict=True)
-        ]
-    )
+    if questions_only:
+        lengths = chat.question_lengths([(sample.prompt, size) for (_, sample), size in zip(page, sizes, strict=True)])
+    else:
+        lengths = chat.lengths(
+            [
+                (sample.prompt, size, sample.plain_defects, sample.trace)
+                for (_, sample), size in zip(page, sizes, strict=True)
+            ]
+        )
     for (place, sample), size, tokens in zip(page, sizes, lengths, strict=True):
         yield Row(
             place, sample.key, sample.prompt_id, sample.prompt, sample.model, size, sample.plain_defects, sample.trace,

@@ -27,10 +27,12 @@ from typing import Final
 import numpy as np
 
 from schemas.answer import Outcome, ParsedAnswer, parse_answer
+from schemas.codecs import AnswerCodec, Qwen3VL
 from schemas.defect import Defect, DefectType
 from sdg_data.metrics.matching import box_array, match_cells
 from sdg_data.metrics.similarity import Similarity
 
+QWEN3_VL: Final = Qwen3VL()
 BOX_WEIGHT: Final = 0.6
 DESCRIPTION_WEIGHT: Final = 0.25
 IMPORTANCE_WEIGHT: Final = 0.15
@@ -70,17 +72,18 @@ def composite_reward(
     *,
     require_trace: bool = True,
     require_overlap: bool = False,
+    codec: AnswerCodec = QWEN3_VL,
 ) -> Reward:
     """The reward of one answer. `similarity(predicted, true)` is the cosine of two reasons, −1..1.
 
-    `require_trace=False` for detectors trained without a trace. The order of the boxes never matters. Never raises for
-    a `str`; ValueError where `similarity` gives no number.
+    `require_trace=False` for detectors trained without a trace; `codec` is how the model writes boxes. The order of the
+    boxes never matters. Never raises for a `str`; ValueError where `similarity` gives no number.
     """
 
     def cosines(first: Sequence[str], second: Sequence[str]) -> list[float]:
         return [similarity(a, b) for a, b in zip(first, second, strict=True)]
 
-    answer = read_strictly(completion, require_trace=require_trace)
+    answer = read_strictly(completion, require_trace=require_trace, codec=codec)
     return _scored([answer], [ground_truth], cosines, require_overlap)[0]
 
 
@@ -91,11 +94,15 @@ def composite_rewards(
     *,
     require_trace: bool = True,
     require_overlap: bool = False,
+    codecs: Sequence[AnswerCodec] | None = None,
 ) -> list[Reward]:
     """`composite_reward` of many answers, each against its own ground truth, with one call for all similarities."""
     if len(completions) != len(ground_truths):
         raise ValueError(f"{len(completions)} answers against {len(ground_truths)} ground truths")
-    answers = [read_strictly(one, require_trace=require_trace) for one in completions]
+    answers = [
+        read_strictly(one, require_trace=require_trace, codec=codec)
+        for one, codec in zip(completions, codecs or [QWEN3_VL] * len(completions), strict=True)
+    ]
 
     def cosines(first: Sequence[str], second: Sequence[str]) -> list[float]:
         found: list[float] = similarity.pairs(first, second).tolist()
@@ -104,9 +111,11 @@ def composite_rewards(
     return _scored(answers, ground_truths, cosines, require_overlap)
 
 
-def read_strictly(completion: str, *, require_trace: bool) -> tuple[tuple[Defect, ...] | None, str | None]:
+def read_strictly(
+    completion: str, *, require_trace: bool, codec: AnswerCodec = QWEN3_VL
+) -> tuple[tuple[Defect, ...] | None, str | None]:
     """(what the answer says, None) where its format is valid, else (None, why not)."""
-    parsed = parse_answer(completion, require_trace=require_trace)
+    parsed = parse_answer(completion, codec=codec, require_trace=require_trace)
     if parsed.outcome is Outcome.PARSED and parsed.defects is not None:
         return tuple(sorted(parsed.defects, key=_order)), None
     return None, _why(parsed)

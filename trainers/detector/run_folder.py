@@ -20,6 +20,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
+from annotate.vlm.local import HASH_LIMIT, folder_hash
 from sdg_data.errors import ConfigError, InputError
 
 log = logging.getLogger(__name__)
@@ -101,10 +102,13 @@ class RunFolder:
 
 
 def source_fingerprint(source: str) -> str:
-    """What a model's name stands for: of a folder the sizes and names of its files, else the name itself."""
+    """What a model's name stands for: of a folder a hash of its files (of a large one, of their names and sizes), else
+    the name itself."""
     folder = Path(source)
     if not folder.is_dir():
         return source
+    if sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= HASH_LIMIT:
+        return folder_hash(folder)
     parts = sorted((path.name, path.stat().st_size) for path in folder.iterdir() if path.is_file())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import datasets
 import torch
 from torch.utils.data import Sampler
 from transformers import PrinterCallback
-from transformers.trainer_utils import set_seed
 from trl import SFTConfig as TrlSftConfig
 from trl import SFTTrainer
 
@@ -98,8 +98,18 @@ def train_sft(config: SftConfig, *, data: str, model: str, out: Path, limit: int
     return run(trainer, folder, note, watcher)
 
 
-def run(trainer: Any, folder: RunFolder, note: dict[str, Any], watcher: Watcher) -> dict[str, Any]:
-    """Train with a prepared trainer from the last whole checkpoint; leave the best model behind."""
+def run(
+    trainer: Any,
+    folder: RunFolder,
+    note: dict[str, Any],
+    watcher: Watcher,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Train with a prepared trainer from the last whole checkpoint; leave the best model behind.
+
+    `check` is called when the training stops, and may raise.
+    """
     config: TrainConfig = trainer.config
     if trainer.is_world_process_zero():
         folder.claim(note)
@@ -111,10 +121,10 @@ def run(trainer: Any, folder: RunFolder, note: dict[str, Any], watcher: Watcher)
     step = 0 if last is None else int(last.name.partition("-")[2])
     if config.report == "tensorboard" and trainer.is_world_process_zero():
         trainer.add_callback(tensorboard(folder.tensorboard, step))
-    set_seed(config.seed)
     if last is not None:
         log.info("going on from step %d", step)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    check()
     if watcher.stopped and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted("stopped; the same command goes on from here", item=str(folder.root))
     finish(trainer, folder, note)
@@ -192,9 +202,9 @@ def summary(folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def check_size(found: TrainingData, config: TrainConfig) -> None:
-    """InputError where there are too few samples for a single batch, or none to evaluate."""
-    if len(found.train) < config.batch_size:
+def check_size(found: TrainingData, config: TrainConfig, *, each: int = 1) -> None:
+    """InputError where there are too few samples for a batch (a sample fills `each` places of it), or none held out."""
+    if len(found.train) * each < config.batch_size:
         raise InputError(
             f"{len(found.train)} samples do not fill a batch of {config.batch_size}",
             hint="More data, or --set batch_size=N.",

@@ -127,11 +127,15 @@ class DetectorTrainerMixin:
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As the trainer's, with the share of the time since the last entry that went into waiting for data."""
-        now = time.perf_counter()
         if self._waited:
-            logs["data_wait_share"] = self._waited / max(now - self._since, 1e-9)
-        self._waited, self._since = 0.0, now
+            logs["data_wait_share"] = self._waited / max(self.elapsed, 1e-9)
+        self._waited, self._since = 0.0, time.perf_counter()
         super().log(logs, start_time)  # type: ignore[misc]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the last log entry or evaluation."""
+        return time.perf_counter() - self._since
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """SDG-Eval of greedy answers on the held-out rows, all processes sharing them. Writes the picture."""

@@ -1,0 +1,195 @@
+"""GRPO of a detector on TRL's `GRPOTrainer`: the composite reward, filters of groups, SDG-Eval, a guard.
+
+What this leaves to TRL: rollouts (transformers or vLLM), advantages within groups, the clipped objective and its KL,
+sharding. Killed runs go on from their last checkpoint as those of `sft_trainer` do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import datasets
+import torch
+from torch.utils.data import Dataset, Sampler
+from trl import GRPOConfig as TrlGrpoConfig
+from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
+
+from annotate.vlm.generating import messages
+from exports.shard_table import ShardTable
+from sdg_data.errors import MissingDependency, ModelError
+from sdg_data.metrics.similarity import similarity_named
+from sdg_data.prompt_templates import load_template
+from sdg_data.vlm_attention import batch_equal_images
+from trainers.detector.chat import Chat
+from trainers.detector.data import Row, read_training_data
+from trainers.detector.grpo_config import GrpoConfig
+from trainers.detector.guard import CollapseGuard
+from trainers.detector.loading import load_detector, lora_config, trainable
+from trainers.detector.rewarding import CompositeReward
+from trainers.detector.run_folder import RunFolder
+from trainers.detector.sft_trainer import check_size, run, run_note, summary
+from trainers.detector.watching import DetectorTrainerMixin, Watcher
+
+log = logging.getLogger(__name__)
+
+
+class RolloutItems(Dataset[dict[str, Any]]):
+    """Questions with their pictures, and what the reward compares with."""
+
+    def __init__(self, table: ShardTable, rows: list[Row], chat: Chat) -> None:
+        self.table, self.rows, self.chat = table, rows, chat
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        row = self.rows[number]
+        question = self.chat.question(row.prompt, row.size)
+        return {
+            "prompt": messages(question),
+            "images": [self.chat.picture(self.table.image(row.place))],
+            "key": row.key,
+            "ground_truth": row.defects,
+            "size": question.picture.size,
+        }
+
+
+class EpochRepeatSampler(RepeatSampler):
+    """TRL's sampler with an order that is a function of (seed, epoch), so that a resumed run finds its place."""
+
+    def __init__(self, *, epoch: Callable[[], int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed((self.seed << 20) + self._epoch())
+        yield from super().__iter__()
+
+
+class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
+    """TRL's trainer on `RolloutItems`."""
+
+    def __init__(self, *, items: RolloutItems, reward: CompositeReward, config: GrpoConfig, **kwargs: Any) -> None:
+        placeholder = datasets.Dataset.from_dict({"prompt": ["?"] * max(len(items), config.batch_size)})
+        super().__init__(reward_funcs=[reward], train_dataset=placeholder, eval_dataset=placeholder, **kwargs)
+        self.train_dataset = items
+        self.reward = reward
+        self._config = config
+        self._rewarded = 0.0
+        if self.ref_model is not None and self.ref_model.config.model_type == "qwen3_vl":
+            batch_equal_images(self.ref_model)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+        return EpochRepeatSampler(
+            epoch=lambda: int(self.state.epoch or 0),
+            data_source=self.train_dataset,
+            mini_repeat_count=self.num_generations,
+            batch_size=self.args.generation_batch_size // self.num_generations,
+            repeat_count=self.num_iterations * self.args.steps_per_generation,
+            shuffle=True,
+            seed=self.args.seed,
+        )
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        keep = kept_groups(
+            self.accelerator.gather(output["advantages"]),
+            self.accelerator.gather(torch.tensor(self.reward.valid, device=output["advantages"].device)),
+            group=self.num_generations,
+            zero_std=self._config.group_filter == "zero-std",
+            min_valid=self._config.min_valid,
+        )
+        self._metrics["train"]["groups_left_out"].append(1 - keep.float().mean().item())
+        if not bool(keep.all()):
+            count = len(inputs)
+            mine = keep[self.accelerator.process_index * count :][:count]
+            output["completion_mask"] = output["completion_mask"] * mine[:, None]
+            output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
+        return output
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As the trainer's, with the share of the time that went into the reward (embedding apart)."""
+        spent, self._rewarded = self.reward.seconds - self._rewarded, self.reward.seconds
+        if spent and "loss" in logs:
+            logs["reward_share"] = spent / max(self.elapsed, 1e-9)
+        super().log(logs, start_time)
+
+
+def kept_groups(
+    advantages: torch.Tensor, valid: torch.Tensor, *, group: int, zero_std: bool, min_valid: int
+) -> torch.Tensor:
+    """Which answers stay in the loss: (n,) bool. Both arguments are (n,), all processes', whole groups in a row.
+
+    `zero_std` leaves a group out whose advantages are all 0 (its rewards are equal), `min_valid` one with fewer valid
+    answers.
+    """
+    keep = torch.ones(len(advantages) // group, dtype=torch.bool, device=advantages.device)
+    if zero_std:
+        keep &= (advantages.view(-1, group) != 0).any(dim=1)
+    if min_valid:
+        keep &= valid.view(-1, group).sum(dim=1) >= min_valid
+    return keep.repeat_interleave(group)
+
+
+def train_grpo(config: GrpoConfig, *, data: str, model: str, out: Path, limit: int | None = None) -> dict[str, Any]:
+    """Train, or go on where it stopped; arguments, result and errors as `sft_trainer.train_sft`'s.
+
+    Also ModelError where the guard found the training collapsed.
+    """
+    folder = RunFolder(out)
+    if folder.finished:
+        log.info("%s has ended already", out)
+        return summary(folder)
+    detector, processor, family = load_detector(model, config)
+    chat = Chat(processor, load_template(config.template), family, config.max_side, config.trace)
+    found = read_training_data(
+        data,
+        chat,
+        max_tokens=config.max_prompt_tokens,
+        held_out=config.held_out,
+        seed=config.seed,
+        limit=limit,
+        questions_only=True,
+    )
+    check_size(found, config, each=config.group)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    watcher = Watcher(folder)
+    guard = None if config.guard is None else CollapseGuard(config.guard)
+    reward = CompositeReward(
+        similarity_named(config.similarity),
+        family=family,
+        require_trace=config.trace,
+        require_overlap=config.require_overlap,
+    )
+    try:
+        trainer = DetectorGRPOTrainer(
+            items=RolloutItems(found.table, found.train, chat),
+            reward=reward,
+            config=config,
+            model=detector,
+            args=TrlGrpoConfig(**config.grpo_arguments(str(folder.checkpoints), processes)),
+            processing_class=processor,
+            peft_config=lora_config(config.lora, freeze_vision=config.freeze_vision),
+            callbacks=[watcher] if guard is None else [watcher, guard],
+        )
+    except ImportError as error:
+        raise MissingDependency(f"rollouts by vLLM need it ({error})", hint="pip install vllm, on a GPU.") from error
+    trainer.watch(chat, found.table, found.held_out, config, folder)
+    note = run_note(config, found, chat, model=model, data=data, counts=trainable(trainer.model))
+    return run(trainer, folder, note, watcher, check=lambda: _stop_if_collapsed(guard, folder))
+
+
+def _stop_if_collapsed(guard: CollapseGuard | None, folder: RunFolder) -> None:
+    if guard is not None and guard.verdict is not None:
+        raise ModelError(
+            f"the training has collapsed: {guard.verdict}",
+            item=str(folder.root),
+            hint="Look at log.jsonl; a smaller --lr or a larger --set beta=… holds the model closer to its start.",
+        )
