@@ -98,6 +98,7 @@ COMMANDS = {
     "serve": Lazy("annotate.serve.cli:app", "Serve the detector over HTTP", "vlm"),
     "eval": Lazy("sdg_data.eval_cli:app", "Measure predictions against a ground truth: SDG-Eval"),
     "train": Lazy("trainers.cli:app", "Train a detector on an export: SFT, then GRPO", "train"),
+    "dashboard": Lazy("sdg_data.dashboard.cli:dashboard_command", "Look at the store in a browser", "dashboard"),
     "export": Lazy("exports.cli:app", "Write datasets: shards, parquet, JSONL, COCO; check them"),
     "import": Lazy("exports.cli:import_app", "Bring datasets in with their defects: ours, the public release, COCO"),
     "store": Lazy("sdg_data.store_cli:app", "Digest, migrate, snapshot and describe the store"),
@@ -135,7 +136,7 @@ def _root(
 ) -> None:
     """From prompts to images, corrected defects, a detector and a better model. Stop after any step and look."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.DEBUG if verbose else logging.INFO)
-    for chatty in ("httpx", "httpcore", "urllib3", "fsspec", "PIL", "matplotlib", "asyncio"):
+    for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "fsspec", "PIL", "matplotlib", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     ctx.obj = Globals(home=home, config=config)
 
