@@ -50,6 +50,9 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
         super().__init__(train_dataset=placeholder, eval_dataset=placeholder, **kwargs)
         self.train_dataset = items
         self._config = config
+        # Qwen-VL's classes say no, so the loss would be a mean of micro-batches' means; TRL's loss takes the number of
+        # tokens of the whole batch, and every token weighs the same however the batch is divided.
+        self.model_accepts_loss_kwargs = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: list[Row] = list(self.train_dataset.rows)

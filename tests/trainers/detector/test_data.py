@@ -153,10 +153,11 @@ def test_an_epoch_is_whole_batches_of_like_length_in_another_order_each_time() -
 
 
 def test_the_sampler_says_which_epoch_it_is() -> None:
-    epoch = 0
-    sampler = EpochSampler(LENGTHS, batch=16, seed=5, epoch=lambda: epoch)
+    now = [0]
+    sampler = EpochSampler(LENGTHS, batch=16, seed=5, epoch=lambda: now[0])
     assert len(sampler) == 992
     for epoch in (0, 3):
+        now[0] = epoch
         numbers = list(sampler)
         assert [divmod(one, len(LENGTHS)) for one in numbers] == [
             (epoch, index) for index in epoch_order(LENGTHS, batch=16, seed=5, epoch=epoch)
