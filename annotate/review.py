@@ -34,7 +34,7 @@ from statistics import fmean
 
 from annotate.labelstudio.config import REJECT
 from annotate.labelstudio.convert import region_id
-from schemas.labelling import LabelProject, LabelTask, TaskState
+from schemas.labelling import LabelTask, TaskState
 from schemas.records import Annotation, Origin, Review, Tombstone, Verdict, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.metrics.matching import match_defects
@@ -84,9 +84,9 @@ def nearest_to_others(versions: Sequence[Annotation], settings: ReviewSettings) 
 
 
 def plan(
-    tx: Tx, project: LabelProject, settings: ReviewSettings, *, round_: int = FIRST, early: bool = False
+    tx: Tx, project_id: str, settings: ReviewSettings, *, round_: int = FIRST, early: bool = False
 ) -> list[tuple[Case, LabelTask]]:
-    """The cases that there should be and are not yet, with their tasks, the disputed ones first.
+    """The cases that there should be and are not yet, with their tasks in that project, the disputed ones first.
 
     `early`: also of images that wait for more people. `round_` 2 and later: what the round before accepted.
     """
@@ -100,11 +100,11 @@ def plan(
     for image_id, kind, ids in found:
         if any(_covers(one, kind, ids) for one in known[image_id]):
             continue
-        task_id = content_id("review-task", project.id, image_id, kind.value, *ids)
+        task_id = content_id("review-task", project_id, image_id, kind.value, *ids)
         start_from = None if kind is CaseKind.REDO else ids[0]
         task = LabelTask(
             id=task_id,
-            project_id=project.id,
+            project_id=project_id,
             image_id=image_id,
             prelabel_id=None,
             parent_id=start_from,

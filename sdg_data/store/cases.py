@@ -151,8 +151,11 @@ class FirstHand:
     state: str
 
 
-def first_hand(tx: Tx) -> list[FirstHand]:
-    """Per image and person the last version that was not withdrawn, skipped or in quarantine; earliest first."""
+def first_hand(tx: Tx, *, skips: bool = False) -> list[FirstHand]:
+    """Per image and person the last version that was not withdrawn or in quarantine; earliest first.
+
+    Where the last word was a skip, there is none, unless `skips` are asked for too.
+    """
     rows = select(
         tx,
         """
@@ -162,17 +165,19 @@ def first_hand(tx: Tx) -> list[FirstHand]:
             FROM annotation_states AS states JOIN annotations ON annotations.id = states.annotation_id
             LEFT JOIN annotation_entries AS versions ON versions.annotation_id = states.annotation_id
             LEFT JOIN label_entries AS entries ON entries.id = versions.entry_id
-            WHERE annotations.parent_id IS NULL
-              AND (entries.id IS NULL
-                   OR (entries.annotation_id = states.annotation_id AND entries.quarantine_id IS NULL))
+            LEFT JOIN label_tasks AS tasks ON tasks.id = entries.task_id
+            WHERE CASE WHEN entries.id IS NULL THEN annotations.parent_id IS NULL
+                  ELSE tasks.parent_id IS NULL AND entries.annotation_id = states.annotation_id
+                       AND entries.quarantine_id IS NULL END
             QUALIFY row_number() OVER (
                 PARTITION BY states.image_id, states.annotator
                 ORDER BY annotations.round DESC, states.created_at DESC, states.annotation_id DESC
             ) = 1
         )
-        SELECT * EXCLUDE (created_at) FROM last WHERE status <> 'skipped'
+        SELECT * EXCLUDE (created_at) FROM last WHERE ? OR status <> 'skipped'
         ORDER BY image_id, created_at, annotation_id
         """,
+        [skips],
     )
     return [FirstHand(**row) for row in rows]
 

@@ -95,7 +95,7 @@ class Desk:
     def asks(self, *, early: bool = False, round_: int = 1) -> list[Case]:
         """New review tasks, pushed."""
         with self.store.write() as tx:
-            planned = plan(tx, REVIEW, SETTINGS, early=early, round_=round_)
+            planned = plan(tx, REVIEW.id, SETTINGS, early=early, round_=round_)
             labelling.intend(tx, [task for _, task in planned])
             cases.insert(tx, [case for case, _ in planned])
         return [case for case, _ in planned]
