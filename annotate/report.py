@@ -257,11 +257,7 @@ def tables(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
         ),
         (f"Agreement between people ({report.agreement.images} images seen by several)", _agreement_rows(report)),
         (f"Each person against the consensus ({report.reference})", [_person_row(one) for one in report.people]),
-        (
-            f"Blind ({report.bias.blind.annotations} answers) against prelabelled "
-            f"({report.bias.prelabelled.annotations})",
-            _bias_rows(report.bias),
-        ),
+        (f"Blind ({blind} answers) against prelabelled ({shown})", _bias_rows(report.bias)),
         (
             "Review",
             [{"what": name, "number": number} for name, number in {**report.reviews, **report.standing}.items()],
