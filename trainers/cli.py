@@ -9,12 +9,16 @@ TRAIN = {
         "trainers.detector.cli:app", "The defect detector: SFT, then GRPO with the composite reward", "train"
     ),
     "mini-detector": Lazy("trainers.detector.mini.cli:app", "The mini profile's detector: corpus and base", "train"),
+    "boxflow": Lazy("trainers.boxflow.cli:app", "An image model by BoxFlow-GRPO: defects as spatial rewards", "train"),
 }
 app = typer.Typer(
-    cls=lazy_group(TRAIN), help="Train a detector on an export.", no_args_is_help=True, add_completion=False
+    cls=lazy_group(TRAIN),
+    help="Train a detector on an export, and an image model by its boxes.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 
 @app.callback()
 def _train() -> None:
-    """Train a detector on an export."""
+    """Train a detector on an export, and an image model by its boxes."""

@@ -1,0 +1,80 @@
+"""Images of a training put into the store, so that people can look whether the reward was earned (`--audit-share`).
+
+They are images as any other: `sdg annotate push` routes them to Label Studio. Their model is "<preset>+boxflow", their
+revision the training's folder and settings, their sample the number of the image in the training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from schemas.records import ImageRecord, Prompt
+from sdg_data import ids
+from sdg_data.blobs import Blobs
+from sdg_data.store import images, prompts
+from sdg_data.store.connection import Store
+from trainers.rewards.contract import Shot
+
+SOURCE = "imported:boxflow"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Where audited images go. `revision` names the training, `settings` is canonical JSON, `licence` the model's."""
+
+    store: Store
+    blobs: Blobs
+    model: str
+    revision: str
+    settings: str
+    licence: str
+    test_share: float
+
+    def put(self, shots: Sequence[tuple[int, Shot]]) -> int:
+        """Store images with their sample numbers; returns how many were new."""
+        now = datetime.now(UTC)
+        records, texts = [], {}
+        for sample, shot in shots:
+            data = shot.png()
+            text = ids.normalise_prompt(shot.prompt)
+            prompt = ids.prompt_id(text)
+            split = ids.split_of(prompt, self.test_share)
+            texts[prompt] = Prompt(id=prompt, text=text, source="boxflow", licence=None, split=split)
+            height, width = shot.pixels.shape[:2]
+            records.append(
+                ImageRecord(
+                    id=ids.image_id(prompt, self.model, self.revision, sample, self.settings),
+                    prompt_id=prompt,
+                    model=self.model,
+                    revision=self.revision,
+                    sample=sample,
+                    seed=None,
+                    settings=self.settings,
+                    blob=self.blobs.put(data),
+                    media_type="image/png",
+                    width=width,
+                    height=height,
+                    bytes=len(data),
+                    licence=self.licence,
+                    source=SOURCE,
+                    tool=f"sdg-data {version('sdg-data')}",
+                    seconds=None,
+                    created_at=now,
+                )
+            )
+        with self.store.write() as tx:
+            prompts.insert(tx, list(texts.values()))
+            return images.insert(tx, records)
+
+
+def chosen(seed: int, rollout: int, indices: Sequence[int], share: float) -> list[int]:
+    """Which images of a rollout are audited: by a hash of their number, so the same on every process and every run."""
+    return [index for index in indices if _fraction(f"{seed}/audit/{rollout}/{index}") < share]
+
+
+def _fraction(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48

@@ -1,0 +1,226 @@
+"""`sdg train boxflow`: train a text-to-image model on rewards and boxes, and export what was learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdg_data.console import print_json, say, settings_of
+from sdg_data.errors import ConfigError, InputError, Interrupted
+
+if TYPE_CHECKING:
+    from sdg_data.settings import Settings
+    from trainers.boxflow.config import BoxFlowConfig
+
+app = typer.Typer(
+    help="Train a text-to-image model by BoxFlow-GRPO: a detector's boxes as spatial rewards.", add_completion=False
+)
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+
+
+@app.callback(invoke_without_command=True)
+def train(
+    ctx: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="The training's folder; run again with it to go on")] = None,
+    recipe: Annotated[str, typer.Option(help="mini (two CPU cores), flux1-dev or sd35-medium (GPUs)")] = "mini",
+    model: Annotated[str | None, typer.Option(help="Another preset than the recipe's (sdg generate models)")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Text file, a prompt a line [default: the store's train split]")
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(help="Prompts to look at, never to train on [default: the store's test split]")
+    ] = None,
+    advantage: Annotated[
+        str | None, typer.Option(help="box, scalar (Flow-GRPO), dense-heatmap (DenseFlow-GRPO), scalar-boxes (control)")
+    ] = None,
+    cell_rule: Annotated[str | None, typer.Option(help="fractional, or floor as in the paper's release")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="mini, transformers, openai (a server), or oracle (tests) [default: recipe's]")
+    ] = None,
+    detector_url: Annotated[str | None, typer.Option(help="Where the server is, such as http://host:9090/v1")] = None,
+    rollouts: Annotated[int | None, typer.Option(min=1, help="Rollouts in all")] = None,
+    lora: Annotated[
+        int | None, typer.Option(min=0, metavar="RANK", help="Train an adapter of this rank; 0: every weight")
+    ] = None,
+    audit_share: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Of the images, put into the store for people to look at")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting (docs/boxflow.md)")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train. Killed or interrupted: run the same command again to go on."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from trainers.boxflow.config import RECIPES, changed
+
+    if recipe not in RECIPES:
+        raise ConfigError(f"there is no recipe {recipe!r}", hint=f"There are {', '.join(RECIPES)}.")
+    options: dict[str, Any] = {
+        "model": model,
+        "advantage": advantage,
+        "cell_rule": cell_rule,
+        "rollouts": rollouts,
+        "audit_share": audit_share,
+        "seed": seed,
+    }
+    changes = {name: value for name, value in options.items() if value is not None}
+    if lora is not None:
+        changes["lora"] = {"rank": lora, "alpha": 2 * lora} if lora else None
+    if detector == "oracle":
+        changes["detector.kind"] = "oracle"
+    elif detector is not None:
+        changes["detector.vlm.backend"] = detector
+    if detector_url is not None:
+        changes["detector.vlm.base_url"] = detector_url
+    changes |= _changes(change or [])
+    config = changed(RECIPES[recipe](), changes)
+    settings = settings_of(ctx)
+    texts, looked_at = _prompts(settings, prompts, held_out)
+    if dry_run:
+        _plan(config, texts, looked_at, as_json)
+        return
+    if out is None:
+        raise ConfigError("--out is missing", hint="The training's folder: --out runs/boxflow.")
+    _train(settings, config, texts, looked_at, out, as_json)
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    run: Annotated[Path, typer.Argument(help="The training's folder")],
+    out: Annotated[Path, typer.Option(help="Folder that receives the weights")],
+    raw: Annotated[bool, typer.Option("--raw", help="The last weights instead of their average")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the last checkpoint as diffusers reads it: a LoRA for `load_lora_weights`, or a whole pipeline."""
+    from trainers.boxflow.exporting import export_run
+
+    path = export_run(run, out, settings_of(ctx).models, raw=raw)
+    if as_json:
+        print_json({"written": str(path)})
+    else:
+        say(f"written: {path}")
+
+
+def _changes(given: list[str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for one in given:
+        name, mark, value = one.partition("=")
+        if not mark:
+            raise ConfigError(f"--set wants KEY=VALUE, not {one!r}")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            changes[name] = value
+    return changes
+
+
+def _prompts(settings: Settings, given: Path | None, held_out: Path | None) -> tuple[list[str], list[str]]:
+    """(prompts to train on, prompts to look at), none in both."""
+    from schemas.records import Split
+
+    texts = _lines(given) if given is not None else _stored(settings, Split.TRAIN)
+    looked_at = _lines(held_out) if held_out is not None else []
+    if held_out is None and given is None:
+        looked_at = _stored(settings, Split.TEST)
+    if not texts:
+        raise InputError(
+            "there are no prompts to train on", hint="--prompts FILE, or `sdg prompts import FILE` into this home."
+        )
+    both = set(texts) & set(looked_at)
+    return texts, [text for text in looked_at if text not in both]
+
+
+def _lines(path: Path) -> list[str]:
+    from sdg_data.ids import normalise_prompt
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read it ({error})", item=str(path)) from error
+    return list(dict.fromkeys(text for line in lines if (text := normalise_prompt(line))))
+
+
+def _stored(settings: Settings, split: Any) -> list[str]:
+    from sdg_data.store import prompts
+    from sdg_data.store.connection import Store
+
+    store = Store(settings.home)
+    if not store.path.exists():
+        return []
+    with store.read() as tx:
+        return [prompt.text for prompt in prompts.page(tx, split=split)]
+
+
+def _plan(config: BoxFlowConfig, texts: list[str], looked_at: list[str], as_json: bool) -> None:
+    plan = {
+        "config": config.model_dump(mode="json"),
+        "prompts": len(texts),
+        "held_out": len(looked_at),
+        "images": config.rollouts * config.total,
+        "optimizer_steps": config.rollouts * config.passes * config.minibatches,
+    }
+    if as_json:
+        print_json(plan)
+        return
+    say(f"{config.model} by {config.advantage}: {plan['prompts']} prompts, {plan['held_out']} held out")
+    say(f"{config.rollouts} rollouts of {config.prompts} × {config.samples} images, {plan['optimizer_steps']} steps")
+
+
+def _train(
+    settings: Settings, config: BoxFlowConfig, texts: list[str], looked_at: list[str], out: Path, as_json: bool
+) -> None:
+    from generators.loading import load_pipeline
+    from generators.presets import choose, load_presets
+    from generators.revisions import revision_of
+    from trainers.boxflow.trainer import BoxFlowTrainer, Task
+    from trainers.rewards.settings import make_detector, make_reward
+
+    preset = choose([config.model], load_presets(settings.models))[0]
+    revision = revision_of(preset, online=True)
+    needed = config.advantage != "scalar" or config.detector.vlm.backend != "openai"
+    task = Task(
+        config=config,
+        preset=preset,
+        revision=revision,
+        pipeline=load_pipeline(preset, revision),
+        prompts=texts,
+        held_out=looked_at,
+        reward=make_reward(config.base),
+        detector=make_detector(config.detector) if needed else None,
+        guard=make_reward((config.guard,)) if config.guard is not None else None,
+        out=out,
+        audit=_audit(settings, config, preset, revision, out) if config.audit_share else None,
+    )
+    trainer = BoxFlowTrainer(task)
+    figures = trainer.train()
+    if trainer.stopped:
+        raise Interrupted(f"stopped after {trainer.done} rollouts; run the same command again to go on")
+    if trainer.main and as_json:
+        print_json({"rollouts": trainer.done, **figures})
+
+
+def _audit(settings: Settings, config: BoxFlowConfig, preset: Any, revision: str, out: Path) -> Any:
+    from sdg_data.blobs import Blobs
+    from sdg_data.ids import canonical_json, content_id
+    from sdg_data.store.connection import Store
+    from trainers.boxflow.audit import Audit
+
+    name = content_id("boxflow", str(out.absolute()), canonical_json(config.model_dump(mode="json")))
+    return Audit(
+        store=Store(settings.home),
+        blobs=Blobs(settings.blob_url),
+        model=f"{preset.name}+boxflow",
+        revision=f"{revision}+{name[:12]}",
+        settings=preset.settings,
+        licence=preset.licence,
+        test_share=settings.prompts.test_share,
+    )

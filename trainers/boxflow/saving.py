@@ -1,0 +1,54 @@
+"""Trained weights as diffusers reads them: an adapter by `load_lora_weights`, or a whole pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from sdg_data.errors import InputError
+from trainers.boxflow.policy import ADAPTER
+
+WEIGHTS: Final = "pytorch_lora_weights.safetensors"
+
+
+def save_lora(pipeline: Any, weights: Mapping[str, torch.Tensor], folder: Path) -> Path:
+    """Write an adapter's weights (names as the transformer's parameters) in diffusers' format; returns the file.
+
+    It loads with `pipeline.load_lora_weights(folder)`, or, for a class that has no such method (LongCat-Image), with
+    `pipeline.transformer.load_lora_adapter(folder)`. Rank and alpha travel in the file.
+    """
+    from diffusers.loaders.lora_pipeline import FluxLoraLoaderMixin
+    from diffusers.training_utils import _collate_lora_metadata
+    from peft.utils import get_peft_model_state_dict
+
+    model = pipeline.transformer
+    put(model, weights)
+    # What every class of the family does for its own; where a class has none, the form is the same.
+    saver = pipeline if hasattr(pipeline, "save_lora_weights") else FluxLoraLoaderMixin
+    saver.save_lora_weights(
+        save_directory=str(folder),
+        transformer_lora_layers=get_peft_model_state_dict(model, adapter_name=ADAPTER),
+        **_collate_lora_metadata({"transformer": model}),
+    )
+    return folder / WEIGHTS
+
+
+def save_whole(pipeline: Any, weights: Mapping[str, torch.Tensor], folder: Path) -> Path:
+    """Write the pipeline with its transformer's weights replaced; returns the folder."""
+    put(pipeline.transformer, weights)
+    pipeline.save_pretrained(str(folder))
+    return folder
+
+
+@torch.no_grad()
+def put(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights into a model, by the names of its parameters. InputError where they are of another one."""
+    parameters = dict(model.named_parameters())
+    strange = sorted(weights.keys() - parameters.keys())
+    if strange or not weights:
+        raise InputError(f"the weights are of another model: it has no {', '.join(strange[:3]) or 'trained weights'}")
+    for name, value in weights.items():
+        parameters[name].copy_(value.to(parameters[name].dtype))

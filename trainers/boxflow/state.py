@@ -1,0 +1,57 @@
+"""The state of a training as one dictionary, whole, and back: of one process, of several, and of sharded weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from trainers.boxflow.policy import Ema
+
+
+def gathered(named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> dict[str, Any]:
+    """Weights, averages and optimizer state, on the CPU. All processes call it: sharded tensors are put together."""
+    names = list(named)
+    moments = {}
+    for name, parameter in named.items():
+        moments[name] = {key: _whole(value) for key, value in optimizer.state.get(parameter, {}).items()}
+    return {
+        "weights": {name: _whole(parameter.detach()) for name, parameter in named.items()},
+        "ema": {name: _whole(value) for name, value in zip(names, ema.average, strict=True)},
+        "optimizer": moments,
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+@torch.no_grad()
+def restored(state: dict[str, Any], named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> None:
+    """Put a state back. KeyError where it is of other weights."""
+    for (name, parameter), average in zip(named.items(), ema.average, strict=True):
+        parameter.copy_(_like(state["weights"][name], parameter))
+        average.copy_(_like(state["ema"][name], average))
+        moments = state["optimizer"][name]
+        if moments:
+            optimizer.state[parameter] = {
+                key: _like(value, parameter) if isinstance(value, torch.Tensor) and value.dim() else value
+                for key, value in moments.items()
+            }
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda_rng"])
+
+
+def _whole(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    if hasattr(value, "full_tensor"):
+        value = value.full_tensor()
+    return value.detach().cpu().clone()
+
+
+def _like(value: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+    if hasattr(model, "device_mesh"):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value.to(model.device), model.device_mesh, model.placements)
+    return value.to(model.device)

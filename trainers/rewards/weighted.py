@@ -1,0 +1,39 @@
+"""Several base rewards as one: a weighted sum, which is missing where any of its parts is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from trainers.rewards.contract import BaseReward, Score, Shot
+
+
+class WeightedSum:
+    """Σ weight·reward. Parts are kept by name."""
+
+    def __init__(self, rewards: Sequence[tuple[BaseReward, float]]) -> None:
+        """ValueError for none."""
+        if not rewards:
+            raise ValueError("a sum of no rewards")
+        self._rewards = tuple(rewards)
+        self.name = " + ".join(f"{weight:g}·{reward.name}" for reward, weight in rewards)
+
+    async def score(self, shots: Sequence[Shot]) -> list[Score]:
+        """See `BaseReward`."""
+        columns = await asyncio.gather(*(reward.score(shots) for reward, _ in self._rewards))
+        return [self._sum(scores) for scores in zip(*columns, strict=True)]
+
+    async def close(self) -> None:
+        """See `BaseReward`."""
+        for reward, _ in self._rewards:
+            await reward.close()
+
+    def _sum(self, scores: Sequence[Score]) -> Score:
+        total = 0.0
+        parts: dict[str, float] = {}
+        for (reward, weight), score in zip(self._rewards, scores, strict=True):
+            if score.value is None:
+                return Score(None, f"{reward.name}: {score.reason}")
+            total += weight * score.value
+            parts[reward.name] = score.value
+        return Score(total, parts=parts)
