@@ -1,6 +1,11 @@
 """Homes with prelabels, what people would enter, and sessions with a Label Studio, real or not."""
 
+import atexit
+import copy
+import functools
 import random
+import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +18,10 @@ from annotate.routing_types import Routed
 from schemas.defect import Defect
 from schemas.geometry import Box, ImageSize
 from schemas.records import ImageRecord
+from sdg_data.blobs import Blobs
 from sdg_data.settings import AnnotateSettings, Settings
 from sdg_data.store import prelabels
+from sdg_data.store.connection import Store
 from tests.annotate.support import Home, captions
 from tests.sdg_data.store.makers import prelabel
 
@@ -35,7 +42,21 @@ def some_defect(seed: int, **changes: Any) -> Defect:
 
 
 def labelled_home(folder: Path, count: int, *, defects: int = 2) -> Home:
-    """A home of `count` images, each with a prelabel of `defects` boxes; every fifth is clean to the machine."""
+    """A home of `count` images, each with a prelabel of `defects` boxes; every fifth is clean to the machine.
+
+    Made once and copied, as most of a test's time would go into it.
+    """
+    template = _template(count, defects)
+    shutil.copytree(template.folder, folder, dirs_exist_ok=True)
+    home = copy.copy(template)
+    home.folder, home.store, home.blobs = folder, Store(folder, lock_timeout=5.0), Blobs(folder / "blobs")
+    return home
+
+
+@functools.cache
+def _template(count: int, defects: int) -> Home:
+    folder = Path(tempfile.mkdtemp(prefix="labelled-home-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     home = Home(folder, captions(count))
     records = [
         prelabel(image.id, *(() if index % 5 == 4 else [some_defect(10 * index + k) for k in range(defects)]))

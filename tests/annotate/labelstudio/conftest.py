@@ -1,0 +1,32 @@
+"""The real server, started once for all tests that ask for it."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from annotate.labelstudio.client import Client
+from annotate.labelstudio.server import Server, started
+from sdg_data.settings import AnnotateSettings
+
+VENV = Path(__file__).parents[3] / ".venv-labelstudio"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Label Studio on a free port; `server.home` is a home without a store."""
+    if not (VENV / "bin" / "label-studio").exists():
+        pytest.skip("`make labelstudio` installs the server; `make test-slow` does so first")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = AnnotateSettings(port=port, venv=str(VENV))
+    with started(Server(tmp_path_factory.mktemp("label-studio"), settings)) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.connection) as made:
+        yield made
