@@ -1,0 +1,112 @@
+"""Detectors that give heatmaps: ours, its boxes drawn as maps, and ImageDoctor (arXiv 2510.01010), the baseline.
+
+One contract for both, `MapDetector`: for an image and its prompt a `Reading` with defects, a map for each type, and
+scores where there are any. What a model did not say is None, never empty: ImageDoctor draws a map only if its answer
+holds the token for it, and an answer without one says nothing about that type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from schemas.defect import Defect, DefectType
+from schemas.geometry import Box, ImageSize
+from sdg_data.metrics.heatmaps import rasterise
+
+Floats = NDArray[np.float64]
+Asked = Sequence[tuple[Image.Image, str]]
+"""Images with their prompts."""
+
+SIDE: Final = 64
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`heatmaps`: (H, W) each, rows from the top, 0..1, None where the detector gave none. `defects` None: unreadable.
+
+    `scores` by name, 0..1. `reason` says why something is missing.
+    """
+
+    defects: tuple[Defect, ...] | None
+    heatmaps: Mapping[DefectType, Floats | None]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    text: str = ""
+    reason: str = ""
+
+
+class MapDetector(Protocol):
+    """Finds defects and draws them."""
+
+    name: str
+
+    def read(self, asked: Asked) -> list[Reading]:
+        """One for each."""
+
+
+class BoxMaps:
+    """A detector of boxes as one of maps: a cell's heat is the largest importance/100 of a box times its covered share.
+
+    `detect` gives defects for images and prompts, None where its answer cannot be read.
+    """
+
+    def __init__(
+        self, detect: Callable[[Asked], Sequence[tuple[Defect, ...] | None]], *, name: str, side: int = SIDE
+    ) -> None:
+        self.name, self._detect, self._side = name, detect, side
+
+    def read(self, asked: Asked) -> list[Reading]:
+        """See `MapDetector`."""
+        return [self._drawn(defects) for defects in self._detect(asked)]
+
+    def _drawn(self, defects: tuple[Defect, ...] | None) -> Reading:
+        if defects is None:
+            return Reading(None, dict.fromkeys(DefectType), reason="its answer cannot be read")
+        side = self._side
+        return Reading(defects, {kind: rasterise(defects, side, side, type=kind) for kind in DefectType})
+
+
+def trained_detector(model: str, *, device: str = "auto", max_tokens: int = 2048, side: int = SIDE) -> BoxMaps:
+    """A detector that was trained here, by its folder, as one of maps."""
+    from annotate.vlm.generating import generate_answers
+    from schemas.answer import parse_answer
+    from trainers.detector.evaluation import png
+    from trainers.detector.measuring import load_trained
+
+    loaded, chat = load_trained(model, device=device)
+
+    def detect(asked: Asked) -> list[tuple[Defect, ...] | None]:
+        questions = []
+        for image, prompt in asked:
+            size = ImageSize(width=image.width, height=image.height)
+            questions.append(chat.question(prompt, size, chat.png(png(image))))
+        answers = generate_answers(loaded, chat.processor, questions, max_tokens=max_tokens)
+        return [parse_answer(answer.text, hit_length=answer.hit_length).defects for answer in answers]
+
+    return BoxMaps(detect, name=model, side=side)
+
+
+def boxes_of(heat: Floats | None, kind: DefectType, *, threshold: float) -> tuple[Defect, ...]:
+    """Connected regions (4 neighbours) of cells with heat ≥ `threshold` as boxes; importance is 100 · the largest heat.
+
+    For comparing a method of maps with one of boxes. No map has no boxes.
+    """
+    if heat is None:
+        return ()
+    from scipy.ndimage import find_objects, label
+
+    regions, _ = label(heat >= threshold)
+    height, width = heat.shape
+    found = []
+    for number, place in enumerate(find_objects(regions), start=1):
+        rows, columns = place
+        box = Box.from_corners(columns.start, rows.start, columns.stop, rows.stop, span_x=width, span_y=height)
+        strongest: Any = heat[place][regions[place] == number].max()
+        importance = min(max(round(100 * float(strongest)), 1), 100)
+        found.append(Defect(box=box, type=kind, reason=f"{kind} heat", importance=importance))
+    return tuple(found)

@@ -1,0 +1,206 @@
+"""ImageDoctor (arXiv 2510.01010) as a `MapDetector`: its published checkpoint's documented output, read strictly.
+
+The model answers in text and, at two special tokens of that text, with heatmaps:
+
+    <think>… Proposed regions (xyxy): 1.[x1,y1,x2,y2];… </think>
+    <answer>Semantic Alignment score: 0.6
+    Misalignment Locations: <|misalignment|>
+    Aesthetic score: …  Plausibility score: …  Artifact Locations: <|artifact|>  Overall Impression score: …</answer>
+
+The maps come from the last hidden states of the steps that write those tokens: `text_hidden_fcs` and `image_hidden_fcs`
+project them and the image's features into one space, `prompt_encoder`, `heatmap` and `sigmoid` make (H, W) of them.
+Images are shown with an area of 512². What this leaves out: batching (the model's own code takes one image at a time).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from PIL import Image
+
+from schemas.defect import Defect, DefectType
+from schemas.geometry import Box
+from sdg_data.errors import MissingDependency, ModelError
+from trainers.detector.heatmaps import Asked, Floats, Reading, boxes_of
+
+AREA: Final = 512 * 512
+SCORES: Final = {
+    "semantic_alignment": "Semantic Alignment score",
+    "aesthetics": "Aesthetic score",
+    "plausibility": "Plausibility score",
+    "overall": "Overall Impression score",
+}
+"""Our names of the four scores (0..1), and the answer's."""
+_TOKENS: Final = {DefectType.MISALIGNMENT: "misalignment_token_id", DefectType.ARTIFACT: "artifact_token_id"}
+_PARTS: Final = ("text_hidden_fcs", "image_hidden_fcs", "prompt_encoder", "heatmap", "sigmoid")
+_ANSWER: Final = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_REGION: Final = re.compile(r"\d+\s*\.\s*\[\s*(\d+(?:\.\d+)?(?:\s*,\s*\d+(?:\.\d+)?){3})\s*\]")
+_QUESTION: Final = (
+    "Given a caption and an image generated from it, analyse the image in detail: Semantic Alignment, Aesthetics, "
+    "Plausibility and Overall Impression, each with a score between 0 and 1 and a rationale. Enclose all potentially "
+    "important areas and the reasoning in <think> and </think>; areas as: I need to focus on the bounding box area. "
+    "Proposed regions (xyxy): 1.[x1,y1,x2,y2];\n2.[x1,y1,x2,y2]; Then, within <answer> and </answer>: "
+    "Semantic Alignment score: ...\nMisalignment Locations: ...\nAesthetic score: ...\nPlausibility score: ...\n"
+    "Artifact Locations: ...\nOverall Impression score: ...\n\nText Caption: [{caption}]"
+)
+
+
+class ImageDoctor:
+    """A loaded checkpoint with its processor. `question` has `{caption}` in it; the card's own may be given.
+
+    `threshold`: from which heat on a region counts as a defect in `Reading.defects`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        name: str = "ImageDoctor",
+        threshold: float = 0.5,
+        max_new_tokens: int = 4096,
+        question: str = _QUESTION,
+    ) -> None:
+        missing = [part for part in _PARTS if not hasattr(model, part)]
+        missing += [token for token in _TOKENS.values() if not hasattr(model.config, token)]
+        if missing:
+            raise ModelError(f"is no ImageDoctor: it has no {', '.join(missing)}", item=name)
+        self.name = name
+        self._model, self._processor, self._question = model, processor, question
+        self._threshold, self._limit = threshold, max_new_tokens
+
+    @classmethod
+    def load(cls, source: str, *, revision: str, device: str = "cuda", **options: Any) -> ImageDoctor:
+        """The published checkpoint. It brings code of its own, so the revision to be trusted must be named."""
+        try:
+            from transformers import AutoModelForCausalLM, AutoProcessor
+        except ImportError as error:
+            raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[train]'") from error
+        chosen: dict[str, Any] = {"revision": revision, "trust_remote_code": True}
+        try:
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, **chosen).to(device).eval()
+            processor = AutoProcessor.from_pretrained(source, **chosen)
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            raise ModelError(f"cannot load it ({str(error).splitlines()[0]})", item=source) from error
+        return cls(model, processor, name=f"{source}@{revision[:12]}", **options)
+
+    def read(self, asked: Asked) -> list[Reading]:
+        """See `MapDetector`."""
+        return [self._one(image, prompt) for image, prompt in asked]
+
+    @torch.inference_mode()
+    def _one(self, image: Image.Image, prompt: str) -> Reading:
+        parts = [{"type": "image"}, {"type": "text", "text": self._question.replace("{caption}", prompt)}]
+        text = self._processor.apply_chat_template(
+            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+        )
+        shown = resized(image)
+        inputs = self._processor(text=[text], images=[shown], return_tensors="pt").to(self._model.device)
+        output = self._model.generate(
+            **inputs,
+            max_new_tokens=self._limit,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_hidden_states=True,
+        )
+        written = output.sequences[0, inputs["input_ids"].shape[1] :]
+        answer = self._processor.batch_decode([written], skip_special_tokens=True)[0]
+        return reading(answer, self._maps(inputs, written, output.hidden_states), threshold=self._threshold)
+
+    def _maps(self, inputs: Any, written: torch.Tensor, states: Any) -> dict[DefectType, Floats | None]:
+        """The maps of the tokens that were written, each from the last state of the step that wrote it.
+
+        The first step reads the whole prompt; it is left out, as the model's own code does.
+        """
+        places = {
+            kind: (written[1:] == getattr(self._model.config, token)).nonzero().flatten().tolist()
+            for kind, token in _TOKENS.items()
+        }
+        maps: dict[DefectType, Floats | None] = dict.fromkeys(DefectType)
+        if not any(places.values()):
+            return maps
+        model = self._model
+        last = torch.cat([step[-1] for step in states[1:]], dim=1)  # (1, written − 1, width)
+        words = model.text_hidden_fcs[0](last)[0]
+        grid = inputs["image_grid_thw"]
+        features = model.image_hidden_fcs[0](model.visual(inputs["pixel_values"], grid_thw=grid).unsqueeze(0))
+        height, width = _merged(grid, features.shape[1])
+        embedded = features.transpose(1, 2).reshape(1, -1, height, width)
+        for kind, found in places.items():
+            if found:
+                sparse, dense = model.prompt_encoder(
+                    points=None, boxes=None, masks=None, text_embeds=words[found[0]][None, None]
+                )
+                low = model.heatmap(
+                    image_embeddings=embedded,
+                    image_pe=model.prompt_encoder.get_dense_pe(),
+                    sparse_prompt_embeddings=sparse.to(embedded.dtype),
+                    dense_prompt_embeddings=dense,
+                    multimask_output=False,
+                )
+                maps[kind] = model.sigmoid(low)[0, 0].float().cpu().numpy().astype(np.float64)
+        return maps
+
+
+def reading(answer: str, maps: dict[DefectType, Floats | None], *, threshold: float) -> Reading:
+    """An answer's text and its maps as a `Reading`. Without an answer block there are no scores, and no defects."""
+    scores = scores_of(answer)
+    missing = [name for name in SCORES if name not in scores]
+    missing += [f"{kind} heatmap" for kind in DefectType if maps.get(kind) is None]
+    known = [kind for kind in DefectType if maps.get(kind) is not None]
+    defects: tuple[Defect, ...] | None = None
+    if known:
+        defects = tuple(one for kind in known for one in boxes_of(maps[kind], kind, threshold=threshold))
+    return Reading(defects, maps, scores, answer, f"it gave no {', '.join(missing)}" if missing else "")
+
+
+def scores_of(answer: str) -> dict[str, float]:
+    """The scores in the first answer block, by our names; one that is missing or outside 0..1 is left out."""
+    block = _ANSWER.search(answer)
+    found = {}
+    for name, words in SCORES.items():
+        match = block and re.search(rf"{words}\s*:\s*(\d+(?:\.\d+)?)", block.group(1))
+        if match and 0 <= float(match.group(1)) <= 1:
+            found[name] = float(match.group(1))
+    return found
+
+
+def regions_of(answer: str, size: tuple[int, int]) -> list[Box]:
+    """The regions that the model proposed to look at, (width, height) being the shown image's; empty ones left out."""
+    boxes = []
+    for match in _REGION.finditer(answer.partition("</think>")[0]):
+        x0, y0, x1, y1 = (float(number) for number in match.group(1).split(","))
+        if x0 < x1 <= size[0] and y0 < y1 <= size[1]:
+            boxes.append(Box.from_corners(x0, y0, x1, y1, span_x=size[0], span_y=size[1]))
+    return boxes
+
+
+def resized(image: Image.Image) -> Image.Image:
+    """RGB with an area of about 512², its shape kept, as the model's own code shows images."""
+    scale = math.sqrt(AREA / (image.width * image.height))
+    size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
+    return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+
+
+def _merged(grid: torch.Tensor, tokens: int) -> tuple[int, int]:
+    """(rows, columns) of the image's tokens: the grid of patches, 2 × 2 merged (or whatever gives that many)."""
+    _, height, width = (int(one) for one in grid[0].tolist())
+    side = math.isqrt(height * width // tokens)
+    return height // side, width // side
+
+
+def best_threshold(heats: Sequence[Floats | None], has: Sequence[bool], candidates: Sequence[float]) -> float:
+    """The threshold on the largest heat with the best image-level F1; the lowest of equally good ones.
+
+    An image without a map is one that nothing was said of: it counts as clean.
+    """
+    from sdg_data.metrics.heatmaps import image_level_f1
+
+    scores = [0.0 if heat is None else float(heat.max()) for heat in heats]
+    found = image_level_f1(scores, has, candidates)
+    return max(candidates, key=lambda one: (found[f"{one:g}"]["f1"], -one))
