@@ -5,32 +5,32 @@ person's as prediction (the paper's way: another annotation of the same images),
 ceiling. `overlapping` gives all verdicts to `metrics.agreement`, which is symmetric and knows α.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.defect import Defect
 from sdg_data.metrics.agreement import Agreement, Annotations
 from sdg_data.metrics.measured import Measured
-from sdg_data.metrics.store_sources import Filter, pairs_of_people
+from sdg_data.metrics.store_sources import OVERLAP, Filter
 from sdg_data.metrics.tables import DefectTable
 from sdg_data.store import annotations
 from sdg_data.store.connection import Tx
+from sdg_data.store.rows import select
 
 
-def overlapping(tx: Tx, chosen: Filter, *, limit: int | None = None) -> Annotations:
-    """Image -> annotator -> defects, of images with two annotators or more, in order of image and time.
+def overlapping(tx: Tx, chosen: Filter) -> Annotations:
+    """Image -> annotator -> defects, of images with two annotators or more, in order of image and time."""
+    return of_people(tx, select(tx, OVERLAP, chosen.parameters))
 
-    `limit`: so many images at the most, the first by id (ids are hashes: a random part of them).
-    """
-    by_image: dict[str, dict[str, str]] = {}
-    for row in pairs_of_people(tx, chosen):
-        by_image.setdefault(row["image_id"], {})[row["annotator"]] = row["annotation_id"]
-    kept = dict(list(by_image.items())[:limit])
-    found = annotations.by_ids(tx, [one for people in kept.values() for one in people.values()])
-    return {
-        image: {person: [item.defect for item in found[one].defects] for person, one in people.items()}
-        for image, people in kept.items()
-    }
+
+def of_people(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> Annotations:
+    """The same of rows with image_id, annotator, annotation_id, in their order."""
+    found = annotations.by_ids(tx, [row["annotation_id"] for row in rows])
+    by_image: dict[str, dict[str, Sequence[Defect]]] = {}
+    for row in rows:
+        verdict = [item.defect for item in found[row["annotation_id"]].defects]
+        by_image.setdefault(row["image_id"], {})[row["annotator"]] = verdict
+    return by_image
 
 
 def second_opinions(people: Annotations) -> tuple[DefectTable, DefectTable]:

@@ -1,5 +1,6 @@
 """Small charts as SVG, written by hand: no plotting library is needed, and figures are text that diffs."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: fl
     width = _LEFT + max(group_width * len(groups), legend, 9 * len(title)) + 16
     parts = [*_frame(title, width, top), *_legend([one.name for one in series])]
     for place, group in enumerate(groups):
-        left = _LEFT + place * group_width + gap / 2
+        left = _LEFT + place * group_width + (group_width - bar * len(series)) / 2
         for number, one in enumerate(series):
             value = one.values[place]
             if value is None:
@@ -52,7 +53,7 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: fl
                 low_y, high_y = (_TOP + _HEIGHT * (1 - min(max(end, 0.0), top) / top) for end in whisker)
                 middle = x + (bar - 3) / 2
                 parts.append(f'<path d="M{middle:.1f} {low_y:.1f}V{high_y:.1f}" stroke="#222" stroke-width="1.5"/>')
-        parts.append(_label(left + (group_width - gap) / 2, group))
+        parts.append(_label(_LEFT + (place + 0.5) * group_width, group))
     return _document(parts, width)
 
 
@@ -60,10 +61,19 @@ def histogram(title: str, counts: Mapping[str, Sequence[int]]) -> str:
     """How many images have 0, 1, 2 … boxes; what lies beyond `_MOST_BINS` is gathered in the last bin."""
     largest = min(max((value for values in counts.values() for value in values), default=0), _MOST_BINS)
     tallies = {name: Counter(min(value, largest) for value in values) for name, values in counts.items()}
-    top = max((count for tally in tallies.values() for count in tally.values()), default=0) or 1
+    top = nice_top(max((count for tally in tallies.values() for count in tally.values()), default=0))
     groups = [str(value) if value < _MOST_BINS else f"{value}+" for value in range(largest + 1)]
     series = [Series(name, [float(tally[value]) for value in range(largest + 1)]) for name, tally in tallies.items()]
-    return bars(title, groups, series, top=float(top))
+    return bars(title, groups, series, top=top)
+
+
+def nice_top(largest: float) -> float:
+    """The least end of an axis of five equal steps, each 1, 2, 2.5 or 5 times a power of ten, that holds `largest`."""
+    if largest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(largest / 5))
+    step = next(step for step in (1, 2, 2.5, 5, 10) if 5 * step * power >= largest * (1 - 1e-12))
+    return 5 * step * power
 
 
 def scatter(axes: tuple[str, str], series: Mapping[str, Sequence[tuple[float, float]]], *, top: float = 100.0) -> str:
@@ -79,8 +89,8 @@ def scatter(axes: tuple[str, str], series: Mapping[str, Sequence[tuple[float, fl
     for number, (name, points) in enumerate(series.items()):
         dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in (place(*point) for point in points))
         parts.append(
-            f'<path d="{dots}" stroke="{_colour(name, number)}" stroke-width="5" stroke-linecap="round" '
-            'stroke-opacity="0.35"/>'
+            f'<path d="{dots}" stroke="{_colour(name, number)}" stroke-width="4" stroke-linecap="round" '
+            'stroke-opacity="0.3"/>'
         )
     for step in range(6):
         x, y = place(top * step / 5, 0)
@@ -106,7 +116,7 @@ def _frame(title: str, width: float, top: float) -> list[str]:
         y = _TOP + _HEIGHT * (1 - step / 5)
         value = top * step / 5
         parts.append(f'<path d="M{_LEFT} {y:.1f}H{width - 8:.0f}" stroke="#ddd"/>')
-        text = f"{value:.1f}" if top <= 5 else f"{value:,.0f}"
+        text = f"{value:,g}" if abs(value) < 1e6 else f"{value:.3g}"
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" {_FONT} font-size="11" text-anchor="end">{text}</text>')
     return parts
 

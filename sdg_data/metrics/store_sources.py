@@ -13,7 +13,7 @@ asked about, or that timed out, is missing. An importance that nobody gave is Na
 SQL into columns: 30,000 images in a fraction of a second.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -113,13 +113,7 @@ class StoreSource:
 
 def read_source(tx: Tx, source: SourceName, chosen: Filter) -> DefectTable:
     """The same inside a transaction; an empty table where there is nothing. ConfigError for the oracle."""
-    tx.execute(f"CREATE OR REPLACE TEMP TABLE eval_owners AS {_owners(source)}", _parameters(tx, source, chosen))
-    try:
-        owners = tx.sql("SELECT image_id, model, outcome FROM eval_owners ORDER BY image_id").to_arrow_table()
-        defects = tx.sql(_DEFECTS).to_arrow_table()
-    finally:
-        tx.execute("DROP TABLE eval_owners")
-    return _table(owners, defects)
+    return read_owners(tx, _owners(source), _parameters(tx, source, chosen))
 
 
 def listed(tx: Tx) -> list[dict[str, Any]]:
@@ -325,26 +319,35 @@ def _oracle(store: Store, blobs: Blobs | None, chosen: Filter) -> DefectTable:
                 groups[image.id] = image.model
 
 
-def pairs_of_people(tx: Tx, chosen: Filter) -> Sequence[dict[str, Any]]:
-    """The independent verdicts on images that several people judged: image, annotator, annotation; earliest first.
-
-    Independent: nobody's version was the start of it (`parent_id` is null). Of one person the last version counts.
-    """
-    return select(
-        tx,
-        f"""
-        WITH own AS (
-            SELECT states.image_id, states.annotator, states.annotation_id, states.created_at
-            FROM annotation_states AS states JOIN annotations ON annotations.id = states.annotation_id
-            WHERE annotations.parent_id IS NULL AND states.status IN ('defects', 'clean')
-              AND states.image_id IN (SELECT image_id FROM ({_IMAGES}))
-            QUALIFY row_number() OVER (
-                PARTITION BY states.image_id, states.annotator ORDER BY states.created_at DESC, annotation_id DESC
-            ) = 1
-        )
-        SELECT image_id, annotator, annotation_id FROM own
-        QUALIFY count(*) OVER (PARTITION BY image_id) > 1
-        ORDER BY image_id, created_at, annotation_id
-        """,
-        chosen.parameters,
+OVERLAP = f"""
+    WITH own AS (
+        SELECT states.image_id, states.annotator, states.annotation_id, states.created_at
+        FROM annotation_states AS states JOIN annotations ON annotations.id = states.annotation_id
+        WHERE annotations.parent_id IS NULL AND states.status IN ('defects', 'clean')
+          AND states.image_id IN (SELECT image_id FROM ({_IMAGES}))
+        QUALIFY row_number() OVER (
+            PARTITION BY states.image_id, states.annotator ORDER BY states.created_at DESC, annotation_id DESC
+        ) = 1
     )
+    SELECT image_id, annotator, annotation_id FROM own
+    QUALIFY count(*) OVER (PARTITION BY image_id) > 1
+    ORDER BY image_id, created_at, annotation_id
+"""
+"""SQL with `Filter.parameters`: the independent verdicts on images that several people judged, earliest first.
+
+Independent: nobody's version was the start of it (`parent_id` is null). Of one person the last version counts.
+"""
+
+
+def read_owners(tx: Tx, owners: str, parameters: Mapping[str, Any]) -> DefectTable:
+    """The table of what SQL chooses: image_id, model, outcome, annotation_id, enrichment_id, prelabel_id a row.
+
+    `image_id` is any key; `model` becomes the table's group.
+    """
+    tx.execute(f"CREATE OR REPLACE TEMP TABLE eval_owners AS {owners}", parameters)
+    try:
+        found = tx.sql("SELECT image_id, model, outcome FROM eval_owners ORDER BY image_id").to_arrow_table()
+        defects = tx.sql(_DEFECTS).to_arrow_table()
+    finally:
+        tx.execute("DROP TABLE eval_owners")
+    return _table(found, defects)

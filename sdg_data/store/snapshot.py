@@ -1,14 +1,16 @@
 """A published copy of the store for whoever reads for long: an open dashboard never blocks a writer."""
 
+import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 
 from sdg_data.errors import StoreError
-from sdg_data.store.connection import Store
+from sdg_data.store.connection import Store, Tx
 from sdg_data.store.rows import scalar
 
 FILE_NAME = "store.duckdb"
@@ -19,17 +21,22 @@ def snapshot_path(home: Path) -> Path:
     return home / "snapshots" / FILE_NAME
 
 
-def publish(store: Store) -> Path:
+def publish(store: Store, *, target: Path | None = None, prepare: Callable[[Tx], None] | None = None) -> Path:
     """Copy the store, as of one moment, over the last snapshot; readers see the old one or the new one, never a part.
 
-    A reader that has the old file open keeps it until it opens anew.
+    A reader that has the old file open keeps it until it opens anew. `target`: another file than the common one.
+    `prepare` may add tables to the copy before it is published; the store is closed by then, and writers go on.
     """
-    target = snapshot_path(store.home)
+    target = target or snapshot_path(store.home)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with store.read() as tx:
             _copy(tx, temporary)
+        if prepare is not None:
+            with contextlib.closing(duckdb.connect(str(temporary))) as connection:
+                connection.execute("SET enable_progress_bar = false")
+                prepare(connection)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.rename(target)
@@ -37,6 +44,7 @@ def publish(store: Store) -> Path:
         raise StoreError(f"cannot publish the snapshot ({error.strerror})", item=str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+        temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
     return target
 
 

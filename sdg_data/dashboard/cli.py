@@ -1,0 +1,43 @@
+"""`sdg dashboard`: look at the store in a browser."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+from sdg_data.console import say, settings_of
+from sdg_data.errors import ConfigError
+
+
+def dashboard_command(
+    ctx: typer.Context,
+    host: Annotated[
+        str, typer.Option(help="The address to serve on; beyond this machine only with a login")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    publish_every: Annotated[
+        float, typer.Option(min=1, help="Seconds that data may be old before the changed store is copied again")
+    ] = 60.0,
+) -> None:
+    """Serve the dashboards: Overview, Browse, Agreement, Evaluate, Health.
+
+    They read a published copy of the store and keep no writer waiting. With SDG_DASHBOARD_USER and
+    SDG_DASHBOARD_PASSWORD in the environment a browser has to log in.
+    """
+    import uvicorn
+
+    from sdg_data.blobs import Blobs
+    from sdg_data.dashboard.access import PASSWORD, USER, login_from
+    from sdg_data.dashboard.app import make_app
+
+    settings = settings_of(ctx)
+    login = login_from()
+    if login is None and host not in ("127.0.0.1", "localhost", "::1"):
+        raise ConfigError(
+            "an address beyond this machine needs a login", item=f"--host {host}", hint=f"Set {USER} and {PASSWORD}."
+        )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    say("reading the store …")
+    app = make_app(settings.home, Blobs(settings.blob_url), every=publish_every, login=login)
+    say(f"dashboards of {settings.home}: http://{host}:{port}  (Ctrl-C ends them)")
+    uvicorn.run(app, host=host, port=port, log_level="warning")

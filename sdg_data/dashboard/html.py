@@ -1,0 +1,120 @@
+"""HTML from data. Everything that people, models or prompts wrote goes through `text` and is shown as text."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+from urllib.parse import quote, urlencode
+
+LONG = 280
+"""Longer texts are folded: their beginning, and the rest at a click."""
+
+_NUMBER = int | float
+
+
+def text(value: object) -> str:
+    """Any value as HTML text, also inside attributes; control characters, which HTML has no place for, as U+FFFD."""
+    shown = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in str(value))
+    return escape(shown, quote=True)
+
+
+def folded(value: object, limit: int = LONG) -> str:
+    """`text`, of which the end is folded away where it is long."""
+    whole = str(value)
+    if len(whole) <= limit:
+        return f'<span class="said">{text(whole)}</span>'
+    return (
+        f'<details class="said"><summary>{text(whole[:limit])}… <em>{len(whole):,} characters</em></summary>'
+        f"{text(whole[limit:])}</details>"
+    )
+
+
+def number(value: object) -> str:
+    """A figure for people: whole numbers grouped, others with three decimals, nothing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, _NUMBER):
+        return text(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def table(rows: Sequence[Mapping[str, Any]], *, raw: frozenset[str] = frozenset(), none: str = "nothing") -> str:
+    """Rows as a table. Columns in `raw` hold HTML already; `none` is said where there are no rows."""
+    if not rows:
+        return f'<p class="none">{text(none)}</p>'
+    names = list(rows[0])
+    numeric = {name for name in names if isinstance(rows[0][name], _NUMBER) or rows[0][name] is None}
+    head = "".join(
+        f'<th class="{"number" if name in numeric else ""}">{text(name.replace("_", " "))}</th>' for name in names
+    )
+    body = "".join("<tr>" + "".join(_cell(name, row[name], raw) for name in names) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(name: str, value: Any, raw: frozenset[str]) -> str:
+    if name in raw:
+        return f"<td>{value}</td>"
+    if isinstance(value, _NUMBER) or value is None:
+        return f'<td class="number">{number(value)}</td>'
+    return f"<td>{folded(value, 120)}</td>"
+
+
+def tiles(values: Sequence[tuple[str, str, str]]) -> str:
+    """Large figures: (value, what it is, a note); values and notes are text."""
+    return (
+        '<div class="tiles">'
+        + "".join(
+            f'<div class="tile"><b>{text(value)}</b><span>{text(what)}</span><small>{text(note)}</small></div>'
+            for value, what, note in values
+        )
+        + "</div>"
+    )
+
+
+def figure(name: str, title: str, body: str, *, note: str = "", parameters: Mapping[str, str] | None = None) -> str:
+    """A figure with the links to its data; `name` is its key in `dashboard.data.FIGURES`, `body` is HTML."""
+    query = f"?{urlencode(parameters)}" if parameters else ""
+    links = " ".join(
+        f'<a href="/data/{quote(name)}.{kind}{escape(query)}" download>{kind.upper()}</a>' for kind in ("csv", "json")
+    )
+    remark = f"<p class='note'>{text(note)}</p>" if note else ""
+    return (
+        f'<section class="figure" id="figure-{text(name)}"><header><h3>{text(title)}</h3><nav>{links}</nav></header>'
+        f"{remark}{body}</section>"
+    )
+
+
+def grid(*figures: str, small: bool = False) -> str:
+    """Figures side by side where there is room: two in a row of a wide window, `small` ones three."""
+    return f'<div class="figures{" three" if small else ""}">{"".join(figures)}</div>'
+
+
+def nothing(message: str, command: str) -> str:
+    """What an empty page says: what is missing, and the command that makes some."""
+    return f'<div class="empty"><p>{text(message)}</p><code>{text(command)}</code></div>'
+
+
+def progress_bar(done: float, total: float | None) -> str:
+    """A bar with its share, HTML."""
+    if not total:
+        return ""
+    share = min(1.0, done / total)
+    return f'<div class="bar"><i style="width:{100 * share:.1f}%"></i><span>{100 * share:.1f} %</span></div>'
+
+
+def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """A confusion matrix, rows the ground truth; a cell is the darker, the larger its share of its row."""
+    head = "<th></th>" + "".join(f"<th>{text(label)}</th>" for label in labels)
+    body = ""
+    for label, row in zip(labels, counts, strict=True):
+        total = sum(row) or 1
+        cells = "".join(
+            f'<td class="number" style="background:rgba(0,98,178,{0.7 * value / total:.2f})" '
+            f'title="{100 * value / total:.0f} % of {text(label)}">{value:,}</td>'
+            for value in row
+        )
+        body += f"<tr><th>{text(label)}</th>{cells}</tr>"
+    return (
+        f'<div class="scroll"><table class="matrix"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )

@@ -1,0 +1,87 @@
+"""The SQL of Health: copies, the split, failures of pictures, what people's answers were held back for."""
+
+from typing import Any
+
+from sdg_data.store.connection import Tx
+from sdg_data.store.rows import select
+
+Rows = list[dict[str, Any]]
+SHOWN = 50
+
+
+def same_bytes(tx: Tx, *, limit: int = SHOWN) -> Rows:
+    """Pictures that several images share to the byte: blob, images, generators, splits, a prompt."""
+    return select(
+        tx,
+        """
+        SELECT same.blob, same.images, same.models, same.splits, dash_images.image_id, dash_images.prompt
+        FROM (SELECT * FROM dash_same_bytes ORDER BY splits DESC, images DESC, blob LIMIT ?) AS same
+        JOIN dash_images USING (n) ORDER BY same.splits DESC, same.images DESC, same.blob
+        """,
+        [limit],
+    )
+
+
+def same_bytes_count(tx: Tx) -> dict[str, int]:
+    """How many pictures are shared, and by how many images."""
+    return select(tx, "SELECT count(*) AS pictures, coalesce(sum(images), 0)::BIGINT AS images FROM dash_same_bytes")[0]
+
+
+def split_proof(tx: Tx) -> dict[str, int]:
+    """Prompts and images of each split, and how many are in both (none may be)."""
+    return select(tx, "SELECT * FROM dash_split_proof")[0]
+
+
+def quarantine(tx: Tx) -> Rows:
+    """People's answers that were held back, by reason code."""
+    return select(
+        tx,
+        """
+        SELECT code, count(*) AS answers, count(DISTINCT annotator) AS people FROM quarantine
+        GROUP BY code ORDER BY answers DESC, code
+        """,
+    )
+
+
+def quarantined(tx: Tx, *, limit: int = SHOWN) -> Rows:
+    """The last answers that were held back."""
+    return select(
+        tx,
+        """
+        SELECT code, message, annotator, image_id, source, created_at FROM quarantine
+        ORDER BY created_at DESC, id LIMIT ?
+        """,
+        [limit],
+    )
+
+
+def withdrawn(tx: Tx) -> Rows:
+    """What was withdrawn, by kind and reason."""
+    return select(tx, "SELECT kind, reason, count(*) AS records FROM tombstones GROUP BY ALL ORDER BY 3 DESC, 1, 2")
+
+
+def blobs_after(tx: Tx, after: str = "") -> list[str]:
+    """The distinct blobs in order, those after one."""
+    rows = tx.execute("SELECT DISTINCT blob FROM dash_images WHERE blob > ? ORDER BY blob", [after]).fetchall()
+    return [blob for (blob,) in rows]
+
+
+def bad_pictures(tx: Tx) -> Rows:
+    """Images that were made and not kept: NaN, or one colour all over. One row a generation failure of these codes."""
+    return select(
+        tx,
+        """
+        SELECT failures.code, variants.model, prompts.text AS prompt, failed_images.sample, failures.message
+        FROM failures JOIN failed_images ON failed_images.id = failures.item_id
+        JOIN variants ON variants.id = failed_images.variant_id JOIN prompts ON prompts.id = failed_images.prompt_id
+        WHERE failures.stage = 'generate' AND failures.code IN ('nan-image', 'blank-image')
+        ORDER BY failures.code, variants.model, failures.item_id LIMIT ?
+        """,
+        [SHOWN],
+    )
+
+
+def prompts_of_both(tx: Tx) -> tuple[list[str], list[str]]:
+    """The texts of the train and of the test prompts, in order."""
+    rows = tx.execute("SELECT split, text FROM prompts ORDER BY text").fetchall()
+    return [text for split, text in rows if split == "train"], [text for split, text in rows if split == "test"]
