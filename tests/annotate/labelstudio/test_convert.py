@@ -1,0 +1,195 @@
+"""Defects to regions and back without loss; whatever else comes is refused with a code, and never crashes."""
+
+import json
+import random
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotate.labelstudio.config import SUBTYPES
+from annotate.labelstudio.convert import Code, Refused, Shown, parse, region, region_id, to_result, whole_image
+from schemas.defect import Defect, DefectType, Subtype
+from schemas.geometry import Box
+from schemas.records import AnnotationStatus, Origin
+from tests.annotate.labelstudio.support import SIZE, clean, drawn, some_defect
+from tests.sdg_data.store.makers import prelabel
+
+IMAGE = "ab" * 16
+PLAIN = string.ascii_letters + string.digits + " .,;äöü漢字'\"&"
+
+
+@st.composite
+def defects(draw: st.DrawFn) -> Defect:
+    x0, y0 = draw(st.integers(0, 999)), draw(st.integers(0, 999))
+    kind = draw(st.sampled_from(DefectType))
+    choices = [one for one in SUBTYPES.values() if one[0].type is kind]
+    subtype, attribute = draw(st.sampled_from([(None, None), *choices]))
+    return Defect(
+        box=Box(x0=x0, y0=y0, x1=draw(st.integers(x0 + 1, 1000)), y1=draw(st.integers(y0 + 1, 1000))),
+        type=kind,
+        subtype=subtype,
+        attribute=attribute,
+        reason=draw(st.text(PLAIN, min_size=1, max_size=60).map(str.strip).filter(bool)),
+        importance=draw(st.integers(1, 100)),
+    )
+
+
+@given(st.lists(defects(), max_size=6), st.randoms())
+def test_what_is_shown_and_sent_back_is_what_it_was_in_any_order(shown: list[Defect], order: random.Random) -> None:
+    by_machine = Shown.of_prelabel(prelabel(IMAGE, *shown))
+    result = json.loads(json.dumps(to_result(by_machine, SIZE)))
+    order.shuffle(result)
+    parsed = parse(result or clean(), by_machine)
+    assert {one.prelabel_index: one.defect for one in parsed.defects} == dict(enumerate(shown))
+    assert all(one.origin is Origin.PREDICTION for one in parsed.defects)
+    assert parsed.status is (AnnotationStatus.DEFECTS if shown else AnnotationStatus.CLEAN)
+
+
+@given(defects(), defects())
+def test_any_difference_is_a_change(before: Defect, after: Defect) -> None:
+    by_machine = Shown.of_prelabel(prelabel(IMAGE, before))
+    (name,) = by_machine.regions
+    (one,) = parse(region(name, after, SIZE), by_machine).defects
+    assert (one.origin is Origin.PREDICTION) == (before == after)
+    assert one.defect == after
+
+
+@given(st.floats(0, 99), st.floats(0, 99), st.floats(0.05, 100), st.floats(0.05, 100))
+def test_a_box_moves_by_less_than_a_thousandth_and_is_kept_as_it_was_entered(
+    x: float, y: float, width: float, height: float
+) -> None:
+    width, height = min(width, 100 - x), min(height, 100 - y)
+    parsed = parse(drawn("r", some_defect(1), x=x, y=y, width=width, height=height), Shown())
+    box = parsed.defects[0].defect.box
+    for edge, wanted in ((box.x0, x), (box.y0, y), (box.x1, x + width), (box.y1, y + height)):
+        assert abs(edge - 10 * wanted) < 1
+    kept = parsed.entered["regions"][0]
+    assert (kept["x"], kept["y"], kept["width"], kept["height"]) == (x, y, width, height)
+
+
+def test_without_what_was_shown_everything_is_drawn() -> None:
+    by_machine = Shown.of_prelabel(prelabel(IMAGE, some_defect(1)))
+    (one,) = parse(to_result(by_machine, SIZE), Shown()).defects
+    assert (one.origin, one.prelabel_index) == (Origin.MANUAL, None)
+
+
+def test_region_ids_differ_by_owner_and_place() -> None:
+    assert len({region_id(owner, index) for owner in ("a" * 32, "b" * 32) for index in range(50)}) == 100
+
+
+def _with(control: str, **value: Any) -> list[dict[str, Any]]:
+    items = drawn("r", some_defect(1, type="artifact", subtype=Subtype.EDGE))
+    found = next(item for item in items if item["from_name"] == control)
+    found["value"] |= value
+    return items
+
+
+def _without(control: str) -> list[dict[str, Any]]:
+    return [item for item in drawn("r", some_defect(1)) if item["from_name"] != control]
+
+
+INVALID: list[tuple[Code, Any]] = [
+    (Code.UNREADABLE, None),
+    (Code.UNREADABLE, {"result": []}),
+    (Code.UNREADABLE, ["text"]),
+    (Code.UNREADABLE, [{"from_name": "defect", "type": "rectanglelabels", "id": "r"}]),
+    (Code.UNREADABLE, [{**drawn("r", some_defect(1))[0], "id": None}]),
+    (Code.UNKNOWN_CONTROL, [{**drawn("r", some_defect(1))[0], "from_name": "label"}]),
+    (Code.UNKNOWN_CONTROL, [{**drawn("r", some_defect(1))[0], "type": "brushlabels"}]),
+    (Code.UNKNOWN_CONTROL, [{"type": "relation", "from_id": "a", "to_id": "b", "value": {}}]),
+    (Code.UNKNOWN_LABEL, _with("defect", rectanglelabels=["Artifact"])),
+    (Code.NO_LABEL, _with("defect", rectanglelabels=[])),
+    (Code.NO_LABEL, _without("defect")),
+    (Code.SEVERAL_ANSWERS, _with("defect", rectanglelabels=["artifact", "misalignment"])),
+    (Code.SEVERAL_ANSWERS, [*drawn("r", some_defect(1)), drawn("r", some_defect(1))[2]]),
+    (Code.BOX_INVALID, _with("defect", width=0)),
+    (Code.BOX_INVALID, _with("defect", width=-3)),
+    (Code.BOX_INVALID, _with("defect", x="12")),
+    (Code.BOX_INVALID, _with("defect", x=None)),
+    (Code.BOX_INVALID, _with("defect", height=float("nan"))),
+    (Code.BOX_INVALID, _with("defect", height=float("inf"))),
+    (Code.BOX_OUTSIDE, _with("defect", x=-1)),
+    (Code.BOX_OUTSIDE, _with("defect", y=99, height=2)),
+    (Code.BOX_OUTSIDE, _with("defect", x=10**400, width=1) if False else _with("defect", x=1e300)),
+    (Code.ROTATED, _with("defect", rotation=15)),
+    (Code.NO_REASON, _without("reason")),
+    (Code.NO_REASON, _with("reason", text=[])),
+    (Code.NO_REASON, _with("reason", text=[" \n "])),
+    (Code.UNREADABLE, _with("reason", text=[7])),
+    (Code.SEVERAL_ANSWERS, _with("reason", text=["one", "two"])),
+    (Code.REASON_TOO_LONG, _with("reason", text=["x" * 1_000_000])),
+    (Code.MARKUP, _with("reason", text=["<script>alert(1)</script>"])),
+    (Code.MARKUP, _with("reason", text=["an <img src=x onerror=alert(1)> here"])),
+    (Code.CONTROL_CHARACTERS, _with("reason", text=["a\x00b"])),
+    (Code.NO_IMPORTANCE, _without("importance")),
+    *[
+        (Code.BAD_IMPORTANCE, _with("importance", number=value))
+        for value in (0, 101, 500, -1, 12.5, "50", True, float("nan"), float("inf"), 10**400, [50])
+    ],
+    (Code.UNKNOWN_LABEL, _with("artifact_subtype", choices=["claws"])),
+    (Code.SEVERAL_ANSWERS, _with("artifact_subtype", choices=["edge", "text"])),
+    (Code.BAD_SUBTYPE, _with("artifact_subtype", choices=["action"])),
+    (Code.CLEAN_WITH_BOXES, [*drawn("r", some_defect(1)), *clean()]),
+    (Code.NOTHING_SAID, []),
+    (Code.NOTHING_SAID, [whole_image("task_note", "textarea", {"text": ["only a note"]})]),
+    (Code.UNKNOWN_LABEL, [whole_image("image_status", "choices", {"choices": ["fine"]})]),
+    (Code.BAD_SCORE, [*clean(), whole_image("score_overall", "rating", {"rating": 3.5})]),
+    (Code.TOO_MANY, [item for index in range(400) for item in drawn(f"r{index}", some_defect(1))]),
+]
+
+
+@pytest.mark.parametrize(("code", "result"), INVALID)
+def test_what_is_not_valid_is_refused_with_its_code(code: Code, result: Any) -> None:
+    with pytest.raises(Refused) as refusal:
+        parse(result, Shown())
+    assert refusal.value.code is code
+    assert str(refusal.value)
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["x < y and y > z", "the 'hand' & arm", "colour ≠ red", "5 <-> 6", "a\nb"])
+def test_plain_words_with_odd_signs_are_a_reason(text: str) -> None:
+    (one,) = parse(_with("reason", text=[text]), Shown()).defects
+    assert one.defect.reason == text
+
+
+def test_half_a_character_becomes_a_whole_one() -> None:
+    (one,) = parse(_with("reason", text=["bad \ud83d hand"]), Shown()).defects
+    assert one.defect.reason == "bad \ufffd hand"
+    one.defect.reason.encode()
+
+
+def test_the_subtype_of_the_type_that_it_no_longer_has_says_nothing() -> None:
+    items = _with("defect", rectanglelabels=["misalignment"])
+    (one,) = parse(items, Shown()).defects
+    assert (one.defect.type, one.defect.subtype) == (DefectType.MISALIGNMENT, None)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.data())
+def test_no_json_whatever_gets_through_or_crashes(data: st.DataObject) -> None:
+    items: list[Any] = drawn("r", some_defect(1, type="artifact", subtype=Subtype.EDGE))
+    place = data.draw(st.sampled_from(range(len(items))))
+    key = data.draw(st.sampled_from(["value", "from_name", "type", "id", "image_rotation", "inner"]))
+    junk = data.draw(_json)
+    if key == "inner":
+        name = data.draw(st.sampled_from(sorted(items[place]["value"])))
+        items[place]["value"][name] = junk
+    else:
+        items[place][key] = junk
+    try:
+        parsed = parse(items, Shown())
+    except Refused:
+        return
+    for one in parsed.defects:
+        assert 1 <= one.defect.importance <= 100
+        assert one.defect.reason.strip()

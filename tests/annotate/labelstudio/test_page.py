@@ -1,0 +1,253 @@
+"""The real page in headless Chromium, used by keys and mouse as an annotator would; pull finds what was entered."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotate.guideline import instructions
+from annotate.labelstudio.accounts import join
+from annotate.labelstudio.session import Session
+from annotate.routing_types import Routed
+from schemas.defect import Defect, DefectType, Subtype
+from schemas.geometry import Box
+from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel
+from sdg_data.store import annotations, labelling, prelabels
+from tests.annotate.labelstudio.live import own_session, password
+from tests.annotate.labelstudio.worlds import DETECTOR, NOW, make_world
+
+pytestmark = pytest.mark.slow
+sync_api = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SUBMIT, UPDATE, SKIP = (f'[data-testid="bottombar-{name}-button"]' for name in ("submit", "update", "skip"))
+# The one setting that the guideline asks people to switch on.
+SETTING = """localStorage.setItem('labelStudio:settings', JSON.stringify(Object.assign(
+    JSON.parse(localStorage.getItem('labelStudio:settings') || '{}'), {selectAfterCreate: true})))"""
+SHOWN = Defect(
+    box=Box(x0=200, y0=200, x1=500, y1=450), type=DefectType.ARTIFACT, subtype=Subtype.EDGE,
+    reason="the edge is blurred", importance=40,
+)  # fmt: skip
+EDITED, SKIPPED, CLEAN, RELABELLED = range(4)
+
+
+@dataclass
+class Desk:
+    """A project with one task for each thing to be done, and the browser of an annotator who is logged in."""
+
+    session: Session
+    page: Any
+    images: tuple[str, ...]
+    numbers: list[int]
+    project: int
+    user: str
+    shots: Path
+
+    def open(self, which: int) -> dict[str, float]:
+        """Open a task; where the picture is on the screen."""
+        url = self.session.client.connection.url
+        self.page.goto(f"{url}/projects/{self.project}/data?task={self.numbers[which]}")
+        self.page.wait_for_selector(SUBMIT)
+        self.page.wait_for_function("document.querySelector('canvas')?.getBoundingClientRect().height > 200")
+        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_timeout(1500)  # the picture is drawn on the canvas some frames after it has come
+        box: dict[str, float] = self.page.locator("canvas").first.bounding_box()
+        return box
+
+    def stream(self) -> None:
+        """Let the server choose the next task, as annotators do: the first that they have not done."""
+        self.page.goto(f"{self.session.client.connection.url}/projects/{self.project}/data")
+        self.page.locator('button:has-text("Label All")').first.click()
+        self.page.wait_for_selector(SKIP)
+        self.page.wait_for_function("document.querySelector('canvas')?.getBoundingClientRect().height > 200")
+        self.page.wait_for_timeout(1500)
+
+    def shoot(self, name: str) -> None:
+        self.page.screenshot(path=self.shots / f"{name}.png")
+
+    def sent_by(self, action: Any) -> dict[str, Any]:
+        """What the page sends to the server when one does that."""
+        with self.page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as found:
+            action()
+        assert found.value.status == 201
+        sent: dict[str, Any] = found.value.request.post_data_json
+        return sent
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.page.wait_for_timeout(250)  # the page handles a key in a later frame
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        mouse = self.page.mouse
+        mouse.move(*start)
+        mouse.down()
+        mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=5)
+        mouse.move(*end, steps=5)
+        mouse.up()
+        self.page.wait_for_timeout(400)
+
+    def pulled(self) -> dict[str, Annotation]:
+        self.session.pull()
+        with self.session.store.read() as tx:
+            found = annotations.of_images(tx, self.images)
+        return {image: versions[-1] for image, versions in found.items()}
+
+
+@pytest.fixture(scope="module")
+def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium")
+    with own_session(request) as session, sync_api.sync_playwright() as playwright:
+        world = make_world(session.settings.home, 4, seed=secrets.randbelow(10**6))
+        _replace_prelabels(session, world.images)
+        _, place = session.init(instructions=instructions())
+        session.push_routed([Routed(image_id=image, priority=-index) for index, image in enumerate(world.images)])
+        with session.store.read() as tx:
+            tasks = {task.image_id: task.id for task in labelling.tasks_in(tx, place.project_id)}
+            numbers = labelling.numbers_in(tx, place.project_id)
+        email = f"ann-{secrets.token_hex(4)}@people.example"
+        join(session.client, email, password(session, "ann"))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(120_000)
+        page.add_init_script(SETTING)
+        page.goto(f"{session.client.connection.url}/user/login/")
+        page.fill("input[name=email]", email)
+        page.fill("input[name=password]", password(session, "ann"))
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "/user/login" not in url)
+        (user,) = (one["id"] for one in session.client.users() if one["email"] == email)
+        shots = Path(os.environ.get("SDG_SCREENSHOTS") or tmp_path_factory.mktemp("shots"))
+        yield Desk(
+            session, page, world.images, [numbers[tasks[i]] for i in world.images], place.number, f"user-{user}", shots
+        )
+        browser.close()
+
+
+def _replace_prelabels(session: Session, images: tuple[str, ...]) -> None:
+    """One known box on each image but the one that shall be clean: later answers of the detector count."""
+    with session.store.write() as tx:
+        prelabels.insert(
+            tx,
+            [
+                Prelabel(
+                    id=f"{index:02}{image[2:]}", image_id=image, model="page-test", revision="r1",
+                    template=DETECTOR.template, settings="{}", raw="-", trace=None,
+                    defects=() if index == CLEAN else (SHOWN,), repairs=(), attempt=1, tokens_in=None, tokens_out=None,
+                    cost=None, seconds=None, tool="test", created_at=NOW.replace(year=NOW.year + 1),
+                )
+                for index, image in enumerate(images)
+            ],
+        )  # fmt: skip
+
+
+def test_a_box_is_moved_and_another_drawn(desk: Desk) -> None:
+    picture = desk.open(EDITED)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return picture["x"] + picture["width"] * x / 1000, picture["y"] + picture["height"] * y / 1000
+
+    desk.shoot("1-opened")
+    desk.page.mouse.click(*at(350, 325))
+    desk.page.wait_for_selector("input[name=importance]")
+    desk.shoot("2-selected")
+    desk.drag(at(350, 325), at(450, 375))
+    desk.press("Escape")
+    desk.press("2")
+    desk.drag(at(650, 600), at(900, 850))
+    desk.press("Enter")
+    desk.page.keyboard.type("the square is missing")
+    desk.press("Enter")
+    desk.page.fill("input[name=importance]", "85")
+    desk.page.evaluate("document.activeElement.blur()")
+    desk.press("x")
+    desk.shoot("3-drawn")
+    sent = desk.sent_by(lambda: desk.page.keyboard.press("Control+Enter"))
+
+    found = desk.pulled()[desk.images[EDITED]]
+    assert (found.status, found.annotator, found.round) == (AnnotationStatus.DEFECTS, desk.user, 1)
+    moved, drawn = sorted(found.defects, key=lambda one: one.defect.box.x0)
+    assert moved.origin is Origin.PREDICTION_CHANGED
+    assert moved.prelabel_index == 0
+    assert moved.defect.model_copy(update={"box": SHOWN.box}) == SHOWN
+    assert near(moved.defect.box, Box(x0=300, y0=250, x1=600, y1=500))
+    assert drawn.origin is Origin.MANUAL
+    assert (drawn.defect.type, drawn.defect.subtype) == (DefectType.MISALIGNMENT, Subtype.MISSING_OBJECT)
+    assert (drawn.defect.reason, drawn.defect.importance) == ("the square is missing", 85)
+    assert near(drawn.defect.box, Box(x0=650, y0=600, x1=900, y1=850))
+    by_id = {item["id"]: item["value"] for item in sent["result"] if item["type"] == "rectanglelabels"}
+    for one in found.defects:
+        value, box = by_id[one.region_id], one.defect.box
+        exact = (value["x"], value["y"], value["x"] + value["width"], value["y"] + value["height"])
+        assert all(abs(10 * e - b) <= 0.5 for e, b in zip(exact, (box.x0, box.y0, box.x1, box.y1), strict=True))
+    assert found.seconds is not None
+    assert found.seconds > 0
+
+
+def test_an_image_is_skipped_with_its_boxes_and_says_nothing(desk: Desk) -> None:
+    desk.stream()
+    desk.shoot("4-stream")
+    desk.sent_by(lambda: desk.page.click(SKIP))
+    found = desk.pulled()[desk.images[SKIPPED]]
+    assert (found.status, found.defects) == (AnnotationStatus.SKIPPED, ())
+
+
+def test_a_clean_image_is_two_keys_and_nothing_cannot_be_submitted(desk: Desk) -> None:
+    desk.open(CLEAN)
+    desk.press("Control+Enter")
+    desk.shoot("5-nothing-said")
+    assert desk.images[CLEAN] not in desk.pulled(), "an empty answer is refused by the page"
+    desk.open(CLEAN)
+    desk.press("0")
+    desk.shoot("6-clean")
+    desk.sent_by(lambda: desk.page.keyboard.press("Control+Enter"))
+    found = desk.pulled()[desk.images[CLEAN]]
+    assert (found.status, found.defects) == (AnnotationStatus.CLEAN, ())
+
+
+def test_a_good_prelabel_is_corrected_in_two_key_presses(desk: Desk) -> None:
+    """Its type is wrong: one key for the other type on the box that a click selected, one to submit."""
+    picture = desk.open(RELABELLED)
+    desk.page.mouse.click(picture["x"] + 0.35 * picture["width"], picture["y"] + 0.32 * picture["height"])
+    desk.page.wait_for_selector("input[name=importance]")
+    desk.press("2")
+    desk.shoot("7-relabelled")
+    desk.sent_by(lambda: desk.page.keyboard.press("Control+Enter"))
+    (one,) = desk.pulled()[desk.images[RELABELLED]].defects
+    assert (one.defect.type, one.defect.box, one.origin) == (
+        DefectType.MISALIGNMENT, SHOWN.box, Origin.PREDICTION_CHANGED,
+    )  # fmt: skip
+    assert (one.defect.reason, one.defect.importance) == (SHOWN.reason, SHOWN.importance)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 720)])
+def test_nothing_is_cut_off_and_the_prompt_is_readable(desk: Desk, width: int, height: int) -> None:
+    desk.page.set_viewport_size({"width": width, "height": height})
+    picture = desk.open(RELABELLED)
+    assert picture["width"] > 300
+    prompt = desk.page.get_by_text(_prompt_of(desk, RELABELLED), exact=True).first
+    assert prompt.is_visible()
+    box = prompt.bounding_box()
+    assert box["y"] + box["height"] <= picture["y"], "above the picture, not over it"
+    submit = desk.page.locator(f"{SUBMIT}, {UPDATE}").first.bounding_box()
+    assert submit["y"] + submit["height"] <= height
+    desk.shoot(f"8-page-{width}")
+
+
+def _prompt_of(desk: Desk, which: int) -> str:
+    return str(desk.session.client.task(desk.numbers[which])["data"]["prompt"])
+
+
+def near(found: Box, wanted: Box, by: int = 5) -> bool:
+    """A pixel of the screen is about two thousandths."""
+    return all(abs(getattr(found, edge) - getattr(wanted, edge)) <= by for edge in ("x0", "y0", "x1", "y1"))
