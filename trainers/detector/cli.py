@@ -138,6 +138,92 @@ def grpo(
     _print_result(train_grpo(config, data=data, model=model, out=out, limit=limit), as_json)
 
 
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+
+
+@app.command("eval")
+def evaluate_command(
+    data: Data,
+    model: Annotated[str, typer.Option(help="A trained detector's folder, or a hub repository")],
+    out: Annotated[Path, typer.Option(help="Folder for evaluation.json, predictions, truth and a picture")],
+    split: Annotated[str, typer.Option(help="train or test")] = "test",
+    batch: Annotated[int, typer.Option(min=1, help="Images asked about at once")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer")] = 2048,
+    similarity: Similarity = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples of the intervals")] = 1000,
+    template: Annotated[str | None, typer.Option(help="The question, where the model does not say")] = None,
+    device: Device = "auto",
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """SDG-Eval of a detector on a split of an export."""
+    from trainers.detector.measuring import evaluate_detector
+
+    result = evaluate_detector(
+        model,
+        data,
+        out,
+        split=split,
+        batch=batch,
+        max_tokens=max_tokens,
+        similarity=similarity or "lexical",
+        resamples=resamples,
+        template=template,
+        device=device,
+        limit=limit,
+    )
+    _print_result({"model": str(out / "evaluation.json"), "evaluation": result["figures"]}, as_json)
+
+
+@app.command()
+def merge(
+    adapter: Annotated[Path, typer.Option(help="The folder `model` of a run with --lora")],
+    out: Annotated[Path, typer.Option(help="The merged model's folder; must not be there yet")],
+    base: Annotated[str | None, typer.Option(help="The base, where it lies elsewhere by now")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    as_json: Json = False,
+) -> None:
+    """Make one model of an adapter and its base, and check that it says the same."""
+    from trainers.detector.merge import merge_adapter
+
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"--precision is fp32 or bf16, not {precision}")
+    result = merge_adapter(adapter, out, base=base, precision=precision)
+    if as_json:
+        print_json(result)
+        return
+    print(result["model"])
+    say(
+        f"  logits apart by {result['parity']['apart']:.2g} of their spread ({result['parity']['tolerance']:g} allowed)"
+    )
+
+
+@app.command()
+def push(
+    model: Annotated[Path, typer.Option(help="The model's folder: a run's `model`, or a merged one")],
+    repository: Annotated[
+        str | None, typer.Option("--repo", help="owner/name on the hub; without: the card only")
+    ] = None,
+    evaluation: Annotated[Path | None, typer.Option(help="evaluation.json, or the JSON of `sdg eval run`")] = None,
+    ceiling: Annotated[Path | None, typer.Option(help="The same of a second person: the human ceiling")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run's run.json")] = None,
+    name: Annotated[str | None, typer.Option(help="The card's title")] = None,
+    licence: Annotated[str | None, typer.Option(help="As the hub spells it, such as apache-2.0")] = None,
+    notes: Annotated[Path | None, typer.Option(help="A text to end the card with")] = None,
+    public: Annotated[bool, typer.Option("--public", help="A repository that everybody sees")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the card, upload nothing")] = False,
+) -> None:
+    """Write the model card, and upload the folder."""
+    from trainers.detector.publish import push as upload
+    from trainers.detector.publish import write_card
+
+    text = "" if notes is None else notes.read_text(encoding="utf-8")
+    write_card(model, evaluation=evaluation, ceiling=ceiling, run=run, name=name, licence=licence, notes=text)
+    say(f"wrote {model / 'README.md'}")
+    if repository is not None and not dry_run:
+        print(upload(model, repository, private=not public))
+
+
 def _recipe(recipes: dict[str, Any], name: str) -> Any:
     if name not in recipes:
         raise ConfigError(f"there is no recipe {name!r}", hint=f"There are {', '.join(recipes)}.")

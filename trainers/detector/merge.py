@@ -72,7 +72,7 @@ def merge_adapter(adapter: Path, out: Path, *, base: str | None = None, precisio
     merged.save_pretrained(temporary)
     processor.save_pretrained(temporary)
     (temporary / DETECTOR_FILE).write_text(
-        json.dumps({**note, "merged": {"adapter": str(adapter), "parity": parity}}, indent=2, sort_keys=True) + "\n",
+        json.dumps({**note, "merged": {"parity": parity}}, indent=2, sort_keys=True) + "\n",
         encoding="utf-8",
     )
     temporary.rename(out)

@@ -192,7 +192,8 @@ def detector_note(note: dict[str, Any]) -> dict[str, Any]:
         "max_side": config["max_side"],
         "kind": config["kind"],
         "recipe": config["recipe"],
-        "base": note["base"],
+        # A local base by its folder's name: where it lay on this machine is nobody else's business.
+        "base": {**note["base"], "model": _public_name(note["base"]["model"])},
         "data": {name: note["data"].get(name) for name in ("name", "content", "fingerprint", "train")},
     }
 
@@ -216,6 +217,10 @@ def check_size(found: TrainingData, config: TrainConfig, *, each: int = 1) -> No
         raise InputError(
             "no prompt fell into the held-out part", hint="More data, or --set held_out=0.2 (0: no evaluation)."
         )
+
+
+def _public_name(source: str) -> str:
+    return Path(source).resolve().name if Path(source).is_dir() else source
 
 
 def _versions() -> dict[str, str]:
