@@ -143,14 +143,17 @@ def _tier_hint() -> str:
 def _score(name: str) -> str:
     title = name.replace("_", " ").capitalize()
     return (
-        f'\n      <Header size="6" value={_attribute(f"{title} (1-{HIGHEST_SCORE})")}/>'
+        f'\n      <Header size="6" style="{_TITLE}" value={_attribute(f"{title} (1-{HIGHEST_SCORE})")}/>'
         f'\n      <Rating name="score_{name}" toName="{IMAGE}" maxRating="{HIGHEST_SCORE}" '
         f'hotkey="{SCORE_KEYS[name]}" icon="star" size="small"/>'
     )
 
 
+_TITLE = "font-size:14px; margin:0;"
+_SMALL = "font-size:12px; font-weight:400; line-height:1.3; margin:0;"
+# Headings are as large as those of a page otherwise, and push the last choices out of sight.
 _VERDICT = f"""
-      <Header size="6" value="Review: submit = accept (as it is) or fix (changed)"/>
+      <Header size="6" style="{_SMALL}" value="Review: submit = accept (as it is) or fix (changed)"/>
       <Choices name="{VERDICT}" toName="{IMAGE}" choice="single" showInline="true">
         {{choices}}
       </Choices>"""
@@ -175,24 +178,24 @@ brightnessControl="false" contrastControl="false" maxWidth="100%" defaultZoom="f
   <View style="position:sticky; top:0;">
     <View visibleWhen="no-region-selected" style="border:1px solid #d1d5db; border-radius:6px; padding:6px; \
 margin-bottom:6px;">
-      <Header size="6" value="1/2 + drag = new box. Enter = write reason. Esc before the next box."/>
+      <Header size="6" style="{_SMALL}" value="1/2 + drag = new box. Enter = write reason. Esc before the next box."/>
     </View>
     <TextArea name="{REASON}" toName="{IMAGE}" perRegion="true" displayMode="region-list" required="true" \
 requiredMessage="Every box needs a reason (see Regions panel)" editable="true" maxSubmissions="1" rows="1" \
 placeholder="Reason: what is wrong and where"/>
     <View visibleWhen="region-selected" style="border:2px solid #6366f1; border-radius:6px; padding:6px; \
 margin-bottom:6px;">
-      <Header size="6" value="Importance 1-100"/>
-      <Header size="7" value={{tiers}}/>
+      <Header size="6" style="{_TITLE}" value="Importance 1-100"/>
+      <Header size="6" style="{_SMALL}" value={{tiers}}/>
       <Number name="{IMPORTANCE}" toName="{IMAGE}" perRegion="true" required="true" \
 requiredMessage="Every box needs importance 1-100" min="1" max="100" step="1"/>
-      <Header size="6" value="Subtype (optional)"/>
+      <Header size="6" style="{_TITLE}" value="Subtype (optional)"/>
       {{artifact_subtypes}}
       {{misalignment_subtypes}}
     </View>
     <View style="border:1px solid #d1d5db; border-radius:6px; padding:6px;">
-      <Header size="6" value="Whole image"/>
-      <Choices name="{STATUS}" toName="{IMAGE}" choice="single">
+      <Header size="6" style="{_TITLE}" value="Whole image"/>
+      <Choices name="{STATUS}" toName="{IMAGE}" choice="single" showInline="true">
         {{statuses}}
       </Choices>{{verdict}}{{scores}}
       <TextArea name="{NOTE}" toName="{IMAGE}" rows="1" maxSubmissions="1" editable="true" \
