@@ -95,7 +95,7 @@ annotate: $(READY) ## Bring the demo's images to people: server, project, tasks 
 minis: $(READY) ## Train the mini family again by its recipe (its weights are committed; rarely needed)
 	$(SDG) minis train
 
-benchmarks: $(READY) ## Run every benchmark
+benchmarks: $(READY) $(LS) ## Run every benchmark
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(PY) $$script; done
 
 clean: ## Remove caches and builds (keeps .venv and data)
