@@ -13,12 +13,15 @@ import json
 import os
 import resource
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+
+sys.path.pop(0)  # this folder, in which `annotate` would be this file
 
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import NO_DEFECTS, STATUS

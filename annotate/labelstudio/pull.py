@@ -179,7 +179,7 @@ class Puller:
     def _find_deleted_tasks(self, *, full: bool) -> None:
         with self._store.read() as tx:
             numbers = labelling.numbers_in(tx, self._project.id)
-            intended = labelling.count_tasks(tx, self._project.id).get(TaskState.INTENDED, 0)
+            intended = {task.id for task in labelling.tasks_in(tx, self._project.id, TaskState.INTENDED)} - set(numbers)
         there = self._client.count_tasks(self._place.number)
         claimed = Counter(numbers.values())
         ambiguous = [task_id for task_id, number in numbers.items() if claimed[number] > 1]
@@ -189,8 +189,9 @@ class Puller:
         if full or not 0 < short <= _LIST_INSTEAD or intended:
             present = {found.task_id: found.uid for found in self._client.find_all(self._place.number)}
             gone = [task_id for task_id, number in numbers.items() if present.get(number) != task_id]
-            moved = {uid: number for number, uid in present.items() if uid in set(gone)}
-            foreign = sum(uid is None or uid not in numbers for uid in present.values())
+            # Those that a dead pusher intended and that are there, and those that are there under another number.
+            moved = {uid: number for number, uid in present.items() if uid in intended.union(gone)}
+            foreign = sum(uid is None or (uid not in numbers and uid not in moved) for uid in present.values())
             self._place = dataclasses.replace(self._place, foreign_tasks=foreign)
         else:
             gone = [*ambiguous, *self._search(sorted(numbers.items(), key=lambda one: one[1]))]

@@ -121,7 +121,7 @@ class Pusher:
             intended = labelling.tasks_in(tx, self._project.id, TaskState.INTENDED)
             known = labelling.tasks_by_ids(tx, [task.id for task in tasks])
         new = [task for task in tasks if task.id not in known]
-        there = self._already_there([*intended, *new])
+        there = self._already_there(intended, new)
         everything = [*intended, *new]
         progress = progress or Progress(STAGE, unit="tasks")
         with progress.running(len(everything)):
@@ -132,13 +132,15 @@ class Pusher:
         self._remove_duplicates()
         return self.done
 
-    def _already_there(self, tasks: Sequence[LabelTask]) -> dict[str, int]:
-        """Those of `tasks` that the server has. Only asked for where it may have any."""
+    def _already_there(self, intended: Sequence[LabelTask], new: Sequence[LabelTask]) -> dict[str, int]:
+        """Those of the tasks that the server has: the intended ones may be there, others where the count says so."""
         with self._store.read() as tx:
             known = len(labelling.numbers_in(tx, self._project.id))
-        if not tasks or self._client.count_tasks(self._place.number) == known + self._place.foreign_tasks:
-            return {}
-        return self._found([task.id for task in tasks])
+        there = self._found([task.id for task in intended])
+        expected = known + len(there) + self._place.foreign_tasks
+        if new and self._client.count_tasks(self._place.number) != expected:
+            there |= self._found([task.id for task in new])
+        return there
 
     def _found(self, ids: Sequence[str]) -> dict[str, int]:
         """Task id to the lowest number that the server has it under."""
