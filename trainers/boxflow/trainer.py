@@ -125,7 +125,8 @@ class BoxFlowTrainer:
         guidance = task.preset.guidance if config.guidance is None else config.guidance
         kind = torch.bfloat16 if config.precision == "bf16" and config.lora is not None else torch.float32
         task.pipeline.to(accelerator.device)
-        task.pipeline.transformer.to(kind)
+        if task.pipeline.transformer.dtype != kind:
+            task.pipeline.transformer.to(kind)
         self.policy = Policy(flow_of(task.preset, task.pipeline), config, size, guidance, accelerator)
         self.policy.prepare()
         model = task.pipeline.transformer
