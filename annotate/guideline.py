@@ -1,13 +1,12 @@
 """The annotators' guideline: its pictures, drawn from the mini world, and its text as the instructions of a project.
 
 `python -m annotate.guideline docs/images/guideline` draws the pictures again. The text is docs/annotation-guideline.md;
-`instructions` turns it into the HTML that Label Studio shows, with the pictures inside, because it serves no files of
-ours.
+`instructions` turns it into HTML that Label Studio shows as it is meant: its page takes styles, list marks and pictures
+inside the text (data: URLs) away, so lists are written out, and the pictures are put among the images that it serves.
 """
 
 from __future__ import annotations
 
-import base64
 import random
 import re
 import sys
@@ -16,9 +15,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from annotate.labelstudio.media import IMAGES
 from schemas.defect import Defect, DefectType, ImportanceTier
 from schemas.geometry import Box
-from sdg_data.errors import InputError
+from sdg_data.errors import BlobError, InputError
 from sdg_data.mini.inject import CannotDraw, Kind, Spoiled, sample_spoiled, spoil
 from sdg_data.mini.render import render
 from sdg_data.mini.world import parse_prompt
@@ -27,7 +27,11 @@ from sdg_data.sheet import SheetCell, render_sheet
 GUIDELINE = "annotation-guideline.md"
 _TILE = 190
 _SHORT_PROMPT = 45
-_IMAGE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<path>[^)\s]+)\)")
+_MODAL_WIDTH = 590
+"""Pixels of the page's window for instructions."""
+_IMAGE = re.compile(r"!\[[^\]]*\]\((?P<path>[^)\s]+)\)")
+_HTML_IMAGE = re.compile(r'<img src="(?P<path>[^"]+)"[^>]*>')
+_LIST = re.compile(r"<(?P<kind>ol|ul)>(?P<items>.*?)</(?P=kind)>", re.DOTALL)
 
 _ARTIFACTS = (
     ("a large red circle", Kind.BITE, "broken outline"),
@@ -91,8 +95,11 @@ def write_pictures(folder: Path) -> list[Path]:
     return written
 
 
-def instructions(folder: Path | None = None) -> str:
-    """The guideline as one HTML text with its pictures inside. InputError where the files are not there."""
+def instructions(media: Path | None, folder: Path | None = None) -> str:
+    """The guideline as HTML. `media`: the server's folder of files, which gets the pictures; None: it goes without.
+
+    InputError where the guideline or a picture is not there; BlobError where `media` cannot be written.
+    """
     from markdown_it import MarkdownIt
 
     folder = folder or _docs()
@@ -100,17 +107,42 @@ def instructions(folder: Path | None = None) -> str:
         text = (folder / GUIDELINE).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError("the annotators' guideline cannot be read", item=str(folder / GUIDELINE)) from error
-    inline = _IMAGE.sub(lambda match: f"![{match['text']}]({_as_data(folder / match['path'])})", text)
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    markdown.validateLink = lambda url: True  # type: ignore[method-assign]  # it refuses data: URLs; these are ours
-    return str(markdown.render(inline))
+    shown: dict[str, str] = {}
+    for match in _IMAGE.finditer(text):
+        shown[match["path"]] = "" if media is None else _served(folder / match["path"], media)
+    html = str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    html = _HTML_IMAGE.sub(lambda match: _picture(shown[match["path"]]), html)
+    html = _LIST.sub(_written_out, html)
+    return html.replace("<h2>", "<br><h2>")
 
 
-def _as_data(path: Path) -> str:
+def _picture(url: str) -> str:
+    return f'<img src="{url}" width="{_MODAL_WIDTH}">' if url else ""
+
+
+def _written_out(match: re.Match[str]) -> str:
+    """A list's items as paragraphs that begin with a dot or their number."""
+    items = re.findall(r"<li>(.*?)</li>", match["items"], re.DOTALL)
+    marks = (f"{number}." if match["kind"] == "ol" else "•" for number in range(1, len(items) + 1))
+    return "".join(
+        f"<p>{mark} {item.replace('<p>', '').replace('</p>', '').strip()}</p>"
+        for mark, item in zip(marks, items, strict=True)
+    )
+
+
+def _served(path: Path, media: Path) -> str:
+    """Put a picture among the server's images; its address there."""
+    target = media / IMAGES / "guideline" / path.name
     try:
-        return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        data = path.read_bytes()
     except OSError as error:
         raise InputError("a picture of the guideline cannot be read", item=str(path)) from error
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    except OSError as error:
+        raise BlobError(f"cannot show a picture of the guideline ({error.strerror})", item=str(target)) from error
+    return f"/data/local-files/?d={IMAGES}/guideline/{path.name}"
 
 
 def _docs() -> Path:

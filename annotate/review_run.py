@@ -32,7 +32,7 @@ def review(
         }
     project_id = NOWHERE
     if not dry_run:
-        project, _ = work.init(kind=ProjectKind.REVIEW, round_=round_ + 1, instructions=instructions())
+        project, _ = work.init(kind=ProjectKind.REVIEW, round_=round_ + 1, instructions=instructions(work.media))
         project_id = project.id
     with work.store.read() as tx:
         planned = plan(tx, project_id, work.settings.annotate.review, round_=round_, early=early)[:limit]

@@ -96,7 +96,7 @@ def init_command(
     from annotate.guideline import instructions
 
     with _session(ctx, wait=True) as work:
-        project, place = work.init(instructions=instructions(), again=again)
+        project, place = work.init(instructions=instructions(work.media), again=again)
     facts = {
         "project": project.name,
         "url": f"{place.url}/projects/{place.number}/data",

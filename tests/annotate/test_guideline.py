@@ -51,20 +51,31 @@ def test_the_tiers_are_those_of_the_records(text: str) -> None:
     assert sorted(covered) == list(range(1, 101))
 
 
-def test_instructions_carry_their_pictures_and_nothing_that_runs() -> None:
-    html = instructions()
-    assert html.count('src="data:image/png;base64,') == 4
+def test_instructions_bring_their_pictures_and_nothing_that_a_page_takes_away(tmp_path: Path) -> None:
+    html = instructions(tmp_path)
+    shown = re.findall(r'<img src="/data/local-files/\?d=([^"]+)" width="\d+">', html)
+    assert len(shown) == html.count("<img") == 4
+    assert all(
+        (tmp_path / path).read_bytes() == (DOCS / "images/guideline" / Path(path).name).read_bytes() for path in shown
+    )
     assert "<table>" in html
-    assert not re.search(r"<script|javascript:|src=\"(?!data:image/png)", html)
-    assert len(html) < 200_000
+    assert not re.search(r"<script|javascript:|data:|<li>|style=", html)
+    assert "<p>1. <strong>Cover the prompt" in html
+    assert "<p>• Around the whole thing" in html
+
+
+def test_without_a_folder_of_its_own_the_server_shows_the_text_alone() -> None:
+    html = instructions(None)
+    assert "<img" not in html
+    assert "How to mark defects" in html
 
 
 def test_a_guideline_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="guideline"):
-        instructions(tmp_path)
+        instructions(None, tmp_path)
     (tmp_path / GUIDELINE).write_text("![x](y.png)")
     with pytest.raises(InputError, match="picture"):
-        instructions(tmp_path)
+        instructions(tmp_path, tmp_path)
 
 
 def test_clean_examples_are_clean() -> None:

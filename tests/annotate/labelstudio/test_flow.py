@@ -30,7 +30,7 @@ NO_CLAIM = (AnnotationStatus.SKIPPED, AnnotationStatus.AMBIGUOUS_PROMPT, Annotat
 def test_from_push_to_gold_nothing_is_lost(request: pytest.FixtureRequest) -> None:
     with own_session(request, routing=ROUTING, review=ReviewSettings(agree_iou=0.5, agree_f1=0.6)) as work:
         world = make_world(work.settings.home, IMAGES, seed=IMAGES)
-        work.init(instructions=instructions())
+        work.init(instructions=instructions(work.media))
         with work.store.read() as tx:
             chosen = set(world.images)
             routed = [one for one in route(tx, ROUTING) if one.image_id in chosen]

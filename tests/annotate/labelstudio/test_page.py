@@ -68,6 +68,12 @@ class Desk:
         self.page.goto(f"{self.session.client.connection.url}/projects/{self.project}/data")
         self.page.locator('button:has-text("Label All")').first.click()
         self.page.wait_for_selector(SKIP)
+        shown = self.page.locator('img[src*="guideline"]')
+        shown.first.wait_for()
+        self.page.wait_for_load_state("networkidle")
+        assert all(one.evaluate("one => one.naturalWidth > 0") for one in shown.all()), "the guideline has its pictures"
+        self.shoot("4-instructions")
+        self.page.keyboard.press("Escape")
         self.page.wait_for_function("document.querySelector('canvas')?.getBoundingClientRect().height > 200")
         self.page.wait_for_timeout(1500)
 
@@ -110,7 +116,7 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with own_session(request) as session, sync_api.sync_playwright() as playwright:
         world = make_world(session.settings.home, 4, seed=secrets.randbelow(10**6))
         _replace_prelabels(session, world.images)
-        _, place = session.init(instructions=instructions())
+        _, place = session.init(instructions=instructions(session.media))
         session.push_routed([Routed(image_id=image, priority=-index) for index, image in enumerate(world.images)])
         with session.store.read() as tx:
             tasks = {task.image_id: task.id for task in labelling.tasks_in(tx, place.project_id)}
@@ -196,7 +202,7 @@ def test_a_box_is_moved_and_another_drawn(desk: Desk) -> None:
 
 def test_an_image_is_skipped_with_its_boxes_and_says_nothing(desk: Desk) -> None:
     desk.stream()
-    desk.shoot("4-stream")
+    desk.shoot("5-stream")
     desk.sent_by(lambda: desk.page.click(SKIP))
     found = desk.pulled()[desk.images[SKIPPED]]
     assert (found.status, found.defects) == (AnnotationStatus.SKIPPED, ())
@@ -205,11 +211,11 @@ def test_an_image_is_skipped_with_its_boxes_and_says_nothing(desk: Desk) -> None
 def test_a_clean_image_is_two_keys_and_nothing_cannot_be_submitted(desk: Desk) -> None:
     desk.open(CLEAN)
     desk.press("Control+Enter")
-    desk.shoot("5-nothing-said")
+    desk.shoot("6-nothing-said")
     assert desk.images[CLEAN] not in desk.pulled(), "an empty answer is refused by the page"
     desk.open(CLEAN)
     desk.press("0")
-    desk.shoot("6-clean")
+    desk.shoot("7-clean")
     desk.sent_by(lambda: desk.page.keyboard.press("Control+Enter"))
     found = desk.pulled()[desk.images[CLEAN]]
     assert (found.status, found.defects) == (AnnotationStatus.CLEAN, ())
@@ -221,7 +227,7 @@ def test_a_good_prelabel_is_corrected_in_two_key_presses(desk: Desk) -> None:
     desk.page.mouse.click(picture["x"] + 0.35 * picture["width"], picture["y"] + 0.32 * picture["height"])
     desk.page.wait_for_selector("input[name=importance]")
     desk.press("2")
-    desk.shoot("7-relabelled")
+    desk.shoot("8-relabelled")
     desk.sent_by(lambda: desk.page.keyboard.press("Control+Enter"))
     (one,) = desk.pulled()[desk.images[RELABELLED]].defects
     assert (one.defect.type, one.defect.box, one.origin) == (
@@ -241,7 +247,7 @@ def test_nothing_is_cut_off_and_the_prompt_is_readable(desk: Desk, width: int, h
     assert box["y"] + box["height"] <= picture["y"], "above the picture, not over it"
     submit = desk.page.locator(f"{SUBMIT}, {UPDATE}").first.bounding_box()
     assert submit["y"] + submit["height"] <= height
-    desk.shoot(f"8-page-{width}")
+    desk.shoot(f"9-page-{width}")
 
 
 def _prompt_of(desk: Desk, which: int) -> str:
