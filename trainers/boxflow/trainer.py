@@ -128,6 +128,7 @@ class BoxFlowTrainer:
         if task.pipeline.transformer.dtype != kind:
             task.pipeline.transformer.to(kind)
         self.policy = Policy(flow_of(task.preset, task.pipeline), config, size, guidance, accelerator)
+        torch.manual_seed(config.seed)  # an adapter starts at random
         self.policy.prepare()
         model = task.pipeline.transformer
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -303,6 +304,9 @@ class BoxFlowTrainer:
         except KeyError as error:
             raise InputError(f"the checkpoint has no weights {error}", item=str(path)) from error
         self.schedule.load_state_dict(state["schedule"])
+        # A schedule that is loaded does not tell its optimizer.
+        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
         self.done = int(state["rollouts"])
         if self.main:
             log.info("going on after %d rollouts", self.done)
