@@ -30,7 +30,8 @@ MAX_REASON = 2000
 MAX_NOTE = 10_000
 MAX_ITEMS = 1000
 """Items of one result: some two hundred boxes."""
-_TAG = re.compile(r"<\s*[/!?]?\s*[a-zA-Z][^<>]*>|<\s*script|javascript:", re.IGNORECASE)
+_TAG = re.compile(r"<[/!?]?[a-z][^<>]*[>=]|<\s*/?\s*script|javascript:", re.IGNORECASE)
+"""Tags, closed or (with an attribute) not, as a browser would read them; `x < y` is none."""
 _SAME_DEFECT = 0.5
 """From which IoU on two people's boxes of one type are one defect."""
 _SAME_PERCENT = 0.01
