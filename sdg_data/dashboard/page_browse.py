@@ -90,12 +90,12 @@ def build(shell: Shell) -> None:
 
     shell.on_open(opened, [model, subtype, stamp, cards, detail])
     for control in filters[:-1]:
-        control.input(filtered, filters, [number, cards], show_progress="hidden")
-    words.submit(filtered, filters, [number, cards], show_progress="hidden")
-    number.submit(turned, [number, *filters], cards, show_progress="hidden")
-    back.click(stepped(-1), [number, *filters], [number, cards], show_progress="hidden")
-    forth.click(stepped(1), [number, *filters], [number, cards], show_progress="hidden")
-    cards.click(picked, None, detail, show_progress="hidden").then(
+        control.input(filtered, filters, [number, cards], show_progress="hidden", queue=False)
+    words.submit(filtered, filters, [number, cards], show_progress="hidden", queue=False)
+    number.submit(turned, [number, *filters], cards, show_progress="hidden", queue=False)
+    back.click(stepped(-1), [number, *filters], [number, cards], show_progress="hidden", queue=False)
+    forth.click(stepped(1), [number, *filters], [number, cards], show_progress="hidden", queue=False)
+    cards.click(picked, None, detail, show_progress="hidden", queue=False).then(
         None, None, None, js="() => document.querySelector('#detail').scrollIntoView({behavior: 'smooth'})"
     )
 

@@ -55,7 +55,7 @@ def build(shell: Shell) -> None:
             return page(tx, said or "")
 
     shell.on_open(opened, [whose, stamp, body])
-    whose.input(shown, whose, body, show_progress="hidden")
+    whose.input(shown, whose, body, show_progress="hidden", queue=False)
 
 
 def page(tx: Tx | None, said: str) -> str:

@@ -58,6 +58,8 @@ class Pixels:
             new = [blob for blob in blobs_after(tx) if blob not in known]
             self._path.parent.mkdir(parents=True, exist_ok=True)
             yield 0, len(new)
+            if not new:
+                return
             with self._path.open("ab") as file:
                 file.write(b"\n")  # ends a line that a crash has cut off
                 for place, blob in enumerate(new, start=1):

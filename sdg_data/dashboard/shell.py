@@ -58,7 +58,7 @@ class Shell:
             return shown()
 
         blocks = gr.context.Context.root_block
-        blocks.load(shown, None, list(outputs), show_progress="hidden")
+        blocks.load(shown, None, list(outputs), show_progress="hidden", queue=False)
         self._refresh.click(refreshed, None, list(outputs), show_progress="minimal")
 
     def stamp(self) -> str:

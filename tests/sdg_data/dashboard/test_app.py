@@ -1,0 +1,225 @@
+"""The application over HTTP: who may see what, what can be requested, and that every text is shown as text."""
+
+import csv
+import io
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from starlette.testclient import TestClient
+
+from sdg_data.blobs import Blobs
+from sdg_data.cli import run
+from sdg_data.dashboard import page_agreement, page_browse, page_evaluate, page_health, page_overview
+from sdg_data.dashboard.access import Login, login_from
+from sdg_data.dashboard.app import make_app
+from sdg_data.dashboard.data import Figures, as_csv
+from sdg_data.dashboard.editions import Editions
+from sdg_data.dashboard.html import folded, table, text
+from sdg_data.dashboard.queries_browse import Wanted
+from sdg_data.errors import ConfigError, ExitCode
+from sdg_data.store.connection import Store, Tx
+from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled
+
+ALLOWED = {
+    "a", "b", "br", "button", "code", "details", "div", "em", "g", "h3", "header", "i", "img", "input", "label", "li",
+    "nav", "p", "path", "pre", "rect", "section", "small", "span", "summary", "svg", "table", "tbody", "td", "text",
+    "th", "thead", "title", "tr", "tspan", "ul",
+}  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page: its tags with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def all_text(self) -> str:
+        return "".join(self.words)
+
+
+def safe(page: str) -> Reader:
+    read = Reader(page)
+    assert {tag for tag, _ in read.tags} <= ALLOWED
+    for _, attributes in read.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("href", "src"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("/blob/", "/browse?", "/data/", "http://127.0.0.1"))
+    return read
+
+
+@pytest.fixture(scope="module")
+def client(filled: Filled) -> TestClient:
+    return TestClient(make_app(filled.home, filled.blobs))
+
+
+def test_every_page_is_there(client: TestClient) -> None:
+    for path in ("/", "/browse", "/agreement", "/evaluate", "/health"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "googleapis" not in answer.text
+    config = client.get("/config").json()
+    assert [name for _, name, _ in config["pages"]] == ["Overview", "Browse", "Agreement", "Evaluate", "Health"]
+    assert config["analytics_enabled"] is False
+
+
+def test_pictures_by_their_sha256_and_nothing_else(client: TestClient, filled: Filled) -> None:
+    name = filled.images[0].blob
+    answer = client.get(f"/blob/{name}")
+    assert answer.content == filled.blobs.get(name)
+    assert answer.headers["content-type"] == "image/png"
+    page_of_text = filled.blobs.put(b"<script>alert(1)</script>")
+    refused = [
+        "0" * 64, name.upper(), name[:63], name + "0", page_of_text, f"{name}/", f"{name}%0a", "..%2f..%2fstore.duckdb",
+        "%2e%2e/store.duckdb", "..%5cstore.duckdb", "%2fetc%2fpasswd", "....//store.duckdb", f"{name[:2]}%2f{name}",
+    ]  # fmt: skip
+    for attempt in refused:
+        answer = client.get(f"/blob/{attempt}", follow_redirects=False)
+        assert answer.status_code in (307, 404), attempt
+        assert b"DUCK" not in answer.content
+        assert b"root:" not in answer.content
+        assert b"alert" not in answer.content
+
+
+def test_gradios_own_file_routes_serve_no_file_of_the_home(client: TestClient, filled: Filled) -> None:
+    for path in (filled.home / "store.duckdb", filled.home / "blobs", Path("/etc/passwd"), Path(__file__)):
+        for route in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/", "/assets/"):
+            for spelt in (str(path), f"../../../..{path}", f"..%2f..%2f..%2f..{str(path).replace('/', '%2f')}"):
+                answer = client.get(f"{route}{spelt}")
+                assert answer.status_code >= 400 or answer.headers["content-type"].startswith("text/html")
+                assert b"DUCK" not in answer.content[:64]
+                assert b"root:" not in answer.content
+
+
+def test_a_login_covers_every_address(filled: Filled) -> None:
+    client = TestClient(make_app(filled.home, filled.blobs, login=Login("ann", "päss:word")))
+    addresses = ["/", "/browse", "/config", f"/blob/{filled.images[0].blob}", "/data/progress.csv", "/gradio_api/info"]
+    for address in addresses:
+        assert client.get(address).status_code == 401
+        assert client.get(address, auth=("ann", "wrong")).status_code == 401
+        assert client.get(address, headers={"Authorization": "Basic %%%"}).status_code == 401
+        assert client.get(address, headers={"Authorization": "Bearer x"}).status_code == 401
+    assert client.post("/gradio_api/queue/join", json={}).status_code == 401
+    assert client.get("/", headers={"Authorization": "Basic YW5uOnDDpHNzOndvcmQ="}).status_code == 200
+    assert login_from({}) is None
+    assert login_from({"SDG_DASHBOARD_USER": "a", "SDG_DASHBOARD_PASSWORD": "b"}) == Login("a", "b")
+    with pytest.raises(ConfigError):
+        login_from({"SDG_DASHBOARD_USER": "a"})
+
+
+def test_beyond_this_machine_only_with_a_login(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SDG_DASHBOARD_USER", raising=False)
+    monkeypatch.delenv("SDG_DASHBOARD_PASSWORD", raising=False)
+    assert run(["--home", str(home), "dashboard", "--host", "0.0.0.0"]) == ExitCode.CONFIG
+
+
+def test_every_figure_is_data(client: TestClient) -> None:
+    names = [*Figures().names, "exports", "damaged", "flat", "near-pictures", "near-prompts"]
+    of = {"gt": "gold", "pred": "prelabel:vlm"}
+    for name in names:
+        rows = client.get(f"/data/{name}.json", params=of)
+        assert rows.status_code == 200, (name, rows.text)
+        table_of = client.get(f"/data/{name}.csv", params=of)
+        assert table_of.status_code == 200
+        assert f'filename="{name}.csv"' in table_of.headers["content-disposition"]
+        if isinstance(rows.json(), list):
+            assert len(list(csv.DictReader(io.StringIO(table_of.text)))) == len(rows.json())
+    assert len(client.get("/data/images.json", params={"model": "sana", "bogus": "1"}).json()) == 30 - 1
+    assert client.get("/data/nothing.csv").status_code == 404
+    assert client.get("/data/progress.exe").status_code == 404
+    assert client.get("/data/metrics.csv", params={"gt": "/etc/passwd", "pred": "gold"}).status_code == 400
+    assert client.get("/data/metrics.csv", params={"gt": "oracle", "pred": "gold"}).status_code == 400
+
+
+def test_csv_starts_no_formula() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv([{"a": "=1+1", "b": [1], "c": -5}, {"d": "@x"}]))))
+    assert rows == [{"a": "'=1+1", "b": "[1]", "c": "-5", "d": ""}, {"a": "", "b": "", "c": "", "d": "'@x"}]
+    assert as_csv([]) == ""
+
+
+def test_what_people_and_models_wrote_is_shown_as_text(editions: Editions, filled: Filled) -> None:
+    hostile = next(image for image in filled.images if image.prompt_id == filled.prompts[0].id)
+    with editions.read() as tx:
+        detail = safe(page_browse.detail_of(tx, hostile.id))
+        cards = safe(page_browse.grid_of(tx, Wanted(text="<script>"), 1))
+        unknown = safe(page_browse.detail_of(tx, '"><script>alert(1)</script>'))
+    assert detail.all_text.count(HOSTILE) >= 3
+    assert LONG.strip() in detail.all_text
+    assert HOSTILE[:60] in cards.all_text
+    assert "<script>alert(1)" in unknown.all_text
+
+
+def test_every_page_is_safe_and_says_something(editions: Editions) -> None:
+    figures = Figures()
+    of = {"gt": "gold", "pred": "prelabel:vlm", "model": "", "split": "", "protocol": "paper"}
+    with editions.read() as tx:
+        assert tx is not None
+        compared = figures.compare(tx, of)
+        assert compared is not None
+        pages = {
+            "Composition": page_overview.page(tx, "gold"),
+            "Human ceiling": page_agreement.page(tx, figures),
+            "Annotators": page_agreement.people(tx, figures),
+            "Blind or prelabelled": page_agreement.bias(tx, figures),
+            "Worst images first": page_evaluate.page(tx, compared, of),
+            "Split proof": page_health.page(tx),
+        }
+    for title, page in pages.items():
+        read = safe(page)
+        assert title in read.all_text
+        for _, attributes in read.tags:
+            assert "NaN" not in str(attributes.get("style", ""))
+
+
+def nothing_in(tx: Tx | None) -> list[str]:
+    figures = Figures()
+    return [
+        page_overview.page(tx, ""),
+        page_browse.grid_of(tx, Wanted(), 1),
+        page_agreement.page(tx, figures),
+    ]
+
+
+def test_empty_stores_say_what_to_run(tmp_path: Path) -> None:
+    editions = Editions(Store(tmp_path))
+    with editions.read() as tx:
+        assert tx is None
+        pages = nothing_in(tx)
+    assert all("sdg " in safe(page).all_text for page in pages)
+    client = TestClient(make_app(tmp_path, Blobs(tmp_path / "blobs")))
+    assert client.get("/browse").status_code == 200
+    assert client.get("/data/progress.csv").status_code == 404
+    with Store(tmp_path).write():
+        pass
+    editions.refresh()
+    with editions.read() as tx:
+        assert tx is not None
+        pages = [*nothing_in(tx), page_health.page(tx), page_agreement.bias(tx, Figures())]
+    assert all(safe(page).all_text for page in pages)
+    assert "sdg prompts import" in pages[0]
+    assert "sdg generate run" in pages[1]
+    assert client.get("/data/progress.csv").status_code in (200, 404)
+
+
+@pytest.mark.parametrize("make", [text, folded, lambda value: table([{value: value}])])
+def test_text_is_escaped(make: Callable[[str], str]) -> None:
+    ours = {tag for tag, _ in Reader(table([{"a": "b"}])).tags} | {"span", "details", "summary", "em"}
+    for nasty in (HOSTILE, "\x00\x1b[31m", "a\u202eb", '" onmouseover="x', "</td></table>", LONG + "<b>"):
+        assert {tag for tag, _ in Reader(make(nasty)).tags} <= ours
+        assert not {"\x00", "\x1b", "\u202e"} & set(make(nasty))
