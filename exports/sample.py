@@ -291,16 +291,27 @@ def scores_of(defects: Sequence[Defect]) -> Scores:
     )
 
 
+def independent(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Of an image's annotations, oldest first: each person's last claim that started from nobody else's, by name.
+
+    A person who edits their own first answer still has it from nobody.
+    """
+    known = {one.id: one for one in annotations}
+    last: dict[str, Annotation] = {}
+    for one in annotations:
+        parent = known.get(one.parent_id or "")
+        own = one.parent_id is None or (parent is not None and one.round == 1 and parent.annotator == one.annotator)
+        if own and one.status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS):
+            last[one.annotator] = one
+    return [one for _, one in sorted(last.items())]
+
+
 def agreement_of(annotations: Sequence[Annotation]) -> Agreement | None:
     """Among an image's annotations: None where fewer than two people judged it on their own (first version, blind to
     each other). A person's last one counts."""
     from sdg_data.metrics.matching import match_defects  # numpy is only paid for where people agree or not
 
-    last: dict[str, Annotation] = {}
-    for one in annotations:
-        if one.parent_id is None and one.status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS):
-            last[one.annotator] = one
-    people = [tuple(item.defect for item in one.defects) for _, one in sorted(last.items())]
+    people = [tuple(item.defect for item in one.defects) for one in independent(annotations)]
     if len(people) < 2:
         return None
     pairs = [(a, b) for index, a in enumerate(people) for b in people[index + 1 :]]

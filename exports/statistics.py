@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from exports.sample import Composition, Sample
+from exports.sample import Composition, Sample, independent
 from schemas.defect import DefectType, ImportanceTier, tier
-from schemas.records import Annotation, AnnotationStatus
+from schemas.records import Annotation
 from sdg_data.metrics.matching import match_defects
 from sdg_data.store import annotations, snapshot
 from sdg_data.store.connection import Store
@@ -76,11 +76,11 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
         for start in range(0, len(ordered), _PAGE):
             found = annotations.of_images(tx, ordered[start : start + _PAGE])
             for versions in found.values():
-                first = {one.annotator: one for one in versions if _independent(one)}
-                for one in first.values():
+                first = independent(versions)
+                for one in first:
                     modes["blind" if one.prelabel_id is None else "prelabelled"].append(one)
                 twice += len(first) > 1
-                _count_pairs([one for _, one in sorted(first.items())], matched, boxes)
+                _count_pairs(first, matched, boxes)
     return {
         "ceiling": {
             "images": twice,
@@ -95,10 +95,6 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
             for name, done in modes.items()
         },
     }
-
-
-def _independent(one: Annotation) -> bool:
-    return one.parent_id is None and one.status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS)
 
 
 def _count_pairs(versions: list[Annotation], matched: Counter[str], boxes: Counter[str]) -> None:

@@ -323,7 +323,9 @@ OVERLAP = f"""
     WITH own AS (
         SELECT states.image_id, states.annotator, states.annotation_id, states.created_at
         FROM annotation_states AS states JOIN annotations ON annotations.id = states.annotation_id
-        WHERE annotations.parent_id IS NULL AND states.status IN ('defects', 'clean')
+        LEFT JOIN annotations AS parents ON parents.id = annotations.parent_id
+        WHERE (annotations.parent_id IS NULL OR (annotations.round = 1 AND parents.annotator = states.annotator))
+          AND states.status IN ('defects', 'clean')
           AND states.image_id IN (SELECT image_id FROM ({_IMAGES}))
         QUALIFY row_number() OVER (
             PARTITION BY states.image_id, states.annotator ORDER BY states.created_at DESC, annotation_id DESC
@@ -335,7 +337,7 @@ OVERLAP = f"""
 """
 """SQL with `Filter.parameters`: the independent verdicts on images that several people judged, earliest first.
 
-Independent: nobody's version was the start of it (`parent_id` is null). Of one person the last version counts.
+Independent: nobody else's version was the start of it (an edit starts from one's own). Of one person the last counts.
 """
 
 

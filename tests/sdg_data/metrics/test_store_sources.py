@@ -192,10 +192,13 @@ def test_the_ceiling_is_of_independent_verdicts_first_against_second(store: Stor
         for minute, person in enumerate(("zoe", "ann", "max")):
             said.append(annotation(image.id, person, *some_defects(rng, grid=4), annotator=person, minute=minute))
     correction = annotation(made[0].id, "x", defect(), annotator="rita", parent_id=said[0].id, minute=8)
+    first = next(one for one in said if one.image_id == made[1].id and one.annotator == "max")
+    edited = annotation(made[1].id, "y", defect(33), annotator="max", parent_id=first.id, minute=9)
     with store.write() as tx:
-        annotations.insert(tx, [*said, correction])
+        annotations.insert(tx, [*said, correction, edited])
     with store.read() as tx:
         people = overlapping(tx, Filter())
+        assert people[made[1].id]["max"] == [defect(33)]
         assert list(overlapping(tx, Filter(split=Split.TEST))) == sorted(image.id for image in made[4:])
     assert list(people) == sorted(image.id for image in made)
     assert all(list(verdicts) == ["zoe", "ann", "max"] for verdicts in people.values())
