@@ -173,7 +173,8 @@ canRotate="false" showInline="true">
         {{labels}}
     </RectangleLabels>
     <Image name="{IMAGE}" value="$image" zoom="true" zoomControl="true" zoomBy="1.2" rotateControl="false" \
-brightnessControl="false" contrastControl="false" maxWidth="100%" defaultZoom="fit"/>
+brightnessControl="false" contrastControl="false" maxWidth="100%" maxHeight="calc(100vh - 270px)" \
+defaultZoom="fit"/>
   </View>
   <View style="position:sticky; top:0;">
     <View visibleWhen="no-region-selected" style="border:1px solid #d1d5db; border-radius:6px; padding:6px; \

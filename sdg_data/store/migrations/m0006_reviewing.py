@@ -55,8 +55,8 @@ _STATES = """
             WHEN own.verdict = 'rejected' THEN 'rejected'
             WHEN own.verdict = 'corrected' THEN 'corrected'
             WHEN made.id IS NOT NULL THEN 'accepted'
-            WHEN live.id IN (SELECT annotation_id FROM review_answers) THEN 'confirmation'
             WHEN live.id IN (SELECT annotation_id FROM replaced) THEN 'superseded'
+            WHEN live.id IN (SELECT annotation_id FROM review_answers) THEN 'confirmation'
             WHEN live.id IN (SELECT parent_id FROM live AS child WHERE parent_id IS NOT NULL) THEN 'superseded'
             ELSE 'unreviewed'
         END AS state,

@@ -203,6 +203,8 @@ def test_a_box_is_moved_and_another_drawn(desk: Desk) -> None:
 def test_an_image_is_skipped_with_its_boxes_and_says_nothing(desk: Desk) -> None:
     desk.stream()
     desk.shoot("5-stream")
+    picture, submit = (desk.page.locator(name).first.bounding_box() for name in ("canvas", SUBMIT))
+    assert picture["y"] + picture["height"] <= submit["y"], "the whole picture is in sight"
     desk.sent_by(lambda: desk.page.click(SKIP))
     found = desk.pulled()[desk.images[SKIPPED]]
     assert (found.status, found.defects) == (AnnotationStatus.SKIPPED, ())
@@ -246,6 +248,7 @@ def test_nothing_is_cut_off_and_the_prompt_is_readable(desk: Desk, width: int, h
     box = prompt.bounding_box()
     assert box["y"] + box["height"] <= picture["y"], "above the picture, not over it"
     submit = desk.page.locator(f"{SUBMIT}, {UPDATE}").first.bounding_box()
+    assert picture["y"] + picture["height"] <= submit["y"]
     assert submit["y"] + submit["height"] <= height
     desk.shoot(f"9-page-{width}")
 
