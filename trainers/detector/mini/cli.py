@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 logger = logging.getLogger(__name__)
+WEIGHTS = Path(__file__).parent / "weights"
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
@@ -66,3 +68,39 @@ def base(
     facts = {"seconds": round(training.seconds), "loss": training.curves}
     (out / "base.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
     logger.info("the base is in %s", out)
+
+
+@app.command()
+def ship(
+    run: Annotated[Path, typer.Option(help="The finished run's folder (SFT's or GRPO's)")],
+    evaluation: Annotated[
+        Path | None, typer.Option(help="`evaluation.json` of `sdg train detector eval` on the test split")
+    ] = None,
+    ceiling: Annotated[Path | None, typer.Option(help="`sdg eval run --json` of the second person on it")] = None,
+    notes: Annotated[Path | None, typer.Option(help="A text to end the card with")] = None,
+    target: Annotated[Path, typer.Option(help="Where the mini profile looks for its detector")] = WEIGHTS,
+) -> None:
+    """Put a trained detector where the mini profile finds it: weights as float16, and a card."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from trainers.detector.publish import write_card
+
+    temporary = target.with_name(f".{target.name}.building")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(run / "model", temporary)
+    path = temporary / "model.safetensors"
+    save_file({name: value.to(torch.float16) for name, value in load_file(path).items()}, path, {"format": "pt"})
+    note = {} if notes is None else {"notes": notes.read_text(encoding="utf-8")}
+    write_card(
+        temporary,
+        evaluation=evaluation,
+        ceiling=ceiling,
+        run=run / "run.json",
+        name="mini-detector",
+        licence="apache-2.0",
+        **note,
+    )
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.replace(target)
+    logger.info("the mini profile's detector is in %s", target)
