@@ -34,6 +34,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 300.0
 """The first start makes the database: 35 s on two quiet cores."""
 STOP_SECONDS = 20.0
+PORT_SECONDS = 5.0
 # Everything that its own list bans but loopback, which our webhook listens on.
 BANNED_SUBNETS = (
     "10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,192.168.0.0/16,198.18.0.0/15,"
@@ -99,7 +100,7 @@ class Server:
                 self._wait(timeout)
                 return False
             program = self._program()
-            if _port_taken(self.settings.port):
+            if not _port_free(self.settings.port):
                 raise ServerFailed(
                     "another program listens there",
                     item=f"{HOST}:{self.settings.port}",
@@ -241,14 +242,18 @@ def started(server: Server) -> Iterator[Server]:
         server.stop()
 
 
-def _port_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
+def _port_free(port: int) -> bool:
+    """Whether the port can be listened on, now or soon: what a killed server held is let go after a moment."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
 
 
 def _start_time(pid: int) -> int | None:

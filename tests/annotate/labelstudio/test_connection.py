@@ -1,6 +1,7 @@
 """Which server, with which key; how it is started; what is sent again and what is not."""
 
 import json
+import socket
 import stat
 from pathlib import Path
 
@@ -48,9 +49,10 @@ def test_the_server_is_started_closed(tmp_path: Path) -> None:
     assert "169.254.0.0/16" in environment["USER_ADDITIONAL_BANNED_SUBNETS"]
 
 
-def test_a_server_that_is_not_installed_or_whose_port_is_taken_is_an_error(tmp_path: Path) -> None:
-    import socket
-
+def test_a_server_that_is_not_installed_or_whose_port_is_taken_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annotate.labelstudio.server.PORT_SECONDS", 0.0)
     with pytest.raises(MissingDependency, match="make labelstudio"):
         Server(tmp_path, AnnotateSettings(venv=str(tmp_path / "none"))).start()
     program = tmp_path / "venv" / "bin" / "label-studio"

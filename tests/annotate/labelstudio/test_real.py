@@ -4,8 +4,8 @@ import random
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +211,10 @@ def test_a_server_killed_and_restarted_during_push_and_pull(server: Server, clie
 
 
 def _meanwhile(disturb: Callable[[], None], do: Callable[[], Any]) -> None:
-    thread = threading.Thread(target=disturb)
-    thread.start()
-    do()
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        disturbed = pool.submit(disturb)
+        do()
+        disturbed.result()
 
 
 def test_a_puller_killed_at_20_random_moments_ends_as_one_that_was_not(
