@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -130,9 +131,14 @@ class Crew:
                 else:
                     todo[member.person.name].append(task)
         known = self._known([task for tasks in todo.values() for task in tasks])
+        stop = threading.Event()
         with ThreadPoolExecutor(max(1, len(self._members))) as pool:
-            for done in pool.map(lambda one: self._of(one, todo[one.person.name], known), self._members):
-                worked.submitted += done
+            running = [pool.submit(self._of, one, todo[one.person.name], known, stop) for one in self._members]
+            try:
+                for done in running:
+                    worked.submitted += done.result()
+            finally:
+                stop.set()  # one failed, or Ctrl-C: the others finish what they are at
         return worked
 
     def _who_does(self, project: LabelProject, task: LabelTask) -> list[_Member]:
@@ -163,8 +169,19 @@ class Crew:
                 hint="Use the mini profile, or let people annotate.",
             ) from error
 
-    def _of(self, member: _Member, tasks: Sequence[Mapping[str, Any]], known: Mapping[str, _Known]) -> list[Submitted]:
-        return [self._do(member, task, known[str(task["data"]["image_id"])]) for task in tasks]
+    def _of(
+        self,
+        member: _Member,
+        tasks: Sequence[Mapping[str, Any]],
+        known: Mapping[str, _Known],
+        stop: threading.Event,
+    ) -> list[Submitted]:
+        done = []
+        for task in tasks:
+            if stop.is_set():
+                break
+            done.append(self._do(member, task, known[str(task["data"]["image_id"])]))
+        return done
 
     def _do(self, member: _Member, task: Mapping[str, Any], known: _Known) -> Submitted:
         """Open a task, look, submit."""
