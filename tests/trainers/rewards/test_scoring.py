@@ -1,0 +1,107 @@
+"""Asking beside the sampling: order, deadlines, deaths, and the share of failures that stops a run."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from sdg_data.errors import ModelError
+from tests.trainers.boxflow.naive import defect
+from trainers.rewards.contract import Detection, Score, Shot
+from trainers.rewards.scoring import Assessed, Scoring, check_failures
+
+BOX = (defect(0, 0, 10, 10),)
+
+
+def shots(*names: str) -> list[Shot]:
+    return [Shot(np.zeros((4, 4, 3), np.uint8), name) for name in names]
+
+
+class Reward:
+    name = "by-name"
+
+    def __init__(self, act: str = "") -> None:
+        self._act = act
+        self.asked = threading.Event()
+
+    async def score(self, shots: Sequence[Shot]) -> list[Score]:
+        self.asked.set()
+        if self._act == "bug":
+            raise KeyError("a bug of ours")
+        if self._act == "short":
+            return [Score(1.0)]
+        return [Score(float(shot.prompt)) for shot in shots]
+
+    async def close(self) -> None:
+        return
+
+
+class Detector:
+    name = "detector"
+
+    async def detect(self, shots: Sequence[Shot]) -> list[Detection]:
+        if any(shot.prompt == "3" for shot in shots):
+            raise RuntimeError("out of memory")
+        if any(shot.prompt == "4" for shot in shots):
+            await asyncio.Event().wait()
+        return [Detection(BOX if shot.prompt == "1" else ()) for shot in shots]
+
+    async def close(self) -> None:
+        return
+
+
+def test_answers_come_in_the_order_of_the_images_and_failures_stay_with_their_own() -> None:
+    scoring = Scoring(Reward(), Detector(), deadline=0.3)
+    for names in (("1", "2"), ("3", "5"), ("4",), ("6",)):
+        scoring.submit(shots(*names))
+    found = scoring.collect()
+    assert [one.reward for one in found] == [1, 2, 3, 5, 4, 6]
+    assert [one.defects for one in found] == [BOX, (), None, None, None, ()]
+    assert "out of memory" in found[2].detector_reason
+    assert "deadline" in found[4].detector_reason
+    assert scoring.collect() == []
+    scoring.close()
+
+
+def test_asking_starts_before_it_is_waited_for() -> None:
+    reward = Reward()
+    scoring = Scoring(reward, None, deadline=5)
+    scoring.submit(shots("1"))
+    assert reward.asked.wait(30)
+    assert [one.defects for one in scoring.collect()] == [()]
+    scoring.close()
+
+
+def test_the_guard_scores_what_it_is_given() -> None:
+    scoring = Scoring(Reward("short"), None, deadline=5, guard=Reward())
+    scoring.submit(shots("7"), by_guard=True)
+    assert scoring.collect()[0].reward == 7
+    scoring.close()
+
+
+def test_an_answer_too_few_is_no_answer() -> None:
+    scoring = Scoring(Reward("short"), None, deadline=5)
+    scoring.submit(shots("1", "2"))
+    assert [one.reward for one in scoring.collect()] == [None, None]
+    scoring.close()
+
+
+def test_a_bug_is_not_taken_for_a_missing_answer() -> None:
+    scoring = Scoring(Reward("bug"), None, deadline=5)
+    scoring.submit(shots("1"))
+    with pytest.raises(KeyError):
+        scoring.collect()
+    scoring.close()
+
+
+def test_the_share_that_stops_a_run() -> None:
+    good, bad = Assessed(1.0, ()), Assessed(1.0, None, detector_reason="timeout: 5 s")
+    assert check_failures([good] * 7 + [bad] * 3, limit=0.3) == {"base reward": 0.0, "detector": 0.3}
+    with pytest.raises(ModelError, match=r"the detector gave no answer for 4 of 10 images \(40 %, more than 30 %\)"):
+        check_failures([good] * 6 + [bad] * 4, limit=0.3)
+    with pytest.raises(ModelError, match="base reward") as caught:
+        check_failures([good, Assessed(None, (), "no score for style")], limit=0.3)
+    assert "no score for style (1×)" in str(caught.value)
+    assert check_failures([], limit=0.0) == {"base reward": 0.0, "detector": 0.0}
