@@ -27,7 +27,7 @@ READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate export labelstudio annotate minis benchmarks schemas clean
+.PHONY: help setup check format test test-slow demo generate export labelstudio annotate dashboard minis benchmarks schemas clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ annotate: $(READY) ## Bring the demo's images to people: server, project, tasks 
 	$(SDG) --home $(ANNOTATE_HOME) annotate init
 	$(SDG) --home $(ANNOTATE_HOME) annotate push
 	@echo "Open the address above and log in. \`$(SDG) --home $(ANNOTATE_HOME) annotate watch\` brings in what people enter"
+
+dashboard: $(READY) ## Look at the store in a browser, on this machine: make dashboard [SDG_HOME=folder]
+	$(SDG) dashboard
 
 minis: $(READY) ## Train the mini family again by its recipe (its weights are committed; rarely needed)
 	$(SDG) minis train

@@ -5,6 +5,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote, urlencode
 
+SHORT = 24
+"""Texts of up to so many letters stay on one line."""
 LONG = 280
 """Longer texts are folded: their beginning, and the rest at a click."""
 
@@ -57,7 +59,8 @@ def _cell(name: str, value: Any, raw: frozenset[str]) -> str:
         return f"<td>{value}</td>"
     if isinstance(value, _NUMBER) or value is None:
         return f'<td class="number">{number(value)}</td>'
-    return f"<td>{folded(value, 120)}</td>"
+    short = isinstance(value, str) and len(value) <= SHORT
+    return f'<td class="{"nowrap" if short else ""}">{folded(value, 120)}</td>'
 
 
 def tiles(values: Sequence[tuple[str, str, str]]) -> str:

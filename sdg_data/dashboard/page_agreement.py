@@ -15,14 +15,15 @@ from sdg_data.store.connection import Tx
 PATH = "agreement"
 TITLE = "Agreement"
 KINDS = ("artifact", "misalignment")
+_WORKING = '<p class="note">measuring …</p>'
 
 
 def build(shell: Shell) -> None:
     """The page's components; to be called inside its Blocks. What takes longer comes after what does not."""
     stamp = shell.header()
-    ceiling = gr.HTML(elem_id="ceiling", elem_classes="sdg")
+    ceiling = gr.HTML(_WORKING, elem_id="ceiling", elem_classes="sdg")
     each = gr.HTML(elem_id="annotators", elem_classes="sdg")
-    apart = gr.HTML(elem_id="blind", elem_classes="sdg")
+    apart = gr.HTML(_WORKING, elem_id="blind", elem_classes="sdg")
 
     def with_tx(show: Any) -> Any:
         def shown() -> Any:

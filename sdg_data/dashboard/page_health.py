@@ -82,7 +82,7 @@ def page(tx: Tx) -> str:
         figure("split", "Split proof", f'<p class="{"good" if sound else "warn"}">{verdict}</p>{table(rows)}'),
         figure("quarantine", "Quarantine", table(queries_health.quarantine(tx), none="nothing was held back")),
         figure("same-bytes", "The same picture, to the byte", table(copies, none="none")),
-        figure("quarantined", "Held back last", table(queries_health.quarantined(tx), none="nothing")),
+        figure("quarantined", "Held back last", table(_held_back(tx), raw=frozenset({"image"}), none="nothing")),
         figure(
             "bad-pictures",
             "NaN and one-colour images",
@@ -91,6 +91,17 @@ def page(tx: Tx) -> str:
         ),
         figure("withdrawn", "Withdrawn", table(queries_health.withdrawn(tx), none="nothing was withdrawn")),
     )
+
+
+def _held_back(tx: Tx) -> list[dict[str, Any]]:
+    return [
+        {
+            "image": f'<a href="/browse?image={text(row["image_id"])}">{text(row["image_id"][:12])}</a>',
+            **{name: row[name] for name in ("code", "message", "annotator", "source")},
+            "when": f"{row['created_at']:%Y-%m-%d %H:%M}",
+        }
+        for row in queries_health.quarantined(tx)
+    ]
 
 
 def figure_of_progress(done: int, total: int) -> str:

@@ -11,6 +11,8 @@ TYPE_COLOURS = {"artifact": "#d55e00", "misalignment": "#0062b2"}
 COLOURS = ("#3b6fb6", "#d98032", "#5b9a57", "#8a8a8a", "#9467a8")
 _HEIGHT, _TOP, _LEFT = 240, 46, 44
 _MOST_BINS = 20
+_FEW = 500
+"""Points of a scatter that are drawn nearly whole; more of them are drawn so that one sees where they crowd."""
 _LABEL, _LETTER = 24, 6.2
 """Characters of a label, and the width of one at 11 pixels."""
 _FONT = 'font-family="system-ui, sans-serif"'
@@ -86,11 +88,12 @@ def scatter(axes: tuple[str, str], series: Mapping[str, Sequence[tuple[float, fl
     parts = [*_frame("", width, top), *_legend(list(series))]
     (x0, y0), (x1, y1) = place(0, 0), place(top, top)
     parts.append(f'<path d="M{x0} {y0}L{x1} {y1}" stroke="#999" stroke-dasharray="4 4"/>')
+    opacity = 0.3 if sum(map(len, series.values())) > _FEW else 0.8
     for number, (name, points) in enumerate(series.items()):
         dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in (place(*point) for point in points))
         parts.append(
             f'<path d="{dots}" stroke="{_colour(name, number)}" stroke-width="4" stroke-linecap="round" '
-            'stroke-opacity="0.3"/>'
+            f'stroke-opacity="{opacity}"/>'
         )
     for step in range(6):
         x, y = place(top * step / 5, 0)
