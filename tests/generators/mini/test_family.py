@@ -46,15 +46,9 @@ def test_the_family_is_of_the_four_real_classes_and_light() -> None:
     assert not [path for path in files if path.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
 
 
-@pytest.mark.parametrize("name", ["mini-flux2", "mini-sana"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_mini_is_neither_perfect_nor_hopeless(name: str) -> None:
     assert facts(name)["oracle"]["images"] == 200
-    assert 0.35 <= facts(name)["oracle"]["right"] <= 0.95
-
-
-@pytest.mark.xfail(strict=True, reason="trained too briefly so far: their cards say how far they are")
-@pytest.mark.parametrize("name", ["mini-longcat", "mini-zimage"])
-def test_a_mini_that_needs_more_training_is_neither_perfect_nor_hopeless(name: str) -> None:
     assert 0.35 <= facts(name)["oracle"]["right"] <= 0.95
 
 
