@@ -26,6 +26,8 @@ READ_SECONDS = 60.0
 IMPORT_SECONDS = 180.0
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PAGE = 200
+_UIDS = 200
+"""Ids in one look-up: an address of more than 16,384 characters (some 350 ids) is refused with a 400."""
 _TASK_FIELDS = (
     "id,data,meta,updated_at,created_at,annotations,result,completed_by,lead_time,was_cancelled,ground_truth,"
     "parent_prediction,updated_by"
@@ -335,8 +337,8 @@ class Client:
     def find(self, project_id: int, uids: Sequence[str]) -> list[Found]:
         """The tasks with these ids of ours; several where a task was made twice."""
         found: list[Found] = []
-        for start in range(0, len(uids), 500):
-            chunk = list(uids[start : start + 500])
+        for start in range(0, len(uids), _UIDS):
+            chunk = list(uids[start : start + _UIDS])
             found += [
                 Found(task_id=int(task["id"]), uid=_uid(task))
                 for task in self.listed(

@@ -105,6 +105,8 @@ class FakeLabelStudio:
         if fault is Fault.LATE:
             self._late.append((2, lambda: self._answer(request)))
             raise httpx.ReadTimeout("late", request=request)
+        if len(request.url.raw_path) > 16_384:
+            return httpx.Response(400, text="<html>Bad Request</html>", request=request)  # as the real one does
         answer = self._answer(request)
         if fault is Fault.ERROR_AFTER:
             return httpx.Response(502, text="no", request=request)
