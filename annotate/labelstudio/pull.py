@@ -94,11 +94,10 @@ class Puller:
         times = [time for time in (newest, now) if time is not None]
         if not times:
             raise ServerError("the server does not tell the time", item=self._client.connection.url)
+        # Remembered with the first page: a pass that ends before it has nothing to go on from.
         self._place = dataclasses.replace(
             self._place, cursor=None if full else self._place.cursor, pass_cursor=min(times), pass_after=0
         )
-        with self._store.write() as tx:
-            labelling.set_on_server(tx, self._place)
 
     def _pages(self, conditions: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         """The tasks from where the pass stands, a page at a time.

@@ -69,7 +69,7 @@ def test_an_image_stays_blind_or_not_whatever_the_policy_says_later(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
 def test_faults_of_every_kind_leave_each_task_once(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     settle_now(monkeypatch)
     home, server = labelled_home(tmp_path, 20), FakeLabelStudio()
@@ -96,7 +96,9 @@ def _used(server: FakeLabelStudio, project: int) -> bool:
     return any(task["project"] == project for task in server.tasks.values())
 
 
-@pytest.mark.parametrize("after", range(16))
+@pytest.mark.parametrize(
+    "after", [pytest.param(after, marks=[pytest.mark.slow] if after % 4 else []) for after in range(16)]
+)
 def test_a_pusher_that_dies_at_any_request_is_continued_by_the_next(tmp_path: Path, after: int) -> None:
     class Died(BaseException):
         pass
