@@ -46,7 +46,7 @@ def mini() -> SftConfig:
         learning_rate=6e-4,
         adam_betas=(0.9, 0.98),
         weight_decay=0.02,
-        epochs=8,
+        epochs=3,
         batch_size=16,
         micro_batch=16,
         max_tokens=1024,
@@ -55,12 +55,12 @@ def mini() -> SftConfig:
         device="cpu",
         held_out=0.05,
         log_every=10,
-        save_every=100,
-        eval_every=200,
+        save_every=200,
+        eval_every=400,
         eval_limit=200,
         eval_batch=50,
         eval_max_tokens=512,
-        workers=1,
+        workers=0,
     )
 
 
