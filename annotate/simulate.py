@@ -23,7 +23,7 @@ from PIL import Image
 from annotate.labelstudio import config as page
 from annotate.labelstudio.accounts import join
 from annotate.labelstudio.client import Client
-from annotate.labelstudio.connection import credentials
+from annotate.labelstudio.connection import Connection, credentials
 from annotate.labelstudio.convert import Shown, parse, region, whole_image
 from annotate.labelstudio.session import Session
 from annotate.people import Entered, Person, Region
@@ -104,10 +104,11 @@ class Crew:
         for member in self._members:
             member.client.close()
 
-    def _join(self, person: Person) -> Any:
+    def _join(self, person: Person) -> Connection:
+        """By name and home: two homes at one server have people of their own."""
         secret = credentials(self._session.settings.home).webhook_secret
-        password = hashlib.sha256(f"{secret}:{person.name}".encode()).hexdigest()[:20]
-        return join(self._session.client, f"{person.name}@{DOMAIN}", password)
+        drawn = hashlib.sha256(f"{secret}:{person.name}".encode()).hexdigest()
+        return join(self._session.client, f"{person.name}.{drawn[:6]}@{DOMAIN}", drawn[-20:])
 
     def work(self, project: LabelProject, *, limit: int | None = None) -> Worked:
         """Do the project's tasks that wait for people, at most `limit` of them in all. Raises ServerError."""

@@ -22,14 +22,19 @@ from sdg_data.settings import AnnotateSettings, Settings
 
 
 @contextlib.contextmanager
-def own_session(request: pytest.FixtureRequest, **changes: Any) -> Iterator[Session]:
-    """A session whose project no other test has; `changes` of its settings."""
+def own_session(request: pytest.FixtureRequest, home: Path | None = None, **changes: Any) -> Iterator[Session]:
+    """A session whose project no other test has; `changes` of its settings.
+
+    `home`: a store of its own too, whose images the server does not show; None: the server's home, which tests share.
+    """
     server = _server(request)
+    if home is not None:
+        changes = {"image_url": "http://images.example/{blob}.{extension}", **changes}
     annotate = server.settings.model_copy(
         update={"project": f"Test {secrets.token_hex(4)}", "webhook_port": _free_port(), "patience": 300.0, **changes}
     )
     with Client(server.connection, patience=300.0) as client:
-        yield Session(Settings(profile="mini", home=server.home, annotate=annotate), client)
+        yield Session(Settings(profile="mini", home=home or server.home, annotate=annotate), client)
 
 
 def password(session: Session, name: str) -> str:
