@@ -23,11 +23,12 @@ PY    := $(VENV)/bin/python
 SDG   := $(VENV)/bin/sdg
 # Label Studio has a venv of its own; LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY name a server that runs already.
 LS    := .venv-labelstudio/bin/label-studio
+DEMO  := $(SDG) --home data/demo
 READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate export labelstudio annotate dashboard minis benchmarks schemas clean
+.PHONY: help setup check format test test-slow demo generate export labelstudio annotate dashboard minis mini-detector benchmarks schemas clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,11 +66,28 @@ test: $(READY) ## The tests that take seconds
 test-slow: $(READY) $(LS) ## The tests that take minutes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
 
-demo: $(READY) ## The main job on the mini profile: generate, then a contact sheet
-	PROFILE=mini $(SDG) --home data/demo prompts import $(PROMPTS) --source demo
-	PROFILE=mini $(SDG) --home data/demo generate run
-	PROFILE=mini $(SDG) --home data/demo images sheet --output data/demo/sheet.png --boxes oracle
-	@echo "Look at data/demo/sheet.png: every model on every prompt; the boxes are the oracle's"
+demo: export PROFILE = mini
+demo: $(READY) $(if $(LABEL_STUDIO_URL),,$(LS)) ## The whole flow on the mini profile, from prompts to verified shards (simulated people)
+	$(DEMO) prompts import $(PROMPTS) --source demo
+	$(DEMO) generate run
+	$(DEMO) prelabel run
+	$(DEMO) annotate server start
+	$(DEMO) annotate init
+	$(DEMO) annotate push
+	$(DEMO) annotate simulate --people 4
+	$(DEMO) annotate pull
+	$(DEMO) annotate review
+	$(DEMO) annotate simulate --review --reviewers 2
+	$(DEMO) annotate pull
+	$(DEMO) annotate review
+	$(DEMO) annotate report --json data/demo/report.json
+	$(DEMO) annotate server stop
+	$(DEMO) enrich run
+	$(DEMO) export run --name demo --output data/demo/exports/demo
+	$(DEMO) export verify data/demo/exports/demo
+	$(DEMO) images sheet --output data/demo/sheet.png --boxes prelabels
+	@echo "Look at data/demo/sheet.png (every model on every prompt, the detector's boxes) and at data/demo/exports/demo/README.md;"
+	@echo "\`make dashboard SDG_HOME=data/demo\` shows all of it, \`make annotate\` lets you correct the boxes yourself"
 
 generate: $(READY) ## Images for all prompts: make generate PROMPTS=file [MODELS=a,b] [SAMPLES=n] [PROFILE=sdg30k]
 	$(SDG) prompts import $(PROMPTS)
@@ -97,6 +115,20 @@ dashboard: $(READY) ## Look at the store in a browser, on this machine: make das
 
 minis: $(READY) ## Train the mini family again by its recipe (its weights are committed; rarely needed)
 	$(SDG) minis train
+
+MD := data/mini-detector
+mini-detector: $(READY) ## Train the mini profile's detector again by its recipe (an hour of two cores; its weights are committed)
+	$(SDG) --home $(MD)/home train mini-detector corpus
+	$(SDG) minis prompts --count 900 --seed 51 > $(MD)/prompts.txt
+	$(SDG) --home $(MD)/home prompts import $(MD)/prompts.txt --source mini
+	for model in mini-zimage mini-sana mini-flux2; do $(SDG) --home $(MD)/home generate run --models $$model --limit 800 || exit 1; done
+	$(SDG) --home $(MD)/home train mini-detector corpus
+	$(SDG) --home $(MD)/home enrich run --unreviewed
+	$(SDG) --home $(MD)/home export run --unreviewed --without-source simulated-ceiling --name mini --output $(MD)/shards --no-phash
+	$(SDG) train mini-detector base --work $(MD) --out $(MD)/base
+	$(SDG) train detector sft --recipe mini --data $(MD)/shards --model $(MD)/base --out $(MD)/sft
+	$(SDG) train detector eval --data $(MD)/shards --model $(MD)/sft/model --out $(MD)/eval-sft --batch 100 --max-tokens 300
+	$(SDG) train mini-detector ship --run $(MD)/sft --evaluation $(MD)/eval-sft/evaluation.json
 
 benchmarks: $(READY) $(LS) ## Run every benchmark
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(PY) $$script; done
