@@ -59,6 +59,14 @@ class Planned:
     model_version: str
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """A task as it will be sent."""
+
+    task: LabelTask
+    body: dict[str, Any]
+
+
 def task_id(project_id: str, image_id: str, parent_id: str | None) -> str:
     """The id of a task, its `data.sdg_uid`: the same image in the same project (and round) is the same task."""
     return content_id("label-task", project_id, image_id, parent_id or "")
@@ -124,10 +132,15 @@ class Pusher:
         there = self._already_there(intended, new)
         everything = [*intended, *new]
         progress = progress or Progress(STAGE, unit="tasks")
-        with progress.running(len(everything)):
-            for start in range(0, len(everything), self._batch_size):
-                batch = everything[start : start + self._batch_size]
-                self._push_batch(batch, there)
+        batches = [everything[at : at + self._batch_size] for at in range(0, len(everything), self._batch_size)]
+        # The next batch is prepared while the server is busy with this one; only this thread talks to it.
+        with progress.running(len(everything)), ThreadPoolExecutor(1) as ahead:
+            next_one = ahead.submit(self._prepare, batches[0]) if batches else None
+            for following in [*batches[1:], None] if batches else []:
+                assert next_one is not None
+                batch = next_one.result()
+                next_one = None if following is None else ahead.submit(self._prepare, following)
+                self._deliver(batch, there)
                 progress.advance(len(batch))
         self._remove_duplicates()
         return self.done
@@ -150,25 +163,29 @@ class Pusher:
                 numbers[found.uid] = min(found.task_id, numbers.get(found.uid, found.task_id))
         return numbers
 
-    def _push_batch(self, batch: Sequence[LabelTask], there: Mapping[str, int]) -> None:
+    def _prepare(self, batch: Sequence[LabelTask]) -> list[_Ready]:
+        """Say in the store that these tasks are about to go, and make them up."""
         with self._store.write() as tx:
             labelling.intend(tx, batch)
             planned = _planned(tx, batch)
         if self._media is not None:
             serve(self._blobs, self._media, (one.image for one in planned))
-        numbers = {one.task.id: there[one.task.id] for one in planned if one.task.id in there}
+        return [_Ready(one.task, task_body(one, self._image_url)) for one in planned]
+
+    def _deliver(self, batch: Sequence[_Ready], there: Mapping[str, int]) -> None:
+        numbers = {one.task.id: there[one.task.id] for one in batch if one.task.id in there}
         self.done.found += len(numbers)
-        numbers |= self._send([one for one in planned if one.task.id not in there])
-        self._set_overlaps([one.task for one in planned], numbers)
+        numbers |= self._send([one for one in batch if one.task.id not in there])
+        self._set_overlaps([one.task for one in batch], numbers)
         with self._store.write() as tx:
             labelling.confirm(tx, numbers)
 
-    def _send(self, planned: Sequence[Planned]) -> dict[str, int]:
+    def _send(self, batch: Sequence[_Ready]) -> dict[str, int]:
         """Import them; task id to number. One that the server refuses is recorded, and the others go without it."""
-        if not planned:
+        if not batch:
             return {}
-        ids = [one.task.id for one in planned]
-        body = [task_body(one, self._image_url) for one in planned]
+        ids = [one.task.id for one in batch]
+        body = [one.body for one in batch]
         arrived: dict[str, int] = {}
 
         def make() -> None:
@@ -189,13 +206,13 @@ class Pusher:
         except ServerError as error:
             if error.status not in (400, 413, 422):
                 raise
-            return self._send_halves(planned, error)
+            return self._send_halves(batch, error)
         self.done.sent += len(ids)
         return numbers
 
-    def _send_halves(self, planned: Sequence[Planned], error: ServerError) -> dict[str, int]:
-        if len(planned) == 1:
-            one = planned[0]
+    def _send_halves(self, batch: Sequence[_Ready], error: ServerError) -> dict[str, int]:
+        if len(batch) == 1:
+            one = batch[0]
             failure = Failure(
                 stage=STAGE, item_id=one.task.id, code="refused", message=error.message, raw=None, attempt=1
             )
@@ -204,8 +221,8 @@ class Pusher:
                 labelling.mark_deleted(tx, [one.task.id])
             self.done.refused += 1
             return {}
-        middle = len(planned) // 2
-        return self._send(planned[:middle]) | self._send(planned[middle:])
+        middle = len(batch) // 2
+        return self._send(batch[:middle]) | self._send(batch[middle:])
 
     def _set_overlaps(self, tasks: Sequence[LabelTask], numbers: Mapping[str, int]) -> None:
         """A project has one overlap (1); a task that needs another is told so."""
