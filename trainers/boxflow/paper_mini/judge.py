@@ -1,0 +1,71 @@
+"""The judge: the oracle's defects, and any drift of the background, however faint.
+
+The oracle ignores deviations under a threshold, and a training can hide there: tiny RL runs grew textures just under
+it. So the drift is measured without one: the mean RGB distance of the pixels outside all shapes from the background's
+colour, plus the distance of that colour from the nearest one of the world, in units of the oracle's threshold for a
+mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.defect import DefectType
+from sdg_data.mini.oracle import MARK_CONTRAST, examine
+from sdg_data.mini.world import BACKGROUNDS
+from trainers.rewards.contract import Pixels, Shot
+
+MEASURES: Final = (
+    "artifact",
+    "misalignment",
+    "artifact burden",
+    "misalignment burden",
+    "burden",
+    "drift",
+    "total",
+    "right",
+)
+"""Of an image: defects of each type, their Σ importance/100, both sums, drift, burden + drift, right or not."""
+
+_COLOURS: Final = np.array(list(BACKGROUNDS.values()), np.float32)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """`values` (images, measures), in the order of `MEASURES`."""
+
+    values: NDArray[np.float64]
+
+    def mean(self) -> dict[str, float]:
+        """By measure."""
+        return dict(zip(MEASURES, self.values.mean(axis=0).tolist(), strict=True))
+
+
+def judge(shots: Sequence[Shot]) -> Verdicts:
+    """The judge's view of images, each with its prompt."""
+    return Verdicts(np.array([_measures(shot) for shot in shots]))
+
+
+def _measures(shot: Shot) -> list[float]:
+    verdict = examine(shot.pixels, shot.prompt)
+    counts, burdens = [], []
+    for kind in (DefectType.ARTIFACT, DefectType.MISALIGNMENT):
+        found = [defect for defect in verdict.defects if defect.type is kind]
+        counts.append(float(len(found)))
+        burdens.append(sum(defect.importance for defect in found) / 100)
+    drift = (verdict.reading.background_deviation + _offset(shot.pixels)) / MARK_CONTRAST
+    burden = sum(burdens)
+    return [*counts, *burdens, burden, drift, burden + drift, float(verdict.right)]
+
+
+def _offset(pixels: Pixels) -> float:
+    """The distance of the border's median colour from the nearest background of the world."""
+    image = pixels.astype(np.float32)
+    border = [image[:2], image[-2:], image[:, :2], image[:, -2:]]
+    colour = np.median(np.concatenate([part.reshape(-1, 3) for part in border]), axis=0)
+    return float(np.linalg.norm(_COLOURS - colour, axis=1).min())
