@@ -252,12 +252,7 @@ class BoxFlowTrainer:
         figures = {name: sum(values) / len(values) for name, values in columns.items()}
         if watcher is not None and config.sheet_prompts:
             shown = ordered[: config.sheet_prompts]
-            watcher.sheet(
-                self.done,
-                [shot for _, (shot, _) in shown],
-                [one for _, (_, one) in shown],
-                [_GUARD_SEED + number for number, _ in shown],
-            )
+            watcher.sheet(self.done, [shot for _, (shot, _) in shown], [one for _, (_, one) in shown])
         return figures
 
     def _audit(self, drawn: Draw, chunks: Sequence[Chunk]) -> None:

@@ -47,18 +47,17 @@ class Watcher:
         left = duration(pace * (self._rollouts - number))
         log.info("rollout %d/%d: %s; %.1f s each, %s left", number, self._rollouts, shown, pace, left)
 
-    def sheet(self, number: int, shots: Sequence[Shot], found: Sequence[Assessed], seeds: Sequence[int]) -> None:
+    def sheet(self, number: int, shots: Sequence[Shot], found: Sequence[Assessed]) -> None:
         """A picture of the fixed prompts, with the detector's boxes; `number` of rollouts done."""
         cells = [
             SheetCell(
                 image=Image.fromarray(shot.pixels),
                 prompt=shot.prompt,
                 model=f"after {number}",
-                seed=seed,
                 defects=one.defects,
                 note="" if one.reward is None else f"reward {one.reward:.3g}",
             )
-            for shot, one, seed in zip(shots, found, seeds, strict=True)
+            for shot, one in zip(shots, found, strict=True)
         ]
         image = render_sheet(cells, title=f"After {number} rollouts, averaged weights")
         image.save(self._folder.samples / f"{number:06d}.png")

@@ -1,0 +1,143 @@
+"""The miniature's judge and its table: from images by hand, and from made-up numbers whose answer is known."""
+
+import random
+
+import numpy as np
+import pytest
+
+from sdg_data.metrics.charts import nice_top
+from sdg_data.mini.oracle import find_defects
+from sdg_data.mini.render import render
+from sdg_data.mini.world import BACKGROUNDS, parse_prompt
+from trainers.boxflow.config import mini
+from trainers.boxflow.paper_mini.arms import (
+    ARMS,
+    BASE,
+    TUNE_SEEDS,
+    candidates,
+    configuration,
+    judged_prompts,
+    training_prompts,
+)
+from trainers.boxflow.paper_mini.judge import MEASURES, judge
+from trainers.boxflow.paper_mini.report import figure, markdown, summarise
+from trainers.rewards.contract import Shot
+
+PROMPT = "a large red circle on a grey background"
+
+
+def shot(change: np.ndarray | float = 0.0, prompt: str = PROMPT) -> Shot:
+    pixels = render(parse_prompt(prompt), random.Random(1)).astype(np.float32)
+    return Shot(np.clip(pixels + change, 0, 255).astype(np.uint8), prompt)
+
+
+def measured(one: Shot) -> dict[str, float]:
+    return judge([one]).mean()
+
+
+def test_a_clean_image_has_no_burden_and_no_drift() -> None:
+    values = measured(shot())
+    assert values["burden"] == 0
+    assert values["right"] == 1
+    assert values["drift"] < 0.05
+
+
+def test_a_texture_under_the_oracle_s_threshold_is_drift() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    waves = (8 * np.sin(rows) * np.cos(columns))[..., None]
+    assert not find_defects(shot(waves).pixels, PROMPT)
+    values = measured(shot(waves))
+    assert values["burden"] == 0
+    assert values["drift"] > measured(shot())["drift"] + 0.1
+    assert values["total"] == pytest.approx(values["burden"] + values["drift"])
+
+
+def test_a_background_that_turns_white_or_dark_is_drift() -> None:
+    pixels = shot().pixels.copy()
+    grey = np.abs(pixels.astype(int) - BACKGROUNDS["grey"]).max(axis=2) < 3
+    pixels[grey] = 255
+    # white clipped at 255 is 9 from the world's white in each channel
+    drift = measured(Shot(pixels, PROMPT))["drift"]
+    assert drift >= 9 * 3**0.5 / 30 - 1e-6
+
+
+def test_the_wrong_thing_counts_as_the_oracle_says() -> None:
+    wrong = Shot(shot().pixels, "a small blue square")
+    defects = find_defects(wrong.pixels, wrong.prompt)
+    values = measured(wrong)
+    assert values["right"] == 0
+    assert values["artifact"] + values["misalignment"] == len(defects) > 0
+    assert values["burden"] == pytest.approx(sum(one.importance for one in defects) / 100)
+
+
+def results(**means: float) -> dict[str, np.ndarray]:
+    """(seeds, prompts, measures) with the total around a mean, the same noise in all arms but for a little."""
+    rng = np.random.default_rng(0)
+    shared = rng.gamma(4, 0.25, (1, 80, 1))
+    found = {}
+    for name, mean in means.items():
+        seeds = 1 if name == BASE else 5
+        values = mean * shared + rng.normal(0, 0.02, (seeds, 80, len(MEASURES)))
+        found[name] = values
+    return found
+
+
+def test_paired_differences_are_established_where_they_are_there() -> None:
+    summary = summarise(results(base=2.0, **{"boxflow": 1.0, "scalar-boxes": 1.001, "flow-grpo": 1.5}))
+    contrasts = {one["to"]: one["interval"] for one in summary["contrasts"] if one["of"] == "boxflow"}
+    assert contrasts["flow-grpo"][1] < 0
+    assert contrasts["scalar-boxes"][0] < 0 < contrasts["scalar-boxes"][1]
+    cut = summary["arms"]["boxflow"]["total cut"]
+    assert cut["mean"] == pytest.approx(0.5, abs=0.02)
+    assert cut["interval"][0] < 0.5 < cut["interval"][1]
+    # pairing: the difference is far narrower than either mean
+    width = contrasts["scalar-boxes"][1] - contrasts["scalar-boxes"][0]
+    low, high = summary["arms"]["boxflow"]["total"]["interval"]
+    assert width < 0.2 * (high - low)
+
+
+def test_the_page_says_what_is_true() -> None:
+    good = markdown(
+        summarise(results(base=2.0, **{"boxflow": 1.0, "flow-grpo": 1.5, "scalar-boxes": 1.4})), {"seeds": 5}
+    )
+    assert "A cut of 30 % by BoxFlow-GRPO: reached (50 %)" in good
+    assert "beats: Flow-GRPO, scalar with the same boxes." in good
+    bad = markdown(summarise(results(base=2.0, **{"boxflow": 1.9, "flow-grpo": 1.5})), {})
+    assert "not reached" in bad
+    assert "It does not beat: Flow-GRPO" in bad
+    assert "nothing can be said yet" in markdown(summarise(results(base=2.0, **{"flow-grpo": 1.5})), {})
+
+
+def test_the_figure_holds_every_arm() -> None:
+    summary = summarise(results(base=2.0, **{"boxflow": 1.0, "flow-grpo": 1.5}))
+    svg = figure(summary)
+    assert svg.count("<rect") >= 6
+    assert "Flow-GRPO" in svg
+    assert nice_top(summary["arms"][BASE]["total"]["interval"][1]) >= 2
+
+
+def test_arms_differ_in_nothing_but_their_advantage() -> None:
+    made = {arm: configuration(arm, 3, 20, "oracle", {}) for arm in ARMS}
+    free = {"advantage", "weight_artifact", "weight_misalignment"}
+    plain = [one.model_dump(exclude=free) for one in made.values()]
+    assert all(one == plain[0] for one in plain)
+    assert {one.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
+    assert made["boxflow-paper"].weight_artifact == 0.5
+    assert made["boxflow-paper"].weight_misalignment == 0.05
+    assert made["flow-grpo"].rollouts != mini().rollouts
+    assert all(one.base[0].kind == "palette" for one in made.values())
+    assert len(candidates("boxflow")) == len(candidates("scalar-boxes"))
+    assert configuration("boxflow", 0, 20, "mini", candidates("boxflow")[-1]).weight_artifact == 4.0
+
+
+def test_prompts_of_training_tuning_and_judging_are_apart() -> None:
+    training, tuning, judging = (
+        set(training_prompts()),
+        set(judged_prompts(500, tuning=True)),
+        set(judged_prompts(500, tuning=False)),
+    )
+    assert len(training) == 600
+    assert not training & tuning
+    assert not training & judging
+    assert not tuning & judging
+    assert not set(TUNE_SEEDS) & set(range(50))
