@@ -97,7 +97,7 @@ COMMANDS = {
     "enrich": Lazy("annotate.cli:enrich_app", "Ask a VLM to expand what people drew", "vlm"),
     "serve": Lazy("annotate.serve.cli:app", "Serve the detector over HTTP", "vlm"),
     "eval": Lazy("sdg_data.eval_cli:app", "Measure predictions against a ground truth: SDG-Eval"),
-    "train": Lazy("trainers.cli:app", "Train a detector on an export: SFT, then GRPO", "train"),
+    "train": Lazy("trainers.cli:app", "Train a detector on an export, and an image model by its boxes", "train"),
     "dashboard": Lazy("sdg_data.dashboard.cli:dashboard_command", "Look at the store in a browser", "dashboard"),
     "export": Lazy("exports.cli:app", "Write datasets: shards, parquet, JSONL, COCO; check them"),
     "import": Lazy("exports.cli:import_app", "Bring datasets in with their defects: ours, the public release, COCO"),
