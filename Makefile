@@ -137,7 +137,7 @@ paper-mini: $(READY) ## Five ways to train the toy FLUX.2 on rewards, five seeds
 	$(PY) -m trainers.boxflow.paper_mini --out data/paper-mini $(PAPER)
 
 benchmarks: $(READY) $(LS) ## Run every benchmark
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; OMP_NUM_THREADS=1 $(PY) -P $$script; done
+	@set -e; for script in benchmarks/*.py benchmarks/annotate; do echo "== $$script"; OMP_NUM_THREADS=1 $(PY) $$script; done
 
 clean: ## Remove caches and builds (keeps .venv and data)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,7 +4,7 @@ Starts the server in a folder of its own (or takes LABEL_STUDIO_URL and LABEL_ST
 with prelabels of two boxes, changes `--share` of them, and pulls: right after the push, with nothing new, and once
 after as many changes again. The incremental pull is to grow with what changed, not with the project: run two sizes.
 
-    python benchmarks/annotate.py [--tasks 30000] [--share 0.01] [--batch 500] [--keep FOLDER]
+    python benchmarks/annotate [--tasks 30000] [--share 0.01] [--batch 500] [--keep FOLDER]
 """
 
 import argparse
@@ -13,15 +13,12 @@ import json
 import os
 import resource
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-
-sys.path.pop(0)  # this folder, in which `annotate` would be this file
 
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import NO_DEFECTS, STATUS
