@@ -29,17 +29,17 @@ def train(
     recipe: Annotated[str, typer.Option(help="mini (two CPU cores), flux1-dev or sd35-medium (GPUs)")] = "mini",
     model: Annotated[str | None, typer.Option(help="Another preset than the recipe's (sdg generate models)")] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="Text file, a prompt a line [default: the store's train split]")
+        Path | None, typer.Option(help="Text file, a prompt a line (default: the store's train split)")
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option(help="Prompts to look at, never to train on [default: the store's test split]")
+        Path | None, typer.Option(help="Prompts to look at, never to train on (default: the store's test split)")
     ] = None,
     advantage: Annotated[
         str | None, typer.Option(help="box, scalar (Flow-GRPO), dense-heatmap (DenseFlow-GRPO), scalar-boxes (control)")
     ] = None,
     cell_rule: Annotated[str | None, typer.Option(help="fractional, or floor as in the paper's release")] = None,
     detector: Annotated[
-        str | None, typer.Option(help="mini, transformers, openai (a server), or oracle (tests) [default: recipe's]")
+        str | None, typer.Option(help="mini, transformers, openai (a server), or oracle (tests); default: the recipe's")
     ] = None,
     detector_url: Annotated[str | None, typer.Option(help="Where the server is, such as http://host:9090/v1")] = None,
     rollouts: Annotated[int | None, typer.Option(min=1, help="Rollouts in all")] = None,

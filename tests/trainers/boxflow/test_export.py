@@ -61,7 +61,8 @@ def fresh(pipeline: Path, adapter: str, image: Path, name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", ["FluxPipeline", "StableDiffusion3Pipeline", "Flux2Pipeline"])
 def test_an_adapter_draws_the_same_in_a_fresh_process(name: str, tmp_path: Path) -> None:
     trainer = trained(tmp_path / "run", name)
-    expected = image_of(trainer.task.pipeline)
+    with trainer.ema.applied():
+        expected = image_of(trainer.task.pipeline)
     pipeline_of(name).save_pretrained(tmp_path / "base")
     plain = fresh(tmp_path / "base", "none", tmp_path / "plain.npy", name)
     with_adapter = fresh(tmp_path / "base", str(tmp_path / "run" / "lora"), tmp_path / "lora.npy", name)
@@ -105,5 +106,6 @@ def test_the_whole_model_is_written_as_a_pipeline(tmp_path: Path) -> None:
     from diffusers import DiffusionPipeline
 
     trainer = trained(tmp_path, lora=None)
-    expected = image_of(trainer.task.pipeline)
+    with trainer.ema.applied():
+        expected = image_of(trainer.task.pipeline)
     np.testing.assert_allclose(image_of(DiffusionPipeline.from_pretrained(tmp_path / "model")), expected, atol=1e-6)

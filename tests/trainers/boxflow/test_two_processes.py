@@ -59,9 +59,11 @@ def entries(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_same_update(tmp_path: Path, pipeline: Path) -> None:
+@pytest.mark.parametrize("kind", ["plain", "sharded"])
+def test_the_same_update(kind: str, tmp_path: Path, pipeline: Path) -> None:
+    """With weights that each process has whole (DDP), and with sharded ones (FSDP2's own function)."""
     for name, processes in (("one", 1), ("two", 2)):
-        for done in run(tmp_path / name, processes, pipeline):
+        for done in run(tmp_path / name, processes, pipeline, kind if processes == 2 else "plain"):
             assert done.returncode == 0, done.stderr[-3000:]
     one, two = (torch.load(tmp_path / name / "weights.pt") for name in ("one", "two"))
     assert one.keys() == two.keys()
