@@ -16,7 +16,7 @@ def test_a_dry_run_says_what_would_be_trained(
                 "micro_batch=8"]) == 0  # fmt: skip
     plan = json.loads(capsys.readouterr().out)
     assert (plan["config"]["jitter"], plan["config"]["trace"], plan["config"]["batch_size"]) == (3, False, 8)
-    assert plan["steps"] == plan["data"]["train"] // 8 * 8, "eight epochs of whole batches"
+    assert plan["steps"] == plan["data"]["train"] // 8 * plan["config"]["epochs"], "epochs of whole batches"
     assert not Path("nowhere").exists()
 
 

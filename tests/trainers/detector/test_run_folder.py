@@ -64,7 +64,7 @@ def test_settings_are_checked() -> None:
     for changes, message in (
         ({"learning_rat": 1}, "learning_rat"),
         ({"micro_batch": 5}, "batch_size 16 is no multiple of micro_batch 5"),
-        ({"eval_every": 30}, "eval_every 30 is no multiple of save_every 100"),
+        ({"eval_every": 30, "save_every": 20}, "eval_every 30 is no multiple of save_every 20"),
         ({"jitter": -1}, "jitter"),
     ):
         with pytest.raises(ConfigError, match=message):
