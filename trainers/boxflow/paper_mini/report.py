@@ -68,13 +68,13 @@ def summarise(results: Mapping[str, Floats], seed: int = 0) -> dict[str, Any]:
 def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """The page's table and sentences."""
     lines = [
-        "| arm | artifacts | misalignments | burden | drift | burden + drift | right | burden + drift cut |",
-        "|---|---|---|---|---|---|---|---|",
+        "| arm | artifacts | misalignments | burden | drift | burden + drift | right | burden cut | burden + drift cut |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, values in summary["arms"].items():
         cells = [_cell(values[measure]) for measure in _SHOWN]
-        cut = values.get("total cut")
-        lines.append(f"| {TITLES[name]} | {' | '.join(cells)} | {_percent(cut) if cut else ''} |")
+        cuts = [_percent(values[cut]) if cut in values else "" for cut in ("burden cut", "total cut")]
+        lines.append(f"| {TITLES[name]} | {' | '.join([*cells, *cuts])} |")
     lines += ["", *(_sentence(one) for one in summary["contrasts"]), "", _verdict(summary)]
     lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in facts.items()) + "."]
     return "\n".join(lines) + "\n"
@@ -132,11 +132,11 @@ def _verdict(summary: Mapping[str, Any]) -> str:
     arm = summary["arms"].get("boxflow")
     if arm is None or "total cut" not in arm:
         return "BoxFlow-GRPO or the base is missing: nothing can be said yet."
-    cut = arm["total cut"]["mean"]
+    plain, cut = arm["burden cut"]["mean"], arm["total cut"]["mean"]
     beaten = {one["to"]: one["interval"][1] < 0 for one in summary["contrasts"] if one["of"] == "boxflow"}
-    goal = "reached" if cut >= GOAL else "not reached"
+    goal = "reached" if min(plain, cut) >= GOAL else "not reached"
     won = [TITLES[name] for name, lower in beaten.items() if lower]
     lost = [TITLES[name] for name, lower in beaten.items() if not lower]
-    text = f"A cut of 30 % by BoxFlow-GRPO: {goal} ({100 * cut:.0f} %)."
+    text = f"A cut of 30 % by BoxFlow-GRPO: {goal} (burden {100 * plain:.0f} %, with drift {100 * cut:.0f} %)."
     text += f" Beyond the interval it beats: {', '.join(won) or 'none'}."
     return text + (f" It does not beat: {', '.join(lost)}." if lost else "")
