@@ -101,7 +101,7 @@ def test_the_page_says_what_is_true() -> None:
         summarise(results(base=2.0, **{"boxflow": 1.0, "flow-grpo": 1.5, "scalar-boxes": 1.4})), {"seeds": 5}
     )
     assert "A cut of 30 % by BoxFlow-GRPO: reached (burden 50 %, with drift 50 %)" in good
-    assert "beats: Flow-GRPO, scalar with the same boxes." in good
+    assert "beats: Flow-GRPO, scalar with boxes." in good
     bad = markdown(summarise(results(base=2.0, **{"boxflow": 1.9, "flow-grpo": 1.5})), {})
     assert "not reached" in bad
     assert "It does not beat: Flow-GRPO" in bad

@@ -27,10 +27,10 @@ ARMS: Final[Mapping[str, dict[str, Any]]] = {
 TITLES: Final[Mapping[str, str]] = {
     BASE: "base",
     "flow-grpo": "Flow-GRPO",
-    "denseflow": "DenseFlow-GRPO",
-    "boxflow-paper": "BoxFlow-GRPO, paper's weights",
-    "boxflow": "BoxFlow-GRPO, tuned",
-    "scalar-boxes": "scalar with the same boxes",
+    "denseflow": "DenseFlow",
+    "boxflow-paper": "BoxFlow, paper's α",
+    "boxflow": "BoxFlow, tuned",
+    "scalar-boxes": "scalar with boxes",
 }
 _RATES: Final = (5e-5, 1e-4, 2e-4)
 _WEIGHTS: Final = ((1.0, 1.0), (2.0, 2.0), (4.0, 4.0))

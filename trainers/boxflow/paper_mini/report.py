@@ -68,7 +68,7 @@ def summarise(results: Mapping[str, Floats], seed: int = 0) -> dict[str, Any]:
 def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """The page's table and sentences."""
     lines = [
-        "| arm | artifacts | misalignments | burden | drift | burden + drift | right | burden cut | burden + drift cut |",
+        "| arm | artifacts | misalignments | burden | drift | burden + drift | right | burden cut | cut with drift |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, values in summary["arms"].items():
