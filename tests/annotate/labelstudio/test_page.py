@@ -56,7 +56,7 @@ class Desk:
         """Open a task; where the picture is on the screen."""
         url = self.session.client.connection.url
         self.page.goto(f"{url}/projects/{self.project}/data?task={self.numbers[which]}")
-        self.page.wait_for_selector(SUBMIT)
+        self.page.wait_for_selector(f"{SUBMIT}, {UPDATE}")  # one or the other: whether this person has answered it
         self.page.wait_for_function("document.querySelector('canvas')?.getBoundingClientRect().height > 200")
         self.page.wait_for_load_state("networkidle")
         self.page.wait_for_timeout(1500)  # the picture is drawn on the canvas some frames after it has come
