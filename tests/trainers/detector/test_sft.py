@@ -59,9 +59,10 @@ def test_killed_at_a_random_step_and_resumed_is_unbroken(
     """Twice, at steps drawn anew each time: the same losses, the same weights."""
     asked = command(detector_shards, tiny, tmp_path / "run")
     rng = random.Random()
-    for _ in range(2):
+    for latest in (STEPS // 2, STEPS - 1):
         reached = max(curve(tmp_path / "run"), default=0) if (tmp_path / "run").is_dir() else 0
-        killed_at(asked, min(rng.randint(reached + 1, STEPS - 1), STEPS - 1), tmp_path / "run", log=tmp_path / "log")
+        # the first kill comes some steps late on a slow machine: there may be nothing left to draw from
+        killed_at(asked, rng.randint(min(reached + 1, latest), latest), tmp_path / "run", log=tmp_path / "log")
     finished(asked, log=tmp_path / "log")
     assert curve(tmp_path / "run") == pytest.approx(curve(unbroken), rel=1e-5)
     assert curve(tmp_path / "run", "learning_rate") == curve(unbroken, "learning_rate")
