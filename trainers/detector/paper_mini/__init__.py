@@ -1,0 +1,1 @@
+"""The paper's training of the detector in miniature: base, SFT, its ablations, GRPO (`make paper-mini-detector`)."""
