@@ -176,3 +176,7 @@ def _globals_first(arguments: Sequence[str]) -> list[str]:
         else:
             rest.append(argument)
     return front + rest
+
+
+if __name__ == "__main__":
+    main()
