@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from sdg_data.errors import ExitCode, SdgError
+from sdg_data.transport import explained, transport_errors
 
 TEMPORARY_PREFIX = ".tmp-"
 ATTEMPTS = 6
@@ -182,8 +183,7 @@ class Target:
             if self.local is not None:
                 found = [path.relative_to(self.local).as_posix() for path in self.local.rglob("*") if path.is_file()]
             else:
-                paths = self._retried(lambda: self._fs.find(self._root)) if self._fs.exists(self._root) else []
-                found = [str(path)[len(self._root) :].lstrip("/") for path in paths]
+                found = [path[len(self._root) :].lstrip("/") for path in self._remote_paths()]
         return sorted(name for name in found if not name.rpartition("/")[2].startswith(TEMPORARY_PREFIX))
 
     def remove(self, name: str) -> None:
@@ -203,10 +203,11 @@ class Target:
         if self.local is not None:
             for path in list(self.local.rglob(f"{TEMPORARY_PREFIX}*")):
                 path.unlink(missing_ok=True)
-        elif self._fs.exists(self._root):
-            for path in self._fs.find(self._root):
-                if str(path).rpartition("/")[2].startswith(TEMPORARY_PREFIX):
-                    self._retried(partial(self._fs.rm_file, path))
+            return
+        with self._errors(self.url):
+            for remote in self._remote_paths():
+                if remote.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
+                    self._retried(partial(self._fs.rm_file, remote))
 
     # --- elsewhere than on this machine
 
@@ -236,6 +237,13 @@ class Target:
             raise OSError(errno.EIO, f"{there} of {wanted} bytes arrived")
         self._fs.mv(temporary, final)
 
+    def _remote_paths(self) -> list[str]:
+        def find() -> list[str]:
+            self._fs.invalidate_cache()
+            return [str(path) for path in self._fs.find(self._root)] if self._fs.exists(self._root) else []
+
+        return self._retried(find)
+
     def _remote_size(self, path: str) -> int | None:
         self._fs.invalidate_cache()
         try:
@@ -250,7 +258,7 @@ class Target:
                 return action()
             except FileNotFoundError:
                 raise
-            except OSError:
+            except transport_errors():
                 self._pause(pause)
                 pause *= 2
         return action()
@@ -259,10 +267,9 @@ class Target:
     def _errors(self, name: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            text = error.strerror or str(error) or type(error).__name__
-            hint = _HINTS.get(error.errno or 0)
-            raise ExportError(f"cannot use {self.url} ({text})", item=name, hint=hint) from error
+        except transport_errors() as error:
+            hint = _HINTS.get(getattr(error, "errno", None) or 0)
+            raise ExportError(f"cannot use {self.url} ({explained(error)})", item=name, hint=hint) from error
 
 
 def _fsync_folder(folder: Path) -> None:

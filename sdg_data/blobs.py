@@ -20,6 +20,7 @@ from typing import Any
 
 from sdg_data.errors import BlobCorrupt, BlobError, BlobMissing
 from sdg_data.ids import blob_name
+from sdg_data.transport import explained, transport_errors
 
 TEMPORARY = ".tmp"
 
@@ -174,8 +175,8 @@ class Blobs:
             return bytes(filesystem.cat_file(f"{root}/{name[:2]}/{name}"))
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise BlobError(f"cannot read the blob ({error.strerror or error})", item=name) from error
+        except transport_errors() as error:
+            raise BlobError(f"cannot read the blob ({explained(error)})", item=name) from error
 
     def _holds(self, name: str) -> bool:
         """Whether the blob is there with the right bytes."""
@@ -194,8 +195,8 @@ class Blobs:
         filesystem, root = self._opened()
         try:
             filesystem.pipe_file(f"{root}/{name[:2]}/{name}", data)
-        except OSError as error:
-            raise BlobError(f"cannot write to {self.url} ({error.strerror or error})", item=name) from error
+        except transport_errors() as error:
+            raise BlobError(f"cannot write to {self.url} ({explained(error)})", item=name) from error
 
 
 def _open_temporary(folder: Path) -> tuple[int, Path]:

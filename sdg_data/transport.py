@@ -1,0 +1,30 @@
+"""What object stores' drivers raise when a request fails, for those who try again or say so.
+
+fsspec's file systems translate what a server answers into OSError. What happens below (a connection that is reset, a
+reply that is cut off) some of them let through as their HTTP library's own errors, which are none.
+"""
+
+import sys
+
+_LIBRARIES = {
+    "aiohttp": ("ClientError",),
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "gcsfs.retry": ("HttpError",),
+    "requests.exceptions": ("RequestException",),
+}
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """OSError and the base errors of the HTTP libraries that are loaded. For `except transport_errors() as error`."""
+    found: list[type[Exception]] = [OSError]
+    for name, errors in _LIBRARIES.items():
+        module = sys.modules.get(name)  # one that is not loaded has raised nothing
+        if module is not None:
+            found.extend(getattr(module, error) for error in errors)
+    return tuple(found)
+
+
+def explained(error: Exception) -> str:
+    """What happened, in one line."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(text.split())
