@@ -46,7 +46,7 @@ def mini() -> SftConfig:
         learning_rate=6e-4,
         adam_betas=(0.9, 0.98),
         weight_decay=0.02,
-        epochs=3,
+        epochs=4,
         batch_size=16,
         micro_batch=16,
         max_tokens=1024,
