@@ -1,0 +1,122 @@
+"""The same shards by us, by webdataset, and (copied into their formats) by litdata and MosaicML streaming."""
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import webdataset as wds
+from measure import Contender, contest, ratio
+
+from exports.decode import decode_rgb
+from exports.reader import ShardReader
+
+FEW = 300
+"""So many images are decoded."""
+
+
+def reading(paths: list[str], repeats: int, others: Path | None, folder: Path) -> dict[str, float]:
+    """Ratios to webdataset and, where `others` is their Python, to the other two. All shards are in the page cache."""
+    count = sum(1 for _ in ShardReader(paths, typed=False, rank=0, world=1))  # and now they are in it
+    most = max(ShardReader([path], rank=0, world=1).total for path in paths)
+    few = min(count, FEW)
+
+    def ours(**options: Any) -> Callable[[], float]:
+        return lambda: sum(1 for _ in ShardReader(paths, rank=0, world=1, **options))
+
+    def theirs(shuffle: bool) -> Callable[[], float]:
+        def read() -> float:
+            data = wds.WebDataset(paths, shardshuffle=len(paths) if shuffle else False, seed=0)
+            return sum(1 for _ in (data.shuffle(most) if shuffle else data))
+
+        return read
+
+    def ours_decoded(threads: int) -> Callable[[], float]:
+        def read() -> float:
+            found = ShardReader(paths, decode="numpy", threads=threads, rank=0, world=1)
+            return sum(1 for _, one in zip(range(few), found, strict=False) if one.image.shape)
+
+        return read
+
+    def theirs_decoded(decoder: Any) -> Callable[[], float]:
+        def read() -> float:
+            found = wds.WebDataset(paths, shardshuffle=False).decode(decoder)
+            return sum(1 for _, one in zip(range(few), found, strict=False) if one["png"].shape)
+
+        return read
+
+    def with_ours(key: str, data: bytes) -> Any:
+        return decode_rgb(data) if key.endswith(".png") else None
+
+    plain = contest(
+        [
+            Contender("webdataset", theirs(shuffle=False)),
+            Contender("our reader", ours(typed=False)),
+            Contender("our reader with typed samples", ours()),
+            Contender("webdataset shuffled", theirs(shuffle=True)),
+            Contender("our reader shuffled", ours(typed=False, seed=0)),
+        ],
+        "samples",
+        repeats,
+    )
+    found = {
+        "bytes beside webdataset": ratio(plain, "our reader", "webdataset", "samples", "2"),
+        "typed beside webdataset": ratio(plain, "our reader with typed samples", "webdataset", "samples"),
+        "shuffled beside webdataset": ratio(plain, "our reader shuffled", "webdataset shuffled", "samples", "2"),
+    }
+    decoded = contest(
+        [
+            Contender("webdataset decoded (Pillow)", theirs_decoded("rgb8")),
+            Contender("webdataset decoded by our decoder", theirs_decoded(with_ours)),
+            Contender("our reader decoded, typed", ours_decoded(0)),
+            Contender("our reader decoded, typed, 2 threads", ours_decoded(2)),
+        ],
+        "images",
+        repeats,
+    )
+    theirs_name = "webdataset decoded (Pillow)"
+    found["decoded beside webdataset"] = ratio(decoded, "our reader decoded, typed", theirs_name, "images", "1.3")
+    found["decoded, 2 threads, beside webdataset"] = ratio(
+        decoded, "our reader decoded, typed, 2 threads", theirs_name, "images", "1.3"
+    )
+    found["decoded beside webdataset with our decoder"] = ratio(
+        decoded, "our reader decoded, typed", "webdataset decoded by our decoder", "images"
+    )
+    if others is not None:
+        found |= _beside(others, paths, repeats, few, folder, plain, decoded)
+    return found
+
+
+def _beside(
+    python: Path, paths: list[str], repeats: int, few: int, folder: Path, plain: dict[str, Any], decoded: dict[str, Any]
+) -> dict[str, float]:
+    order = hashlib.sha256()
+    for one in ShardReader(paths, typed=False, rank=0, world=1):
+        order.update(one.key.encode())
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        shards = Path(place) / "shards.json"
+        shards.write_text(json.dumps(paths))
+        script = Path(__file__).with_name("others.py")
+        ran = subprocess.run(
+            [python, script, shards, place, str(repeats), str(few)], stdout=subprocess.PIPE, text=True, check=True
+        )
+    found = {}
+    for name, rates in json.loads(ran.stdout.splitlines()[-1]).items():
+        if "error" in rates:
+            print(f"{name} does not run here: {rates['error']}", flush=True)
+            continue
+        if rates.pop("order") != order.hexdigest():
+            raise SystemExit(f"{name} gave other samples, or in another order")
+        print(json.dumps({"what": name, **{key: round(value, 2) for key, value in rates.items()}}), flush=True)
+        mine = {
+            "bytes": plain["our reader"]["samples/s"],
+            "shuffled": plain["our reader shuffled"]["samples/s"],
+            "decoded": decoded["our reader decoded, typed"]["images/s"],
+        }
+        for what, rate in rates.items():
+            found[f"{what} beside {name}"] = mine[what] / rate
+            print(f"  our reader / {name}, {what}: {mine[what] / rate:.2f} by the clock", flush=True)
+    return found
