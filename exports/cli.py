@@ -218,8 +218,9 @@ def import_coco(
     as_json: Json = False,
 ) -> None:
     """Bring COCO boxes in. Categories are called artifact and misalignment; images have a prompt or a caption."""
+    from exports.foreign import ForeignOptions
     from exports.imports import coco_rows, import_rows
-    from exports.imports_release import ForeignOptions, foreign_coco
+    from exports.imports_release import foreign_coco
 
     store, blobs = _stores(ctx)
     share = settings_of(ctx).prompts.test_share
@@ -240,8 +241,9 @@ def import_release(
     as_json: Json = False,
 ) -> None:
     """Bring the public release in: images, people's defects, traces; its own splits are kept."""
+    from exports.foreign import ForeignOptions
     from exports.imports import import_rows
-    from exports.imports_release import ForeignOptions, release_rows
+    from exports.imports_release import release_rows
 
     store, blobs = _stores(ctx)
     share = settings_of(ctx).prompts.test_share

@@ -40,6 +40,29 @@ def rasterise(defects: Sequence[Defect], height: int, width: int, *, type: Defec
     return heat
 
 
+def boxes_of(
+    heat: Floats | None, kind: DefectType, *, threshold: float, reason: str | None = None
+) -> tuple[Defect, ...]:
+    """Connected regions (4 neighbours) of cells with heat ≥ `threshold` as boxes; importance is 100 · the largest heat.
+
+    No map has no boxes. A map says no reason: `reason`, or "<type> heat".
+    """
+    if heat is None:
+        return ()
+    from scipy.ndimage import find_objects, label
+
+    regions, _ = label(heat >= threshold)
+    height, width = heat.shape
+    found = []
+    for number, place in enumerate(find_objects(regions), start=1):
+        rows, columns = place
+        box = Box.from_corners(columns.start, rows.start, columns.stop, rows.stop, span_x=width, span_y=height)
+        strongest: Any = heat[place][regions[place] == number].max()
+        importance = min(max(round(100 * float(strongest)), 1), 100)
+        found.append(Defect(box=box, type=kind, reason=reason or f"{kind} heat", importance=importance))
+    return tuple(found)
+
+
 def mse(prediction: Floats, truth: Floats) -> float:
     """Mean squared difference."""
     _same_shape(prediction, truth)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from worlds import picture
 
+from exports.foreign import ForeignOptions
 from exports.imports import Unusable, coco_rows, import_rows, restored, webdataset_rows
-from exports.imports_release import ForeignOptions, foreign_coco, release_rows
+from exports.imports_release import foreign_coco, release_rows
 from exports.reader import ShardReader
 from exports.run import Exported
 from exports.select import Selection

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.defect import Defect, DefectType
-from schemas.geometry import Box, ImageSize
+from schemas.geometry import ImageSize
 from sdg_data.metrics.heatmaps import rasterise
 
 Floats = NDArray[np.float64]
@@ -89,24 +89,3 @@ def trained_detector(model: str, *, device: str = "auto", max_tokens: int = 2048
         return [parse_answer(answer.text, hit_length=answer.hit_length).defects for answer in answers]
 
     return BoxMaps(detect, name=model, side=side)
-
-
-def boxes_of(heat: Floats | None, kind: DefectType, *, threshold: float) -> tuple[Defect, ...]:
-    """Connected regions (4 neighbours) of cells with heat ≥ `threshold` as boxes; importance is 100 · the largest heat.
-
-    For comparing a method of maps with one of boxes. No map has no boxes.
-    """
-    if heat is None:
-        return ()
-    from scipy.ndimage import find_objects, label
-
-    regions, _ = label(heat >= threshold)
-    height, width = heat.shape
-    found = []
-    for number, place in enumerate(find_objects(regions), start=1):
-        rows, columns = place
-        box = Box.from_corners(columns.start, rows.start, columns.stop, rows.stop, span_x=width, span_y=height)
-        strongest: Any = heat[place][regions[place] == number].max()
-        importance = min(max(round(100 * float(strongest)), 1), 100)
-        found.append(Defect(box=box, type=kind, reason=f"{kind} heat", importance=importance))
-    return tuple(found)

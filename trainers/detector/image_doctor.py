@@ -26,7 +26,8 @@ from PIL import Image
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from sdg_data.errors import MissingDependency, ModelError
-from trainers.detector.heatmaps import Asked, Floats, Reading, boxes_of
+from sdg_data.metrics.heatmaps import boxes_of
+from trainers.detector.heatmaps import Asked, Floats, Reading
 
 AREA: Final = 512 * 512
 SCORES: Final = {

@@ -11,7 +11,8 @@ from PIL import Image
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from sdg_data.errors import ModelError
-from trainers.detector.heatmaps import BoxMaps, MapDetector, boxes_of
+from sdg_data.metrics.heatmaps import boxes_of
+from trainers.detector.heatmaps import BoxMaps, MapDetector
 from trainers.detector.image_doctor import ImageDoctor, best_threshold, reading, regions_of, resized, scores_of
 
 ART, MIS = DefectType.ARTIFACT, DefectType.MISALIGNMENT
