@@ -1,4 +1,4 @@
-"""`sdg export`: run, verify, formats. `sdg import`: webdataset, coco, release-jsonl."""
+"""`sdg export`: run, verify, formats. `sdg import`: webdataset, coco, release-jsonl, richhf."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -248,6 +248,38 @@ def import_release(
     store, blobs = _stores(ctx)
     share = settings_of(ctx).prompts.test_share
     rows = release_rows(file, ForeignOptions(origin or file.name, images, share, licence))
+    _tell(import_rows(store, blobs, str(file), rows, limit=limit, dry_run=dry_run), dry_run, as_json)
+
+
+@import_app.command("richhf")
+def import_richhf(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="RichHF-18K's rows: a TFRecord or a parquet file")],
+    prompts: Annotated[
+        Path | None, typer.Option(help="The prompts, by file name (JSON); not needed where the rows have them")
+    ] = None,
+    images: Images = None,
+    split: Annotated[
+        str | None, typer.Option(help="All rows' split: train or test; default: from the file's name")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Least heat of a box's cells (maps are 0..1)")] = 0.25,
+    licence: Licence = "unknown",
+    model: Annotated[str, typer.Option(help="The model that made the images, where the rows do not say")] = "unknown",
+    origin: Origin = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Bring heatmap rows in: connected regions of heat become boxes; scores and marked words are kept."""
+    from exports.foreign import ForeignOptions
+    from exports.imports import import_rows
+    from exports.imports_richhf import RichHF, read_prompts, richhf_rows, split_of_file
+
+    store, blobs = _stores(ctx)
+    options = ForeignOptions(origin or file.name, images, settings_of(ctx).prompts.test_share, licence, model)
+    known = {} if prompts is None else read_prompts(prompts)
+    wanted = RichHF(options, known, split_of_file(file, split), threshold)
+    rows = richhf_rows(file, wanted)
     _tell(import_rows(store, blobs, str(file), rows, limit=limit, dry_run=dry_run), dry_run, as_json)
 
 

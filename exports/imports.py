@@ -3,6 +3,7 @@
     webdataset, coco   ours come back whole: prompts, images and the lineage of their defects, under the same ids
     coco               of others: each image needs a prompt, each box a reason
     release-jsonl      the public SDG-30K: images, people's defects, traces (`imports_release`)
+    richhf             RichHF-18K: heatmaps, which become boxes (`imports_richhf`)
 
 Importing twice changes nothing. What cannot be used is a failure in the store, with a code; the rest is imported.
 Not in our files, hence gone after an import: raw answers, token counts, costs, notes, annotations that did not count.
