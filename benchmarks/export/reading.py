@@ -100,9 +100,15 @@ def _beside(
         shards = Path(place) / "shards.json"
         shards.write_text(json.dumps(paths))
         script = Path(__file__).with_name("others.py")
-        ran = subprocess.run(
-            [python, script, shards, place, str(repeats), str(few)], stdout=subprocess.PIPE, text=True, check=True
-        )
+        command = [python, script, shards, place, str(repeats), str(few)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise SystemExit(f"{script.name} failed:\n{ran.stderr[-2000:]}")
+    mine = {
+        "bytes": (plain["our reader"], "samples"),
+        "shuffled": (plain["our reader shuffled"], "samples"),
+        "decoded": (decoded["our reader decoded, typed"], "images"),
+    }
     found = {}
     for name, rates in json.loads(ran.stdout.splitlines()[-1]).items():
         if "error" in rates:
@@ -110,13 +116,12 @@ def _beside(
             continue
         if rates.pop("order") != order.hexdigest():
             raise SystemExit(f"{name} gave other samples, or in another order")
-        print(json.dumps({"what": name, **{key: round(value, 2) for key, value in rates.items()}}), flush=True)
-        mine = {
-            "bytes": plain["our reader"]["samples/s"],
-            "shuffled": plain["our reader shuffled"]["samples/s"],
-            "decoded": decoded["our reader decoded, typed"]["images/s"],
-        }
-        for what, rate in rates.items():
-            found[f"{what} beside {name}"] = mine[what] / rate
-            print(f"  our reader / {name}, {what}: {mine[what] / rate:.2f} by the clock", flush=True)
+        for what, theirs in rates.items():
+            row, unit = mine[what]
+            said = {f"{unit}/{per}": round(number, 2) for per, number in theirs.items()}
+            print(json.dumps({"what": f"{name}, {what}", **said}))
+            clock, cpu = (row[f"{unit}/{per}"] / theirs[per] for per in ("s", "cpu_s"))
+            found[f"{what} beside {name}"] = clock
+            found[f"{what} beside {name}, CPU"] = cpu
+            print(f"  our reader / {name}, {what}: {clock:.2f} by the clock, {cpu:.2f} by CPU seconds", flush=True)
     return found
