@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from exports.formats import coco
 from exports.reader import ShardReader
-from exports.sample import EXTRAS_MARK, Sample
+from exports.sample import Sample, note_of
 from schemas.defect import Defect
 from schemas.records import (
     UNRATED_IMPORTANCE,
@@ -198,7 +198,7 @@ def restored(sample: Sample, data: bytes) -> Row:
         image_id=sample.key,
         status=sample.status,
         defects=_annotated(sample),
-        note=None if sample.extras == "{}" else EXTRAS_MARK + sample.extras,
+        note=note_of(sample.extras, sample.agreement),
         **dict(link.annotation),
     )
     review = None if link.review is None else Review(note=None, seconds=None, **dict(link.review))

@@ -13,7 +13,7 @@ import orjson
 from exports.foreign import ForeignOptions, base_of, labelled
 from exports.formats.release_jsonl import EXTRAS, image_path, plain_row
 from exports.imports import Row, Stored, Unusable
-from exports.sample import EXTRAS_MARK, LabelSource, from_annotation
+from exports.sample import LabelSource, from_annotation, note_of
 from schemas.answer import parse_answer
 from schemas.codecs import Coco
 from schemas.defect import Defect, DefectType
@@ -67,7 +67,7 @@ def _release_row(name: str, line: bytes, file: Path, options: ForeignOptions) ->
     plain = plain_row(sample, filepath)
     kept = {key: value for key, value in row.items() if key == "filepath" or plain.get(key, _MISSING) != value}
     extras = {EXTRAS: {"row": kept, "absent": sorted(key for key in plain if key not in row)}}
-    note = EXTRAS_MARK + canonical_json(extras)
+    note = note_of(canonical_json(extras))
     return Stored(
         name,
         stored.data,

@@ -28,7 +28,7 @@ from PIL import Image, UnidentifiedImageError
 
 from exports.foreign import ForeignOptions, base_of, labelled
 from exports.imports import Row, Stored, Unusable
-from exports.sample import EXTRAS_MARK
+from exports.sample import note_of
 from exports.tfrecord import Damaged, example, records
 from schemas.defect import Defect, DefectType
 from schemas.records import Split
@@ -157,7 +157,7 @@ def _row(name: str, features: dict[str, Any], file: Path, wanted: RichHF) -> Sto
     stored = labelled(base, [(one, True) for one in defects], None, None, options)
     assert stored.annotation is not None
     rest = {"filename": filename, **scores, WORDS: label, "misaligned_words": words, "threshold": wanted.threshold}
-    note = EXTRAS_MARK + canonical_json({EXTRAS: rest})
+    note = note_of(canonical_json({EXTRAS: rest}))
     annotation = stored.annotation.model_copy(update={"note": note})
     return Stored(name, stored.data, stored.image, stored.prompt, annotation, stored.review)
 

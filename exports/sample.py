@@ -2,7 +2,8 @@
 
 A sample names all that it came from (lineage), so it walks back to its prompt, and holds enough to be imported into
 another store and exported from there again, byte for byte. It leaves out what only its own store knows: raw answers,
-token counts and costs, people's notes, and annotations that did not count (so `agreement` is gone after an import).
+token counts and costs, people's notes, and annotations that did not count (the `agreement` of those survives an import
+where the defects are a person's).
 
 `sample_json` is its one text: canonical JSON, the same bytes for the same sample. Every key is always there, and free
 forms (`settings`, `extras`) are JSON inside a string, so that columnar readers see one schema.
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
+import orjson
 from pydantic import Field, model_validator
 
 from schemas.base import Record, Text
@@ -43,6 +45,7 @@ from sdg_data.ids import canonical_json
 SCHEMA_VERSION = 1
 EXTRAS_MARK = "sdg-extras:"
 """How an annotation's note begins that holds what an outside format said beyond our fields (see `imports`)."""
+_AGREEMENT = "sdg-agreement"
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 _PSEUDONYM = re.compile(r"person-[0-9a-f]{12}\Z")
@@ -326,6 +329,24 @@ def agreement_of(annotations: Sequence[Annotation]) -> Agreement | None:
     return Agreement(annotators=len(people), artifact_f1=means[0], misalignment_f1=means[1])
 
 
+def note_of(extras: str, agreement: Agreement | None = None) -> str | None:
+    """The note of an imported annotation: what it said beyond our fields, and an agreement whose annotations are not in
+    the store any more. None where there is neither."""
+    carried = orjson.loads(extras)
+    if agreement is not None:
+        carried[_AGREEMENT] = agreement.model_dump(mode="json")
+    return EXTRAS_MARK + canonical_json(carried) if carried else None
+
+
+def _carried(note: str | None) -> tuple[str, Agreement | None]:
+    """What `note_of` put there: (extras, agreement)."""
+    if note is None or not note.startswith(EXTRAS_MARK):
+        return "{}", None
+    carried = orjson.loads(note.removeprefix(EXTRAS_MARK))
+    agreement = carried.pop(_AGREEMENT, None)
+    return canonical_json(carried), None if agreement is None else Agreement.model_validate(agreement)
+
+
 def from_annotation(
     image: ImageRecord,
     prompt: Prompt,
@@ -347,9 +368,7 @@ def from_annotation(
         _person_defect(one, None if extra is None else (extra.reason, extra.importance))
         for one, extra in zip(annotation.defects, added, strict=True)
     )
-    extras = "{}"
-    if annotation.note and annotation.note.startswith(EXTRAS_MARK):
-        extras = annotation.note.removeprefix(EXTRAS_MARK)
+    extras, imported = _carried(annotation.note)
     lineage = Lineage(
         annotation=AnnotationLink(
             annotator=known(annotation.annotator),
@@ -361,7 +380,7 @@ def from_annotation(
         enrichment=None if enrichment is None else EnrichmentLink(**_common(enrichment, EnrichmentLink)),
     )
     trace = None if enrichment is None else enrichment.trace
-    return _sample(image, prompt, label_source, defects, trace, agreement, lineage, extras)
+    return _sample(image, prompt, label_source, defects, trace, agreement or imported, lineage, extras)
 
 
 def from_prelabel(image: ImageRecord, prompt: Prompt, prelabel: Prelabel) -> Sample:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import picture
+from worlds import fill, person, picture
 
 from exports.foreign import ForeignOptions
 from exports.imports import Unusable, coco_rows, import_rows, restored, webdataset_rows
@@ -50,6 +50,31 @@ def test_webdataset_round_trip_is_byte_equal(shards: Path, export: Export, tmp_p
     again = import_rows(store, blobs, "x", webdataset_rows(str(shards)))
     assert (again.new, again.already_there, again.labels) == (0, 24, 0)
     assert store_digest(store, blobs) == before
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "coco"])
+def test_the_agreement_of_annotations_that_did_not_count_comes_back(export: Export, tmp_path: Path, kind: str) -> None:
+    """A second person judged an image; her annotation is in no file, the agreement that she was part of is."""
+    store = fill(tmp_path / "home", 6)
+    with store.write() as tx:
+        (image,) = (one for one in images.page(tx) if one.sample == 1)
+        annotations.insert(tx, [person(image, picture(1).defects[:1], 0, "berta@example.org")])
+    export(tmp_path / "first", kind, world=(store, Blobs(tmp_path / "home" / "blobs")))
+    other = twin(tmp_path)
+    if kind == "coco":
+        rows = [
+            row
+            for file in (tmp_path / "first").glob("mini-*.json")
+            for row in coco_rows(file, None, foreign_coco(options()))
+        ]
+    else:
+        rows = list(webdataset_rows(str(tmp_path / "first")))
+    assert import_rows(*other, "x", rows).failed == 0
+    export(tmp_path / "second", kind, world=other)
+    assert data_files(tmp_path / "second") == data_files(tmp_path / "first")
+    text = b"".join(data_files(tmp_path / "second").values())
+    assert text.count(b'"annotators":2') == 1
+    assert b"sdg-agreement" not in text
 
 
 def test_coco_round_trip_is_byte_equal(export: Export, tmp_path: Path) -> None:
