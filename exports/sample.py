@@ -263,11 +263,6 @@ def sample_json(sample: Sample) -> bytes:
     return canonical_json(sample.model_dump(mode="json")).encode()
 
 
-def order_key(key: str, seed: int) -> str:
-    """Where a sample stands: sha256 of `sdg-order:<seed>:<key>`, ascending, so that shards come shuffled."""
-    return hashlib.sha256(f"sdg-order:{seed}:{key}".encode()).hexdigest()
-
-
 def pseudonym(name: str) -> str:
     """A stable stand-in for a person's name: `person-` and 12 hex digits of its sha256; one already is kept.
 

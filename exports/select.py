@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from exports.order import order_key
 from exports.sample import (
     EXTENSIONS,
     Agreement,
@@ -26,7 +27,6 @@ from exports.sample import (
     agreement_of,
     from_annotation,
     from_prelabel,
-    order_key,
 )
 from exports.spool import Entry, Spool
 from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
@@ -54,7 +54,7 @@ class Selection(BaseModel):
 
     `since` and `until` bound when the defects were stated (`until` itself is out). `min_agreement` wants both types'
     agreement, and drops images that fewer than two people judged. `sample`: so many, in proportion to the strata
-    (split, model, composition). `seed` shapes the order (`sample.order_key`) and with it the sampling.
+    (split, model, composition). `seed` shapes the order (`exports.order`) and with it the sampling.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+import orjson
+
+from exports.order import Fields, arranged, filled_fields
 from exports.sample import Sample, sample_json
 from schemas.records import Split
 
@@ -19,7 +22,7 @@ from schemas.records import Split
 class Entry(NamedTuple):
     """Where a sample's JSON lies, and what planning needs to know of it.
 
-    `order`: see `sample.order_key`. `digest`: sha256 of the JSON, which names the image's bytes too.
+    `order`, `fields`: see `exports.order`. `digest`: sha256 of the JSON, which names the image's bytes too.
     """
 
     order: str
@@ -31,6 +34,7 @@ class Entry(NamedTuple):
     digest: bytes
     offset: int
     length: int
+    fields: Fields = frozenset()
 
 
 class Spool:
@@ -40,6 +44,7 @@ class Spool:
         """`folder`: where there is room for the JSON (a few KB a sample); None: the system's folder for such files."""
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by __exit__)
         self._end = 0
+        self._fields: dict[Fields, Fields] = {}
         self.entries: list[Entry] = []
 
     def __enter__(self) -> "Spool":
@@ -56,6 +61,7 @@ class Spool:
     def add(self, sample: Sample, order: str) -> None:
         """Append a sample; it is in no order yet."""
         text = sample_json(sample)
+        fields = filled_fields(orjson.loads(text))
         self._file.write(text)
         self.entries.append(
             Entry(
@@ -68,17 +74,24 @@ class Spool:
                 hashlib.sha256(text).digest(),
                 self._end,
                 len(text),
+                self._fields.setdefault(fields, fields),  # one for all samples that fill the same
             )
         )
         self._end += len(text)
 
     def arrange(self, kept: Iterable[Entry] | None = None) -> None:
-        """Put the entries (or only those `kept`) in order: by split (train first), then by order key."""
+        """Put the entries (or only those `kept`) in order: by split (train first), then as `exports.order` says."""
         self._file.flush()
-        ranks = {split: rank for rank, split in enumerate(Split)}
-        self.entries = sorted(
-            self.entries if kept is None else kept, key=lambda entry: (ranks[entry.split], entry.order)
-        )
+        wanted = list(self.entries if kept is None else kept)
+        self.entries = [
+            entry
+            for split in Split
+            for entry in arranged(
+                (entry for entry in wanted if entry.split is split),
+                order=lambda entry: entry.order,
+                fields=lambda entry: entry.fields,
+            )
+        ]
 
     def text(self, entry: Entry) -> bytes:
         """The sample's JSON."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -20,8 +20,9 @@ from pydantic import ValidationError
 from exports.decode import decode_rgb
 from exports.formats import coco
 from exports.manifest import MANIFEST, FileEntry, Manifest, read_manifest
+from exports.order import Fields, arranged, filled_fields, order_key
 from exports.reader import ShardReader
-from exports.sample import Sample, order_key
+from exports.sample import Sample
 from exports.target import ExportError, Target
 from exports.webdataset import INDEX, facts
 
@@ -69,8 +70,30 @@ def verify(target: Target, *, advance: Callable[[int], None] = lambda number: No
         if target.size(entry.path) is not None:
             _contents(target, manifest, entry, seen)
             advance(1)
+    if not report.problems:  # where samples are missing, others would lead
+        _order(seen)
     _whole(manifest, seen, damaged)
     return report
+
+
+def _order(seen: "_Seen") -> None:
+    """Every split as `exports.order` arranges it."""
+    for stored in seen.placed.values():
+        stored.sort(key=lambda one: one.shard)  # stable: within a shard as stored
+        expected = arranged(stored, order=lambda one: one.order, fields=lambda one: one.fields)
+        for found, wanted in zip(stored, expected, strict=True):
+            if found.key != wanted.key:
+                seen.report.add(f"{found.shard} ({found.key}): it is out of order, {wanted.key} belongs there")
+                break
+
+
+class _Placed(NamedTuple):
+    """A sample of a split's shards, as it is stored."""
+
+    shard: str
+    key: str
+    order: str
+    fields: Fields
 
 
 @dataclass
@@ -82,6 +105,7 @@ class _Seen:
     prompts: dict[str, str] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    placed: dict[str, list["_Placed"]] = field(default_factory=dict)
     rows: int = 0
 
     def add(self, sample: Sample, where: str) -> None:
@@ -132,16 +156,14 @@ def _contents(target: Target, manifest: Manifest, entry: FileEntry, seen: _Seen)
 def _shard(target: Target, manifest: Manifest, entry: FileEntry, seen: _Seen) -> None:
     reader = ShardReader([target.path(entry.path)], decode="numpy", check_bytes=True, on_error="skip", rank=0, world=1)
     seed = manifest.settings["selection"]["seed"]
-    last = ""
     count = 0
     for example in reader:
         sample = example.sample
         assert sample is not None
         where = f"{entry.path} ({sample.key})"
-        place = order_key(sample.key, seed)
-        if place < last:
-            seen.report.add(f"{where}: it is out of order")
-        last = place
+        fields = filled_fields(sample.model_dump(mode="json"))
+        placed = _Placed(entry.path, sample.key, order_key(sample.key, seed), fields)
+        seen.placed.setdefault(sample.split, []).append(placed)
         if example.key != sample.key:
             seen.report.add(f"{where}: it lies under the key {example.key}")
         if sample.split != entry.split:

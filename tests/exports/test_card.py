@@ -53,15 +53,16 @@ def test_load_dataset_reads_the_folder(export: Export, tmp_path: Path, name: str
             sample = Sample.model_validate(row["json"])
             assert row["__key__"] == sample.key
             assert np.array_equal(np.asarray(row["png"]), picture(sample.sample).pixels)
-        columns = datasets.load_dataset_builder(str(tmp_path / "out")).info.features
+        # by nothing but the names of the shards: its columns are guessed from the first samples
         bare = datasets.load_dataset(
             "webdataset",
             data_files={"train": str(tmp_path / "out" / "*-train-*.tar")},
-            features=columns,
             split="train",
             cache_dir=str(tmp_path / "bare"),
         )
-        assert list(bare["json"]) == list(loaded["train"]["json"])
+        for row, same in zip(bare, loaded["train"], strict=True):
+            # columns that are null in all samples have no type of their own, but say the same
+            assert Sample.model_validate(row["json"]) == Sample.model_validate(same["json"])
     streamed = datasets.load_dataset(str(tmp_path / "out"), split="test", streaming=True)
     assert len(list(streamed)) == loaded["test"].num_rows
 

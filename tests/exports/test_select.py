@@ -1,5 +1,6 @@
 """What is selected, against what the world was filled with."""
 
+import json
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from worlds import START, enriched, fill, person, picture
 
+from exports.order import arranged
 from exports.sample import LabelSource, Sample, agreement_of, pseudonym, sample_json, scores_of
 from exports.select import Selection, Which, select, stratified
 from exports.spool import Entry
@@ -97,12 +99,35 @@ def test_nothing_selected_is_an_error_that_counts(world: World) -> None:
         Selection(source="people")
 
 
-def test_order_is_the_stated_hash_and_the_seed_changes_it(world: World) -> None:
+def test_order_is_the_stated_hash_behind_samples_that_fill_every_field(world: World) -> None:
     import hashlib
 
-    found = [one.key for one in samples(world, splits=["train"], seed=3)]
-    assert found == sorted(found, key=lambda key: hashlib.sha256(f"sdg-order:3:{key}".encode()).hexdigest())
-    assert found != [one.key for one in samples(world, splits=["train"], seed=4)]
+    def by_hash(keys: list[str], seed: int) -> list[str]:
+        return sorted(keys, key=lambda key: hashlib.sha256(f"sdg-order:{seed}:{key}".encode()).hexdigest())
+
+    found = samples(world, splits=["train"], seed=3)
+    keys = [one.key for one in found]
+    leaders = next(n for n in range(len(keys)) if keys[n:] == by_hash(keys[n:], 3))
+    assert 0 < leaders <= 5
+    filled = [paths(json.loads(sample_json(one))) for one in found]
+    assert set().union(*filled[:leaders]) == set().union(*filled)
+    assert keys != [one.key for one in samples(world, splits=["train"], seed=4)]
+
+
+def paths(value: Any, at: str = "") -> set[str]:
+    """Where something stands that is not null, list places left out."""
+    if isinstance(value, dict):
+        return set().union(*(paths(inner, f"{at}/{name}") for name, inner in value.items()))
+    if isinstance(value, list):
+        return set().union(*(paths(inner, f"{at}/*") for inner in value))
+    return set() if value is None else {at}
+
+
+def test_leaders_are_as_few_as_a_greedy_choice_finds() -> None:
+    fields = {"a": {"x"}, "b": {"x", "y"}, "c": {"z"}, "d": {"y", "z"}, "e": set()}
+    found = arranged(fields, order=lambda one: one, fields=lambda one: frozenset(fields[one]))
+    assert found == ["b", "c", "a", "d", "e"]  # b adds two (before d, which does too), c the third
+    assert arranged([], order=str, fields=lambda one: frozenset()) == []
 
 
 def test_stratified_takes_shares_by_largest_remainder() -> None:
