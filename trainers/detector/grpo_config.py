@@ -122,7 +122,7 @@ def sdg30k() -> GrpoConfig:
 
 
 def mini() -> GrpoConfig:
-    """The toy Qwen3-VL on two cores: 32 questions a step, short answers. Fewer questions are too noisy to learn from."""
+    """The toy Qwen3-VL on two cores: 32 questions a step (fewer are too noisy to learn from), short answers."""
     return GrpoConfig(
         recipe="mini",
         template=DETECT_SHORT,
