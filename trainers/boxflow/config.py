@@ -44,7 +44,8 @@ class BoxFlowConfig(BaseModel):
     Rollout: `prompts` groups of `samples` images. `batch_size`: images that one process holds at a time; they stay
     together from sampling to loss, so that a probability is computed twice by the very same calls. Of the steps
     `window[0]` to `window[1]` − 1 (from 0), `sde_steps` are drawn and get noise; `train_steps` of those are learned
-    from (None: all). `noise_level` is a of `dynamics`. `trajectory`: what samples are rounded to and kept as.
+    from (None: all). `noise_level` is a of `dynamics`. `shared_noise`: images of a group start from the same noise, as in
+    DanceGRPO, so that only the steps' noise tells them apart. `trajectory`: what samples are rounded to and kept as.
 
     Signal: `advantage` scalar is Flow-GRPO, dense-heatmap DenseFlow-GRPO (`dense_form` weighted: A·(1−H), normalised:
     of R·(1−H) per location; H from the boxes), box BoxFlow-GRPO, scalar-boxes the control that takes the boxes from
@@ -80,6 +81,7 @@ class BoxFlowConfig(BaseModel):
     batch_size: Positive = 8
     dynamics: Dynamics = "flow-sde"
     noise_level: AboveZero = 0.7
+    shared_noise: bool = False
     window: tuple[Natural, Positive] = (1, 4)
     sde_steps: Positive = 1
     train_steps: Positive | None = None

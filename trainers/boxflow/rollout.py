@@ -84,7 +84,10 @@ def sample(policy: Policy, drawn: Draw, chunks: Sequence[range], device: torch.d
         prompts = [drawn.prompts[index // config.samples] for index in indices]
         chunk = Chunk(indices, policy.encode(prompts))
         generators = [_generator(config.seed, drawn.number, index) for index in indices]
-        x = policy.flow.noise(generators, policy.height, policy.width).to(device)
+        starts = generators
+        if config.shared_noise:
+            starts = [_generator(config.seed, drawn.number, f"group {index // config.samples}") for index in indices]
+        x = policy.flow.noise(starts, policy.height, policy.width).to(device)
         for number in range(config.steps):
             if number not in drawn.noisy:
                 x = ode_step(policy.velocity(x, number, chunk.text), x, *policy.levels[number : number + 2])
@@ -169,6 +172,6 @@ def _order(seed: int, around: int, count: int) -> list[int]:
     return random.Random(f"{seed}/prompts/{around}").sample(range(count), count)
 
 
-def _generator(seed: int, number: int, index: int) -> torch.Generator:
+def _generator(seed: int, number: int, index: int | str) -> torch.Generator:
     digest = hashlib.sha256(f"{seed}/{number}/{index}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)

@@ -210,6 +210,20 @@ def test_images_do_not_depend_on_their_chunk_s_place(tmp_path: Path) -> None:
     assert together[0].taken[0].next_sample is together[0].taken[1].sample
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_group_starts_from_the_same_noise_where_asked(shared: bool, tmp_path: Path) -> None:
+    trainer = BoxFlowTrainer(tiny_task(tmp_path, shared_noise=shared, window=[0, 2], sde_steps=2))
+    config = trainer.config
+    [chunk] = sample(trainer.policy, draw(config, PROMPTS, 0), [range(config.total)], torch.device("cpu"))
+    assert chunk.taken[0].step == 0
+    first = chunk.taken[0]
+    starts, after = (one.unflatten(0, (-1, config.samples)) for one in (first.sample, first.next_sample))
+    for group in starts:
+        assert all(torch.equal(group[0], other) == shared for other in group[1:])
+    assert not torch.equal(starts[0, 0], starts[1, 0])
+    assert not torch.equal(after[0, 0], after[0, 1])  # the steps' own noise is another for each image
+
+
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     for name, value in [
         ("window", [2, 9]),
