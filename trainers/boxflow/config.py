@@ -44,8 +44,8 @@ class BoxFlowConfig(BaseModel):
     Rollout: `prompts` groups of `samples` images. `batch_size`: images that one process holds at a time; they stay
     together from sampling to loss, so that a probability is computed twice by the very same calls. Of the steps
     `window[0]` to `window[1]` − 1 (from 0), `sde_steps` are drawn and get noise; `train_steps` of those are learned
-    from (None: all). `noise_level` is a of `dynamics`. `shared_noise`: images of a group start from the same noise, as in
-    DanceGRPO, so that only the steps' noise tells them apart. `trajectory`: what samples are rounded to and kept as.
+    from (None: all). `noise_level` is a of `dynamics`. `shared_noise`: images of a group start from the same noise, as
+    in DanceGRPO, so that only the steps' noise tells them apart. `trajectory`: what samples are rounded to and kept as.
 
     Signal: `advantage` scalar is Flow-GRPO, dense-heatmap DenseFlow-GRPO (`dense_form` weighted: A·(1−H), normalised:
     of R·(1−H) per location; H from the boxes), box BoxFlow-GRPO, scalar-boxes the control that takes the boxes from
