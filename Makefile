@@ -17,7 +17,7 @@ ANNOTATE_HOME ?= $(if $(filter command line environment,$(origin SDG_HOME)),$(SD
 # Options of `sdg export run`, for `make export`.
 EXPORT   ?=
 EXPORT_DIR ?= $(SDG_HOME)/exports/sdg
-# Options of `python -m trainers.boxflow.paper_mini`, for `make paper-mini`.
+# Options of `python -m trainers.boxflow.paper_mini` and `trainers.detector.paper_mini`, for make paper-mini(-detector).
 PAPER      ?=
 
 comma := ,
@@ -33,7 +33,7 @@ export PROFILE SDG_HOME
 .PHONY: help setup check format test test-slow demo generate export labelstudio annotate dashboard minis mini-detector paper-mini-detector paper-mini benchmarks schemas clean
 
 help: ## List the targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 	@echo
 	@echo "  Settings: PROFILE=mini|sdg30k  SDG_HOME=folder  PROMPTS=file  MODELS=a,b  SAMPLES=n  EXTRAS=$(EXTRAS)  TORCH_INDEX=url"
 
@@ -121,7 +121,7 @@ minis: $(READY) ## Train the mini family again by its recipe (its weights are co
 
 MD := data/mini-detector
 MD_HOME = $(SDG) --home $(MD)/home
-mini-detector: $(MD)/shards/manifest.json $(MD)/base/config.json ## Train the mini profile's detector again by its recipe (under two hours with make -j2; its weights are committed)
+mini-detector: $(MD)/shards/manifest.json $(MD)/base/config.json ## Train the mini profile's detector again (make -j2; under two hours; its weights are committed)
 	$(PY) -m trainers.detector.paper_mini --out $(MD) --arms base,sft,grpo
 	$(MD_HOME) eval run --gt gold --pred source:simulated-ceiling --split test --json $(MD)/ceiling.json
 	$(SDG) train mini-detector ship --run $(MD)/grpo --evaluation $(MD)/eval-grpo/evaluation.json --ceiling $(MD)/ceiling.json
@@ -140,10 +140,10 @@ $(MD)/shards/manifest.json: | $(READY)
 $(MD)/base/config.json: | $(READY)
 	$(SDG) train mini-detector base --work $(MD) --out $(MD)/base
 
-paper-mini-detector: $(MD)/shards/manifest.json $(MD)/base/config.json ## Base, SFT, its ablations and GRPO on the test split, in one table (long; resumes)
+paper-mini-detector: $(MD)/shards/manifest.json $(MD)/base/config.json ## The detector's base, SFT, ablations and GRPO in one table (long; resumes)
 	$(PY) -m trainers.detector.paper_mini --out $(MD) $(PAPER)
 
-paper-mini: $(READY) ## Five ways to train the toy FLUX.2 on rewards, five seeds each, judged by the oracle (long; resumes)
+paper-mini: $(READY) ## Five ways to train the toy FLUX.2 on rewards, judged by the oracle (long; resumes)
 	$(PY) -m trainers.boxflow.paper_mini --out data/paper-mini $(PAPER)
 
 benchmarks: $(READY) $(LS) ## Run every benchmark
