@@ -34,6 +34,7 @@ JOBS = (
     Job("the dashboards", "dashboard", ("gradio",)),
     Job("training; hf: datasets", "train", ("torch", "transformers", "trl", "peft", "datasets", "webdataset")),
     Job("sdg eval with embeddings", "eval", ("sentence-transformers",)),
+    Job("images and exports on S3", "s3", ("s3fs",)),
     Job("running on a cluster", "ray", ("ray",)),
     Job("quantised text encoders", "gpu", ("bitsandbytes", "torchvision")),
     Job("make check, make test", "dev", ("pytest", "hypothesis", "ruff", "mypy", "import-linter")),
