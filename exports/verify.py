@@ -106,6 +106,7 @@ class _Seen:
     splits: dict[str, int] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     placed: dict[str, list["_Placed"]] = field(default_factory=dict)
+    fields: dict[Fields, Fields] = field(default_factory=dict)
     rows: int = 0
 
     def add(self, sample: Sample, where: str) -> None:
@@ -162,6 +163,7 @@ def _shard(target: Target, manifest: Manifest, entry: FileEntry, seen: _Seen) ->
         assert sample is not None
         where = f"{entry.path} ({sample.key})"
         fields = filled_fields(sample.model_dump(mode="json"))
+        fields = seen.fields.setdefault(fields, fields)  # one for all samples that fill the same
         placed = _Placed(entry.path, sample.key, order_key(sample.key, seed), fields)
         seen.placed.setdefault(sample.split, []).append(placed)
         if example.key != sample.key:

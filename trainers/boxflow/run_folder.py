@@ -21,6 +21,7 @@ from typing import Any, Final
 import torch
 
 from sdg_data.errors import ConfigError, InputError
+from trainers.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class RunFolder:
                     item=str(self.root),
                     hint="Name another --out, or delete this folder.",
                 )
-        replace(self.run, (json.dumps(note, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
+        replace_file(self.run, json.dumps(note, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
     def last_checkpoint(self) -> Path | None:
         """The latest one."""
@@ -88,19 +89,12 @@ class RunFolder:
                 continue  # a line that was cut off
             if entry["rollout"] <= rollouts:
                 kept.append(line)
-        replace(self.log, "".join(f"{line}\n" for line in kept).encode())
+        replace_file(self.log, "".join(f"{line}\n" for line in kept))
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """One line more."""
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a file in one step."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

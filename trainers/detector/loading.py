@@ -11,6 +11,7 @@ from typing import Any, Final
 from annotate.vlm.local import DETECTOR_FILE
 from sdg_data.errors import MissingDependency, ModelError
 from trainers.detector.train_config import LoraSettings, TrainConfig
+from trainers.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,4 @@ def trainable(model: Any) -> dict[str, int]:
 
 def write_detector_file(folder: Path, note: dict[str, Any]) -> None:
     """What `annotate.vlm.local` reads beside the weights: `template`, and whatever else describes the training."""
-    path = folder / DETECTOR_FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(note, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    replace_file(folder / DETECTOR_FILE, json.dumps(note, indent=2, ensure_ascii=False, sort_keys=True) + "\n")

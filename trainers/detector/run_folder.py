@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from annotate.vlm.local import HASH_LIMIT, folder_hash
 from sdg_data.errors import ConfigError, InputError
+from trainers.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class RunFolder:
                 continue  # a line that was cut off
             if entry["step"] <= step:
                 kept.append(line)
-        _replace(self.log, "".join(f"{line}\n" for line in kept))
+        replace_file(self.log, "".join(f"{line}\n" for line in kept))
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """One line more."""
@@ -115,13 +116,7 @@ def source_fingerprint(source: str) -> str:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Indented, in one step."""
-    _replace(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def _whole(checkpoint: Path) -> bool:

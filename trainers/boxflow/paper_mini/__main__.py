@@ -27,6 +27,7 @@ import numpy as np
 from sdg_data.progress import duration
 from trainers.boxflow.paper_mini.arms import ARMS, BASE, TUNE_SEEDS, candidates, configuration, judged_prompts
 from trainers.boxflow.paper_mini.judge import MEASURES
+from trainers.files import replace_file
 
 log = logging.getLogger("paper-mini")
 
@@ -204,7 +205,7 @@ def _one(options: argparse.Namespace) -> None:
         "mean": verdicts.mean(),
         "images": verdicts.values.tolist(),
     }
-    _write(Path(options.result), json.dumps(result))
+    replace_file(Path(options.result), json.dumps(result), parents=True)
     shutil.rmtree(run)
 
 
@@ -226,7 +227,7 @@ def _tune(options: argparse.Namespace) -> int:
             scores.append((float(np.mean([one["mean"]["total"] for one in found])), place, values))
         score, _, best[arm] = min(scores)
         log.info("%s: %s (%.3f)", arm, best[arm], score)
-    _write(options.out / "tuned.json", json.dumps(best, indent=2) + "\n")
+    replace_file(options.out / "tuned.json", json.dumps(best, indent=2) + "\n", parents=True)
     return 0
 
 
@@ -248,19 +249,12 @@ def _report(options: argparse.Namespace) -> None:
         "detector": options.detector,
         "seconds a training": round(float(np.mean(spent)), 1),
     }
-    _write(options.out / "summary.json", json.dumps({"facts": facts, **summary}, indent=2) + "\n")
+    replace_file(options.out / "summary.json", json.dumps({"facts": facts, **summary}, indent=2) + "\n", parents=True)
     for folder in filter(None, (options.out, options.docs)):
         plain = folder == options.out
-        _write(folder / ("report.md" if plain else "paper-mini-table.md"), markdown(summary, facts))
-        _write(folder / ("figure.svg" if plain else "images/paper-mini.svg"), figure(summary))
+        replace_file(folder / ("report.md" if plain else "paper-mini-table.md"), markdown(summary, facts), parents=True)
+        replace_file(folder / ("figure.svg" if plain else "images/paper-mini.svg"), figure(summary), parents=True)
     print(markdown(summary, facts), end="")  # noqa: T201  (the result of the command)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from trainers.detector.mini.rendered import MODEL as RENDERER
 from trainers.detector.paper_mini.arms import ARMS, BASE, Arm
 from trainers.detector.paper_mini.report import EVERYTHING, GENERATED, figure, markdown, of_groups, score, summarise
 from trainers.detector.sft_config import RECIPES
+from trainers.files import replace_file
 
 log = logging.getLogger("paper-mini-detector")
 
@@ -175,11 +176,17 @@ def _report(options: argparse.Namespace) -> None:
         "shards": settings.get("data", {}).get("fingerprint", "unknown"),
         "test images of": ", ".join(sorted(set(groups.values()))),
     }
-    _write(options.out / "paper" / "summary.json", json.dumps({"facts": facts, **summary}, indent=2) + "\n")
+    replace_file(
+        options.out / "paper" / "summary.json", json.dumps({"facts": facts, **summary}, indent=2) + "\n", parents=True
+    )
     for folder in filter(None, (options.out / "paper", options.docs)):
         plain = folder != options.docs
-        _write(folder / ("table.md" if plain else "paper-mini-detector-table.md"), markdown(summary, facts))
-        _write(folder / ("figure.svg" if plain else "images/paper-mini-detector.svg"), figure(summary))
+        replace_file(
+            folder / ("table.md" if plain else "paper-mini-detector-table.md"), markdown(summary, facts), parents=True
+        )
+        replace_file(
+            folder / ("figure.svg" if plain else "images/paper-mini-detector.svg"), figure(summary), parents=True
+        )
     print(markdown(summary, facts), end="")  # noqa: T201  (the result of the command)
 
 
@@ -212,13 +219,6 @@ def _minutes(path: Path) -> float:
     """Of training; a resumed run has several parts."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return sum(float(row["train_runtime"]) for row in rows if "train_runtime" in row) / 60
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":
