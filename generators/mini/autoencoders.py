@@ -18,7 +18,9 @@ from generators.mini.recipes import AutoencoderRecipe
 logger = logging.getLogger(__name__)
 
 
-def build_kl(kind: str = "AutoencoderKL", latent_channels: int = 16) -> Any:
+def build_kl(
+    kind: str = "AutoencoderKL", latent_channels: int = 16, widths: tuple[int, int, int] = (16, 32, 64)
+) -> Any:
     """A 4x autoencoder of diffusers' ``AutoencoderKL`` or ``AutoencoderKLFlux2`` class, latents (N, C, 16, 16)."""
     import diffusers
 
@@ -27,7 +29,7 @@ def build_kl(kind: str = "AutoencoderKL", latent_channels: int = 16) -> Any:
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
+        block_out_channels=widths,
         layers_per_block=1,
         latent_channels=latent_channels,
         norm_num_groups=4,

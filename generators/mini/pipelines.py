@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from generators.flow import Flow, Flux2Flow, LongCatFlow, SanaFlow, ZImageFlow
@@ -35,12 +37,12 @@ def _standardised(autoencoder: Any) -> Any:
     return autoencoder
 
 
-def _flux2_autoencoder(shared: Any) -> Any:
-    """FLUX.2's class with the shared weights, and its batch statistics of packed latents."""
-    autoencoder = build_kl("AutoencoderKLFlux2", shared.config.latent_channels)
+def flux2_autoencoder(shared: Any, images: npt.NDArray[np.uint8]) -> Any:
+    """FLUX.2's class with the weights of an ``AutoencoderKL``, and its batch statistics of these images' latents."""
+    autoencoder = build_kl("AutoencoderKLFlux2", shared.config.latent_channels, tuple(shared.config.block_out_channels))
     autoencoder.load_state_dict(shared.state_dict(), strict=False)
     with torch.no_grad():
-        latents = encode(autoencoder, to_tensor(render_corpus(512, seed=17).images))[0]
+        latents = encode(autoencoder, to_tensor(images))[0]
         count, channels, height, width = latents.shape
         packed = latents.view(count, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
         packed = packed.reshape(count, channels * 4, height // 2, width // 2)
@@ -103,7 +105,7 @@ def _flux2(recipe: MiniRecipe, autoencoder: Any) -> Flow:
     )
     pipeline = diffusers.Flux2Pipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=recipe.shift),
-        vae=_flux2_autoencoder(autoencoder),
+        vae=flux2_autoencoder(autoencoder, render_corpus(512, seed=17).images),
         text_encoder=encoder,
         tokenizer=tokenizer,
         transformer=transformer,

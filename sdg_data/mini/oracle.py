@@ -262,7 +262,7 @@ def _marks(difference: Floats, distance: Floats, free: Bools) -> list[Mark]:
         peak = difference[spot & (distance >= 0.8 * strongest)].mean(axis=0)
         grey = float(np.ptp(peak)) < 35 and peak.mean() < 0
         shadow = grey and spot.sum() >= 40
-        outline = spot if shadow else spot & (distance > max(MARK_CONTRAST, 0.45 * strongest))
+        outline = spot if shadow else spot & (distance >= max(MARK_CONTRAST, 0.45 * strongest))
         severity = min(1.0, spot.sum() * strongest / 6000)
         marks.append(Mark(extent_of(outline), shadow, severity))
     return marks

@@ -50,7 +50,8 @@ class BoxFlowConfig(BaseModel):
     Signal: `advantage` scalar is Flow-GRPO, dense-heatmap DenseFlow-GRPO (`dense_form` weighted: A·(1−H), normalised:
     of R·(1−H) per location; H from the boxes), box BoxFlow-GRPO, scalar-boxes the control that takes the boxes from
     the scalar. `weight_artifact` and `weight_misalignment` times σ_R are α of eq. 4; `sigma_floor` is the least σ_R, in
-    units of the reward. `epsilon` of eq. 5. `minimum_group`: samples with an answer that a group needs.
+    units of the reward. `box_margin`: cells by which boxes grow on all sides (advantage box alone; 0 is the paper's).
+    `epsilon` of eq. 5. `minimum_group`: samples with an answer that a group needs.
 
     Loss: `clip` of the ratio; `ratio` per location or per image (auto: per image for the scalar advantages, as in
     Flow-GRPO). `beta` of the KL to the model as it was. `weigh_steps`: losses of several SDE steps in proportion to
@@ -93,6 +94,7 @@ class BoxFlowConfig(BaseModel):
     weight_misalignment: NotNegative = 0.05
     sigma_floor: NotNegative = 0.01
     cell_rule: CellRule = "fractional"
+    box_margin: NotNegative = 0.0
     epsilon: AboveZero = 1e-4
     advantage_clip: AboveZero = 5.0
     minimum_group: Annotated[int, Field(ge=2)] = 2

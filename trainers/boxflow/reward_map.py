@@ -39,6 +39,7 @@ def reward_maps(
     alpha_artifact: float | torch.Tensor,
     alpha_misalignment: float | torch.Tensor,
     cell_rule: CellRule = "fractional",
+    margin: float = 0.0,
 ) -> torch.Tensor:
     """R_D of eq. 4.
 
@@ -52,19 +53,21 @@ def reward_maps(
         alpha_misalignment: α_mis likewise; the paper's is 0.05·σ_R.
         cell_rule: "fractional" counts a cell by the part of it that a box covers; "floor" rounds both edges of a box
             down to whole cells, as the paper's release does, so that boxes thinner than a cell vanish.
+        margin: cells by which each box grows on all sides first, within the image; 0 is the paper's. What decides
+            whether a defect comes about lies around it too, and a box that ends at the object rewards a smaller object.
 
     Returns:
         (N, rows, columns), float32; NaN for samples without a reward or a detection.
 
     Raises:
-        ValueError: N differs between the arguments, a grid without cells, an unknown rule.
+        ValueError: N differs between the arguments, a grid without cells, an unknown rule, a margin below 0.
     """
     rewards = _rewards(base_rewards, defects)
     count = len(rewards)
     alphas = np.stack([_per_sample(alpha_artifact, count), _per_sample(alpha_misalignment, count)], axis=1)
     maps = np.empty((count, *_checked(grid)), dtype=np.float32)
     maps[:] = rewards[:, None, None]
-    for sample, kind, patch, heat in _heats(defects, grid, cell_rule):
+    for sample, kind, patch, heat in _heats(defects, grid, cell_rule, margin):
         maps[sample][patch] -= alphas[sample, kind] * heat
     return torch.from_numpy(maps)
 
@@ -161,7 +164,7 @@ def _checked(grid: tuple[int, int]) -> tuple[int, int]:
 
 
 def _heats(
-    defects: Detections, grid: tuple[int, int], cell_rule: CellRule
+    defects: Detections, grid: tuple[int, int], cell_rule: CellRule, margin: float = 0.0
 ) -> Iterator[tuple[int, int, _Patch, _Floats]]:
     """(sample, index of the type, the part of the grid with any heat, W there) for each sample and type with boxes.
 
@@ -169,10 +172,15 @@ def _heats(
     """
     if cell_rule not in CELL_RULES:
         raise ValueError(f"there is no cell rule {cell_rule!r}; it is one of {', '.join(CELL_RULES)}")
+    if not margin >= 0:
+        raise ValueError(f"a margin of {margin} cells; boxes do not shrink")
     flat = [(sample, one) for sample, found in enumerate(defects) for one in found or ()]
     if not flat:
         return
     corners = box_array([one.box for _, one in flat])
+    if margin:
+        by = margin * GRID / np.array([grid[1], grid[0]] * 2)
+        corners = np.clip(corners + np.array([-1, -1, 1, 1]) * by, 0, GRID)
     rows, top, bottom = _cover(corners[:, 1], corners[:, 3], grid[0], cell_rule)
     columns, left, right = _cover(corners[:, 0], corners[:, 2], grid[1], cell_rule)
     rows *= np.array([one.importance / 100 for _, one in flat], dtype=np.float32)[:, None]

@@ -65,7 +65,8 @@ def training_signal(
 
     counts = counting_samples(known, group_ids, minimum=config.minimum_group)
     if config.advantage == "box":
-        return Signal(normalised(reward_maps(base_rewards, defects, grid, *alphas, config.cell_rule)), counts)
+        maps = reward_maps(base_rewards, defects, grid, *alphas, config.cell_rule, config.box_margin)
+        return Signal(normalised(maps), counts)
     if config.advantage == "dense-heatmap":
         clean = 1 - penalty_maps(defects, grid, config.cell_rule).amax(dim=1)
         if config.dense_form == "normalised":

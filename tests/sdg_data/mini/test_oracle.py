@@ -110,6 +110,15 @@ def test_noise_inside_is_texture_and_a_spot_outside_too() -> None:
     assert defect.box.iou(Box(x0=156, y0=156, x1=219, y1=219)) > 0.6
 
 
+def test_a_mark_just_at_the_threshold_has_a_box() -> None:
+    # (20, 20, 10) is exactly as far from the background as a mark has to be, everywhere in the spot
+    pixels = np.array(picture((20, 20, 8, RED), background=GREY))
+    pixels[44:52, 44:52] = (216, 216, 206)
+    (mark,) = find_defects(pixels, "a red circle on a grey background")
+    assert said((mark,)) == [("texture", None)]
+    assert (mark.box.x0, mark.box.y0, mark.box.x1, mark.box.y1) == (688, 688, 812, 812)
+
+
 def test_an_empty_frame_lacks_everything() -> None:
     defects = find_defects(picture(), "two red circles and a blue star")
     assert said(defects) == [("missing-object", None), ("missing-object", None)]

@@ -4,7 +4,11 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
+from generators.loading import load_pipeline
+from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
+from generators.revisions import revision_of
 from sdg_data.metrics.charts import nice_top
 from sdg_data.mini.oracle import find_defects
 from sdg_data.mini.render import render
@@ -13,6 +17,7 @@ from trainers.boxflow.config import mini
 from trainers.boxflow.paper_mini.arms import (
     ARMS,
     BASE,
+    SEEDS,
     TUNE_SEEDS,
     candidates,
     configuration,
@@ -20,6 +25,7 @@ from trainers.boxflow.paper_mini.arms import (
     training_prompts,
 )
 from trainers.boxflow.paper_mini.judge import MEASURES, judge
+from trainers.boxflow.paper_mini.model import damaged_corpus, preset
 from trainers.boxflow.paper_mini.report import figure, markdown, summarise
 from trainers.rewards.contract import Shot
 
@@ -118,7 +124,7 @@ def test_the_figure_holds_every_arm() -> None:
 
 def test_arms_differ_in_nothing_but_their_advantage() -> None:
     made = {arm: configuration(arm, 3, 20, "oracle", {}) for arm in ARMS}
-    free = {"advantage", "weight_artifact", "weight_misalignment"}
+    free = {"advantage", "weight_artifact", "weight_misalignment", "box_margin"}
     plain = [one.model_dump(exclude=free) for one in made.values()]
     assert all(one == plain[0] for one in plain)
     assert {one.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
@@ -127,17 +133,56 @@ def test_arms_differ_in_nothing_but_their_advantage() -> None:
     assert made["flow-grpo"].rollouts != mini().rollouts
     assert all(one.base[0].kind == "palette" for one in made.values())
     assert len(candidates("boxflow")) == len(candidates("scalar-boxes"))
-    assert configuration("boxflow", 0, 20, "mini", candidates("boxflow")[-1]).weight_artifact == 4.0
+    assert made["boxflow-paper"].box_margin == 0
+    tried = candidates("boxflow")[-1]
+    assert configuration("boxflow", 0, 20, "mini", tried).box_margin == tried["box_margin"] == 2
 
 
 def test_prompts_of_training_tuning_and_judging_are_apart() -> None:
     training, tuning, judging = (
         set(training_prompts()),
-        set(judged_prompts(500, tuning=True)),
-        set(judged_prompts(500, tuning=False)),
+        set(judged_prompts(400, tuning=True)),
+        set(judged_prompts(400, tuning=False)),
     )
     assert len(training) == 600
     assert not training & tuning
     assert not training & judging
     assert not tuning & judging
-    assert not set(TUNE_SEEDS) & set(range(50))
+    assert not set(TUNE_SEEDS) & set(SEEDS)
+    for text in training | tuning | judging:
+        groups = parse_prompt(text).groups
+        assert len(groups) <= 2
+        assert all(group.count == 1 for group in groups)
+    with pytest.raises(ValueError, match="prompts are left"):
+        judged_prompts(1000, tuning=False)
+
+
+def test_half_of_what_the_model_learned_from_is_damaged() -> None:
+    corpus = damaged_corpus(300, seed=1)
+    assert corpus.images.shape == (300, 64, 64, 3)
+    assert not set(corpus.prompts) & set(held_out_prompts(HELD_OUT_COUNT))
+    damaged = [bool(find_defects(*one)) for one in zip(corpus.images, corpus.prompts, strict=True)]
+    assert 0.4 < np.mean(damaged) < 0.6
+    again = damaged_corpus(300, seed=1)
+    assert (again.images == corpus.images).all()
+    assert again.prompts == corpus.prompts
+
+
+def test_the_shipped_model_draws_right_and_damaged_images() -> None:
+    model = preset()
+    pipeline = load_pipeline(model, revision_of(model))
+    prompts = judged_prompts(48, tuning=True)
+    made = pipeline(
+        prompt=prompts,
+        height=64,
+        width=64,
+        num_inference_steps=model.steps,
+        guidance_scale=model.guidance,
+        generator=[torch.Generator().manual_seed(place) for place in range(len(prompts))],
+        output_type="np",
+        **model.call,
+    ).images
+    shots = [Shot((255 * one).round().astype(np.uint8), text) for one, text in zip(made, prompts, strict=True)]
+    mean = judge(shots).mean()
+    assert 0.25 < mean["right"] < 0.75
+    assert 0.3 < mean["artifact burden"] < 1.2

@@ -175,3 +175,26 @@ def test_what_makes_no_sense_is_refused() -> None:
 
 def test_the_naive_reference_itself() -> None:
     assert heat([defect(0, 0, 500, 1000, importance=50)], "artifact", 0, 0, (1, 1), "fractional") == 0.25
+
+
+def test_a_margin_grows_boxes_by_cells_of_each_axis() -> None:
+    # 2 rows, 8 columns: a cell is 500 thousandths high and 125 wide
+    small, large = defect(500, 500, 625, 1000, importance=60), defect(375, 0, 750, 1000, importance=60)
+    grown = reward_maps([1.0], [[small]], (2, 8), 0.5, 0.0, margin=1.0)
+    assert torch.allclose(grown, reward_maps([1.0], [[large]], (2, 8), 0.5, 0.0))
+    assert not torch.allclose(grown, reward_maps([1.0], [[small]], (2, 8), 0.5, 0.0))
+
+
+def test_a_margin_ends_at_the_image_s_edge_and_may_be_a_part_of_a_cell() -> None:
+    corner = defect(0, 0, 250, 250, importance=100)
+    maps = reward_maps([0.0], [[corner]], (4, 4), 1.0, 0.0, margin=0.5)
+    side = np.array([1.0, 0.5, 0.0, 0.0])
+    assert np.allclose(-maps[0].numpy(), side[:, None] * side)
+    whole = reward_maps([0.0], [[corner]], (4, 4), 1.0, 0.0, margin=100.0)
+    assert torch.equal(whole, torch.full((1, 4, 4), -1.0))
+
+
+def test_a_negative_margin_is_refused() -> None:
+    for margin in (-0.1, math.nan):
+        with pytest.raises(ValueError, match="margin"):
+            reward_maps([0.0], [[]], (4, 4), 1.0, 0.0, margin=margin)

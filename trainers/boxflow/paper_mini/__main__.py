@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from sdg_data.progress import duration
-from trainers.boxflow.paper_mini.arms import ARMS, BASE, TUNE_SEEDS, candidates, configuration, judged_prompts
+from trainers.boxflow.paper_mini.arms import ARMS, BASE, SEEDS, TUNE_SEEDS, candidates, configuration, judged_prompts
 from trainers.boxflow.paper_mini.judge import MEASURES
 from trainers.files import replace_file
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _claim(options)
     if options.tune:
         return _tune(options)
-    wanted = [(BASE, 0), *((arm, seed) for seed in range(options.seeds) for arm in options.arms)]
+    wanted = [(BASE, 0), *((arm, seed) for seed in SEEDS[: options.seeds] for arm in options.arms)]
     tuned = _tuned(options)
     jobs = [(arm, seed, tuned.get(arm, {}), _name(arm, seed)) for arm, seed in wanted]
     failed = _work(options, jobs, tuning=False)
@@ -61,7 +61,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="paper-mini", description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, default=Path("data/paper-mini"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rollouts", type=int, default=20)
+    parser.add_argument("--rollouts", type=int, default=18)
     parser.add_argument("--prompts", type=int, default=192, help="held-out prompts that the judge sees")
     parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
     parser.add_argument("--detector", default="mini", help="mini, or oracle to try things out")
@@ -154,10 +154,10 @@ def _one(options: argparse.Namespace) -> None:
     import torch
 
     from generators.loading import load_pipeline
-    from generators.presets import choose, load_presets
     from generators.revisions import revision_of
     from trainers.boxflow.paper_mini.arms import training_prompts
     from trainers.boxflow.paper_mini.judge import judge
+    from trainers.boxflow.paper_mini.model import preset
     from trainers.boxflow.rollout import sample_plainly
     from trainers.boxflow.trainer import BoxFlowTrainer, Task
     from trainers.rewards.settings import make_detector, make_reward
@@ -168,14 +168,14 @@ def _one(options: argparse.Namespace) -> None:
     values = {**_changes(options), **json.loads(options.values)}
     trained = "flow-grpo" if arm == BASE else arm
     config = configuration(trained, int(number), options.rollouts, options.detector, values)
-    preset = choose([config.model], load_presets())[0]
-    revision = revision_of(preset)
+    model = preset()
+    revision = revision_of(model)
     run = options.out / "runs" / Path(options.result).stem
     task = Task(
         config=config,
-        preset=preset,
+        preset=model,
         revision=revision,
-        pipeline=load_pipeline(preset, revision),
+        pipeline=load_pipeline(model, revision),
         prompts=training_prompts(),
         held_out=(),
         reward=make_reward(config.base),
@@ -237,7 +237,7 @@ def _report(options: argparse.Namespace) -> None:
     results: dict[str, Any] = {}
     spent = []
     for arm in (BASE, *options.arms):
-        seeds = [0] if arm == BASE else range(options.seeds)
+        seeds = [0] if arm == BASE else SEEDS[: options.seeds]
         found = [json.loads((options.out / "results" / f"{_name(arm, seed)}.json").read_text()) for seed in seeds]
         results[arm] = np.array([one["images"] for one in found])
         spent += [one["seconds"] for one in found if arm != BASE]

@@ -14,6 +14,7 @@ from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
 from sdg_data.mini.world import sample_prompts
 from sdg_data.settings import VlmSettings
 from trainers.boxflow.config import BoxFlowConfig, changed, mini
+from trainers.boxflow.paper_mini.model import NAME, simple_prompts
 from trainers.rewards.settings import DetectorSettings, RewardSettings
 
 BASE: Final = "base"
@@ -21,7 +22,7 @@ ARMS: Final[Mapping[str, dict[str, Any]]] = {
     "flow-grpo": {"advantage": "scalar"},
     "denseflow": {"advantage": "dense-heatmap"},
     "boxflow-paper": {"advantage": "box", "weight_artifact": 0.5, "weight_misalignment": 0.05},
-    "boxflow": {"advantage": "box", "weight_artifact": 2.0, "weight_misalignment": 2.0},
+    "boxflow": {"advantage": "box", "weight_artifact": 3.0, "weight_misalignment": 3.0, "box_margin": 1.0},
     "scalar-boxes": {"advantage": "scalar-boxes", "weight_artifact": 2.0, "weight_misalignment": 2.0},
 }
 TITLES: Final[Mapping[str, str]] = {
@@ -32,28 +33,54 @@ TITLES: Final[Mapping[str, str]] = {
     "boxflow": "BoxFlow, tuned",
     "scalar-boxes": "scalar with boxes",
 }
-_RATES: Final = (5e-5, 1e-4, 2e-4)
-_WEIGHTS: Final = ((1.0, 1.0), (2.0, 2.0), (4.0, 4.0))
+SEEDS: Final = range(1, 100)
+"""Of the trainings that are reported; `--seeds` of them."""
+TUNE_SEEDS: Final = (101,)
+_RATES: Final = (6e-4, 1e-3)
+_CHOICES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
+    "boxflow": (
+        {"weight_artifact": 3.0, "weight_misalignment": 3.0, "box_margin": 1.0},
+        {"weight_artifact": 1.5, "weight_misalignment": 1.5, "box_margin": 2.0},
+    ),
+    "scalar-boxes": (
+        {"weight_artifact": 2.0, "weight_misalignment": 2.0},
+        {"weight_artifact": 4.0, "weight_misalignment": 4.0},
+    ),
+}
+_SHARED: Final[Mapping[str, Any]] = {
+    "model": NAME,
+    "ratio": "location",  # in all arms: a ratio per image is clipped less often, which would be a difference too
+    # Noise where things are decided, by dynamics that leave none in the image: what is learned is then not to
+    # draw better with noise, which the judge's images do not have.
+    "steps": 6,
+    "dynamics": "cps",
+    "noise_level": 0.8,
+    "window": (1, 3),
+    "sde_steps": 2,
+    "train_steps": 2,
+    "shared_noise": True,
+    "prompts": 12,
+    "samples": 8,
+    "passes": 1,
+    "beta": 0.04,
+    "ema": 0.8,
+}
 
 TRAIN_PROMPTS: Final = 600
-TUNE_SEEDS: Final = (101, 102)
 
 
 def candidates(arm: str) -> list[dict[str, Any]]:
-    """What tuning tries: learning rates, and weights of the boxes where an arm has any and they are not the paper's."""
-    weights: list[dict[str, Any]] = [{}]
-    if arm in ("boxflow", "scalar-boxes"):
-        weights = [{"weight_artifact": first, "weight_misalignment": second} for first, second in _WEIGHTS]
-    return [{"learning_rate": rate, **more} for rate in _RATES for more in weights]
+    """What tuning tries: learning rates, and how boxes count in the arms that are free to choose."""
+    return [{"learning_rate": rate, **more} for rate in _RATES for more in _CHOICES.get(arm, ({},))]
 
 
 def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mapping[str, Any]) -> BoxFlowConfig:
     """An arm's training. `detector`: a backend of `annotate.vlm`, or "oracle" to try things out."""
     oracle = detector == "oracle"
     shared: dict[str, Any] = {
+        **_SHARED,
         "seed": seed,
         "rollouts": rollouts,
-        "ratio": "location",  # in all arms: a ratio per image is clipped less often, which would be a difference too
         "base": (RewardSettings(kind="palette").model_dump(),),
         "guard": None,
         "detector": DetectorSettings(
@@ -65,18 +92,21 @@ def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mappi
         "keep": 1,
         "report": "none",
     }
-    return changed(mini(), {**shared, **ARMS[arm], **more})
+    return changed(mini(), {**shared, "learning_rate": _RATES[0], **ARMS[arm], **more})
 
 
 def training_prompts() -> list[str]:
     """Prompts to train on: none that any arm is judged or tuned on."""
     kept_out = set(held_out_prompts(HELD_OUT_COUNT))
-    return [text for text in sample_prompts(2 * TRAIN_PROMPTS, seed=31) if text not in kept_out][:TRAIN_PROMPTS]
+    drawn = simple_prompts(sample_prompts(4 * TRAIN_PROMPTS, seed=31))
+    return [text for text in drawn if text not in kept_out][:TRAIN_PROMPTS]
 
 
 def judged_prompts(count: int, *, tuning: bool) -> list[str]:
     """Prompts that no mini and no arm was trained on; those of tuning are others than those of the result."""
-    prompts = held_out_prompts(HELD_OUT_COUNT)
+    prompts = simple_prompts(held_out_prompts(HELD_OUT_COUNT))
     random.Random(7).shuffle(prompts)
-    half = HELD_OUT_COUNT // 2
+    half = len(prompts) // 2
+    if count > half:
+        raise ValueError(f"only {half} prompts are left for each, asked for {count}")
     return prompts[half : half + count] if tuning else prompts[:count]
