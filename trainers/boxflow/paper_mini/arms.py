@@ -36,15 +36,17 @@ TITLES: Final[Mapping[str, str]] = {
 SEEDS: Final = range(1, 100)
 """Of the trainings that are reported; `--seeds` of them."""
 TUNE_SEEDS: Final = (101,)
-_RATES: Final = (6e-4, 1e-3)
+_RATES: Final = ({"learning_rate": 6e-4}, {"learning_rate": 1e-3})
 _CHOICES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
     "boxflow": (
         {"weight_artifact": 3.0, "weight_misalignment": 3.0, "box_margin": 1.0},
         {"weight_artifact": 1.5, "weight_misalignment": 1.5, "box_margin": 2.0},
+        {"weight_artifact": 1.5, "weight_misalignment": 1.5, "box_margin": 2.0, **_RATES[1]},
     ),
     "scalar-boxes": (
         {"weight_artifact": 2.0, "weight_misalignment": 2.0},
         {"weight_artifact": 4.0, "weight_misalignment": 4.0},
+        {"weight_artifact": 4.0, "weight_misalignment": 4.0, **_RATES[1]},
     ),
 }
 _SHARED: Final[Mapping[str, Any]] = {
@@ -64,14 +66,15 @@ _SHARED: Final[Mapping[str, Any]] = {
     "passes": 1,
     "beta": 0.04,
     "ema": 0.8,
+    **_RATES[0],
 }
 
 TRAIN_PROMPTS: Final = 600
 
 
 def candidates(arm: str) -> list[dict[str, Any]]:
-    """What tuning tries: learning rates, and how boxes count in the arms that are free to choose."""
-    return [{"learning_rate": rate, **more} for rate in _RATES for more in _CHOICES.get(arm, ({},))]
+    """What tuning tries: learning rates, and how boxes count where an arm is free to choose."""
+    return [dict(one) for one in _CHOICES.get(arm, _RATES)]
 
 
 def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mapping[str, Any]) -> BoxFlowConfig:
@@ -92,7 +95,7 @@ def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mappi
         "keep": 1,
         "report": "none",
     }
-    return changed(mini(), {**shared, "learning_rate": _RATES[0], **ARMS[arm], **more})
+    return changed(mini(), {**shared, **ARMS[arm], **more})
 
 
 def training_prompts() -> list[str]:

@@ -1,0 +1,143 @@
+"""How much 96 images say about where the weights should go, by each kind of advantage.
+
+Rollouts of the paper in miniature's model, each with other prompts and other noise, weights fixed. Of every rollout the
+gradient of each advantage is taken, on the same images. Printed for each:
+
+    agreement   mean cosine between the gradients of two rollouts: s² of a signal s in a unit of signal and noise
+    alignment   cosine between its expected gradient and that of R = −burden (what the judge counts), noise divided out:
+                agreement of the two / root of the product of both agreements
+    progress    alignment · √agreement: what a step of fixed length gains on the burden, in expectation
+
+The oracle is detector and reward here: this is about credit assignment, not about the detector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from generators.loading import load_pipeline
+from generators.revisions import revision_of
+from sdg_data.mini.oracle import find_defects
+from trainers.boxflow.loss import policy_loss, step_weights
+from trainers.boxflow.paper_mini.arms import configuration, training_prompts
+from trainers.boxflow.paper_mini.model import preset
+from trainers.boxflow.rollout import chunks_of, draw, group_ids, sample, stds, step
+from trainers.boxflow.signal import training_signal
+from trainers.boxflow.trainer import BoxFlowTrainer, Task
+from trainers.rewards.settings import make_detector, make_reward
+
+ARMS: Final[dict[str, dict[str, Any]]] = {
+    "Flow-GRPO": {"advantage": "scalar"},
+    "scalar with boxes, α 2": {"advantage": "scalar-boxes", "weight_artifact": 2.0, "weight_misalignment": 2.0},
+    "BoxFlow, paper's α": {"advantage": "box", "weight_artifact": 0.5, "weight_misalignment": 0.05},
+    "BoxFlow, α 3": {"advantage": "box", "weight_artifact": 3.0, "weight_misalignment": 3.0},
+    "BoxFlow, α 3, margin 1": {
+        "advantage": "box",
+        "weight_artifact": 3.0,
+        "weight_misalignment": 3.0,
+        "box_margin": 1.0,
+    },
+}
+BURDEN: Final = "R = −burden"
+
+
+def gradients(rollouts: int, seed: int, changes: dict[str, Any]) -> tuple[dict[str, list[torch.Tensor]], float]:
+    """By advantage: one flat gradient of each rollout; and the mean burden of the images."""
+    config = configuration("boxflow", seed, rollouts, "oracle", changes)
+    model = preset()
+    revision = revision_of(model)
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task(
+            config=config,
+            preset=model,
+            revision=revision,
+            pipeline=load_pipeline(model, revision),
+            prompts=training_prompts(),
+            held_out=(),
+            reward=make_reward(config.base),
+            detector=make_detector(config.detector),
+            guard=None,
+            out=Path(folder) / "run",
+        )
+        trainer = BoxFlowTrainer(task)
+    policy, device, ids = trainer.policy, trainer.accelerator.device, group_ids(config)
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in (BURDEN, *ARMS)}
+    burdens = []
+    for number in range(rollouts):
+        drawn = draw(config, task.prompts, number)
+        chunks = [chunk for rows in chunks_of(config, 0, 1) for chunk in sample(policy, drawn, [rows], device)]
+        shots = [shot for chunk in chunks for shot in chunk.shots]
+        defects = [find_defects(shot.pixels, shot.prompt) for shot in shots]
+        burden = [sum(one.importance for one in some) / 100 for some in defects]
+        burdens += burden
+        base = [score.value for score in asyncio.run(task.reward.score(shots))]
+        weights = step_weights(stds(policy, drawn.trained), config.weigh_steps)
+        for name in found:
+            arm = config.model_copy(update=ARMS.get(name, {"advantage": "scalar"}))
+            rewards = [-one for one in burden] if name == BURDEN else base
+            signal = training_signal(arm, rewards, defects, ids, policy.grid)
+            for parameter in trainer.named.values():
+                parameter.grad = None
+            for place, chunk in itertools.product(range(len(drawn.trained)), chunks):
+                taken, rows = chunk.taken[place], slice(chunk.indices.start, chunk.indices.stop)
+                again = step(policy, taken.sample, taken.step, chunk.text, next_sample=taken.next_sample)
+                advantages = signal.at(rows, taken.sample.dim() == 3)
+                counts = signal.counts[rows]
+                loss = policy_loss(
+                    again.log_prob, taken.log_prob, advantages, config.clip, counts=counts, denominator=config.total
+                )
+                (loss.value * weights[place]).backward()
+            parts = [one.grad.flatten() for one in trainer.named.values() if one.grad is not None]
+            found[name].append(torch.cat(parts).clone())
+        print(f"rollout {number + 1}/{rollouts}", file=sys.stderr)
+    return found, float(np.mean(burdens))
+
+
+def cosines(first: list[torch.Tensor], second: list[torch.Tensor]) -> npt.NDArray[np.float64]:
+    """Between gradients of different rollouts: (rollouts · (rollouts − 1),)."""
+    pairs = itertools.permutations(range(len(first)), 2)
+    return np.array([float(torch.cosine_similarity(first[a], second[b], dim=0)) for a, b in pairs])
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rollouts", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=201)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    changes = {name: json.loads(value) for name, _, value in (one.partition("=") for one in options.set)}
+    found, burden = gradients(options.rollouts, options.seed, changes)
+    print(
+        f"burden of the sampled images {burden:.3f}; {options.rollouts} rollouts, seed {options.seed} {changes or ''}"
+    )
+    print("| advantage | agreement | alignment | progress |\n|---|---|---|---|")
+    ideal = cosines(found[BURDEN], found[BURDEN]).mean()
+    for name, own in found.items():
+        agreement = cosines(own, own)
+        # pairs of rollouts share rollouts; half of them are independent at best
+        error = agreement.std() / np.sqrt(len(agreement) / 2)
+        scale = np.sqrt(max(agreement.mean(), 0.0) * max(ideal, 0.0))
+        alignment = cosines(own, found[BURDEN]).mean() / scale if scale else np.nan
+        progress = alignment * np.sqrt(max(agreement.mean(), 0.0))
+        print(f"| {name} | {agreement.mean():.4f} ± {error:.4f} | {alignment:.2f} | {progress:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
