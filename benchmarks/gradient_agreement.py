@@ -87,7 +87,7 @@ def gradients(rollouts: int, seed: int, changes: dict[str, Any]) -> tuple[dict[s
         base = [score.value for score in asyncio.run(task.reward.score(shots))]
         weights = step_weights(stds(policy, drawn.trained), config.weigh_steps)
         for name in found:
-            arm = config.model_copy(update=ARMS.get(name, {"advantage": "scalar"}))
+            arm = config.model_copy(update={"box_margin": 0.0, **ARMS.get(name, {"advantage": "scalar"})})
             rewards = [-one for one in burden] if name == BURDEN else base
             signal = training_signal(arm, rewards, defects, ids, policy.grid)
             for parameter in trainer.named.values():

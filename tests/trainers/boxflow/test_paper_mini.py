@@ -1,6 +1,13 @@
 """The miniature's judge and its table: from images by hand, and from made-up numbers whose answer is known."""
 
+import contextlib
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,7 +131,7 @@ def test_the_figure_holds_every_arm() -> None:
 
 def test_arms_differ_in_nothing_but_their_advantage() -> None:
     made = {arm: configuration(arm, 3, 20, "oracle", {}) for arm in ARMS}
-    free = {"advantage", "weight_artifact", "weight_misalignment", "box_margin"}
+    free = {"advantage", "weight_artifact", "weight_misalignment", "box_margin", "learning_rate"}
     plain = [one.model_dump(exclude=free) for one in made.values()]
     assert all(one == plain[0] for one in plain)
     assert {one.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
@@ -186,3 +193,36 @@ def test_the_shipped_model_draws_right_and_damaged_images() -> None:
     mean = judge(shots).mean()
     assert 0.25 < mean["right"] < 0.75
     assert 0.3 < mean["artifact burden"] < 1.2
+
+
+def running(mark: str) -> list[int]:
+    """Processes with `mark` among their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if mark.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+def test_ended_from_outside_it_ends_its_trainings_and_goes_on_later(tmp_path: Path) -> None:
+    out = tmp_path / "paper"
+    command = [sys.executable, "-m", "trainers.boxflow.paper_mini", "--out", str(out), "--arms", "flow-grpo"]
+    command += ["--seeds", "1", "--rollouts", "2", "--prompts", "8", "--detector", "oracle"]
+    command += ["--set", "prompts=2", "--set", "batch_size=8"]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while len(running(str(out))) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 143
+    while running(str(out)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not (out / "report.md").exists()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    assert "| Flow-GRPO |" in done.stdout
+    assert not list((out / "runs").iterdir())

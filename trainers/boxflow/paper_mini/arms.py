@@ -18,13 +18,21 @@ from trainers.boxflow.paper_mini.model import NAME, simple_prompts
 from trainers.rewards.settings import DetectorSettings, RewardSettings
 
 BASE: Final = "base"
+_RATES: Final = ({"learning_rate": 6e-4}, {"learning_rate": 1e-3})
 ARMS: Final[Mapping[str, dict[str, Any]]] = {
-    "flow-grpo": {"advantage": "scalar"},
-    "denseflow": {"advantage": "dense-heatmap"},
-    "boxflow-paper": {"advantage": "box", "weight_artifact": 0.5, "weight_misalignment": 0.05},
-    "boxflow": {"advantage": "box", "weight_artifact": 3.0, "weight_misalignment": 3.0, "box_margin": 1.0},
-    "scalar-boxes": {"advantage": "scalar-boxes", "weight_artifact": 2.0, "weight_misalignment": 2.0},
+    "flow-grpo": {"advantage": "scalar", **_RATES[0]},
+    "denseflow": {"advantage": "dense-heatmap", **_RATES[1]},
+    "boxflow-paper": {"advantage": "box", "weight_artifact": 0.5, "weight_misalignment": 0.05, **_RATES[0]},
+    "boxflow": {
+        "advantage": "box",
+        "weight_artifact": 1.5,
+        "weight_misalignment": 1.5,
+        "box_margin": 2.0,
+        **_RATES[0],
+    },
+    "scalar-boxes": {"advantage": "scalar-boxes", "weight_artifact": 4.0, "weight_misalignment": 4.0, **_RATES[0]},
 }
+"""With the settings that tuning chose; `tuned.json` of another tuning goes before them."""
 TITLES: Final[Mapping[str, str]] = {
     BASE: "base",
     "flow-grpo": "Flow-GRPO",
@@ -36,7 +44,6 @@ TITLES: Final[Mapping[str, str]] = {
 SEEDS: Final = range(1, 100)
 """Of the trainings that are reported; `--seeds` of them."""
 TUNE_SEEDS: Final = (101,)
-_RATES: Final = ({"learning_rate": 6e-4}, {"learning_rate": 1e-3})
 _CHOICES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
     "boxflow": (
         {"weight_artifact": 3.0, "weight_misalignment": 3.0, "box_margin": 1.0},
@@ -66,7 +73,6 @@ _SHARED: Final[Mapping[str, Any]] = {
     "passes": 1,
     "beta": 0.04,
     "ema": 0.8,
-    **_RATES[0],
 }
 
 TRAIN_PROMPTS: Final = 600

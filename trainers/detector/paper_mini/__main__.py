@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """See the module."""
     options = _options(arguments)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
+    # ended from outside, it ends its trainings
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.out.mkdir(parents=True, exist_ok=True)
     if not _work(options):
         return 1
