@@ -116,6 +116,7 @@ def save_mini(flow: Flow, target: Path, extra: dict[str, str]) -> None:
 def _name_known_classes(index: Path) -> None:
     """Let plain diffusers load the folder: our processor without a video half saves what the full class reads."""
     values = json.loads(index.read_text(encoding="utf-8"))
+    values.pop("_name_or_path", None)  # where it was loaded from on the machine that made it
     for name, entry in values.items():
         if isinstance(entry, list) and entry[1] == "ImageOnlyQwen2VLProcessor":
             values[name] = ["transformers", "Qwen2VLProcessor"]
