@@ -29,16 +29,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from generators.loading import load_pipeline
-from generators.revisions import revision_of
 from sdg_data.mini.oracle import find_defects
 from trainers.boxflow.loss import policy_loss, step_weights
-from trainers.boxflow.paper_mini.arms import configuration, training_prompts
-from trainers.boxflow.paper_mini.model import preset
+from trainers.boxflow.paper_mini.arms import configuration
+from trainers.boxflow.paper_mini.training import make_trainer
 from trainers.boxflow.rollout import chunks_of, draw, group_ids, sample, stds, step
 from trainers.boxflow.signal import training_signal
-from trainers.boxflow.trainer import BoxFlowTrainer, Task
-from trainers.rewards.settings import make_detector, make_reward
 
 ARMS: Final[dict[str, dict[str, Any]]] = {
     "Flow-GRPO": {"advantage": "scalar"},
@@ -58,33 +54,19 @@ BURDEN: Final = "R = −burden"
 def gradients(rollouts: int, seed: int, changes: dict[str, Any]) -> tuple[dict[str, list[torch.Tensor]], float]:
     """By advantage: one flat gradient of each rollout; and the mean burden of the images."""
     config = configuration("boxflow", seed, rollouts, "oracle", changes)
-    model = preset()
-    revision = revision_of(model)
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(
-            config=config,
-            preset=model,
-            revision=revision,
-            pipeline=load_pipeline(model, revision),
-            prompts=training_prompts(),
-            held_out=(),
-            reward=make_reward(config.base),
-            detector=make_detector(config.detector),
-            guard=None,
-            out=Path(folder) / "run",
-        )
-        trainer = BoxFlowTrainer(task)
+        trainer = make_trainer(config, Path(folder) / "run")
     policy, device, ids = trainer.policy, trainer.accelerator.device, group_ids(config)
     found: dict[str, list[torch.Tensor]] = {name: [] for name in (BURDEN, *ARMS)}
     burdens = []
     for number in range(rollouts):
-        drawn = draw(config, task.prompts, number)
+        drawn = draw(config, trainer.task.prompts, number)
         chunks = [chunk for rows in chunks_of(config, 0, 1) for chunk in sample(policy, drawn, [rows], device)]
         shots = [shot for chunk in chunks for shot in chunk.shots]
         defects = [find_defects(shot.pixels, shot.prompt) for shot in shots]
         burden = [sum(one.importance for one in some) / 100 for some in defects]
         burdens += burden
-        base = [score.value for score in asyncio.run(task.reward.score(shots))]
+        base = [score.value for score in asyncio.run(trainer.task.reward.score(shots))]
         weights = step_weights(stds(policy, drawn.trained), config.weigh_steps)
         for name in found:
             arm = config.model_copy(update={"box_margin": 0.0, **ARMS.get(name, {"advantage": "scalar"})})

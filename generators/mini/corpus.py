@@ -1,16 +1,19 @@
-"""Training data of the mini family: clean renders with their prompts, the same for the same seed."""
+"""Training data of the mini family: renders with their prompts, the same for the same seed."""
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sdg_data.mini.inject import CannotDraw
 from sdg_data.mini.render import render
-from sdg_data.mini.world import SIZE, sample_prompts, sample_scene
+from sdg_data.mini.world import SIZE, Scene, sample_prompts, sample_scene
 
 HELD_OUT_SEED = 90_001
 """Prompts drawn with this seed are kept out of every training corpus; the family is judged on them."""
@@ -32,18 +35,32 @@ def held_out_prompts(count: int) -> list[str]:
     return sample_prompts(HELD_OUT_COUNT, HELD_OUT_SEED)[:count]
 
 
-def render_corpus(count: int, seed: int) -> Corpus:
-    """``count`` rendered scenes, none with a held-out prompt."""
+def _any_scene(_: Scene) -> bool:
+    return True
+
+
+def render_corpus(
+    count: int,
+    seed: int,
+    *,
+    wanted: Callable[[Scene], bool] = _any_scene,
+    draw: Callable[[Scene, random.Random], npt.NDArray[np.uint8]] = render,
+) -> Corpus:
+    """``count`` scenes that are ``wanted``, none with a held-out prompt, rendered cleanly or by another ``draw``.
+
+    A scene for which ``draw`` raises CannotDraw is left out.
+    """
     held_out = set(held_out_prompts(HELD_OUT_COUNT))
     rng = random.Random(seed)
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     prompts: list[str] = []
     while len(prompts) < count:
         scene = sample_scene(rng)
-        if scene.prompt in held_out:
+        if not wanted(scene) or scene.prompt in held_out:
             continue
-        images[len(prompts)] = render(scene, rng)
-        prompts.append(scene.prompt)
+        with contextlib.suppress(CannotDraw):
+            images[len(prompts)] = draw(scene, rng)
+            prompts.append(scene.prompt)
     return Corpus(images, prompts)
 
 

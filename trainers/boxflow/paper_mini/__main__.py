@@ -156,14 +156,9 @@ def _one(options: argparse.Namespace) -> None:
     """One training (none for the base), judged, into its file."""
     import torch
 
-    from generators.loading import load_pipeline
-    from generators.revisions import revision_of
-    from trainers.boxflow.paper_mini.arms import training_prompts
     from trainers.boxflow.paper_mini.judge import judge
-    from trainers.boxflow.paper_mini.model import preset
+    from trainers.boxflow.paper_mini.training import make_trainer
     from trainers.boxflow.rollout import sample_plainly
-    from trainers.boxflow.trainer import BoxFlowTrainer, Task
-    from trainers.rewards.settings import make_detector, make_reward
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -171,22 +166,8 @@ def _one(options: argparse.Namespace) -> None:
     values = {**_changes(options), **json.loads(options.values)}
     trained = "flow-grpo" if arm == BASE else arm
     config = configuration(trained, int(number), options.rollouts, options.detector, values)
-    model = preset()
-    revision = revision_of(model)
     run = options.out / "runs" / Path(options.result).stem
-    task = Task(
-        config=config,
-        preset=model,
-        revision=revision,
-        pipeline=load_pipeline(model, revision),
-        prompts=training_prompts(),
-        held_out=(),
-        reward=make_reward(config.base),
-        detector=make_detector(config.detector),
-        guard=None,
-        out=run,
-    )
-    trainer = BoxFlowTrainer(task)
+    trainer = make_trainer(config, run)
     started = time.monotonic()
     if arm != BASE:
         trainer.train()

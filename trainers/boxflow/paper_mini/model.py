@@ -30,15 +30,15 @@ from generators.flow import Flow, Flux2Flow
 from generators.loading import load_pipeline
 from generators.mini.autoencoders import build_kl, encode, train_autoencoder
 from generators.mini.build import save_mini
-from generators.mini.corpus import HELD_OUT_COUNT, Corpus, held_out_prompts, to_tensor
+from generators.mini.corpus import Corpus, render_corpus, to_tensor
 from generators.mini.pipelines import MAX_TOKENS, flux2_autoencoder
 from generators.mini.recipes import MINIS, Phase
 from generators.mini.training import encode_corpus, train_transformer
 from generators.presets import Preset, choose, load_presets
 from generators.revisions import revision_of
-from sdg_data.mini.inject import CannotDraw, Kind, sample_spoiled, spoil
+from sdg_data.mini.inject import Kind, sample_spoiled, spoil
 from sdg_data.mini.render import render
-from sdg_data.mini.world import SIZE, Scene, parse_prompt, sample_scene
+from sdg_data.mini.world import Scene, parse_prompt, sample_scene
 
 log = logging.getLogger("paper-mini-model")
 
@@ -81,24 +81,13 @@ def simple_prompts(prompts: Sequence[str]) -> list[str]:
 
 def damaged_corpus(count: int, seed: int) -> Corpus:
     """`count` simple scenes, the part `DAMAGED` of them spoiled; none with a held-out prompt."""
-    held_out = set(held_out_prompts(HELD_OUT_COUNT))
-    rng = random.Random(seed)
-    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
-    prompts: list[str] = []
-    while len(prompts) < count:
-        scene = sample_scene(rng)
-        if not is_simple(scene) or scene.prompt in held_out:
-            continue
-        if rng.random() >= 1 - DAMAGED:
-            try:
-                pixels = spoil(scene, rng.sample(_KINDS, rng.choices((1, 2, 3), (5, 4, 1))[0]), rng).pixels
-            except CannotDraw:
-                continue
-        else:
-            pixels = render(scene, rng)
-        images[len(prompts)] = pixels
-        prompts.append(scene.prompt)
-    return Corpus(images, prompts)
+    return render_corpus(count, seed, wanted=is_simple, draw=_draw)
+
+
+def _draw(scene: Scene, rng: random.Random) -> npt.NDArray[np.uint8]:
+    if rng.random() < 1 - DAMAGED:
+        return render(scene, rng)
+    return spoil(scene, rng.sample(_KINDS, rng.choices((1, 2, 3), (5, 4, 1))[0]), rng).pixels
 
 
 def train(work: Path) -> Flow:
