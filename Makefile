@@ -17,7 +17,7 @@ ANNOTATE_HOME ?= $(if $(filter command line environment,$(origin SDG_HOME)),$(SD
 # Options of `sdg export run`, for `make export`.
 EXPORT   ?=
 EXPORT_DIR ?= $(SDG_HOME)/exports/sdg
-# Options of `python -m trainers.boxflow.paper_mini` and `trainers.detector.paper_mini`, for make paper-mini(-detector).
+# Options of `python -m trainers.paper.boxflow` and `trainers.paper.detector`, for make paper-mini(-detector).
 PAPER      ?=
 
 comma := ,
@@ -122,7 +122,7 @@ minis: $(READY) ## Train the mini family again by its recipe (its weights are co
 MD := data/mini-detector
 MD_HOME = $(SDG) --home $(MD)/home
 mini-detector: $(MD)/shards/manifest.json $(MD)/base/config.json ## Train the mini profile's detector again (make -j2; under two hours; its weights are committed)
-	$(PY) -m trainers.detector.paper_mini --out $(MD) --arms base,sft,grpo
+	$(PY) -m trainers.paper.detector --out $(MD) --arms base,sft,grpo
 	$(MD_HOME) eval run --gt gold --pred source:simulated-ceiling --split test --json $(MD)/ceiling.json
 	$(SDG) train mini-detector ship --run $(MD)/grpo --evaluation $(MD)/eval-grpo/evaluation.json --ceiling $(MD)/ceiling.json
 
@@ -141,10 +141,10 @@ $(MD)/base/config.json: | $(READY)
 	$(SDG) train mini-detector base --work $(MD) --out $(MD)/base
 
 paper-mini-detector: $(MD)/shards/manifest.json $(MD)/base/config.json ## The detector's base, SFT, ablations and GRPO in one table (long; resumes)
-	$(PY) -m trainers.detector.paper_mini --out $(MD) $(PAPER)
+	$(PY) -m trainers.paper.detector --out $(MD) $(PAPER)
 
 paper-mini: $(READY) ## Five ways to train the toy FLUX.2 on rewards, judged by the oracle (long; resumes)
-	$(PY) -m trainers.boxflow.paper_mini --out data/paper-mini $(PAPER)
+	$(PY) -m trainers.paper.boxflow --out data/paper-mini $(PAPER)
 
 benchmarks: $(READY) $(LS) ## Run every benchmark
 	@set -e; for script in benchmarks/*.py benchmarks/annotate benchmarks/export; do echo "== $$script"; OMP_NUM_THREADS=1 $(PY) $$script; done

@@ -12,9 +12,9 @@ ANNOTATE = {
     "push": Lazy("annotate.labelstudio.cli:push_command", "Send images to people, each once", "annotate"),
     "pull": Lazy("annotate.labelstudio.cli:pull_command", "Bring in what people entered", "annotate"),
     "watch": Lazy("annotate.labelstudio.cli:watch_command", "Pull whenever something changes", "annotate"),
-    "review": Lazy("annotate.review_cli:review_command", "Settle what reviewers said, hand out the rest", "annotate"),
-    "report": Lazy("annotate.review_cli:report_command", "How far people agree, and what prelabels do to them"),
-    "simulate": Lazy("annotate.review_cli:simulate_command", "Simulated people, for the demo", "annotate"),
+    "review": Lazy("annotate.review.cli:review_command", "Settle what reviewers said, hand out the rest", "annotate"),
+    "report": Lazy("annotate.review.cli:report_command", "How far people agree, and what prelabels do to them"),
+    "simulate": Lazy("annotate.review.cli:simulate_command", "Simulated people, for the demo", "annotate"),
 }
 app = typer.Typer(
     cls=lazy_group(ANNOTATE),

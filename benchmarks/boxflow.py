@@ -27,16 +27,16 @@ from typing import Any
 
 import torch
 
-from generators.flow import Conditioning
-from generators.flow_classic import FluxFlow
-from generators.presets import Preset
+from generators.models.flow import Conditioning
+from generators.models.flow_classic import FluxFlow
+from generators.models.presets import Preset
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from trainers.boxflow.advantage import group_advantages
+from trainers.boxflow.advantages import training_signal
 from trainers.boxflow.config import BoxFlowConfig, LoraSettings
 from trainers.boxflow.reward_map import group_sigma, known_rewards, reward_maps
 from trainers.boxflow.rollout import chunks_of, draw, group_ids, sample
-from trainers.boxflow.signal import training_signal
 from trainers.boxflow.trainer import BoxFlowTrainer, Task
 from trainers.rewards.mini import PaletteReward
 from trainers.rewards.settings import RewardSettings

@@ -28,9 +28,10 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from sdg_data.blobs import Blobs
-from sdg_data.dashboard import measures, queries_agreement, queries_health, queries_overview
-from sdg_data.dashboard.editions import Editions
+from sdg_data.dashboard import aggregates as measures
+from sdg_data.dashboard import queries_agreement, queries_health, queries_overview
 from sdg_data.dashboard.queries_browse import Wanted, choices, count, page, story
+from sdg_data.dashboard.snapshots import Editions
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import OnServer

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from exports.options import ExportOptions
+from exports.files.options import ExportOptions
+from exports.files.target import Target
 from exports.run import run_export
-from exports.target import Target
-from schemas.answer import render_answer
+from schemas.answer.parse import render_answer
 from schemas.defect import Defect
 from schemas.geometry import Box
 from sdg_data.blobs import Blobs

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from generators.loading import adapt, load_pipeline
 from generators.memory import arrange, pick_device
+from generators.models.loading import adapt, load_pipeline
+from generators.models.presets import Preset, choose, load_presets
 from generators.plan import Selection
-from generators.presets import Preset, choose, load_presets
 from generators.revisions import installed, revision_of
 from generators.stage import GenerateStage
 from schemas.records import Prompt, Split

@@ -30,11 +30,11 @@ import numpy.typing as npt
 import torch
 
 from sdg_data.mini.oracle import find_defects
+from trainers.boxflow.advantages import training_signal
 from trainers.boxflow.loss import policy_loss, step_weights
-from trainers.boxflow.paper_mini.arms import configuration
-from trainers.boxflow.paper_mini.training import make_trainer
 from trainers.boxflow.rollout import chunks_of, draw, group_ids, sample, stds, step
-from trainers.boxflow.signal import training_signal
+from trainers.paper.boxflow.arms import configuration
+from trainers.paper.boxflow.training import make_trainer
 
 ARMS: Final[dict[str, dict[str, Any]]] = {
     "Flow-GRPO": {"advantage": "scalar"},

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotate.asking_stage import Asking
-from annotate.budget import Budget
-from annotate.prelabel import PrelabelStage
+from annotate.machine.budget import Budget
+from annotate.machine.prelabel import PrelabelStage
+from annotate.machine.stage import Asking
 from annotate.vlm.openai_chat import OpenAIBackend
 from schemas.records import ImageRecord, Prompt
 from sdg_data.blobs import Blobs
@@ -135,7 +135,7 @@ def hosted(items: int, side: int) -> None:
 
 def local(model: str, items: int) -> None:
     """A model on this machine: the same questions one at a time and in batches, in one process."""
-    from annotate.prelabel import ask_about
+    from annotate.machine.prelabel import ask_about
     from annotate.vlm.local import LocalBackend
     from annotate.vlm.registry import template_for
     from sdg_data.mini.world import sample_prompts

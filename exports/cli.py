@@ -10,8 +10,8 @@ import typer
 from sdg_data.console import print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
-    from exports.imports import Imported
-    from exports.select import Selection
+    from exports.dataset.select import Selection
+    from exports.imports.ours import Imported
 
 app = typer.Typer(help="Write datasets from the store, and check them.", no_args_is_help=True, add_completion=False)
 import_app = typer.Typer(
@@ -73,10 +73,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Write a dataset: the same bytes for the same store and settings. Interrupted or killed: run it again to go on."""
-    from exports.options import ExportOptions
+    from exports.dataset.select import select as select_samples
+    from exports.files.options import ExportOptions
+    from exports.files.target import Target
     from exports.run import run_export
-    from exports.select import select as select_samples
-    from exports.target import Target
     from sdg_data.blobs import Blobs
     from sdg_data.errors import ConfigError
     from sdg_data.store.connection import Store
@@ -147,7 +147,7 @@ def run(
     }
     print_json({**row, "counts": done.manifest.counts}) if as_json else print_table([row])
     if push_to_hub is not None:
-        from exports.hub import push
+        from exports.describe.hub import push
 
         say(f"uploaded to {push(Path(where), push_to_hub)}")
 
@@ -157,7 +157,7 @@ def verify(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="An export: a folder or a URL")], as_json: Json = False
 ) -> None:
     """Check an export: manifest, hashes, schema, splits, every image. Exit code 0 if it is sound, 1 if not."""
-    from exports.target import Target
+    from exports.files.target import Target
     from exports.verify import verify as check
     from sdg_data.errors import ExitCode
     from sdg_data.progress import Progress
@@ -181,7 +181,7 @@ def verify(
 @app.command()
 def formats(as_json: Json = False) -> None:
     """List the formats."""
-    from exports.options import FORMATS
+    from exports.files.options import FORMATS
 
     if as_json:
         print_json(FORMATS)
@@ -198,7 +198,7 @@ def import_webdataset(
     as_json: Json = False,
 ) -> None:
     """Bring shards back that `sdg export` wrote: prompts, images, and where their defects came from."""
-    from exports.imports import import_rows, webdataset_rows
+    from exports.imports.ours import import_rows, webdataset_rows
 
     store, blobs = _stores(ctx)
     _tell(import_rows(store, blobs, source, webdataset_rows(source), limit=limit, dry_run=dry_run), dry_run, as_json)
@@ -218,9 +218,9 @@ def import_coco(
     as_json: Json = False,
 ) -> None:
     """Bring COCO boxes in. Categories are called artifact and misalignment; images have a prompt or a caption."""
-    from exports.foreign import ForeignOptions
-    from exports.imports import coco_rows, import_rows
-    from exports.imports_release import foreign_coco
+    from exports.imports.ours import coco_rows, import_rows
+    from exports.imports.records import ForeignOptions
+    from exports.imports.release import foreign_coco
 
     store, blobs = _stores(ctx)
     share = settings_of(ctx).prompts.test_share
@@ -241,9 +241,9 @@ def import_release(
     as_json: Json = False,
 ) -> None:
     """Bring the public release in: images, people's defects, traces; its own splits are kept."""
-    from exports.foreign import ForeignOptions
-    from exports.imports import import_rows
-    from exports.imports_release import release_rows
+    from exports.imports.ours import import_rows
+    from exports.imports.records import ForeignOptions
+    from exports.imports.release import release_rows
 
     store, blobs = _stores(ctx)
     share = settings_of(ctx).prompts.test_share
@@ -271,9 +271,9 @@ def import_richhf(
     as_json: Json = False,
 ) -> None:
     """Bring heatmap rows in: connected regions of heat become boxes; scores and marked words are kept."""
-    from exports.foreign import ForeignOptions
-    from exports.imports import import_rows
-    from exports.imports_richhf import RichHF, read_prompts, richhf_rows, split_of_file
+    from exports.imports.ours import import_rows
+    from exports.imports.records import ForeignOptions
+    from exports.imports.richhf import RichHF, read_prompts, richhf_rows, split_of_file
 
     store, blobs = _stores(ctx)
     options = ForeignOptions(origin or file.name, images, settings_of(ctx).prompts.test_share, licence, model)
@@ -286,7 +286,7 @@ def import_richhf(
 def _selection(**values: Any) -> "Selection":
     from pydantic import ValidationError
 
-    from exports.select import Selection
+    from exports.dataset.select import Selection
     from sdg_data.errors import ConfigError
 
     try:

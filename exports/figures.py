@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from sdg_data.typeface import Typeface
+from sdg_data.sheets.typeface import Typeface
 
 WIDTH, HEIGHT = 960, 480
 COLOURS = ((66, 106, 179), (222, 143, 60), (88, 152, 96), (160, 93, 150), (120, 120, 120))

@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from exports.decode import decode_rgb
+from exports.dataset.assemble import Sample
+from exports.dataset.order import Fields, arranged, filled_fields, order_key
+from exports.files.manifest import MANIFEST, FileEntry, Manifest, read_manifest
+from exports.files.shards import INDEX, facts
+from exports.files.target import ExportError, Target
 from exports.formats import coco
-from exports.manifest import MANIFEST, FileEntry, Manifest, read_manifest
-from exports.order import Fields, arranged, filled_fields, order_key
-from exports.reader import ShardReader
-from exports.sample import Sample
-from exports.target import ExportError, Target
-from exports.webdataset import INDEX, facts
+from exports.read.decode import decode_rgb
+from exports.read.reader import ShardReader
 
 _IMAGES = (".png", ".jpg", ".webp")
 _ENOUGH = 100
@@ -77,7 +77,7 @@ def verify(target: Target, *, advance: Callable[[int], None] = lambda number: No
 
 
 def _order(seen: "_Seen") -> None:
-    """Every split as `exports.order` arranges it."""
+    """Every split as `exports.dataset.order` arranges it."""
     for stored in seen.placed.values():
         stored.sort(key=lambda one: one.shard)  # stable: within a shard as stored
         expected = arranged(stored, order=lambda one: one.order, fields=lambda one: one.fields)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from generators.memory import arrange, release
-from generators.presets import Preset
+from generators.models.presets import Preset
 from sdg_data.errors import ConfigError
 
 Pixels = npt.NDArray[np.float32]

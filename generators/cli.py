@@ -10,8 +10,8 @@ import typer
 from sdg_data.console import print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
+    from generators.models.presets import Preset
     from generators.plan import ModelPlan, Selection
-    from generators.presets import Preset
     from sdg_data.settings import Settings
 
 app = typer.Typer(
@@ -75,7 +75,7 @@ def list_models(
     ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False
 ) -> None:
     """List the models: licence, revision, resolution, and whether they are on this machine."""
-    from generators.presets import load_presets
+    from generators.models.presets import load_presets
     from generators.revisions import installed
 
     settings = settings_of(ctx)
@@ -119,7 +119,7 @@ def list_models(
 
 
 def _chosen(settings: Settings, models: str | None) -> list[Preset]:
-    from generators.presets import choose, load_presets
+    from generators.models.presets import choose, load_presets
     from sdg_data.errors import ConfigError
 
     names = settings.generate.models if models is None else [name.strip() for name in models.split(",") if name.strip()]

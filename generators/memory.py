@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from generators.presets import MemoryOptions
+from generators.models.presets import MemoryOptions
 from sdg_data.errors import ConfigError, MissingDependency
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-from generators.presets import Preset
+from generators.models.presets import Preset
 from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.images import Variant, Wanted

@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from generators.presets import PRESET_FILE, Preset
+from generators.models.presets import PRESET_FILE, Preset
 from sdg_data.errors import ConfigError, GenerationError
 
 # A folder of weights larger than this is not hashed whenever a command starts: its owner names the revision.

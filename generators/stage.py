@@ -30,8 +30,8 @@ from PIL import Image
 
 from generators import plan
 from generators.adapter import Adapter, Pixels
-from generators.loading import load
 from generators.memory import is_out_of_memory
+from generators.models.loading import load
 from generators.plan import STAGE, Item, Selection
 from schemas.records import Failure, ImageRecord
 from sdg_data import ids
@@ -79,7 +79,7 @@ class GenerateStage:
         batch_size: int | None = None,
         loader: Any = load,
     ) -> None:
-        """`batch_size` overrides the presets'. `loader` is `generators.loading.load` or stands in for it."""
+        """`batch_size` overrides the presets'. `loader` is `generators.models.loading.load` or stands in for it."""
         self._store, self._blobs, self._selection = store, blobs, selection
         self._device, self._batch_size, self._load = device, batch_size, loader
         self._adapter: Adapter | None = None

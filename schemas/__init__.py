@@ -4,7 +4,7 @@
     codecs.py       outside box conventions <-> Box
     defect.py       Defect, its types, subtypes and importance tiers
     records.py      what the store holds, with lineage
-    answer.py       a model's `<think>…</think><answer>[…]</answer>`: render, parse, repair or reject
+    answer/         a model's `<think>…</think><answer>[…]</answer>`: render, parse, repair or reject
     release.py      the public release's own way of reading an answer
     export_json.py  the records' JSON Schemas (schemas/json/)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from schemas import answer, defect, geometry, records, release
+from schemas import defect, geometry, records, release
+from schemas.answer import parse
 from schemas.base import Record
 
 FOLDER = Path(__file__).parent / "json"
@@ -19,8 +20,8 @@ FOLDER = Path(__file__).parent / "json"
 
 def json_schemas() -> dict[str, str]:
     """File name -> contents, for every record of the package's public modules, and "answer.json" for the list."""
-    schemas: dict[str, object] = {"answer": TypeAdapter(list[answer.AnswerItem]).json_schema()}
-    for module in (geometry, defect, records, answer, release):
+    schemas: dict[str, object] = {"answer": TypeAdapter(list[parse.AnswerItem]).json_schema()}
+    for module in (geometry, defect, records, parse, release):
         for name, value in vars(module).items():
             if isinstance(value, type) and issubclass(value, Record) and value.__module__ == module.__name__:
                 schemas[_kebab(name)] = value.model_json_schema()

@@ -73,9 +73,9 @@ def lazy_group(entries: Mapping[str, Lazy]) -> type[TyperGroup]:
 
 
 IMAGES = {
-    "import": Lazy("sdg_data.images_cli:import_command", "Bring images made elsewhere, with their prompts"),
-    "list": Lazy("sdg_data.images_cli:list_command", "List stored images"),
-    "sheet": Lazy("sdg_data.sheet_cli:sheet_command", "Draw a contact sheet (PNG)"),
+    "import": Lazy("sdg_data.ingest.images_cli:import_command", "Bring images made elsewhere, with their prompts"),
+    "list": Lazy("sdg_data.ingest.images_cli:list_command", "List stored images"),
+    "sheet": Lazy("sdg_data.sheets.cli:sheet_command", "Draw a contact sheet (PNG)"),
 }
 images_app = typer.Typer(
     cls=lazy_group(IMAGES), help="Import, list and look at images.", no_args_is_help=True, add_completion=False
@@ -88,20 +88,20 @@ def _images() -> None:
 
 
 COMMANDS = {
-    "prompts": Lazy("sdg_data.prompts_cli:app", "Import, list and count prompts"),
+    "prompts": Lazy("sdg_data.ingest.prompts_cli:app", "Import, list and count prompts"),
     "images": Lazy("sdg_data.cli:images_app", "Import, list and look at images"),
     "generate": Lazy("generators.cli:app", "Make images: one for every prompt, model and sample", "generate"),
     "minis": Lazy("generators.mini.cli:app", "The toy pipelines: train and measure them", "generate"),
-    "prelabel": Lazy("annotate.cli:prelabel_app", "Ask a detector what is wrong with the images", "vlm"),
+    "prelabel": Lazy("annotate.machine.cli:prelabel_app", "Ask a detector what is wrong with the images", "vlm"),
     "annotate": Lazy("annotate.annotate_cli:app", "People correct the defects in a Label Studio", "annotate"),
-    "enrich": Lazy("annotate.cli:enrich_app", "Ask a VLM to expand what people drew", "vlm"),
+    "enrich": Lazy("annotate.machine.cli:enrich_app", "Ask a VLM to expand what people drew", "vlm"),
     "serve": Lazy("annotate.serve.cli:app", "Serve the detector over HTTP", "vlm"),
-    "eval": Lazy("sdg_data.eval_cli:app", "Measure predictions against a ground truth: SDG-Eval"),
+    "eval": Lazy("sdg_data.metrics.cli:app", "Measure predictions against a ground truth: SDG-Eval"),
     "train": Lazy("trainers.cli:app", "Train a detector on an export, and an image model by its boxes", "train"),
     "dashboard": Lazy("sdg_data.dashboard.cli:dashboard_command", "Look at the store in a browser", "dashboard"),
     "export": Lazy("exports.cli:app", "Write datasets: shards, parquet, JSONL, COCO; check them"),
     "import": Lazy("exports.cli:import_app", "Bring datasets in with their defects: ours, the public release, COCO"),
-    "store": Lazy("sdg_data.store_cli:app", "Digest, migrate, snapshot and describe the store"),
+    "store": Lazy("sdg_data.store.cli:app", "Digest, migrate, snapshot and describe the store"),
     "doctor": Lazy("sdg_data.doctor:doctor_command", "What is installed, and what is missing for which command"),
 }
 EPILOG = (

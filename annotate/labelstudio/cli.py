@@ -12,7 +12,7 @@ from sdg_data.console import print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
     from annotate.labelstudio.pull import Pulled
-    from annotate.labelstudio.session import Session
+    from annotate.labelstudio.sync import Session
     from sdg_data.settings import Settings
 
 server_app = typer.Typer(
@@ -93,7 +93,7 @@ def init_command(
     as_json: Json = False,
 ) -> None:
     """Make the project: page, instructions, images, webhook. It is there already: it is checked and mended."""
-    from annotate.guideline import instructions
+    from annotate.labelstudio.guideline import instructions
 
     with _session(ctx, wait=True) as work:
         project, place = work.init(instructions=instructions(work.media), again=again)
@@ -118,7 +118,7 @@ def push_command(
     as_json: Json = False,
 ) -> None:
     """Send images to people, as routing decides. Killed or refused: run it again, nothing goes twice."""
-    from annotate.routing import route
+    from annotate.review.routing import route
     from schemas.labelling import ProjectKind
     from schemas.records import Split
     from sdg_data.errors import ConfigError, ExitCode
@@ -184,7 +184,7 @@ def watch_command(
     import threading
 
     from annotate.labelstudio.connection import credentials
-    from annotate.labelstudio.session import LOCK, session
+    from annotate.labelstudio.sync import LOCK, session
     from annotate.labelstudio.watch import watch
     from annotate.labelstudio.webhook import listening
     from sdg_data.errors import ConfigError
@@ -227,7 +227,7 @@ def _report(found: Pulled) -> None:
 @contextmanager
 def _session(ctx: typer.Context, *, wait: bool) -> Iterator[Session]:
     """The session, alone on this home."""
-    from annotate.labelstudio.session import LOCK, session
+    from annotate.labelstudio.sync import LOCK, session
     from sdg_data.locks import stage_lock
 
     settings: Settings = settings_of(ctx)

@@ -10,8 +10,8 @@ from typing import Any
 
 from annotate.labelstudio.client import Client, ServerError
 from annotate.labelstudio.config import LabelConfig
+from annotate.labelstudio.idempotent import make_once
 from annotate.labelstudio.media import IMAGES
-from annotate.labelstudio.once import make_once
 from schemas.labelling import LabelProject, ProjectKind
 from sdg_data.errors import ConfigError
 from sdg_data.ids import content_id

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from annotate.labelstudio.arrivals import Arrivals, Told
 from annotate.labelstudio.client import Client, ServerError, Unavailable, as_filter, condition
+from annotate.labelstudio.reconcile import Arrivals, Told
 from schemas.labelling import LabelProject, TaskState
 from sdg_data.console import say
 from sdg_data.errors import InputError

@@ -20,9 +20,9 @@ from typing import Any
 
 from annotate.labelstudio.client import Client, ServerError, condition
 from annotate.labelstudio.convert import Shown, to_result
+from annotate.labelstudio.idempotent import make_once
 from annotate.labelstudio.media import image_url, serve
-from annotate.labelstudio.once import make_once
-from annotate.routing_types import Routed
+from annotate.review.routing_types import Routed
 from schemas.geometry import ImageSize
 from schemas.labelling import LabelProject, LabelTask, TaskState
 from schemas.records import Annotation, Failure, ImageRecord, Prelabel
@@ -30,7 +30,8 @@ from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
 from sdg_data.progress import Progress
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import cases, failures, images, labelling, prelabels, prompts
+from sdg_data.store import failures, images, labelling, prelabels, prompts
+from sdg_data.store import review_cases as cases
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.labelling import OnServer
 

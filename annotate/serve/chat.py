@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from annotate.serve.asking import answered, picture_of
+from annotate.serve.request import answered, picture_of
 from annotate.vlm.contract import Question, Turn
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
-from annotate.prelabel import ask_about
-from annotate.serve.asking import answered, picture_of
-from schemas.answer import parse_answer
+from annotate.machine.prelabel import ask_about
+from annotate.serve.request import answered, picture_of
+from schemas.answer.parse import parse_answer
 from schemas.codecs import LabelStudio
 from schemas.defect import Defect
 from schemas.geometry import ImageSize

@@ -126,8 +126,8 @@ class LocalBackend:
             from transformers import AutoModelForImageTextToText
             from transformers.utils import logging as chatter
 
-            from sdg_data.vlm_attention import batch_equal_images
-            from sdg_data.vlm_processors import load_processor
+            from annotate.vlm.qwen.attention import batch_equal_images
+            from annotate.vlm.qwen.processors import load_processor
         except ImportError as error:
             raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[vlm]'") from error
         chatter.disable_progress_bar()

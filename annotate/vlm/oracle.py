@@ -13,7 +13,7 @@ from PIL import Image
 
 from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
 from annotate.vlm.families import fit_picture
-from schemas.answer import render_answer
+from schemas.answer.parse import render_answer
 from schemas.codecs import AnswerCodec, Qwen3VL
 from schemas.geometry import ImageSize
 from sdg_data.mini.oracle import find_defects

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from schemas.answer import AnswerItem
-from schemas.answer_text import escape_trace
+from schemas.answer.text import escape_trace
 from schemas.base import without_lone_surrogates
 
 INSTRUCTION: Final = (

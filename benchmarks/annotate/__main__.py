@@ -25,8 +25,8 @@ from annotate.labelstudio.config import NO_DEFECTS, STATUS
 from annotate.labelstudio.connection import KEY_VARIABLE, URL_VARIABLE, Connection, connection_of
 from annotate.labelstudio.convert import whole_image
 from annotate.labelstudio.server import Server, started
-from annotate.labelstudio.session import Session
-from annotate.routing_types import Routed
+from annotate.labelstudio.sync import Session
+from annotate.review.routing_types import Routed
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from schemas.records import ImageRecord, Prelabel, Prompt

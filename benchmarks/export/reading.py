@@ -11,8 +11,8 @@ from typing import Any
 import webdataset as wds
 from measure import Contender, contest, ratio
 
-from exports.decode import decode_rgb
-from exports.reader import ShardReader
+from exports.read.decode import decode_rgb
+from exports.read.reader import ShardReader
 
 FEW = 300
 """So many images are decoded."""

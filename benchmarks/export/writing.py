@@ -8,12 +8,12 @@ from pathlib import Path
 import webdataset as wds
 from measure import Contender, contest, flush, ratio
 
-from exports import webdataset
-from exports.job import Job
-from exports.options import ExportOptions
+from exports.dataset.select import Selection, select
+from exports.files import shards as webdataset
+from exports.files.export_job import Job
+from exports.files.options import ExportOptions
+from exports.files.target import Target
 from exports.run import run_export
-from exports.select import Selection, select
-from exports.target import Target
 from sdg_data.blobs import Blobs
 from sdg_data.progress import Progress
 from sdg_data.store.connection import Store

@@ -14,12 +14,12 @@ from typing import Any
 
 import orjson
 
-from exports.job import Job, Work, plan_digest
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
-from exports.pictures import default_path, write_images
-from exports.sample import Sample, SampleDefect
-from exports.target import Staged
+from exports.dataset.assemble import Sample, SampleDefect
+from exports.files.export_job import Job, Work, plan_digest
+from exports.files.image_files import default_path, write_images
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
+from exports.files.target import Staged
 from schemas.codecs import Coco
 from schemas.defect import DefectType
 from schemas.geometry import CocoBox, ImageSize

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from exports.job import Job
-from exports.lines import write_lines
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
-from exports.pictures import default_path, in_threads, write_images
-from exports.spool import Entry
+from exports.dataset.sample_buffer import Entry
+from exports.files.export_job import Job
+from exports.files.image_files import default_path, in_threads, write_images
+from exports.files.jsonl import write_lines
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
 from schemas.defect import Defect, DefectType
 from schemas.geometry import GRID
 from schemas.records import Split

@@ -4,14 +4,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from exports.features import IMAGE_TYPE, SAMPLE_TYPE, parquet_schema
-from exports.job import Job
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
-from exports.parquet import write_parquet
-from exports.sample import EXTENSIONS
-from exports.spool import Entry
-from exports.webdataset import image_bytes
+from exports.dataset.assemble import EXTENSIONS
+from exports.dataset.sample_buffer import Entry
+from exports.files.arrow_schema import IMAGE_TYPE, SAMPLE_TYPE, parquet_schema
+from exports.files.export_job import Job
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
+from exports.files.parquet import write_parquet
+from exports.files.shards import image_bytes
 
 COLUMNS: list[tuple[str, pa.DataType]] = [("image", IMAGE_TYPE), *((field.name, field.type) for field in SAMPLE_TYPE)]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import orjson
 
-from exports import chat
+from exports.files.export_job import Job
+from exports.files.image_files import default_path, write_images
+from exports.files.jsonl import write_lines
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
+from exports.formats import chat
 from exports.formats.ms_swift import sft_row
-from exports.job import Job
-from exports.lines import write_lines
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
-from exports.pictures import default_path, write_images
 from schemas.records import Split
 
 

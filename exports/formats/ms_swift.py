@@ -9,13 +9,13 @@ option, it is in the manifest's notes, and every GRPO row says it as `gt_axis_or
 from collections.abc import Iterator
 from typing import Any
 
-from exports import chat
-from exports.job import Job
-from exports.lines import write_lines
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
-from exports.pictures import default_path, write_images
-from exports.sample import Sample
+from exports.dataset.assemble import Sample
+from exports.files.export_job import Job
+from exports.files.image_files import default_path, write_images
+from exports.files.jsonl import write_lines
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
+from exports.formats import chat
 from schemas.codecs import AnswerCodec, Gemini, Qwen3VL
 from schemas.defect import DefectType
 from schemas.records import Split

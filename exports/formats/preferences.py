@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from exports.job import Job
-from exports.lines import write_lines
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
-from exports.pictures import default_path, write_images
-from exports.spool import Entry
+from exports.dataset.sample_buffer import Entry
+from exports.files.export_job import Job
+from exports.files.image_files import default_path, write_images
+from exports.files.jsonl import write_lines
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
 from schemas.records import Split
 
 

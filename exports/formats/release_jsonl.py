@@ -13,14 +13,14 @@ from typing import Any
 
 import orjson
 
-from exports.job import Job
-from exports.lines import write_lines
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
-from exports.pictures import write_images
-from exports.sample import Sample
-from exports.spool import Entry
-from schemas.answer import render_answer
+from exports.dataset.assemble import Sample
+from exports.dataset.sample_buffer import Entry
+from exports.files.export_job import Job
+from exports.files.image_files import write_images
+from exports.files.jsonl import write_lines
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
+from schemas.answer.parse import render_answer
 from schemas.codecs import Qwen3VL
 from schemas.defect import DefectType
 from schemas.records import Split

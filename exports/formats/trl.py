@@ -4,15 +4,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from exports import chat
-from exports.features import IMAGE_TYPE, parquet_schema
-from exports.job import Job
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
-from exports.parquet import write_parquet
-from exports.sample import EXTENSIONS
-from exports.spool import Entry
-from exports.webdataset import image_bytes
+from exports.dataset.assemble import EXTENSIONS
+from exports.dataset.sample_buffer import Entry
+from exports.files.arrow_schema import IMAGE_TYPE, parquet_schema
+from exports.files.export_job import Job
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
+from exports.files.parquet import write_parquet
+from exports.files.shards import image_bytes
+from exports.formats import chat
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 COLUMNS: list[tuple[str, pa.DataType]] = [

@@ -1,11 +1,11 @@
-"""The main format: shards and their index (`exports.webdataset`)."""
+"""The main format: shards and their index (`exports.files.shards`)."""
 
-from exports import webdataset
-from exports.job import Job
-from exports.manifest import FileEntry
-from exports.options import ExportOptions
+from exports.files import shards as webdataset
+from exports.files.export_job import Job
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
 
 
 def write(job: Job, options: ExportOptions) -> list[FileEntry]:
-    """See `exports.webdataset.write`."""
+    """See `exports.files.shards.write`."""
     return webdataset.write(job, shard_bytes=options.shard_bytes)

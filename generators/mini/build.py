@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from generators.flow import Flow
 from generators.mini.autoencoders import make_autoencoder
 from generators.mini.corpus import render_corpus
 from generators.mini.pipelines import make_pipeline
 from generators.mini.recipes import AUTOENCODERS, MINIS, MiniRecipe
 from generators.mini.text import train_text_encoder
 from generators.mini.training import distil_guidance, encode_corpus, train_transformer
+from generators.models.flow import Flow
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from generators.mini.recipes import MINIS
-from generators.presets import WEIGHTS, Preset, choose, load_presets
+from generators.models.presets import WEIGHTS, Preset, choose, load_presets
 from sdg_data.console import print_json, print_table
 from sdg_data.errors import ConfigError
 
@@ -69,7 +69,7 @@ def judge(
 ) -> None:
     """Generate on held-out prompts and let the oracle count defects."""
     from generators.mini.judging import cells
-    from sdg_data.sheet import render_sheet
+    from sdg_data.sheets.draw import render_sheet
 
     rows: list[dict[str, Any]] = []
     pictures = []
@@ -125,8 +125,8 @@ def _preset(name: str, folder: Path) -> Preset:
 
 
 def _judge(preset: Preset, images: int) -> tuple[list[Any], dict[str, Any]]:
-    from generators.loading import load
     from generators.mini.judging import generate_and_judge
+    from generators.models.loading import load
 
     adapter = load(preset, "", device="cpu")
     try:

@@ -15,7 +15,7 @@ from generators.mini.corpus import held_out_prompts
 from sdg_data.ids import image_id, prompt_id, seed_of
 from sdg_data.mini.oracle import Verdict, examine
 from sdg_data.mini.render import Pixels, to_pixels
-from sdg_data.sheet import SheetCell
+from sdg_data.sheets.draw import SheetCell
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def score(judged: Sequence[Judged], seconds_per_image: float) -> Scores:
 
 
 def cells(judged: Sequence[Judged], model: str) -> list[SheetCell]:
-    """For :func:`sdg_data.sheet.render_sheet`, with the oracle's boxes."""
+    """For :func:`sdg_data.sheets.draw.render_sheet`, with the oracle's boxes."""
     return [
         SheetCell(
             image=Image.fromarray(each.pixels),

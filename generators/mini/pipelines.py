@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from generators.flow import Flow, Flux2Flow, LongCatFlow, SanaFlow, ZImageFlow
 from generators.mini import text
 from generators.mini.autoencoders import build_kl, encode, reduce_channels
 from generators.mini.corpus import render_corpus, to_tensor
 from generators.mini.recipes import MiniRecipe
+from generators.models.flow import Flow, Flux2Flow, LongCatFlow, SanaFlow, ZImageFlow
 from generators.processors import ImageOnlyQwen2VLProcessor
 
 MAX_TOKENS = 26
@@ -303,7 +303,7 @@ _MAKERS: dict[str, Callable[[MiniRecipe, Any], Flow]] = {
 
 
 def make_pipeline(recipe: MiniRecipe, autoencoder: Any) -> Flow:
-    """The untrained pipeline of a recipe, as a :class:`~generators.flow.Flow`; the same weights for the same seed."""
+    """The untrained pipeline of a recipe, as a `Flow`; the same weights for the same seed."""
     torch.manual_seed(recipe.seed)
     flow = _MAKERS[recipe.name](recipe, autoencoder)
     for component in flow.pipeline.components.values():

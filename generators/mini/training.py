@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from generators.flow import Conditioning, Flow
 from generators.mini.corpus import Corpus, to_tensor
 from generators.mini.recipes import MiniRecipe, Phase
+from generators.models.flow import Conditioning, Flow
 
 logger = logging.getLogger(__name__)
 

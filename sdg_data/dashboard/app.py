@@ -15,9 +15,9 @@ from fastapi.responses import PlainTextResponse, Response
 from sdg_data.blobs import Blobs
 from sdg_data.dashboard import page_agreement, page_browse, page_evaluate, page_health, page_overview
 from sdg_data.dashboard.access import Access, Login
+from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.data import as_csv
-from sdg_data.dashboard.editions import Editions
-from sdg_data.dashboard.shell import Shell
+from sdg_data.dashboard.snapshots import Editions
 from sdg_data.errors import BlobError, SdgError
 from sdg_data.store.connection import Store
 

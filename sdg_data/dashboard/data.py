@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
-from sdg_data.dashboard import measures, queries_browse, queries_health, queries_overview
-from sdg_data.dashboard.measures import Memory
+from sdg_data.dashboard import aggregates as measures
+from sdg_data.dashboard import queries_browse, queries_health, queries_overview
+from sdg_data.dashboard.aggregates import Memory
 from sdg_data.dashboard.queries_browse import Wanted
 from sdg_data.metrics.ceiling import as_dict
 from sdg_data.metrics.report import summary_rows

@@ -4,12 +4,12 @@ from typing import Any
 
 import gradio as gr
 
-from sdg_data.dashboard import measures
+from sdg_data.dashboard import aggregates as measures
+from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.data import Figures, agreement_rows, blind_rows
 from sdg_data.dashboard.html import figure, grid, nothing, table, text
-from sdg_data.dashboard.shell import Shell
 from sdg_data.metrics.charts import Series, bars
-from sdg_data.metrics.published import headline, published
+from sdg_data.metrics.paper_numbers import headline, published
 from sdg_data.store.connection import Tx
 
 PATH = "agreement"

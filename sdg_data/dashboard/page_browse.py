@@ -6,10 +6,10 @@ import gradio as gr
 
 from schemas.defect import DefectType, ImportanceTier
 from schemas.records import Split
+from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.html import figure, nothing, text
 from sdg_data.dashboard.overlay import SCRIPT, picture
 from sdg_data.dashboard.queries_browse import CLEAN, COUNTED, PAGE, STATES, Wanted, choices, count, page, story
-from sdg_data.dashboard.shell import Shell
 from sdg_data.store.connection import Tx
 
 PATH = "browse"

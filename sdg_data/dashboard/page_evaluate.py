@@ -5,15 +5,15 @@ from typing import Any
 import gradio as gr
 
 from schemas.records import Split
-from sdg_data.dashboard import measures
+from sdg_data.dashboard import aggregates as measures
+from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.data import worst
 from sdg_data.dashboard.html import figure, grid, matrix, nothing, table, text
 from sdg_data.dashboard.queries_browse import choices
-from sdg_data.dashboard.shell import Shell
 from sdg_data.errors import SdgError
 from sdg_data.metrics.charts import Series, bars, scatter
+from sdg_data.metrics.paper_numbers import headline
 from sdg_data.metrics.protocol import Protocol
-from sdg_data.metrics.published import headline
 from sdg_data.metrics.report import summary_rows
 from sdg_data.store.connection import Tx
 

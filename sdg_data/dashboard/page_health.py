@@ -6,10 +6,10 @@ from typing import Any
 import gradio as gr
 
 from sdg_data.dashboard import queries_health, shards
+from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.html import figure, grid, nothing, progress_bar, table, text, tiles
 from sdg_data.dashboard.pixels import Pixels, judge
-from sdg_data.dashboard.shell import Shell
-from sdg_data.near_duplicates import near_prompts
+from sdg_data.ingest.near_duplicates import near_prompts
 from sdg_data.store.connection import Tx
 
 PATH = "health"

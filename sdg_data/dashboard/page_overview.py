@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 
+from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.html import figure, grid, nothing, progress_bar, table, tiles
 from sdg_data.dashboard.queries_overview import (
     composition,
@@ -16,7 +17,6 @@ from sdg_data.dashboard.queries_overview import (
     speakers,
     totals,
 )
-from sdg_data.dashboard.shell import Shell
 from sdg_data.metrics.charts import Series, bars, nice_top
 from sdg_data.store.connection import Tx
 

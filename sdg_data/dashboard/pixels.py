@@ -15,7 +15,7 @@ import orjson
 from sdg_data.blobs import Blobs
 from sdg_data.dashboard.queries_health import blobs_after
 from sdg_data.errors import BlobError
-from sdg_data.near_duplicates import near_pairs, open_image, perceptual_hash
+from sdg_data.ingest.near_duplicates import near_pairs, open_image, perceptual_hash
 from sdg_data.store.connection import Tx
 
 PAGE = 200

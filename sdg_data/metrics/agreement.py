@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from schemas.defect import Defect, DefectType
 from sdg_data.metrics.bootstrap import RESAMPLES
+from sdg_data.metrics.estimate import Measured, Sums, divided
 from sdg_data.metrics.matching import Assignment, match_cells
-from sdg_data.metrics.measured import Measured, Sums, divided
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
 from sdg_data.metrics.tables import DefectTable

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.defect import ImportanceTier
+from sdg_data.metrics.counts import Tallies
 from sdg_data.metrics.figures import figures, plain
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.tables import PARSED, SUBTYPES, DefectTable, Pairs
-from sdg_data.metrics.tallies import Tallies
 
 Ints = NDArray[np.int64]
 

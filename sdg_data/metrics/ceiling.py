@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.defect import Defect
 from sdg_data.metrics.agreement import Agreement, Annotations
-from sdg_data.metrics.measured import Measured
+from sdg_data.metrics.estimate import Measured
 from sdg_data.metrics.store_sources import OVERLAP, Filter
 from sdg_data.metrics.tables import DefectTable
 from sdg_data.store import annotations

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdg_data.metrics.counts import SCOPES, TYPES, Tallies
 from sdg_data.metrics.protocol import Protocol
-from sdg_data.metrics.tallies import SCOPES, TYPES, Tallies
 
 Floats = NDArray[np.float64]
 Tree = dict[str, Any]

@@ -30,7 +30,7 @@ import numpy as np
 import orjson
 
 from schemas.answer import Outcome, Reason, parse_answer
-from schemas.answer_fast import release_items, strict_items
+from schemas.answer.fast import release_items, strict_items
 from schemas.base import without_lone_surrogates
 from schemas.release import ReleaseOutcome, parse_release_answer
 from sdg_data.errors import InputError

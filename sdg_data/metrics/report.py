@@ -11,7 +11,7 @@ import orjson
 
 from sdg_data.errors import InputError
 from sdg_data.metrics.charts import Series, bars, histogram
-from sdg_data.metrics.published import headline
+from sdg_data.metrics.paper_numbers import headline
 
 KINDS = ("artifact", "misalignment")
 TITLES = {

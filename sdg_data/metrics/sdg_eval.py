@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from sdg_data.metrics.bootstrap import LEVEL, RESAMPLES, intervals, resampled_sums
 from sdg_data.metrics.breakdown import breakdown
+from sdg_data.metrics.counts import SCOPES, TYPES, Tallies, tally
 from sdg_data.metrics.figures import described, figures, plain
+from sdg_data.metrics.paper_numbers import IMAGES, SIMILARITY, SOURCE, published
 from sdg_data.metrics.protocol import Protocol
-from sdg_data.metrics.published import IMAGES, SIMILARITY, SOURCE, published
 from sdg_data.metrics.similarity import LexicalSimilarity, Similarity
 from sdg_data.metrics.tables import DEGENERATE, FAILED, OUTCOMES, PARSED, DefectSource, DefectTable, Pairs, join
-from sdg_data.metrics.tallies import SCOPES, TYPES, Tallies, tally
 
 __all__ = ["Evaluation", "Protocol", "evaluate", "evaluate_sources", "pair_up"]
 

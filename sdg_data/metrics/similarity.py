@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdg_data.errors import ConfigError, MissingDependency
-from sdg_data.metrics.bags import ASCII_WORDS, overlap
+from sdg_data.metrics.word_overlap import ASCII_WORDS, overlap
 
 Floats = NDArray[np.float64]
 LEXICAL = "lexical"

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from schemas.answer import Reason
+from schemas.answer.parse import Reason
 from schemas.defect import Defect
 from schemas.records import Split, Withdrawn
 from sdg_data.blobs import Blobs
@@ -298,7 +298,7 @@ def _table(owners: pa.Table, defects: pa.Table) -> DefectTable:
 
 def _oracle(store: Store, blobs: Blobs | None, chosen: Filter) -> DefectTable:
     """Ask the oracle about every chosen picture, a page of them at a time."""
-    from sdg_data.sheet_cells import ask_oracle, picture_of
+    from sdg_data.sheets.cells import ask_oracle, picture_of
 
     if blobs is None:
         raise ConfigError("the oracle needs the pictures", item="oracle")

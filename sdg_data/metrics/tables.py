@@ -132,7 +132,7 @@ class TableBuilder:
     reasons: list[str] = field(default_factory=list)
 
     def add_items(self, key: str, items: Sequence[Mapping[str, Any]], *, group: str = "") -> None:
-        """An image that was read; `items` as `schemas.answer_fast` gives them."""
+        """An image that was read; `items` as `schemas.answer.fast` gives them."""
         for item in items:
             self.coordinates.extend(item["box_2d"])
             self.labels.append(item["label"])

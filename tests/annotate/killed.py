@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from annotate.asking_stage import Asking
-from annotate.budget import Budget
-from annotate.journal import Journal
-from annotate.prelabel import PrelabelStage
+from annotate.machine.answer_log import Journal
+from annotate.machine.budget import Budget
+from annotate.machine.prelabel import PrelabelStage
+from annotate.machine.stage import Asking
 from annotate.vlm.openai_chat import OpenAIBackend
 from sdg_data.blobs import Blobs
 from sdg_data.prompt_templates import DETECT, load_template

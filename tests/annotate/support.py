@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from annotate.asking_stage import Asking
-from annotate.vlm.asking import Patience
+from annotate.machine.stage import Asking
 from annotate.vlm.contract import Picture, Question
+from annotate.vlm.retrying import Patience
 from schemas.geometry import ImageSize
 from schemas.records import ImageRecord, Prompt
 from sdg_data.blobs import Blobs

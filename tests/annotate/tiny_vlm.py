@@ -7,7 +7,7 @@ import torch
 import transformers
 from tokenizers import pre_tokenizers
 
-from sdg_data.vlm_processors import ImageOnlyQwen3VLProcessor, ImageOnlyQwen25VLProcessor
+from annotate.vlm.qwen.processors import ImageOnlyQwen3VLProcessor, ImageOnlyQwen25VLProcessor
 
 SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",

@@ -9,9 +9,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from exports.options import ExportOptions
+from exports.files.options import ExportOptions
+from exports.files.target import Target
 from exports.run import Exported, run_export
-from exports.target import Target
 from sdg_data.blobs import Blobs
 from sdg_data.store.connection import Store
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exports.hub import push
+from exports.describe.hub import push
 from sdg_data.blobs import Blobs
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode, InputError

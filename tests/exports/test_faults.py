@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import EVERYTHING, fill
 
-from exports.manifest import Manifest
-from exports.options import ExportOptions
+from exports.files.manifest import Manifest
+from exports.files.options import ExportOptions
+from exports.files.target import ExportError, Staged, Target
 from exports.run import Exported, run_export
-from exports.target import ExportError, Staged, Target
 from exports.verify import verify
 from sdg_data.blobs import Blobs
 from sdg_data.errors import BlobCorrupt, BlobMissing
 from sdg_data.store.connection import Store
+from tests.exports.worlds import EVERYTHING, fill
 
 Export = Callable[..., Exported]
 World = tuple[Store, Blobs]
@@ -118,10 +118,10 @@ def test_an_unreadable_image(tmp_path: Path, export: Export, damage: str) -> Non
 KILLED = """
 import os, sys
 from pathlib import Path
-from exports.options import ExportOptions
+from exports.files.options import ExportOptions
 from exports.run import run_export
-from exports.select import Selection
-from exports.target import Target
+from exports.dataset.select import Selection
+from exports.files.target import Target
 from sdg_data.blobs import Blobs
 from sdg_data.store.connection import Store
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from test_faults import attempt
 
-from exports.manifest import Manifest
-from exports.reader import ShardReader
-from exports.target import ExportError, Target
+from exports.files.manifest import Manifest
+from exports.files.target import ExportError, Target
+from exports.read.reader import ShardReader
 from exports.verify import verify
 from sdg_data.blobs import Blobs
 from sdg_data.errors import BlobError

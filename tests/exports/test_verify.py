@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from exports.files.target import Target
 from exports.run import Exported
-from exports.target import Target
 from exports.verify import verify
 from sdg_data.errors import InputError
 

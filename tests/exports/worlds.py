@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from exports.select import Selection
+from exports.dataset.select import Selection
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,

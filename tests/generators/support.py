@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from generators.adapter import Pixels
+from generators.models.presets import BUILT_IN, Preset
 from generators.plan import Selection
-from generators.presets import BUILT_IN, Preset
 from schemas.records import Prompt
 from sdg_data import ids
 from sdg_data.store import prompts
@@ -110,7 +110,7 @@ class FakeAdapter:
 
 
 class Loader:
-    """Stands in for `generators.loading.load`; keeps the adapters that it made."""
+    """Stands in for `generators.models.loading.load`; keeps the adapters that it made."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from generators.loading import ADAPTERS, adapt
-from generators.presets import BUILT_IN
+from generators.models.loading import ADAPTERS, adapt
+from generators.models.presets import BUILT_IN
 from generators.stage import encode_png
 from sdg_data.errors import ConfigError
 from tests.generators.support import PROMPTS, REAL_FOR, compositions, quick, small

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from generators.presets import BUILT_IN
+from generators.models.presets import BUILT_IN
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode
 from sdg_data.store import failures, images

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from generators.adapter import Pixels
-from generators.loading import adapt
+from generators.models.loading import adapt
 from generators.plan import Selection, batches, outline, shared
 from generators.stage import GenerateStage, encode_png
 from schemas.records import ImageRecord, Split

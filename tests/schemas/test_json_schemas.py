@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas import export_json
-from schemas.answer import AnswerItem, render_answer
+from schemas.answer.parse import AnswerItem, render_answer
 from schemas.defect import Defect
 from schemas.geometry import Box
 

@@ -126,7 +126,7 @@ def test_the_table_for_people_has_the_same_counts(prompt_file: Path, capsys: Cap
 def test_lists_stop_at_their_limit_whatever_the_page(
     prompt_file: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr("sdg_data.prompts_cli.PAGE", 1)
+    monkeypatch.setattr("sdg_data.ingest.prompts_cli.PAGE", 1)
     cli.run(["prompts", "import", "p.txt"])
     capsys.readouterr()
     assert cli.run(["prompts", "list", "--limit", str(limit)]) == 0

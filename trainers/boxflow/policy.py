@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from generators.flow import Conditioning, Flow
+from generators.models.flow import Conditioning, Flow
 from sdg_data.errors import ConfigError
 from trainers.boxflow.config import BoxFlowConfig, LoraSettings
 

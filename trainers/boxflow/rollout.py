@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from generators.flow import Conditioning
+from generators.models.flow import Conditioning
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.dynamics import Step, ode_step, sde_step, step_std
 from trainers.boxflow.policy import Policy

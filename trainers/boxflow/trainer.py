@@ -17,22 +17,22 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 
-from generators.flows import flow_of
 from generators.memory import pick_device
-from generators.presets import Preset
+from generators.models.flows import flow_of
+from generators.models.presets import Preset
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import canonical_json, content_id
 from trainers.boxflow import audit
+from trainers.boxflow.advantages import Signal, describe, training_signal
 from trainers.boxflow.audit import Audit
+from trainers.boxflow.callbacks import StopSign, Watcher
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.policy import Ema, Policy
 from trainers.boxflow.rollout import Chunk, Draw, chunks_of, draw, group_ids, sample, sample_plainly
 from trainers.boxflow.run_folder import RunFolder
 from trainers.boxflow.saving import save_lora, save_whole
-from trainers.boxflow.signal import Signal, describe, training_signal
 from trainers.boxflow.state import gathered, restored
 from trainers.boxflow.update import Updater, drift
-from trainers.boxflow.watching import StopSign, Watcher
 from trainers.rewards.contract import BaseReward, Detector, Shot
 from trainers.rewards.scoring import Assessed, Scoring, check_failures
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from sdg_data.errors import ModelError
+from trainers.boxflow.advantages import Signal
 from trainers.boxflow.dynamics import channel_axis, gaussian_kl
 from trainers.boxflow.loss import Loss, policy_loss, step_weights
 from trainers.boxflow.policy import Ema, Policy
 from trainers.boxflow.rollout import Chunk, Taken, stds, step
-from trainers.boxflow.signal import Signal
 
 
 class Updater:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from exports.shard_table import ShardTable
+from exports.read.shard_table import ShardTable
 from sdg_data.errors import InputError
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row

@@ -15,8 +15,8 @@ from PIL import Image
 from annotate.vlm.contract import Picture, Question
 from annotate.vlm.families import codec_of, fitted_size
 from annotate.vlm.generating import messages
-from exports.decode import open_image
-from schemas.answer import render_answer
+from exports.read.decode import open_image
+from schemas.answer.parse import render_answer
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from sdg_data.prompt_templates import Template

@@ -157,7 +157,7 @@ def evaluate_command(
     as_json: Json = False,
 ) -> None:
     """SDG-Eval of a detector on a split of an export."""
-    from trainers.detector.measuring import evaluate_detector
+    from trainers.detector.evaluate import evaluate_detector
 
     result = evaluate_detector(
         model,
@@ -258,8 +258,8 @@ def _plan(
     config: TrainConfig, data: str, model: str, limit: int | None, *, max_tokens: int, as_json: bool, each: int = 1
 ) -> None:
     """What `--dry-run` says."""
+    from annotate.vlm.qwen.processors import load_processor
     from sdg_data.prompt_templates import load_template
-    from sdg_data.vlm_processors import load_processor
     from trainers.detector.chat import Chat
     from trainers.detector.data import read_training_data
     from trainers.detector.loading import FAMILIES, model_type_of

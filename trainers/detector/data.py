@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from exports.sample import Sample
-from exports.shard_table import ShardTable
+from exports.dataset.assemble import Sample
+from exports.read.shard_table import ShardTable
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from schemas.records import Split

@@ -15,14 +15,14 @@ from PIL import Image
 
 from annotate.vlm.families import codec_of
 from annotate.vlm.generating import generate_answers
-from exports.shard_table import ShardTable
-from schemas.answer import Outcome, parse_answer
+from exports.read.shard_table import ShardTable
+from schemas.answer.parse import Outcome, parse_answer
 from schemas.defect import Defect
-from sdg_data.metrics.published import headline
+from sdg_data.metrics.paper_numbers import headline
 from sdg_data.metrics.sdg_eval import Evaluation, Protocol, evaluate, pair_up
 from sdg_data.metrics.similarity import similarity_named
 from sdg_data.metrics.tables import DefectTable
-from sdg_data.sheet import SheetCell, render_sheet
+from sdg_data.sheets.draw import SheetCell, render_sheet
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row
 

@@ -22,20 +22,20 @@ from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from annotate.vlm.generating import messages
-from exports.shard_table import ShardTable
+from annotate.vlm.qwen.attention import batch_equal_images
+from exports.read.shard_table import ShardTable
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.metrics.similarity import similarity_named
 from sdg_data.prompt_templates import load_template
-from sdg_data.vlm_attention import batch_equal_images
+from trainers.detector.callbacks import DetectorTrainerMixin, Watcher
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row, read_training_data
 from trainers.detector.grpo_config import GrpoConfig
 from trainers.detector.guard import CollapseGuard
 from trainers.detector.loading import load_detector, lora_config, trainable
-from trainers.detector.rewarding import CompositeReward
+from trainers.detector.reward_logging import CompositeReward
 from trainers.detector.run_folder import RunFolder
 from trainers.detector.sft_trainer import check_size, run, run_note, summary
-from trainers.detector.watching import DetectorTrainerMixin, Watcher
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from trainers.detector.grpo_config import GuardSettings
 
 
 class CollapseGuard(TrainerCallback):
-    """Looks at the logged figures (`trainers.detector.rewarding.health`); `verdict` says what went wrong, or is None.
+    """Looks at the logged figures (`reward_logging.health`); `verdict` says what went wrong, or is None.
 
     Ends the training with a checkpoint once one figure was beyond its bound in `window` entries in a row. All processes
     see the same figures, so all stop at the same step.

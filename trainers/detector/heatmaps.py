@@ -74,9 +74,9 @@ class BoxMaps:
 def trained_detector(model: str, *, device: str = "auto", max_tokens: int = 2048, side: int = SIDE) -> BoxMaps:
     """A detector that was trained here, by its folder, as one of maps."""
     from annotate.vlm.generating import generate_answers
-    from schemas.answer import parse_answer
+    from schemas.answer.parse import parse_answer
+    from trainers.detector.evaluate import load_trained
     from trainers.detector.evaluation import png
-    from trainers.detector.measuring import load_trained
 
     loaded, chat = load_trained(model, device=device)
 

@@ -31,8 +31,8 @@ def load_detector(source: str, config: TrainConfig) -> tuple[Any, Any, str]:
         import torch
         from transformers import AutoModelForImageTextToText
 
-        from sdg_data.vlm_attention import batch_equal_images
-        from sdg_data.vlm_processors import load_processor
+        from annotate.vlm.qwen.attention import batch_equal_images
+        from annotate.vlm.qwen.processors import load_processor
     except ImportError as error:
         raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[train]'") from error
     quieten()

@@ -33,7 +33,7 @@ def merge_adapter(adapter: Path, out: Path, *, base: str | None = None, precisio
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
-    from sdg_data.vlm_processors import load_processor
+    from annotate.vlm.qwen.processors import load_processor
 
     quieten()
     if not (adapter / ADAPTER_FILE).is_file():

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from annotate.vlm.local import DETECTOR_FILE
 from sdg_data.errors import ConfigError, InputError, MissingDependency, ModelError
-from sdg_data.metrics.published import headline
+from sdg_data.metrics.paper_numbers import headline
 from sdg_data.prompt_templates import load_template
 
 log = logging.getLogger(__name__)

@@ -22,11 +22,12 @@ from transformers import PrinterCallback
 from trl import SFTConfig as TrlSftConfig
 from trl import SFTTrainer
 
-from exports.manifest import read_manifest
-from exports.target import Target
+from exports.files.manifest import read_manifest
+from exports.files.target import Target
 from sdg_data.errors import InputError, Interrupted
 from sdg_data.prompt_templates import load_template
 from trainers.detector.batches import EpochItems, EpochSampler, SftCollator
+from trainers.detector.callbacks import DetectorTrainerMixin, Watcher, tensorboard
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row, TrainingData, read_training_data
 from trainers.detector.evaluation import figures, measure
@@ -34,7 +35,6 @@ from trainers.detector.loading import load_detector, lora_config, trainable, wri
 from trainers.detector.run_folder import RunFolder, source_fingerprint, write_json
 from trainers.detector.sft_config import SftConfig
 from trainers.detector.train_config import TrainConfig
-from trainers.detector.watching import DetectorTrainerMixin, Watcher, tensorboard
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from annotate.prelabel import ask_about
-from annotate.vlm.asking import Asker, Patience
+from annotate.machine.prelabel import ask_about
 from annotate.vlm.contract import AskError, Backend
-from schemas.answer import Outcome, parse_answer
+from annotate.vlm.retrying import Asker, Patience
+from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.prompt_templates import Template
 from trainers.rewards.contract import Detection, Shot
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from annotate.vlm.asking import Asker, Patience
 from annotate.vlm.contract import AskError, Backend, Question
+from annotate.vlm.retrying import Asker, Patience
 from trainers.rewards.contract import Score, Shot
 
 WEIGHTS: Final[Mapping[str, float]] = {"alignment": 0.8, "coherence": 0.1, "style": 0.1}

@@ -17,7 +17,7 @@ import pytest
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.connection import credentials
 from annotate.labelstudio.server import Server
-from annotate.labelstudio.session import Session
+from annotate.labelstudio.sync import Session
 from sdg_data.settings import AnnotateSettings, Settings
 
 

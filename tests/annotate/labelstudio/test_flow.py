@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from annotate.guideline import instructions
-from annotate.labelstudio.session import Session
-from annotate.people import Entered, crew
-from annotate.report import as_json, build
-from annotate.review_run import review
-from annotate.routing import route
-from annotate.simulate import Crew, Submitted, open_projects
+from annotate.labelstudio.guideline import instructions
+from annotate.labelstudio.sync import Session
+from annotate.review.report import as_json, build
+from annotate.review.routing import route
+from annotate.review.run import review
+from annotate.simulation.annotators import Entered, crew
+from annotate.simulation.run import Crew, Submitted, open_projects
 from schemas.labelling import ProjectKind
 from schemas.records import Annotation, AnnotationStatus, Verdict
 from sdg_data.settings import ReviewSettings, RoutingSettings

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from annotate.guideline import instructions
 from annotate.labelstudio.accounts import join
-from annotate.labelstudio.session import Session
-from annotate.routing_types import Routed
+from annotate.labelstudio.guideline import instructions
+from annotate.labelstudio.sync import Session
+from annotate.review.routing_types import Routed
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
 from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel

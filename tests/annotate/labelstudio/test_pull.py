@@ -443,7 +443,7 @@ def _survive(world: World, fault: Callable[[str, str], Fault]) -> None:
 
 
 def test_a_pass_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("annotate.labelstudio.session.Puller", _small_pages())
+    monkeypatch.setattr("annotate.labelstudio.sync.Puller", _small_pages())
     world = World(tmp_path / "home", 12)
     for number in world.numbers:
         world.server.people_annotate(number, clean())

@@ -17,8 +17,8 @@ from tests.annotate.labelstudio.support import images_of, labelled_home, routed,
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No real waiting between look-ups."""
-    monkeypatch.setattr("annotate.labelstudio.once.Clock.sleep", lambda self, seconds: None)
-    monkeypatch.setattr("annotate.labelstudio.once.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("annotate.labelstudio.idempotent.Clock.sleep", lambda self, seconds: None)
+    monkeypatch.setattr("annotate.labelstudio.idempotent.SETTLE_SECONDS", 0.0)
 
 
 def settle_now(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from annotate.people import Person, crew
+from annotate.simulation.annotators import Person, crew
 from schemas.records import ImageRecord, Prelabel, Prompt
 from sdg_data.blobs import Blobs
 from sdg_data.ids import image_id, prompt_id, seed_of, split_of

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import picture
 
 from exports.formats.coco import coco_of, sample_of
-from exports.reader import ShardReader
+from exports.read.reader import ShardReader
 from exports.run import Exported
+from tests.exports.worlds import picture
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from worlds import picture
 
 from exports.formats.heatmaps import encode, weight_map
 from exports.run import Exported
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
+from tests.exports.worlds import picture
 
 
 def defect(x0: int, y0: int, x1: int, y1: int, importance: int, kind: str = "artifact") -> Defect:

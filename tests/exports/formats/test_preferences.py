@@ -4,17 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from worlds import accepted, person, png, record
-
+from exports.dataset.select import Selection
+from exports.files.target import Target
 from exports.formats.preferences import pairs_of, ranking_of
 from exports.run import run_export
-from exports.select import Selection
-from exports.target import Target
 from schemas.defect import Defect
 from schemas.geometry import Box
 from sdg_data.blobs import Blobs
 from sdg_data.store import annotations, images, prompts, reviews
 from sdg_data.store.connection import Store
+from tests.exports.worlds import accepted, person, png, record
 
 
 def image(key: str, quality: float) -> dict[str, Any]:

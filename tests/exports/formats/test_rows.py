@@ -7,15 +7,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from worlds import TRACE, picture, png
 
-from exports.chat import marked
-from exports.options import ExportOptions
-from exports.reader import ShardReader
+from exports.dataset.assemble import Sample
+from exports.files.options import ExportOptions
+from exports.formats.chat import marked
+from exports.read.reader import ShardReader
 from exports.run import Exported
-from exports.sample import Sample
-from schemas.answer import Outcome, parse_answer
+from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.metrics.release_files import ReleaseFile
+from tests.exports.worlds import TRACE, picture, png
 
 Export = Callable[..., Exported]
 
@@ -148,7 +148,7 @@ def test_release_rows(export: Export, samples: dict[str, list[Sample]], tmp_path
 
 
 def test_traces_survive_the_answer(samples: dict[str, list[Sample]]) -> None:
-    from exports.chat import answer
+    from exports.formats.chat import answer
 
     traced = [one for one in samples["train"] if one.trace is not None]
     assert traced

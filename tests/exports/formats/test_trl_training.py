@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def test_two_steps_of_sft(export: Callable[..., Exported], tmp_path: Path) -> None:
     from transformers import Qwen3VLForConditionalGeneration
 
-    from sdg_data.vlm_processors import ImageOnlyQwen3VLProcessor
+    from annotate.vlm.qwen.processors import ImageOnlyQwen3VLProcessor
     from tests.annotate import tiny_vlm
 
     export(tmp_path / "rows", "trl")

@@ -22,7 +22,7 @@ from schemas.records import (
     Withdrawn,
 )
 from sdg_data.blobs import Blobs
-from sdg_data.dashboard.editions import Editions
+from sdg_data.dashboard.snapshots import Editions
 from sdg_data.ids import image_id, prompt_id, seed_of
 from sdg_data.store import annotations, calls, failures, images, prelabels, prompts, reviews, tombstones
 from sdg_data.store.calls import Call

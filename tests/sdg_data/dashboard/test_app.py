@@ -18,9 +18,9 @@ from sdg_data.dashboard import page_agreement, page_browse, page_evaluate, page_
 from sdg_data.dashboard.access import Login, login_from
 from sdg_data.dashboard.app import make_app
 from sdg_data.dashboard.data import Figures, as_csv
-from sdg_data.dashboard.editions import Editions
 from sdg_data.dashboard.html import folded, table, text
 from sdg_data.dashboard.queries_browse import Wanted
+from sdg_data.dashboard.snapshots import Editions
 from sdg_data.errors import ConfigError, ExitCode
 from sdg_data.store.connection import Store, Tx
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled

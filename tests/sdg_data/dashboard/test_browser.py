@@ -21,7 +21,7 @@ from sdg_data.dashboard.app import make_app
 from sdg_data.store.connection import Store
 from sdg_data.store.rows import scalar
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled, fill
-from tests.sdg_data.dashboard.test_editions import add
+from tests.sdg_data.dashboard.test_snapshots import add
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (env CHROMIUM)")]

@@ -9,9 +9,10 @@ import pytest
 from schemas.defect import Defect, tier
 from schemas.labelling import LabelTask
 from schemas.records import Annotation
-from sdg_data.dashboard import measures, queries_agreement, queries_health, queries_overview
-from sdg_data.dashboard.editions import Editions
+from sdg_data.dashboard import aggregates as measures
+from sdg_data.dashboard import queries_agreement, queries_health, queries_overview
 from sdg_data.dashboard.queries_browse import CLEAN, Wanted, by_numbers, choices, count, page, story
+from sdg_data.dashboard.snapshots import Editions
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import OnServer

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.answer import render_answer
+from schemas.answer.parse import render_answer
 from sdg_data.errors import InputError
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.release_files import SHOWN, ReleaseFile, Role

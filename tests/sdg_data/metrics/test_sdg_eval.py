@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.answer import render_answer
+from schemas.answer.parse import render_answer
 from schemas.defect import Defect
+from sdg_data.metrics.paper_numbers import headline, published
 from sdg_data.metrics.protocol import Protocol
-from sdg_data.metrics.published import headline, published
 from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.metrics.sdg_eval import evaluate, evaluate_sources, pair_up
 from sdg_data.metrics.similarity import LexicalSimilarity

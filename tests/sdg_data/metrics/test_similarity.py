@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdg_data.errors import MissingDependency
-from sdg_data.metrics.bags import ASCII_WORDS, UNICODE_WORDS, overlap
 from sdg_data.metrics.similarity import (
     LEXICAL,
     LexicalSimilarity,
@@ -21,6 +20,7 @@ from sdg_data.metrics.similarity import (
     similarity_named,
     token_f1,
 )
+from sdg_data.metrics.word_overlap import ASCII_WORDS, UNICODE_WORDS, overlap
 from tests.sdg_data.metrics import naive
 
 WORDS = [

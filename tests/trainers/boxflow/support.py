@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from generators.presets import Preset
+from generators.models.presets import Preset
 from schemas.defect import Defect
-from tests.generators.test_flow_sampling import CALLS
+from tests.generators.models.test_flow_sampling import CALLS
 from tests.generators.tiny import BUILDERS
 from tests.generators.tiny_sd3 import sd3
 from tests.trainers.boxflow.naive import defect

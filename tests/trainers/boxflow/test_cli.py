@@ -71,7 +71,7 @@ def test_the_mini_from_prompts_to_an_exported_adapter(
 ) -> None:
     from diffusers import DiffusionPipeline
 
-    from generators.presets import WEIGHTS
+    from generators.models.presets import WEIGHTS
 
     command = ["--home", str(tmp_path / "home"), "train", "boxflow", "--out", str(tmp_path / "run"), "--json"]
     command += ["--prompts", str(prompts), "--detector", "oracle", "--lora", "4", "--rollouts", "1"]

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from generators.presets import Preset
+from generators.models.presets import Preset
 from sdg_data.errors import InputError
 from tests.trainers.boxflow.support import pipeline_of, tiny_task
 from trainers.boxflow import exporting

@@ -10,10 +10,10 @@ import torch
 
 from sdg_data.errors import ConfigError, InputError, ModelError
 from tests.trainers.boxflow.support import PROMPTS, Brightness, darkest, pipeline_of, tiny_config, tiny_task
+from trainers.boxflow.advantages import training_signal
 from trainers.boxflow.config import LoraSettings, changed
 from trainers.boxflow.policy import add_lora
 from trainers.boxflow.rollout import chunks_of, draw, group_ids, sample, step
-from trainers.boxflow.signal import training_signal
 from trainers.boxflow.trainer import BoxFlowTrainer
 
 CLASSES = [

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from exports.options import ExportOptions
+from exports.files.options import ExportOptions
+from exports.files.target import Target
 from exports.run import run_export
-from exports.target import Target
 from sdg_data.blobs import Blobs
 from tests.annotate import tiny_vlm
 from tests.exports.worlds import EVERYTHING, fill

@@ -8,11 +8,11 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler
 
-from exports.reader import ShardReader
-from schemas.answer import Outcome, parse_answer
+from annotate.vlm.qwen.processors import load_processor
+from exports.read.reader import ShardReader
+from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.errors import InputError
 from sdg_data.prompt_templates import DETECT, DETECT_SHORT, load_template
-from sdg_data.vlm_processors import load_processor
 from trainers.detector.batches import IGNORED, EpochItems, EpochSampler, Item, SftCollator, epoch_order
 from trainers.detector.chat import Chat
 from trainers.detector.data import NO_TRACE, TOO_LONG, is_held_out, read_training_data

@@ -8,7 +8,7 @@ import pytest
 import torch
 from trl import GRPOConfig as TrlGrpoConfig
 
-from schemas.answer import render_answer
+from schemas.answer.parse import render_answer
 from schemas.defect import Defect
 from sdg_data.metrics.similarity import LexicalSimilarity
 from sdg_data.prompt_templates import load_template
@@ -19,7 +19,7 @@ from trainers.detector.grpo_config import GrpoConfig, mini
 from trainers.detector.grpo_trainer import DetectorGRPOTrainer, RolloutItems
 from trainers.detector.loading import load_detector
 from trainers.detector.reward import composite_reward
-from trainers.detector.rewarding import CompositeReward
+from trainers.detector.reward_logging import CompositeReward
 from trainers.detector.run_folder import RunFolder
 from trainers.detector.train_config import changed
 

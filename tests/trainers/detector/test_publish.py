@@ -10,9 +10,9 @@ from peft import get_peft_model
 from safetensors.torch import load_file
 from transformers import Qwen3VLForConditionalGeneration
 
+from annotate.vlm.qwen.processors import load_processor
 from sdg_data.errors import InputError, ModelError
 from sdg_data.prompt_templates import DETECT_SHORT, load_template
-from sdg_data.vlm_processors import load_processor
 from trainers.detector.loading import freeze_vision, lora_config, trainable, write_detector_file
 from trainers.detector.merge import merge_adapter
 from trainers.detector.publish import card_text, write_card

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from schemas.answer import render_answer
+from schemas.answer.parse import render_answer
 from schemas.defect import Defect
 from schemas.geometry import Box
 from sdg_data.metrics.matching import match_defects

@@ -10,11 +10,11 @@ import pytest
 import uvicorn
 
 from annotate.serve.app import Served, make_app
-from annotate.vlm.asking import Patience
 from annotate.vlm.contract import Answer, AskError, Question
 from annotate.vlm.fake import FakeBackend
 from annotate.vlm.openai_chat import OpenAIBackend
-from schemas.answer import render_answer
+from annotate.vlm.retrying import Patience
+from schemas.answer.parse import render_answer
 from sdg_data.errors import ConfigError
 from sdg_data.prompt_templates import DETECT_SHORT, load_template
 from sdg_data.settings import VlmSettings

@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from annotate.vlm.asking import Patience
 from annotate.vlm.contract import Answer, AskError
 from annotate.vlm.fake import FakeBackend
+from annotate.vlm.retrying import Patience
 from trainers.rewards.contract import Shot
 from trainers.rewards.judge import Judge, parse_judgement
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from sdg_data.vlm_attention import batch_equal_images
+from annotate.vlm.qwen.attention import batch_equal_images
 from trainers.detector.mini.heads import Heads
 from trainers.detector.mini.language import NUMBERS
 from trainers.detector.mini.model import GRID, WIDTH, make_model, make_processor

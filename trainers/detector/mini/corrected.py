@@ -1,7 +1,7 @@
 """Simulated people's verdicts on the minis' images, put into the store without a labelling server.
 
-What they enter is what `sdg annotate simulate` would have them enter (:mod:`annotate.people`), from what the oracle
-sees; a review accepts it. On the test split a second person annotates every image alone: the human ceiling. The
+What they enter is what `sdg annotate simulate` would have them enter (`annotate.simulation.annotators`), from what the
+oracle sees; a review accepts it. On the test split a second person annotates every image alone: the human ceiling. The
 product's own way is through Label Studio; this one is for a training corpus of thousands of toy images.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from annotate.people import Person, crew
+from annotate.simulation.annotators import Person, crew
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
-from annotate.plain_enricher import expanded, trace_of
+from annotate.machine.template_enricher import expanded, trace_of
 from schemas.defect import Attribute, Defect, DefectType, Subtype
 from schemas.records import AnnotatedDefect, Origin
 from sdg_data.mini.inject import sample_spoiled
@@ -51,7 +51,7 @@ FORM: Final = (
     '}, {"box_2d":[',
     "}]</answer>",
 )
-"""The parts of an answer's JSON as :func:`schemas.answer.render_answer` writes it."""
+"""The parts of an answer's JSON as :func:`schemas.answer.parse.render_answer` writes it."""
 _PLACES = ("upper", "middle", "lower", "left", "right", "centre")
 _VARYING = (
     *(word for name in BACKGROUNDS for word in name.split()),

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import torch
 
+from annotate.vlm.qwen.processors import ImageOnlyQwen3VLProcessor
 from sdg_data.mini.world import SIZE
-from sdg_data.vlm_processors import ImageOnlyQwen3VLProcessor
 from trainers.detector.mini.language import CHAT, NUMBERS, make_tokenizer
 
 PATCH: Final = 8

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
-from schemas.answer import render_answer
+from schemas.answer.parse import render_answer
 from schemas.defect import Defect
 from sdg_data.mini.inject import Kind, sample_spoiled
 from sdg_data.mini.render import Drawn, Pixels, lay_out, paint, to_pixels

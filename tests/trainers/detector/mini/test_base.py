@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from annotate.vlm.qwen.attention import batch_equal_images
+from annotate.vlm.qwen.processors import load_processor
 from generators.mini.corpus import held_out_prompts
 from sdg_data.mini.inject import Kind, sample_spoiled
-from sdg_data.vlm_attention import batch_equal_images
-from sdg_data.vlm_processors import load_processor
 from trainers.detector.mini.base import BaseRecipe, BaseTraining, Batcher, Phase
 from trainers.detector.mini.model import GRID, make_model, make_processor, save
 from trainers.detector.mini.scenes import KINDS, answer, describe, samples

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from schemas.answer import Outcome, parse_answer, render_answer
+from schemas.answer.parse import Outcome, parse_answer, render_answer
 from sdg_data.mini.inject import sample_spoiled
 from sdg_data.mini.world import sample_prompts
 from trainers.detector.mini.language import NUMBERS, full_form, make_tokenizer

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-import generators.presets
+import generators.models.presets
 from annotate.vlm.contract import Question
 from annotate.vlm.registry import make_backend, template_for
-from schemas.answer import parse_answer
+from schemas.answer.parse import parse_answer
 from schemas.defect import DefectType
 from sdg_data.metrics.matching import match_defects
 from sdg_data.settings import VlmSettings
@@ -62,6 +62,6 @@ def test_its_card_states_what_was_measured_and_the_minis_stay_light() -> None:
     note = json.loads((WEIGHTS / "detector.json").read_text(encoding="utf-8"))
     assert note["template"] in card
     assert "BoxF1@0.5" in card
-    folders = (WEIGHTS, Path(generators.presets.WEIGHTS))
+    folders = (WEIGHTS, Path(generators.models.presets.WEIGHTS))
     size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
     assert size <= 40 * 2**20

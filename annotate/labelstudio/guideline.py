@@ -1,0 +1,227 @@
+"""The annotators' guideline: its pictures, drawn from the mini world, and its text as the instructions of a project.
+
+`python -m annotate.labelstudio.guideline docs/images/guideline` draws the pictures again. The text is
+docs/annotation-guideline.md; `instructions` turns it into HTML that Label Studio shows as it is meant: its page takes
+styles, list marks and pictures inside the text (data: URLs) away, so lists are written out, and the pictures are put
+among the images that it serves.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from annotate.labelstudio.media import IMAGES
+from schemas.defect import Defect, DefectType, ImportanceTier
+from schemas.geometry import Box
+from sdg_data.errors import BlobError, InputError
+from sdg_data.mini.inject import CannotDraw, Kind, Spoiled, sample_spoiled, spoil
+from sdg_data.mini.render import render
+from sdg_data.mini.world import parse_prompt
+from sdg_data.sheets.draw import SheetCell, render_sheet
+
+GUIDELINE = "annotation-guideline.md"
+_TILE = 190
+_SHORT_PROMPT = 45
+_MODAL_WIDTH = 590
+"""Pixels of the page's window for instructions."""
+_IMAGE = re.compile(r"!\[[^\]]*\]\((?P<path>[^)\s]+)\)")
+_HTML_IMAGE = re.compile(r'<img src="(?P<path>[^"]+)"[^>]*>')
+_LIST = re.compile(r"<(?P<kind>ol|ul)>(?P<items>.*?)</(?P=kind)>", re.DOTALL)
+
+_ARTIFACTS = (
+    ("a large red circle", Kind.BITE, "broken outline"),
+    ("a large blue square", Kind.BLUR, "blurred edge"),
+    ("a large green square", Kind.NOISE, "patches inside"),
+    ("a yellow circle", Kind.DOUBLE, "doubled"),
+)
+_MISALIGNMENTS = (
+    ("a large red circle", Kind.COLOUR, "wrong colour"),
+    ("three green stars", Kind.COUNT, "wrong number"),
+    ("a blue square to the left of a red circle", Kind.RELATION, "wrong way round"),
+    ("a purple star and a yellow square", Kind.MISSING, "square missing"),
+)
+_CLEAN = (
+    "a small red circle above a large blue square",
+    "two green triangles and a yellow star",
+    "a large purple square on a light blue background",
+    "three orange circles",
+)
+
+
+_OF_TIER = {
+    ImportanceTier.CRITICAL: (Kind.MISSING,),
+    ImportanceTier.MAJOR: (Kind.SHAPE,),
+    ImportanceTier.MODERATE: (Kind.BITE,),
+    ImportanceTier.MINOR: (Kind.SPECK,),
+}
+
+
+def pictures() -> dict[str, Image.Image]:
+    """File name (without .png) -> picture. The same on every machine, but for a font's hair."""
+    return {
+        "types": render_sheet(
+            [_cell(*one) for one in (*_ARTIFACTS, *_MISALIGNMENTS)],
+            title="Artifacts above, misalignments below",
+            columns=4,
+            tile=_TILE,
+        ),
+        "boxes": render_sheet(_boxes(), title="How to draw the box", columns=4, tile=_TILE),
+        "importance": render_sheet(
+            [_of_tier(tier) for tier in ImportanceTier], title="Importance", columns=5, tile=_TILE
+        ),
+        "clean": render_sheet(
+            [SheetCell(picture, text, "nothing to draw", defects=[]) for picture, text in clean_examples()],
+            title="Clean images",
+            columns=4,
+            tile=_TILE,
+        ),
+    }
+
+
+def write_pictures(folder: Path) -> list[Path]:
+    """Draw all pictures into `folder`; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, picture in pictures().items():
+        path = folder / f"{name}.png"
+        # A few colours are enough for flat shapes, and the files stay small enough to sit inside a page.
+        picture.quantize(colors=128).save(path, optimize=True)
+        written.append(path)
+    return written
+
+
+def instructions(media: Path | None, folder: Path | None = None) -> str:
+    """The guideline as HTML. `media`: the server's folder of files, which gets the pictures; None: it goes without.
+
+    InputError where the guideline or a picture is not there; BlobError where `media` cannot be written.
+    """
+    from markdown_it import MarkdownIt
+
+    folder = folder or _docs()
+    try:
+        text = (folder / GUIDELINE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("the annotators' guideline cannot be read", item=str(folder / GUIDELINE)) from error
+    shown: dict[str, str] = {}
+    for match in _IMAGE.finditer(text):
+        shown[match["path"]] = "" if media is None else _served(folder / match["path"], media)
+    html = str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    html = _HTML_IMAGE.sub(lambda match: _picture(shown[match["path"]]), html)
+    html = _LIST.sub(_written_out, html)
+    return html.replace("<h2>", "<br><h2>")
+
+
+def _picture(url: str) -> str:
+    return f'<img src="{url}" width="{_MODAL_WIDTH}">' if url else ""
+
+
+def _written_out(match: re.Match[str]) -> str:
+    """A list's items as paragraphs that begin with a dot or their number."""
+    items = re.findall(r"<li>(.*?)</li>", match["items"], re.DOTALL)
+    marks = (f"{number}." if match["kind"] == "ol" else "•" for number in range(1, len(items) + 1))
+    return "".join(
+        f"<p>{mark} {item.replace('<p>', '').replace('</p>', '').strip()}</p>"
+        for mark, item in zip(marks, items, strict=True)
+    )
+
+
+def _served(path: Path, media: Path) -> str:
+    """Put a picture among the server's images; its address there."""
+    target = media / IMAGES / "guideline" / path.name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError("a picture of the guideline cannot be read", item=str(path)) from error
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    except OSError as error:
+        raise BlobError(f"cannot show a picture of the guideline ({error.strerror})", item=str(target)) from error
+    return f"/data/local-files/?d={IMAGES}/guideline/{path.name}"
+
+
+def _docs() -> Path:
+    """Inside the package in a wheel, beside it in a checkout."""
+    packaged = Path(__file__).parent / "guideline_files"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "docs"
+
+
+def clean_examples() -> list[tuple[Image.Image, str]]:
+    """Images without a defect, with their prompts."""
+    return [(Image.fromarray(render(parse_prompt(text), random.Random(7))), text) for text in _CLEAN]
+
+
+def _cell(prompt: str, kind: Kind, note: str) -> SheetCell:
+    spoiled = _first(lambda rng: spoil(parse_prompt(prompt), [kind], rng))
+    return SheetCell(Image.fromarray(spoiled.pixels), prompt, note, defects=spoiled.defects)
+
+
+def _first(draw: Callable[[random.Random], Spoiled]) -> Spoiled:
+    """The first of a fixed row of attempts that can be drawn."""
+    for seed in range(1000):
+        try:
+            return draw(random.Random(seed))
+        except CannotDraw:
+            continue
+    raise AssertionError("no picture of the guideline can be drawn")
+
+
+def _of_tier(tier: ImportanceTier) -> SheetCell:
+    if tier is ImportanceTier.NEGLIGIBLE:
+        return _negligible()
+    for seed in range(5000):
+        found = sample_spoiled(random.Random(seed), most=1, kinds=_OF_TIER[tier])
+        if found.defects[0].tier is tier and len(found.prompt) <= _SHORT_PROMPT:
+            return SheetCell(Image.fromarray(found.pixels), found.prompt, tier.value, defects=found.defects)
+    raise AssertionError(f"the mini world has no defect that is {tier}")
+
+
+def _negligible() -> SheetCell:
+    """A spot fainter than any that the mini world injects."""
+    prompt = "a large green triangle"
+    pixels = render(parse_prompt(prompt), random.Random(3)).copy()
+    pixels[56:58, 6:8] = pixels[56:58, 6:8] * 0.86
+    box = Box(x0=86, y0=868, x1=132, y1=914)
+    spot = Defect(box=box, type=DefectType.ARTIFACT, reason="a faint spot in the corner", importance=6)
+    return SheetCell(Image.fromarray(pixels), prompt, ImportanceTier.NEGLIGIBLE.value, defects=[spot])
+
+
+def _boxes() -> list[SheetCell]:
+    """One image, its defects boxed rightly and in three wrong ways."""
+    prompt = "a large red circle to the left of a large blue square"
+    spoiled = _first(lambda rng: spoil(parse_prompt(prompt), [Kind.BITE, Kind.NOISE], rng))
+    picture = Image.fromarray(spoiled.pixels)
+    right = list(spoiled.defects)
+
+    def grown(by: int) -> list[Defect]:
+        return [one.model_copy(update={"box": _grown(one.box, by)}) for one in right]
+
+    boxes = [one.box for one in right]
+    around = Box(
+        x0=min(box.x0 for box in boxes),
+        y0=min(box.y0 for box in boxes),
+        x1=max(box.x1 for box in boxes),
+        y1=max(box.y1 for box in boxes),
+    )
+    variants = [
+        ("right", right),
+        ("too loose", grown(70)),
+        ("too tight", grown(-90)),
+        ("two in one box", [right[0].model_copy(update={"box": around})]),
+    ]
+    return [SheetCell(picture, prompt, note, defects=defects) for note, defects in variants]
+
+
+def _grown(box: Box, by: int) -> Box:
+    return Box(x0=max(0, box.x0 - by), y0=max(0, box.y0 - by), x1=min(1000, box.x1 + by), y1=min(1000, box.y1 + by))
+
+
+if __name__ == "__main__":
+    for written in write_pictures(Path(sys.argv[1])):
+        sys.stderr.write(f"{written} {written.stat().st_size:,} bytes\n")

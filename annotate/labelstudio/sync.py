@@ -1,0 +1,130 @@
+"""What the commands share: the server of this call, its project, a push, a pull of everything."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from annotate.labelstudio.client import Client
+from annotate.labelstudio.config import LabelConfig
+from annotate.labelstudio.connection import connection_of, credentials
+from annotate.labelstudio.project import current, ensure_project, verified
+from annotate.labelstudio.pull import Pulled, Puller
+from annotate.labelstudio.push import Pushed, Pusher, plan_tasks, shown_prelabels
+from annotate.labelstudio.server import Server
+from annotate.labelstudio.webhook import webhook_url
+from annotate.review.routing_types import Routed
+from schemas.labelling import LabelProject, LabelTask, ProjectKind
+from sdg_data.blobs import Blobs
+from sdg_data.progress import Progress
+from sdg_data.settings import Settings
+from sdg_data.store import labelling
+from sdg_data.store.connection import Store
+from sdg_data.store.labelling import OnServer
+
+LOCK = "annotate"
+"""The stage lock of push and pull: they hold it so that two of them do not tell each other's tasks apart wrongly."""
+
+
+class Session:
+    """A home and a Label Studio."""
+
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self.settings = settings
+        self.client = client
+        self.store = Store(settings.home)
+        self.blobs = Blobs(settings.blob_url)
+
+    @property
+    def media(self) -> Path | None:
+        """The folder that the server may show files of; None where images come from elsewhere (`image_url`)."""
+        return None if self.settings.annotate.image_url else Server(self.settings.home, self.settings.annotate).media
+
+    def init(
+        self,
+        *,
+        kind: ProjectKind = ProjectKind.ANNOTATE,
+        round_: int = 1,
+        instructions: str = "",
+        again: bool = False,
+    ) -> tuple[LabelProject, OnServer]:
+        """The project with today's page, made where there is none."""
+        chosen = self.settings.annotate
+        if self.media is not None:
+            (self.media / "images").mkdir(parents=True, exist_ok=True)
+        return ensure_project(
+            self.store,
+            self.client,
+            LabelConfig(scores=chosen.scores, review=kind is ProjectKind.REVIEW),
+            name=chosen.project,
+            media=self.media,
+            kind=kind,
+            round_=round_,
+            instructions=instructions,
+            # A server on another machine does not reach our loopback; there the clock alone has to do.
+            webhook=self._webhook() if self.client.connection.own else None,
+            again=again,
+            patience=chosen.patience,
+        )
+
+    def _webhook(self) -> tuple[str, str]:
+        return webhook_url(self.settings.annotate.webhook_port), credentials(self.settings.home).webhook_secret
+
+    def push_routed(self, routed: Sequence[Routed], progress: Progress | None = None) -> Pushed:
+        """Routed images to the current project; those that went to people before stay where they are."""
+        project = current(self.store)
+        with self.store.read() as tx:
+            before = labelling.images_with_tasks(tx, ProjectKind.ANNOTATE)
+            new = [one for one in routed if one.image_id not in before]
+            shown = shown_prelabels(
+                tx, [one.image_id for one in new if not one.blind], self.settings.annotate.prelabels_of
+            )
+        return self.push_tasks(project, plan_tasks(project, new, prelabels_of=shown), progress)
+
+    def push_tasks(self, project: LabelProject, tasks: Sequence[LabelTask], progress: Progress | None = None) -> Pushed:
+        """These tasks, and what an earlier run left unfinished, to this project."""
+        pusher = Pusher(
+            self.store,
+            self.blobs,
+            self.client,
+            project,
+            verified(self.store, self.client, project),
+            media=self.media,
+            image_url=self.settings.annotate.image_url,
+            batch_size=self.settings.annotate.batch_size,
+            patience=self.settings.annotate.patience,
+        )
+        return pusher.push(tasks, progress)
+
+    def pull(self, *, full: bool = False, accept_deletions: bool = False) -> Pulled:
+        """What changed in all projects that were not given up."""
+        total = Pulled(counts=Counter())
+        with self.store.read() as tx:
+            projects = [one for one in labelling.projects(tx) if labelling.on_server(tx, one.id) is not None]
+        for project in projects:
+            puller = Puller(
+                self.store,
+                self.client,
+                project,
+                verified(self.store, self.client, project),
+                overlap=timedelta(minutes=self.settings.annotate.overlap_minutes),
+                accept_deletions=accept_deletions,
+            )
+            found = puller.pull(full=full)
+            total.read += found.read
+            total.counts += found.counts
+        return total
+
+
+@contextlib.contextmanager
+def session(settings: Settings) -> Iterator[Session]:
+    """The session of a call. Raises ConfigError, StoreError where there is no store."""
+    store = Store(settings.home)
+    with store.read():
+        pass  # a home without a store is an error, not a home to make folders in
+    connection = connection_of(settings.home, settings.annotate.port)
+    with Client(connection, patience=settings.annotate.patience) as client:
+        yield Session(settings, client)

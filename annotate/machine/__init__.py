@@ -1,0 +1,1 @@
+"""Prelabels and enrichments: what a vision-language model says about images, asked, checked and recorded."""

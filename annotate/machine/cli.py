@@ -1,0 +1,330 @@
+"""`sdg prelabel` and `sdg enrich`: ask, resume, count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdg_data.console import print_json, print_table, say, settings_of
+
+if TYPE_CHECKING:
+    from annotate.machine.stage import Asking, AskingStage
+    from annotate.vlm.contract import Backend
+    from sdg_data.settings import Settings, VlmSettings
+    from sdg_data.store.connection import Store
+
+prelabel_app = typer.Typer(
+    help="Ask a detector about the images: what is wrong with them, and where.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+enrich_app = typer.Typer(
+    help="Ask a VLM to expand what people drew: reasons, a trace, importance.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+BackendName = Annotated[
+    str | None, typer.Option("--backend", help="mini, transformers or openai [default: the profile's]")
+]
+EnricherName = Annotated[
+    str | None,
+    typer.Option("--backend", help="template (no model), mini, transformers or openai [default: the profile's]"),
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="A folder, a hub repository, or the server's name for it")
+]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Where an OpenAI-compatible server is: http://…/v1")]
+Revision = Annotated[str | None, typer.Option("--revision", help="The state of the model's weights")]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Questions under way at once (a server's slots)")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Questions a call, for a model on this machine")]
+Models = Annotated[str | None, typer.Option("--models", help="Only images of these models, separated by commas")]
+SplitName = Annotated[str | None, typer.Option("--split", help="Only images of this split: train or test")]
+Limit = Annotated[int | None, typer.Option(min=0, help="Ask about at most so many now")]
+BudgetUsd = Annotated[
+    float | None, typer.Option("--budget", min=0, help="US dollars that this stage may have cost in all; never passed")
+]
+Retry = Annotated[
+    str | None,
+    typer.Option("--retry-failures", metavar="CODE", help="Ask again what failed so: codes by comma, or `all`"),
+]
+Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+
+
+@prelabel_app.command("run")
+def prelabel_run(
+    ctx: typer.Context,
+    backend: BackendName = None,
+    model: ModelName = None,
+    base_url: BaseUrl = None,
+    revision: Revision = None,
+    concurrency: Concurrency = None,
+    batch_size: BatchSize = None,
+    models: Models = None,
+    split: SplitName = None,
+    limit: Limit = None,
+    budget: BudgetUsd = None,
+    retry_failures: Retry = None,
+    wait: Wait = True,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Ask about the images that have no answer yet. Interrupted or killed: run the same command again to go on."""
+    from annotate.machine.prelabel import PrelabelStage
+    from annotate.vlm.registry import make_backend, template_for
+    from sdg_data.blobs import Blobs
+    from sdg_data.store import prelabels
+    from sdg_data.store.connection import Store
+
+    settings = settings_of(ctx)
+    chosen = _changed(settings.prelabel, backend, model, base_url, revision, concurrency, batch_size)
+    store = Store(settings.home)
+    with store.read():
+        pass  # a home without a store is an error, not a home to make a lock file in
+    asked = make_backend(chosen)
+    retry = _codes(retry_failures)
+    stage = PrelabelStage(
+        store,
+        Blobs(settings.blob_url),
+        asked,
+        template_for(asked, chosen),
+        asking=_asking(chosen, asked),
+        budget=_budget(chosen, budget, store, "prelabel"),
+        models=_names(models),
+        split=_split(split),
+        limit=limit,
+        retry=retry,
+        retry_all=retry == ("all",),
+    )
+
+    def counts() -> dict[str, int]:
+        with store.read() as tx:
+            return prelabels.count(tx, stage.wanted)
+
+    _run(settings, stage, asked, counts, wait=wait, dry_run=dry_run, as_json=as_json, unit="images")
+
+
+@enrich_app.command("run")
+def enrich_run(
+    ctx: typer.Context,
+    backend: EnricherName = None,
+    model: ModelName = None,
+    base_url: BaseUrl = None,
+    revision: Revision = None,
+    concurrency: Concurrency = None,
+    batch_size: BatchSize = None,
+    split: SplitName = None,
+    unreviewed: Annotated[
+        bool, typer.Option("--unreviewed", help="Also images that one person annotated and nobody reviewed")
+    ] = False,
+    limit: Limit = None,
+    budget: BudgetUsd = None,
+    retry_failures: Retry = None,
+    wait: Wait = True,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Ask for the additions to accepted annotations that have none yet. Killed: run the same command again to go on."""
+    from annotate.machine.enrich import EnrichStage
+    from annotate.machine.template_enricher import PlainEnricher
+    from annotate.vlm.registry import make_backend
+    from sdg_data.blobs import Blobs
+    from sdg_data.prompt_templates import ENRICH, load_template
+    from sdg_data.store.connection import Store
+    from sdg_data.store.gold import GoldRule
+
+    settings = settings_of(ctx)
+    chosen = _changed(settings.enrich, backend, model, base_url, revision, concurrency, batch_size)
+    store = Store(settings.home)
+    with store.read():
+        pass
+    asked: Backend = PlainEnricher() if chosen.backend == "template" else make_backend(chosen)
+    if chosen.backend == "template":
+        say("template: sentences put together from the boxes, no model looks at the images")
+    retry = _codes(retry_failures)
+    stage = EnrichStage(
+        store,
+        Blobs(settings.blob_url),
+        asked,
+        load_template(chosen.template or ENRICH),
+        asking=_asking(chosen, asked),
+        budget=_budget(chosen, budget, store, "enrich"),
+        rule=GoldRule(unreviewed=unreviewed),
+        split=_split(split),
+        limit=limit,
+        retry=retry,
+        retry_all=retry == ("all",),
+    )
+    _run(
+        settings,
+        stage,
+        asked,
+        lambda: {"missing": stage.count()},
+        wait=wait,
+        dry_run=dry_run,
+        as_json=as_json,
+        unit="annotations",
+    )
+
+
+@prelabel_app.command("info")
+def prelabel_info(ctx: typer.Context, as_json: Json = False) -> None:
+    """Count answers, failures and costs, by model."""
+    from sdg_data.store import calls, failures, prelabels
+    from sdg_data.store.connection import Store
+
+    with Store(settings_of(ctx).home).read() as tx:
+        answers, bill, failed = (
+            prelabels.count_by_model(tx),
+            calls.statistics(tx),
+            failures.count_by_code(tx, "prelabel"),
+        )
+    if as_json:
+        print_json({"prelabels": answers, "calls": bill, "failures": failed})
+        return
+    print_table(answers)
+    print_table(bill)
+
+
+def _run(
+    settings: Settings,
+    stage: AskingStage[Any, Any],
+    backend: Backend,
+    counts: Any,
+    *,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+    unit: str,
+) -> None:
+    import time
+
+    from sdg_data.errors import ExitCode, Interrupted
+    from sdg_data.locks import stage_lock
+    from sdg_data.progress import Progress
+    from sdg_data.store import calls
+    from sdg_data.store.connection import Store
+    from sdg_data.work import LocalExecutor
+
+    who = backend.identity
+    facts = {"backend": who.backend, "model": who.model, "revision": who.revision}
+    if dry_run:
+        plan = {**facts, **counts(), "spent": stage.budget.spent}
+        print_json(plan) if as_json else print_table([plan])
+        return
+    waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
+    stopped: Interrupted | None = None
+    with stage_lock(settings.home, stage.name, wait=None if wait else 0, on_wait=waiting):
+        recovered = stage.recover()
+        if recovered:
+            with Store(settings.home).read() as tx:
+                stage.budget.spent = calls.spent(tx, stage.name)
+            say(f"{recovered} answers of a run that was killed are stored now")
+        before = counts()
+        say(f"{who.backend}: {who.model} ({who.revision[:12]}), {before['missing']} {unit} to ask about")
+        started = time.perf_counter()
+        try:
+            LocalExecutor().execute(stage, progress=Progress(stage.name, unit=unit))
+        except Interrupted as error:
+            stopped = error
+        finally:
+            stage.close()
+    seconds = time.perf_counter() - started
+    summary = {
+        **facts,
+        "recovered": recovered,
+        "made": stage.made,
+        "failed": dict(sorted(stage.failed.items())),
+        "failed_before": before.get("failed", 0),
+        "left": counts()["missing"],
+        "spent": round(stage.budget.spent, 6),
+        "out_of_budget": stage.out_of_budget,
+        "seconds": round(seconds, 3),
+    }
+    _conclude(summary, unit)
+    if as_json:
+        print_json(summary)
+    if stopped is not None:
+        raise stopped
+    if stage.failed or stage.out_of_budget:
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _conclude(summary: dict[str, Any], unit: str) -> None:
+    from sdg_data.progress import duration
+
+    failed = ", ".join(f"{number} {code}" for code, number in summary["failed"].items())
+    parts = [f"{summary['made']} {unit} answered in {duration(summary['seconds'])}"]
+    if failed:
+        parts.append(f"failed: {failed} (recorded with their raw text; --retry-failures CODE asks again)")
+    if summary["failed_before"]:
+        parts.append(f"{summary['failed_before']} that failed before were passed over")
+    if summary["spent"]:
+        parts.append(f"USD {summary['spent']:.4f} spent in all")
+    if summary["out_of_budget"]:
+        parts.append(f"stopped at the budget, {summary['left']} left")
+    say("; ".join(parts))
+
+
+def _changed(
+    section: VlmSettings,
+    backend: str | None,
+    model: str | None,
+    base_url: str | None,
+    revision: str | None,
+    concurrency: int | None,
+    batch_size: int | None,
+) -> VlmSettings:
+    """The section with the command line's options. Another backend does not inherit the section's model."""
+    if backend is not None and backend != section.backend:
+        section = section.model_copy(update={"backend": backend, "model": "", "revision": "", "template": ""})
+    given = {
+        "model": model,
+        "base_url": base_url,
+        "revision": revision,
+        "concurrency": concurrency,
+        "batch_size": batch_size,
+    }
+    return section.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def _asking(chosen: VlmSettings, backend: Backend) -> Asking:
+    from annotate.machine.stage import Asking
+
+    return Asking(
+        # Twice a batch, so that the next one waits when a model on this machine becomes free.
+        concurrency=2 * chosen.batch_size if backend.local else chosen.concurrency,
+        deadline=chosen.deadline,
+        max_tokens=chosen.max_tokens,
+    )
+
+
+def _budget(chosen: VlmSettings, limit: float | None, store: Store, stage: str) -> Any:
+    from annotate.machine.budget import Budget
+    from annotate.vlm.registry import prices_of
+    from sdg_data.store import calls
+
+    with store.read() as tx:
+        return Budget(limit, prices_of(chosen), spent=calls.spent(tx, stage))
+
+
+def _codes(text: str | None) -> tuple[str, ...]:
+    return _names(text) or ()
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _split(name: str | None) -> Any:
+    from schemas.records import Split
+    from sdg_data.errors import ConfigError
+
+    if name is None:
+        return None
+    if name not in list(Split):
+        raise ConfigError(f"there is no split {name!r}", item="--split", hint=f"It is {' or '.join(Split)}.")
+    return Split(name)

@@ -1,0 +1,194 @@
+"""The enrich stage: expanded reasons, a trace and importance for what people drew (SPEC section 2).
+
+Asked about the gold annotations that have no enrichment from this model yet. An answer that breaks a rule is asked
+again with the rule named, `ROUNDS` answers at the most; then it is a failure under the first broken rule's code, with
+the last raw text. A person's importance stands whatever the model wrote; both are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from annotate.machine.budget import Budget
+from annotate.machine.rules import Broken, broken_rules
+from annotate.machine.stage import Asking, AskingStage, Bill, Result
+from annotate.vlm.contract import Answer, Backend, Picture, Question, Turn
+from schemas.answer.parse import ParsedAnswer, RepairKind, parse_answer
+from schemas.records import Annotation, EnrichedDefect, Enrichment, ImageRecord, Split
+from sdg_data.blobs import Blobs
+from sdg_data.ids import canonical_json
+from sdg_data.prompt_templates import Template
+from sdg_data.store import enrichments, failures, gold, images, prompts
+from sdg_data.store.connection import Store, Tx
+from sdg_data.store.enrichments import STAGE, enrichment_id
+from sdg_data.store.gold import GoldRule
+
+ROUNDS: Final = 3
+_PAGE: Final = 500
+# What one more round adds to the question, apart from the answer before: the rules that were broken.
+_CORRECTION_BYTES: Final = 2000
+
+
+@dataclass(frozen=True)
+class Unenriched:
+    """An annotation that misses its additions, with its image and prompt. `attempt` counts from 1."""
+
+    id: str
+    annotation: Annotation
+    image: ImageRecord
+    prompt: str
+    attempt: int
+
+
+class EnrichStage(AskingStage[Unenriched, Enrichment]):
+    """Asks a backend for the additions to gold annotations."""
+
+    name = STAGE
+    result_type = Result[Enrichment]
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        backend: Backend,
+        template: Template,
+        *,
+        asking: Asking,
+        budget: Budget,
+        rule: GoldRule = gold.STRICT,
+        split: Split | None = None,
+        limit: int | None = None,
+        retry: tuple[str, ...] = (),
+        retry_all: bool = False,
+    ) -> None:
+        """`rule`: which annotations count. `retry`: codes of failures that are tried again."""
+        super().__init__(store, blobs, backend, asking, budget, limit=limit)
+        self._template, self._rule, self._split = template, rule, split
+        self._retry, self._retry_all = retry, retry_all
+        self._settings = canonical_json(backend.identity.settings)
+
+    def count(self) -> int:
+        """See `AskingStage`."""
+        return sum(1 for _ in self.items())
+
+    def items(self) -> Iterator[Unenriched]:
+        """See `AskingStage`."""
+        after = ""
+        while True:
+            with self._store.read() as tx:
+                page = gold.page(tx, self._rule, split=self._split, after=after, limit=_PAGE)
+                missing = self._missing(tx, [one.annotation for one in page if one.annotation is not None])
+            if not page:
+                return
+            after = page[-1].image_id
+            yield from missing
+
+    def question(self, item: Unenriched, picture: Picture) -> Question:
+        """See `AskingStage`."""
+        known = item.annotation.defects
+        return Question(
+            text=self._template.question_about(item.prompt, known, self._backend.codec(picture.size)),
+            picture=picture,
+            caption=item.prompt,
+            image_first=self._template.image_first,
+            known=known,
+        )
+
+    def image_of(self, item: Unenriched) -> tuple[str, str]:
+        """See `AskingStage`."""
+        return item.image.blob, item.image.media_type
+
+    def identity(self, item: Unenriched) -> tuple[str, int]:
+        """See `AskingStage`."""
+        return item.id, item.attempt
+
+    def worst(self, question: Question) -> float:
+        """All rounds: each reads the answers before it once more."""
+        tokens = question.max_tokens or self._asking.max_tokens
+        rest = [
+            Turn("user", "x" * (tokens + _CORRECTION_BYTES) * earlier)
+            for earlier in range(ROUNDS - len(question.more) // 2)
+        ]
+        return sum(self.budget.worst(replace(question, more=(*question.more, turn)), tokens) for turn in rest)
+
+    async def work(self, item: Unenriched, question: Question) -> Result[Enrichment]:
+        """See `AskingStage`."""
+        bill = Bill()
+        for last in (*[False] * (ROUNDS - 1), True):
+            answer, bill = await self.ask(question, bill)
+            parsed, broken = self._judged(answer, question)
+            raw = answer.text if answer.raw is None else answer.raw
+            if not broken:
+                return self.result(item, bill, kept=self._enrichment(item, parsed, raw, bill))
+            if last:
+                break
+            question = replace(
+                question, more=(*question.more, Turn("assistant", raw), Turn("user", _correction(broken)))
+            )
+        details = "; ".join(f"{one.rule}: {one.detail}" for one in broken)
+        return self.result(item, bill, code=broken[0].rule, message=details, raw=raw)
+
+    def insert(self, tx: Tx, records: list[Enrichment]) -> None:
+        """See `AskingStage`."""
+        enrichments.insert(tx, records)
+
+    def _judged(self, answer: Answer, question: Question) -> tuple[ParsedAnswer, list[Broken]]:
+        codec = self._backend.codec(question.picture.size)
+        parsed = parse_answer(answer.text, codec=codec, require_trace=True, hit_length=answer.hit_length)
+        if parsed.defects is None:
+            return parsed, [Broken(str(parsed.reason), parsed.detail or "the reply does not have the form asked for")]
+        if any(repair.kind is RepairKind.TRUNCATED for repair in parsed.repairs):
+            return parsed, [Broken("truncated-by-length", "the reply was cut off: write less")]
+        known = question.known or ()
+        return parsed, broken_rules(known, parsed.defects, parsed.trace or "", question.caption, codec)
+
+    def _enrichment(self, item: Unenriched, parsed: ParsedAnswer, raw: str, bill: Bill) -> Enrichment:
+        who = self._backend.identity
+        return Enrichment(
+            id=item.id,
+            annotation_id=item.annotation.id,
+            model=who.model,
+            revision=who.revision,
+            template=self._template.id,
+            settings=self._settings,
+            raw=raw,
+            trace=parsed.trace or "",
+            defects=tuple(
+                EnrichedDefect(index=index, reason=defect.reason, importance=defect.importance)
+                for index, defect in enumerate(parsed.defects or ())
+            ),
+            attempt=item.attempt,
+            tokens_in=bill.tokens_in,
+            tokens_out=bill.tokens_out,
+            cost=bill.cost,
+            seconds=bill.seconds,
+            tool=self.tool,
+            created_at=datetime.now(UTC),
+        )
+
+    def _missing(self, tx: Tx, annotations: list[Annotation]) -> list[Unenriched]:
+        who = self._backend.identity
+        named = {
+            enrichment_id(one.id, who.model, who.revision, self._template.id, self._settings): one
+            for one in annotations
+        }
+        done = enrichments.by_ids(tx, list(named))
+        failed = failures.last(tx, STAGE, list(named))
+        found = images.by_ids(tx, [one.image_id for one in annotations])
+        texts = prompts.by_ids(tx, [image.prompt_id for image in found.values()])
+        missing = []
+        for identity, one in named.items():
+            attempt, code = failed.get(identity, (0, ""))
+            again = not code or self._retry_all or code in self._retry
+            if identity not in done and again:
+                image = found[one.image_id]
+                missing.append(Unenriched(identity, one, image, texts[image.prompt_id].text, attempt + 1))
+        return missing
+
+
+def _correction(broken: list[Broken]) -> str:
+    rules = "\n".join(f"- {one.rule}: {one.detail}" for one in broken[:10])
+    return f"The reply breaks these rules:\n{rules}\nWrite the whole reply again, with them kept."

@@ -1,0 +1,124 @@
+"""The prelabel stage: a detector's defects for every image that has none from it yet.
+
+An answer that parses, strictly or with the repairs of `schemas.answer`, is a prelabel. Everything else is a failure
+with its code and raw text, and no answer: the parser's reasons (`schemas.answer.Reason`), what kept the question from
+being answered (`annotate.vlm.contract.AskError`), or what kept the image from being sent (blob-missing, blob-corrupt,
+bad-image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from annotate.machine.budget import Budget
+from annotate.machine.stage import Asking, AskingStage, Bill, Result
+from annotate.vlm.contract import Backend, Picture, Question
+from schemas.answer import parse_answer
+from schemas.records import Prelabel, Split
+from sdg_data.blobs import Blobs
+from sdg_data.ids import canonical_json
+from sdg_data.prompt_templates import Template
+from sdg_data.store import prelabels
+from sdg_data.store.connection import Store, Tx
+from sdg_data.store.prelabels import STAGE, Prelabeller, Unlabelled, WantedPrelabels
+
+
+def prelabeller_of(backend: Backend, template: Template) -> Prelabeller:
+    """What a backend's answers to a template are filed under."""
+    who = backend.identity
+    return Prelabeller(who.model, who.revision, template.id, canonical_json(who.settings))
+
+
+class PrelabelStage(AskingStage[Unlabelled, Prelabel]):
+    """Asks a backend about the images that miss its answer."""
+
+    name = STAGE
+    result_type = Result[Prelabel]
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        backend: Backend,
+        template: Template,
+        *,
+        asking: Asking,
+        budget: Budget,
+        models: tuple[str, ...] | None = None,
+        split: Split | None = None,
+        limit: int | None = None,
+        retry: tuple[str, ...] = (),
+        retry_all: bool = False,
+    ) -> None:
+        """`models`, `split`: of the images. `retry`: codes of failures that are tried again."""
+        super().__init__(store, blobs, backend, asking, budget, limit=limit)
+        self._template = template
+        self.wanted = WantedPrelabels(prelabeller_of(backend, template), models, split, retry, retry_all)
+
+    def count(self) -> int:
+        """See `AskingStage`."""
+        with self._store.read() as tx:
+            return prelabels.count(tx, self.wanted)["missing"]
+
+    def items(self) -> Iterator[Unlabelled]:
+        """See `AskingStage`."""
+        for page in prelabels.missing(self._store, self.wanted):
+            yield from page
+
+    def question(self, item: Unlabelled, picture: Picture) -> Question:
+        """See `AskingStage`."""
+        return ask_about(self._backend, self._template, item.prompt, picture)
+
+    def image_of(self, item: Unlabelled) -> tuple[str, str]:
+        """See `AskingStage`."""
+        return item.image.blob, item.image.media_type
+
+    def identity(self, item: Unlabelled) -> tuple[str, int]:
+        """See `AskingStage`."""
+        return item.id, item.attempt
+
+    async def work(self, item: Unlabelled, question: Question) -> Result[Prelabel]:
+        """See `AskingStage`."""
+        answer, bill = await self.ask(question, Bill())
+        parsed = parse_answer(
+            answer.text, codec=self._backend.codec(question.picture.size), hit_length=answer.hit_length
+        )
+        raw = answer.text if answer.raw is None else answer.raw
+        if parsed.defects is None:
+            return self.result(item, bill, code=str(parsed.reason), message=parsed.detail, raw=raw)
+        who = self.wanted.prelabeller
+        kept = Prelabel(
+            id=item.id,
+            image_id=item.image.id,
+            model=who.model,
+            revision=who.revision,
+            template=who.template,
+            settings=who.settings,
+            raw=raw,
+            trace=parsed.trace,
+            defects=parsed.defects,
+            repairs=tuple(repair.note for repair in parsed.repairs),
+            attempt=item.attempt,
+            tokens_in=bill.tokens_in,
+            tokens_out=bill.tokens_out,
+            cost=bill.cost,
+            seconds=bill.seconds,
+            tool=self.tool,
+            created_at=datetime.now(UTC),
+        )
+        return self.result(item, bill, kept=kept)
+
+    def insert(self, tx: Tx, records: list[Prelabel]) -> None:
+        """See `AskingStage`."""
+        prelabels.insert(tx, records)
+
+
+def ask_about(backend: Backend, template: Template, caption: str, picture: Picture) -> Question:
+    """The detector's question about a picture."""
+    return Question(
+        text=template.question(caption, backend.codec(picture.size)),
+        picture=picture,
+        caption=caption,
+        image_first=template.image_first,
+    )

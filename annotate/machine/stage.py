@@ -1,0 +1,372 @@
+"""What prelabelling and enriching share: a stage that keeps a model busy, and loses no answer.
+
+    run      hand a batch to the pool, and take back what is done (not necessarily of this batch)
+    commit   records, failures and the bill in one transaction
+
+The last batch is empty: it waits for all that is under way. On a cluster, where a batch must come back whole, `run`
+waits for its own. Answers are written to the journal before anything else happens to them.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Final, Generic, TypeVar
+
+from annotate.machine.answer_log import Journal
+from annotate.machine.async_pool import AsyncPool
+from annotate.machine.budget import Budget
+from annotate.vlm.contract import Answer, AskError, Backend, Picture, Question
+from annotate.vlm.retrying import Asker, Patience
+from schemas.base import Record
+from schemas.records import Enrichment, Failure, Prelabel
+from sdg_data.blobs import Blobs
+from sdg_data.errors import BlobCorrupt, BlobMissing, ConfigError, ModelError
+from sdg_data.store import calls, failures
+from sdg_data.store.calls import Call
+from sdg_data.store.connection import Store, Tx
+from sdg_data.work import Plan
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Kept = TypeVar("Kept", Prelabel, Enrichment)
+
+_CHUNK: Final = 16
+_GIVE_UP_AFTER: Final = 50
+"""So many questions in a row without any answer: the server is gone, and going on would only record that."""
+_NO_ANSWER: Final = frozenset({"connection", "timeout", "server-error", "rate-limited", "out-of-memory"})
+_MAYBE_PAID: Final = frozenset({"connection", "timeout"})
+
+
+class Result(Record, Generic[Kept]):
+    """What came of an item: a record or a failure, and the call (None where none was made)."""
+
+    kept: Kept | None = None
+    failure: Failure | None = None
+    call: Call | None = None
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What an item's requests took, summed over follow-up questions."""
+
+    requests: int = 0
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost: float | None = None
+    seconds: float = 0.0
+
+    def plus(self, answer: Answer, cost: float | None) -> Bill:
+        """With one more answer on it."""
+        return Bill(
+            self.requests + answer.requests,
+            _sum(self.tokens_in, answer.tokens_in),
+            _sum(self.tokens_out, answer.tokens_out),
+            _sum(self.cost, cost),
+            self.seconds + (answer.seconds or 0.0),
+        )
+
+    def plus_failed(self, error: AskError) -> Bill:
+        """With the requests that brought no answer. What a server charges for those is not known."""
+        return Bill(
+            self.requests + error.requests,
+            self.tokens_in,
+            self.tokens_out,
+            self.cost,
+            self.seconds + (error.seconds or 0.0),
+        )
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a stage asks. `deadline` in seconds per question; None for a model on this machine."""
+
+    concurrency: int = 32
+    deadline: float | None = 300.0
+    max_tokens: int = 2048
+    patience: Patience | None = None
+    give_up_after: int = _GIVE_UP_AFTER
+
+
+class AskingStage(abc.ABC, Generic[Item, Kept]):
+    """A stage whose work is to ask a model about images. `close` it: that commits what was still under way."""
+
+    name: str
+    result_type: type[Any]
+
+    def __init__(
+        self, store: Store, blobs: Blobs, backend: Backend, asking: Asking, budget: Budget, *, limit: int | None
+    ) -> None:
+        self._store, self._blobs, self._backend = store, blobs, backend
+        self._asking, self.budget, self._limit = asking, budget, limit
+        self._journal: Journal[Any] | None = Journal(store.home, self.name, self.result_type)
+        self._pool: AsyncPool[Result[Kept]] | None = None
+        self._asker: Asker | None = None
+        self._silent = 0
+        self._journaled_results = self._committed_results = 0
+        self.out_of_budget = False
+        self.made = 0
+        self.failed: dict[str, int] = {}
+
+    # What the stages differ in
+
+    @abc.abstractmethod
+    def count(self) -> int:
+        """How many items are missing."""
+
+    @abc.abstractmethod
+    def items(self) -> Iterable[Item]:
+        """The missing items."""
+
+    @abc.abstractmethod
+    def question(self, item: Item, picture: Picture) -> Question:
+        """What is asked about an item."""
+
+    @abc.abstractmethod
+    def image_of(self, item: Item) -> tuple[str, str]:
+        """(name of the blob, media type) of the item's image."""
+
+    @abc.abstractmethod
+    def identity(self, item: Item) -> tuple[str, int]:
+        """(id of what is to be made, number of this attempt)."""
+
+    @abc.abstractmethod
+    async def work(self, item: Item, question: Question) -> Result[Kept]:
+        """Ask, judge, and say what came of it; `ask` does the asking."""
+
+    @abc.abstractmethod
+    def insert(self, tx: Tx, records: list[Kept]) -> None:
+        """Store what was made."""
+
+    # The stage (`sdg_data.work.Stage`)
+
+    def recover(self) -> int:
+        """Store the answers that a killed run had received; returns how many."""
+        return self._journal.replay(self._store_results) if self._journal is not None else 0
+
+    def plan(self) -> Plan[Item]:
+        """What is missing now."""
+        total = self.count()
+        return Plan(total if self._limit is None else min(total, self._limit), self._batches())
+
+    def run(self, batch: Sequence[Item]) -> Sequence[Result[Kept]]:
+        """Start a batch, and return what is done."""
+        pool = self._started()
+        self._check()
+        results: list[Result[Kept]] = []
+        for item in batch:
+            prepared = self._prepared(item)
+            if isinstance(prepared, Result):
+                results.append(prepared)
+                continue
+            worst = self.worst(prepared)
+            while not self.budget.reserve(worst):
+                if not pool.outstanding:
+                    self.out_of_budget = True
+                    return results
+                results += pool.take(leave=pool.outstanding - 1)
+            pool.submit(self._journaled(item, prepared, worst))
+        whole = self._journal is None or not batch
+        results += pool.take(leave=0 if whole else 2 * self._asking.concurrency)
+        return results
+
+    def persist(self, results: Sequence[Result[Kept]]) -> Sequence[Result[Kept]]:
+        """There are no bytes to store."""
+        return results
+
+    def commit(self, results: Sequence[Result[Kept]]) -> None:
+        """One transaction for what was made, what failed, and the bill."""
+        self._store_results(results)
+        self._committed_results += sum(one.call is not None for one in results)
+        for one in results:
+            if one.failure is not None:
+                self.failed[one.failure.code] = self.failed.get(one.failure.code, 0) + 1
+            else:
+                self.made += 1
+
+    def _store_results(self, results: Sequence[Result[Kept]]) -> None:
+        with self._store.write() as tx:
+            self.insert(tx, [one.kept for one in results if one.kept is not None])
+            failures.insert(tx, [one.failure for one in results if one.failure is not None])
+            calls.insert(tx, [one.call for one in results if one.call is not None])
+
+    def close(self) -> None:
+        """Wait for what is under way, store it, and let the model go."""
+        if self._pool is None:
+            return
+        late = self._pool.settle()
+        if late:
+            self.commit(late)
+        self._pool.call(self._backend.close())
+        self._pool.close()
+        self._pool = self._asker = None
+        if self._journal is None:
+            return
+        if self._committed_results == self._journaled_results:
+            self._journal.clear()
+        else:  # an error took some results with it: the next run finds them here
+            self._journal.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """On a worker there is no journal, and a batch comes back whole."""
+        return self.__dict__ | {"_pool": None, "_asker": None, "_journal": None}
+
+    # For subclasses
+
+    async def ask(self, question: Question, bill: Bill) -> tuple[Answer, Bill]:
+        """Ask, and put it on the bill. Raises Unanswered."""
+        assert self._asker is not None
+        try:
+            answer = await self._asker.ask(question)
+        except AskError as error:
+            raise Unanswered(error, bill.plus_failed(error)) from error
+        cost = self.budget.cost(answer.tokens_in, answer.tokens_out, self.worst(question))
+        return answer, bill.plus(answer, cost)
+
+    def worst(self, question: Question) -> float:
+        """An upper bound of what the item of this question costs, in US dollars."""
+        return self.budget.worst(question, question.max_tokens or self._asking.max_tokens)
+
+    def result(
+        self,
+        item: Item,
+        bill: Bill,
+        *,
+        kept: Kept | None = None,
+        code: str = "",
+        message: str = "",
+        raw: str | None = None,
+    ) -> Result[Kept]:
+        """A result with its call: of `kept`, or else the failure that `code` names."""
+        item_id, attempt = self.identity(item)
+        failure = None
+        if kept is None:
+            failure = Failure(
+                stage=self.name, item_id=item_id, code=code, message=message[:2000], raw=raw, attempt=attempt
+            )
+        call = Call(
+            stage=self.name,
+            item_id=item_id,
+            attempt=attempt,
+            model=self._backend.identity.model,
+            outcome="answered" if failure is None else failure.code,
+            requests=bill.requests,
+            tokens_in=bill.tokens_in,
+            tokens_out=bill.tokens_out,
+            cost=bill.cost,
+            seconds=bill.seconds,
+        )
+        made: Result[Kept] = self.result_type(kept=kept, failure=failure, call=call)
+        return made
+
+    @property
+    def tool(self) -> str:
+        """What made a record."""
+        return f"sdg-data {_version()} ({self._backend.identity.backend})"
+
+    def _batches(self) -> Iterator[list[Item]]:
+        left = self._limit
+        batch: list[Item] = []
+        for item in self.items():
+            if left is not None and left <= 0:
+                break
+            if self.out_of_budget:
+                return
+            batch.append(item)
+            left = None if left is None else left - 1
+            if len(batch) == _CHUNK:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+        yield []  # wait for what is under way
+
+    def _started(self) -> AsyncPool[Result[Kept]]:
+        if self._pool is None:
+            self._pool = AsyncPool(f"{self.name}-asking")
+            self._asker = Asker(
+                self._backend,
+                concurrency=self._asking.concurrency,
+                deadline=None if self._backend.local else self._asking.deadline,
+                patience=self._asking.patience,
+            )
+        return self._pool
+
+    def _prepared(self, item: Item) -> Question | Result[Kept]:
+        """The question, or the failure of an image that cannot be read."""
+        blob, media_type = self.image_of(item)
+        try:
+            picture = self._backend.picture(self._blobs.get(blob), media_type)
+        except (BlobMissing, BlobCorrupt) as error:
+            code = "blob-missing" if isinstance(error, BlobMissing) else "blob-corrupt"
+            return self._without_call(item, code, error.message)
+        except ValueError as error:
+            return self._without_call(item, "bad-image", str(error))
+        return self.question(item, picture)
+
+    def _without_call(self, item: Item, code: str, message: str) -> Result[Kept]:
+        item_id, attempt = self.identity(item)
+        failure = Failure(stage=self.name, item_id=item_id, code=code, message=message, raw=None, attempt=attempt)
+        made: Result[Kept] = self.result_type(failure=failure)
+        return made
+
+    async def _journaled(self, item: Item, question: Question, worst: float) -> Result[Kept]:
+        spent = worst  # of a call that ends in an exception nobody knows what it cost
+        try:
+            try:
+                result = await self.work(item, question)
+                spent = (result.call.cost if result.call is not None else None) or 0.0
+                self._silent = 0
+            except Unanswered as end:
+                if end.error.fatal:
+                    raise _fatal(end.error, self._backend) from end
+                result = self.result(item, end.bill, code=end.error.code, message=end.error.message, raw=end.error.raw)
+                spent = (end.bill.cost or 0.0) + (worst if end.error.code in _MAYBE_PAID else 0.0)
+                self._silent = self._silent + 1 if end.error.code in _NO_ANSWER else 0
+        finally:
+            self.budget.settle(worst, spent)
+        if self._journal is not None:
+            self._journal.append(result)
+            self._journaled_results += 1
+        return result
+
+    def _check(self) -> None:
+        """Stop a run whose server has gone, rather than record that of every image."""
+        if self._silent >= self._asking.give_up_after:
+            raise ModelError(
+                f"{self._silent} questions in a row found no answer ({self._backend.identity.backend})",
+                item=self._backend.identity.model,
+                hint=f"Is the server up? Then run the same command again; `--retry-failures` asks those again. "
+                f"Failed so far: {self.failed}",
+            )
+
+
+@cache
+def _version() -> str:
+    """Reading a distribution's metadata costs half a millisecond: once is enough."""
+    return version("sdg-data")
+
+
+class Unanswered(Exception):
+    """An item's question found no answer: `error` says why, `bill` what was used until then."""
+
+    def __init__(self, error: AskError, bill: Bill) -> None:
+        super().__init__(error.message)
+        self.error, self.bill = error, bill
+
+
+def _sum(first: Any, second: Any) -> Any:
+    return second if first is None else first + (second or 0)
+
+
+def _fatal(error: AskError, backend: Backend) -> ConfigError:
+    return ConfigError(
+        f"the server refuses: {error.message}",
+        item=backend.identity.model,
+        hint="Check the key (its environment variable), --base-url (it usually ends in /v1), and --model.",
+    )

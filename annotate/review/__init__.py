@@ -1,0 +1,1 @@
+"""Who gets which image, the second round, and how far people agree."""

@@ -1,0 +1,103 @@
+"""`sdg annotate review | report | simulate`: the second round, how well people agree, and people for the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sdg_data.console import print_json, print_table, say, settings_of
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
+
+
+def review_command(
+    ctx: typer.Context,
+    round_: Annotated[int, typer.Option("--round", min=1, help="Which round of review")] = 1,
+    early: Annotated[bool, typer.Option("--early", help="Also images that wait for more people")] = False,
+    limit: Annotated[int | None, typer.Option(min=0, help="Make only so many new tasks")] = None,
+    wait: Wait = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide and push nothing, only count")] = False,
+    as_json: Json = False,
+) -> None:
+    """Store the reviewers' verdicts that were pulled, and hand out what needs a review. Run it after every pull."""
+    from annotate.labelstudio.sync import LOCK, session
+    from annotate.review.run import review
+    from sdg_data.locks import stage_lock
+
+    settings = settings_of(ctx)
+    waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
+    with session(settings) as work, stage_lock(settings.home, LOCK, wait=None if wait else 0, on_wait=waiting):
+        facts = review(work, round_=round_, early=early, limit=limit, dry_run=dry_run)
+    if as_json:
+        print_json(facts)
+        return
+    print_table([{"what": name, "number": number} for name, number in facts.items()])
+
+
+def report_command(
+    ctx: typer.Context,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write it as JSON; - is stdout")
+    ] = None,
+    reference: Annotated[str, typer.Option(help="What people are held against: gold, or gold:unreviewed")] = "gold",
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the 95 % intervals")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
+) -> None:
+    """How far people agree, what prelabels do to them, what is in quarantine, and the hours."""
+    import json
+
+    from annotate.review.report import as_json, build, tables
+    from sdg_data.store.connection import Store
+
+    settings = settings_of(ctx)
+    report = build(Store(settings.home), reference=reference, resamples=resamples, seed=seed)
+    document = as_json(report)
+    if json_out is not None and str(json_out) == "-":
+        print_json(document)
+        return
+    if json_out is not None:
+        json_out.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        say(f"written: {json_out}")
+    for title, rows in tables(report):
+        if rows:
+            typer.echo(f"\n{title}")
+            print_table(rows)
+
+
+def simulate_command(
+    ctx: typer.Context,
+    people: Annotated[int, typer.Option(min=1, help="How many annotators")] = 4,
+    reviewers: Annotated[int, typer.Option(min=1, help="How many reviewers")] = 2,
+    images: Annotated[int | None, typer.Option(min=0, help="Only the first so many tasks")] = None,
+    seed: Annotated[int, typer.Option(help="Of their habits, and of what they enter")] = 0,
+    review: Annotated[bool, typer.Option("--review", help="Reviewers at the review tasks, not annotators")] = False,
+    as_json: Json = False,
+) -> None:
+    """Simulated people do what waits in Label Studio (mini profile only; for the demo and for tests)."""
+    from annotate.labelstudio.sync import session
+    from annotate.simulation.annotators import crew
+    from annotate.simulation.run import Crew, open_projects
+    from schemas.labelling import ProjectKind
+    from sdg_data.errors import ConfigError
+
+    who = crew(reviewers, seed, kind="reviewer", reviewers=True) if review else crew(people, seed)
+    total: dict[str, Any] = {"people": len(who), "submitted": 0, "done_before": 0}
+    with session(settings_of(ctx)) as work:
+        projects = open_projects(work, ProjectKind.REVIEW if review else ProjectKind.ANNOTATE)
+        if not projects:
+            raise ConfigError(
+                "there is no project for them yet", hint=f"sdg annotate {'review' if review else 'init, then push'}"
+            )
+        with Crew(work, who) as hands:
+            for project in projects:
+                done = hands.work(project, limit=images)
+                total["submitted"] += len(done.submitted)
+                total["done_before"] += done.done_before
+                for name, number in done.counts.items():
+                    total[name] = total.get(name, 0) + number
+    say(f"{total['submitted']} answers of {len(who)} simulated {'reviewers' if review else 'annotators'}")
+    if as_json:
+        print_json(total)

@@ -1,0 +1,354 @@
+"""How annotation stands: agreement between people, each against the consensus, what prelabels do, hours, quarantine.
+
+The figures are those of `sdg_data.metrics` (agreement, bias); this module hands them what the store holds. What counts:
+
+- first-hand verdicts, a person's last one per image (`review_cases.first_hand`), "clean" and "defects" only;
+- agreement among all people of an image, and apart among those who worked blind: two who started from the same
+  prelabel agree on it, so only the blind figure is a ceiling without that help;
+- the consensus is gold, by rule; of an image that one person annotated it is what the review made of it;
+- blind against prelabelled: images that have a prelabel in both cases, shown or not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.defect import Defect, DefectType
+from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel
+from sdg_data.errors import ConfigError
+from sdg_data.metrics.agreement import SCOPES, THRESHOLDS, Agreement, against_consensus, agreement
+from sdg_data.metrics.anchoring import Arm, Bias, Judged, bias
+from sdg_data.metrics.estimate import Measured
+from sdg_data.store import annotations as annotation_table
+from sdg_data.store import answers, gold, prelabels, reviews
+from sdg_data.store import review_cases as cases
+from sdg_data.store.connection import Store, Tx
+from sdg_data.store.gold import GoldRule
+
+CLAIMS = (AnnotationStatus.DEFECTS, AnnotationStatus.CLEAN)
+_REFERENCES = {"gold": GoldRule(), "gold:unreviewed": GoldRule(unreviewed=True)}
+
+
+@dataclass(frozen=True)
+class PersonRow:
+    """One annotator: answers, hours, skips, what waits in quarantine, and how they stand against the consensus."""
+
+    annotator: str
+    images: int
+    skipped: int
+    quarantined: int
+    hours: float
+    median_seconds: float | None
+    box_f1: Mapping[str, float | None]
+    clean_accuracy: float | None
+    importance_accuracy: Mapping[str, float | None]
+    compared: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that `sdg annotate report` says. `hours`: person-hours by what was done."""
+
+    images: int
+    annotations: int
+    statuses: Mapping[str, int]
+    agreement: Agreement
+    blind_agreement: Agreement
+    people: Sequence[PersonRow]
+    bias: Bias
+    reviews: Mapping[str, int]
+    standing: Mapping[str, int]
+    hours: Mapping[str, float]
+    minutes_per_image: float | None
+    quarantine: Sequence[Mapping[str, Any]]
+    reference: str
+    resamples: int
+    seed: int
+
+
+def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed: int = 0) -> Report:
+    """The report on a store. ConfigError for an unknown reference."""
+    if reference not in _REFERENCES:
+        raise ConfigError(
+            f"there is no reference {reference!r}", item="--reference", hint=f"It is {' or '.join(_REFERENCES)}."
+        )
+    with store.read() as tx:
+        everyone = _last_versions(tx)
+        truth = _gold(tx, _REFERENCES[reference], sorted({one.image_id for one in everyone}))
+        machine = _prelabels(tx, everyone)
+        quarantine = answers.count_quarantined(tx)
+        waiting = Counter(one.annotator for one in answers.quarantined(tx, waiting=True))
+        verdicts = reviews.count_by_verdict(tx)
+        standing = _standing(tx)
+        hours = _hours(tx)
+    claims = [one for one in everyone if one.status in CLAIMS]
+    by_image = _by_image(claims)
+    blind_only = _by_image([one for one in claims if one.prelabel_id is None])
+    done = {one.image_id for one in everyone if one.status is not AnnotationStatus.SKIPPED}
+    return Report(
+        images=len(done),
+        annotations=len(everyone),
+        statuses=dict(sorted(Counter(one.status.value for one in everyone).items())),
+        agreement=agreement(by_image, resamples=resamples, seed=seed),
+        blind_agreement=agreement(blind_only, resamples=resamples, seed=seed),
+        people=_people(everyone, by_image, truth, waiting),
+        bias=bias(*_arms(claims, machine, truth), resamples=resamples, seed=seed),
+        reviews=verdicts,
+        standing=standing,
+        hours=hours,
+        minutes_per_image=60 * sum(hours.values()) / len(done) if done else None,
+        quarantine=quarantine,
+        reference=reference,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+# --- what the store holds
+
+
+def _last_versions(tx: Tx) -> list[Annotation]:
+    """First-hand, a person's last one per image, skips too."""
+    ids = [one.annotation_id for one in cases.first_hand(tx, skips=True)]
+    found = annotation_table.by_ids(tx, ids)
+    return [found[one] for one in ids]
+
+
+def _gold(tx: Tx, rule: GoldRule, image_ids: Sequence[str]) -> dict[str, tuple[Defect, ...]]:
+    """As people left it: without a machine's longer reasons."""
+    return {
+        key: tuple(item.defect for item in one.annotation.defects)
+        for key, one in gold.of_images(tx, image_ids, rule).items()
+        if one.annotation is not None
+    }
+
+
+def _prelabels(tx: Tx, everyone: Sequence[Annotation]) -> dict[str, Prelabel]:
+    """Annotation id -> the prelabel that was shown or, blind, the image's last one: what would have been shown."""
+    shown = prelabels.by_ids(tx, [one.prelabel_id for one in everyone if one.prelabel_id is not None])
+    blind = prelabels.of_images(tx, [one.image_id for one in everyone if one.prelabel_id is None])
+    found = {}
+    for one in everyone:
+        if one.prelabel_id is not None:
+            found[one.id] = shown[one.prelabel_id]
+        elif one.image_id in blind:
+            found[one.id] = blind[one.image_id][-1]
+    return found
+
+
+def _standing(tx: Tx) -> dict[str, int]:
+    from annotate.review.rounds import standing
+
+    return standing(tx)
+
+
+def _hours(tx: Tx) -> dict[str, float]:
+    """Person-hours in the first round and in later ones: the last version of every answer, skips too.
+
+    Label Studio's lead time of an answer grows with every edit, so earlier versions are not added.
+    """
+    rows = tx.execute(
+        """
+        SELECT if(annotations.round = 1, 'annotation', 'review') AS what, sum(annotations.seconds) / 3600
+        FROM annotations
+        LEFT JOIN annotation_entries AS versions ON versions.annotation_id = annotations.id
+        LEFT JOIN label_entries AS entries ON entries.id = versions.entry_id
+        WHERE annotations.seconds IS NOT NULL AND (entries.id IS NULL OR entries.annotation_id = annotations.id)
+        GROUP BY what ORDER BY what
+        """
+    ).fetchall()
+    return {what: float(number) for what, number in rows}
+
+
+# --- what the metrics want
+
+
+def _by_image(versions: Sequence[Annotation]) -> dict[str, dict[str, list[Defect]]]:
+    found: dict[str, dict[str, list[Defect]]] = defaultdict(dict)
+    for one in versions:
+        found[one.image_id][one.annotator] = [item.defect for item in one.defects]
+    return dict(found)
+
+
+def _arms(
+    claims: Sequence[Annotation], machine: Mapping[str, Prelabel], truth: Mapping[str, Sequence[Defect]]
+) -> tuple[dict[str, list[Judged]], dict[str, list[Judged]]]:
+    """(blind, prelabelled), by image; annotations whose image has no prelabel tell nothing of either."""
+    blind: dict[str, list[Judged]] = defaultdict(list)
+    shown: dict[str, list[Judged]] = defaultdict(list)
+    for one in claims:
+        if one.id not in machine:
+            continue
+        from_prelabel = [item for item in one.defects if item.prelabel_index is not None]
+        kept = sum(item.origin is Origin.PREDICTION for item in from_prelabel)
+        judged = Judged(
+            defects=[item.defect for item in one.defects],
+            prelabel=machine[one.id].defects,
+            truth=truth.get(one.image_id),
+            seconds=one.seconds,
+            kept=kept,
+            changed=len(from_prelabel) - kept,
+        )
+        (blind if one.prelabel_id is None else shown)[one.image_id].append(judged)
+    return dict(blind), dict(shown)
+
+
+def _people(
+    everyone: Sequence[Annotation],
+    by_image: Mapping[str, Mapping[str, Sequence[Defect]]],
+    truth: Mapping[str, Sequence[Defect]],
+    waiting: Mapping[str, int],
+) -> list[PersonRow]:
+    held = against_consensus({key: by_image[key] for key in by_image if key in truth}, truth, resamples=0)
+    mine: dict[str, list[Annotation]] = defaultdict(list)
+    for one in everyone:
+        mine[one.annotator].append(one)
+    rows = []
+    for name in sorted(mine.keys() | waiting.keys()):
+        times = sorted(one.seconds for one in mine[name] if one.seconds is not None)
+        summary = held[name].summary if name in held else None
+        rows.append(
+            PersonRow(
+                annotator=name,
+                images=sum(one.status is not AnnotationStatus.SKIPPED for one in mine[name]),
+                skipped=sum(one.status is AnnotationStatus.SKIPPED for one in mine[name]),
+                quarantined=waiting.get(name, 0),
+                hours=sum(times) / 3600,
+                median_seconds=times[(len(times) - 1) // 2] if times else None,
+                box_f1={kind: None if summary is None else summary["boxes"]["0.5"][kind]["f1"] for kind in _KINDS},
+                clean_accuracy=None if summary is None else _clean_accuracy(mine[name], truth),
+                importance_accuracy={kind: None if summary is None else summary["importance"][kind] for kind in _KINDS},
+                compared=0 if summary is None else int(summary["images"]),
+            )
+        )
+    return rows
+
+
+_KINDS = [kind.value for kind in DefectType]
+
+
+def _clean_accuracy(versions: Sequence[Annotation], truth: Mapping[str, Sequence[Defect]]) -> float | None:
+    """Share of the images that are clean by the consensus which this person called clean."""
+    clean = [one for one in versions if one.status in CLAIMS and one.image_id in truth and not truth[one.image_id]]
+    return sum(not one.defects for one in clean) / len(clean) if clean else None
+
+
+# --- for people and programs
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as plain values; every measured figure as value, interval and count."""
+    found: dict[str, Any] = dataclasses.asdict(report)
+    return found
+
+
+def tables(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(title, rows) for a terminal."""
+    minutes = "" if report.minutes_per_image is None else f", {report.minutes_per_image:.2f} minutes an image"
+    hours = sum(report.hours.values())
+    blind, shown = report.bias.blind.annotations, report.bias.prelabelled.annotations
+    return [
+        (
+            f"{report.images} images, {report.annotations} answers, {hours:.2f} person-hours{minutes}",
+            [{"what": name, "answers": number} for name, number in report.statuses.items()],
+        ),
+        (f"Agreement between people ({report.agreement.images} images seen by several)", _agreement_rows(report)),
+        (f"Each person against the consensus ({report.reference})", [_person_row(one) for one in report.people]),
+        (f"Blind ({blind} answers) against prelabelled ({shown})", _bias_rows(report.bias)),
+        (
+            "Review",
+            [{"what": name, "number": number} for name, number in {**report.reviews, **report.standing}.items()],
+        ),
+        ("Quarantine", [dict(row) for row in report.quarantine]),
+    ]
+
+
+def _agreement_rows(report: Report) -> list[dict[str, Any]]:
+    def row(name: str, get: Any) -> dict[str, Any]:
+        return {
+            "figure": name,
+            "everybody": show(get(report.agreement)),
+            "blind only": show(get(report.blind_agreement)),
+        }
+
+    rows = [
+        row(f"BoxF1@{at:g} {scope}", lambda one, at=at, scope=scope: one.box_f1[f"{at:g}"][scope])
+        for at in THRESHOLDS
+        for scope in SCOPES
+    ]
+    return [
+        *rows,
+        row("same answer to: any defect?", lambda one: one.clean),
+        row("… Krippendorff's α", lambda one: one.clean_alpha),
+        row("same type of matched boxes", lambda one: one.types),
+        row("… Krippendorff's α", lambda one: one.types_alpha),
+        row("importance, Krippendorff's α", lambda one: one.importance_alpha),
+    ]
+
+
+def _person_row(one: PersonRow) -> dict[str, Any]:
+    return {
+        "annotator": one.annotator,
+        "images": one.images,
+        "skipped": one.skipped,
+        "quarantine": one.quarantined,
+        "hours": round(one.hours, 2),
+        "median s": _rounded(one.median_seconds, 0),
+        **{f"BoxF1@0.5 {kind}": _rounded(value) for kind, value in one.box_f1.items()},
+        "clean found": _rounded(one.clean_accuracy),
+        **{f"importance {kind}": _rounded(value) for kind, value in one.importance_accuracy.items()},
+        "of images": one.compared,
+    }
+
+
+_BIAS_TITLES = {
+    "kept": "prelabelled boxes kept unchanged",
+    "changed": "… changed",
+    "dropped": "… deleted",
+    "drawn": "boxes drawn per image",
+    "echo": "BoxF1@0.5 with the prelabel",
+    "missed": "defects missed",
+    "missed_by_prelabel": "… of those the prelabel missed",
+    "false_boxes": "boxes that are no defect",
+    "swallowed": "false prelabelled boxes left in",
+    "seconds": "mean seconds an image",
+    "median_seconds": "median seconds an image",
+}
+
+
+def _bias_rows(found: Bias) -> list[dict[str, Any]]:
+    def digits(name: str) -> int:
+        return 1 if "seconds" in name else 3
+
+    def of(arm: Arm, name: str) -> Measured:
+        figure: Measured = getattr(arm, name)
+        return figure
+
+    return [
+        {
+            "figure": title,
+            "blind": show(of(found.blind, name), digits(name)),
+            "prelabelled": show(of(found.prelabelled, name), digits(name)),
+            "difference": show(found.difference[name], digits(name)) if name in found.difference else "",
+        }
+        for name, title in _BIAS_TITLES.items()
+    ]
+
+
+def show(figure: Measured, digits: int = 3) -> str:
+    """`0.412 [0.380, 0.450]`, or a dash where nothing was measured."""
+    if figure.value is None:
+        return "–"
+    text = f"{figure.value:.{digits}f}"
+    if figure.interval is None:
+        return text
+    low, high = figure.interval
+    return f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _rounded(value: float | None, digits: int = 3) -> float | str:
+    return "–" if value is None else round(value, digits)

@@ -1,0 +1,179 @@
+"""Which images go to people, in what order, and how: a pure function of the store and of [annotate.routing].
+
+- **Who goes.** A share of the images of each model and split, chosen by the hash of the image's id: a larger share adds
+  images and drops none. Of the images that the detector calls clean a share of their own goes, so that people also
+  confirm "no defects". Withdrawn images, and those that somebody annotated elsewhere, stay out.
+- **Blind or not.** A share, again by hash and by nothing else, is worked on without prelabels.
+- **How many people.** `overlap` for a share of each split (all of the test split: there the human ceiling is measured).
+- **In what order.** Within each model, split and side (clean or not, by the detector) the most doubtful first; these
+  lists are dealt out evenly, so that wherever people stop, what they did is in the same proportions as the whole.
+
+Doubt is what an answer without probabilities shows: it had to be mended or asked again, its gravest defect is slight
+(near to "clean"), or two detectors (models, templates, settings) do not agree about the image.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from annotate.review.routing_types import Routed
+from schemas.records import Prelabel, Split, Withdrawn
+from sdg_data.ids import content_id
+from sdg_data.metrics.matching import match_defects
+from sdg_data.settings import RoutingSettings
+from sdg_data.store import prelabels, tombstones
+from sdg_data.store.connection import Tx
+from sdg_data.store.rows import select
+
+ALL_MODELS = "*"
+AGREED_IOU = 0.5
+REPAIRED_DOUBT, RETRIED_DOUBT = 0.5, 0.75
+"""Of an answer that had to be mended, or asked for again."""
+_PAGE = 2000
+_DIGITS = 13
+"""Hexadecimal digits that a float holds exactly."""
+
+
+def route(
+    tx: Tx,
+    settings: RoutingSettings,
+    *,
+    prelabels_of: str = "",
+    ours: str = "label-studio:",
+    models: Sequence[str] | None = None,
+    split: Split | None = None,
+    limit: int | None = None,
+) -> list[Routed]:
+    """The images for people, first things first; `limit`: only so many of the first.
+
+    `prelabels_of`: whose prelabels people see, "" for the last one of each image. `ours`: how the source of annotations
+    begins that were made by routing; an image with others stays out (`annotated_elsewhere`). `models`, `split`: only
+    these.
+    """
+    candidates = _candidates(tx, settings, ours, models, split)
+    sides: dict[tuple[str, str, str], list[tuple[float, str]]] = defaultdict(list)
+    for start in range(0, len(candidates), _PAGE):
+        page = candidates[start : start + _PAGE]
+        found = prelabels.of_images(tx, [image for image, _, _ in page])
+        for image, model, of_split in page:
+            answers = found.get(image, [])
+            shown = next((one for one in reversed(answers) if prelabels_of in ("", one.model)), None)
+            if shown is None and not settings.without_prelabel:
+                continue
+            side = "unknown" if shown is None else "defects" if shown.defects else "clean"
+            share = _share(settings, model, of_split) * (settings.clean_share if side == "clean" else 1.0)
+            if fraction("annotate-route", image) < share:
+                sides[model, of_split, side].append((_score(settings, shown, answers), image))
+    dealt = sorted(
+        (-_place(rank, len(members)), content_id("annotate-order", image), image, key[1])
+        for key, members in sides.items()
+        for rank, (_, image) in enumerate(sorted(members, key=lambda one: (-one[0], one[1])))
+    )
+    return [
+        Routed(
+            image_id=image,
+            blind=is_blind(image, settings.blind_share),
+            priority=-minus_priority,
+            overlap=_overlap(settings, image, of_split),
+        )
+        for minus_priority, _, image, of_split in dealt[:limit]
+    ]
+
+
+def fraction(domain: str, image_id: str) -> float:
+    """Where an image lies in 0..1, evenly spread: a pure function of its id, another one for each `domain`."""
+    return int(content_id(domain, image_id)[:_DIGITS], 16) / 16.0**_DIGITS
+
+
+def is_blind(image_id: str, share: float) -> bool:
+    """Whether an image is worked on without prelabels: by its id alone, so the same for everybody and for good."""
+    return fraction("annotate-blind", image_id) < share
+
+
+def uncertainty(answer: Prelabel | None) -> float:
+    """How doubtful an answer is by itself, 0..1; 1 where there is none."""
+    if answer is None:
+        return 1.0
+    doubts = [0.0]
+    if answer.repairs:
+        doubts.append(REPAIRED_DOUBT)
+    if answer.attempt > 1:
+        doubts.append(RETRIED_DOUBT)
+    if answer.defects:
+        doubts.append(1 - max(one.importance for one in answer.defects) / 100)
+    return max(doubts)
+
+
+def disagreement(answers: Sequence[Prelabel]) -> float:
+    """1 − mean over pairs of detectors of 2·matched / boxes (IoU ≥ 0.5, within types); 0 for fewer than two.
+
+    Of each detector (model, revision, template, settings) the last answer counts. Two that say "clean" agree fully.
+    """
+    last = {(one.model, one.revision, one.template, one.settings): one for one in answers}
+    pairs = list(itertools.combinations((last[key] for key in sorted(last)), 2))
+    return 1 - fmean(_agreed(first, second) for first, second in pairs) if pairs else 0.0
+
+
+def _agreed(first: Prelabel, second: Prelabel) -> float:
+    if not first.defects or not second.defects:
+        return float(first.defects == second.defects)
+    matched = len(match_defects(first.defects, second.defects).at_least(AGREED_IOU).first)
+    return 2 * matched / (len(first.defects) + len(second.defects))
+
+
+def _score(settings: RoutingSettings, shown: Prelabel | None, answers: Sequence[Prelabel]) -> float:
+    weights: list[tuple[float, Callable[[], float]]] = [
+        (settings.uncertainty, lambda: uncertainty(shown)),
+        (settings.disagreement, lambda: disagreement(answers)),
+    ]
+    return sum(weight * value() for weight, value in weights if weight)
+
+
+def _place(rank: int, of: int) -> float:
+    """1 for the first of a list, towards 0 for the last: lists of any length, merged by it, are dealt out evenly."""
+    return 1 - rank / of
+
+
+def _share(settings: RoutingSettings, model: str, split: str) -> float:
+    """What stands nearest: the model's own, that of all models, the general one."""
+    for name in (model, ALL_MODELS):
+        share = settings.shares.get(name, {}).get(Split(split))
+        if share is not None:
+            return share
+    return settings.share
+
+
+def _overlap(settings: RoutingSettings, image: str, split: str) -> int:
+    share = settings.overlap_shares.get(Split(split), 0.0)
+    return settings.overlap if fraction("annotate-overlap", image) < share else 1
+
+
+def _candidates(
+    tx: Tx, settings: RoutingSettings, ours: str, models: Sequence[str] | None, split: Split | None
+) -> list[tuple[str, str, str]]:
+    """(image id, model, split) of every image that may go, by id."""
+    rows = select(
+        tx,
+        f"""
+        SELECT images.id AS image, variants.model, prompts.split
+        FROM images JOIN prompts ON prompts.id = images.prompt_id JOIN variants ON variants.id = images.variant_id
+        WHERE {tombstones.alive(Withdrawn.IMAGE, "images.id")}
+          AND ($split::VARCHAR IS NULL OR prompts.split = $split)
+          AND ($models::VARCHAR[] IS NULL OR variants.model IN (SELECT unnest($models::VARCHAR[])))
+          AND ($elsewhere OR images.id NOT IN (
+              SELECT image_id FROM annotations
+              WHERE NOT starts_with(source, $ours) AND {tombstones.alive(Withdrawn.ANNOTATION, "id")}
+          ))
+        ORDER BY images.id
+        """,
+        {
+            "elsewhere": settings.annotated_elsewhere,
+            "ours": ours,
+            "split": split,
+            "models": None if models is None else list(models),
+        },
+    )
+    return [(row["image"], row["model"], row["split"]) for row in rows]

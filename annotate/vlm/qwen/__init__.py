@@ -1,0 +1,1 @@
+"""Qwen-VL in this process: its processor without torchvision, and its attention."""

@@ -1,0 +1,1 @@
+"""Which samples an export holds: selection, assembly of the released record, order."""

@@ -1,0 +1,288 @@
+"""Which samples are exported: one consistent look at the store, filters, and stratified sampling.
+
+    gold               the version that counts (`sdg_data.store.gold`), by `rounds`, `unreviewed` and `fill_prelabels`
+    prelabel:MODEL     that model's last prelabel of each image
+    annotator:NAME     that annotator's last version for each image ("oracle" on the mini profile)
+    source:PREFIX      the last version whose source begins so
+
+The look is at a published snapshot, so a writer is not kept waiting however long it takes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from exports.dataset.assemble import (
+    EXTENSIONS,
+    Agreement,
+    Composition,
+    LabelSource,
+    Sample,
+    agreement_of,
+    from_annotation,
+    from_prelabel,
+)
+from exports.dataset.order import order_key
+from exports.dataset.sample_buffer import Entry, Spool
+from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
+from sdg_data.errors import ConfigError, InputError
+from sdg_data.store import annotations, enrichments, gold, images, prelabels, prompts, reviews, snapshot
+from sdg_data.store.connection import Store, Tx
+from sdg_data.store.gold import GoldFrom, GoldRule
+
+PAGE = 2000
+GOLD = "gold"
+
+_FROM_GOLD = {GoldFrom.ACCEPTED: LabelSource.ACCEPTED, GoldFrom.UNREVIEWED: LabelSource.UNREVIEWED}
+
+
+class Which(StrEnum):
+    """Keep all images, only clean ones, or only defective ones."""
+
+    ALL = "all"
+    CLEAN = "clean"
+    DEFECTIVE = "defective"
+
+
+class Selection(BaseModel):
+    """What to export; part of the manifest. An empty tuple or None does not filter.
+
+    `since` and `until` bound when the defects were stated (`until` itself is out). `min_agreement` wants both types'
+    agreement, and drops images that fewer than two people judged. `sample`: so many, in proportion to the strata
+    (split, model, composition). `seed` shapes the order (`exports.dataset.order`) and with it the sampling.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = GOLD
+    rounds: int = Field(default=1, ge=1)
+    unreviewed: bool = False
+    fill_prelabels: str | None = None
+    without_sources: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ()
+    models: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
+    states: tuple[LabelSource, ...] = ()
+    which: Which = Which.ALL
+    since: UtcTime | None = None
+    until: UtcTime | None = None
+    min_agreement: float | None = Field(default=None, ge=0, le=1)
+    min_quality: float | None = Field(default=None, ge=0, le=1)
+    max_quality: float | None = Field(default=None, ge=0, le=1)
+    sample: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    names: bool = False
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        kind, _, rest = source.partition(":")
+        if source != GOLD and (kind not in ("prelabel", "annotator", "source") or not rest):
+            raise ValueError("a source is gold, prelabel:MODEL, annotator:NAME or source:PREFIX")
+        return source
+
+
+@dataclass
+class Considered:
+    """What became of the stored images: how many there are, and how many each step left out."""
+
+    images: int = 0
+    without_labels: int = 0
+    filtered: int = 0
+    sampled_out: int = 0
+
+
+def select(store: Store, selection: Selection, *, folder: Path | None = None) -> tuple[Spool, Considered]:
+    """The selected samples, arranged. `folder` takes the spool's file.
+
+    Raises InputError when nothing is left, ConfigError for an image kind that no format can name.
+    """
+    considered = Considered()
+    published = snapshot.publish(store)
+    spool = Spool(folder)
+    strata: dict[tuple[Any, ...], list[Entry]] = {}
+    try:
+        with Store(published.parent).read() as tx:
+            for sample in _labelled(tx, selection, considered):
+                if not _passes(sample, selection):
+                    considered.filtered += 1
+                    continue
+                if sample.media_type not in EXTENSIONS:
+                    raise ConfigError(f"no format here holds {sample.media_type}", item=sample.key)
+                spool.add(sample, order_key(sample.key, selection.seed))
+                stratum = (sample.split, sample.model, sample.composition)
+                strata.setdefault(stratum, []).append(spool.entries[-1])
+        if not spool.entries:
+            raise InputError(
+                f"the selection has no samples: {considered.images} images, {considered.without_labels} without labels "
+                f"from {selection.source}, {considered.filtered} filtered out",
+                item=selection.source,
+                hint="Loosen the filters; gold needs accepted reviews, or --unreviewed, or --fill-prelabels MODEL.",
+            )
+        kept = None if selection.sample is None else stratified(strata, selection.sample)
+        considered.sampled_out = 0 if kept is None else len(spool) - len(kept)
+        spool.arrange(kept)
+    except BaseException:
+        spool.__exit__(None, None, None)
+        raise
+    return spool, considered
+
+
+def stratified(strata: dict[tuple[Any, ...], list[Entry]], number: int) -> list[Entry]:
+    """`number` entries, each stratum in proportion to its size (largest remainder), its first ones in order.
+
+    All where there are no more. Ties of remainders go to the stratum that sorts first.
+    """
+    total = sum(len(entries) for entries in strata.values())
+    if number >= total:
+        return [entry for entries in strata.values() for entry in entries]
+    shares = {name: divmod(number * len(entries), total) for name, entries in strata.items()}
+    missing = number - sum(whole for whole, _ in shares.values())
+    extra = set(sorted(strata, key=lambda name: (-shares[name][1], name))[:missing])
+    chosen: list[Entry] = []
+    for name in sorted(strata):
+        chosen += sorted(strata[name])[: shares[name][0] + (name in extra)]
+    return chosen
+
+
+def _labelled(tx: Tx, selection: Selection, considered: Considered) -> Iterator[Sample]:
+    samples_of = _source(selection)
+    after = ""
+    while True:
+        page = images.page(tx, models=selection.models or None, after=after, limit=PAGE)
+        if not page:
+            return
+        after = page[-1].id
+        texts = prompts.by_ids(tx, list({image.prompt_id for image in page}))
+        considered.images += len(page)
+        found = list(samples_of(tx, page, texts))
+        considered.without_labels += len(page) - len(found)
+        yield from found
+
+
+_Source = Callable[[Tx, Sequence[ImageRecord], dict[str, Prompt]], Iterator[Sample]]
+
+
+def _source(selection: Selection) -> _Source:
+    kind, _, name = selection.source.partition(":")
+    if kind == GOLD:
+        rule = GoldRule(
+            rounds=selection.rounds,
+            unreviewed=selection.unreviewed,
+            prelabels_of=selection.fill_prelabels,
+            without_sources=selection.without_sources,
+        )
+        return lambda tx, page, texts: _of_gold(tx, page, texts, rule, names=selection.names)
+    if kind == "prelabel":
+        return lambda tx, page, texts: _of_prelabels(tx, page, texts, name)
+    matches: Callable[[Annotation], bool] = (
+        (lambda one: one.annotator == name) if kind == "annotator" else (lambda one: one.source.startswith(name))
+    )
+    return lambda tx, page, texts: _of_annotations(tx, page, texts, matches, names=selection.names)
+
+
+def _of_gold(
+    tx: Tx, page: Sequence[ImageRecord], texts: dict[str, Prompt], rule: GoldRule, *, names: bool
+) -> Iterator[Sample]:
+    ids = [image.id for image in page]
+    counted = gold.of_images(tx, ids, rule)
+    agreements = _agreements(tx, ids)
+    verdicts = reviews.by_ids(tx, [one.review_id for one in counted.values() if one.review_id is not None])
+    for image in page:
+        one = counted.get(image.id)
+        if one is None:
+            continue
+        prompt = texts[image.prompt_id]
+        if one.annotation is None:
+            assert one.prelabel is not None
+            yield from_prelabel(image, prompt, one.prelabel)
+        else:
+            yield from_annotation(
+                image,
+                prompt,
+                one.annotation,
+                label_source=_FROM_GOLD[one.source],
+                review=None if one.review_id is None else verdicts[one.review_id],
+                enrichment=one.enrichment,
+                agreement=agreements.get(image.id),
+                names=names,
+            )
+
+
+def _of_prelabels(tx: Tx, page: Sequence[ImageRecord], texts: dict[str, Prompt], model: str) -> Iterator[Sample]:
+    found = prelabels.of_images(tx, [image.id for image in page], model=model)
+    for image in page:
+        if image.id in found:
+            yield from_prelabel(image, texts[image.prompt_id], found[image.id][-1])
+
+
+def _of_annotations(
+    tx: Tx,
+    page: Sequence[ImageRecord],
+    texts: dict[str, Prompt],
+    matches: Callable[[Annotation], bool],
+    *,
+    names: bool,
+) -> Iterator[Sample]:
+    ids = [image.id for image in page]
+    chosen: dict[str, Annotation] = {}
+    for key, versions in annotations.of_images(tx, ids).items():
+        own = [one for one in versions if matches(one) and one.status is not AnnotationStatus.SKIPPED]
+        if own and own[-1].status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS):
+            chosen[key] = own[-1]
+    agreements = _agreements(tx, ids)
+    added = enrichments.of_annotations(tx, [one.id for one in chosen.values()])
+    for image in page:
+        if image.id in chosen:
+            annotation = chosen[image.id]
+            yield from_annotation(
+                image,
+                texts[image.prompt_id],
+                annotation,
+                label_source=LabelSource.ANNOTATOR,
+                enrichment=added[annotation.id][-1] if annotation.id in added else None,
+                agreement=agreements.get(image.id),
+                names=names,
+            )
+
+
+def _agreements(tx: Tx, ids: Sequence[str]) -> dict[str, Agreement]:
+    found = ((key, agreement_of(versions)) for key, versions in annotations.of_images(tx, ids).items())
+    return {key: agreement for key, agreement in found if agreement is not None}
+
+
+def _passes(sample: Sample, selection: Selection) -> bool:
+    agreement = sample.agreement
+    moment = _stated_at(sample)
+    return (
+        (not selection.splits or sample.split in selection.splits)
+        and (not selection.licences or sample.licence in selection.licences)
+        and (not selection.states or sample.label_source in selection.states)
+        and (
+            selection.which is Which.ALL
+            or (sample.composition is Composition.CLEAN) == (selection.which is Which.CLEAN)
+        )
+        and (selection.since is None or moment >= selection.since)
+        and (selection.until is None or moment < selection.until)
+        and (selection.min_quality is None or sample.scores.quality >= selection.min_quality)
+        and (selection.max_quality is None or sample.scores.quality <= selection.max_quality)
+        and (
+            selection.min_agreement is None
+            or (
+                agreement is not None
+                and min(agreement.artifact_f1, agreement.misalignment_f1) >= selection.min_agreement
+            )
+        )
+    )
+
+
+def _stated_at(sample: Sample) -> datetime:
+    """When the defects were stated: by the annotation, or by the prelabel."""
+    link = sample.lineage.annotation or sample.lineage.prelabel
+    assert link is not None  # every sample is made from one of them
+    return link.created_at

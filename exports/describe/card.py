@@ -1,0 +1,270 @@
+"""The dataset card: README.md with its YAML, the three figures, the Croissant metadata and the JSON Schema.
+
+All of it follows from the samples and the store's snapshot; there is no date in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from exports import figures
+from exports.dataset.assemble import EXTENSIONS, Composition, Sample
+from exports.dataset.sample_buffer import Entry
+from exports.describe.croissant import CROISSANT, croissant
+from exports.describe.split_leakage import SplitProof, split_proof
+from exports.describe.statistics import Statistics, people
+from exports.figures import Bars
+from exports.files.arrow_schema import SAMPLE_TYPE, yaml_features
+from exports.files.export_job import Job
+from exports.files.image_files import in_threads
+from exports.files.manifest import FileEntry, Manifest
+from exports.files.options import FORMATS, ExportOptions
+from exports.files.shards import image_bytes
+from exports.formats import hf, trl
+from schemas.defect import DefectType, ImportanceTier
+from sdg_data.ingest.near_duplicates import perceptual_hash
+from sdg_data.store.connection import Store
+
+CARD, SCHEMA = "README.md", "sample.schema.json"
+
+_SPDX = {"apache-2.0": "apache-2.0", "mit": "mit", "cc-by-4.0": "cc-by-4.0", "cc0-1.0": "cc0-1.0"}
+_SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+
+
+def describe(job: Job, store: Store, manifest: Manifest, options: ExportOptions) -> list[FileEntry]:
+    """Write card, figures, Croissant and JSON Schema; their entries. `job.notes` gets the split proof."""
+    counted = Statistics()
+    for sample in job.spool.samples():
+        counted.add(sample)
+    proof = prove(job, phash=options.phash)
+    job.notes["split_proof"] = proof.model_dump(mode="json")
+    files = [job.write_bytes(f"figures/{name}.png", figures.draw(bars)) for name, bars in _figures(counted).items()]
+    schema = orjson.dumps(Sample.model_json_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    files.append(job.write_bytes(SCHEMA, schema))
+    measured = people(store, (entry.key for entry in job.spool.entries))
+    card = _front_matter(job, manifest, counted) + _body(manifest, counted, proof, measured)
+    files.append(job.write_bytes(CARD, card.encode()))
+    licences = sorted(manifest.counts["licence"])
+    listed = sorted((*manifest.files, *files), key=lambda entry: entry.path)
+    files.append(job.write_bytes(CROISSANT, croissant(manifest, listed, licences)))
+    return files
+
+
+def prove(job: Job, *, phash: bool) -> SplitProof:
+    """The split proof of the samples; `phash`: decode every image and compare their perceptual hashes too."""
+    splits = job.spool.splits
+    prompts: dict[Any, dict[str, str]] = {split: {} for split in splits}
+    blobs: dict[Any, dict[str, str]] = {split: {} for split in splits}
+    for sample in job.spool.samples():
+        prompts[sample.split][sample.prompt_id] = sample.prompt
+        blobs[sample.split][sample.sha256] = sample.key
+    hashes: dict[Any, dict[str, int]] | None = None
+    if phash and len(splits) > 1:
+        hashes = {split: {} for split in splits}
+
+        def one(entry: Entry) -> tuple[Entry, int]:
+            job.check()
+            return entry, perceptual_hash(image_bytes(job, entry))
+
+        for entry, value in in_threads(job, one, job.spool.entries):
+            hashes[entry.split][entry.key] = value
+    return split_proof(prompts, blobs, hashes)
+
+
+def _figures(counted: Statistics) -> dict[str, Bars]:
+    kinds = list(DefectType)
+    return {
+        "defects-per-image": Bars(
+            "Defects per image, by model and type",
+            "mean number of defects",
+            counted.models,
+            [str(kind) for kind in kinds],
+            [counted.per_image(kind) for kind in kinds],
+        ),
+        "composition": Bars(
+            "Composition", "% of images", [str(kind) for kind in Composition], ["images"], [counted.shares()]
+        ),
+        "importance": Bars(
+            "Importance, by tier and type",
+            "defects",
+            [str(name) for name in ImportanceTier],
+            [str(kind) for kind in kinds],
+            [counted.by_tier(kind) for kind in kinds],
+        ),
+    }
+
+
+def _front_matter(job: Job, manifest: Manifest, counted: Statistics) -> str:
+    licences = sorted(manifest.counts["licence"])
+    known = {_SPDX.get(licence.lower()) for licence in licences}
+    value: dict[str, Any] = {
+        "pretty_name": manifest.name,
+        "license": known.pop() if len(known) == 1 and None not in known else "other",
+        "language": ["en"],
+        "task_categories": ["object-detection", "image-to-text"],
+        "tags": ["text-to-image", "defects", "croissant", manifest.format],
+        "size_categories": [next((name for limit, name in _SIZES if manifest.samples < limit), "n>1M")],
+    }
+    if value["license"] == "other":
+        value["license_name"] = "by-model"
+    files = _data_files(manifest)
+    if files:
+        value["configs"] = [{"config_name": "default", "data_files": files}]
+        value["dataset_info"] = {"config_name": "default", "features": _features(job, manifest)}
+    return "---\n" + "\n".join(_yaml(value)) + "\n---\n"
+
+
+def _yaml(value: Any, indent: str = "") -> list[str]:
+    """Lines of block YAML; scalars as JSON writes them, which is YAML too."""
+    if isinstance(value, dict):
+        lines = []
+        for key, inner in value.items():
+            if isinstance(inner, dict | list):
+                lines += [f"{indent}{key}:", *_yaml(inner, indent + "  ")]
+            else:
+                lines.append(f"{indent}{key}: {orjson.dumps(inner).decode()}")
+        return lines
+    lines = []
+    for inner in value:
+        first, *rest = _yaml(inner, "") if isinstance(inner, dict | list) else [orjson.dumps(inner).decode()]
+        lines += [f"{indent}- {first}", *(f"{indent}  {line}" for line in rest)]
+    return lines
+
+
+def _data_files(manifest: Manifest) -> list[dict[str, str]]:
+    patterns = {"webdataset": f"{manifest.name}-{{}}-*.tar", "hf": "data/{}-*.parquet", "trl": "data/{}-*.parquet"}
+    pattern = patterns.get(manifest.format)
+    if pattern is None:
+        return []
+    return [{"split": split, "path": pattern.format(split)} for split in manifest.counts["split"]]
+
+
+def _features(job: Job, manifest: Manifest) -> list[dict[str, Any]]:
+    if manifest.format == "hf":
+        return yaml_features(hf.COLUMNS, ("image",))
+    if manifest.format == "trl":
+        return yaml_features(trl.COLUMNS, ("images",))
+    kinds = sorted({EXTENSIONS[entry.media_type] for entry in job.spool.entries})
+    return [
+        {"name": "json", "struct": yaml_features([(field.name, field.type) for field in SAMPLE_TYPE])},
+        *({"name": kind, "dtype": "image"} for kind in kinds),
+        {"name": "__key__", "dtype": "string"},
+        {"name": "__url__", "dtype": "string"},
+    ]
+
+
+def _body(manifest: Manifest, counted: Statistics, proof: SplitProof, measured: Mapping[str, Any]) -> str:
+    selection = manifest.settings["selection"]
+    parts = [
+        f"# {manifest.name}",
+        (
+            f"{manifest.samples} images that text-to-image models made, with their prompts and their defects: boxes, "
+            f"types, reasons and importance. Exported as `{manifest.format}` ({FORMATS[manifest.format]}) from "
+            f"`{selection['source']}` by {manifest.tool}."
+        ),
+        (
+            "A defect is an `artifact` (visible without the prompt) or a `misalignment` (contradicts it). Boxes are "
+            "thousandths of width and height unless the manifest's notes say otherwise. An image without defects is "
+            "stated to be clean; images that nobody judged are not in here."
+        ),
+        "## Counts",
+        _table(["split", *manifest.counts["split"]], [["images", *manifest.counts["split"].values()]]),
+        _table(
+            ["model", "licence", "images", *(f"{kind}s per image" for kind in DefectType)],
+            [
+                [model, ", ".join(sorted(counted.licences[model])), counted.images[model]]
+                + [f"{counted.per_image(kind)[index]:.2f}" for kind in DefectType]
+                for index, model in enumerate(counted.models)
+            ],
+        ),
+        "![Defects per image](figures/defects-per-image.png)",
+        "## Composition",
+        _table(
+            ["", *map(str, Composition)],
+            [
+                ["images", *(counted.composition[kind] for kind in Composition)],
+                ["%", *(f"{s:.1f}" for s in counted.shares())],
+            ],
+        ),
+        "![Composition](figures/composition.png)",
+        "## Importance",
+        _table(["type", *map(str, ImportanceTier)], [[kind, *counted.by_tier(kind)] for kind in DefectType]),
+        "![Importance](figures/importance.png)",
+        "## Human ceiling",
+        _ceiling(measured["ceiling"]),
+        "## Blind and prelabelled annotation",
+        _modes(measured["modes"]),
+        "## Split proof",
+        _proof(proof),
+        "## Known gaps",
+        _gaps(manifest, counted),
+        "## Files",
+        (
+            "`manifest.json` lists every file with its sha256; `sdg export verify` checks them. Samples are described "
+            "by `sample.schema.json`, the dataset by `croissant.json`."
+        ),
+    ]
+    return "\n\n".join(["", *parts]) + "\n"
+
+
+def _ceiling(ceiling: Mapping[str, Any]) -> str:
+    if not ceiling["images"]:
+        return "Not measured: no image here was annotated by two people independently."
+    values = [_number(ceiling[str(kind)], 3) for kind in DefectType]
+    return (
+        "Two people who annotated the same image independently agree so far (micro BoxF1 at IoU 0.5); no detector's "
+        "score says much without this figure beside it.\n\n"
+        + _table(["images", *map(str, DefectType)], [[ceiling["images"], *values]])
+    )
+
+
+def _modes(modes: Mapping[str, Any]) -> str:
+    if not all(mode["annotations"] for mode in modes.values()):
+        (present,) = [name for name, mode in modes.items() if mode["annotations"]] or ["no"]
+        return f"Not comparable: there are {present} first-round annotations only."
+    rows = [[name, m["annotations"], _number(m["defects"], 2), _number(m["seconds"], 0)] for name, m in modes.items()]
+    return _table(["first-round annotations", "number", "defects per image", "median seconds"], rows)
+
+
+def _proof(proof: SplitProof) -> str:
+    lines = [
+        f"- Prompts in more than one split: **{proof.shared_prompts}** (prompts by split: "
+        + ", ".join(f"{split} {number}" for split, number in proof.prompts.items())
+        + ").",
+        f"- Images with equal bytes in more than one split: **{proof.shared_images}**.",
+        f"- Near-duplicate prompts across splits (trigram Jaccard ≥ 0.9): {proof.near_prompts}.",
+        "- Near-duplicate images across splits (perceptual hash, ≤ 4 of 64 bits): "
+        + ("not looked for." if proof.near_images is None else f"{proof.near_images}."),
+    ]
+    lines += [f"  - {first!r} and {second!r}" for first, second in proof.near_prompt_examples]
+    return "\n".join(lines)
+
+
+def _gaps(manifest: Manifest, counted: Statistics) -> str:
+    defects, considered = sum(manifest.counts["defects"].values()), manifest.considered
+    lines = [
+        (
+            f"- Of {considered['images']} stored images {considered['without_labels']} have no labels from this "
+            f"source, {considered['filtered']} were filtered out, {considered['sampled_out']} sampled out."
+        ),
+        f"- {defects - counted.subtyped} of {defects} defects have no subtype.",
+        f"- {defects - counted.expanded} of {defects} defects have no expanded reason.",
+        f"- {manifest.samples - counted.traced} of {manifest.samples} images have no reasoning trace.",
+    ]
+    sources = manifest.counts["label_source"]
+    if sources.get("prelabel"):
+        lines.append(f"- {sources['prelabel']} images carry a machine's labels that nobody has checked.")
+    if sources.get("unreviewed") or sources.get("annotator"):
+        number = sources.get("unreviewed", 0) + sources.get("annotator", 0)
+        lines.append(f"- {number} images carry labels that nobody has reviewed.")
+    return "\n".join(lines)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,148 @@
+"""Croissant metadata (JSON-LD, version 1.0): what files there are, and for tables what their columns mean."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from exports.files.manifest import FileEntry, Manifest
+from exports.files.shards import INDEX, INDEX_SCHEMA
+from exports.formats import hf
+
+CROISSANT = "croissant.json"
+
+_TERMS = (
+    "citeAs",
+    "column",
+    "equivalentProperty",
+    "extract",
+    "field",
+    "fileProperty",
+    "fileObject",
+    "fileSet",
+    "format",
+    "includes",
+    "isLiveDataset",
+    "jsonPath",
+    "key",
+    "md5",
+    "parentField",
+    "path",
+    "recordSet",
+    "references",
+    "regex",
+    "repeated",
+    "replace",
+    "samplingRate",
+    "separator",
+    "source",
+    "subField",
+    "transform",
+)
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "sc": "https://schema.org/",
+    **{name: f"cr:{name}" for name in _TERMS},
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+}
+_ENCODINGS = {
+    "tar": "application/x-tar",
+    "parquet": "application/x-parquet",
+    "jsonl": "application/jsonlines",
+    "json": "application/json",
+    "md": "text/markdown",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+}
+_PICTURES = ("images/", "heatmaps/", "SDG/")
+_TYPES = {pa.string(): "sc:Text", pa.float64(): "sc:Float", pa.bool_(): "sc:Boolean"}
+
+
+def croissant(manifest: Manifest, files: Sequence[FileEntry], licences: Sequence[str]) -> bytes:
+    """The metadata of an export. Single images that rows name by path are one file set."""
+    distribution: list[dict[str, Any]] = [_file(entry) for entry in files if not entry.path.startswith(_PICTURES)]
+    for folder in _PICTURES:
+        kinds = sorted({_kind(entry.path) for entry in files if entry.path.startswith(folder)})
+        if kinds:
+            distribution.append(
+                {
+                    "@type": "cr:FileSet",
+                    "@id": folder.rstrip("/"),
+                    "name": folder.rstrip("/"),
+                    "encodingFormat": _ENCODINGS[kinds[0]],
+                    "includes": f"{folder}**/*",
+                }
+            )
+    records = []
+    if manifest.format == "webdataset":
+        columns = [(one.name, one.type) for one in INDEX_SCHEMA]
+        records.append(_records("samples", {"fileObject": {"@id": INDEX}}, columns))
+    if manifest.format == "hf":
+        distribution.append(
+            {
+                "@type": "cr:FileSet",
+                "@id": "parquet",
+                "name": "parquet",
+                "encodingFormat": _ENCODINGS["parquet"],
+                "includes": "data/*.parquet",
+            }
+        )
+        flat = [(name, kind) for name, kind in hf.COLUMNS if not pa.types.is_nested(kind)]
+        records.append(_records("samples", {"fileSet": {"@id": "parquet"}}, flat))
+    document = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "name": manifest.name,
+        "description": f"{manifest.samples} images of text-to-image models with their defects, as {manifest.format}.",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "license": list(licences),
+        "url": ".",
+        "version": "1.0.0",
+        "distribution": distribution,
+        "recordSet": records,
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _kind(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _file(entry: FileEntry) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": entry.path,
+        "name": entry.path,
+        "contentUrl": entry.path,
+        "contentSize": f"{entry.bytes} B",
+        "encodingFormat": _ENCODINGS[_kind(entry.path)],
+        "sha256": entry.sha256,
+    }
+
+
+def _records(name: str, source: dict[str, Any], columns: Sequence[tuple[str, pa.DataType]]) -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "key": {"@id": f"{name}/key"},
+        "field": [
+            {
+                "@type": "cr:Field",
+                "@id": f"{name}/{column}",
+                "name": column,
+                "dataType": _TYPES.get(kind, "sc:Integer"),
+                "source": {**source, "extract": {"column": column}},
+            }
+            for column, kind in columns
+        ],
+    }

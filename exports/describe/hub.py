@@ -1,0 +1,33 @@
+"""Uploading a finished export to the Hugging Face Hub."""
+
+from pathlib import Path
+from typing import Any
+
+from exports.files.manifest import read_manifest
+from exports.files.target import ExportError, Target
+from sdg_data.errors import MissingDependency
+
+
+def push(folder: Path, repository: str, *, api: Any = None) -> str:
+    """Upload a finished export as a dataset repository (made if it is not there); returns its address.
+
+    A folder without a manifest is refused (InputError). `api` stands in for `huggingface_hub.HfApi()`.
+    """
+    manifest = read_manifest(Target(folder))
+    if api is None:
+        try:
+            from huggingface_hub import HfApi
+        except ImportError as error:
+            raise MissingDependency("huggingface_hub is not installed", hint="pip install 'sdg-data[train]'") from error
+        api = HfApi()
+    try:
+        api.create_repo(repository, repo_type="dataset", exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            repo_type="dataset",
+            folder_path=str(folder),
+            commit_message=f"{manifest.name}: {manifest.samples} samples as {manifest.format}",
+        )
+    except OSError as error:  # the Hub's errors are
+        raise ExportError(f"the upload failed: {str(error).splitlines()[0]}", item=repository) from error
+    return f"https://huggingface.co/datasets/{repository}"

@@ -1,0 +1,107 @@
+"""The figures of a dataset card, counted from the samples and, for people's agreement, from the store."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import fmean, median
+from typing import Any
+
+from exports.dataset.assemble import Composition, Sample, independent
+from schemas.defect import DefectType, ImportanceTier, tier
+from schemas.records import Annotation
+from sdg_data.metrics.matching import match_defects
+from sdg_data.store import annotations, snapshot
+from sdg_data.store.connection import Store
+
+CEILING_IOU = 0.5
+_PAGE = 2000
+
+
+@dataclass
+class Statistics:
+    """The paper's three figures, and licences: all keys in order once `finish` has run."""
+
+    images: Counter[str] = field(default_factory=Counter)
+    defects: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    composition: Counter[str] = field(default_factory=Counter)
+    tiers: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    licences: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    subtyped: int = 0
+    traced: int = 0
+    expanded: int = 0
+
+    def add(self, sample: Sample) -> None:
+        """Count a sample."""
+        self.images[sample.model] += 1
+        self.composition[sample.composition] += 1
+        self.licences[sample.model][sample.licence] += 1
+        self.traced += sample.trace is not None
+        for one in sample.defects:
+            self.defects[sample.model][one.type] += 1
+            self.tiers[one.type][tier(one.importance)] += 1
+            self.subtyped += one.subtype is not None
+            self.expanded += one.expanded_reason is not None
+
+    @property
+    def models(self) -> list[str]:
+        """In order."""
+        return sorted(self.images)
+
+    def per_image(self, kind: DefectType) -> list[float]:
+        """Mean defects of a type per image, by model in order."""
+        return [self.defects[model][kind] / self.images[model] for model in self.models]
+
+    def shares(self) -> list[float]:
+        """Percent of images that are clean, artifact only, misalignment only, both."""
+        total = sum(self.images.values())
+        return [100 * self.composition[kind] / total for kind in Composition]
+
+    def by_tier(self, kind: DefectType) -> list[int]:
+        """Defects of a type by tier, critical first."""
+        return [self.tiers[kind][name] for name in ImportanceTier]
+
+
+def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
+    """How well people agree on these images, and what prelabels changed. Values are None where nothing was measured.
+
+    `ceiling`: micro BoxF1@0.5 by type, between each pair of independent first-round annotators of an image. `modes`: of
+    blind and of prelabelled first-round annotations how many there are, their mean defects and median seconds.
+    """
+    matched: Counter[str] = Counter()
+    boxes: Counter[str] = Counter()
+    twice = 0
+    modes: dict[str, list[Annotation]] = {"blind": [], "prelabelled": []}
+    ordered = list(keys)
+    with Store(snapshot.snapshot_path(store.home).parent).read() as tx:
+        for start in range(0, len(ordered), _PAGE):
+            found = annotations.of_images(tx, ordered[start : start + _PAGE])
+            for versions in found.values():
+                first = independent(versions)
+                for one in first:
+                    modes["blind" if one.prelabel_id is None else "prelabelled"].append(one)
+                twice += len(first) > 1
+                _count_pairs(first, matched, boxes)
+    return {
+        "ceiling": {
+            "images": twice,
+            **{str(kind): 2 * matched[kind] / boxes[kind] if boxes[kind] else None for kind in DefectType},
+        },
+        "modes": {
+            name: {
+                "annotations": len(done),
+                "defects": fmean(len(one.defects) for one in done) if done else None,
+                "seconds": median(times) if (times := [o.seconds for o in done if o.seconds is not None]) else None,
+            }
+            for name, done in modes.items()
+        },
+    }
+
+
+def _count_pairs(versions: list[Annotation], matched: Counter[str], boxes: Counter[str]) -> None:
+    for index, one in enumerate(versions):
+        for other in versions[index + 1 :]:
+            for kind in DefectType:
+                a, b = ([item.defect for item in side.defects if item.defect.type is kind] for side in (one, other))
+                boxes[kind] += len(a) + len(b)
+                if a and b:
+                    matched[kind] += len(match_defects(a, b).at_least(CEILING_IOU).first)

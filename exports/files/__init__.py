@@ -1,0 +1,1 @@
+"""How an export's files are written: targets, tar shards, Parquet, JSONL, images, manifest; killed and resumed."""

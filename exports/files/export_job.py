@@ -1,0 +1,191 @@
+"""An export being made: which files it will have, which are there already, and the manifest at the end.
+
+A file is known by its plan, a hash of what it is to hold. A finished one leaves a note under `.state/`; a run that
+finds the note (or the last manifest) with the same plan and the file with its size takes it as it is. So a run that
+was killed makes only what is missing, and a run on a changed store makes only what changed.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from exports.dataset.sample_buffer import Entry, Spool
+from exports.files.manifest import MANIFEST, FileEntry, read_manifest
+from exports.files.target import ExportError, Staged, Target
+from schemas.records import Split
+from sdg_data.blobs import Blobs
+from sdg_data.errors import ConfigError, InputError
+from sdg_data.ids import canonical_json
+from sdg_data.progress import Progress
+
+STATE = ".state"
+
+Write = Callable[[Staged], None]
+
+
+class Stopped(Exception):
+    """Another file of this run failed; this one was given up."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A file to make. `plan`: a hash of what it will hold; `write` puts it there and calls `job.check` in between."""
+
+    name: str
+    plan: str
+    write: Write
+    samples: int | None = None
+    split: Split | None = None
+
+
+@dataclass
+class Job:
+    """What a format is given: the samples, where their images are, where to write. `name` is the dataset's.
+
+    `notes` go into the manifest (an axis order, the rule of preferences). `made` and `kept` count files.
+    """
+
+    name: str
+    spool: Spool
+    blobs: Blobs
+    target: Target
+    workers: int = 1
+    progress: Progress = field(default_factory=lambda: Progress("export", unit="samples"))
+    notes: dict[str, Any] = field(default_factory=dict)
+    made: int = 0
+    kept: int = 0
+    _finished: dict[str, FileEntry] = field(default_factory=dict)
+    _reopened: bool = False
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def begin(self, *, format_name: str, overwrite: bool = False) -> None:
+        """Look at what is there. ConfigError where that is another export, and `overwrite` does not allow it."""
+        self.target.sweep()
+        try:
+            manifest = read_manifest(self.target)
+        except InputError:
+            if self.target.read(MANIFEST) is not None and not overwrite:
+                raise
+            others = [name for name in self.target.names() if not name.startswith(f"{STATE}/")]
+            if others and not overwrite and not self._has_state():
+                raise ConfigError(
+                    f"the folder holds other files ({others[0]})",
+                    item=self.target.url,
+                    hint="Name a new folder with --output, or allow it with --overwrite.",
+                ) from None
+        else:
+            if (manifest.name, manifest.format) != (self.name, format_name) and not overwrite:
+                raise ConfigError(
+                    f"the folder holds the export {manifest.name!r} as {manifest.format}",
+                    item=self.target.url,
+                    hint="Name another folder with --output, or allow it with --overwrite.",
+                )
+            self._finished = {entry.path: entry for entry in manifest.files if entry.plan is not None}
+        self.target.write(f"{STATE}/begun.json", b"{}\n")
+        for name in self.target.names():
+            if name.startswith(f"{STATE}/") and not name.endswith("/begun.json"):
+                self._remember(name)
+
+    def write(self, works: Iterable[Work]) -> list[FileEntry]:
+        """Make these files, `workers` at a time; their entries, in the given order. The first error ends it."""
+        pending = list(works)
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="export") as pool:
+            futures = [pool.submit(self._one, work) for work in pending]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                errors = [future.exception() for future in done if future.exception() is not None]
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+            if errors:
+                self._stop.set()
+                pool.shutdown(cancel_futures=True)  # returns when all that had begun have ended
+                for future in futures:
+                    error = None if future.cancelled() else future.exception()
+                    if error is not None and not isinstance(error, Stopped):
+                        raise error
+        return [future.result() for future in futures]
+
+    def write_bytes(
+        self, name: str, data: bytes, *, samples: int | None = None, split: Split | None = None
+    ) -> FileEntry:
+        """Make a small file, anew each time."""
+        digest = self.target.write(name, data)
+        return FileEntry(path=name, bytes=len(data), sha256=digest, samples=samples, split=split)
+
+    def reopen(self) -> None:
+        """Before anything is written: from here on the folder is no finished export, and has no manifest."""
+        if not self._reopened:
+            self.target.remove(MANIFEST)
+            self._reopened = True
+
+    def stop(self) -> None:
+        """Let `check` raise in whatever else is being written."""
+        self._stop.set()
+
+    def check(self) -> None:
+        """Called between samples: raises where the run is being stopped."""
+        if self._stop.is_set():
+            raise Stopped
+
+    def end(self, files: Sequence[FileEntry], manifest: bytes) -> None:
+        """Delete what the export no longer has, write the manifest, forget the state."""
+        wanted = {entry.path for entry in files} | {MANIFEST}
+        for name in self.target.names():
+            if name not in wanted and not name.startswith(f"{STATE}/"):
+                self.target.remove(name)
+        self.target.write(MANIFEST, manifest)
+        for name in self.target.names():
+            if name.startswith(f"{STATE}/"):
+                self.target.remove(name)
+
+    def _one(self, work: Work) -> FileEntry:
+        self.check()
+        known = self._finished.get(work.name)
+        if known is not None and known.plan == work.plan and self.target.size(work.name) == known.bytes:
+            self.kept += 1
+            self.progress.advance(work.samples or 0)
+            return known
+        self.reopen()
+        with self.target.stage(work.name) as staged:
+            work.write(staged)
+        entry = FileEntry(
+            path=work.name,
+            bytes=staged.size,
+            sha256=staged.digest(),
+            samples=work.samples,
+            split=work.split,
+            plan=work.plan,
+        )
+        self.target.write(_state_name(work.name), entry.model_dump_json().encode())
+        self.made += 1
+        return entry
+
+    def _has_state(self) -> bool:
+        return any(name.startswith(f"{STATE}/") for name in self.target.names())
+
+    def _remember(self, name: str) -> None:
+        text = self.target.read(name)
+        try:
+            entry = FileEntry.model_validate_json(text or b"")
+        except ValidationError as error:
+            raise ExportError("a note about a finished file is damaged", item=name, hint="Delete it.") from error
+        self._finished[entry.path] = entry
+
+
+def plan_digest(entries: Sequence[Entry], **settings: Any) -> str:
+    """The plan of a file that holds these samples, written with these settings."""
+    digest = hashlib.sha256(canonical_json(settings).encode())
+    for entry in entries:
+        digest.update(entry.digest)
+    return digest.hexdigest()
+
+
+def _state_name(name: str) -> str:
+    return f"{STATE}/{name.replace('/', '--')}.json"

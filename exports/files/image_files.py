@@ -1,0 +1,45 @@
+"""Images as files of their own, for formats whose rows name paths. Original bytes, never encoded anew."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from exports.dataset.assemble import EXTENSIONS
+from exports.dataset.sample_buffer import Entry
+from exports.files.export_job import Job
+from exports.files.manifest import FileEntry
+from exports.files.shards import image_bytes
+
+_Result = TypeVar("_Result")
+PathOf = Callable[[Entry], str]
+
+
+def default_path(entry: Entry) -> str:
+    """`images/<split>/<key>.<ext>`, relative to the export's folder."""
+    return f"images/{entry.split}/{entry.key}.{EXTENSIONS[entry.media_type]}"
+
+
+def write_images(job: Job, path_of: PathOf = default_path) -> list[FileEntry]:
+    """Put every sample's image under its path; one that is there with the right bytes stays."""
+
+    def one(entry: Entry) -> FileEntry:
+        job.check()
+        name = path_of(entry)
+        if job.target.size(name) != entry.image_bytes or job.target.hash(name) != entry.blob:
+            job.reopen()
+            job.target.write(name, image_bytes(job, entry))
+        job.progress.advance(1)
+        return FileEntry(path=name, bytes=entry.image_bytes, sha256=entry.blob)
+
+    return in_threads(job, one, job.spool.entries)
+
+
+def in_threads(job: Job, work: Callable[[Entry], _Result], entries: Sequence[Entry]) -> list[_Result]:
+    """`work` for every entry, `job.workers` at a time, in order; the first error ends it."""
+    with ThreadPoolExecutor(job.workers, thread_name_prefix="export") as pool:
+        try:
+            return list(pool.map(work, entries))
+        except BaseException:
+            job.stop()
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -1,0 +1,54 @@
+"""JSONL files, one a split: `{name}-{split}{suffix}.jsonl`."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import orjson
+
+from exports.files.export_job import Job, Work, plan_digest
+from exports.files.manifest import FileEntry
+from exports.files.options import ExportOptions
+from exports.files.target import Staged
+from schemas.records import Split
+
+RowsOf = Callable[[Split], Iterable[Mapping[str, Any]]]
+
+_FLUSH = 1 << 18
+
+
+def write_lines(
+    job: Job, options: ExportOptions, rows_of: RowsOf, *, kind: str, suffix: str = "", counted: bool = True
+) -> list[FileEntry]:
+    """One row a line, in the order of the samples. `kind` names the rows' form: part of the plan. `counted`: a row is
+    a sample."""
+    works = []
+    for split in job.spool.splits:
+        entries = job.spool.of_split(split)
+        plan = plan_digest(entries, kind=kind, suffix=suffix, options=options.model_dump(mode="json"))
+        works.append(
+            Work(
+                f"{job.name}-{split}{suffix}.jsonl",
+                plan,
+                partial(_write, job, rows_of, split),
+                samples=len(entries) if counted else None,
+                split=split,
+            )
+        )
+    return job.write(works)
+
+
+def _write(job: Job, rows_of: RowsOf, split: Split, staged: Staged) -> None:
+    lines: list[bytes] = []
+    size = 0
+    for row in rows_of(split):
+        line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+        lines.append(line)
+        size += len(line)
+        if size >= _FLUSH:
+            job.check()
+            staged.write(b"".join(lines))
+            lines.clear()
+            size = 0
+    if lines:
+        staged.write(b"".join(lines))

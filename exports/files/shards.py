@@ -1,0 +1,238 @@
+"""WebDataset shards: `{name}-{split}-{00000}.tar`, per sample `key.json` and the image's original bytes; and an index.
+
+Which sample is in which shard follows from sizes that are known beforehand, so shards can be written in any order, by
+any number of workers. The index (`index.parquet`, one row a sample) knows where each sample's bytes are.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from exports.dataset.assemble import EXTENSIONS, Sample
+from exports.dataset.sample_buffer import Entry
+from exports.files import tar
+from exports.files.export_job import Job, Work, plan_digest
+from exports.files.manifest import FileEntry
+from exports.files.target import Staged
+from schemas.defect import DefectType
+from schemas.records import Split
+from sdg_data.errors import StoreError
+
+INDEX = "index.parquet"
+DEFAULT_SHARD_BYTES = 512_000_000
+LAYOUT = 1
+"""Part of every plan: raised when the bytes of a shard are laid out in another way."""
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("shard", pa.string()),
+        ("position", pa.int32()),
+        ("json_offset", pa.int64()),
+        ("json_bytes", pa.int32()),
+        ("image_offset", pa.int64()),
+        ("image_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("media_type", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("prompt_id", pa.string()),
+        ("prompt", pa.string()),
+        ("model", pa.string()),
+        ("revision", pa.string()),
+        ("seed", pa.int64()),
+        ("licence", pa.string()),
+        ("source", pa.string()),
+        ("label_source", pa.string()),
+        ("composition", pa.string()),
+        ("defects", pa.int32()),
+        ("artifacts", pa.int32()),
+        ("misalignments", pa.int32()),
+        ("max_importance", pa.int16()),
+        ("quality", pa.float64()),
+    ]
+)
+_ROWS = 1000
+_AHEAD = 4
+"""How many images are read and checked while earlier ones are being written."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard to write: the samples at these places, in order."""
+
+    name: str
+    split: Split
+    entries: Sequence[Entry]
+
+
+def shards(name: str, split: Split, entries: Sequence[Entry], shard_bytes: int) -> list[Shard]:
+    """Cut a split into shards of at most `shard_bytes` (a single larger sample has one of its own)."""
+    cuts, size = [0], 0
+    for index, entry in enumerate(entries):
+        taken = tar.member_bytes(entry.length) + tar.member_bytes(entry.image_bytes)
+        if size and size + taken > shard_bytes:
+            cuts.append(index)
+            size = 0
+        size += taken
+    cuts.append(len(entries))
+    return [
+        Shard(f"{name}-{split}-{number:05d}.tar", split, entries[start:end])
+        for number, (start, end) in enumerate(pairwise(cuts))
+    ]
+
+
+def write(job: Job, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[FileEntry]:
+    """Write the shards and the index. BlobMissing or BlobCorrupt name an image whose bytes cannot be had."""
+    planned = [
+        shard for split in job.spool.splits for shard in shards(job.name, split, job.spool.of_split(split), shard_bytes)
+    ]
+    entries = job.write(
+        Work(
+            shard.name,
+            plan_digest(shard.entries, layout=LAYOUT),
+            partial(write_shard, job, shard),
+            samples=len(shard.entries),
+            split=shard.split,
+        )
+        for shard in planned
+    )
+    plan = plan_digest(job.spool.entries, index=LAYOUT, shard_bytes=shard_bytes)
+    return entries + job.write([Work(INDEX, plan, partial(_index, job, planned))])
+
+
+def write_shard(job: Job, shard: Shard, staged: Staged) -> None:
+    """The bytes of a shard."""
+    for entry, image in _images_ahead(job, shard.entries):
+        job.check()
+        text = job.spool.text(entry)
+        image_name, json_name = f"{entry.key}.{EXTENSIONS[entry.media_type]}", f"{entry.key}.json"
+        staged.write(
+            tar.header(json_name, len(text)),
+            text,
+            tar.padding(len(text)),
+            tar.header(image_name, len(image)),
+            image,
+            tar.padding(len(image)),
+        )
+        job.progress.advance(1)
+    staged.write(tar.ending(staged.size))
+
+
+def _images_ahead(job: Job, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+    """`image_bytes` of each, in order, from a thread of its own: hashing one image costs as much as writing it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="export-read") as pool:
+        coming: deque[tuple[Entry, Future[bytes]]] = deque()
+        try:
+            for entry in entries:
+                coming.append((entry, pool.submit(image_bytes, job, entry)))
+                if len(coming) > _AHEAD:
+                    first, image = coming.popleft()
+                    yield first, image.result()
+            for first, image in coming:
+                yield first, image.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def image_bytes(job: Job, entry: Entry) -> bytes:
+    """The image's original bytes. Raises BlobMissing, BlobCorrupt, or StoreError for another size than the store's."""
+    image = job.blobs.get(entry.blob)
+    if len(image) != entry.image_bytes:
+        raise StoreError(f"the blob has {len(image)} bytes, the store says {entry.image_bytes}", item=entry.key)
+    return image
+
+
+def _index(job: Job, planned: Sequence[Shard], staged: Staged) -> None:
+    with pq.ParquetWriter(Sink(staged), INDEX_SCHEMA, compression="zstd") as writer:
+        rows: list[dict[str, Any]] = []
+        for shard in planned:
+            for row in _rows(job, shard):
+                rows.append(row)
+                if len(rows) == _ROWS:
+                    writer.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
+                    rows.clear()
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
+
+
+def _rows(job: Job, shard: Shard) -> Iterator[dict[str, Any]]:
+    offset = 0
+    for position, entry in enumerate(shard.entries):
+        sample = job.spool.sample(entry)
+        json_offset = offset + tar.BLOCK
+        image_offset = offset + tar.member_bytes(entry.length) + tar.BLOCK
+        yield {
+            "shard": shard.name,
+            "position": position,
+            "json_offset": json_offset,
+            "json_bytes": entry.length,
+            "image_offset": image_offset,
+            "image_bytes": entry.image_bytes,
+            **facts(sample),
+        }
+        offset += tar.member_bytes(entry.length) + tar.member_bytes(entry.image_bytes)
+
+
+def facts(sample: Sample) -> dict[str, Any]:
+    """The columns of the index that say what a sample is."""
+    kinds = [one.type for one in sample.defects]
+    return {
+        **{
+            name: getattr(sample, name)
+            for name in ("key", "split", "sha256", "media_type", "width", "height", "prompt_id", "prompt", "model")
+        },
+        **{name: getattr(sample, name) for name in ("revision", "seed", "licence", "source", "label_source")},
+        "composition": sample.composition,
+        "defects": len(kinds),
+        "artifacts": kinds.count(DefectType.ARTIFACT),
+        "misalignments": kinds.count(DefectType.MISALIGNMENT),
+        "max_importance": max((one.importance for one in sample.defects), default=None),
+        "quality": sample.scores.quality,
+    }
+
+
+class Sink:
+    """A staged file as pyarrow writes to it."""
+
+    closed = False
+
+    def __init__(self, staged: Staged) -> None:
+        self._staged = staged
+
+    def write(self, data: Any) -> int:
+        """Append."""
+        block = bytes(data)
+        if block:
+            self._staged.write(block)
+        return len(block)
+
+    def tell(self) -> int:
+        """Where it ends so far."""
+        return self._staged.size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """The staged file is closed by whoever opened it."""
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readable(self) -> bool:
+        """No."""
+        return False
+
+    def seekable(self) -> bool:
+        """No."""
+        return False

@@ -1,0 +1,1 @@
+"""Datasets brought in with their defects: our own exports, the public release, COCO, RichHF."""

@@ -1,0 +1,155 @@
+"""TFRecord files of `tf.train.Example`s, without TensorFlow.
+
+A record is: length (8 bytes, little-endian), masked CRC-32C of the length, data, masked CRC-32C of the data. An Example
+is the protobuf message `{features {map<string, Feature> feature}}`, a Feature a list of bytes, floats or integers.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from exports.imports.crc32c import crc32c, masked
+
+_LIMIT = 1 << 30
+"""A record above this is taken for damage."""
+
+Value = list[bytes] | list[float] | list[int]
+
+
+class Damaged(ValueError):
+    """A record that cannot be trusted; `last`: nothing behind it can be found."""
+
+    def __init__(self, message: str, *, last: bool = False) -> None:
+        super().__init__(message)
+        self.last = last
+
+
+def records(path: Path) -> Iterator[bytes | Damaged]:
+    """The records of a file, in order; a damaged one comes as `Damaged`. Raises OSError."""
+    with path.open("rb") as file:
+        while True:
+            one = _record(file)
+            if one is None:
+                return
+            yield one
+            if isinstance(one, Damaged) and one.last:
+                return
+
+
+def _record(file: BinaryIO) -> bytes | Damaged | None:
+    head = file.read(12)
+    if not head:
+        return None
+    if len(head) < 12:
+        return Damaged("the file is cut off in a record's head", last=True)
+    length, check = struct.unpack("<QI", head)
+    if masked(crc32c(head[:8])) != check or length > _LIMIT:
+        return Damaged("a record's length is damaged, what follows cannot be found", last=True)
+    data, tail = file.read(length), file.read(4)
+    if len(data) < length or len(tail) < 4:
+        return Damaged("the file is cut off in a record", last=True)
+    if masked(crc32c(data)) != struct.unpack("<I", tail)[0]:
+        return Damaged("the record's bytes are damaged (CRC differs)")
+    return data
+
+
+def example(data: bytes) -> dict[str, Value]:
+    """The features of a `tf.train.Example`. Raises Damaged for what is no such message."""
+    found: dict[str, Value] = {}
+    for features in _messages(data, 1):
+        for entry in _messages(features, 1):
+            name, value = b"", b""
+            for number, _, content in _fields(entry):
+                if number == 1 and isinstance(content, bytes):
+                    name = content
+                elif number == 2 and isinstance(content, bytes):
+                    value = content
+            try:
+                found[name.decode()] = _feature(value)
+            except UnicodeDecodeError as error:
+                raise Damaged("a feature's name is no UTF-8") from error
+    return found
+
+
+def _feature(data: bytes) -> Value:
+    result: Value = []
+    for number, _, content in _fields(data):
+        if not isinstance(content, bytes):
+            raise Damaged("a feature is no list")
+        if number == 1:
+            result = _messages(content, 1)
+        elif number == 2:
+            result = _floats(content)
+        elif number == 3:
+            result = _integers(content)
+    return result
+
+
+def _floats(data: bytes) -> list[float]:
+    """Packed or one by one."""
+    found: list[float] = []
+    for number, kind, content in _fields(data):
+        if number == 1 and isinstance(content, bytes) and kind in (2, 5):
+            if len(content) % 4:
+                raise Damaged("a list of floats is cut off")
+            found += struct.unpack(f"<{len(content) // 4}f", content)
+    return found
+
+
+def _integers(data: bytes) -> list[int]:
+    found: list[int] = []
+    for number, _, content in _fields(data):
+        if number != 1:
+            continue
+        if isinstance(content, int):
+            found.append(_signed(content))
+        else:
+            at = 0
+            while at < len(content):
+                value, at = _varint(content, at)
+                found.append(_signed(value))
+    return found
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _messages(data: bytes, wanted: int) -> list[bytes]:
+    return [content for number, _, content in _fields(data) if number == wanted and isinstance(content, bytes)]
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, bytes | int]]:
+    """(number, wire type, content) of each field of a message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield number, kind, value
+            continue
+        if kind == 2:
+            length, at = _varint(data, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise Damaged(f"wire type {kind} is none of an Example's")
+        if at + length > len(data):
+            raise Damaged("a field is longer than its message")
+        yield number, kind, data[at : at + length]
+        at += length
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for place in range(10):
+        if at >= len(data):
+            raise Damaged("a number is cut off")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << (7 * place)
+        if not byte & 0x80:
+            return value & ((1 << 64) - 1), at
+    raise Damaged("a number is too long")

@@ -1,0 +1,1 @@
+"""Reading shards: by sample or by table, shuffled, over ranks and workers, resumable."""

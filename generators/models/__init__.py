@@ -1,0 +1,1 @@
+"""One file a model: preset, adapter, flow; and the table that finds them."""

@@ -1,0 +1,137 @@
+"""From a preset to a loaded pipeline behind its adapter."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+
+from generators.adapter import Adapter
+from generators.memory import is_out_of_memory, pick_device, quantisation
+from generators.models.flux2 import Flux2Adapter
+from generators.models.generic import GenericAdapter
+from generators.models.longcat import LongCatAdapter
+from generators.models.presets import Preset
+from generators.models.sana import SanaAdapter
+from generators.models.zimage import ZImageAdapter
+from generators.revisions import installed
+from sdg_data.errors import ConfigError, GenerationError
+
+log = logging.getLogger(__name__)
+
+ADAPTERS: Final[dict[str, type[Adapter]]] = {
+    "Flux2Pipeline": Flux2Adapter,
+    "ZImagePipeline": ZImageAdapter,
+    "LongCatImagePipeline": LongCatAdapter,
+    "SanaPipeline": SanaAdapter,
+}
+
+
+# What diffusers, transformers and safetensors raise over files that are missing, damaged, or of another model.
+_BROKEN: Final = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    SafetensorError,
+)
+
+
+def load(preset: Preset, revision: str, *, device: str = "auto", batch_size: int | None = None) -> Adapter:
+    """Load the model (downloading it where it is not yet) and put it to work.
+
+    Raises GenerationError or ConfigError, naming the model.
+    """
+    place = pick_device(device)
+    pipeline = load_pipeline(preset, revision)
+    return adapt(preset, pipeline, device=place, batch_size=batch_size)
+
+
+def adapt(preset: Preset, pipeline: Any, *, device: str = "cpu", batch_size: int | None = None) -> Adapter:
+    """The adapter for a pipeline that is in memory already."""
+    kind = ADAPTERS.get(preset.pipeline, GenericAdapter)
+    try:
+        return kind(preset, pipeline, device=device, batch_size=batch_size)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise GenerationError(
+            f"the model does not fit into the memory of {device}",
+            item=preset.name,
+            hint=f'In a config file: [models.{preset.name}.memory] offload = "model", or "sequential".',
+        ) from error
+
+
+def load_pipeline(preset: Preset, revision: str) -> Any:
+    """The pipeline, on the CPU. Raises ConfigError for a class that diffusers does not have, else GenerationError."""
+    kind = pipeline_class(preset)
+    source = str(preset.folder or preset.repository)
+    dtype = getattr(torch, preset.dtype)
+    arguments: dict[str, Any] = {"dtype": dtype}
+    if preset.folder is None:
+        arguments["revision"] = revision
+    if preset.variant is not None:
+        arguments["variant"] = preset.variant
+    encoders = [name for name in inspect.signature(kind.__init__).parameters if name.startswith("text_encoder")]
+    quantised = quantisation(preset.memory, encoders, dtype)
+    if quantised is not None:
+        arguments["quantization_config"] = quantised
+    _quiet()
+    if not installed(preset):
+        log.info("downloading %s from the hub (%s)", preset.name, source)
+    try:
+        if preset.pipeline == "LongCatImagePipeline":
+            from generators.processors import load_image_only  # transformers is slow to import
+
+            more = {"revision": revision} if preset.folder is None else {}
+            arguments["text_processor"] = load_image_only(source, subfolder="text_processor", **more)
+        return kind.from_pretrained(source, **arguments)
+    except _BROKEN as error:
+        reason = (str(error) or "no reason given").splitlines()[0]
+        raise GenerationError(
+            f"cannot load {source} ({type(error).__name__}: {reason})",
+            item=preset.name,
+            hint=_hint(preset, str(error)),
+        ) from error
+
+
+def _quiet() -> None:
+    """The stage has its own progress; warnings about long prompts come from tokenizers that do truncate them."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def pipeline_class(preset: Preset) -> Any:
+    """The diffusers class that the preset names. Raises ConfigError with the nearest name that there is."""
+    import diffusers
+
+    kind = getattr(diffusers, preset.pipeline, None)
+    if inspect.isclass(kind) and issubclass(kind, diffusers.DiffusionPipeline):
+        return kind
+    names = [name for name in dir(diffusers) if name.endswith("Pipeline")]
+    close = difflib.get_close_matches(preset.pipeline, names, n=3, cutoff=0.5)
+    raise ConfigError(
+        f"diffusers {diffusers.__version__} has no pipeline class {preset.pipeline!r}",
+        item=f"models.{preset.name}",
+        hint=f"Did you mean {' or '.join(close)}?" if close else None,
+    )
+
+
+def _hint(preset: Preset, text: str) -> str:
+    if "gated" in text.lower() or "401" in text or "403" in text:
+        return f"Accept its licence at https://huggingface.co/{preset.repository}, then `hf auth login`."
+    if preset.folder is not None:
+        return f"Is {preset.folder} a folder that save_pretrained wrote?"
+    return "Is the network there? A model that was downloaded before loads without it (HF_HUB_OFFLINE=1)."

@@ -1,0 +1,270 @@
+"""What Agreement and Evaluate compute beyond SQL, once for each edition and choice.
+
+Every function takes a connection to an edition. `Memory` keeps the last results, because a page is opened more often
+than the store changes.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from schemas.defect import DefectType
+from schemas.records import Split
+from sdg_data.dashboard import queries_agreement
+from sdg_data.errors import ConfigError
+from sdg_data.metrics.agreement import Agreement, Annotations, agreement
+from sdg_data.metrics.anchoring import Bias, Judged, bias
+from sdg_data.metrics.ceiling import of_people, second_opinions
+from sdg_data.metrics.confusion import confusion
+from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
+from sdg_data.metrics.store_sources import Filter, SourceName, parse_source, read_owners, read_source
+from sdg_data.metrics.tables import PARSED, DefectTable
+from sdg_data.store import annotations, gold, prelabels
+from sdg_data.store.connection import Tx
+from sdg_data.store.rows import select
+
+MOST_SHARED = 3_000
+"""Images compared for agreement at the most: the first by id, which is a hash, so a random part."""
+MOST_JUDGED = 600
+"""Verdicts of each way of working, and of each person against gold: their boxes are matched image by image."""
+QUEUE = 60
+NO_CHOICE = Filter()
+Rows = list[dict[str, Any]]
+Result = TypeVar("Result")
+
+
+class Memory:
+    """The last results by key. Thread-safe; what is asked for twice at once is computed once."""
+
+    def __init__(self, size: int = 32) -> None:
+        self._size = size
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._working: dict[Hashable, threading.Lock] = {}
+
+    def of(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """The result under `key`, computed if it is not there."""
+        with self._lock:
+            lock = self._working.setdefault(key, threading.Lock())
+        with lock:
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    found: Result = self._kept[key]
+                    return found
+            result = compute()
+            with self._lock:
+                self._kept[key] = result
+                while len(self._kept) > self._size:
+                    self._working.pop(self._kept.popitem(last=False)[0], None)
+            return result
+
+
+@dataclass(frozen=True)
+class People:
+    """How people agree: the symmetric figures, the second verdicts measured like a detector, the worst images first."""
+
+    agreed: Agreement
+    ceiling: Evaluation
+    queue: Rows
+    capped: bool
+
+
+def people(tx: Tx, chosen: Filter = NO_CHOICE) -> People | None:
+    """The ceiling of the images that two people or more judged by themselves; None where there is no such image."""
+    found = _overlap(tx, chosen)
+    if not found:
+        return None
+    first, second = second_opinions(found)
+    measured = evaluate(pair_up(first, second, Protocol.PAPER))
+    rows = [row for row in measured.per_image() if row["f1@0.5"] is not None]
+    rows.sort(key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
+    ids = [row["filepath"] for row in rows[:QUEUE]]
+    shown, links = queries_agreement.images(tx, ids), queries_agreement.label_studio_links(tx, ids)
+    queue = [
+        {
+            "image": row["filepath"],
+            "annotators": ", ".join(list(found[row["filepath"]])[:2]),
+            "boxes": f"{row['gt_all']} and {row['pred_all']}",
+            "f1@0.5": row["f1@0.5"],
+            "f1@0.1": row["f1@0.1"],
+            "state": shown[row["filepath"]]["state"],
+            "prompt": shown[row["filepath"]]["prompt"],
+            "blob": shown[row["filepath"]]["blob"],
+            "label_studio": links.get(row["filepath"], ""),
+        }
+        for row in rows[:QUEUE]
+        if row["filepath"] in shown
+    ]
+    return People(agreement(found), measured, queue, len(found) == MOST_SHARED)
+
+
+def annotators(tx: Tx) -> Rows:
+    """One row a person: what they did, how fast, and BoxF1@0.5 against gold and against the other people.
+
+    Speed is the median of seconds a verdict took. Gold flatters whose version became gold unchanged; other people's
+    independent verdicts on the same images do not.
+    """
+    speed = select(
+        tx,
+        """
+        SELECT who, sum(items)::BIGINT AS verdicts, sum(seconds) / 3600 AS hours,
+               sum(median_seconds * timed) / nullif(sum(timed), 0) AS seconds_a_verdict,
+               sum(clean) / sum(items) AS clean_share
+        FROM dash_people WHERE work = 'annotation' GROUP BY who ORDER BY who
+        """,
+    )
+    truth, theirs = (read_owners(tx, _OF_ANNOTATORS.format(which=one), {}) for one in ("gold", "own"))
+    pairs = pair_up(truth, theirs, Protocol.PAPER)
+    by_person = evaluate(pairs, resamples=0).summary["breakdown"]["model"]
+    by_peers = _against_others(_overlap(tx, NO_CHOICE))
+    rows = []
+    for row in speed:
+        one = by_person.get(row["who"])
+        other = by_peers.get(row["who"])
+        rows.append(
+            {
+                **row,
+                "reviewed_images": one["images"] if one else 0,
+                **{f"{kind}_F1_gold": one["boxes"]["0.5"][kind]["f1"] if one else None for kind in DefectType},
+                "shared_images": other["images"] if other else 0,
+                **{f"{kind}_F1_others": other["boxes"]["0.5"][kind]["f1"] if other else None for kind in DefectType},
+            }
+        )
+    return rows
+
+
+def _against_others(shared: Annotations) -> dict[str, Any]:
+    """Person -> figures of their verdicts against each other person's on the same images."""
+    pairs = [
+        (f"{who}/{other}/{image}", who, verdicts[other], verdicts[who])
+        for image, verdicts in shared.items()
+        for who in verdicts
+        for other in verdicts
+        if who != other
+    ]
+    truth = DefectTable.from_defects(
+        [(key, others) for key, _, others, _ in pairs], groups={key: who for key, who, _, _ in pairs}
+    )
+    theirs = DefectTable.from_defects([(key, own) for key, _, _, own in pairs])
+    found: dict[str, Any] = evaluate(pair_up(truth, theirs, Protocol.PAPER), resamples=0).summary["breakdown"]["model"]
+    return found
+
+
+_OF_ANNOTATORS = f"""
+    WITH own AS (
+        SELECT states.annotator, states.image_id, states.annotation_id, dash_images.annotation_id AS gold_id
+        FROM annotation_states AS states JOIN dash_images USING (image_id)
+        WHERE said = 'gold' AND states.status IN ('defects', 'clean')
+          AND states.annotation_id IN (SELECT id FROM annotations WHERE parent_id IS NULL)
+        QUALIFY row_number() OVER (
+            PARTITION BY states.annotator, states.image_id ORDER BY states.created_at DESC, states.annotation_id DESC
+        ) = 1
+    )
+    SELECT annotator || '/' || image_id AS image_id, annotator AS model, {PARSED} AS outcome,
+           if('{{which}}' = 'gold', gold_id, annotation_id) AS annotation_id,
+           NULL::VARCHAR AS enrichment_id, NULL::VARCHAR AS prelabel_id
+    FROM own QUALIFY row_number() OVER (PARTITION BY annotator ORDER BY own.image_id) <= {MOST_JUDGED}
+"""
+
+
+def _overlap(tx: Tx, chosen: Filter) -> Annotations:
+    """The first `MOST_SHARED` of the images that several people judged."""
+    rows = select(
+        tx,
+        """
+        SELECT * FROM dash_overlap WHERE image_id IN (
+            SELECT DISTINCT image_id FROM dash_overlap JOIN dash_images USING (image_id)
+            WHERE ($split::VARCHAR IS NULL OR split = $split)
+              AND ($models::VARCHAR[] IS NULL OR model IN (SELECT unnest($models::VARCHAR[])))
+            ORDER BY image_id LIMIT $most
+        )
+        """,
+        {**chosen.parameters, "most": MOST_SHARED},
+    )
+    return of_people(tx, rows)
+
+
+def blind_or_not(tx: Tx) -> Bias | None:
+    """First verdicts of people who worked blind against those who saw the prelabels; None where one kind is missing."""
+    rows = select(
+        tx,
+        """
+        SELECT own.id, own.image_id, own.prelabel_id IS NULL AS blind FROM annotations AS own
+        JOIN annotation_states ON annotation_id = own.id
+        WHERE own.parent_id IS NULL AND own.status IN ('defects', 'clean')
+        QUALIFY row_number() OVER (PARTITION BY own.prelabel_id IS NULL ORDER BY own.image_id, own.id) <= ?
+        """,
+        [MOST_JUDGED],
+    )
+    if len({row["blind"] for row in rows}) < 2:
+        return None
+    ids = sorted({row["image_id"] for row in rows})
+    said = annotations.by_ids(tx, [row["id"] for row in rows])
+    machine = {key: found[-1].defects for key, found in prelabels.of_images(tx, ids).items()}
+    truth = {key: one.defects for key, one in gold.of_images(tx, ids).items()}
+    arms: tuple[dict[str, list[Judged]], dict[str, list[Judged]]] = ({}, {})
+    for row in rows:
+        one = said[row["id"]]
+        origins = [item.origin for item in one.defects if item.prelabel_index is not None]
+        verdict = Judged(
+            defects=[item.defect for item in one.defects],
+            prelabel=machine.get(row["image_id"], ()),
+            truth=truth.get(row["image_id"]),
+            seconds=one.seconds,
+            kept=sum(origin == "prediction" for origin in origins),
+            changed=sum(origin == "prediction-changed" for origin in origins),
+        )
+        arms[0 if row["blind"] else 1].setdefault(row["image_id"], []).append(verdict)
+    return bias(*arms)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two sources against each other: the JSON of `sdg eval run`, and the importance of matched boxes."""
+
+    document: dict[str, Any]
+    importance: dict[str, list[tuple[float, float]]]
+
+
+def sources(tx: Tx) -> list[str]:
+    """What can be compared; the oracle is left out, as it reads pictures."""
+    return [row["source"] for row in select(tx, "SELECT source FROM dash_sources")]
+
+
+def compare(
+    tx: Tx, gt: str, pred: str, *, model: str = "", split: str = "", protocol: str = "paper"
+) -> Compared | None:
+    """SDG-Eval of two sources; None where they have no image in common. ConfigError for what is no source."""
+    chosen = Filter((model,) if model else None, Split(split) if split else None)
+    rules = Protocol(protocol)
+    pairs = pair_up(_read(tx, gt, chosen), _read(tx, pred, chosen), rules)
+    if not len(pairs.gt):
+        return None
+    result = evaluate(pairs, protocol=rules)
+    human = _overlap(tx, chosen)
+    ceiling = evaluate(pair_up(*second_opinions(human), rules), protocol=rules) if human else None
+    document = {**result.as_dict(ceiling=ceiling), "confusion": confusion(pairs)}
+    matches = result.tallies.matches.at_least(rules.reasons_at)
+    points: dict[str, list[tuple[float, float]]] = {}
+    for code, name in enumerate(("artifact", "misalignment")):
+        here = pairs.gt.labels[matches.first] == code
+        truth, guess = (
+            table.importance[rows[here]] for table, rows in ((pairs.gt, matches.first), (pairs.pred, matches.second))
+        )
+        points[name] = [(a, b) for a, b in zip(truth.tolist(), guess.tolist(), strict=True) if a == a and b == b]
+    return Compared(document, points)
+
+
+def _read(tx: Tx, name: str, chosen: Filter) -> DefectTable:
+    return read_source(tx, _source(name), chosen)
+
+
+def _source(name: str) -> SourceName:
+    found = parse_source(name)
+    if found is None:
+        raise ConfigError("no source of the store", item=name)
+    return found

@@ -1,0 +1,1 @@
+"""Prompts and images from outside: files read, rules applied, what was refused counted."""

@@ -1,0 +1,189 @@
+"""Bringing in images made elsewhere, with their prompts: bytes as they are, true source and licence kept.
+
+An imported image's key is (prompt, model, revision, settings, sample) like a generated one's. Its settings name the
+source, and its sample number comes from its bytes, so importing the same folder twice changes nothing.
+"""
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from schemas.records import Failure, ImageRecord, Prompt
+from sdg_data.blobs import Blobs
+from sdg_data.errors import InputError
+from sdg_data.ids import blob_name, canonical_json, image_id, normalise_prompt, prompt_id, split_of
+from sdg_data.ingest.image_files import Found, decode_size, open_images
+from sdg_data.ingest.prompts import check_prompt
+from sdg_data.progress import Progress
+from sdg_data.store import failures, images, prompts
+from sdg_data.store.connection import Store, Tx
+
+STAGE = "images-import"
+BATCH_IMAGES = 64
+UNKNOWN = "unknown"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class ImportCounts:
+    """What became of a source's images: `read` = `new` + `already_there` + `failed`."""
+
+    source: str
+    read: int = 0
+    new: int = 0
+    already_there: int = 0
+    failed: int = 0
+    failed_by_code: dict[str, int] = field(default_factory=dict)
+    new_prompts: int = 0
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What holds for all images of a source, unless an image's own row says otherwise (`model`, `revision`, `licence`).
+
+    `source` None: the folder's, file's or dataset's name.
+    """
+
+    test_share: float
+    model: str = UNKNOWN
+    revision: str = UNKNOWN
+    licence: str = UNKNOWN
+    source: str | None = None
+    column: str | None = None
+    hub_split: str = "train"
+    limit: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class _Good:
+    record: ImageRecord
+    prompt: Prompt
+    data: bytes
+
+
+def import_images(
+    store: Store, blobs: Blobs, source: str, options: ImportOptions, *, progress: Progress | None = None
+) -> ImportCounts:
+    """Import every image of `source`. An image that cannot be used is a `Failure` in the store, named by its file.
+
+    Raises InputError when the source cannot be read, or has no image that can be used.
+    """
+    counts = ImportCounts(source)
+    where = options.source or (source if source.startswith("hf:") else Path(source).name or source)
+    found = itertools.islice(open_images(source, column=options.column, hub_split=options.hub_split), options.limit)
+    blobs.sweep_temporary()
+    with (progress or Progress(STAGE, unit="images")).running(None) as running:
+        while batch := list(itertools.islice(found, BATCH_IMAGES)):
+            _import_batch(store, blobs, batch, where, options, counts)
+            running.advance(len(batch))
+    if counts.read == 0:
+        raise InputError("nothing to import", item=source)
+    if counts.failed == counts.read:
+        reasons = ", ".join(f"{number} {code}" for code, number in counts.failed_by_code.items())
+        raise InputError(f"none of the {counts.read} images can be used ({reasons})", item=source)
+    return counts
+
+
+def _import_batch(
+    store: Store, blobs: Blobs, batch: Sequence[Found], where: str, options: ImportOptions, counts: ImportCounts
+) -> None:
+    good: list[_Good] = []
+    failed: list[Failure] = []
+    for found in batch:
+        outcome = _examine(found, where, options)
+        if isinstance(outcome, Failure):
+            log.warning("%s: %s", found.name, outcome.message)
+            failed.append(outcome)
+            counts.failed_by_code[outcome.code] = counts.failed_by_code.get(outcome.code, 0) + 1
+        else:
+            good.append(outcome)
+    counts.read += len(batch)
+    counts.failed += len(failed)
+    if options.dry_run:
+        return
+    blobs.put_many(one.data for one in good)
+    with store.write() as tx:
+        counts.new_prompts += prompts.insert(tx, [one.prompt for one in good])
+        new = images.insert(tx, _distinct(tx, [one.record for one in good]))
+        failures.insert(tx, failed)
+    counts.new += new
+    counts.already_there += len(good) - new
+
+
+def _examine(found: Found, where: str, options: ImportOptions) -> _Good | Failure:
+    """The record of an image that can be used, or why it cannot."""
+
+    def failure(code: str, message: str) -> Failure:
+        return Failure(stage=STAGE, item_id=found.name, code=code, message=message, raw=found.prompt, attempt=1)
+
+    if found.data is None:
+        return failure("missing-file", "the file that the metadata names is not there")
+    if found.prompt is None:
+        return failure("no-prompt", found.prompt_problem or "the image has no prompt")
+    problem = check_prompt(found.prompt)
+    if problem is not None:
+        return failure(f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
+    try:
+        media_type, width, height = decode_size(found.data)
+    except ValueError as error:
+        return failure("undecodable", str(error))
+    identity = prompt_id(found.prompt)
+    licence = _fact(found.facts, "licence") or _fact(found.facts, "license") or options.licence
+    prompt = Prompt(
+        id=identity,
+        text=normalise_prompt(found.prompt),
+        source=f"imported:{where}",
+        licence=None,
+        split=split_of(identity, options.test_share),
+    )
+    blob = blob_name(found.data)
+    model = _fact(found.facts, "model") or options.model
+    revision = _fact(found.facts, "revision") or options.revision
+    settings = canonical_json({"imported_from": where})
+    sample = int(blob[:7], 16)
+    record = ImageRecord(
+        id=image_id(identity, model, revision, sample, settings),
+        prompt_id=identity,
+        model=model,
+        revision=revision,
+        sample=sample,
+        seed=None,
+        settings=settings,
+        blob=blob,
+        media_type=media_type,
+        width=width,
+        height=height,
+        bytes=len(found.data),
+        licence=licence,
+        source=f"imported:{where}",
+        tool=f"sdg-data {version('sdg-data')}",
+        seconds=None,
+        created_at=datetime.now(UTC),
+    )
+    return _Good(record, prompt, found.data)
+
+
+def _fact(facts: Mapping[str, Any], name: str) -> str | None:
+    value = facts.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _distinct(tx: Tx, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The records, with the next sample number where two pictures happen to share one (28 bits of their hashes)."""
+    taken = {key: record.blob for key, record in images.by_ids(tx, [record.id for record in records]).items()}
+    result = []
+    for record in records:
+        while taken.setdefault(record.id, record.blob) != record.blob:
+            sample = record.sample + 1
+            identity = image_id(record.prompt_id, record.model, record.revision, sample, record.settings)
+            record = record.model_copy(update={"id": identity, "sample": sample})
+            taken.update({key: there.blob for key, there in images.by_ids(tx, [identity]).items()})
+        result.append(record)
+    return result

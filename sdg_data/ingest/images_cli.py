@@ -1,0 +1,91 @@
+"""`sdg images import` and `sdg images list`."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from schemas.records import Split
+from sdg_data.blobs import Blobs
+from sdg_data.console import chosen_test_share, print_json, print_json_line, print_table, say, settings_of
+from sdg_data.errors import ExitCode
+from sdg_data.ingest.images import UNKNOWN, ImportOptions, import_images
+from sdg_data.store import images
+from sdg_data.store.connection import Store
+
+PAGE = 10_000
+
+
+def import_command(
+    ctx: typer.Context,
+    source: Annotated[
+        str, typer.Argument(help="A folder, tar shards (a.tar, 'part-{000..012}.tar', 'x/*.tar'), or hf:owner/name")
+    ],
+    model: Annotated[str, typer.Option(help="The model that made them, where their own data does not say")] = UNKNOWN,
+    revision: Annotated[str, typer.Option(help="Its revision, likewise")] = UNKNOWN,
+    licence: Annotated[str, typer.Option(help="Their licence, likewise; exports filter by it")] = UNKNOWN,
+    origin: Annotated[
+        str | None, typer.Option("--source", help="Where they are from; default: the source's name")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The prompt's column; else caption, prompt or text")] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="Fraction of prompts for test; default: the profile's")
+    ] = None,
+    hub_split: Annotated[str, typer.Option(help="The split of a Hugging Face dataset to read")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many images")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, store nothing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False,
+) -> None:
+    """Bring images made elsewhere, with their prompts; they keep their bytes, their source and their licence.
+
+    Prompts come from metadata.jsonl or metadata.csv (file_name and a prompt column), a .txt beside each image, the .txt
+    or .json of a shard's sample, or a dataset's column. An image that cannot be used is recorded as a failure.
+    """
+    settings = settings_of(ctx)
+    options = ImportOptions(
+        test_share=chosen_test_share(settings, test_share),
+        model=model,
+        revision=revision,
+        licence=licence,
+        source=origin,
+        column=column,
+        hub_split=hub_split,
+        limit=limit,
+        dry_run=dry_run,
+    )
+    counts = import_images(Store(settings.home), Blobs(settings.blob_url), source, options)
+    if as_json:
+        print_json(asdict(counts))
+    else:
+        print_table([asdict(counts)], ["source", "read", "new", "already_there", "failed", "new_prompts"])
+    if dry_run:
+        say("dry run: nothing was stored")
+    if counts.failed:
+        reasons = ", ".join(f"{number} {code}" for code, number in sorted(counts.failed_by_code.items()))
+        say(f"{counts.failed} images could not be used: {reasons}")
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def list_command(
+    ctx: typer.Context,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model (may be given again)")] = None,
+    split: Annotated[Split | None, typer.Option(help="Only this split")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSONL on stdout")] = False,
+) -> None:
+    """List stored images, in id order."""
+    settings = settings_of(ctx)
+    store, blobs = Store(settings.home), Blobs(settings.blob_url)
+    after, left = "", limit
+    while left is None or left > 0:
+        with store.read() as tx:
+            page = images.page(tx, models=model or None, split=split, after=after, limit=min(PAGE, left or PAGE))
+        if not page:
+            return
+        for record in page:
+            if as_json:
+                print_json_line({**record.model_dump(mode="json"), "path": blobs.path(record.blob)})
+            else:
+                print(f"{record.id}  {record.width}x{record.height}  {record.model}  {blobs.path(record.blob)}")
+        after = page[-1].id
+        left = None if left is None else left - len(page)

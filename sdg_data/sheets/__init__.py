@@ -1,0 +1,1 @@
+"""Contact sheets: cells chosen from the store, drawn as one picture."""

@@ -1,0 +1,151 @@
+"""Which stored images a contact sheet shows, and whose boxes on them."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from schemas.defect import Defect
+from schemas.records import AnnotationStatus, ImageRecord, Split, Withdrawn
+from sdg_data.blobs import Blobs
+from sdg_data.errors import BlobCorrupt, ConfigError, InputError
+from sdg_data.sheets.draw import SheetCell
+from sdg_data.store import annotations as annotation_rows
+from sdg_data.store import gold, images, prelabels, prompts, tombstones
+from sdg_data.store.connection import Store, Tx
+from sdg_data.store.gold import GoldRule
+from sdg_data.store.rows import select
+
+BOXES: Final = "auto, none, gold, annotations, prelabels, prelabels:MODEL or oracle"
+Looked = dict[str, Sequence[Defect]]
+"""The defects of each image that somebody looked at, by image id."""
+
+
+def cells(
+    store: Store,
+    blobs: Blobs,
+    *,
+    models: Sequence[str] | None = None,
+    split: Split | None = None,
+    limit: int = 24,
+    boxes: str = "auto",
+    order: Sequence[str] = (),
+) -> list[SheetCell]:
+    """Up to `limit` images: whole prompts, those first that most models drew, so that models stand side by side.
+
+    `boxes` is one of BOXES; "auto" takes what people said, else the last prelabel. Models stand in the order of
+    `models`, else of `order`, else by name. Raises ConfigError for another `boxes`, InputError where nothing is there.
+    """
+    reader = _reader(boxes)
+    with store.read() as tx:
+        records = _chosen(tx, models, split, limit, order)
+        if not records:
+            raise InputError(
+                "there are no images to show", item="sdg images sheet", hint="`sdg generate run` makes some."
+            )
+        texts = {key: prompt.text for key, prompt in prompts.by_ids(tx, [r.prompt_id for r in records]).items()}
+        looked = reader(tx, [record.id for record in records]) if reader else {}
+    shown = []
+    for record in records:
+        picture = picture_of(blobs, record)
+        defects = ask_oracle(picture, texts[record.prompt_id]) if boxes == "oracle" else looked.get(record.id)
+        shown.append(SheetCell(picture, texts[record.prompt_id], record.model, record.seed, defects))
+    return shown
+
+
+def _chosen(
+    tx: Tx, models: Sequence[str] | None, split: Split | None, limit: int, order: Sequence[str]
+) -> list[ImageRecord]:
+    """First one image per model of as many prompts as the limit holds, then their second images, and so on."""
+    rows = select(
+        tx,
+        f"""
+        SELECT images.prompt_id, count(*) AS number
+        FROM images JOIN variants ON variants.id = images.variant_id JOIN prompts ON prompts.id = images.prompt_id
+        WHERE (? IS NULL OR prompts.split = ?) AND (? OR variants.model IN (SELECT unnest(?::VARCHAR[])))
+          AND {tombstones.alive(Withdrawn.IMAGE, "images.id")}
+        GROUP BY images.prompt_id ORDER BY count(DISTINCT variants.model) DESC, images.prompt_id LIMIT ?
+        """,
+        [split, split, models is None, list(models or ()), limit],
+    )
+    wanted = [row["prompt_id"] for row in rows]
+    withdrawn = {one.item_id for one in tombstones.listed(tx, Withdrawn.IMAGE)}
+    found = [r for r in images.page(tx, models=models, prompt_ids=wanted, split=split) if r.id not in withdrawn]
+    place = {name: index for index, name in enumerate(models or order)}
+    found.sort(key=lambda r: (wanted.index(r.prompt_id), place.get(r.model, len(place)), r.model, r.sample, r.id))
+    # A line is the k-th image that each model made of a prompt. Lines are shown whole, so that models compare.
+    seen: Counter[tuple[str, str]] = Counter()
+    lines: dict[tuple[int, int], list[ImageRecord]] = {}
+    for record in found:
+        key = (record.prompt_id, record.model)
+        lines.setdefault((seen[key], wanted.index(record.prompt_id)), []).append(record)
+        seen[key] += 1
+    chosen: list[ImageRecord] = []
+    for _, line in sorted(lines.items()):
+        if chosen and len(chosen) + len(line) > limit:
+            break
+        chosen += line[:limit]
+    shown = {record.id for record in chosen}
+    return [record for record in found if record.id in shown]
+
+
+def picture_of(blobs: Blobs, record: ImageRecord) -> Image.Image:
+    """The image's pixels, RGB. BlobMissing, BlobCorrupt."""
+    try:
+        return Image.open(io.BytesIO(blobs.get(record.blob))).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise BlobCorrupt(f"cannot read the picture ({error})", item=record.blob) from error
+
+
+def _reader(boxes: str) -> Callable[[Tx, Sequence[str]], Looked] | None:
+    kind, _, model = boxes.partition(":")
+    if kind == "prelabels":
+        return lambda tx, ids: _prelabels(tx, ids, model or None)
+    readers = {"auto": _auto, "gold": _gold, "annotations": _annotations}
+    if boxes in readers:
+        return readers[boxes]
+    if boxes not in ("none", "oracle"):
+        raise ConfigError(f"there are no boxes {boxes!r}", item="--boxes", hint=f"It is {BOXES}.")
+    return None
+
+
+def _auto(tx: Tx, ids: Sequence[str]) -> Looked:
+    people = gold.of_images(tx, ids, GoldRule(unreviewed=True))
+    return _prelabels(tx, ids, None) | {key: one.defects for key, one in people.items()}
+
+
+def _gold(tx: Tx, ids: Sequence[str]) -> Looked:
+    return {key: one.defects for key, one in gold.of_images(tx, ids).items()}
+
+
+def _annotations(tx: Tx, ids: Sequence[str]) -> Looked:
+    """The last annotation that makes a claim, reviewed or not."""
+    found: Looked = {}
+    for key, versions in annotation_rows.of_images(tx, ids).items():
+        claims = [v for v in versions if v.status in (AnnotationStatus.DEFECTS, AnnotationStatus.CLEAN)]
+        if claims:
+            found[key] = [one.defect for one in claims[-1].defects]
+    return found
+
+
+def _prelabels(tx: Tx, ids: Sequence[str], model: str | None) -> Looked:
+    return {key: found[-1].defects for key, found in prelabels.of_images(tx, ids, model=model).items()}
+
+
+def ask_oracle(picture: Image.Image, prompt: str) -> Sequence[Defect]:
+    """What the mini world's oracle finds. InputError for a picture or a prompt of another world."""
+    from sdg_data.mini.oracle import find_defects
+
+    try:
+        return find_defects(np.asarray(picture), prompt)
+    except ValueError as error:
+        raise InputError(
+            f"the oracle cannot judge this image ({error})",
+            item=prompt[:60],
+            hint="It reads the mini world only: pictures of the minis, with prompts of its grammar.",
+        ) from error

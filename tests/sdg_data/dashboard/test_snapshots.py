@@ -1,0 +1,163 @@
+"""Editions: made when the store has changed, read while others write, one at a time."""
+
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from schemas.records import Prompt
+from sdg_data.dashboard import tables
+from sdg_data.dashboard.aggregates import Memory
+from sdg_data.dashboard.pixels import Pixels, judge
+from sdg_data.dashboard.snapshots import Editions
+from sdg_data.ids import prompt_id, split_of
+from sdg_data.store import prompts
+from sdg_data.store.connection import Store
+from sdg_data.store.rows import scalar
+from tests.sdg_data.dashboard.conftest import Filled, fill, png
+
+
+def add(store: Store, text: str) -> None:
+    identity = prompt_id(text)
+    with store.write() as tx:
+        prompts.insert(tx, [Prompt(id=identity, text=text, source="s", licence=None, split=split_of(identity, 0.5))])
+
+
+def counted(editions: Editions) -> int:
+    with editions.read() as tx:
+        return int(scalar(tx, "SELECT count(*) FROM prompts")) if tx is not None else -1
+
+
+def test_a_store_that_appears_changes_and_stays(store: Store) -> None:
+    editions = Editions(store, every=0.0)
+    assert editions.current() is None
+    assert counted(editions) == -1
+    add(store, "one")
+    assert counted(editions) == 1
+    first = editions.current()
+    assert first is not None
+    assert editions.is_current()
+    assert editions.refresh() is first
+    add(store, "two")
+    assert not editions.is_current()
+    second = editions.refresh()
+    assert second is not None
+    assert second.path != first.path
+    assert counted(editions) == 2
+    assert [path.name for path in editions.folder.glob("*")] == [second.path.name]
+    assert scalar(first.connection, "SELECT count(*) FROM prompts") == 1  # whoever still reads it may go on
+
+
+def test_a_writer_commits_while_pages_read(store: Store) -> None:
+    add(store, "one")
+    editions = Editions(Store(store.home, lock_timeout=5.0), every=0.0)
+    with editions.read() as tx:
+        assert tx is not None
+        for number in range(3):
+            add(store, f"more {number}")  # would wait for a minute, and fail, if the page held the store
+        assert scalar(tx, "SELECT count(*) FROM prompts") == 1
+    assert editions.refresh() is not None
+    assert counted(editions) == 4
+
+
+def test_looking_starts_a_new_edition_in_the_background(store: Store) -> None:
+    add(store, "one")
+    editions = Editions(store, every=0.0)
+    old = editions.current()
+    assert old is not None
+    object.__setattr__(old, "seconds", 0.0)  # an edition that took long is kept for longer
+    add(store, "two")
+    editions.current()
+    assert editions._thread is not None
+    editions._thread.join(timeout=60)
+    assert counted(editions) == 2
+
+
+def test_an_edition_of_an_earlier_run_is_taken_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(store, "one")
+    first = Editions(store).refresh()
+    assert first is not None
+    again = Editions(store).refresh()
+    assert again is not None
+    assert again.path == first.path
+    (first.path.parent / "zzz.duckdb").write_bytes(b"no database")
+    monkeypatch.setattr(tables, "VERSION", tables.VERSION + 1)
+    newer = Editions(store).refresh()
+    assert newer is not None
+    assert newer.path != first.path
+
+
+def test_trouble_is_told_and_the_old_edition_stays(store: Store) -> None:
+    add(store, "one")
+    editions = Editions(store, every=0.0)
+    old = editions.current()
+    with duckdb.connect(str(store.path)) as connection:
+        connection.execute("INSERT INTO schema_versions VALUES (999, now()::TIMESTAMP)")
+    assert editions.refresh() is old
+    assert editions.trouble is not None
+    assert "999" in editions.trouble
+    assert counted(editions) == 1
+
+
+def test_what_is_asked_twice_at_once_is_computed_once() -> None:
+    memory = Memory(size=2)
+    computed = []
+    gate = threading.Barrier(4)
+
+    def ask() -> None:
+        gate.wait(timeout=30)
+        memory.of("key", lambda: computed.append(1))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert computed == [1]
+    for key in ("a", "b", "key"):
+        memory.of(key, lambda: computed.append(1))
+    assert len(computed) == 4  # "key" had to make room
+
+
+def test_looking_at_pictures_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    made: Filled = fill(tmp_path / "home", 8)
+    path = Path(made.blobs.path(made.images[0].blob))
+    path.write_bytes(b"damaged")
+    editions = Editions(made.store)
+    pixels = Pixels(made.home, made.blobs)
+    with editions.read() as tx:
+        assert tx is not None
+        blobs = sorted({image.blob for image in made.images if image.id != made.gone})
+        assert list(pixels.look(tx)) == [(0, len(blobs)), (len(blobs), len(blobs))]
+        found = judge(tx, pixels)
+        assert (found.total, found.seen) == (len(blobs), len(blobs))
+        assert [row["blob"] for row in found.damaged] == [made.images[0].blob]
+        assert list(pixels.look(tx)) == [(0, 0)]
+        lines = pixels._path.read_bytes().splitlines(keepends=True)
+        pixels._path.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])  # a crash in the middle of the last line
+        assert len(pixels.seen()) == len(blobs) - 1
+        assert list(pixels.look(tx))[-1] == (1, 1)
+        assert len(pixels.seen()) == len(blobs)
+
+
+def test_flat_pictures_are_named_and_not_called_near(tmp_path: Path) -> None:
+    from PIL import Image
+
+    made = fill(tmp_path / "home", 8)
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(flat)
+    name = made.blobs.put(flat.read_bytes())
+    near = made.blobs.put(png(0, side=33))
+    with made.store.write() as tx:
+        tx.execute("UPDATE images SET blob = ? WHERE id = ?", [name, made.images[0].id])
+        tx.execute("UPDATE images SET blob = ? WHERE id = ?", [near, made.images[1].id])
+    editions, pixels = Editions(made.store), Pixels(made.home, made.blobs)
+    original = made.blobs.put(png(0))
+    with editions.read() as tx:
+        assert tx is not None
+        list(pixels.look(tx))
+        found = judge(tx, pixels)
+    assert [row["blob"] for row in found.flat] == [name]
+    assert {frozenset(row.values()) for row in found.near} >= {frozenset({original, near})}
+    assert not any(name in row.values() for row in found.near)

@@ -1,0 +1,228 @@
+"""The miniature's judge and its table: from images by hand, and from made-up numbers whose answer is known."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
+from generators.models.loading import load_pipeline
+from generators.revisions import revision_of
+from sdg_data.metrics.charts import nice_top
+from sdg_data.mini.oracle import find_defects
+from sdg_data.mini.render import render
+from sdg_data.mini.world import BACKGROUNDS, parse_prompt
+from trainers.boxflow.config import mini
+from trainers.paper.boxflow.arms import (
+    ARMS,
+    BASE,
+    SEEDS,
+    TUNE_SEEDS,
+    candidates,
+    configuration,
+    judged_prompts,
+    training_prompts,
+)
+from trainers.paper.boxflow.judge import MEASURES, judge
+from trainers.paper.boxflow.model import damaged_corpus, preset
+from trainers.paper.boxflow.report import figure, markdown, summarise
+from trainers.rewards.contract import Shot
+
+PROMPT = "a large red circle on a grey background"
+
+
+def shot(change: np.ndarray | float = 0.0, prompt: str = PROMPT) -> Shot:
+    pixels = render(parse_prompt(prompt), random.Random(1)).astype(np.float32)
+    return Shot(np.clip(pixels + change, 0, 255).astype(np.uint8), prompt)
+
+
+def measured(one: Shot) -> dict[str, float]:
+    return judge([one]).mean()
+
+
+def test_a_clean_image_has_no_burden_and_no_drift() -> None:
+    values = measured(shot())
+    assert values["burden"] == 0
+    assert values["right"] == 1
+    assert values["drift"] < 0.05
+
+
+def test_a_texture_under_the_oracle_s_threshold_is_drift() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    waves = (8 * np.sin(rows) * np.cos(columns))[..., None]
+    assert not find_defects(shot(waves).pixels, PROMPT)
+    values = measured(shot(waves))
+    assert values["burden"] == 0
+    assert values["drift"] > measured(shot())["drift"] + 0.1
+    assert values["total"] == pytest.approx(values["burden"] + values["drift"])
+
+
+def test_a_background_that_turns_white_or_dark_is_drift() -> None:
+    pixels = shot().pixels.copy()
+    grey = np.abs(pixels.astype(int) - BACKGROUNDS["grey"]).max(axis=2) < 3
+    pixels[grey] = 255
+    # white clipped at 255 is 9 from the world's white in each channel
+    drift = measured(Shot(pixels, PROMPT))["drift"]
+    assert drift >= 9 * 3**0.5 / 30 - 1e-6
+
+
+def test_the_wrong_thing_counts_as_the_oracle_says() -> None:
+    wrong = Shot(shot().pixels, "a small blue square")
+    defects = find_defects(wrong.pixels, wrong.prompt)
+    values = measured(wrong)
+    assert values["right"] == 0
+    assert values["artifact"] + values["misalignment"] == len(defects) > 0
+    assert values["burden"] == pytest.approx(sum(one.importance for one in defects) / 100)
+
+
+def results(**means: float) -> dict[str, np.ndarray]:
+    """(seeds, prompts, measures) with the total around a mean, the same noise in all arms but for a little."""
+    rng = np.random.default_rng(0)
+    shared = rng.gamma(4, 0.25, (1, 80, 1))
+    found = {}
+    for name, mean in means.items():
+        seeds = 1 if name == BASE else 5
+        values = mean * shared + rng.normal(0, 0.02, (seeds, 80, len(MEASURES)))
+        found[name] = values
+    return found
+
+
+def test_paired_differences_are_established_where_they_are_there() -> None:
+    summary = summarise(results(base=2.0, **{"boxflow": 1.0, "scalar-boxes": 1.001, "flow-grpo": 1.5}))
+    contrasts = {one["to"]: one["interval"] for one in summary["contrasts"] if one["of"] == "boxflow"}
+    assert contrasts["flow-grpo"][1] < 0
+    assert contrasts["scalar-boxes"][0] < 0 < contrasts["scalar-boxes"][1]
+    cut = summary["arms"]["boxflow"]["total cut"]
+    assert cut["mean"] == pytest.approx(0.5, abs=0.02)
+    assert cut["interval"][0] < 0.5 < cut["interval"][1]
+    # pairing: the difference is far narrower than either mean
+    width = contrasts["scalar-boxes"][1] - contrasts["scalar-boxes"][0]
+    low, high = summary["arms"]["boxflow"]["total"]["interval"]
+    assert width < 0.2 * (high - low)
+
+
+def test_the_page_says_what_is_true() -> None:
+    good = markdown(
+        summarise(results(base=2.0, **{"boxflow": 1.0, "flow-grpo": 1.5, "scalar-boxes": 1.4})), {"seeds": 5}
+    )
+    assert "A cut of 30 % by BoxFlow-GRPO: reached (burden 50 %, with drift 50 %)" in good
+    assert "beats: Flow-GRPO, scalar with boxes." in good
+    bad = markdown(summarise(results(base=2.0, **{"boxflow": 1.9, "flow-grpo": 1.5})), {})
+    assert "not reached" in bad
+    assert "It does not beat: Flow-GRPO" in bad
+    assert "nothing can be said yet" in markdown(summarise(results(base=2.0, **{"flow-grpo": 1.5})), {})
+
+
+def test_the_figure_holds_every_arm() -> None:
+    summary = summarise(results(base=2.0, **{"boxflow": 1.0, "flow-grpo": 1.5}))
+    svg = figure(summary)
+    assert svg.count("<rect") >= 6
+    assert "Flow-GRPO" in svg
+    assert nice_top(summary["arms"][BASE]["total"]["interval"][1]) >= 2
+
+
+def test_arms_differ_in_nothing_but_their_advantage() -> None:
+    made = {arm: configuration(arm, 3, 20, "oracle", {}) for arm in ARMS}
+    free = {"advantage", "weight_artifact", "weight_misalignment", "box_margin", "learning_rate"}
+    plain = [one.model_dump(exclude=free) for one in made.values()]
+    assert all(one == plain[0] for one in plain)
+    assert {one.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
+    assert made["boxflow-paper"].weight_artifact == 0.5
+    assert made["boxflow-paper"].weight_misalignment == 0.05
+    assert made["flow-grpo"].rollouts != mini().rollouts
+    assert all(one.base[0].kind == "palette" for one in made.values())
+    assert len(candidates("boxflow")) == len(candidates("scalar-boxes"))
+    assert made["boxflow-paper"].box_margin == 0
+    tried = candidates("boxflow")[-1]
+    assert configuration("boxflow", 0, 20, "mini", tried).box_margin == tried["box_margin"] == 2
+
+
+def test_prompts_of_training_tuning_and_judging_are_apart() -> None:
+    training, tuning, judging = (
+        set(training_prompts()),
+        set(judged_prompts(400, tuning=True)),
+        set(judged_prompts(400, tuning=False)),
+    )
+    assert len(training) == 600
+    assert not training & tuning
+    assert not training & judging
+    assert not tuning & judging
+    assert not set(TUNE_SEEDS) & set(SEEDS)
+    for text in training | tuning | judging:
+        groups = parse_prompt(text).groups
+        assert len(groups) <= 2
+        assert all(group.count == 1 for group in groups)
+    with pytest.raises(ValueError, match="prompts are left"):
+        judged_prompts(1000, tuning=False)
+
+
+def test_half_of_what_the_model_learned_from_is_damaged() -> None:
+    corpus = damaged_corpus(300, seed=1)
+    assert corpus.images.shape == (300, 64, 64, 3)
+    assert not set(corpus.prompts) & set(held_out_prompts(HELD_OUT_COUNT))
+    damaged = [bool(find_defects(*one)) for one in zip(corpus.images, corpus.prompts, strict=True)]
+    assert 0.4 < np.mean(damaged) < 0.6
+    again = damaged_corpus(300, seed=1)
+    assert (again.images == corpus.images).all()
+    assert again.prompts == corpus.prompts
+
+
+def test_the_shipped_model_draws_right_and_damaged_images() -> None:
+    model = preset()
+    pipeline = load_pipeline(model, revision_of(model))
+    prompts = judged_prompts(48, tuning=True)
+    made = pipeline(
+        prompt=prompts,
+        height=64,
+        width=64,
+        num_inference_steps=model.steps,
+        guidance_scale=model.guidance,
+        generator=[torch.Generator().manual_seed(place) for place in range(len(prompts))],
+        output_type="np",
+        **model.call,
+    ).images
+    shots = [Shot((255 * one).round().astype(np.uint8), text) for one, text in zip(made, prompts, strict=True)]
+    mean = judge(shots).mean()
+    assert 0.25 < mean["right"] < 0.75
+    assert 0.3 < mean["artifact burden"] < 1.2
+
+
+def running(mark: str) -> list[int]:
+    """Processes with `mark` among their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if mark.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+def test_ended_from_outside_it_ends_its_trainings_and_goes_on_later(tmp_path: Path) -> None:
+    out = tmp_path / "paper"
+    command = [sys.executable, "-m", "trainers.paper.boxflow", "--out", str(out), "--arms", "flow-grpo"]
+    command += ["--seeds", "1", "--rollouts", "2", "--prompts", "8", "--detector", "oracle"]
+    command += ["--set", "prompts=2", "--set", "batch_size=8"]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while len(running(str(out))) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 143
+    while running(str(out)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not (out / "report.md").exists()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    assert "| Flow-GRPO |" in done.stdout
+    assert not list((out / "runs").iterdir())

@@ -1,0 +1,1 @@
+"""The defect detector: SFT, GRPO with the composite reward, evaluation, publishing."""

@@ -1,0 +1,223 @@
+"""What happens around the steps of a training: lines on stderr, the log, pictures, a clean stop, SDG-Eval."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+from trl.models.utils import unwrap_model_for_generation
+
+from exports.read.shard_table import ShardTable
+from trainers.detector.chat import Chat
+from trainers.detector.data import Row
+from trainers.detector.evaluation import SCORE, Said, answer_rows, draw, figures, measure
+from trainers.detector.run_folder import RunFolder
+from trainers.detector.train_config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+_SHOWN = ("loss", "reward", "kl", "grad_norm", "learning_rate", "data_wait_share")
+
+
+class Watcher(TrainerCallback):
+    """Lines, the log file, and a clean stop on Ctrl-C or SIGTERM: at the end of a step, with a checkpoint.
+
+    Each checkpoint comes with a log entry, so a resumed run averages over the same steps as an unbroken one.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._stop = threading.Event()
+        self._handlers: dict[int, Any] = {}
+        self._started = 0.0
+        self._first = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._stop.is_set()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take over the signals; forget what the log says beyond the step that is resumed."""
+        self._started, self._first = time.monotonic(), state.global_step
+        if state.is_world_process_zero:
+            self._folder.trim_log(state.global_step)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._ask)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Give the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """See the class."""
+        if _anywhere(self._stop.is_set(), args.world_size):
+            self._stop.set()
+            control.should_training_stop = control.should_save = True
+        if control.should_save:
+            control.should_log = True
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """One entry."""
+        if not state.is_world_process_zero or not logs:
+            return
+        numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+        self._folder.append_log({"step": state.global_step, **numbers})
+        if f"eval_{SCORE}" in numbers:
+            f1 = [numbers.get(f"eval_box_f1@0.5/{kind}", float("nan")) for kind in ("artifact", "misalignment")]
+            log.info(
+                "step %d: BoxF1@0.5 %.3f artifact, %.3f misalignment; form %.0f %%, empty %.0f %%, %.2f boxes each",
+                state.global_step,
+                *f1,
+                100 * numbers["eval_format_rate"],
+                100 * numbers["eval_empty_rate"],
+                numbers["eval_boxes_per_answer"],
+            )
+        elif any(name in numbers for name in ("loss", "reward")):
+            done = state.global_step - self._first
+            pace = (time.monotonic() - self._started) / max(done, 1)
+            left = pace * (state.max_steps - state.global_step)
+            shown = ", ".join(f"{name} {numbers[name]:.4g}" for name in _SHOWN if name in numbers)
+            log.info(
+                "step %d/%d: %s; %.2f s a step, %s left", state.global_step, state.max_steps, shown, pace, _time(left)
+            )
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        self._stop.set()
+        log.warning("stopping at the end of this step, with a checkpoint; once more stops at once")
+
+
+class DetectorTrainerMixin:
+    """Before TRL's trainer among the bases: SDG-Eval instead of a loss as evaluation, and what is waited for."""
+
+    chat: Chat
+    table: ShardTable
+    held_out: list[Row]
+    config: TrainConfig
+    folder: RunFolder
+    last_said: list[Said]
+
+    def watch(self, chat: Chat, table: ShardTable, held_out: list[Row], config: TrainConfig, folder: RunFolder) -> None:
+        """What evaluation needs; before training."""
+        limit = len(held_out) if config.eval_limit is None else config.eval_limit
+        self.chat, self.table, self.config, self.folder = chat, table, config, folder
+        self.held_out = sorted(held_out, key=lambda row: row.key)[:limit]
+        self._waited, self._since = 0.0, time.perf_counter()
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """As the trainer's, timed."""
+        start = time.perf_counter()
+        found = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        self._waited += time.perf_counter() - start
+        return found
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As the trainer's, with the share of the time since the last entry that went into waiting for data."""
+        if self._waited:
+            logs["data_wait_share"] = self._waited / max(self.elapsed, 1e-9)
+        self._waited, self._since = 0.0, time.perf_counter()
+        super().log(logs, start_time)  # type: ignore[misc]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the last log entry or evaluation."""
+        return time.perf_counter() - self._since
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """SDG-Eval of greedy answers on the held-out rows, all processes sharing them. Writes the picture."""
+        trainer: Any = self
+        said = self.answers()
+        rows = self.held_out
+        found = figures(measure(rows, said, similarity=self.config.similarity), said)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        if trainer.is_world_process_zero() and self.config.pictures:
+            self._picture(rows[: self.config.pictures], said, trainer.state.global_step)
+        trainer.log(dict(metrics))
+        trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
+        self._since = time.perf_counter()  # evaluation is no part of a step
+        return metrics
+
+    def answers(self) -> list[Said]:
+        """Greedy answers to the held-out rows, the same list on every process."""
+        trainer: Any = self
+        accelerator, rows = trainer.accelerator, self.held_out
+        world, rank = accelerator.num_processes, accelerator.process_index
+        # Every process asks equally often: sharded models need all of them at each forward.
+        padded = rows + rows[: -len(rows) % world]
+        was_training, side = trainer.model.training, self.chat.processor.tokenizer.padding_side
+        trainer.model.eval()
+        self.chat.processor.tokenizer.padding_side = "left"
+        with unwrap_model_for_generation(
+            trainer.model_wrapped, accelerator, gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs
+        ) as model:
+            mine = answer_rows(
+                model,
+                self.chat,
+                self.table,
+                padded[rank::world],
+                batch=self.config.eval_batch,
+                max_tokens=self.config.eval_max_tokens,
+            )
+        self.chat.processor.tokenizer.padding_side = side
+        trainer.model.train(was_training)
+        everyone = gather_object(mine) if world > 1 else mine
+        by_key = {one.key: one for one in everyone}
+        return [by_key[row.key] for row in rows]
+
+    def _picture(self, rows: list[Row], said: list[Said], step: int) -> None:
+        image = draw(self.chat, self.table, rows, said[: len(rows)], title=f"Held-out samples at step {step}")
+        image.save(self.folder.samples / f"step-{step:06d}.png")
+        show_picture(self, "samples", np.asarray(image), step)
+
+    def _send_telemetry(self) -> None:
+        """TRL tells its makers which trainer runs; this one tells nobody."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """TRL writes its own into each checkpoint; ours is written by `sdg train detector push`."""
+
+
+def show_picture(trainer: Any, name: str, pixels: Any, step: int) -> None:
+    """RGB (height, width, 3) uint8 to wherever the curves go."""
+    for callback in trainer.callback_handler.callbacks:
+        kind = type(callback).__name__
+        if kind == "TensorBoardCallback" and callback.tb_writer is not None:
+            callback.tb_writer.add_image(name, pixels, step, dataformats="HWC")
+        elif kind == "WandbCallback":
+            callback._wandb.log({name: callback._wandb.Image(pixels)})
+        elif kind == "TrackioCallback":
+            callback._trackio.log({name: callback._trackio.Image(pixels)})
+
+
+def tensorboard(folder: Path, step: int) -> Any:
+    """The callback that writes there; entries after `step` are replaced."""
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    return TensorBoardCallback(SummaryWriter(str(folder), purge_step=step + 1 if step else None))
+
+
+def _anywhere(flag: bool, processes: int) -> bool:
+    """Whether any process says so; all of them must stop at the same step."""
+    if processes == 1:
+        return flag
+    return any(gather_object([flag]))
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,141 @@
+"""`sdg train detector eval`: a detector's SDG-Eval on a split of an export, in the files that `sdg eval` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from annotate.vlm.local import DETECTOR_FILE
+from exports.read.shard_table import ShardTable
+from schemas.defect import Defect
+from schemas.geometry import ImageSize
+from sdg_data.errors import InputError, ModelError
+from sdg_data.progress import Progress
+from sdg_data.prompt_templates import load_template
+from trainers.detector.chat import Chat
+from trainers.detector.data import Row
+from trainers.detector.evaluation import Said, answer_rows, draw, figures, measure
+from trainers.detector.loading import FAMILIES, model_type_of, quieten
+
+_PAGE = 4
+
+
+def load_trained(model: str, *, device: str = "auto", template: str | None = None) -> tuple[Any, Chat]:
+    """(model, chat) of a trained detector; `template` and the rest come from its `detector.json` unless stated."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    from annotate.vlm.qwen.attention import batch_equal_images
+    from annotate.vlm.qwen.processors import load_processor
+
+    quieten()
+    model_type = model_type_of(model)
+    path = Path(model) / DETECTOR_FILE
+    note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    name = template or note.get("template")
+    if not name:
+        raise ModelError("has no detector.json, so its question is unknown", item=model, hint="--template NAME.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        loaded = AutoModelForImageTextToText.from_pretrained(
+            model, dtype=torch.float32 if device == "cpu" else torch.bfloat16
+        )
+        processor = load_processor(model_type, model)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=model
+        ) from error
+    loaded = loaded.to(device).eval()
+    if model_type == "qwen3_vl":
+        loaded = batch_equal_images(loaded)
+    chat = Chat(
+        processor,
+        load_template(name),
+        FAMILIES[model_type],
+        int(note.get("max_side", 1024)),
+        bool(note.get("trace", True)),
+    )
+    return loaded, chat
+
+
+def read_rows(table: ShardTable, chat: Chat, limit: int | None = None) -> list[Row]:
+    """Every sample of a table as a row to be asked about."""
+    rows = []
+    count = len(table) if limit is None else min(limit, len(table))
+    for place in range(count):
+        sample = table.sample(place)
+        size = ImageSize(width=sample.width, height=sample.height)
+        tokens = chat.question_lengths([(sample.prompt, size)])[0]
+        rows.append(
+            Row(
+                place, sample.key, sample.prompt_id, sample.prompt, sample.model, size, sample.plain_defects,
+                sample.trace, tokens,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def evaluate_detector(
+    model: str,
+    data: str,
+    out: Path,
+    *,
+    split: str = "test",
+    batch: int = 16,
+    max_tokens: int = 2048,
+    similarity: str = "lexical",
+    resamples: int = 1000,
+    limit: int | None = None,
+    pictures: int = 16,
+    device: str = "auto",
+    template: str | None = None,
+) -> dict[str, Any]:
+    """Answers for every sample of `split`, and their figures. Writes to `out`:
+
+    `predictions.jsonl` and `truth.jsonl` (rows of the public release, for `sdg eval run`), `evaluation.json` (as a
+    run's), `samples.png`.
+    """
+    table = ShardTable(data, split=split)
+    loaded, chat = load_trained(model, device=device, template=template)
+    rows = read_rows(table, chat, limit)
+    said: list[Said] = []
+    with Progress("asking", unit="images").running(len(rows)) as progress:
+        for start in range(0, len(rows), _PAGE * batch):
+            part = rows[start : start + _PAGE * batch]
+            said += answer_rows(loaded, chat, table, part, batch=batch, max_tokens=max_tokens)
+            progress.advance(len(part))
+    measured = measure(rows, said, similarity=similarity, resamples=resamples)
+    result = {
+        "what": f"split {split}",
+        "model": model,
+        "data": {"source": data, "fingerprint": table.fingerprint(), "split": split},
+        "template": chat.template.id,
+        "similarity": similarity,
+        "figures": figures(measured, said),
+        **measured.summary,
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_lines(out / "truth.jsonl", [(row.key, row.defects, None) for row in rows])
+        _write_lines(out / "predictions.jsonl", [(one.key, one.defects, one.text) for one in said])
+        (out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        if pictures:
+            shown = rows[:pictures]
+            draw(chat, table, shown, said[: len(shown)], title=f"{model}: {split}").save(out / "samples.png")
+    except OSError as error:
+        raise InputError(f"cannot write there ({error.strerror})", item=str(out)) from error
+    return result
+
+
+def _write_lines(path: Path, rows: Sequence[tuple[str, Sequence[Defect] | None, str | None]]) -> None:
+    """`filepath` and `ann_response`: the raw answer, or the truth in the same form."""
+    from schemas.answer.parse import render_answer
+
+    lines = []
+    for key, defects, text in rows:
+        answer = render_answer(defects or (), None) if text is None else text
+        lines.append(json.dumps({"filepath": key, "ann_response": answer}, ensure_ascii=False))
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,245 @@
+"""`python -m trainers.paper.boxflow`: train every arm with every seed, judge, report. Run again to go on.
+
+    results/ARM-sSEED.json   the judge's numbers of one training, image by image; what is there is not made again
+    runs/ARM-sSEED/          its training, until its result is there
+    tuned.json               by `--tune`: what did best for each arm, on other seeds and other prompts
+    report.md, figure.svg, summary.json
+
+Trainings run as processes of their own, `--workers` at a time, one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdg_data.progress import duration
+from trainers.files import replace_file
+from trainers.paper.boxflow.arms import ARMS, BASE, SEEDS, TUNE_SEEDS, candidates, configuration, judged_prompts
+from trainers.paper.boxflow.judge import MEASURES
+
+log = logging.getLogger("paper-mini")
+
+_SEED = 5_000_000
+"""Noise of the judged images: the prompt's place from here on, the same for all arms."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """See the module."""
+    options = _options(arguments)
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
+    if options.one:
+        _one(options)
+        return 0
+    # ended from outside, it ends its trainings
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options.out.mkdir(parents=True, exist_ok=True)
+    _claim(options)
+    if options.tune:
+        return _tune(options)
+    wanted = [(BASE, 0), *((arm, seed) for seed in SEEDS[: options.seeds] for arm in options.arms)]
+    tuned = _tuned(options)
+    jobs = [(arm, seed, tuned.get(arm, {}), _name(arm, seed)) for arm, seed in wanted]
+    failed = _work(options, jobs, tuning=False)
+    if failed:
+        log.error("%d trainings failed; run again to try them again", failed)
+        return 1
+    _report(options)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="paper-mini", description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--out", type=Path, default=Path("data/paper-mini"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rollouts", type=int, default=18)
+    parser.add_argument("--prompts", type=int, default=192, help="held-out prompts that the judge sees")
+    parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
+    parser.add_argument("--detector", default="mini", help="mini, or oracle to try things out")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--tune", action="store_true", help="choose each arm's settings first")
+    parser.add_argument("--docs", type=Path, help="also copy table and figure there")
+    for hidden in ("--one", "--values", "--result"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    unknown = set(options.arms) - ARMS.keys()
+    if unknown:
+        parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
+    return options
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    changes = {}
+    for one in options.changes:
+        name, _, value = one.partition("=")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            changes[name] = value
+    return changes
+
+
+def _claim(options: argparse.Namespace) -> None:
+    """Results of other settings do not go into one table."""
+    note = {"rollouts": options.rollouts, "detector": options.detector, "changes": sorted(options.changes)}
+    path = options.out / "settings.json"
+    if path.is_file() and json.loads(path.read_text()) != note:
+        raise SystemExit(f"{options.out} holds results of other settings ({path}): name another --out, or delete it")
+    path.write_text(json.dumps(note) + "\n")
+
+
+def _tuned(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    path = options.out / "tuned.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _name(arm: str, seed: int) -> str:
+    return f"{arm}-s{seed}"
+
+
+def _work(options: argparse.Namespace, jobs: list[tuple[str, int, dict[str, Any], str]], *, tuning: bool) -> int:
+    """Do what is not done yet, `--workers` at a time; returns how many failed."""
+    folder = options.out / ("tuning" if tuning else "results")
+    folder.mkdir(exist_ok=True)
+    left = [job for job in jobs if not (folder / f"{job[3]}.json").is_file()]
+    log.info("%d of %d are done", len(jobs) - len(left), len(jobs))
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    started, done, failed, total = time.monotonic(), 0, 0, len(left)
+    try:
+        while left or running:
+            while left and len(running) < options.workers:
+                arm, seed, values, name = left.pop(0)
+                log_file = (folder / f"{name}.log").open("wb")
+                running[name] = subprocess.Popen(
+                    _command(options, arm, seed, values, folder / f"{name}.json", tuning=tuning),
+                    stdout=log_file,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                )
+                log_file.close()
+            time.sleep(0.2)
+            for name in [name for name, process in running.items() if process.poll() is not None]:
+                code = running.pop(name).returncode
+                done, failed = done + 1, failed + bool(code)
+                rest = duration((time.monotonic() - started) / done * (total - done))
+                said = f"failed ({code}), see {folder / name}.log" if code else "done"
+                log.info("%s %s; %d/%d, %s left", name, said, done, total, rest)
+    finally:
+        for process in running.values():
+            process.terminate()
+    return failed
+
+
+def _command(
+    options: argparse.Namespace, arm: str, seed: int, values: dict[str, Any], result: Path, *, tuning: bool
+) -> list[str]:
+    parts = ["-m", "trainers.paper.boxflow", "--out", str(options.out), "--one", f"{arm}:{seed}:{int(tuning)}"]
+    parts += ["--rollouts", str(options.rollouts), "--prompts", str(options.prompts), "--detector", options.detector]
+    parts += ["--values", json.dumps(values), "--result", str(result)]
+    return [sys.executable, *parts, *(part for one in options.changes for part in ("--set", one))]
+
+
+def _one(options: argparse.Namespace) -> None:
+    """One training (none for the base), judged, into its file."""
+    import torch
+
+    from trainers.boxflow.rollout import sample_plainly
+    from trainers.paper.boxflow.judge import judge
+    from trainers.paper.boxflow.training import make_trainer
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    arm, number, tuning = options.one.split(":")
+    values = {**_changes(options), **json.loads(options.values)}
+    trained = "flow-grpo" if arm == BASE else arm
+    config = configuration(trained, int(number), options.rollouts, options.detector, values)
+    run = options.out / "runs" / Path(options.result).stem
+    trainer = make_trainer(config, run)
+    started = time.monotonic()
+    if arm != BASE:
+        trainer.train()
+        if trainer.stopped:
+            raise SystemExit(130)
+    seconds = time.monotonic() - started
+    prompts = judged_prompts(options.prompts, tuning=tuning == "1")
+    with trainer.ema.applied():
+        shots = sample_plainly(
+            trainer.policy, prompts, [_SEED + place for place in range(len(prompts))], trainer.accelerator.device
+        )
+    verdicts = judge(shots)
+    result = {
+        "arm": arm,
+        "seed": int(number),
+        "values": values,
+        "measures": list(MEASURES),
+        "seconds": seconds,
+        "mean": verdicts.mean(),
+        "images": verdicts.values.tolist(),
+    }
+    replace_file(Path(options.result), json.dumps(result), parents=True)
+    shutil.rmtree(run)
+
+
+def _tune(options: argparse.Namespace) -> int:
+    """Choose, for each arm, the candidate with the least burden and drift on other seeds and prompts."""
+    jobs = []
+    for arm in options.arms:
+        for place, values in enumerate(candidates(arm)):
+            jobs += [(arm, seed, values, f"{arm}-c{place}-s{seed}") for seed in TUNE_SEEDS]
+    if _work(options, jobs, tuning=True):
+        return 1
+    best: dict[str, dict[str, Any]] = {}
+    for arm in options.arms:
+        scores = []
+        for place, values in enumerate(candidates(arm)):
+            found = [
+                json.loads((options.out / "tuning" / f"{arm}-c{place}-s{seed}.json").read_text()) for seed in TUNE_SEEDS
+            ]
+            scores.append((float(np.mean([one["mean"]["total"] for one in found])), place, values))
+        score, _, best[arm] = min(scores)
+        log.info("%s: %s (%.3f)", arm, best[arm], score)
+    replace_file(options.out / "tuned.json", json.dumps(best, indent=2) + "\n", parents=True)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> None:
+    from trainers.paper.boxflow.report import figure, markdown, summarise
+
+    results: dict[str, Any] = {}
+    spent = []
+    for arm in (BASE, *options.arms):
+        seeds = [0] if arm == BASE else SEEDS[: options.seeds]
+        found = [json.loads((options.out / "results" / f"{_name(arm, seed)}.json").read_text()) for seed in seeds]
+        results[arm] = np.array([one["images"] for one in found])
+        spent += [one["seconds"] for one in found if arm != BASE]
+    summary = summarise(results)
+    facts = {
+        "seeds": options.seeds,
+        "rollouts": options.rollouts,
+        "held-out prompts": options.prompts,
+        "detector": options.detector,
+        "seconds a training": round(float(np.mean(spent)), 1),
+    }
+    replace_file(options.out / "summary.json", json.dumps({"facts": facts, **summary}, indent=2) + "\n", parents=True)
+    for folder in filter(None, (options.out, options.docs)):
+        plain = folder == options.out
+        replace_file(folder / ("report.md" if plain else "paper-mini-table.md"), markdown(summary, facts), parents=True)
+        replace_file(folder / ("figure.svg" if plain else "images/paper-mini.svg"), figure(summary), parents=True)
+    print(markdown(summary, facts), end="")  # noqa: T201  (the result of the command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

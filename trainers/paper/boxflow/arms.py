@@ -1,0 +1,121 @@
+"""The arms that are compared, and what all of them share.
+
+Equal in all: model, sampler, prompts of each rollout (by seed), images, optimizer steps, detector and base reward. An
+arm is its kind of advantage and the weights of the boxes; `candidates` is what tuning tries for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, Final
+
+from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
+from sdg_data.mini.world import sample_prompts
+from sdg_data.settings import VlmSettings
+from trainers.boxflow.config import BoxFlowConfig, changed, mini
+from trainers.paper.boxflow.model import NAME, simple_prompts
+from trainers.rewards.settings import DetectorSettings, RewardSettings
+
+BASE: Final = "base"
+_RATES: Final = ({"learning_rate": 6e-4}, {"learning_rate": 1e-3})
+ARMS: Final[Mapping[str, dict[str, Any]]] = {
+    "flow-grpo": {"advantage": "scalar", **_RATES[0]},
+    "denseflow": {"advantage": "dense-heatmap", **_RATES[1]},
+    "boxflow-paper": {"advantage": "box", "weight_artifact": 0.5, "weight_misalignment": 0.05, **_RATES[0]},
+    "boxflow": {
+        "advantage": "box",
+        "weight_artifact": 1.5,
+        "weight_misalignment": 1.5,
+        "box_margin": 2.0,
+        **_RATES[0],
+    },
+    "scalar-boxes": {"advantage": "scalar-boxes", "weight_artifact": 4.0, "weight_misalignment": 4.0, **_RATES[0]},
+}
+"""With the settings that tuning chose; `tuned.json` of another tuning goes before them."""
+TITLES: Final[Mapping[str, str]] = {
+    BASE: "base",
+    "flow-grpo": "Flow-GRPO",
+    "denseflow": "DenseFlow",
+    "boxflow-paper": "BoxFlow, paper's α",
+    "boxflow": "BoxFlow, tuned",
+    "scalar-boxes": "scalar with boxes",
+}
+SEEDS: Final = range(1, 100)
+"""Of the trainings that are reported; `--seeds` of them."""
+TUNE_SEEDS: Final = (101,)
+_CHOICES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
+    "boxflow": (
+        {"weight_artifact": 3.0, "weight_misalignment": 3.0, "box_margin": 1.0},
+        {"weight_artifact": 1.5, "weight_misalignment": 1.5, "box_margin": 2.0},
+        {"weight_artifact": 1.5, "weight_misalignment": 1.5, "box_margin": 2.0, **_RATES[1]},
+    ),
+    "scalar-boxes": (
+        {"weight_artifact": 2.0, "weight_misalignment": 2.0},
+        {"weight_artifact": 4.0, "weight_misalignment": 4.0},
+        {"weight_artifact": 4.0, "weight_misalignment": 4.0, **_RATES[1]},
+    ),
+}
+_SHARED: Final[Mapping[str, Any]] = {
+    "model": NAME,
+    "ratio": "location",  # in all arms: a ratio per image is clipped less often, which would be a difference too
+    # Noise where things are decided, by dynamics that leave none in the image: what is learned is then not to
+    # draw better with noise, which the judge's images do not have.
+    "steps": 6,
+    "dynamics": "cps",
+    "noise_level": 0.8,
+    "window": (1, 3),
+    "sde_steps": 2,
+    "train_steps": 2,
+    "shared_noise": True,
+    "prompts": 12,
+    "samples": 8,
+    "passes": 1,
+    "beta": 0.04,
+    "ema": 0.8,
+}
+
+TRAIN_PROMPTS: Final = 600
+
+
+def candidates(arm: str) -> list[dict[str, Any]]:
+    """What tuning tries: learning rates, and how boxes count where an arm is free to choose."""
+    return [dict(one) for one in _CHOICES.get(arm, _RATES)]
+
+
+def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mapping[str, Any]) -> BoxFlowConfig:
+    """An arm's training. `detector`: a backend of `annotate.vlm`, or "oracle" to try things out."""
+    oracle = detector == "oracle"
+    shared: dict[str, Any] = {
+        **_SHARED,
+        "seed": seed,
+        "rollouts": rollouts,
+        "base": (RewardSettings(kind="palette").model_dump(),),
+        "guard": None,
+        "detector": DetectorSettings(
+            kind="oracle" if oracle else "vlm",
+            vlm=VlmSettings(backend="mini" if oracle else detector, device="cpu", max_tokens=256, batch_size=48),
+        ).model_dump(),
+        "sample_every": 0,
+        "save_every": 5,
+        "keep": 1,
+        "report": "none",
+    }
+    return changed(mini(), {**shared, **ARMS[arm], **more})
+
+
+def training_prompts() -> list[str]:
+    """Prompts to train on: none that any arm is judged or tuned on."""
+    kept_out = set(held_out_prompts(HELD_OUT_COUNT))
+    drawn = simple_prompts(sample_prompts(4 * TRAIN_PROMPTS, seed=31))
+    return [text for text in drawn if text not in kept_out][:TRAIN_PROMPTS]
+
+
+def judged_prompts(count: int, *, tuning: bool) -> list[str]:
+    """Prompts that no mini and no arm was trained on; those of tuning are others than those of the result."""
+    prompts = simple_prompts(held_out_prompts(HELD_OUT_COUNT))
+    random.Random(7).shuffle(prompts)
+    half = len(prompts) // 2
+    if count > half:
+        raise ValueError(f"only {half} prompts are left for each, asked for {count}")
+    return prompts[half : half + count] if tuning else prompts[:count]

@@ -1,0 +1,142 @@
+"""From the judge's numbers to a table, a figure and sentences that say what was established and what was not.
+
+Intervals are bootstrap ones: seeds and prompts are drawn with replacement, the same draw for all arms, as all arms were
+trained with the same seeds and judged on the same prompts from the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdg_data.metrics.charts import Series, bars, nice_top
+from trainers.paper.boxflow.arms import BASE, TITLES
+from trainers.paper.boxflow.judge import MEASURES
+
+Floats = NDArray[np.float64]
+
+RESAMPLES: Final = 2_000
+GOAL: Final = 0.30
+_SHOWN: Final = ("artifact", "misalignment", "burden", "drift", "total", "right")
+_CONTRASTS: Final = (
+    ("boxflow", "flow-grpo"),
+    ("boxflow", "denseflow"),
+    ("boxflow", "scalar-boxes"),
+    ("boxflow-paper", "flow-grpo"),
+    ("scalar-boxes", "flow-grpo"),
+)
+
+
+def summarise(results: Mapping[str, Floats], seed: int = 0) -> dict[str, Any]:
+    """Means, intervals and paired differences.
+
+    `results`: arm -> (seeds, prompts, measures); the base has one seed, which stands beside each of the others'.
+    """
+    draws = _draws({name: values.shape[:2] for name, values in results.items() if name != BASE}, results, seed)
+    arms: dict[str, Any] = {}
+    for name, values in results.items():
+        means = values.mean(axis=(0, 1))
+        arms[name] = {
+            "seeds": len(values),
+            "prompts": values.shape[1],
+            **{
+                measure: {"mean": float(means[index]), "interval": _interval(draws[name][:, index])}
+                for index, measure in enumerate(MEASURES)
+            },
+        }
+        if name != BASE and BASE in results:
+            for measure in ("burden", "total"):
+                index = MEASURES.index(measure)
+                # a drawn set of prompts on which the base has nothing to cut says nothing
+                below = draws[BASE][:, index] > 0
+                cut = 1 - draws[name][below, index] / draws[BASE][below, index]
+                mean = 1 - means[index] / results[BASE].mean(axis=(0, 1))[index]
+                arms[name][f"{measure} cut"] = {"mean": float(mean), "interval": _interval(cut)}
+    contrasts = []
+    for first, second in _CONTRASTS:
+        if first in results and second in results:
+            index = MEASURES.index("total")
+            gap = draws[first][:, index] - draws[second][:, index]
+            mean = results[first].mean(axis=(0, 1))[index] - results[second].mean(axis=(0, 1))[index]
+            contrasts.append({"of": first, "to": second, "mean": float(mean), "interval": _interval(gap)})
+    return {"arms": arms, "contrasts": contrasts}
+
+
+def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """The page's table and sentences."""
+    lines = [
+        "| arm | artifacts | misalignments | burden | drift | burden + drift | right | burden cut | cut with drift |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, values in summary["arms"].items():
+        cells = [_cell(values[measure]) for measure in _SHOWN]
+        cuts = [_percent(values[cut]) if cut in values else "" for cut in ("burden cut", "total cut")]
+        lines.append(f"| {TITLES[name]} | {' | '.join([*cells, *cuts])} |")
+    lines += ["", *(_sentence(one) for one in summary["contrasts"]), "", _verdict(summary)]
+    lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in facts.items()) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def figure(summary: Mapping[str, Any]) -> str:
+    """SVG: burden and drift of each arm, with intervals."""
+    names = list(summary["arms"])
+    series = []
+    for title, measure in (("burden", "burden"), ("burden + drift", "total")):
+        found = [summary["arms"][name][measure] for name in names]
+        series.append(Series(title, [one["mean"] for one in found], [one["interval"] for one in found]))
+    top = nice_top(max(one["interval"][1] for name in names for one in [summary["arms"][name]["total"]]))
+    return bars("What the oracle finds per image", [TITLES[name] for name in names], series, top=top)
+
+
+def _draws(shapes: Mapping[str, tuple[int, ...]], results: Mapping[str, Floats], seed: int) -> dict[str, Floats]:
+    """arm -> (resamples, measures): means over drawn seeds and prompts."""
+    seeds = min((shape[0] for shape in shapes.values()), default=1)
+    prompts = min(values.shape[1] for values in results.values())
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, Floats] = {name: np.empty((RESAMPLES, len(MEASURES))) for name in results}
+    for row in range(RESAMPLES):
+        chosen = rng.integers(0, seeds, seeds)
+        weights = np.bincount(rng.integers(0, prompts, prompts), minlength=prompts) / prompts
+        for name, values in results.items():
+            some = values[chosen, :prompts] if name != BASE else values[:, :prompts]
+            drawn[name][row] = weights @ some.mean(axis=0)
+    return drawn
+
+
+def _interval(samples: Floats) -> list[float]:
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return [float(low), float(high)]
+
+
+def _cell(value: Mapping[str, Any]) -> str:
+    low, high = value["interval"]
+    return f"{value['mean']:.3f} ({low:.3f}–{high:.3f})"
+
+
+def _percent(value: Mapping[str, Any]) -> str:
+    low, high = value["interval"]
+    return f"{100 * value['mean']:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def _sentence(one: Mapping[str, Any]) -> str:
+    low, high = one["interval"]
+    said = "lower" if high < 0 else "higher" if low > 0 else "not established"
+    first, second = TITLES[one["of"]], TITLES[one["to"]]
+    return f"- {first} − {second}, burden + drift, paired: {one['mean']:+.3f} ({low:+.3f} to {high:+.3f}): {said}."
+
+
+def _verdict(summary: Mapping[str, Any]) -> str:
+    arm = summary["arms"].get("boxflow")
+    if arm is None or "total cut" not in arm:
+        return "BoxFlow-GRPO or the base is missing: nothing can be said yet."
+    plain, cut = arm["burden cut"]["mean"], arm["total cut"]["mean"]
+    beaten = {one["to"]: one["interval"][1] < 0 for one in summary["contrasts"] if one["of"] == "boxflow"}
+    goal = "reached" if min(plain, cut) >= GOAL else "not reached"
+    won = [TITLES[name] for name, lower in beaten.items() if lower]
+    lost = [TITLES[name] for name, lower in beaten.items() if not lower]
+    text = f"A cut of 30 % by BoxFlow-GRPO: {goal} (burden {100 * plain:.0f} %, with drift {100 * cut:.0f} %)."
+    text += f" Beyond the interval it beats: {', '.join(won) or 'none'}."
+    return text + (f" It does not beat: {', '.join(lost)}." if lost else "")

@@ -1,0 +1,33 @@
+"""One training of the miniature: its model, prompts and rewards around a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from generators.models.loading import load_pipeline
+from generators.revisions import revision_of
+from trainers.boxflow.config import BoxFlowConfig
+from trainers.boxflow.trainer import BoxFlowTrainer, Task
+from trainers.paper.boxflow.arms import training_prompts
+from trainers.paper.boxflow.model import preset
+from trainers.rewards.settings import make_detector, make_reward
+
+
+def make_trainer(config: BoxFlowConfig, out: Path) -> BoxFlowTrainer:
+    """A trainer that keeps its run in the folder `out`; no guard, since the judge looks at the end alone."""
+    model = preset()
+    revision = revision_of(model)
+    return BoxFlowTrainer(
+        Task(
+            config=config,
+            preset=model,
+            revision=revision,
+            pipeline=load_pipeline(model, revision),
+            prompts=training_prompts(),
+            held_out=(),
+            reward=make_reward(config.base),
+            detector=make_detector(config.detector),
+            guard=None,
+            out=out,
+        )
+    )

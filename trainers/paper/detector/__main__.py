@@ -1,0 +1,228 @@
+"""`python -m trainers.paper.detector`: train the arms that are not trained yet, ask them all, report.
+
+    OUT/ARM/        the arm's run, by `sdg train detector sft|grpo`; a killed one goes on
+    OUT/eval-ARM/   its answers on the test split, by `sdg train detector eval`
+    OUT/paper/      table.md, figure.svg, summary.json
+
+Each is a process of its own, `--workers` at a time, one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from exports.read.shard_table import ShardTable
+from schemas.records import Split
+from sdg_data.errors import InputError
+from sdg_data.metrics.release_files import ReleaseFile
+from sdg_data.metrics.store_sources import Filter, SourceName, StoreSource
+from sdg_data.metrics.tables import DefectTable
+from sdg_data.store.connection import Store
+from trainers.detector.mini.corrected import CEILING as SECOND_PEOPLE
+from trainers.detector.mini.rendered import MODEL as RENDERER
+from trainers.detector.sft_config import RECIPES
+from trainers.files import replace_file
+from trainers.paper.detector.arms import ARMS, BASE, Arm
+from trainers.paper.detector.report import EVERYTHING, GENERATED, figure, markdown, of_groups, score, summarise
+
+log = logging.getLogger("paper-mini-detector")
+
+_ANSWER_TOKENS: Final = 300
+_BATCH: Final = 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """See the module."""
+    options = _options(arguments)
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
+    # ended from outside, it ends its trainings
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not _work(options):
+        return 1
+    _report(options)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="paper-mini-detector", description=__doc__.partition("\n")[0] if __doc__ else ""
+    )
+    parser.add_argument("--out", type=Path, default=Path("data/mini-detector"))
+    parser.add_argument("--data", type=Path, help="the corpus' shards (OUT/shards)")
+    parser.add_argument("--base", type=Path, help="the base (OUT/base)")
+    parser.add_argument("--home", type=Path, help="the corpus' store, for the human ceiling (OUT/home)")
+    parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--recipe", default="mini", choices=RECIPES)
+    parser.add_argument("--limit", type=int, help="samples to train on and to ask about, to try things out")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--docs", type=Path, help="also copy table and figure there")
+    options = parser.parse_args(arguments)
+    unknown = set(options.arms) - ARMS.keys()
+    if unknown:
+        parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
+    options.data = options.data or options.out / "shards"
+    options.base = options.base or options.out / "base"
+    options.home = options.home or options.out / "home"
+    return options
+
+
+def _model(options: argparse.Namespace, name: str) -> Path:
+    return Path(options.base) if name == BASE else options.out / name / "model"
+
+
+def _evaluation(options: argparse.Namespace, name: str) -> Path:
+    """Written last of an evaluation's files, but for the picture."""
+    return Path(options.out / f"eval-{name}" / "evaluation.json")
+
+
+def _next(options: argparse.Namespace, name: str) -> tuple[str, list[str]] | None:
+    """(what it is, command) of an arm's next step; None where nothing is left, or it waits for another arm."""
+    arm = ARMS[name]
+    if not _model(options, name).is_dir():
+        ready = arm.command is not None and _model(options, arm.start).is_dir()
+        return (f"{name}: training", _training(options, arm)) if ready else None
+    if _evaluation(options, name).is_file():
+        return None
+    return f"{name}: answers on the test split", _asking(options, name)
+
+
+def _training(options: argparse.Namespace, arm: Arm) -> list[str]:
+    parts = ["train", "detector", str(arm.command), "--recipe", options.recipe, "--data", str(options.data)]
+    parts += ["--model", str(_model(options, arm.start)), "--out", str(options.out / arm.name), *arm.options]
+    parts += [] if options.limit is None else ["--limit", str(options.limit)]
+    return [*parts, *(part for one in options.changes for part in ("--set", one))]
+
+
+def _asking(options: argparse.Namespace, name: str) -> list[str]:
+    parts = ["train", "detector", "eval", "--data", str(options.data), "--model", str(_model(options, name))]
+    parts += ["--out", str(_evaluation(options, name).parent)]
+    parts += ["--batch", str(_BATCH), "--max-tokens", str(_ANSWER_TOKENS)]
+    if name == BASE:  # it was not trained by `sdg train detector`, which notes the question beside a model
+        parts += ["--template", RECIPES[options.recipe]().template]
+    return parts if options.limit is None else [*parts, "--limit", str(options.limit)]
+
+
+def _work(options: argparse.Namespace) -> bool:
+    """Do what is not done yet; whether all went well. An arm that failed is not tried again now."""
+    logs = options.out / "paper"
+    logs.mkdir(exist_ok=True)
+    running: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
+    failed: set[str] = set()
+    if BASE in options.arms and not options.base.is_dir():
+        raise InputError("there is no base", item=str(options.base), hint="sdg train mini-detector base")
+    try:
+        while True:
+            for name in options.arms:
+                step = None if name in running or name in failed else _next(options, name)
+                if step is not None and len(running) < options.workers:
+                    what, command = step
+                    log.info(what)
+                    with (logs / f"{name}.log").open("ab") as said:
+                        running[name] = what, _started(command, said)
+            if not running:
+                break
+            time.sleep(0.2)
+            for name in [name for name, (_, process) in running.items() if process.poll() is not None]:
+                what, process = running.pop(name)
+                # nothing came of it: the same step would be started again and again
+                if process.returncode or (_next(options, name) or ("",))[0] == what:
+                    failed.add(name)
+                    log.error("%s failed (%d), see %s", what, process.returncode, logs / f"{name}.log")
+                else:
+                    log.info("%s: done", what)
+    finally:
+        for _, process in running.values():
+            process.terminate()
+    missing = [name for name in options.arms if not _evaluation(options, name).is_file()]
+    if missing:
+        log.error("no answers of %s; run again to go on", ", ".join(missing))
+    return not missing
+
+
+def _started(command: Sequence[str], said: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sdg_data.cli", *command],
+        stdout=said,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
+    groups = _groups(options.data)
+    generated = sorted(set(groups.values()) - {RENDERER})
+    scores, minutes = {}, {}
+    for name in options.arms:
+        folder = _evaluation(options, name).parent
+        truth = _grouped(ReleaseFile(folder / "truth.jsonl", "gt").read(), groups)
+        said = ReleaseFile(folder / "predictions.jsonl", "pred").read()
+        scores[name] = {EVERYTHING: score(truth, said), GENERATED: score(of_groups(truth, generated), said)}
+        if ARMS[name].command is not None:
+            minutes[name] = _minutes(options.out / name / "log.jsonl")
+    summary = summarise(scores, _ceiling(options.home, generated), minutes)
+    settings = json.loads((options.out / options.arms[-1] / "run.json").read_text()) if minutes else {}
+    facts = {
+        "recipe": options.recipe,
+        "training samples": settings.get("data", {}).get("train", 0),
+        "shards": settings.get("data", {}).get("fingerprint", "unknown"),
+        "test images of": ", ".join(sorted(set(groups.values()))),
+    }
+    replace_file(
+        options.out / "paper" / "summary.json", json.dumps({"facts": facts, **summary}, indent=2) + "\n", parents=True
+    )
+    for folder in filter(None, (options.out / "paper", options.docs)):
+        plain = folder != options.docs
+        replace_file(
+            folder / ("table.md" if plain else "paper-mini-detector-table.md"), markdown(summary, facts), parents=True
+        )
+        replace_file(
+            folder / ("figure.svg" if plain else "images/paper-mini-detector.svg"), figure(summary), parents=True
+        )
+    print(markdown(summary, facts), end="")  # noqa: T201  (the result of the command)
+
+
+def _groups(data: Path) -> dict[str, str]:
+    """Key -> generator of the test split's images."""
+    table = ShardTable(str(data), split="test")
+    samples = (table.sample(place) for place in range(len(table)))
+    return {sample.key: sample.model for sample in samples}
+
+
+def _grouped(table: DefectTable, groups: dict[str, str]) -> DefectTable:
+    from dataclasses import replace
+
+    return replace(table, groups=tuple(groups[key] for key in table.keys))
+
+
+def _ceiling(home: Path, generated: Sequence[str]) -> Any:
+    """The second people against what was accepted; None where there is no store."""
+    if not (home / "store.duckdb").is_file():
+        log.warning("no human ceiling: there is no store in %s", home)
+        return None
+    store, chosen = Store(home), Filter(tuple(generated), Split.TEST)
+    second = StoreSource(store, SourceName("source", SECOND_PEOPLE), chosen).read()
+    first = StoreSource(store, SourceName("gold"), chosen).read()
+    known = set(second.keys)
+    return score(first.take([row for row, key in enumerate(first.keys) if key in known]), second)
+
+
+def _minutes(path: Path) -> float:
+    """Of training; a resumed run has several parts."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return sum(float(row["train_runtime"]) for row in rows if "train_runtime" in row) / 60
+
+
+if __name__ == "__main__":
+    sys.exit(main())
