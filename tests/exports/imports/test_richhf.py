@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from test_crc32c import reference
 
 from exports.dataset.select import Selection
 from exports.imports.ours import Unusable, import_rows
@@ -27,6 +26,7 @@ from sdg_data.cli import run
 from sdg_data.errors import ConfigError, ExitCode
 from sdg_data.store import failures, images, prompts
 from sdg_data.store.connection import Store
+from tests.exports.imports.test_crc32c import reference
 from tests.exports.worlds import png
 
 PROMPT = "A red hat, two cats. Night!"
