@@ -13,6 +13,7 @@ import typer
 
 from sdg_data.console import print_json, print_table, say, settings_of
 from sdg_data.errors import ExitCode, SdgError
+from sdg_data.mini.weights import SHIPPED, weights_folder
 
 BASE = ("duckdb", "fsspec", "numpy", "orjson", "pillow", "polars", "pyarrow", "pydantic", "rich", "scipy", "typer")
 """What the base install brings; importable names are asked for by distribution."""
@@ -103,6 +104,18 @@ def check_accelerator() -> Check:
     return Check("device", "CPU: enough for PROFILE=mini; the real models want a GPU", True)
 
 
+def check_minis() -> Check:
+    """Where the weights of the toy models are, which `PROFILE=mini` runs."""
+    folders = {name: weights_folder(name) for name in SHIPPED}
+    missing = [name for name, folder in folders.items() if not next(folder.rglob("*.safetensors"), None)]
+    if missing:
+        places = ", ".join(str(folders[name]) for name in missing)
+        fix = "`make minis` and `make mini-detector` train the toy models anew"
+        return Check("toy models", f"missing {', '.join(missing)} in {places}", False, fix)
+    parents = dict.fromkeys(str(folder.parent if folder.name == name else folder) for name, folder in folders.items())
+    return Check("toy models", f"{', '.join(folders)} in {', '.join(parents)}", True)
+
+
 def _check_store(home: Path) -> Check:
     try:
         from sdg_data.store.connection import Store
@@ -131,7 +144,7 @@ def doctor_command(
     if all(check.ok for check in base):
         home = check_home(settings_of(ctx).home)
     jobs = [check_job(job) for job in JOBS]
-    report = [*base, *home, check_accelerator(), *jobs]
+    report = [*base, *home, check_accelerator(), check_minis(), *jobs]
     if as_json:
         print_json([asdict(check) for check in report])
     else:

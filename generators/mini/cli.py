@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from generators.mini.recipes import MINIS
-from generators.models.presets import WEIGHTS, Preset, choose, load_presets
+from generators.models.presets import Preset, choose, load_presets
 from sdg_data.console import print_json, print_table
 from sdg_data.errors import ConfigError
 
 app = typer.Typer(help="The toy pipelines: train and measure them.", no_args_is_help=True, add_completion=False)
 logger = logging.getLogger(__name__)
 
+WEIGHTS = Path(__file__).parent / "weights"
 ALL = ",".join(MINIS)
 Models = Annotated[str, typer.Option(help="Names, separated by commas")]
 

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sdg_data.errors import ConfigError
 from sdg_data.ids import canonical_json
+from sdg_data.mini.weights import weights_folder
 
-WEIGHTS: Final = Path(__file__).parent.parent / "mini" / "weights"
 PRESET_FILE: Final = "preset.json"
 
 Side = Annotated[int, Field(ge=16, le=16384)]
@@ -240,7 +240,7 @@ def _mini(name: str, like: str, **values: Any) -> Preset:
     return Preset(
         name=name,
         pipeline=real.pipeline,
-        repository=str(WEIGHTS / name),
+        repository=str(weights_folder(name)),
         licence="Apache-2.0",
         dtype="float32",
         width=64,

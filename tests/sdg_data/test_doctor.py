@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import generators
 from sdg_data import cli, doctor
 from sdg_data.errors import ExitCode
 from sdg_data.store.connection import Store
@@ -47,6 +48,16 @@ def test_the_store_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with Store(home, migrations=[*MIGRATIONS, SimpleNamespace(VERSION=99, up=lambda c: None)]).write():
         pass
     assert "schema version 99" in home_line(ExitCode.STORE)
+
+
+def test_the_toy_models_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = doctor.check_minis()
+    assert shipped.ok
+    assert str(Path(generators.__file__).parent / "mini" / "weights") in shipped.state
+    monkeypatch.setattr(doctor, "weights_folder", lambda name: tmp_path / name)
+    check = doctor.check_minis()
+    assert not check.ok
+    assert str(tmp_path / "mini-sana") in check.state
 
 
 def test_a_broken_base_install_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

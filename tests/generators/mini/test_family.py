@@ -11,13 +11,14 @@ import torch
 
 from generators.mini import training
 from generators.mini.autoencoders import build_kl
+from generators.mini.cli import WEIGHTS
 from generators.mini.corpus import held_out_prompts, render_corpus
 from generators.mini.judging import Judged, generate_and_judge, score
 from generators.mini.pipelines import make_pipeline
 from generators.mini.recipes import MINIS, Phase
 from generators.mini.training import encode_corpus, train_transformer
 from generators.models.loading import load
-from generators.models.presets import WEIGHTS, choose, load_presets
+from generators.models.presets import choose, load_presets
 from sdg_data.mini.oracle import examine
 from sdg_data.mini.render import render
 from sdg_data.mini.world import parse_prompt

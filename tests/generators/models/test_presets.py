@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from generators import revisions
-from generators.models import presets
 from generators.models.loading import pipeline_class
 from generators.models.presets import BUILT_IN, Preset, choose, load_presets
 from sdg_data.errors import ConfigError, GenerationError
+from sdg_data.mini.weights import weights_folder
 from sdg_data.settings import load_settings
 
 
@@ -189,4 +189,4 @@ def test_minis_are_the_classes_of_the_real_ones() -> None:
         "mini-sana": "sana-1.5-1.6b",
     }.items():
         assert BUILT_IN[mini].pipeline == BUILT_IN[real].pipeline
-        assert BUILT_IN[mini].folder == presets.WEIGHTS / mini
+        assert BUILT_IN[mini].folder == weights_folder(mini)

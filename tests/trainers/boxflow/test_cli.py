@@ -71,7 +71,7 @@ def test_the_mini_from_prompts_to_an_exported_adapter(
 ) -> None:
     from diffusers import DiffusionPipeline
 
-    from generators.models.presets import WEIGHTS
+    from sdg_data.mini.weights import weights_folder
 
     command = ["--home", str(tmp_path / "home"), "train", "boxflow", "--out", str(tmp_path / "run"), "--json"]
     command += ["--prompts", str(prompts), "--detector", "oracle", "--lora", "4", "--rollouts", "1"]
@@ -86,7 +86,7 @@ def test_the_mini_from_prompts_to_an_exported_adapter(
     assert run(["--home", str(tmp_path / "home"), "images", "list"]) == 0
     assert "mini-flux2+boxflow" in capsys.readouterr().out
 
-    pipeline = DiffusionPipeline.from_pretrained(WEIGHTS / "mini-flux2", dtype=torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(weights_folder("mini-flux2"), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
 
     def image() -> np.ndarray:

@@ -4,16 +4,15 @@ import asyncio
 import io
 import json
 from itertools import islice
-from pathlib import Path
 
 from PIL import Image
 
-import generators.models.presets
 from annotate.vlm.contract import Question
 from annotate.vlm.registry import make_backend, template_for
 from schemas.answer.parse import parse_answer
 from schemas.defect import DefectType
 from sdg_data.metrics.matching import match_defects
+from sdg_data.mini.weights import weights_folder
 from sdg_data.settings import VlmSettings
 from trainers.detector.mini.cli import WEIGHTS
 from trainers.detector.mini.scenes import samples
@@ -62,6 +61,6 @@ def test_its_card_states_what_was_measured_and_the_minis_stay_light() -> None:
     note = json.loads((WEIGHTS / "detector.json").read_text(encoding="utf-8"))
     assert note["template"] in card
     assert "BoxF1@0.5" in card
-    folders = (WEIGHTS, Path(generators.models.presets.WEIGHTS))
+    folders = (WEIGHTS, weights_folder("mini-sana").parent)
     size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
     assert size <= 40 * 2**20
