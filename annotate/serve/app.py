@@ -12,8 +12,6 @@ Bearer`, or as the password of basic authentication, which is what Label Studio 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,6 +26,7 @@ from annotate.serve.chat import chat_router
 from annotate.serve.label_studio import label_studio_router
 from annotate.vlm.contract import Backend
 from sdg_data.blobs import Blobs
+from sdg_data.http_basic import basic_credentials
 from sdg_data.prompt_templates import Template
 from sdg_data.store.connection import Store
 
@@ -104,12 +103,11 @@ def refusal(status: int, message: str, headers: dict[str, str] | None = None) ->
 
 
 def _allowed(request: Request, token: SecretStr) -> bool:
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() == "basic":
-        try:
-            value = base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+    header = request.headers.get("authorization", "")
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() != "bearer":
+        credentials = basic_credentials(header)
+        if credentials is None:
             return False
-    elif kind.lower() != "bearer":
-        return False
+        value = credentials[1]
     return secrets.compare_digest(value.encode(), token.get_secret_value().encode())

@@ -1,7 +1,5 @@
 """Who may see the dashboards: HTTP Basic over every address, pictures and downloads included."""
 
-import base64
-import binascii
 import os
 import secrets
 from dataclasses import dataclass
@@ -11,53 +9,61 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdg_data.errors import ConfigError
+from sdg_data.http_basic import basic_credentials
 
 USER, PASSWORD = "SDG_DASHBOARD_USER", "SDG_DASHBOARD_PASSWORD"
+UNAUTHORIZED = "Log in with the user and password of this dashboard."
 
 
 @dataclass(frozen=True)
 class Login:
-    """The one user."""
+    """The one user who may see the dashboards."""
 
     user: str
     password: str
 
-    def fits(self, header: str) -> bool:
-        """Whether an Authorization header names this user; compared in constant time."""
-        kind, _, coded = header.partition(" ")
-        if kind.lower() != "basic":
+    def accepts(self, header: str) -> bool:
+        """Whether an `Authorization` header names this user; compared in constant time."""
+        credentials = basic_credentials(header)
+        if credentials is None:
             return False
-        try:
-            given = base64.b64decode(coded, validate=True)
-        except binascii.Error:
-            return False
-        return secrets.compare_digest(given, f"{self.user}:{self.password}".encode())
+        expected = f"{self.user}:{self.password}".encode()
+        return secrets.compare_digest(":".join(credentials).encode(), expected)
 
 
 def login_from(environ: Any = os.environ) -> Login | None:
-    """The login in the environment; None where there is none. ConfigError for half of one."""
+    """The login that the environment sets; None where it sets none.
+
+    Raises:
+        ConfigError: Only one of user and password is set.
+    """
     user, password = environ.get(USER, ""), environ.get(PASSWORD, "")
     if bool(user) != bool(password):
-        raise ConfigError(f"{USER} and {PASSWORD} go together", item="sdg dashboard")
+        raise ConfigError(
+            "a login needs a user and a password",
+            item="sdg dashboard",
+            hint=f"Set both {USER} and {PASSWORD}, or neither.",
+        )
     return Login(user, password) if user else None
 
 
 class Access:
-    """ASGI middleware: asks for the login, where there is one, before anything else is reached."""
+    """ASGI middleware: requires the login, where there is one, for every request and websocket."""
 
     def __init__(self, app: ASGIApp, login: Login | None = None) -> None:
         self._app = app
         self._login = login
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may pass."""
+        """Answer 401 (close a websocket) without the login, else pass the request on."""
         if self._login is not None and scope["type"] in ("http", "websocket"):
             headers = {name.lower(): value for name, value in scope["headers"]}
-            if not self._login.fits(headers.get(b"authorization", b"").decode("latin-1")):
+            if not self._login.accepts(headers.get(b"authorization", b"").decode("latin-1")):
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close", "code": 1008})
                     return
-                asked = {"WWW-Authenticate": 'Basic realm="sdg-data", charset="UTF-8"'}
-                await PlainTextResponse("who are you?", status_code=401, headers=asked)(scope, receive, send)
+                challenge = {"WWW-Authenticate": 'Basic realm="sdg-data", charset="UTF-8"'}
+                refusal = PlainTextResponse(UNAUTHORIZED, status_code=401, headers=challenge)
+                await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)

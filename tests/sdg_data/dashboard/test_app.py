@@ -115,6 +115,8 @@ def test_a_login_covers_every_address(filled: Filled) -> None:
         assert client.get(address, auth=("ann", "wrong")).status_code == 401
         assert client.get(address, headers={"Authorization": "Basic %%%"}).status_code == 401
         assert client.get(address, headers={"Authorization": "Bearer x"}).status_code == 401
+        assert client.get(address, headers={b"Authorization": "Basic é".encode("latin-1")}).status_code == 401
+    assert "password" in client.get("/").text
     assert client.post("/gradio_api/queue/join", json={}).status_code == 401
     assert client.get("/", headers={"Authorization": "Basic YW5uOnDDpHNzOndvcmQ="}).status_code == 200
     assert login_from({}) is None
