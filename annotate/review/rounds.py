@@ -37,7 +37,7 @@ from annotate.labelstudio.convert import region_id
 from schemas.labelling import LabelTask, TaskState
 from schemas.records import Annotation, Origin, Review, Tombstone, Verdict, Withdrawn
 from sdg_data.ids import content_id
-from sdg_data.metrics.matching import match_defects
+from sdg_data.metrics.matching import box_f1
 from sdg_data.settings import ReviewSettings
 from sdg_data.store import annotations as versions_table
 from sdg_data.store import gold, reviews, tombstones
@@ -55,14 +55,11 @@ _PRIORITY = {CaseKind.ADJUDICATE: 2.0, CaseKind.REDO: 1.0, CaseKind.REVIEW: 0.0}
 
 
 def likeness(first: Annotation, second: Annotation, iou: float) -> float:
-    """F1 of two versions' boxes matched within their types, 0..1; 1 where both say the same without boxes."""
+    """`box_f1` of two versions' defects within their types, 0..1; 0 where their statuses differ (clean, skipped)."""
     if first.status is not second.status:
         return 0.0
-    if not first.defects:
-        return 1.0
-    sides = [[one.defect for one in version.defects] for version in (first, second)]
-    matched = len(match_defects(*sides).at_least(iou).first)
-    return 2 * matched / (len(first.defects) + len(second.defects))
+    first_defects, second_defects = ([item.defect for item in version.defects] for version in (first, second))
+    return box_f1(first_defects, second_defects, iou, by_type=True)
 
 
 def in_agreement(versions: Sequence[Annotation], settings: ReviewSettings) -> bool:

@@ -22,7 +22,7 @@ from statistics import fmean
 from annotate.review.routing_types import Routed
 from schemas.records import Prelabel, Split, Withdrawn
 from sdg_data.ids import content_id
-from sdg_data.metrics.matching import match_defects
+from sdg_data.metrics.matching import box_f1
 from sdg_data.settings import RoutingSettings
 from sdg_data.store import prelabels, tombstones
 from sdg_data.store.connection import Tx
@@ -108,20 +108,15 @@ def uncertainty(answer: Prelabel | None) -> float:
 
 
 def disagreement(answers: Sequence[Prelabel]) -> float:
-    """1 − mean over pairs of detectors of 2·matched / boxes (IoU ≥ 0.5, within types); 0 for fewer than two.
+    """1 − mean over pairs of detectors of `box_f1` (IoU ≥ 0.5, within types); 0 for fewer than two detectors.
 
     Of each detector (model, revision, template, settings) the last answer counts. Two that say "clean" agree fully.
     """
     last = {(one.model, one.revision, one.template, one.settings): one for one in answers}
     pairs = list(itertools.combinations((last[key] for key in sorted(last)), 2))
-    return 1 - fmean(_agreed(first, second) for first, second in pairs) if pairs else 0.0
-
-
-def _agreed(first: Prelabel, second: Prelabel) -> float:
-    if not first.defects or not second.defects:
-        return float(first.defects == second.defects)
-    matched = len(match_defects(first.defects, second.defects).at_least(AGREED_IOU).first)
-    return 2 * matched / (len(first.defects) + len(second.defects))
+    if not pairs:
+        return 0.0
+    return 1 - fmean(box_f1(first.defects, second.defects, AGREED_IOU, by_type=True) for first, second in pairs)
 
 
 def _score(settings: RoutingSettings, shown: Prelabel | None, answers: Sequence[Prelabel]) -> float:

@@ -10,6 +10,7 @@ forms (`settings`, `extras`) are JSON inside a string, so that columnar readers 
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -307,19 +308,17 @@ def independent(annotations: Sequence[Annotation]) -> list[Annotation]:
 def agreement_of(annotations: Sequence[Annotation]) -> Agreement | None:
     """Among an image's annotations: None where fewer than two people judged it on their own (first version, blind to
     each other). A person's last one counts."""
-    from sdg_data.metrics.matching import match_defects  # numpy is only paid for where people agree or not
+    from sdg_data.metrics.matching import box_f1  # numpy is only paid for where people agree or not
 
     people = [tuple(item.defect for item in one.defects) for one in independent(annotations)]
     if len(people) < 2:
         return None
-    pairs = [(a, b) for index, a in enumerate(people) for b in people[index + 1 :]]
     means = []
     for kind in DefectType:
         values = []
-        for a, b in pairs:
-            first, second = ([one for one in side if one.type is kind] for side in (a, b))
-            matched = len(match_defects(first, second).at_least(0.5).first) if first and second else 0
-            values.append(2 * matched / (len(first) + len(second)) if first or second else 1.0)
+        for first, second in itertools.combinations(people, 2):
+            sides = [[defect for defect in side if defect.type is kind] for side in (first, second)]
+            values.append(box_f1(sides[0], sides[1], 0.5))
         means.append(round(sum(values) / len(values), _ROUNDING))
     return Agreement(annotators=len(people), artifact_f1=means[0], misalignment_f1=means[1])
 

@@ -168,6 +168,31 @@ def match_defects(first: Sequence[Defect], second: Sequence[Defect], *, score: S
     )
 
 
+def box_f1(first: Sequence[Defect], second: Sequence[Defect], iou: float, *, by_type: bool = False) -> float:
+    """F1 of two sets of defects of one image: 2·|pairs with IoU ≥ `iou`| / (|first| + |second|).
+
+    Two empty sets agree fully (1.0): both say that there is nothing. An empty set against any other gives 0.0. Whether
+    an empty set means "clean" or "not judged" is not visible here; callers compare that first.
+    Over many images `agreement` sums pairs and boxes first and divides once; there, two empty sets weigh nothing.
+
+    Args:
+        first: One side's defects.
+        second: The other side's; the result is symmetric in the two.
+        iou: The lowest IoU at which an assigned pair counts, 0..1.
+        by_type: Pair only defects of the same type. By default boxes are paired whatever their types.
+
+    Returns:
+        The F1, 0..1.
+    """
+    if not first and not second:
+        return 1.0
+    if by_type:
+        pairs = match_defects(first, second)
+    else:
+        pairs = assign(iou_matrix(*(box_array([defect.box for defect in side]) for side in (first, second))))
+    return 2 * len(pairs.at_least(iou).first) / (len(first) + len(second))
+
+
 def _type_codes(defects: Sequence[Defect]) -> Ints:
     return np.array([defect.type is DefectType.MISALIGNMENT for defect in defects], dtype=np.int64)
 

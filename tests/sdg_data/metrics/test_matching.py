@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.defect import Defect
+from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from sdg_data.metrics.matching import (
     assign,
     box_array,
+    box_f1,
     candidates,
     diou_matrix,
     greedy,
@@ -204,3 +205,26 @@ def test_candidates_are_all_close_pairs_of_a_cell() -> None:
     }
     assert len(expected) > 3
     assert set(zip(found.first.tolist(), found.second.tolist(), strict=True)) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(defects(), max_size=4), st.lists(defects(), max_size=4), st.sampled_from([0.1, 0.5]))
+def test_f1_of_two_sets_equals_the_naive_count(first: list[Defect], second: list[Defect], iou: float) -> None:
+    image = naive.Image(things(first), things(second))
+    boxes = len(first) + len(second)
+    matched = naive.best_assignment(image.gt, image.pred)
+    untyped = [(i, j) for i, j in matched if float(naive.iou(image.gt[i], image.pred[j])) >= iou]
+    for pairs, by_type in ((naive.hungarian(image, iou), True), (untyped, False)):
+        expected = float(Fraction(2 * len(pairs), boxes)) if boxes else 1.0
+        assert box_f1(first, second, iou, by_type=by_type) == expected
+        assert box_f1(second, first, iou, by_type=by_type) == expected
+
+
+def test_f1_of_empty_sets() -> None:
+    defect = Defect(box=Box(x0=0, y0=0, x1=10, y1=10), type="artifact", reason="a hand", importance=50)
+    other_type = defect.model_copy(update={"type": DefectType.MISALIGNMENT})
+    for by_type in (True, False):
+        assert box_f1([], [], 0.5, by_type=by_type) == 1.0
+        assert box_f1([defect], [], 0.5, by_type=by_type) == box_f1([], [defect], 0.5, by_type=by_type) == 0.0
+    assert box_f1([defect], [other_type], 0.5) == 1.0
+    assert box_f1([defect], [other_type], 0.5, by_type=True) == 0.0
