@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
@@ -70,6 +70,13 @@ def moment(text: str) -> datetime:
 def as_filter(when: datetime) -> str:
     """A time in the one form that filters take; other forms are answered by a 500."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def task_uid(task: Mapping[str, Any]) -> str | None:
+    """The id that we gave a task, from its data; None for a task that is not ours."""
+    data = task.get("data")
+    uid = data.get("sdg_uid") if isinstance(data, dict) else None
+    return uid if isinstance(uid, str) else None
 
 
 def condition(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
@@ -340,7 +347,7 @@ class Client:
         for start in range(0, len(uids), _UIDS):
             chunk = list(uids[start : start + _UIDS])
             found += [
-                Found(task_id=int(task["id"]), uid=_uid(task))
+                Found(task_id=int(task["id"]), uid=task_uid(task))
                 for task in self.listed(
                     project_id, [condition("data.sdg_uid", "in_list", "List", chunk)], fields="id,data", page=1000
                 )
@@ -350,7 +357,7 @@ class Client:
     def find_all(self, project_id: int) -> Iterator[Found]:
         """Every task of the project, in order of its number."""
         for task in self.listed(project_id, [], fields="id,data", page=1000):
-            yield Found(task_id=int(task["id"]), uid=_uid(task))
+            yield Found(task_id=int(task["id"]), uid=task_uid(task))
 
     def listed(
         self,
@@ -425,12 +432,6 @@ class Client:
     def delete_annotation(self, annotation_id: int) -> None:
         """Delete one."""
         self.delete(f"/api/annotations/{annotation_id}/")
-
-
-def _uid(task: dict[str, Any]) -> str | None:
-    data = task.get("data")
-    uid = data.get("sdg_uid") if isinstance(data, dict) else None
-    return uid if isinstance(uid, str) else None
 
 
 def _said(answer: httpx.Response) -> str:

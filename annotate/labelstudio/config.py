@@ -8,7 +8,8 @@ A project keeps the page it was made with: changing the page of a project in use
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
 
 from schemas.defect import Attribute, DefectType, Subtype, tier
@@ -22,6 +23,21 @@ NOTE = "task_note"
 VERDICT = "verdict"
 SUBTYPE = {DefectType.ARTIFACT: "artifact_subtype", DefectType.MISALIGNMENT: "misalignment_subtype"}
 """Names of the controls, as results carry them in `from_name`."""
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a labelling page calls the tags that a region's items name; None or missing where it has no such tag."""
+
+    image: str = "image"
+    rectangles: str = "label"
+    reason: str | None = None
+    importance: str | None = None
+    subtypes: Mapping[DefectType, str] = field(default_factory=dict)
+
+
+OUR_TAGS = Tags(IMAGE, BOX, REASON, IMPORTANCE, SUBTYPE)
+"""Those of the page that this module makes."""
 
 NO_DEFECTS = "no_defects"
 AMBIGUOUS_PROMPT = "ambiguous_prompt"

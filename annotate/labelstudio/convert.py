@@ -21,6 +21,7 @@ from schemas.base import without_lone_surrogates
 from schemas.codecs import LabelStudio
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box, ImageSize, PercentBox
+from schemas.labelling import LabelTask
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Origin, Prelabel
 from sdg_data.ids import content_id
 from sdg_data.metrics.matching import match_defects
@@ -115,6 +116,27 @@ class Shown:
         return cls(regions, parent_id=versions[0].id)
 
 
+def shown_in(
+    task: LabelTask, prelabels: Mapping[str, Prelabel], versions: Mapping[str, Sequence[Annotation]]
+) -> tuple[Shown, str]:
+    """What a task shows to its annotators, and the model version that its prediction is filed under.
+
+    Args:
+        task: The task.
+        prelabels: Prelabels by id; that of the task among them.
+        versions: By task id, the annotations that a task of a later round starts from.
+
+    Returns:
+        Nothing shown and "" where the annotators work blind.
+    """
+    if task.parent_id is not None:
+        return Shown.of_annotations(versions[task.id]), f"human-{task.parent_id[:12]}"
+    if task.prelabel_id is not None and not task.blind:
+        prelabel = prelabels[task.prelabel_id]
+        return Shown.of_prelabel(prelabel), f"{prelabel.model}:{prelabel.revision[:12]}"
+    return Shown(), ""
+
+
 @dataclass(frozen=True)
 class Parsed:
     """A valid annotation. `entered`: the answers as they were given, the boxes in exact percent."""
@@ -137,27 +159,35 @@ def to_result(shown: Shown, size: ImageSize) -> list[dict[str, Any]]:
     return [item for name, (_, defect) in shown.regions.items() for item in region(name, defect, size)]
 
 
-def region(name: str, defect: Defect, size: ImageSize) -> list[dict[str, Any]]:
-    """The items of one region: box and type, reason, importance, and the subtype where there is one."""
-    percent = LabelStudio().encode(defect.box).model_dump()
+def region(name: str, defect: Defect, size: ImageSize, tags: page.Tags = page.OUR_TAGS) -> list[dict[str, Any]]:
+    """The items of one region: box and type, reason, importance, and the subtype where there is one.
+
+    Args:
+        name: The region's id, which its items share.
+        defect: What it shows.
+        size: The image's size in pixels, which Label Studio repeats on each item.
+        tags: The names of the page's tags; an item is made only for a tag that the page has.
+    """
     common = {
         "id": name,
-        "to_name": page.IMAGE,
+        "to_name": tags.image,
         "original_width": size.width,
         "original_height": size.height,
         "image_rotation": 0,
     }
-    place = {**percent, "rotation": 0}
-    answers: list[tuple[str, str, dict[str, Any]]] = [
-        (page.BOX, "rectanglelabels", {"rectanglelabels": [defect.type.value]}),
-        (page.REASON, "textarea", {"text": [defect.reason]}),
-        (page.IMPORTANCE, "number", {"number": defect.importance}),
+    geometry = {**LabelStudio().encode(defect.box).model_dump(), "rotation": 0}
+    answers: list[tuple[str | None, str, dict[str, Any]]] = [
+        (tags.rectangles, "rectanglelabels", {"rectanglelabels": [defect.type.value]}),
+        (tags.reason, "textarea", {"text": [defect.reason]}),
+        (tags.importance, "number", {"number": defect.importance}),
     ]
     if defect.subtype is not None:
         chosen = page.subtype_value(defect.subtype, defect.attribute)
-        answers.append((page.SUBTYPE[defect.type], "choices", {"choices": [chosen]}))
+        answers.append((tags.subtypes.get(defect.type), "choices", {"choices": [chosen]}))
     return [
-        {**common, "from_name": control, "type": kind, "value": {**place, **value}} for control, kind, value in answers
+        {**common, "from_name": control, "type": kind, "value": {**geometry, **value}}
+        for control, kind, value in answers
+        if control is not None
     ]
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from annotate.labelstudio.client import Client, ServerError, condition
-from annotate.labelstudio.convert import Shown, to_result
+from annotate.labelstudio.convert import Shown, shown_in, to_result
 from annotate.labelstudio.idempotent import make_once
 from annotate.labelstudio.media import image_url, serve
 from annotate.review.routing_types import Routed
 from schemas.geometry import ImageSize
 from schemas.labelling import LabelProject, LabelTask, TaskState
-from schemas.records import Annotation, Failure, ImageRecord, Prelabel
+from schemas.records import Annotation, Failure, ImageRecord
 from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
 from sdg_data.progress import Progress
@@ -295,14 +295,16 @@ def task_body(planned: Planned, url_template: str = "") -> dict[str, Any]:
 
 def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[Planned]:
     """The tasks with their images and what is shown; all read at once."""
-    found = images.by_ids(tx, [task.image_id for task in tasks])
-    texts = prompts.by_ids(tx, list({image.prompt_id for image in found.values()}))
-    machine = prelabels.by_ids(tx, [task.prelabel_id for task in tasks if task.prelabel_id is not None])
-    people = started_from(tx, tasks)
-    return [
-        Planned(task, found[task.image_id], texts[found[task.image_id].prompt_id].text, *_shown(task, machine, people))
-        for task in tasks
-    ]
+    records = images.by_ids(tx, [task.image_id for task in tasks])
+    texts = prompts.by_ids(tx, list({image.prompt_id for image in records.values()}))
+    by_id = prelabels.by_ids(tx, [task.prelabel_id for task in tasks if task.prelabel_id is not None])
+    versions = started_from(tx, tasks)
+    planned = []
+    for task in tasks:
+        image = records[task.image_id]
+        shown, model_version = shown_in(task, by_id, versions)
+        planned.append(Planned(task, image, texts[image.prompt_id].text, shown, model_version))
+    return planned
 
 
 def started_from(tx: Tx, tasks: Sequence[LabelTask]) -> dict[str, list[Annotation]]:
@@ -311,15 +313,3 @@ def started_from(tx: Tx, tasks: Sequence[LabelTask]) -> dict[str, list[Annotatio
     about |= {key: one.annotation_ids for key, one in cases.by_tasks(tx, list(about)).items()}
     found = annotation_table.by_ids(tx, [one for ids in about.values() for one in ids])
     return {key: [found[one] for one in ids] for key, ids in about.items()}
-
-
-def _shown(
-    task: LabelTask, machine: Mapping[str, Prelabel], people: Mapping[str, Sequence[Annotation]]
-) -> tuple[Shown, str]:
-    """What the task shows, and under which name."""
-    if task.parent_id is not None:
-        return Shown.of_annotations(people[task.id]), f"human-{task.parent_id[:12]}"
-    if task.prelabel_id is not None and not task.blind:
-        prelabel = machine[task.prelabel_id]
-        return Shown.of_prelabel(prelabel), f"{prelabel.model}:{prelabel.revision[:12]}"
-    return Shown(), ""

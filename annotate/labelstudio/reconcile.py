@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from annotate.labelstudio.client import moment
-from annotate.labelstudio.convert import Code, Parsed, Refused, Shown, parse
+from annotate.labelstudio.client import moment, task_uid
+from annotate.labelstudio.convert import Code, Parsed, Refused, Shown, parse, shown_in
 from annotate.labelstudio.push import started_from
 from schemas.base import without_lone_surrogates
 from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined, TaskState
-from schemas.records import Annotation, AnnotationStatus, Prelabel, Tombstone, Withdrawn
+from schemas.records import Annotation, AnnotationStatus, Tombstone, Withdrawn
 from sdg_data.ids import canonical_json, content_id
 from sdg_data.store import annotations as annotation_table
 from sdg_data.store import answers, labelling, prelabels, tombstones
@@ -69,7 +69,7 @@ class Arrivals:
     ) -> Arrivals:
         """Look at tasks with all their annotations. Not `readable`: only their names came, the server broke on more."""
         found = cls(place)
-        uids = [_uid(task) for task in tasks]
+        uids = [task_uid(task) or "" for task in tasks]
         known = labelling.tasks_by_ids(tx, uids)
         numbers = (
             labelling.numbers_in(tx, project.id)
@@ -92,7 +92,7 @@ class Arrivals:
             if not readable:
                 found._poisoned(task, ours, of_copy)
                 continue
-            found._look(task, ours, project, _shown(ours, machine, people), of_copy, last)
+            found._look(task, ours, project, shown_in(ours, machine, people)[0], of_copy, last)
         return found
 
     def commit(self, tx: Tx) -> None:
@@ -277,14 +277,6 @@ def _entry(ours: LabelTask, task_number: int, raw: dict[str, Any]) -> LabelEntry
     )
 
 
-def _shown(ours: LabelTask, machine: dict[str, Prelabel], people: dict[str, list[Annotation]]) -> Shown:
-    if ours.parent_id is not None:
-        return Shown.of_annotations(people[ours.id])
-    if ours.prelabel_id is not None and not ours.blind:
-        return Shown.of_prelabel(machine[ours.prelabel_id])
-    return Shown()
-
-
 def _withdraw(tx: Tx, place: OnServer, gone: Sequence[LabelEntry], reason: str) -> None:
     """Tombstones for every version, so that none of them comes to count again for the loss of the next."""
     versions = answers.versions(tx, [entry.id for entry in gone])
@@ -311,9 +303,3 @@ def _seconds(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) and value >= 0 else None
-
-
-def _uid(task: dict[str, Any]) -> str:
-    data = task.get("data")
-    uid = data.get("sdg_uid") if isinstance(data, dict) else None
-    return uid if isinstance(uid, str) else ""

@@ -15,8 +15,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from importlib.metadata import version
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
@@ -24,38 +22,10 @@ from pydantic import SecretStr
 
 from annotate.serve.chat import chat_router
 from annotate.serve.label_studio import label_studio_router
-from annotate.vlm.contract import Backend
-from sdg_data.blobs import Blobs
+from annotate.serve.served import Served
 from sdg_data.http_basic import basic_credentials
-from sdg_data.prompt_templates import Template
-from sdg_data.store.connection import Store
 
 MAX_BODY = 32 * 2**20
-
-
-@dataclass(frozen=True)
-class Served:
-    """What the routes share. `store` and `blobs` None: images come in requests only."""
-
-    backend: Backend
-    template: Template
-    max_tokens: int
-    temperature: float
-    store: Store | None = None
-    blobs: Blobs | None = None
-
-    @property
-    def about(self) -> dict[str, object]:
-        """Who answers."""
-        who = self.backend.identity
-        return {
-            "model": who.model,
-            "revision": who.revision,
-            "template": self.template.id,
-            "template_sha256": self.template.sha256,
-            "settings": who.settings,
-            "version": version("sdg-data"),
-        }
 
 
 def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:

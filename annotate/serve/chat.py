@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotate.serve.request import answered, picture_of
+from annotate.serve.served import Served
 from annotate.vlm.contract import Question, Turn
-
-if TYPE_CHECKING:
-    from annotate.serve.app import Served
 
 
 class _Url(BaseModel):

@@ -38,7 +38,8 @@ def detector(
     import uvicorn
     from pydantic import SecretStr
 
-    from annotate.serve.app import Served, make_app
+    from annotate.serve.app import make_app
+    from annotate.serve.served import Served
     from annotate.vlm.local import LocalBackend
     from annotate.vlm.registry import template_for
     from sdg_data.blobs import Blobs

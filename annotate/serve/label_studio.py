@@ -14,24 +14,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
+from annotate.labelstudio.config import Tags
+from annotate.labelstudio.convert import region
 from annotate.machine.prelabel import ask_about
 from annotate.serve.request import answered, picture_of
+from annotate.serve.served import Served
+from annotate.vlm.contract import Picture
 from schemas.answer.parse import parse_answer
-from schemas.codecs import LabelStudio
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from sdg_data.errors import BlobError
 from sdg_data.store import images, prompts
-
-if TYPE_CHECKING:
-    from annotate.serve.app import Served
-    from annotate.vlm.contract import Picture
 
 _MAX_CONFIG = 200_000
 
@@ -44,16 +42,6 @@ class _Task(BaseModel):
 class _Predict(BaseModel):
     tasks: list[_Task]
     label_config: str = ""
-
-
-@dataclass(frozen=True)
-class Tags:
-    """The names that a labelling config gives its tags; None where it has no such tag."""
-
-    image: str = "image"
-    rectangles: str = "label"
-    reason: str | None = None
-    importance: str | None = None
 
 
 def read_tags(config: str) -> Tags:
@@ -83,33 +71,14 @@ def read_tags(config: str) -> Tags:
 
 
 def regions(defects: tuple[Defect, ...], tags: Tags, size: ImageSize) -> list[dict[str, Any]]:
-    """A prediction's `result`: for each defect a box, and its reason and importance under the same region id."""
-    result: list[dict[str, Any]] = []
-    for index, defect in enumerate(defects):
-        percent = LabelStudio().encode(defect.box)
-        place = percent.model_dump()
-        common = {
-            "id": hashlib.sha256(f"{index}:{defect.model_dump_json()}".encode()).hexdigest()[:10],
-            "to_name": tags.image,
-            "original_width": size.width,
-            "original_height": size.height,
-            "image_rotation": 0,
-        }
-        result.append(
-            {
-                **common,
-                "from_name": tags.rectangles,
-                "type": "rectanglelabels",
-                "value": {**place, "rotation": 0, "rectanglelabels": [defect.type.value]},
-            }
+    """A prediction's `result`: the region of each defect, under an id made of its place and content."""
+    return [
+        item
+        for index, defect in enumerate(defects)
+        for item in region(
+            hashlib.sha256(f"{index}:{defect.model_dump_json()}".encode()).hexdigest()[:10], defect, size, tags
         )
-        if tags.reason is not None:
-            value = {**place, "text": [defect.reason]}
-            result.append({**common, "from_name": tags.reason, "type": "textarea", "value": value})
-        if tags.importance is not None:
-            number = {**place, "number": defect.importance}
-            result.append({**common, "from_name": tags.importance, "type": "number", "value": number})
-    return result
+    ]
 
 
 def label_studio_router(served: Served) -> APIRouter:

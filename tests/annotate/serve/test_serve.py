@@ -14,9 +14,11 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from annotate.serve.app import Served, make_app
+from annotate.labelstudio.config import Tags
+from annotate.serve.app import make_app
 from annotate.serve.cli import is_loopback
-from annotate.serve.label_studio import Tags, read_tags, regions
+from annotate.serve.label_studio import read_tags, regions
+from annotate.serve.served import Served
 from annotate.vlm.batching import MicroBatcher
 from annotate.vlm.contract import Answer, AskError, Backend, Question
 from annotate.vlm.fake import FakeBackend

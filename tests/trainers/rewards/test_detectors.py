@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import uvicorn
 
-from annotate.serve.app import Served, make_app
+from annotate.serve.app import make_app
+from annotate.serve.served import Served
 from annotate.vlm.contract import Answer, AskError, Question
 from annotate.vlm.fake import FakeBackend
 from annotate.vlm.openai_chat import OpenAIBackend
