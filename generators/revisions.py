@@ -6,15 +6,13 @@ repository's commit, or the hash of a local folder's content. Nothing is downloa
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Final
 
 from generators.models.presets import PRESET_FILE, Preset
 from sdg_data.errors import ConfigError, GenerationError
+from sdg_data.ids import folder_hash
 
-# A folder of weights larger than this is not hashed whenever a command starts: its owner names the revision.
-HASH_LIMIT: Final = 4 * 2**30
 # Documentation and numbers that are part of an image's settings anyway: they may change without changing the weights.
 _NOT_WEIGHTS: Final = {PRESET_FILE, "README.md", "facts.json", ".gitattributes", "LICENSE", "LICENSE.md", "LICENSE.txt"}
 
@@ -38,33 +36,22 @@ def revision_of(preset: Preset, *, online: bool = False) -> str:
     """
     folder = preset.folder
     if folder is not None:
-        return preset.revision or folder_hash(folder, preset.name)
+        return preset.revision or _content_hash(folder, preset.name)
     if preset.pinned:
         return preset.revision
     return _in_cache(preset) or (_at_hub(preset) if online else None) or preset.revision or "main"
 
 
-def folder_hash(folder: Path, name: str) -> str:
-    """40 hex digits of sha256 over the sorted relative paths and contents of the folder's files (not its documents)."""
+def _content_hash(folder: Path, name: str) -> str:
     if not (folder / "model_index.json").is_file():
         hint = "`make minis` trains the toy models." if folder.parent.name == "weights" else "Is the path right?"
         raise GenerationError(f"there are no weights in {folder}", item=name, hint=hint)
-    files = sorted(
-        (path for path in folder.rglob("*") if path.is_file() and path.name not in _NOT_WEIGHTS),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    size = sum(path.stat().st_size for path in files)
-    if size > HASH_LIMIT:
+    try:
+        return folder_hash(folder, leave_out=_NOT_WEIGHTS)
+    except ValueError as error:
         raise ConfigError(
-            f"{folder} holds {size / 2**30:.0f} GiB, too much to hash at every start",
-            item=f"models.{name}",
-            hint='Name the state of the weights yourself: revision = "...".',
-        )
-    digest = hashlib.sha256()
-    for path in files:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\0".encode())
-    return digest.hexdigest()[:40]
+            str(error), item=f"models.{name}", hint='Name the state of the weights yourself: revision = "...".'
+        ) from error
 
 
 def _in_cache(preset: Preset) -> str | None:

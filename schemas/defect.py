@@ -1,7 +1,8 @@
 """A defect: where, which kind, why, how much it matters (SPEC section 1)."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from types import MappingProxyType
+from typing import Annotated, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +15,10 @@ class DefectType(StrEnum):
 
     ARTIFACT = "artifact"
     MISALIGNMENT = "misalignment"
+
+
+DEFECT_TYPES: Final = tuple(kind.value for kind in DefectType)
+"""The types as plain strings, in the order in which every table and figure shows them."""
 
 
 class Subtype(StrEnum):
@@ -63,7 +68,7 @@ class Attribute(StrEnum):
 
 
 class ImportanceTier(StrEnum):
-    """Importance in words; the bounds are those of `tier`."""
+    """Importance in words; `TIER_FLOORS` holds the bounds."""
 
     CRITICAL = "critical"
     MAJOR = "major"
@@ -72,19 +77,27 @@ class ImportanceTier(StrEnum):
     NEGLIGIBLE = "negligible"
 
 
+TIER_FLOORS: Final = MappingProxyType(
+    {
+        ImportanceTier.CRITICAL: 90,
+        ImportanceTier.MAJOR: 70,
+        ImportanceTier.MODERATE: 40,
+        ImportanceTier.MINOR: 15,
+        ImportanceTier.NEGLIGIBLE: 1,
+    }
+)
+"""The lowest importance of each tier, the highest tier first."""
+
+
 def tier(importance: int) -> ImportanceTier:
-    """Critical 90–100, Major 70–89, Moderate 40–69, Minor 15–39, Negligible 1–14. ValueError outside 1..100."""
+    """The tier of an importance: the first one whose floor it reaches.
+
+    Raises:
+        ValueError: The importance is outside 1..100.
+    """
     if not 1 <= importance <= 100:
         raise ValueError(f"importance must be 1..100, not {importance}")
-    if importance >= 90:
-        return ImportanceTier.CRITICAL
-    if importance >= 70:
-        return ImportanceTier.MAJOR
-    if importance >= 40:
-        return ImportanceTier.MODERATE
-    if importance >= 15:
-        return ImportanceTier.MINOR
-    return ImportanceTier.NEGLIGIBLE
+    return next(name for name, floor in TIER_FLOORS.items() if importance >= floor)
 
 
 Importance = Annotated[int, Field(strict=True, ge=1, le=100)]

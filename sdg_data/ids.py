@@ -7,11 +7,15 @@ strings, so no two lists of fields encode alike, and the domain tag keeps ids of
 import hashlib
 import json
 import unicodedata
-from typing import Any
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Final
 
 from schemas.records import Split
 
 ID_DIGITS = 32
+HASH_LIMIT: Final = 4 * 2**30
+"""Bytes of a folder above which `folder_hash` refuses: whoever owns it names the state of the weights."""
 
 
 def canonical_json(value: Any) -> str:
@@ -64,6 +68,33 @@ def split_of(prompt_id: str, test_share: float) -> Split:
 def blob_name(data: bytes) -> str:
     """The blob's name: sha256 of its bytes, 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def folder_hash(folder: Path, *, leave_out: Collection[str] = ()) -> str:
+    """The name of a state of a model's weights: a hash over the files of its folder.
+
+    Args:
+        folder: The folder, read to its leaves.
+        leave_out: Names of files that may change without changing the weights, such as "README.md".
+
+    Returns:
+        40 hex digits of sha256 over each file's relative path and content, in the order of the paths.
+
+    Raises:
+        ValueError: The files hold more than `HASH_LIMIT` bytes, too much to be read whenever a command starts.
+    """
+    files = sorted(
+        (path for path in folder.rglob("*") if path.is_file() and path.name not in leave_out),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    size = sum(path.stat().st_size for path in files)
+    if size > HASH_LIMIT:
+        raise ValueError(f"{folder} holds {size / 2**30:.0f} GiB, too much to hash at every start")
+    digest = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\0".encode())
+    return digest.hexdigest()[:40]
 
 
 def _digest(domain: str, *fields: str | int) -> str:

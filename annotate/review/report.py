@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.defect import Defect, DefectType
+from schemas.defect import DEFECT_TYPES, Defect
 from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel
 from sdg_data.errors import ConfigError
 from sdg_data.metrics.agreement import SCOPES, THRESHOLDS, Agreement, against_consensus, agreement
@@ -219,16 +219,17 @@ def _people(
                 quarantined=waiting.get(name, 0),
                 hours=sum(times) / 3600,
                 median_seconds=times[(len(times) - 1) // 2] if times else None,
-                box_f1={kind: None if summary is None else summary["boxes"]["0.5"][kind]["f1"] for kind in _KINDS},
+                box_f1={
+                    kind: None if summary is None else summary["boxes"]["0.5"][kind]["f1"] for kind in DEFECT_TYPES
+                },
                 clean_accuracy=None if summary is None else _clean_accuracy(mine[name], truth),
-                importance_accuracy={kind: None if summary is None else summary["importance"][kind] for kind in _KINDS},
+                importance_accuracy={
+                    kind: None if summary is None else summary["importance"][kind] for kind in DEFECT_TYPES
+                },
                 compared=0 if summary is None else int(summary["images"]),
             )
         )
     return rows
-
-
-_KINDS = [kind.value for kind in DefectType]
 
 
 def _clean_accuracy(versions: Sequence[Annotation], truth: Mapping[str, Sequence[Defect]]) -> float | None:

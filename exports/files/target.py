@@ -7,6 +7,7 @@ uploaded under a temporary name, checked for its size, and moved. An upload that
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import queue
 import secrets
@@ -15,10 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from sdg_data.errors import ExitCode, SdgError
+from sdg_data.retry import waits
 from sdg_data.transport import explained, transport_errors
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -252,15 +255,14 @@ class Target:
             return None
 
     def _retried(self, action: Callable[[], _Result]) -> _Result:
-        pause = FIRST_PAUSE
-        for _ in range(ATTEMPTS - 1):
+        # One export uploads, and nobody waits beside it: its pauses need no spread.
+        for pause in islice(waits(FIRST_PAUSE, math.inf, math.inf, spread=0), ATTEMPTS - 1):
             try:
                 return action()
             except FileNotFoundError:
                 raise
             except transport_errors():
                 self._pause(pause)
-                pause *= 2
         return action()
 
     @contextlib.contextmanager

@@ -12,6 +12,7 @@ from PIL import Image
 
 from generators.adapter import Adapter
 from generators.mini.corpus import held_out_prompts
+from schemas.defect import DEFECT_TYPES
 from sdg_data.ids import image_id, prompt_id, seed_of
 from sdg_data.mini.oracle import Verdict, examine
 from sdg_data.mini.render import Pixels, to_pixels
@@ -70,7 +71,7 @@ def score(judged: Sequence[Judged], seconds_per_image: float) -> Scores:
     """Count. Burden: the sum of importance / 100 of an image's defects of a type, averaged over images."""
     count = len(judged)
     defects = [defect for each in judged for defect in each.verdict.defects]
-    by_type = {kind: [defect for defect in defects if defect.type == kind] for kind in ("artifact", "misalignment")}
+    by_type = {kind: [defect for defect in defects if defect.type == kind] for kind in DEFECT_TYPES}
     subtypes = Counter(
         f"{defect.subtype}:{defect.attribute}" if defect.attribute else str(defect.subtype) for defect in defects
     )

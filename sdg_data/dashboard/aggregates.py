@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from schemas.defect import DefectType
+from schemas.defect import DEFECT_TYPES, DefectType
 from schemas.records import Split
 from sdg_data.dashboard import queries_agreement
 from sdg_data.errors import ConfigError
@@ -250,7 +250,7 @@ def compare(
     document = {**result.as_dict(ceiling=ceiling), "confusion": confusion(pairs)}
     matches = result.tallies.matches.at_least(rules.reasons_at)
     points: dict[str, list[tuple[float, float]]] = {}
-    for code, name in enumerate(("artifact", "misalignment")):
+    for code, name in enumerate(DEFECT_TYPES):
         here = pairs.gt.labels[matches.first] == code
         truth, guess = (
             table.importance[rows[here]] for table, rows in ((pairs.gt, matches.first), (pairs.pred, matches.second))

@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 
+from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard import aggregates as measures
 from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.data import Figures, agreement_rows, blind_rows
@@ -14,7 +15,7 @@ from sdg_data.store.connection import Tx
 
 PATH = "agreement"
 TITLE = "Agreement"
-KINDS = ("artifact", "misalignment")
+KINDS = DEFECT_TYPES
 _WORKING = '<p class="note">measuring …</p>'
 
 

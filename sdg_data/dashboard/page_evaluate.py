@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 
+from schemas.defect import DEFECT_TYPES
 from schemas.records import Split
 from sdg_data.dashboard import aggregates as measures
 from sdg_data.dashboard.context import Shell
@@ -22,7 +23,7 @@ TITLE = "Evaluate"
 ALL = "all"
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
-KINDS = ("artifact", "misalignment")
+KINDS = DEFECT_TYPES
 
 
 def build(shell: Shell) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 
+from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.html import figure, grid, nothing, progress_bar, table, tiles
 from sdg_data.dashboard.queries_overview import (
@@ -119,19 +120,19 @@ def _three(tx: Tx, said: str) -> list[str]:
     )
     looked = sum(row["images"] for row in parts)
     models = per_image(tx, said)
-    top = nice_top(max((row[kind] for row in models for kind in ("artifact", "misalignment")), default=1.0))
+    top = nice_top(max((row[kind] for row in models for kind in DEFECT_TYPES), default=1.0))
     each = bars(
         "",
         [row["model"] for row in models],
-        [Series(kind, [row[kind] for row in models]) for kind in ("artifact", "misalignment")],
+        [Series(kind, [row[kind] for row in models]) for kind in DEFECT_TYPES],
         top=top,
     )
     weights = importance(tx, said)
-    most = nice_top(max((row[kind] for row in weights for kind in ("artifact", "misalignment")), default=1))
+    most = nice_top(max((row[kind] for row in weights for kind in DEFECT_TYPES), default=1))
     weighed = bars(
         "",
         [row["importance"] for row in weights],
-        [Series(kind, [float(row[kind]) for row in weights]) for kind in ("artifact", "misalignment")],
+        [Series(kind, [float(row[kind]) for row in weights]) for kind in DEFECT_TYPES],
         top=most,
     )
     return [

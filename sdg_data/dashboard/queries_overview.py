@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.defect import DEFECT_TYPES, TIER_FLOORS
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import scalar, select
 
 SAID = ("gold", "people", "detector")
 COMPOSITIONS = ("clean", "artifact only", "misalignment only", "both")
-TIERS = ("critical", "major", "moderate", "minor", "negligible")
+TIERS = tuple(tier.value for tier in TIER_FLOORS)
 _DECILES = tuple(f"{low}–{low + 9}" for low in range(1, 101, 10))
 
 Rows = list[dict[str, Any]]
@@ -60,7 +61,7 @@ def importance(tx: Tx, said: str) -> Rows:
     return [
         {
             "importance": name,
-            **{kind: (counts.get(place, {}).get(kind) or 0) for kind in ("artifact", "misalignment")},
+            **{kind: (counts.get(place, {}).get(kind) or 0) for kind in DEFECT_TYPES},
         }
         for place, name in enumerate(_DECILES)
     ]

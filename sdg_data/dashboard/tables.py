@@ -15,6 +15,7 @@ prelabelled, new.
 Three million rows take a minute here, and every page then answers in a fraction of a second.
 """
 
+from schemas.defect import TIER_FLOORS
 from schemas.records import Withdrawn
 from sdg_data.metrics.store_sources import OVERLAP, Filter, listed
 from sdg_data.store import tombstones
@@ -23,8 +24,8 @@ from sdg_data.store.connection import Tx
 VERSION = 1
 """Raise it when a table changes: editions of another version are made anew."""
 
-TIER = """CASE WHEN importance >= 90 THEN 'critical' WHEN importance >= 70 THEN 'major'
-     WHEN importance >= 40 THEN 'moderate' WHEN importance >= 15 THEN 'minor' ELSE 'negligible' END"""
+_TIERS = (f"WHEN importance >= {floor} THEN '{tier}'" for tier, floor in TIER_FLOORS.items())
+TIER = f"CASE {' '.join(_TIERS)} END"
 COMPOSITION = """CASE WHEN artifacts > 0 AND misalignments > 0 THEN 'both' WHEN artifacts > 0 THEN 'artifact only'
      WHEN misalignments > 0 THEN 'misalignment only' ELSE 'clean' END"""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.defect import ImportanceTier
+from schemas.defect import TIER_FLOORS
 from sdg_data.metrics.counts import Tallies
 from sdg_data.metrics.figures import figures, plain
 from sdg_data.metrics.protocol import Protocol
@@ -17,8 +17,7 @@ from sdg_data.metrics.tables import PARSED, SUBTYPES, DefectTable, Pairs
 
 Ints = NDArray[np.int64]
 
-TIERS = tuple(ImportanceTier)
-_TIER_FLOORS = (90, 70, 40, 15)
+TIERS = tuple(TIER_FLOORS)
 SIZES = ("small", "medium", "large")
 _SIZE_EDGES = (0.01, 0.1)
 """Shares of the image's area: small under 1 %, medium under 10 %, large from there on."""
@@ -78,7 +77,7 @@ def _tiers(table: DefectTable) -> Ints:
     """Places in TIERS; -1 without an importance."""
     tiers = np.full(len(table.importance), -1, dtype=np.int64)
     known = ~np.isnan(table.importance)
-    tiers[known] = np.digitize(-table.importance[known], [-floor for floor in _TIER_FLOORS], right=True)
+    tiers[known] = np.digitize(-table.importance[known], [-floor for floor in TIER_FLOORS.values()][:-1], right=True)
     return tiers
 
 

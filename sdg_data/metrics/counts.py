@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.defect import DEFECT_TYPES
 from sdg_data.metrics.matching import Assignment, candidates, greedy_pairs, match_cells
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.similarity import Similarity, cosine_and_f1
@@ -19,7 +20,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-TYPES = ("artifact", "misalignment")
+TYPES = DEFECT_TYPES
 SCOPES = ("all", *TYPES)
 
 

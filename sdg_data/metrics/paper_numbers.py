@@ -6,6 +6,8 @@ one protocol and one similarity can be compared.
 
 from typing import Any
 
+from schemas.defect import DEFECT_TYPES
+
 IMAGES = 1_151
 SIMILARITY = "Qwen/Qwen3-Embedding-0.6B"
 SOURCE = "Structured Defect Grounding, arXiv 2606.06113"
@@ -33,12 +35,11 @@ def published() -> dict[str, dict[str, dict[str, float | None]]]:
 
 def headline(result: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     """The same six metrics out of an evaluation's JSON (or its `ceiling`)."""
-    kinds = ("artifact", "misalignment")
     return {
-        "det_type_f1": {kind: result["image_level"][kind]["f1"] for kind in kinds},
-        "clean_accuracy": {kind: result["image_level"][kind]["clean_accuracy"] for kind in kinds},
-        "box_f1@0.1": {kind: result["boxes"]["0.1"][kind]["f1"] for kind in kinds},
-        "box_f1@0.5": {kind: result["boxes"]["0.5"][kind]["f1"] for kind in kinds},
-        "description": {kind: result["description"][kind]["mean"] for kind in kinds},
-        "importance": {kind: result["importance"][kind] for kind in kinds},
+        "det_type_f1": {kind: result["image_level"][kind]["f1"] for kind in DEFECT_TYPES},
+        "clean_accuracy": {kind: result["image_level"][kind]["clean_accuracy"] for kind in DEFECT_TYPES},
+        "box_f1@0.1": {kind: result["boxes"]["0.1"][kind]["f1"] for kind in DEFECT_TYPES},
+        "box_f1@0.5": {kind: result["boxes"]["0.5"][kind]["f1"] for kind in DEFECT_TYPES},
+        "description": {kind: result["description"][kind]["mean"] for kind in DEFECT_TYPES},
+        "importance": {kind: result["importance"][kind] for kind in DEFECT_TYPES},
     }

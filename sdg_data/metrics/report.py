@@ -9,11 +9,12 @@ from typing import Any
 
 import orjson
 
+from schemas.defect import DEFECT_TYPES
 from sdg_data.errors import InputError
 from sdg_data.metrics.charts import Series, bars, histogram
 from sdg_data.metrics.paper_numbers import headline
 
-KINDS = ("artifact", "misalignment")
+KINDS = DEFECT_TYPES
 TITLES = {
     "det_type_f1": "DetTypeF1",
     "clean_accuracy": "ClnAcc",

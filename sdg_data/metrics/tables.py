@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.defect import Defect, DefectType, Subtype
+from schemas.defect import DEFECT_TYPES, Defect, DefectType, Subtype
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 TYPES = tuple(DefectType)
-LABELS = ("artifact", "misalignment", "both")
+LABELS = (*DEFECT_TYPES, "both")
 """The labels with a meaning; their places are their codes. Any other spelling follows in `DefectTable.labels`."""
 ARTIFACT, MISALIGNMENT, BOTH = range(3)
 SUBTYPES = tuple(Subtype)

@@ -5,7 +5,6 @@ in milliseconds, and closes it. Long-lived readers (dashboards) use a published 
 """
 
 import contextlib
-import random
 import re
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from sdg_data.errors import StoreError, StoreLocked, StoreTooNew
+from sdg_data.retry import waits
 from sdg_data.store.migrations import MIGRATIONS, Migration
 
 Tx = duckdb.DuckDBPyConnection
@@ -126,8 +126,7 @@ class Store:
             raise StoreError(text.splitlines()[0], item=str(self.path), hint=hint) from error
 
     def _connect(self, *, read_only: bool) -> Tx:
-        deadline = time.monotonic() + self._lock_timeout
-        pause = 0.005
+        pauses = waits(0.005, 0.2, time.monotonic() + self._lock_timeout)
         while True:
             try:
                 connection = duckdb.connect(
@@ -141,10 +140,10 @@ class Store:
             except duckdb.IOException as error:
                 if "Could not set lock" not in str(error):
                     raise
-                if time.monotonic() >= deadline:
+                pause = next(pauses, None)
+                if pause is None:
                     raise self._locked(str(error)) from error
-            time.sleep(random.uniform(pause / 2, pause))
-            pause = min(pause * 2, 0.2)
+            time.sleep(pause)
 
     def _locked(self, text: str) -> StoreLocked:
         match = re.search(r"lock is held in (.+?) \(PID (\d+)\)", text)

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
 from exports.read.shard_table import ShardTable
+from schemas.defect import DEFECT_TYPES
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row
 from trainers.detector.evaluation import SCORE, Said, answer_rows, draw, figures, measure
@@ -76,7 +77,7 @@ class Watcher(TrainerCallback):
         numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
         self._folder.append_log({"step": state.global_step, **numbers})
         if f"eval_{SCORE}" in numbers:
-            f1 = [numbers.get(f"eval_box_f1@0.5/{kind}", float("nan")) for kind in ("artifact", "misalignment")]
+            f1 = [numbers.get(f"eval_box_f1@0.5/{kind}", float("nan")) for kind in DEFECT_TYPES]
             log.info(
                 "step %d: BoxF1@0.5 %.3f artifact, %.3f misalignment; form %.0f %%, empty %.0f %%, %.2f boxes each",
                 state.global_step,

@@ -17,7 +17,7 @@ from annotate.vlm.families import codec_of
 from annotate.vlm.generating import generate_answers
 from exports.read.shard_table import ShardTable
 from schemas.answer.parse import Outcome, parse_answer
-from schemas.defect import Defect
+from schemas.defect import DEFECT_TYPES, Defect
 from sdg_data.metrics.paper_numbers import headline
 from sdg_data.metrics.sdg_eval import Evaluation, Protocol, evaluate, pair_up
 from sdg_data.metrics.similarity import similarity_named
@@ -78,7 +78,7 @@ def figures(evaluation: Evaluation, said: Sequence[Said]) -> dict[str, float]:
         for kind, value in kinds.items():
             if value is not None:
                 flat[f"{metric}/{kind}"] = value
-    both = [flat.get(f"box_f1@0.5/{kind}", 0.0) for kind in ("artifact", "misalignment")]
+    both = [flat.get(f"box_f1@0.5/{kind}", 0.0) for kind in DEFECT_TYPES]
     flat[SCORE] = sum(both) / 2
     flat["parse_failure_rate"] = evaluation.summary["parsing"]["rate"] or 0.0
     count = max(len(said), 1)

@@ -9,6 +9,7 @@ import pytest
 from generators import revisions
 from generators.models.loading import pipeline_class
 from generators.models.presets import BUILT_IN, Preset, choose, load_presets
+from sdg_data import ids
 from sdg_data.errors import ConfigError, GenerationError
 from sdg_data.mini.weights import weights_folder
 from sdg_data.settings import load_settings
@@ -150,7 +151,7 @@ def test_a_folders_revision_is_its_content(weights: Path) -> None:
 
 
 def test_large_folders_name_their_own_revision(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revisions, "HASH_LIMIT", 3)
+    monkeypatch.setattr(ids, "HASH_LIMIT", 3)
     preset = load_presets({"mine": {"pipeline": "FluxPipeline", "repository": str(weights)}})["mine"]
     with pytest.raises(ConfigError, match="revision ="):
         revisions.revision_of(preset)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.defect import DEFECT_TYPES
 from sdg_data.metrics.bootstrap import RESAMPLES, interval, resampled_sums
 from sdg_data.metrics.charts import Series, bars
 from sdg_data.metrics.counts import tally
@@ -21,11 +22,11 @@ from sdg_data.metrics.figures import figures
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import pair_up
 from sdg_data.metrics.similarity import LexicalSimilarity
-from sdg_data.metrics.tables import TYPES, DefectTable
+from sdg_data.metrics.tables import DefectTable
 from trainers.paper.detector.arms import ARMS, CONTRASTS
 
 Floats = NDArray[np.float64]
-KINDS: Final = tuple(kind.value for kind in TYPES)
+KINDS: Final = DEFECT_TYPES
 AT: Final = "0.5"
 EVERYTHING: Final = "all"
 GENERATED: Final = "generated"
