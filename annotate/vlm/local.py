@@ -6,7 +6,6 @@ vLLM or SGLang and use the `openai` backend.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -17,20 +16,16 @@ from annotate.vlm.batching import MicroBatcher
 from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
 from annotate.vlm.families import codec_of, fit_picture
 from annotate.vlm.generating import generate_answers
+from annotate.vlm.qwen.load import FAMILIES, load_to_answer, read_detector_file, weights_hash
 from schemas.codecs import AnswerCodec, Qwen25VL
 from schemas.geometry import ImageSize
 from sdg_data.errors import MissingDependency, ModelError
+from sdg_data.mini.weights import weights_folder
 from sdg_data.settings import VlmSettings
 
 log = logging.getLogger(__name__)
 
-DETECTOR_FILE: Final = "detector.json"
-"""Beside a trained detector's weights: `{"template": "detect-1:3f2a…", ...}`, the prompt it was trained with."""
-MINI_WEIGHTS: Final = Path(__file__).parents[2] / "trainers" / "detector" / "mini" / "weights"
 MINI_MODEL: Final = "mini-detector"
-HASH_LIMIT: Final = 4 * 2**30
-_FAMILIES: Final = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
-_NOT_WEIGHTS: Final = {"README.md", ".gitattributes", "LICENSE"}
 
 
 class LocalBackend:
@@ -51,7 +46,7 @@ class LocalBackend:
         self._source = settings.model
         folder = Path(settings.model)
         if name == "mini":
-            folder = Path(settings.model) if settings.model else MINI_WEIGHTS
+            folder = Path(settings.model) if settings.model else weights_folder(MINI_MODEL)
             self._source = str(folder)
         elif not settings.model:
             raise ModelError("no model is named", item=name, hint="--model: a folder, or a repository of the hub.")
@@ -64,14 +59,14 @@ class LocalBackend:
             )
         config, self._revision = self._look()
         self._model_type = str(config.get("model_type"))
-        if self._model_type not in _FAMILIES:
+        if self._model_type not in FAMILIES:
             raise ModelError(
-                f"a model of type {self._model_type!r}; this backend runs {' and '.join(_FAMILIES)}",
+                f"a model of type {self._model_type!r}; this backend runs {' and '.join(FAMILIES)}",
                 item=self._source,
                 hint="Others by a server: --backend openai --base-url URL.",
             )
-        self._family = settings.codec or _FAMILIES[self._model_type]
-        trained = self._trained()
+        self._family = settings.codec or FAMILIES[self._model_type]
+        trained = {} if self._folder is None else read_detector_file(self._folder)
         self.identity = Identity(
             name,
             MINI_MODEL if name == "mini" else settings.model,
@@ -122,29 +117,15 @@ class LocalBackend:
         if self._model is not None:
             return
         try:
-            import torch
-            from transformers import AutoModelForImageTextToText
-            from transformers.utils import logging as chatter
-
-            from annotate.vlm.qwen.attention import batch_equal_images
-            from annotate.vlm.qwen.processors import load_processor
+            from transformers.utils import logging as transformers_logging
         except ImportError as error:
             raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[vlm]'") from error
-        chatter.disable_progress_bar()
-        device = self._settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        more: dict[str, Any] = {} if self._folder is not None else {"revision": self._revision}
-        log.info("loading %s (%s) on %s", self.identity.model, self._revision[:12], device)
-        try:
-            self._processor = load_processor(self._model_type, self._source, **more)
-            self._model = AutoModelForImageTextToText.from_pretrained(self._source, dtype=dtype, **more)
-            self._model = batch_equal_images(self._model.to(device).eval())
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise ModelError(
-                f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=self._source
-            ) from error
+        transformers_logging.disable_progress_bar()
+        log.info("loading %s (%s)", self.identity.model, self._revision[:12])
+        revision: dict[str, Any] = {} if self._folder is not None else {"revision": self._revision}
+        self._model, self._processor = load_to_answer(
+            self._source, self._model_type, device=self._settings.device, **revision
+        )
 
     def generate(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
         """Answers to a batch; where memory runs out, to its halves. Runs in the batcher's thread."""
@@ -178,7 +159,7 @@ class LocalBackend:
             path = self._folder / "config.json"
             if not path.is_file():
                 raise ModelError("there is no config.json in the folder", item=str(self._folder))
-            return json.loads(path.read_text(encoding="utf-8")), stated or folder_hash(self._folder)
+            return json.loads(path.read_text(encoding="utf-8")), stated or weights_hash(self._folder)
         try:
             from huggingface_hub import hf_hub_download
             from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -194,35 +175,3 @@ class LocalBackend:
             ) from error
         # <cache>/models--owner--name/snapshots/<commit>/config.json
         return json.loads(path.read_text(encoding="utf-8")), path.parent.name
-
-    def _trained(self) -> dict[str, Any]:
-        path = None if self._folder is None else self._folder / DETECTOR_FILE
-        if path is None or not path.is_file():
-            return {}
-        note = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(note, dict):
-            raise ModelError("is no JSON object", item=str(path))
-        return note
-
-
-def folder_hash(folder: Path) -> str:
-    """40 hex digits of sha256 over the folder's files: relative path and content of each, documents left out.
-
-    Raises ModelError for one too large to be hashed at every start.
-    """
-    files = sorted(
-        (path for path in folder.rglob("*") if path.is_file() and path.name not in _NOT_WEIGHTS),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    size = sum(path.stat().st_size for path in files)
-    if size > HASH_LIMIT:
-        raise ModelError(
-            f"the folder holds {size / 2**30:.0f} GiB, too much to hash at every start",
-            item=str(folder),
-            hint="Name the state of the weights yourself: --revision NAME.",
-        )
-    digest = hashlib.sha256()
-    for path in files:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\0".encode())
-    return digest.hexdigest()[:40]

@@ -258,15 +258,15 @@ def _plan(
     config: TrainConfig, data: str, model: str, limit: int | None, *, max_tokens: int, as_json: bool, each: int = 1
 ) -> None:
     """What `--dry-run` says."""
-    from annotate.vlm.qwen.processors import load_processor
+    from annotate.vlm.qwen.load import FAMILIES, load_processor
     from sdg_data.prompt_templates import load_template
     from trainers.detector.chat import Chat
     from trainers.detector.data import read_training_data
-    from trainers.detector.loading import FAMILIES, model_type_of
+    from trainers.detector.loading import model_type_of
 
     kind = model_type_of(model)
     chat = Chat(
-        load_processor(kind, model), load_template(config.template), FAMILIES[kind], config.max_side, config.trace
+        load_processor(model, kind), load_template(config.template), FAMILIES[kind], config.max_side, config.trace
     )
     found = read_training_data(
         data,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from annotate.vlm.local import DETECTOR_FILE
+from annotate.vlm.qwen.load import FAMILIES, load_to_answer, read_detector_file
 from exports.read.shard_table import ShardTable
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
@@ -17,40 +17,20 @@ from sdg_data.prompt_templates import load_template
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row
 from trainers.detector.evaluation import Said, answer_rows, draw, figures, measure
-from trainers.detector.loading import FAMILIES, model_type_of, quieten
+from trainers.detector.loading import model_type_of, quieten
 
 _PAGE = 4
 
 
 def load_trained(model: str, *, device: str = "auto", template: str | None = None) -> tuple[Any, Chat]:
     """(model, chat) of a trained detector; `template` and the rest come from its `detector.json` unless stated."""
-    import torch
-    from transformers import AutoModelForImageTextToText
-
-    from annotate.vlm.qwen.attention import batch_equal_images
-    from annotate.vlm.qwen.processors import load_processor
-
     quieten()
     model_type = model_type_of(model)
-    path = Path(model) / DETECTOR_FILE
-    note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    note = read_detector_file(Path(model))
     name = template or note.get("template")
     if not name:
         raise ModelError("has no detector.json, so its question is unknown", item=model, hint="--template NAME.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        loaded = AutoModelForImageTextToText.from_pretrained(
-            model, dtype=torch.float32 if device == "cpu" else torch.bfloat16
-        )
-        processor = load_processor(model_type, model)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=model
-        ) from error
-    loaded = loaded.to(device).eval()
-    if model_type == "qwen3_vl":
-        loaded = batch_equal_images(loaded)
+    loaded, processor = load_to_answer(model, model_type, device=device, extra="train")
     chat = Chat(
         processor,
         load_template(name),

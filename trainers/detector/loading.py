@@ -8,14 +8,13 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from annotate.vlm.local import DETECTOR_FILE
-from sdg_data.errors import MissingDependency, ModelError
+from annotate.vlm.qwen.load import DETECTOR_FILE, FAMILIES, load_model, load_processor
+from sdg_data.errors import ModelError
 from trainers.detector.train_config import LoraSettings, TrainConfig
 from trainers.files import replace_file
 
 log = logging.getLogger(__name__)
 
-FAMILIES: Final = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
 ADAPTER_FILE: Final = "adapter_config.json"
 _LINEAR: Final = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
 _VISION_LINEAR: Final = "qkv|proj|linear_fc1|linear_fc2|gate_proj|up_proj|down_proj"
@@ -27,26 +26,11 @@ def load_detector(source: str, config: TrainConfig) -> tuple[Any, Any, str]:
     Raises ModelError where it does not load or is of another kind, MissingDependency without the libraries.
     """
     model_type = model_type_of(source)
-    try:
-        import torch
-        from transformers import AutoModelForImageTextToText
-
-        from annotate.vlm.qwen.attention import batch_equal_images
-        from annotate.vlm.qwen.processors import load_processor
-    except ImportError as error:
-        raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[train]'") from error
     quieten()
     # Full fine-tuning keeps fp32 weights under autocast; under an adapter the frozen base may be bf16.
     half = config.precision == "bf16" and config.lora is not None
-    try:
-        processor = load_processor(model_type, source)
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.bfloat16 if half else torch.float32)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise ModelError(
-            f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=source
-        ) from error
-    if model_type == "qwen3_vl" and model.config._attn_implementation in ("sdpa", "eager"):
-        model = batch_equal_images(model)
+    processor = load_processor(source, model_type, extra="train")
+    model = load_model(source, "bfloat16" if half else "float32", extra="train")
     if config.freeze_vision:
         freeze_vision(model)
     return model, processor, FAMILIES[model_type]

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from annotate.vlm.generating import messages
-from annotate.vlm.local import DETECTOR_FILE
+from annotate.vlm.qwen.load import DETECTOR_FILE, FAMILIES, load_model, load_processor
 from schemas.geometry import ImageSize
 from sdg_data.errors import InputError, ModelError
 from sdg_data.prompt_templates import load_template
 from trainers.detector.chat import Chat
-from trainers.detector.loading import ADAPTER_FILE, FAMILIES, model_type_of, quieten
+from trainers.detector.loading import ADAPTER_FILE, model_type_of, quieten
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,6 @@ def merge_adapter(adapter: Path, out: Path, *, base: str | None = None, precisio
     is none, ModelError where the merged model says something else.
     """
     from peft import PeftModel
-    from transformers import AutoModelForImageTextToText
-
-    from annotate.vlm.qwen.processors import load_processor
 
     quieten()
     if not (adapter / ADAPTER_FILE).is_file():
@@ -43,8 +40,8 @@ def merge_adapter(adapter: Path, out: Path, *, base: str | None = None, precisio
     source = base or str(json.loads((adapter / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"])
     model_type = model_type_of(source)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype).eval()
-    processor = load_processor(model_type, str(adapter))
+    model = load_model(source, "float32" if precision == "fp32" else "bfloat16", extra="train").eval()
+    processor = load_processor(str(adapter), model_type, extra="train")
     note = json.loads((adapter / DETECTOR_FILE).read_text(encoding="utf-8"))
     chat = Chat(
         processor, load_template(note["template"]), FAMILIES[model_type], int(note["max_side"]), bool(note["trace"])

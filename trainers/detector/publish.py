@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from annotate.vlm.local import DETECTOR_FILE
+from annotate.vlm.qwen.load import DETECTOR_FILE
 from sdg_data.errors import ConfigError, InputError, MissingDependency, ModelError
 from sdg_data.metrics.paper_numbers import headline
 from sdg_data.prompt_templates import load_template

@@ -20,8 +20,9 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from annotate.vlm.local import HASH_LIMIT, folder_hash
+from annotate.vlm.qwen.load import weights_hash
 from sdg_data.errors import ConfigError, InputError
+from sdg_data.ids import HASH_LIMIT
 from trainers.files import replace_file
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def source_fingerprint(source: str) -> str:
     if not folder.is_dir():
         return source
     if sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= HASH_LIMIT:
-        return folder_hash(folder)
+        return weights_hash(folder)
     parts = sorted((path.name, path.stat().st_size) for path in folder.iterdir() if path.is_file())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessorPil, Qwen3VLProcessor
+from transformers import Qwen2_5_VLProcessor, Qwen3VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
 _TOKENS = (
@@ -42,19 +42,7 @@ PROCESSORS: dict[str, type[Any]] = {
     "qwen3_vl": ImageOnlyQwen3VLProcessor,
     "qwen2_5_vl": ImageOnlyQwen25VLProcessor,
 }
-"""By the `model_type` of a model's config."""
-
-
-def load_processor(model_type: str, path: str, **kwargs: Any) -> Any:
-    """The processor of a folder or hub repository (with `revision=`). KeyError for a type that is none of these.
-
-    Padding goes to the left, as batched generation needs it; a trainer that pads otherwise sets its own side.
-    """
-    loaded = PROCESSORS[model_type].from_pretrained(path, **kwargs)
-    # The PIL form by name: the default one wants torchvision too, and falls back with a warning.
-    loaded.image_processor = Qwen2VLImageProcessorPil.from_pretrained(path, **kwargs)
-    loaded.tokenizer.padding_side = "left"
-    return loaded
+"""The class by the `model_type` of a model's config."""
 
 
 def _start(processor: Any, image_processor: Any, tokenizer: Any, chat_template: str | None) -> None:

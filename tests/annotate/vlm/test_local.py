@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from annotate.vlm.contract import Answer, AskError, Picture, Question, Turn
-from annotate.vlm.local import DETECTOR_FILE, LocalBackend, folder_hash
+from annotate.vlm.local import LocalBackend
+from annotate.vlm.qwen.load import DETECTOR_FILE, weights_hash
 from annotate.vlm.registry import make_backend, template_for
 from schemas.codecs import Qwen3VL, Qwen25VL
 from schemas.geometry import ImageSize
@@ -89,13 +90,13 @@ def test_a_question_may_ask_for_less(qwen3: Path) -> None:
 
 def test_what_it_is_filed_under(qwen3: Path, tmp_path: Path) -> None:
     backend = LocalBackend(settings(qwen3))
-    assert backend.identity.revision == folder_hash(qwen3)
+    assert backend.identity.revision == weights_hash(qwen3)
     assert len(backend.identity.revision) == 40
     assert LocalBackend(settings(qwen3, revision="v7")).identity.revision == "v7"
     other = tiny_vlm.save_qwen3(tmp_path / "other", seed=1)
     assert LocalBackend(settings(other)).identity.revision != backend.identity.revision
     (other / "README.md").write_text("about")
-    assert LocalBackend(settings(other)).identity.revision == folder_hash(other)
+    assert LocalBackend(settings(other)).identity.revision == weights_hash(other)
     changed = LocalBackend(settings(qwen3, max_tokens=9)).identity
     assert changed.settings != backend.identity.settings
 

@@ -8,7 +8,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler
 
-from annotate.vlm.qwen.processors import load_processor
+from annotate.vlm.qwen.load import load_processor
 from exports.read.reader import ShardReader
 from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.errors import InputError
@@ -21,7 +21,7 @@ from trainers.detector.jitter import jitter_defects
 
 @pytest.fixture(scope="module")
 def chat(tiny: Path) -> Callable[..., Chat]:
-    processor = load_processor("qwen3_vl", str(tiny))
+    processor = load_processor(str(tiny), "qwen3_vl")
 
     def make(template: str = DETECT_SHORT, *, trace: bool = True, max_side: int = 1024) -> Chat:
         return Chat(processor, load_template(template), "qwen3-vl", max_side, trace)

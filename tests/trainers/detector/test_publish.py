@@ -10,7 +10,7 @@ from peft import get_peft_model
 from safetensors.torch import load_file
 from transformers import Qwen3VLForConditionalGeneration
 
-from annotate.vlm.qwen.processors import load_processor
+from annotate.vlm.qwen.load import load_processor
 from sdg_data.errors import InputError, ModelError
 from sdg_data.prompt_templates import DETECT_SHORT, load_template
 from trainers.detector.loading import freeze_vision, lora_config, trainable, write_detector_file
@@ -35,7 +35,7 @@ def adapter(tiny: Path, out: Path, *, trained: bool) -> Path:
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(out)
-    load_processor("qwen3_vl", str(tiny)).save_pretrained(out)
+    load_processor(str(tiny), "qwen3_vl").save_pretrained(out)
     write_detector_file(out, NOTE)
     return out
 

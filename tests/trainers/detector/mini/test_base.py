@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from annotate.vlm.qwen.attention import batch_equal_images
-from annotate.vlm.qwen.processors import load_processor
+from annotate.vlm.qwen.load import load_processor
 from generators.mini.corpus import held_out_prompts
 from sdg_data.mini.inject import Kind, sample_spoiled
 from trainers.detector.mini.base import BaseRecipe, BaseTraining, Batcher, Phase
@@ -144,6 +144,6 @@ def test_what_is_saved_loads_by_the_plain_classes(tmp_path, processor):
     loaded = Qwen3VLForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32)
     for name, value in model.state_dict().items():
         assert torch.allclose(loaded.state_dict()[name], value, atol=2e-3), name
-    again = load_processor("qwen3_vl", str(tmp_path))
+    again = load_processor(str(tmp_path), "qwen3_vl")
     assert again.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "qwen3_vl"

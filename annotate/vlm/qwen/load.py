@@ -1,0 +1,147 @@
+"""Loading a Qwen-VL in this process: the kinds that run, the state of a folder's weights, the model and its processor.
+
+Prelabelling, training, evaluation and merging load their models here, so that all of them run the same classes with the
+same attention. Nothing at the top of this module imports torch or transformers: a command that only reads a model's
+config starts without them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sdg_data import ids
+from sdg_data.errors import MissingDependency, ModelError
+
+FAMILIES: Final = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
+"""The models that run here: the `model_type` of a model's config to its family in `annotate.vlm.families`."""
+DETECTOR_FILE: Final = "detector.json"
+"""Beside a trained detector's weights: `{"template": "detect-1:3f2a…", ...}`, the prompt it was trained with."""
+_NOT_WEIGHTS: Final = frozenset({"README.md", ".gitattributes", "LICENSE"})
+
+
+def weights_hash(folder: Path) -> str:
+    """The state of a model's weights: 40 hex digits over the folder's files, documents left out.
+
+    Raises:
+        ModelError: The folder is too large to be hashed at every start.
+    """
+    try:
+        return ids.folder_hash(folder, leave_out=_NOT_WEIGHTS)
+    except ValueError as error:
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        raise ModelError(
+            f"the folder holds {size / 2**30:.0f} GiB, too much to hash at every start",
+            item=str(folder),
+            hint="Name the state of the weights yourself: --revision NAME.",
+        ) from error
+
+
+def read_detector_file(folder: Path) -> dict[str, Any]:
+    """What a trained detector's folder says of its training; empty where it says nothing.
+
+    Raises:
+        ModelError: The file holds no JSON object.
+    """
+    path = folder / DETECTOR_FILE
+    if not path.is_file():
+        return {}
+    note = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(note, dict):
+        raise ModelError("is no JSON object", item=str(path))
+    return note
+
+
+def load_to_answer(
+    source: str, model_type: str, *, device: str = "auto", extra: str = "vlm", **hub: Any
+) -> tuple[Any, Any]:
+    """A model and its processor, ready to generate: bfloat16 on a GPU, float32 on a CPU.
+
+    Args:
+        source: A folder, or a repository of the hub.
+        model_type: A key of `FAMILIES`.
+        device: Where it runs; "auto" is a GPU where there is one.
+        extra: The optional dependencies of this distribution that the caller belongs to, for the error message.
+        **hub: For a repository of the hub, `revision`.
+
+    Raises:
+        MissingDependency: torch or transformers is not installed.
+        ModelError: The weights or the processor cannot be loaded.
+    """
+    with _dependencies(extra):
+        import torch
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    processor = load_processor(source, model_type, extra=extra, **hub)
+    model = load_model(source, "float32" if device == "cpu" else "bfloat16", extra=extra, **hub)
+    return model.to(device).eval(), processor
+
+
+def load_model(source: str, dtype: str, *, extra: str = "vlm", **hub: Any) -> Any:
+    """The model of a folder or hub repository, on the CPU, its vision tower batching equal images.
+
+    Args:
+        source: A folder, or a repository of the hub.
+        dtype: torch's name of the weights' type, such as "bfloat16".
+        extra: As in `load_to_answer`.
+        **hub: As in `load_to_answer`.
+
+    Raises:
+        MissingDependency: torch or transformers is not installed.
+        ModelError: It cannot be loaded.
+    """
+    with _dependencies(extra):
+        import torch
+        from transformers import AutoModelForImageTextToText
+
+        from annotate.vlm.qwen.attention import batch_equal_images
+    with _loading(source):
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=getattr(torch, dtype), **hub)
+        return batch_equal_images(model)
+
+
+def load_processor(source: str, model_type: str, *, extra: str = "vlm", **hub: Any) -> Any:
+    """The processor of a folder or hub repository, for images and text only.
+
+    It pads on the left, as batched generation needs it; a trainer that pads otherwise sets its own side.
+
+    Args:
+        source: A folder, or a repository of the hub.
+        model_type: A key of `FAMILIES`.
+        extra: As in `load_to_answer`.
+        **hub: As in `load_to_answer`.
+
+    Raises:
+        MissingDependency: torch or transformers is not installed.
+        ModelError: It cannot be loaded.
+    """
+    with _dependencies(extra):
+        from transformers import Qwen2VLImageProcessorPil
+
+        from annotate.vlm.qwen.processors import PROCESSORS
+    with _loading(source):
+        processor = PROCESSORS[model_type].from_pretrained(source, **hub)
+        # The PIL form by name: the default one wants torchvision too, and falls back with a warning.
+        processor.image_processor = Qwen2VLImageProcessorPil.from_pretrained(source, **hub)
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+@contextmanager
+def _dependencies(extra: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependency(f"{error.name} is not installed", hint=f"pip install 'sdg-data[{extra}]'") from error
+
+
+@contextmanager
+def _loading(source: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise ModelError(f"cannot load it ({reason})", item=source) from error
