@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from exports.dataset.assemble import SCHEMA_VERSION
 from exports.dataset.sample_buffer import Spool
 from exports.dataset.select import Considered, Selection, select
 from exports.describe.card import describe
@@ -15,6 +14,7 @@ from exports.files.export_job import Job
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import FORMATS, ExportOptions
 from exports.files.target import Target
+from schemas.sample import SCHEMA_VERSION
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError
 from sdg_data.locks import stage_lock

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from exports.dataset.assemble import Sample
 from exports.dataset.order import Fields, arranged, filled_fields, order_key
 from exports.files.manifest import MANIFEST, FileEntry, Manifest, read_manifest
 from exports.files.shards import INDEX, facts
@@ -25,6 +24,7 @@ from exports.files.target import ExportError, Target
 from exports.formats import coco
 from exports.read.decode import decode_rgb
 from exports.read.reader import ShardReader
+from schemas.sample import Sample
 
 _IMAGES = (".png", ".jpg", ".webp")
 _ENOUGH = 100

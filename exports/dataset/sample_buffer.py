@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import orjson
 
-from exports.dataset.assemble import Sample, sample_json
+from exports.dataset.assemble import sample_json
 from exports.dataset.order import Fields, arranged, filled_fields
 from schemas.records import Split
+from schemas.sample import Sample
 
 
 class Entry(NamedTuple):

@@ -17,19 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from exports.dataset.assemble import (
-    EXTENSIONS,
-    Agreement,
-    Composition,
-    LabelSource,
-    Sample,
-    agreement_of,
-    from_annotation,
-    from_prelabel,
-)
+from exports.dataset.assemble import agreement_of, from_annotation, from_prelabel
 from exports.dataset.order import order_key
 from exports.dataset.sample_buffer import Entry, Spool
 from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
+from schemas.sample import EXTENSIONS, Agreement, Composition, LabelSource, Sample
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.store import annotations, enrichments, gold, images, prelabels, prompts, reviews, snapshot
 from sdg_data.store.connection import Store, Tx

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from exports import figures
-from exports.dataset.assemble import EXTENSIONS, Composition, Sample
 from exports.dataset.sample_buffer import Entry
 from exports.describe.croissant import CROISSANT, croissant
 from exports.describe.split_leakage import SplitProof, split_proof
@@ -23,6 +22,7 @@ from exports.files.options import FORMATS, ExportOptions
 from exports.files.shards import image_bytes
 from exports.formats import hf, trl
 from schemas.defect import DefectType, ImportanceTier
+from schemas.sample import EXTENSIONS, Composition, Sample
 from sdg_data.ingest.near_duplicates import perceptual_hash
 from sdg_data.store.connection import Store
 

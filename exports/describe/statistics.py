@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from exports.dataset.assemble import Composition, Sample, independent
+from exports.dataset.assemble import independent
 from schemas.defect import DefectType, ImportanceTier, tier
 from schemas.records import Annotation
+from schemas.sample import Composition, Sample
 from sdg_data.metrics.matching import match_defects
 from sdg_data.store import annotations, snapshot
 from sdg_data.store.connection import Store

@@ -12,8 +12,8 @@ import orjson
 import pyarrow as pa
 from pydantic import AwareDatetime
 
-from exports.dataset.assemble import Sample
 from schemas.base import Record
+from schemas.sample import Sample
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """How `datasets` keeps an image in a table."""

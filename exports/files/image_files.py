@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from exports.dataset.assemble import EXTENSIONS
 from exports.dataset.sample_buffer import Entry
 from exports.files.export_job import Job
 from exports.files.manifest import FileEntry
 from exports.files.shards import image_bytes
+from schemas.sample import EXTENSIONS
 
 _Result = TypeVar("_Result")
 PathOf = Callable[[Entry], str]

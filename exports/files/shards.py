@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from exports.dataset.assemble import EXTENSIONS, Sample
 from exports.dataset.sample_buffer import Entry
 from exports.files import tar
 from exports.files.export_job import Job, Work, plan_digest
@@ -23,6 +22,7 @@ from exports.files.manifest import FileEntry
 from exports.files.target import Staged
 from schemas.defect import DefectType
 from schemas.records import Split
+from schemas.sample import EXTENSIONS, Sample
 from sdg_data.errors import StoreError
 
 INDEX = "index.parquet"

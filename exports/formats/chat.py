@@ -1,9 +1,9 @@
 """A sample as a question and its answer: the one prompt and the one answer form, for every chat format."""
 
-from exports.dataset.assemble import Sample
 from exports.files.options import ExportOptions
 from schemas.answer.parse import render_answer
 from schemas.codecs import Qwen3VL
+from schemas.sample import Sample
 from sdg_data.prompt_templates import load_template
 
 IMAGE = "<image>"

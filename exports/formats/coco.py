@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 
-from exports.dataset.assemble import Sample, SampleDefect
 from exports.files.export_job import Job, Work, plan_digest
 from exports.files.image_files import default_path, write_images
 from exports.files.manifest import FileEntry
@@ -24,6 +23,7 @@ from schemas.codecs import Coco
 from schemas.defect import DefectType
 from schemas.geometry import CocoBox, ImageSize
 from schemas.records import Split
+from schemas.sample import Sample, SampleDefect
 
 CATEGORIES = {1: DefectType.ARTIFACT, 2: DefectType.MISALIGNMENT}
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from exports.dataset.assemble import EXTENSIONS
 from exports.dataset.sample_buffer import Entry
 from exports.files.arrow_schema import IMAGE_TYPE, SAMPLE_TYPE, parquet_schema
 from exports.files.export_job import Job
@@ -12,6 +11,7 @@ from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
 from exports.files.parquet import write_parquet
 from exports.files.shards import image_bytes
+from schemas.sample import EXTENSIONS
 
 COLUMNS: list[tuple[str, pa.DataType]] = [("image", IMAGE_TYPE), *((field.name, field.type) for field in SAMPLE_TYPE)]
 

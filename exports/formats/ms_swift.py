@@ -9,7 +9,6 @@ option, it is in the manifest's notes, and every GRPO row says it as `gt_axis_or
 from collections.abc import Iterator
 from typing import Any
 
-from exports.dataset.assemble import Sample
 from exports.files.export_job import Job
 from exports.files.image_files import default_path, write_images
 from exports.files.jsonl import write_lines
@@ -19,6 +18,7 @@ from exports.formats import chat
 from schemas.codecs import AnswerCodec, Gemini, Qwen3VL
 from schemas.defect import DefectType
 from schemas.records import Split
+from schemas.sample import Sample
 
 _CODECS: dict[str, AnswerCodec] = {"xyxy": Qwen3VL(), "yxyx": Gemini()}
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from exports.dataset.assemble import Sample
 from exports.dataset.sample_buffer import Entry
 from exports.files.export_job import Job
 from exports.files.image_files import write_images
@@ -24,6 +23,7 @@ from schemas.answer.parse import render_answer
 from schemas.codecs import Qwen3VL
 from schemas.defect import DefectType
 from schemas.records import Split
+from schemas.sample import Sample
 from sdg_data.errors import InputError
 
 EXTRAS = "release"

@@ -4,7 +4,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from exports.dataset.assemble import EXTENSIONS
 from exports.dataset.sample_buffer import Entry
 from exports.files.arrow_schema import IMAGE_TYPE, parquet_schema
 from exports.files.export_job import Job
@@ -13,6 +12,7 @@ from exports.files.options import ExportOptions
 from exports.files.parquet import write_parquet
 from exports.files.shards import image_bytes
 from exports.formats import chat
+from schemas.sample import EXTENSIONS
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 COLUMNS: list[tuple[str, pa.DataType]] = [

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exports.dataset.assemble import Sample, note_of
+from exports.dataset.assemble import note_of
 from exports.formats import coco
 from exports.read.reader import ShardReader
 from schemas.defect import Defect
@@ -37,6 +37,7 @@ from schemas.records import (
     Prompt,
     Review,
 )
+from schemas.sample import Sample
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, image_id, prompt_id

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from exports.dataset.assemble import LabelSource, from_annotation, note_of
+from exports.dataset.assemble import from_annotation, note_of
 from exports.formats.release_jsonl import EXTRAS, image_path, plain_row
 from exports.imports.ours import Row, Stored, Unusable
 from exports.imports.records import ForeignOptions, base_of, labelled
@@ -19,6 +19,7 @@ from schemas.codecs import Coco
 from schemas.defect import Defect, DefectType
 from schemas.geometry import CocoBox, ImageSize
 from schemas.records import UNRATED_IMPORTANCE, Split
+from schemas.sample import LabelSource
 from sdg_data.errors import InputError
 from sdg_data.ids import canonical_json
 

@@ -32,12 +32,12 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from exports.dataset.assemble import Sample
 from exports.files import tar
 from exports.files.manifest import read_manifest
 from exports.files.target import Target
 from exports.read.decode import decode_rgb, open_image
 from schemas.records import Split
+from schemas.sample import Sample
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ingest.image_files import expand_shards
 

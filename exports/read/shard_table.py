@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exports.dataset.assemble import Sample
 from exports.read.reader import CorruptSample, ShardFile, find_shards, open_shard
 from schemas.records import Split
+from schemas.sample import Sample
 
 _HINT = "`sdg export verify` names all damage."
 

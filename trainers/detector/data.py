@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from exports.dataset.assemble import Sample
 from exports.read.shard_table import ShardTable
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from schemas.records import Split
+from schemas.sample import Sample
 from sdg_data.errors import InputError
 from sdg_data.progress import Progress
 from trainers.detector.chat import Chat

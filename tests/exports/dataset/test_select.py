@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from exports.dataset.assemble import LabelSource, Sample, agreement_of, pseudonym, sample_json, scores_of
+from exports.dataset.assemble import agreement_of, pseudonym, sample_json, scores_of
 from exports.dataset.order import arranged
 from exports.dataset.sample_buffer import Entry
 from exports.dataset.select import Selection, Which, select, stratified
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from schemas.records import Split
+from schemas.sample import LabelSource, Sample
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.store.connection import Store

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from exports.dataset.assemble import Sample
 from exports.describe.split_leakage import split_proof
 from exports.describe.statistics import people
 from exports.figures import Bars, draw, nice_step
@@ -18,6 +17,7 @@ from exports.files.manifest import read_manifest
 from exports.files.target import Target
 from exports.run import Exported
 from schemas.records import Split
+from schemas.sample import Sample
 from sdg_data.blobs import Blobs
 from sdg_data.ingest.near_duplicates import near_prompts, perceptual_hash, trigrams
 from sdg_data.mini.world import sample_prompts

@@ -9,13 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from exports.dataset.assemble import Sample
 from exports.dataset.select import Selection
 from exports.files.manifest import Manifest, read_manifest
 from exports.files.shards import shards as cut
 from exports.files.target import Target
 from exports.run import Exported
 from schemas.records import Split
+from schemas.sample import Sample
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.store.connection import Store

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from exports.dataset.assemble import Sample
 from exports.files.options import ExportOptions
 from exports.formats.chat import marked
 from exports.read.reader import ShardReader
 from exports.run import Exported
 from schemas.answer.parse import Outcome, parse_answer
+from schemas.sample import Sample
 from sdg_data.metrics.release_files import ReleaseFile
 from tests.exports.worlds import TRACE, picture, png
 
