@@ -34,7 +34,7 @@ from sdg_data.dashboard.queries_browse import Wanted, choices, count, page, stor
 from sdg_data.dashboard.snapshots import Editions
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
-from sdg_data.store.labelling import OnServer
+from sdg_data.store.labelling import ServerIds
 from sdg_data.store.rows import scalar
 
 MODELS = ("flux2-dev", "z-image-turbo", "longcat-image", "sana-1.5-1.6b")
@@ -85,7 +85,7 @@ def build(home: Path, images: int, defects: int) -> None:
         for statement in _ROWS:
             tx.execute(statement)
         project = str(scalar(tx, "SELECT id FROM label_projects"))
-        labelling.set_on_server(tx, OnServer(project_id=project, url="http://127.0.0.1:8085", number=7))
+        labelling.set_on_server(tx, ServerIds(project_id=project, url="http://127.0.0.1:8085", number=7))
 
 
 _WHEN = "TIMESTAMP '2026-03-01' + INTERVAL 1 SECOND * (i % 5000000)"

@@ -23,7 +23,7 @@ from PIL import Image
 
 from annotate.machine.budget import Budget
 from annotate.machine.prelabel import PrelabelStage
-from annotate.machine.stage import Asking
+from annotate.machine.stage import RequestLimits
 from annotate.vlm.openai_chat import OpenAIBackend
 from schemas.records import ImageRecord, Prompt
 from sdg_data.blobs import Blobs
@@ -116,7 +116,7 @@ def hosted(items: int, side: int) -> None:
         settings = VlmSettings(backend="openai", model="m", base_url=url)
         stage = PrelabelStage(
             store, blobs, OpenAIBackend(settings), load_template(DETECT),
-            asking=Asking(concurrency=SLOTS), budget=Budget(None, None),
+            limits=RequestLimits(concurrency=SLOTS), budget=Budget(None, None),
         )  # fmt: skip
         started, cpu = time.perf_counter(), time.process_time()
         LocalExecutor().execute(stage)
@@ -147,7 +147,7 @@ def local(model: str, items: int) -> None:
 
     async def ask(backend: LocalBackend, *, together: bool) -> float:
         template = template_for(backend, settings, "detect-short-1")
-        picture = backend.picture(buffer.getvalue(), "image/png")
+        picture = backend.prepare(buffer.getvalue(), "image/png")
         questions = [ask_about(backend, template, text, picture) for text in sample_prompts(items, 0)]
         await backend.ask(questions[0])
         started = time.perf_counter()

@@ -12,7 +12,7 @@ from annotate.labelstudio.connection import Connection
 _SECONDS = 60.0
 
 
-def join(inviting: Client, email: str, password: str) -> Connection:
+def sign_up(inviting: Client, email: str, password: str) -> Connection:
     """A connection as the member with this address, who joins by the invitation link if they are none yet.
 
     Raises ServerError where neither signing up nor logging in succeeds.

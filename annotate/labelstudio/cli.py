@@ -11,8 +11,8 @@ import typer
 from sdg_data.console import print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
-    from annotate.labelstudio.pull import Pulled
-    from annotate.labelstudio.sync import Session
+    from annotate.labelstudio.pull import PullSummary
+    from annotate.labelstudio.sync import LabelStudioSync
     from sdg_data.settings import Settings
 
 server_app = typer.Typer(
@@ -95,7 +95,7 @@ def init_command(
     """Make the project: page, instructions, images, webhook. It is there already: it is checked and mended."""
     from annotate.labelstudio.guideline import instructions
 
-    with _session(ctx, wait=True) as work:
+    with _open_sync(ctx, wait=True) as work:
         project, place = work.init(instructions=instructions(work.media), again=again)
     facts = {
         "project": project.name,
@@ -126,7 +126,7 @@ def push_command(
 
     if split is not None and split not in list(Split):
         raise ConfigError(f"there is no split {split!r}", item="--split", hint=f"It is {' or '.join(Split)}.")
-    with _session(ctx, wait=wait) as work:
+    with _open_sync(ctx, wait=wait) as work:
         chosen = work.settings.annotate
         with work.store.read() as tx:
             routed = route(
@@ -148,7 +148,7 @@ def push_command(
         if dry_run:
             print_json(facts) if as_json else print_table([facts])
             return
-        done = work.push_routed(new)
+        done = work.push_images(new)
     summary = {**facts, "sent": done.sent, "found": done.found, "refused": done.refused}
     say(f"{done.sent} tasks sent" + (f", {done.found} were there" if done.found else ""))
     if as_json:
@@ -168,7 +168,7 @@ def pull_command(
     as_json: Json = False,
 ) -> None:
     """Bring in what people entered, changed or deleted. Killed: run it again, it goes on."""
-    with _session(ctx, wait=wait) as work:
+    with _open_sync(ctx, wait=wait) as work:
         found = work.pull(full=full, accept_deletions=accept_deletions)
     _report(found)
     if as_json:
@@ -184,7 +184,7 @@ def watch_command(
     import threading
 
     from annotate.labelstudio.connection import credentials
-    from annotate.labelstudio.sync import LOCK, session
+    from annotate.labelstudio.sync import LOCK, open_sync
     from annotate.labelstudio.watch import watch
     from annotate.labelstudio.webhook import listening
     from sdg_data.errors import ConfigError
@@ -197,9 +197,9 @@ def watch_command(
         stop.set()
         hint.set()
 
-    with session(settings) as work:
+    with open_sync(settings) as work:
 
-        def pull() -> Pulled:
+        def pull() -> PullSummary:
             with stage_lock(settings.home, LOCK, wait=0):
                 return work.pull()
 
@@ -218,19 +218,19 @@ def watch_command(
             ) from error
 
 
-def _report(found: Pulled) -> None:
+def _report(found: PullSummary) -> None:
     if not found.changed:
         return
     say(", ".join(f"{number} {what}" for what, number in sorted(found.counts.items())))
 
 
 @contextmanager
-def _session(ctx: typer.Context, *, wait: bool) -> Iterator[Session]:
+def _open_sync(ctx: typer.Context, *, wait: bool) -> Iterator[LabelStudioSync]:
     """The session, alone on this home."""
-    from annotate.labelstudio.sync import LOCK, session
+    from annotate.labelstudio.sync import LOCK, open_sync
     from sdg_data.locks import stage_lock
 
     settings: Settings = settings_of(ctx)
     waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
-    with session(settings) as work, stage_lock(settings.home, LOCK, wait=None if wait else 0, on_wait=waiting):
+    with open_sync(settings) as work, stage_lock(settings.home, LOCK, wait=None if wait else 0, on_wait=waiting):
         yield work

@@ -8,7 +8,6 @@ does not come, nobody knows whether it was done, and `Unknown` says so. The call
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ import httpx2 as httpx
 from annotate.labelstudio.connection import Connection
 from schemas.base import Record
 from sdg_data.errors import SdgError
+from sdg_data.retry import waits
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -52,7 +52,7 @@ class Unknown(ServerError):
     """A request that makes something got no answer: it may have been done, or not, or be under way."""
 
 
-class Found(Record):
+class ServerTask(Record):
     """What a task is found by: its number on this server, and the id that we gave it (None: it is not ours)."""
 
     task_id: int
@@ -162,8 +162,8 @@ class Client:
         body: Any = None,
         tries: int | None = None,
     ) -> Any:
-        deadline = time.monotonic() + self._patience
-        pause, sent = 0.1, 0
+        pauses = waits(0.1, 5.0, time.monotonic() + self._patience)
+        sent = 0
         while True:
             sent += 1
             try:
@@ -173,15 +173,15 @@ class Client:
                     return self._json(answer, method, path)
             except httpx.HTTPError as error:
                 trouble, status = str(error) or type(error).__name__, None
-            if time.monotonic() + pause > deadline or (tries is not None and sent >= tries and status is not None):
+            pause = next(pauses, None)
+            if pause is None or (tries is not None and sent >= tries and status is not None):
                 raise Unavailable(
                     f"does not answer as it should ({trouble})",
                     status=status,
                     item=self._item(method, path),
                     hint="Is Label Studio running (`sdg annotate server status`)? Run the same command again then.",
                 )
-            self._sleep(random.uniform(pause / 2, pause))
-            pause = min(2 * pause, 5.0)
+            self._sleep(pause)
 
     def _send(
         self, method: str, path: str, *, params: dict[str, Any] | None, body: Any, timeout: float | None = None
@@ -341,23 +341,23 @@ class Client:
             raise
         return moment(tasks[0]["updated_at"]) if tasks else None
 
-    def find(self, project_id: int, uids: Sequence[str]) -> list[Found]:
+    def find(self, project_id: int, uids: Sequence[str]) -> list[ServerTask]:
         """The tasks with these ids of ours; several where a task was made twice."""
-        found: list[Found] = []
+        found: list[ServerTask] = []
         for start in range(0, len(uids), _UIDS):
             chunk = list(uids[start : start + _UIDS])
             found += [
-                Found(task_id=int(task["id"]), uid=task_uid(task))
+                ServerTask(task_id=int(task["id"]), uid=task_uid(task))
                 for task in self.listed(
                     project_id, [condition("data.sdg_uid", "in_list", "List", chunk)], fields="id,data", page=1000
                 )
             ]
         return found
 
-    def find_all(self, project_id: int) -> Iterator[Found]:
+    def find_all(self, project_id: int) -> Iterator[ServerTask]:
         """Every task of the project, in order of its number."""
         for task in self.listed(project_id, [], fields="id,data", page=1000):
-            yield Found(task_id=int(task["id"]), uid=task_uid(task))
+            yield ServerTask(task_id=int(task["id"]), uid=task_uid(task))
 
     def listed(
         self,

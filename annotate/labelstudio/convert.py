@@ -39,7 +39,7 @@ _SAME_PERCENT = 0.01
 """A tenth of a thousandth: the page's own rounding is no change."""
 
 
-class Code(StrEnum):
+class QuarantineCode(StrEnum):
     """Why an annotation is in quarantine."""
 
     UNREADABLE = "unreadable"
@@ -65,16 +65,16 @@ class Code(StrEnum):
     """Stored by the server in a form that it cannot give back (an infinite lead time, half a character)."""
 
 
-class Refused(ValueError):
+class InvalidAnnotation(ValueError):
     """An annotation that is not valid: `code` for counting, the text for the annotator."""
 
-    def __init__(self, code: Code, text: str) -> None:
+    def __init__(self, code: QuarantineCode, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownRegions:
     """What an annotator started from, by region id: the defect, and its place in the prelabel (None in later rounds).
 
     `prelabel_id` and `parent_id` say whose defects they are; both None where the annotator worked blind.
@@ -85,7 +85,7 @@ class Shown:
     parent_id: str | None = None
 
     @classmethod
-    def of_prelabel(cls, prelabel: Prelabel) -> Shown:
+    def of_prelabel(cls, prelabel: Prelabel) -> ShownRegions:
         """A machine's defects."""
         regions: dict[str, tuple[int | None, Defect]] = {
             region_id(prelabel.id, index): (index, defect) for index, defect in enumerate(prelabel.defects)
@@ -93,12 +93,12 @@ class Shown:
         return cls(regions, prelabel_id=prelabel.id)
 
     @classmethod
-    def of_annotation(cls, annotation: Annotation) -> Shown:
+    def of_annotation(cls, annotation: Annotation) -> ShownRegions:
         """A person's, in a later round."""
         return cls.of_annotations([annotation])
 
     @classmethod
-    def of_annotations(cls, versions: Sequence[Annotation]) -> Shown:
+    def of_annotations(cls, versions: Sequence[Annotation]) -> ShownRegions:
         """People's, in a later round: all of the first one's, and of the others what is not shown yet.
 
         Of two versions' boxes that match (IoU ≥ 0.5, same type) one is shown, so that nobody has to delete the other.
@@ -118,7 +118,7 @@ class Shown:
 
 def shown_in(
     task: LabelTask, prelabels: Mapping[str, Prelabel], versions: Mapping[str, Sequence[Annotation]]
-) -> tuple[Shown, str]:
+) -> tuple[ShownRegions, str]:
     """What a task shows to its annotators, and the model version that its prediction is filed under.
 
     Args:
@@ -130,15 +130,15 @@ def shown_in(
         Nothing shown and "" where the annotators work blind.
     """
     if task.parent_id is not None:
-        return Shown.of_annotations(versions[task.id]), f"human-{task.parent_id[:12]}"
+        return ShownRegions.of_annotations(versions[task.id]), f"human-{task.parent_id[:12]}"
     if task.prelabel_id is not None and not task.blind:
         prelabel = prelabels[task.prelabel_id]
-        return Shown.of_prelabel(prelabel), f"{prelabel.model}:{prelabel.revision[:12]}"
-    return Shown(), ""
+        return ShownRegions.of_prelabel(prelabel), f"{prelabel.model}:{prelabel.revision[:12]}"
+    return ShownRegions(), ""
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedAnnotation:
     """A valid annotation. `entered`: the answers as they were given, the boxes in exact percent."""
 
     status: AnnotationStatus
@@ -154,7 +154,7 @@ def region_id(owner_id: str, index: int) -> str:
     return content_id("region", owner_id, index)[:16]
 
 
-def to_result(shown: Shown, size: ImageSize) -> list[dict[str, Any]]:
+def to_result(shown: ShownRegions, size: ImageSize) -> list[dict[str, Any]]:
     """A prediction's `result`: all shown defects as regions, in their order."""
     return [item for name, (_, defect) in shown.regions.items() for item in region(name, defect, size)]
 
@@ -196,8 +196,8 @@ def whole_image(control: str, kind: str, value: dict[str, Any]) -> dict[str, Any
     return {"id": control, "from_name": control, "to_name": page.IMAGE, "type": kind, "value": value}
 
 
-def parse(result: Any, shown: Shown) -> Parsed:
-    """What an annotation's `result` says. Raises Refused with the first thing that is wrong with it."""
+def parse(result: Any, shown: ShownRegions) -> ParsedAnnotation:
+    """What an annotation's `result` says. Raises InvalidAnnotation with the first thing that is wrong with it."""
     regions, image = _grouped(result)
     defects: list[AnnotatedDefect] = []
     entered: list[dict[str, Any]] = []
@@ -212,10 +212,12 @@ def parse(result: Any, shown: Shown) -> Parsed:
     scores = {name: _score(image.pop(f"score_{name}")) for name in page.SCORES if f"score_{name}" in image}
     if status is None:
         if verdict is None:
-            raise Refused(Code.NOTHING_SAID, "Draw boxes, or choose one answer for the whole image.")
+            raise InvalidAnnotation(
+                QuarantineCode.NOTHING_SAID, "Draw boxes, or choose one answer for the whole image."
+            )
         status = AnnotationStatus.CANNOT_JUDGE
     text = _text(note, MAX_NOTE) if note else None
-    return Parsed(
+    return ParsedAnnotation(
         status=status,
         # Whoever cannot judge, or finds the prompt ambiguous, claims no boxes; they are kept as they were entered.
         defects=tuple(defects) if status is AnnotationStatus.DEFECTS else (),
@@ -245,26 +247,30 @@ _PAYLOAD = {"textarea": "text", "number": "number", "choices": "choices"}
 def _grouped(result: Any) -> tuple[dict[str, _Answers], _Answers]:
     """The answers of each region, and those about the whole image, by control."""
     if not isinstance(result, list):
-        raise Refused(Code.UNREADABLE, "The annotation is not a list of answers.")
+        raise InvalidAnnotation(QuarantineCode.UNREADABLE, "The annotation is not a list of answers.")
     if len(result) > MAX_ITEMS:
-        raise Refused(Code.TOO_MANY, f"{len(result)} answers in one annotation; {MAX_ITEMS} are allowed.")
+        raise InvalidAnnotation(
+            QuarantineCode.TOO_MANY, f"{len(result)} answers in one annotation; {MAX_ITEMS} are allowed."
+        )
     regions: dict[str, _Answers] = defaultdict(dict)
     image: _Answers = {}
     for item in result:
         if not isinstance(item, dict) or not isinstance(item.get("value"), dict):
-            raise Refused(Code.UNREADABLE, "An answer has no value.")
+            raise InvalidAnnotation(QuarantineCode.UNREADABLE, "An answer has no value.")
         control, kind, value = item.get("from_name"), item.get("type"), item["value"]
         if not isinstance(control, str) or _KINDS.get(control) != kind:
-            raise Refused(Code.UNKNOWN_CONTROL, f"The page has no control {str(control)[:40]!r} of type {kind!r:.40}.")
+            raise InvalidAnnotation(
+                QuarantineCode.UNKNOWN_CONTROL, f"The page has no control {str(control)[:40]!r} of type {kind!r:.40}."
+            )
         if control in _WHOLE_IMAGE:
             target = image
         else:
             name = item.get("id")
             if not isinstance(name, str) or not name or len(name) > 100:
-                raise Refused(Code.UNREADABLE, "An answer about a box does not say which.")
+                raise InvalidAnnotation(QuarantineCode.UNREADABLE, "An answer about a box does not say which.")
             target = regions[name]
         if control in target:
-            raise Refused(Code.SEVERAL_ANSWERS, f"Two answers for {control} at one place.")
+            raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, f"Two answers for {control} at one place.")
         if kind == "rectanglelabels":
             target[control] = {**value, "image_rotation": item.get("image_rotation", 0)}
         else:
@@ -276,26 +282,26 @@ def _defect(answers: _Answers) -> tuple[Defect, dict[str, Any]]:
     """The defect, and what was entered for it."""
     value = answers.get(page.BOX)
     if value is None:
-        raise Refused(Code.NO_LABEL, "A reason, importance or subtype stands without a box.")
+        raise InvalidAnnotation(QuarantineCode.NO_LABEL, "A reason, importance or subtype stands without a box.")
     percent, box = _box(value)
     kind = _label(value.get("rectanglelabels"))
     if page.REASON not in answers:
-        raise Refused(Code.NO_REASON, "A box has no reason.")
+        raise InvalidAnnotation(QuarantineCode.NO_REASON, "A box has no reason.")
     reason = _text(answers[page.REASON], MAX_REASON)
     if not reason:
-        raise Refused(Code.NO_REASON, "A box has no reason.")
+        raise InvalidAnnotation(QuarantineCode.NO_REASON, "A box has no reason.")
     importance = _importance(answers.get(page.IMPORTANCE))
     # The page keeps the answer of the other type's list when a box is relabelled; it no longer means anything.
     chosen = answers.get(page.SUBTYPE[kind])
     subtype, attribute = page.SUBTYPES[_chosen(chosen, page.SUBTYPES)] if chosen else (None, None)
     if subtype is not None and subtype.type is not kind:
-        raise Refused(Code.BAD_SUBTYPE, f"The subtype {subtype} is none of a {kind}.")
+        raise InvalidAnnotation(QuarantineCode.BAD_SUBTYPE, f"The subtype {subtype} is none of a {kind}.")
     defect = Defect(box=box, type=kind, subtype=subtype, attribute=attribute, reason=reason, importance=importance)
     raw = {**percent.model_dump(), "type": kind.value, "subtype": chosen or None, "reason": answers[page.REASON]}
     return defect, {**raw, "importance": importance}
 
 
-def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: Shown) -> AnnotatedDefect:
+def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: ShownRegions) -> AnnotatedDefect:
     index, before = shown.regions.get(name, (None, None))
     if before is None:
         origin = Origin.MANUAL
@@ -311,42 +317,44 @@ def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: Shown) 
 
 def _box(value: Mapping[str, Any]) -> tuple[PercentBox, Box]:
     if _number(value.get("rotation", 0)) or _number(value.get("image_rotation", 0)):
-        raise Refused(Code.ROTATED, "A box is rotated.")
+        raise InvalidAnnotation(QuarantineCode.ROTATED, "A box is rotated.")
     numbers = [_number(value.get(name)) for name in ("x", "y", "width", "height")]
     x, y, width, height = (math.nan if number is None else number for number in numbers)
     if not all(math.isfinite(number) for number in (x, y, width, height)) or width <= 0 or height <= 0:
-        raise Refused(Code.BOX_INVALID, "A box has no extent, or a place that is no number.")
+        raise InvalidAnnotation(QuarantineCode.BOX_INVALID, "A box has no extent, or a place that is no number.")
     percent = PercentBox(x=x, y=y, width=width, height=height)
     try:
         return percent, LabelStudio().decode(percent)
     except (ValueError, OverflowError):
-        raise Refused(Code.BOX_OUTSIDE, "A box reaches out of the image.") from None
+        raise InvalidAnnotation(QuarantineCode.BOX_OUTSIDE, "A box reaches out of the image.") from None
 
 
 def _label(labels: Any) -> DefectType:
     if not isinstance(labels, list) or not labels:
-        raise Refused(Code.NO_LABEL, "A box has no type.")
+        raise InvalidAnnotation(QuarantineCode.NO_LABEL, "A box has no type.")
     if len(labels) > 1:
-        raise Refused(Code.SEVERAL_ANSWERS, "A box has several types.")
+        raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, "A box has several types.")
     if labels[0] not in list(DefectType):
-        raise Refused(Code.UNKNOWN_LABEL, f"There is no type {str(labels[0])[:40]!r}.")
+        raise InvalidAnnotation(QuarantineCode.UNKNOWN_LABEL, f"There is no type {str(labels[0])[:40]!r}.")
     return DefectType(labels[0])
 
 
 def _importance(value: Any) -> int:
     if value is None:
-        raise Refused(Code.NO_IMPORTANCE, "A box has no importance.")
+        raise InvalidAnnotation(QuarantineCode.NO_IMPORTANCE, "A box has no importance.")
     number = _number(value)
     if number is None or not math.isfinite(number) or number != int(number) or not 1 <= number <= 100:
-        raise Refused(Code.BAD_IMPORTANCE, f"Importance is a whole number from 1 to 100, not {str(value)[:40]}.")
+        raise InvalidAnnotation(
+            QuarantineCode.BAD_IMPORTANCE, f"Importance is a whole number from 1 to 100, not {str(value)[:40]}."
+        )
     return int(number)
 
 
 def _chosen(value: Any, known: Mapping[str, Any] | Sequence[str]) -> str:
     if not isinstance(value, list) or len(value) != 1:
-        raise Refused(Code.SEVERAL_ANSWERS, "One choice is made where one may be made.")
+        raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, "One choice is made where one may be made.")
     if not isinstance(value[0], str) or value[0] not in known:
-        raise Refused(Code.UNKNOWN_LABEL, f"There is no choice {str(value[0])[:40]!r}.")
+        raise InvalidAnnotation(QuarantineCode.UNKNOWN_LABEL, f"There is no choice {str(value[0])[:40]!r}.")
     return value[0]
 
 
@@ -355,8 +363,9 @@ def _status(said: Any, boxes: bool) -> AnnotationStatus | None:
         return AnnotationStatus.DEFECTS if boxes else None
     chosen = _chosen(said, page.STATUS_KEYS)
     if chosen == page.NO_DEFECTS and boxes:
-        raise Refused(
-            Code.CLEAN_WITH_BOXES, '"no_defects" is chosen, but there are boxes: delete them, or take it back.'
+        raise InvalidAnnotation(
+            QuarantineCode.CLEAN_WITH_BOXES,
+            '"no_defects" is chosen, but there are boxes: delete them, or take it back.',
         )
     return {
         page.NO_DEFECTS: AnnotationStatus.CLEAN,
@@ -368,7 +377,7 @@ def _status(said: Any, boxes: bool) -> AnnotationStatus | None:
 def _score(value: Any) -> int:
     number = _number(value)
     if number is None or number not in range(1, page.HIGHEST_SCORE + 1):
-        raise Refused(Code.BAD_SCORE, f"A score is a whole number from 1 to {page.HIGHEST_SCORE}.")
+        raise InvalidAnnotation(QuarantineCode.BAD_SCORE, f"A score is a whole number from 1 to {page.HIGHEST_SCORE}.")
     return int(number)
 
 
@@ -376,17 +385,19 @@ def _text(value: Any, longest: int) -> str:
     """One text, trimmed; the page gives it as a list of one."""
     parts = value if isinstance(value, list) else [value]
     if not all(isinstance(part, str) for part in parts):
-        raise Refused(Code.UNREADABLE, "A text is not a text.")
+        raise InvalidAnnotation(QuarantineCode.UNREADABLE, "A text is not a text.")
     said = [part.strip() for part in parts if part.strip()]
     if len(said) > 1:
-        raise Refused(Code.SEVERAL_ANSWERS, "One text is written where one may be written.")
+        raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, "One text is written where one may be written.")
     text = without_lone_surrogates(said[0]) if said else ""
     if len(text) > longest:
-        raise Refused(Code.REASON_TOO_LONG, f"A text has {len(text):,} characters; {longest:,} are allowed.")
+        raise InvalidAnnotation(
+            QuarantineCode.REASON_TOO_LONG, f"A text has {len(text):,} characters; {longest:,} are allowed."
+        )
     if any(unicodedata.category(character) == "Cc" and character not in "\n\t\r" for character in text):
-        raise Refused(Code.CONTROL_CHARACTERS, "A text contains control characters.")
+        raise InvalidAnnotation(QuarantineCode.CONTROL_CHARACTERS, "A text contains control characters.")
     if _TAG.search(text):
-        raise Refused(Code.MARKUP, "A text contains markup; write plain words.")
+        raise InvalidAnnotation(QuarantineCode.MARKUP, "A text contains markup; write plain words.")
     return text
 
 

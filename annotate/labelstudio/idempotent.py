@@ -1,18 +1,21 @@
-"""Make something once on a server that has no idempotency keys: look, make, and where no answer came look again."""
+"""Creating something exactly once on a server that has no idempotency keys.
+
+Look for it, create it where it is missing, and look again where the answer did not come.
+"""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from annotate.labelstudio.client import Unavailable, Unknown
+from sdg_data.retry import waits
 
-Thing = TypeVar("Thing")
+Resource = TypeVar("Resource")
 
 SETTLE_SECONDS = 20.0
-"""How long a request whose answer was lost may still be at work, before it is taken for dead."""
+"""How long a request whose answer was lost may still be at work, before it counts as dead."""
 
 
 class Clock:
@@ -27,37 +30,46 @@ class Clock:
         time.sleep(seconds)
 
 
-def make_once(
-    look: Callable[[], Thing | None],
-    make: Callable[[], object],
+def create_if_absent(
+    find: Callable[[], Resource | None],
+    create: Callable[[], object],
     *,
     patience: float,
     settle: float = SETTLE_SECONDS,
     clock: Clock | None = None,
-) -> Thing:
-    """What `look` finds; where it finds nothing, after `make`. Raises Unavailable when that does not come about.
+) -> Resource:
+    """The resource that `find` gives, created first where there is none.
 
-    After an unknown outcome it goes on looking for `settle` seconds before it makes again.
+    Args:
+        find: Looks for it on the server; None where it is not there.
+        create: Sends the request that creates it.
+        patience: Seconds after which it is not created once more.
+        settle: Seconds to go on looking after a request whose outcome is unknown, before it is sent again.
+        clock: Stands in for time in tests.
+
+    Raises:
+        Unavailable: It did not come about.
     """
     clock = clock or Clock()
     deadline = clock.now() + patience
-    found = look()
-    while found is None:
-        pause, waiting_until = 0.2, clock.now()
+    resource = find()
+    while resource is None:
+        look_until = clock.now()
         try:
-            make()
+            create()
         except Unknown as error:
             # An answer, if only a 500, says that the request is over; silence does not.
-            waiting_until += settle if error.status is None else 1.0
+            look_until += settle if error.status is None else 1.0
         except Unavailable:
-            waiting_until += 1.0
-        found = look()
-        while found is None and clock.now() < waiting_until:
-            clock.sleep(random.uniform(pause / 2, pause))
-            pause = min(2 * pause, 3.0)
-            found = look()
-        if found is None and clock.now() > deadline:
+            look_until += 1.0
+        resource = find()
+        for pause in waits(0.2, 3.0, look_until, clock=clock.now):
+            if resource is not None:
+                break
+            clock.sleep(pause)
+            resource = find()
+        if resource is None and clock.now() > deadline:
             raise Unavailable(
                 "what was sent does not arrive", hint="Is Label Studio well? Run the same command again; it goes on."
             )
-    return found
+    return resource

@@ -10,14 +10,14 @@ from typing import Any
 
 from annotate.labelstudio.client import Client, ServerError
 from annotate.labelstudio.config import LabelConfig
-from annotate.labelstudio.idempotent import make_once
+from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import IMAGES
 from schemas.labelling import LabelProject, ProjectKind
 from sdg_data.errors import ConfigError
 from sdg_data.ids import content_id
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
-from sdg_data.store.labelling import OnServer
+from sdg_data.store.labelling import ServerIds
 
 SECRET_HEADER = "X-Sdg-Secret"
 WEBHOOK_ACTIONS = (
@@ -53,7 +53,7 @@ def ensure_project(
     webhook: tuple[str, str] | None = None,
     again: bool = False,
     patience: float = 120.0,
-) -> tuple[LabelProject, OnServer]:
+) -> tuple[LabelProject, ServerIds]:
     """The project with this page, made where there is none yet; killed at any moment, it is found next time.
 
     `media`: the folder whose `images` it may show; None where images come from elsewhere. `webhook`: (URL, secret).
@@ -79,10 +79,10 @@ def ensure_project(
             "sampling": "Sequential sampling",
             "skip_queue": "IGNORE_SKIPPED",
         }
-        number = make_once(
+        number = create_if_absent(
             lambda: find_project(client, project), lambda: client.create_project(**fields), patience=patience
         )
-        place = OnServer(project.id, client.connection.url, number)
+        place = ServerIds(project.id, client.connection.url, number)
     if media is not None:
         _ensure_storage(client, place.number, str(media / IMAGES), patience)
     if webhook is not None:
@@ -94,7 +94,7 @@ def ensure_project(
     return project, place
 
 
-def verified(store: Store, client: Client, project: LabelProject) -> OnServer:
+def verified(store: Store, client: Client, project: LabelProject) -> ServerIds:
     """Where the project is, having looked that it is there. Raises ProjectGone, ConfigError (never made).
 
     A server that moved to another address is followed, a project that is another's under the same number is not.
@@ -122,7 +122,7 @@ def verified(store: Store, client: Client, project: LabelProject) -> OnServer:
             "pulled stays.",
         )
     # Another number for the same project: a restored copy. Its clock and its numbers may be others.
-    return OnServer(project.id, client.connection.url, number)
+    return ServerIds(project.id, client.connection.url, number)
 
 
 def find_project(client: Client, project: LabelProject) -> int | None:
@@ -178,7 +178,7 @@ def _ensure_storage(client: Client, number: int, path: str, patience: float) -> 
         return any(storage.get("path") == path for storage in client.storages(number)) or None
 
     try:
-        make_once(look, lambda: client.create_storage(number, path, "images"), patience=patience)
+        create_if_absent(look, lambda: client.create_storage(number, path, "images"), patience=patience)
     except ServerError as error:
         if error.status != 400:
             raise
@@ -205,7 +205,7 @@ def _ensure_webhook(client: Client, number: int, url: str, secret: str, patience
                 client.delete_webhook(int(hook["id"]))
         return found
 
-    make_once(
+    create_if_absent(
         look,
         lambda: client.create_webhook(number, url, {SECRET_HEADER: secret}, WEBHOOK_ACTIONS),
         patience=patience,

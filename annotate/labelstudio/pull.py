@@ -21,13 +21,13 @@ from datetime import timedelta
 from typing import Any
 
 from annotate.labelstudio.client import Client, ServerError, Unavailable, as_filter, condition
-from annotate.labelstudio.reconcile import Arrivals, Told
+from annotate.labelstudio.reconcile import PulledChanges, TaskNotice
 from schemas.labelling import LabelProject, TaskState
 from sdg_data.console import say
 from sdg_data.errors import InputError
 from sdg_data.store import answers, labelling
 from sdg_data.store.connection import Store
-from sdg_data.store.labelling import OnServer
+from sdg_data.store.labelling import ServerIds
 
 PAGE = 200
 _ANNOTATED = condition("annotators", "empty", "List", "False")
@@ -40,7 +40,7 @@ SUSPICIOUS_SHARE, SUSPICIOUS_NUMBER = 0.5, 100
 
 
 @dataclass
-class Pulled:
+class PullSummary:
     """What a pull found. `read`: tasks looked at; the others count annotations, `counts` by what became of them."""
 
     read: int = 0
@@ -60,7 +60,7 @@ class Puller:
         store: Store,
         client: Client,
         project: LabelProject,
-        place: OnServer,
+        place: ServerIds,
         *,
         overlap: timedelta = timedelta(minutes=10),
         page: int = PAGE,
@@ -69,9 +69,9 @@ class Puller:
         self._store, self._client, self._project = store, client, project
         self._place, self._overlap, self._page = place, overlap, page
         self._accept_deletions = accept_deletions
-        self.done = Pulled()
+        self.done = PullSummary()
 
-    def pull(self, *, full: bool = False) -> Pulled:
+    def pull(self, *, full: bool = False) -> PullSummary:
         """Read what changed, or (`full`) everything. Raises Unavailable, ServerError; run again, it goes on."""
         if self._place.pass_cursor is None or full:
             self._begin(full=full)
@@ -136,7 +136,7 @@ class Puller:
         """Check the tasks' annotations, tell their annotators, commit. In this order: told twice is told once."""
         unique = list({int(task["id"]): task for task in tasks}.values())
         with self._store.read() as tx:
-            arrivals = Arrivals.of(tx, self._project, self._place, unique, readable=readable)
+            arrivals = PulledChanges.from_tasks(tx, self._project, self._place, unique, readable=readable)
         for told in arrivals.to_tell:
             self._tell(told)
         if pass_after is not None:
@@ -147,7 +147,7 @@ class Puller:
         self.done.read += len(unique)
         self.done.counts += arrivals.counts
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, told: TaskNotice) -> None:
         try:
             self._client.update_task(told.number, tries=_TRIES_PAGE, data=told.data, meta=told.meta)
         except ServerError as error:
@@ -159,7 +159,8 @@ class Puller:
     def _find_deleted_annotations(self, since: Sequence[dict[str, Any]]) -> None:
         """Tasks that lost their last annotation are in no page: of those without any, look at the ones that had one.
 
-        Found from the shorter side: the tasks without annotations that changed, or those whose annotations are known.
+        They are found from the shorter side: among the tasks without annotations that changed, or among those whose
+        annotations are known.
         """
         with self._store.read() as tx:
             known = sorted({entry.task_number for entry in answers.of_project(tx, self._project.id)})
@@ -199,7 +200,7 @@ class Puller:
         self._believe(len(gone), len(numbers))
         with self._store.write() as tx:
             labelling.confirm(tx, {uid: number for uid, number in moved.items() if uid is not None})
-            self.done.counts += Arrivals.tasks_deleted(tx, self._place, gone)
+            self.done.counts += PulledChanges.tasks_deleted(tx, self._place, gone)
             labelling.set_on_server(tx, self._place)
 
     def _search(self, numbered: Sequence[tuple[str, int]]) -> list[str]:

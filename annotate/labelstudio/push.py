@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from annotate.labelstudio.client import Client, ServerError, condition
-from annotate.labelstudio.convert import Shown, shown_in, to_result
-from annotate.labelstudio.idempotent import make_once
+from annotate.labelstudio.convert import ShownRegions, shown_in, to_result
+from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import image_url, serve
-from annotate.review.routing_types import Routed
+from annotate.review.routing_types import RoutedImage
 from schemas.geometry import ImageSize
 from schemas.labelling import LabelProject, LabelTask, TaskState
 from schemas.records import Annotation, Failure, ImageRecord
@@ -33,14 +33,14 @@ from sdg_data.store import annotations as annotation_table
 from sdg_data.store import failures, images, labelling, prelabels, prompts
 from sdg_data.store import review_cases as cases
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.labelling import OnServer
+from sdg_data.store.labelling import ServerIds
 
 STAGE = "push"
 _THREADS = 8
 
 
 @dataclass
-class Pushed:
+class PushSummary:
     """What a run did. `refused`: the server would not have them; each is a recorded failure."""
 
     sent: int = 0
@@ -50,13 +50,13 @@ class Pushed:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTask:
     """A task, with everything that it is made from."""
 
     task: LabelTask
     image: ImageRecord
     prompt: str
-    shown: Shown
+    shown: ShownRegions
     model_version: str
 
 
@@ -73,7 +73,9 @@ def task_id(project_id: str, image_id: str, parent_id: str | None) -> str:
     return content_id("label-task", project_id, image_id, parent_id or "")
 
 
-def plan_tasks(project: LabelProject, routed: Iterable[Routed], *, prelabels_of: Mapping[str, str]) -> list[LabelTask]:
+def plan_tasks(
+    project: LabelProject, routed: Iterable[RoutedImage], *, prelabels_of: Mapping[str, str]
+) -> list[LabelTask]:
     """The tasks for routed images, in their order. `prelabels_of`: image id to the id of the prelabel to be shown."""
     now = datetime.now(UTC)
     return [
@@ -108,7 +110,7 @@ class Pusher:
         blobs: Blobs,
         client: Client,
         project: LabelProject,
-        place: OnServer,
+        place: ServerIds,
         *,
         media: Path | None,
         image_url: str = "",
@@ -119,9 +121,9 @@ class Pusher:
         self._project, self._place = project, place
         self._media, self._image_url = media, image_url
         self._batch_size, self._patience = batch_size, patience
-        self.done = Pushed()
+        self.done = PushSummary()
 
-    def push(self, tasks: Sequence[LabelTask], progress: Progress | None = None) -> Pushed:
+    def push(self, tasks: Sequence[LabelTask], progress: Progress | None = None) -> PushSummary:
         """Have these tasks on the server, and those that an earlier run intended. Raises Unavailable, ServerError.
 
         Whatever was raised, running it again goes on. Tasks that the store knows already are not sent again.
@@ -203,7 +205,7 @@ class Pusher:
             return found if len(found) == len(ids) else None
 
         try:
-            numbers = make_once(look, make, patience=self._patience)
+            numbers = create_if_absent(look, make, patience=self._patience)
         except ServerError as error:
             if error.status not in (400, 413, 422):
                 raise
@@ -273,7 +275,7 @@ class Pusher:
         return any(task.get("total_annotations") or task.get("cancelled_annotations") for task in found)
 
 
-def task_body(planned: Planned, url_template: str = "") -> dict[str, Any]:
+def task_body(planned: PlannedTask, url_template: str = "") -> dict[str, Any]:
     """A task as the import takes it. Everything shown goes into one prediction; a blind task has none."""
     task, image = planned.task, planned.image
     data: dict[str, Any] = {
@@ -293,7 +295,7 @@ def task_body(planned: Planned, url_template: str = "") -> dict[str, Any]:
     return body
 
 
-def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[Planned]:
+def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[PlannedTask]:
     """The tasks with their images and what is shown; all read at once."""
     records = images.by_ids(tx, [task.image_id for task in tasks])
     texts = prompts.by_ids(tx, list({image.prompt_id for image in records.values()}))
@@ -303,7 +305,7 @@ def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[Planned]:
     for task in tasks:
         image = records[task.image_id]
         shown, model_version = shown_in(task, by_id, versions)
-        planned.append(Planned(task, image, texts[image.prompt_id].text, shown, model_version))
+        planned.append(PlannedTask(task, image, texts[image.prompt_id].text, shown, model_version))
     return planned
 
 

@@ -17,7 +17,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from annotate.labelstudio.client import moment, task_uid
-from annotate.labelstudio.convert import Code, Parsed, Refused, Shown, parse, shown_in
+from annotate.labelstudio.convert import (
+    InvalidAnnotation,
+    ParsedAnnotation,
+    QuarantineCode,
+    ShownRegions,
+    parse,
+    shown_in,
+)
 from annotate.labelstudio.push import started_from
 from schemas.base import without_lone_surrogates
 from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined, TaskState
@@ -26,7 +33,7 @@ from sdg_data.ids import canonical_json, content_id
 from sdg_data.store import annotations as annotation_table
 from sdg_data.store import answers, labelling, prelabels, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.labelling import OnServer
+from sdg_data.store.labelling import ServerIds
 
 TOOL = "label-studio"
 MAX_RAW = 65_536
@@ -35,7 +42,7 @@ _TELL = "Please correct: "
 
 
 @dataclass(frozen=True)
-class Told:
+class TaskNotice:
     """What a task shall say to its annotators: its new `data` and `meta`."""
 
     number: int
@@ -44,29 +51,29 @@ class Told:
 
 
 @dataclass
-class Arrivals:
+class PulledChanges:
     """What the store shall take in, all in one transaction."""
 
-    place: OnServer
+    place: ServerIds
     annotations: list[Annotation] = field(default_factory=list)
     entered: dict[str, tuple[str, str]] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     entries: list[LabelEntry] = field(default_factory=list)
     gone: list[LabelEntry] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
-    to_tell: list[Told] = field(default_factory=list)
+    to_tell: list[TaskNotice] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(
+    def from_tasks(
         cls,
         tx: Tx,
         project: LabelProject,
-        place: OnServer,
+        place: ServerIds,
         tasks: Sequence[dict[str, Any]],
         *,
         readable: bool = True,
-    ) -> Arrivals:
+    ) -> PulledChanges:
         """Look at tasks with all their annotations. Not `readable`: only their names came, the server broke on more."""
         found = cls(place)
         uids = [task_uid(task) or "" for task in tasks]
@@ -105,7 +112,7 @@ class Arrivals:
         _withdraw(tx, self.place, self.gone, "deleted in Label Studio")
 
     @staticmethod
-    def tasks_deleted(tx: Tx, place: OnServer, task_ids: Sequence[str]) -> Counter[str]:
+    def tasks_deleted(tx: Tx, place: ServerIds, task_ids: Sequence[str]) -> Counter[str]:
         """Withdraw everything that was said in these tasks, which are gone."""
         gone = [one for group in answers.of_tasks(tx, task_ids).values() for one in group if not one.deleted]
         _withdraw(tx, place, gone, "its task was deleted in Label Studio")
@@ -117,7 +124,7 @@ class Arrivals:
         task: dict[str, Any],
         ours: LabelTask,
         project: LabelProject,
-        shown: Shown,
+        shown: ShownRegions,
         entries: Sequence[LabelEntry],
         last: dict[str, Annotation],
     ) -> None:
@@ -133,7 +140,7 @@ class Arrivals:
                 continue  # a withdrawal is final
             try:
                 parsed = None if raw.get("was_cancelled") else parse(raw.get("result"), shown)
-            except Refused as refusal:
+            except InvalidAnnotation as refusal:
                 item = self._quarantine(entry, ours, raw, refusal.code, str(refusal))
                 wrong.append(item)
                 if before is None or before.quarantine_id != item.id:
@@ -170,9 +177,9 @@ class Arrivals:
         entry: LabelEntry,
         ours: LabelTask,
         project: LabelProject,
-        shown: Shown,
+        shown: ShownRegions,
         raw: dict[str, Any],
-        parsed: Parsed | None,
+        parsed: ParsedAnnotation | None,
         was: Annotation | None,
     ) -> tuple[Annotation, str]:
         """The version that the answer is now, which may be the last one again; and what was entered, as JSON."""
@@ -204,7 +211,7 @@ class Arrivals:
         return version, text
 
     def _quarantine(
-        self, entry: LabelEntry, ours: LabelTask, raw: dict[str, Any] | None, code: Code, message: str
+        self, entry: LabelEntry, ours: LabelTask, raw: dict[str, Any] | None, code: QuarantineCode, message: str
     ) -> Quarantined:
         text = "" if raw is None else json.dumps(raw.get("result"), ensure_ascii=False, sort_keys=True)
         text = without_lone_surrogates(text).replace("\x00", "\ufffd")
@@ -237,7 +244,9 @@ class Arrivals:
             deleted=False,
         )
         message = "The server answers 500 when it is asked for this task: one of its annotations holds a value that "
-        item = self._quarantine(entry, ours, None, Code.POISONED, f"{message}cannot be given back. Delete it.")
+        item = self._quarantine(
+            entry, ours, None, QuarantineCode.POISONED, f"{message}cannot be given back. Delete it."
+        )
         before = next((one for one in entries if one.id == entry.id), None)
         if before is None or before.quarantine_id != item.id:
             self.quarantined.append(item)
@@ -253,7 +262,7 @@ class Arrivals:
             return
         data["notice"] = "\n".join(lines)
         meta["sdg_quarantine"] = told
-        self.to_tell.append(Told(int(task["id"]), data, meta))
+        self.to_tell.append(TaskNotice(int(task["id"]), data, meta))
 
     def _source(self, entry: LabelEntry) -> str:
         number = "" if entry.number is None else f"/{entry.number}"
@@ -277,7 +286,7 @@ def _entry(ours: LabelTask, task_number: int, raw: dict[str, Any]) -> LabelEntry
     )
 
 
-def _withdraw(tx: Tx, place: OnServer, gone: Sequence[LabelEntry], reason: str) -> None:
+def _withdraw(tx: Tx, place: ServerIds, gone: Sequence[LabelEntry], reason: str) -> None:
     """Tombstones for every version, so that none of them comes to count again for the loss of the next."""
     versions = answers.versions(tx, [entry.id for entry in gone])
     now = datetime.now(UTC)

@@ -12,24 +12,24 @@ from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.connection import connection_of, credentials
 from annotate.labelstudio.project import current, ensure_project, verified
-from annotate.labelstudio.pull import Pulled, Puller
-from annotate.labelstudio.push import Pushed, Pusher, plan_tasks, shown_prelabels
+from annotate.labelstudio.pull import Puller, PullSummary
+from annotate.labelstudio.push import Pusher, PushSummary, plan_tasks, shown_prelabels
 from annotate.labelstudio.server import Server
 from annotate.labelstudio.webhook import webhook_url
-from annotate.review.routing_types import Routed
+from annotate.review.routing_types import RoutedImage
 from schemas.labelling import LabelProject, LabelTask, ProjectKind
 from sdg_data.blobs import Blobs
 from sdg_data.progress import Progress
 from sdg_data.settings import Settings
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
-from sdg_data.store.labelling import OnServer
+from sdg_data.store.labelling import ServerIds
 
 LOCK = "annotate"
 """The stage lock of push and pull: they hold it so that two of them do not tell each other's tasks apart wrongly."""
 
 
-class Session:
+class LabelStudioSync:
     """A home and a Label Studio."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
@@ -50,7 +50,7 @@ class Session:
         round_: int = 1,
         instructions: str = "",
         again: bool = False,
-    ) -> tuple[LabelProject, OnServer]:
+    ) -> tuple[LabelProject, ServerIds]:
         """The project with today's page, made where there is none."""
         chosen = self.settings.annotate
         if self.media is not None:
@@ -73,8 +73,8 @@ class Session:
     def _webhook(self) -> tuple[str, str]:
         return webhook_url(self.settings.annotate.webhook_port), credentials(self.settings.home).webhook_secret
 
-    def push_routed(self, routed: Sequence[Routed], progress: Progress | None = None) -> Pushed:
-        """Routed images to the current project; those that went to people before stay where they are."""
+    def push_images(self, routed: Sequence[RoutedImage], progress: Progress | None = None) -> PushSummary:
+        """RoutedImage images to the current project; those that went to people before stay where they are."""
         project = current(self.store)
         with self.store.read() as tx:
             before = labelling.images_with_tasks(tx, ProjectKind.ANNOTATE)
@@ -84,7 +84,9 @@ class Session:
             )
         return self.push_tasks(project, plan_tasks(project, new, prelabels_of=shown), progress)
 
-    def push_tasks(self, project: LabelProject, tasks: Sequence[LabelTask], progress: Progress | None = None) -> Pushed:
+    def push_tasks(
+        self, project: LabelProject, tasks: Sequence[LabelTask], progress: Progress | None = None
+    ) -> PushSummary:
         """These tasks, and what an earlier run left unfinished, to this project."""
         pusher = Pusher(
             self.store,
@@ -99,9 +101,9 @@ class Session:
         )
         return pusher.push(tasks, progress)
 
-    def pull(self, *, full: bool = False, accept_deletions: bool = False) -> Pulled:
+    def pull(self, *, full: bool = False, accept_deletions: bool = False) -> PullSummary:
         """What changed in all projects that were not given up."""
-        total = Pulled(counts=Counter())
+        total = PullSummary(counts=Counter())
         with self.store.read() as tx:
             projects = [one for one in labelling.projects(tx) if labelling.on_server(tx, one.id) is not None]
         for project in projects:
@@ -120,11 +122,11 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(settings: Settings) -> Iterator[Session]:
+def open_sync(settings: Settings) -> Iterator[LabelStudioSync]:
     """The session of a call. Raises ConfigError, StoreError where there is no store."""
     store = Store(settings.home)
     with store.read():
         pass  # a home without a store is an error, not a home to make folders in
     connection = connection_of(settings.home, settings.annotate.port)
     with Client(connection, patience=settings.annotate.patience) as client:
-        yield Session(settings, client)
+        yield LabelStudioSync(settings, client)

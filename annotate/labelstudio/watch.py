@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from annotate.labelstudio.client import ServerError, Unavailable
-from annotate.labelstudio.pull import Pulled
+from annotate.labelstudio.pull import PullSummary
 from sdg_data.console import say
 from sdg_data.errors import StoreLocked
 
@@ -15,13 +15,13 @@ GATHER_SECONDS = 1.0
 
 
 def watch(
-    pull: Callable[[], Pulled],
+    pull: Callable[[], PullSummary],
     hint: threading.Event,
     stop: threading.Event,
     *,
     poll_seconds: float,
     gather_seconds: float = GATHER_SECONDS,
-    after: Callable[[Pulled], None] | None = None,
+    after: Callable[[PullSummary], None] | None = None,
 ) -> int:
     """Until `stop` is set; how many pulls that were. A server that is away for a while is waited for, with a line.
 

@@ -18,7 +18,7 @@ from sdg_data.errors import StoreError
 Line = TypeVar("Line", bound=BaseModel)
 
 
-class Journal(Generic[Line]):
+class AnswerLog(Generic[Line]):
     """The journal of one stage; its lock must be held."""
 
     def __init__(self, home: Path, stage: str, kind: type[Line]) -> None:

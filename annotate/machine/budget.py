@@ -39,7 +39,7 @@ class Budget:
         if self._prices is None:
             return 0.0
         text = len(question.text.encode()) + sum(len(turn.text.encode()) for turn in question.more)
-        pixels = question.picture.size.width * question.picture.size.height
+        pixels = question.image.size.width * question.image.size.height
         return self._prices.cost(text + pixels // _PIXELS_PER_TOKEN + _TOKENS_AROUND, max_tokens)
 
     def cost(self, tokens_in: int | None, tokens_out: int | None, worst: float) -> float | None:

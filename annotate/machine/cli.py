@@ -9,7 +9,7 @@ import typer
 from sdg_data.console import print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
-    from annotate.machine.stage import Asking, AskingStage
+    from annotate.machine.stage import RequestLimits, VlmStage
     from annotate.vlm.contract import Backend
     from sdg_data.settings import Settings, VlmSettings
     from sdg_data.store.connection import Store
@@ -84,14 +84,14 @@ def prelabel_run(
     store = Store(settings.home)
     with store.read():
         pass  # a home without a store is an error, not a home to make a lock file in
-    asked = make_backend(chosen)
+    vlm = make_backend(chosen)
     retry = _codes(retry_failures)
     stage = PrelabelStage(
         store,
         Blobs(settings.blob_url),
-        asked,
-        template_for(asked, chosen),
-        asking=_asking(chosen, asked),
+        vlm,
+        template_for(vlm, chosen),
+        limits=_limits(chosen, vlm),
         budget=_budget(chosen, budget, store, "prelabel"),
         models=_names(models),
         split=_split(split),
@@ -104,7 +104,7 @@ def prelabel_run(
         with store.read() as tx:
             return prelabels.count(tx, stage.wanted)
 
-    _run(settings, stage, asked, counts, wait=wait, dry_run=dry_run, as_json=as_json, unit="images")
+    _run(settings, stage, vlm, counts, wait=wait, dry_run=dry_run, as_json=as_json, unit="images")
 
 
 @enrich_app.command("run")
@@ -129,7 +129,7 @@ def enrich_run(
 ) -> None:
     """Ask for the additions to accepted annotations that have none yet. Killed: run the same command again to go on."""
     from annotate.machine.enrich import EnrichStage
-    from annotate.machine.template_enricher import PlainEnricher
+    from annotate.machine.template_enricher import TemplateEnricher
     from annotate.vlm.registry import make_backend
     from sdg_data.blobs import Blobs
     from sdg_data.prompt_templates import ENRICH, load_template
@@ -141,16 +141,16 @@ def enrich_run(
     store = Store(settings.home)
     with store.read():
         pass
-    asked: Backend = PlainEnricher() if chosen.backend == "template" else make_backend(chosen)
+    vlm: Backend = TemplateEnricher() if chosen.backend == "template" else make_backend(chosen)
     if chosen.backend == "template":
         say("template: sentences put together from the boxes, no model looks at the images")
     retry = _codes(retry_failures)
     stage = EnrichStage(
         store,
         Blobs(settings.blob_url),
-        asked,
+        vlm,
         load_template(chosen.template or ENRICH),
-        asking=_asking(chosen, asked),
+        limits=_limits(chosen, vlm),
         budget=_budget(chosen, budget, store, "enrich"),
         rule=GoldRule(unreviewed=unreviewed),
         split=_split(split),
@@ -161,7 +161,7 @@ def enrich_run(
     _run(
         settings,
         stage,
-        asked,
+        vlm,
         lambda: {"missing": stage.count()},
         wait=wait,
         dry_run=dry_run,
@@ -177,21 +177,21 @@ def prelabel_info(ctx: typer.Context, as_json: Json = False) -> None:
     from sdg_data.store.connection import Store
 
     with Store(settings_of(ctx).home).read() as tx:
-        answers, bill, failed = (
+        answers, usage, failed = (
             prelabels.count_by_model(tx),
             calls.statistics(tx),
             failures.count_by_code(tx, "prelabel"),
         )
     if as_json:
-        print_json({"prelabels": answers, "calls": bill, "failures": failed})
+        print_json({"prelabels": answers, "calls": usage, "failures": failed})
         return
     print_table(answers)
-    print_table(bill)
+    print_table(usage)
 
 
 def _run(
     settings: Settings,
-    stage: AskingStage[Any, Any],
+    stage: VlmStage[Any, Any],
     backend: Backend,
     counts: Any,
     *,
@@ -291,10 +291,10 @@ def _changed(
     return section.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
-def _asking(chosen: VlmSettings, backend: Backend) -> Asking:
-    from annotate.machine.stage import Asking
+def _limits(chosen: VlmSettings, backend: Backend) -> RequestLimits:
+    from annotate.machine.stage import RequestLimits
 
-    return Asking(
+    return RequestLimits(
         # Twice a batch, so that the next one waits when a model on this machine becomes free.
         concurrency=2 * chosen.batch_size if backend.local else chosen.concurrency,
         deadline=chosen.deadline,

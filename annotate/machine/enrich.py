@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from annotate.machine.budget import Budget
-from annotate.machine.rules import Broken, broken_rules
-from annotate.machine.stage import Asking, AskingStage, Bill, Result
-from annotate.vlm.contract import Answer, Backend, Picture, Question, Turn
+from annotate.machine.rules import BrokenRule, broken_rules
+from annotate.machine.stage import RequestLimits, Result, Usage, VlmStage
+from annotate.vlm.contract import Answer, Backend, EncodedImage, Question, Turn
 from schemas.answer.parse import ParsedAnswer, RepairKind, parse_answer
 from schemas.records import Annotation, EnrichedDefect, Enrichment, ImageRecord, Split
 from sdg_data.blobs import Blobs
@@ -43,7 +43,7 @@ class Unenriched:
     attempt: int
 
 
-class EnrichStage(AskingStage[Unenriched, Enrichment]):
+class EnrichStage(VlmStage[Unenriched, Enrichment]):
     """Asks a backend for the additions to gold annotations."""
 
     name = STAGE
@@ -56,7 +56,7 @@ class EnrichStage(AskingStage[Unenriched, Enrichment]):
         backend: Backend,
         template: Template,
         *,
-        asking: Asking,
+        limits: RequestLimits,
         budget: Budget,
         rule: GoldRule = gold.STRICT,
         split: Split | None = None,
@@ -65,17 +65,17 @@ class EnrichStage(AskingStage[Unenriched, Enrichment]):
         retry_all: bool = False,
     ) -> None:
         """`rule`: which annotations count. `retry`: codes of failures that are tried again."""
-        super().__init__(store, blobs, backend, asking, budget, limit=limit)
+        super().__init__(store, blobs, backend, limits, budget, limit=limit)
         self._template, self._rule, self._split = template, rule, split
         self._retry, self._retry_all = retry, retry_all
         self._settings = canonical_json(backend.identity.settings)
 
     def count(self) -> int:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         return sum(1 for _ in self.items())
 
     def items(self) -> Iterator[Unenriched]:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         after = ""
         while True:
             with self._store.read() as tx:
@@ -86,28 +86,28 @@ class EnrichStage(AskingStage[Unenriched, Enrichment]):
             after = page[-1].image_id
             yield from missing
 
-    def question(self, item: Unenriched, picture: Picture) -> Question:
-        """See `AskingStage`."""
+    def question(self, item: Unenriched, image: EncodedImage) -> Question:
+        """See `VlmStage`."""
         known = item.annotation.defects
         return Question(
-            text=self._template.question_about(item.prompt, known, self._backend.codec(picture.size)),
-            picture=picture,
-            caption=item.prompt,
+            text=self._template.question_about(item.prompt, known, self._backend.codec(image.size)),
+            image=image,
+            prompt=item.prompt,
             image_first=self._template.image_first,
             known=known,
         )
 
     def image_of(self, item: Unenriched) -> tuple[str, str]:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         return item.image.blob, item.image.media_type
 
     def identity(self, item: Unenriched) -> tuple[str, int]:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         return item.id, item.attempt
 
     def worst(self, question: Question) -> float:
         """All rounds: each reads the answers before it once more."""
-        tokens = question.max_tokens or self._asking.max_tokens
+        tokens = question.max_tokens or self._limits.max_tokens
         rest = [
             Turn("user", "x" * (tokens + _CORRECTION_BYTES) * earlier)
             for earlier in range(ROUNDS - len(question.more) // 2)
@@ -115,37 +115,39 @@ class EnrichStage(AskingStage[Unenriched, Enrichment]):
         return sum(self.budget.worst(replace(question, more=(*question.more, turn)), tokens) for turn in rest)
 
     async def work(self, item: Unenriched, question: Question) -> Result[Enrichment]:
-        """See `AskingStage`."""
-        bill = Bill()
+        """See `VlmStage`."""
+        usage = Usage()
         for last in (*[False] * (ROUNDS - 1), True):
-            answer, bill = await self.ask(question, bill)
+            answer, usage = await self.ask(question, usage)
             parsed, broken = self._judged(answer, question)
             raw = answer.text if answer.raw is None else answer.raw
             if not broken:
-                return self.result(item, bill, kept=self._enrichment(item, parsed, raw, bill))
+                return self.result(item, usage, record=self._enrichment(item, parsed, raw, usage))
             if last:
                 break
             question = replace(
                 question, more=(*question.more, Turn("assistant", raw), Turn("user", _correction(broken)))
             )
         details = "; ".join(f"{one.rule}: {one.detail}" for one in broken)
-        return self.result(item, bill, code=broken[0].rule, message=details, raw=raw)
+        return self.result(item, usage, code=broken[0].rule, message=details, raw=raw)
 
     def insert(self, tx: Tx, records: list[Enrichment]) -> None:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         enrichments.insert(tx, records)
 
-    def _judged(self, answer: Answer, question: Question) -> tuple[ParsedAnswer, list[Broken]]:
-        codec = self._backend.codec(question.picture.size)
+    def _judged(self, answer: Answer, question: Question) -> tuple[ParsedAnswer, list[BrokenRule]]:
+        codec = self._backend.codec(question.image.size)
         parsed = parse_answer(answer.text, codec=codec, require_trace=True, hit_length=answer.hit_length)
         if parsed.defects is None:
-            return parsed, [Broken(str(parsed.reason), parsed.detail or "the reply does not have the form asked for")]
+            return parsed, [
+                BrokenRule(str(parsed.reason), parsed.detail or "the reply does not have the form asked for")
+            ]
         if any(repair.kind is RepairKind.TRUNCATED for repair in parsed.repairs):
-            return parsed, [Broken("truncated-by-length", "the reply was cut off: write less")]
+            return parsed, [BrokenRule("truncated-by-length", "the reply was cut off: write less")]
         known = question.known or ()
-        return parsed, broken_rules(known, parsed.defects, parsed.trace or "", question.caption, codec)
+        return parsed, broken_rules(known, parsed.defects, parsed.trace or "", question.prompt, codec)
 
-    def _enrichment(self, item: Unenriched, parsed: ParsedAnswer, raw: str, bill: Bill) -> Enrichment:
+    def _enrichment(self, item: Unenriched, parsed: ParsedAnswer, raw: str, usage: Usage) -> Enrichment:
         who = self._backend.identity
         return Enrichment(
             id=item.id,
@@ -161,10 +163,10 @@ class EnrichStage(AskingStage[Unenriched, Enrichment]):
                 for index, defect in enumerate(parsed.defects or ())
             ),
             attempt=item.attempt,
-            tokens_in=bill.tokens_in,
-            tokens_out=bill.tokens_out,
-            cost=bill.cost,
-            seconds=bill.seconds,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            cost=usage.cost,
+            seconds=usage.seconds,
             tool=self.tool,
             created_at=datetime.now(UTC),
         )
@@ -189,6 +191,6 @@ class EnrichStage(AskingStage[Unenriched, Enrichment]):
         return missing
 
 
-def _correction(broken: list[Broken]) -> str:
+def _correction(broken: list[BrokenRule]) -> str:
     rules = "\n".join(f"- {one.rule}: {one.detail}" for one in broken[:10])
     return f"The reply breaks these rules:\n{rules}\nWrite the whole reply again, with them kept."

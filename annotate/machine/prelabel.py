@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from annotate.machine.budget import Budget
-from annotate.machine.stage import Asking, AskingStage, Bill, Result
-from annotate.vlm.contract import Backend, Picture, Question
+from annotate.machine.stage import RequestLimits, Result, Usage, VlmStage
+from annotate.vlm.contract import Backend, EncodedImage, Question
 from schemas.answer import parse_answer
 from schemas.records import Prelabel, Split
 from sdg_data.blobs import Blobs
@@ -30,7 +30,7 @@ def prelabeller_of(backend: Backend, template: Template) -> Prelabeller:
     return Prelabeller(who.model, who.revision, template.id, canonical_json(who.settings))
 
 
-class PrelabelStage(AskingStage[Unlabelled, Prelabel]):
+class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
     """Asks a backend about the images that miss its answer."""
 
     name = STAGE
@@ -43,7 +43,7 @@ class PrelabelStage(AskingStage[Unlabelled, Prelabel]):
         backend: Backend,
         template: Template,
         *,
-        asking: Asking,
+        limits: RequestLimits,
         budget: Budget,
         models: tuple[str, ...] | None = None,
         split: Split | None = None,
@@ -52,43 +52,41 @@ class PrelabelStage(AskingStage[Unlabelled, Prelabel]):
         retry_all: bool = False,
     ) -> None:
         """`models`, `split`: of the images. `retry`: codes of failures that are tried again."""
-        super().__init__(store, blobs, backend, asking, budget, limit=limit)
+        super().__init__(store, blobs, backend, limits, budget, limit=limit)
         self._template = template
         self.wanted = WantedPrelabels(prelabeller_of(backend, template), models, split, retry, retry_all)
 
     def count(self) -> int:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         with self._store.read() as tx:
             return prelabels.count(tx, self.wanted)["missing"]
 
     def items(self) -> Iterator[Unlabelled]:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         for page in prelabels.missing(self._store, self.wanted):
             yield from page
 
-    def question(self, item: Unlabelled, picture: Picture) -> Question:
-        """See `AskingStage`."""
-        return ask_about(self._backend, self._template, item.prompt, picture)
+    def question(self, item: Unlabelled, image: EncodedImage) -> Question:
+        """See `VlmStage`."""
+        return ask_about(self._backend, self._template, item.prompt, image)
 
     def image_of(self, item: Unlabelled) -> tuple[str, str]:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         return item.image.blob, item.image.media_type
 
     def identity(self, item: Unlabelled) -> tuple[str, int]:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         return item.id, item.attempt
 
     async def work(self, item: Unlabelled, question: Question) -> Result[Prelabel]:
-        """See `AskingStage`."""
-        answer, bill = await self.ask(question, Bill())
-        parsed = parse_answer(
-            answer.text, codec=self._backend.codec(question.picture.size), hit_length=answer.hit_length
-        )
+        """See `VlmStage`."""
+        answer, usage = await self.ask(question, Usage())
+        parsed = parse_answer(answer.text, codec=self._backend.codec(question.image.size), hit_length=answer.hit_length)
         raw = answer.text if answer.raw is None else answer.raw
         if parsed.defects is None:
-            return self.result(item, bill, code=str(parsed.reason), message=parsed.detail, raw=raw)
+            return self.result(item, usage, code=str(parsed.reason), message=parsed.detail, raw=raw)
         who = self.wanted.prelabeller
-        kept = Prelabel(
+        record = Prelabel(
             id=item.id,
             image_id=item.image.id,
             model=who.model,
@@ -100,25 +98,25 @@ class PrelabelStage(AskingStage[Unlabelled, Prelabel]):
             defects=parsed.defects,
             repairs=tuple(repair.note for repair in parsed.repairs),
             attempt=item.attempt,
-            tokens_in=bill.tokens_in,
-            tokens_out=bill.tokens_out,
-            cost=bill.cost,
-            seconds=bill.seconds,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            cost=usage.cost,
+            seconds=usage.seconds,
             tool=self.tool,
             created_at=datetime.now(UTC),
         )
-        return self.result(item, bill, kept=kept)
+        return self.result(item, usage, record=record)
 
     def insert(self, tx: Tx, records: list[Prelabel]) -> None:
-        """See `AskingStage`."""
+        """See `VlmStage`."""
         prelabels.insert(tx, records)
 
 
-def ask_about(backend: Backend, template: Template, caption: str, picture: Picture) -> Question:
-    """The detector's question about a picture."""
+def ask_about(backend: Backend, template: Template, prompt: str, image: EncodedImage) -> Question:
+    """The detector's question about a image."""
     return Question(
-        text=template.question(caption, backend.codec(picture.size)),
-        picture=picture,
-        caption=caption,
+        text=template.question(prompt, backend.codec(image.size)),
+        image=image,
+        prompt=prompt,
         image_first=template.image_first,
     )

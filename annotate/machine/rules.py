@@ -58,7 +58,7 @@ _MENTIONS = re.compile(
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenRule:
     """A rule that an answer broke, and what to tell the model about it."""
 
     rule: str
@@ -66,85 +66,87 @@ class Broken:
 
 
 def broken_rules(
-    known: Sequence[AnnotatedDefect], answer: Sequence[Defect], trace: str, caption: str, codec: AnswerCodec
-) -> list[Broken]:
+    known: Sequence[AnnotatedDefect], answer: Sequence[Defect], trace: str, prompt: str, codec: AnswerCodec
+) -> list[BrokenRule]:
     """Every rule that an answer breaks, in the order of this module's docstring; none: it stands."""
-    return [*_same(known, answer, codec), *_trace(trace, len(known), caption), *_reasons(answer, caption)]
+    return [*_same(known, answer, codec), *_trace(trace, len(known), prompt), *_reasons(answer, prompt)]
 
 
-def _same(known: Sequence[AnnotatedDefect], answer: Sequence[Defect], codec: AnswerCodec) -> list[Broken]:
+def _same(known: Sequence[AnnotatedDefect], answer: Sequence[Defect], codec: AnswerCodec) -> list[BrokenRule]:
     if len(known) != len(answer):
-        return [Broken("count-changed", f"there are {len(known)} defects, the answer has {len(answer)}")]
+        return [BrokenRule("count-changed", f"there are {len(known)} defects, the answer has {len(answer)}")]
     found = []
     for index, (person, machine) in enumerate(zip(known, answer, strict=True), start=1):
         # As the model can write it: a coarser convention rounds the person's box.
         written = codec.write(person.defect.box)
         if codec.write(machine.box) != written:
-            found.append(Broken("boxes-changed", f"defect {index}: the box is {written}"))
+            found.append(BrokenRule("boxes-changed", f"defect {index}: the box is {written}"))
         if machine.type is not person.defect.type:
-            found.append(Broken("labels-changed", f'defect {index}: the label is "{person.defect.type}"'))
+            found.append(BrokenRule("labels-changed", f'defect {index}: the label is "{person.defect.type}"'))
     return found
 
 
-def _trace(trace: str, boxes: int, caption: str) -> list[Broken]:
+def _trace(trace: str, boxes: int, prompt: str) -> list[BrokenRule]:
     found = []
     places = [trace.find(step) for step in STEPS]
     if -1 in places or places != sorted(places) or any(trace.count(step) != 1 for step in STEPS):
-        found.append(Broken("trace-steps", "the three headings stand once each, in order, as they were given"))
+        found.append(BrokenRule("trace-steps", "the three headings stand once each, in order, as they were given"))
     else:
         parts = [
             trace[start + len(step) : end].strip()
             for start, step, end in zip(places, STEPS, [*places[1:], len(trace)], strict=True)
         ]
         if trace[: places[0]].strip():
-            found.append(Broken("trace-steps", "nothing stands before the first heading"))
+            found.append(BrokenRule("trace-steps", "nothing stands before the first heading"))
         if not all(parts):
-            found.append(Broken("trace-steps", "no step is empty"))
+            found.append(BrokenRule("trace-steps", "no step is empty"))
         lines = [line for line in parts[2].splitlines() if line.strip()]
         if parts[2] and len(lines) != max(boxes, 1):
-            found.append(Broken("trace-steps", f"step 3 has {max(boxes, 1)} line(s), one per box, not {len(lines)}"))
+            found.append(
+                BrokenRule("trace-steps", f"step 3 has {max(boxes, 1)} line(s), one per box, not {len(lines)}")
+            )
     body = trace
     for step in STEPS:
         body = body.replace(step, "")
-    if _has_coordinates(body, caption):
-        found.append(Broken("trace-coordinates", f"the steps hold {_shown(body, caption)}"))
+    if _has_coordinates(body, prompt):
+        found.append(BrokenRule("trace-coordinates", f"the steps hold {_shown(body, prompt)}"))
     if match := _MENTIONS.search(trace):
-        found.append(Broken("mentions-annotation", f'the steps say "{match[0]}"'))
+        found.append(BrokenRule("mentions-annotation", f'the steps say "{match[0]}"'))
     return found
 
 
-def _reasons(answer: Sequence[Defect], caption: str) -> list[Broken]:
+def _reasons(answer: Sequence[Defect], prompt: str) -> list[BrokenRule]:
     found = []
     for index, defect in enumerate(answer, start=1):
         reason, here = defect.reason, f"description {index}"
         words = _WORD.findall(reason)
         if not SHORTEST <= len(words) <= LONGEST:
-            found.append(Broken("reason-length", f"{here} has {len(words)} words, not {SHORTEST} to {LONGEST}"))
-        if _has_coordinates(reason, caption):
-            found.append(Broken("reason-coordinates", f"{here} holds {_shown(reason, caption)}"))
+            found.append(BrokenRule("reason-length", f"{here} has {len(words)} words, not {SHORTEST} to {LONGEST}"))
+        if _has_coordinates(reason, prompt):
+            found.append(BrokenRule("reason-coordinates", f"{here} holds {_shown(reason, prompt)}"))
         if vague := sorted({word.lower() for word in words} & VAGUE):
-            found.append(Broken("vague-words", f"{here} says {', '.join(vague)}"))
+            found.append(BrokenRule("vague-words", f"{here} says {', '.join(vague)}"))
         if any(letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN") for letter in reason):
-            found.append(Broken("not-english", f"{here} has letters that English does not have"))
+            found.append(BrokenRule("not-english", f"{here} has letters that English does not have"))
         if match := _MENTIONS.search(reason):
-            found.append(Broken("mentions-annotation", f'{here} says "{match[0]}"'))
+            found.append(BrokenRule("mentions-annotation", f'{here} says "{match[0]}"'))
     return found
 
 
-def _has_coordinates(text: str, caption: str) -> bool:
-    return bool(_found(text, caption))
+def _has_coordinates(text: str, prompt: str) -> bool:
+    return bool(_found(text, prompt))
 
 
-def _shown(text: str, caption: str) -> str:
-    return f'"{_found(text, caption)}"'
+def _shown(text: str, prompt: str) -> str:
+    return f'"{_found(text, prompt)}"'
 
 
-def _found(text: str, caption: str) -> str:
-    """The first thing that reads like a coordinate; what the caption holds, or a quote (text on a sign), does not."""
+def _found(text: str, prompt: str) -> str:
+    """The first thing that reads like a coordinate; what the prompt holds, or a quote (text on a sign), does not."""
     text = _QUOTED.sub("", text)
     for match in _COORDINATES.finditer(text):
-        if match[0] not in caption:
+        if match[0] not in prompt:
             return match[0]
-    named = set(_BARE_NUMBER.findall(caption))
+    named = set(_BARE_NUMBER.findall(prompt))
     bare = (number for number in _BARE_NUMBER.findall(text) if number not in named and int(number) <= _LARGEST)
     return next(bare, "")

@@ -1,7 +1,7 @@
 """What prelabelling and enriching share: a stage that keeps a model busy, and loses no answer.
 
     run      hand a batch to the pool, and take back what is done (not necessarily of this batch)
-    commit   records, failures and the bill in one transaction
+    commit   records, failures and the usage in one transaction
 
 The last batch is empty: it waits for all that is under way. On a cluster, where a batch must come back whole, `run`
 waits for its own. Answers are written to the journal before anything else happens to them.
@@ -17,11 +17,11 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, Generic, TypeVar
 
-from annotate.machine.answer_log import Journal
+from annotate.machine.answer_log import AnswerLog
 from annotate.machine.async_pool import AsyncPool
 from annotate.machine.budget import Budget
-from annotate.vlm.contract import Answer, AskError, Backend, Picture, Question
-from annotate.vlm.retrying import Asker, Patience
+from annotate.vlm.contract import Answer, AskError, Backend, EncodedImage, Question
+from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from schemas.base import Record
 from schemas.records import Enrichment, Failure, Prelabel
 from sdg_data.blobs import Blobs
@@ -34,7 +34,7 @@ from sdg_data.work import Plan
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-Kept = TypeVar("Kept", Prelabel, Enrichment)
+Stored = TypeVar("Stored", Prelabel, Enrichment)
 
 _CHUNK: Final = 16
 _GIVE_UP_AFTER: Final = 50
@@ -43,16 +43,16 @@ _NO_ANSWER: Final = frozenset({"connection", "timeout", "server-error", "rate-li
 _MAYBE_PAID: Final = frozenset({"connection", "timeout"})
 
 
-class Result(Record, Generic[Kept]):
+class Result(Record, Generic[Stored]):
     """What came of an item: a record or a failure, and the call (None where none was made)."""
 
-    kept: Kept | None = None
+    record: Stored | None = None
     failure: Failure | None = None
     call: Call | None = None
 
 
 @dataclass(frozen=True)
-class Bill:
+class Usage:
     """What an item's requests took, summed over follow-up questions."""
 
     requests: int = 0
@@ -61,9 +61,9 @@ class Bill:
     cost: float | None = None
     seconds: float = 0.0
 
-    def plus(self, answer: Answer, cost: float | None) -> Bill:
+    def add(self, answer: Answer, cost: float | None) -> Usage:
         """With one more answer on it."""
-        return Bill(
+        return Usage(
             self.requests + answer.requests,
             _sum(self.tokens_in, answer.tokens_in),
             _sum(self.tokens_out, answer.tokens_out),
@@ -71,9 +71,9 @@ class Bill:
             self.seconds + (answer.seconds or 0.0),
         )
 
-    def plus_failed(self, error: AskError) -> Bill:
+    def add_failed(self, error: AskError) -> Usage:
         """With the requests that brought no answer. What a server charges for those is not known."""
-        return Bill(
+        return Usage(
             self.requests + error.requests,
             self.tokens_in,
             self.tokens_out,
@@ -83,32 +83,32 @@ class Bill:
 
 
 @dataclass(frozen=True)
-class Asking:
+class RequestLimits:
     """How a stage asks. `deadline` in seconds per question; None for a model on this machine."""
 
     concurrency: int = 32
     deadline: float | None = 300.0
     max_tokens: int = 2048
-    patience: Patience | None = None
+    retry: RetryPolicy | None = None
     give_up_after: int = _GIVE_UP_AFTER
 
 
-class AskingStage(abc.ABC, Generic[Item, Kept]):
+class VlmStage(abc.ABC, Generic[Item, Stored]):
     """A stage whose work is to ask a model about images. `close` it: that commits what was still under way."""
 
     name: str
     result_type: type[Any]
 
     def __init__(
-        self, store: Store, blobs: Blobs, backend: Backend, asking: Asking, budget: Budget, *, limit: int | None
+        self, store: Store, blobs: Blobs, backend: Backend, limits: RequestLimits, budget: Budget, *, limit: int | None
     ) -> None:
         self._store, self._blobs, self._backend = store, blobs, backend
-        self._asking, self.budget, self._limit = asking, budget, limit
-        self._journal: Journal[Any] | None = Journal(store.home, self.name, self.result_type)
-        self._pool: AsyncPool[Result[Kept]] | None = None
-        self._asker: Asker | None = None
+        self._limits, self.budget, self._limit = limits, budget, limit
+        self._answer_log: AnswerLog[Any] | None = AnswerLog(store.home, self.name, self.result_type)
+        self._pool: AsyncPool[Result[Stored]] | None = None
+        self._client: RetryingClient | None = None
         self._silent = 0
-        self._journaled_results = self._committed_results = 0
+        self._logged_results = self._committed_results = 0
         self.out_of_budget = False
         self.made = 0
         self.failed: dict[str, int] = {}
@@ -124,7 +124,7 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
         """The missing items."""
 
     @abc.abstractmethod
-    def question(self, item: Item, picture: Picture) -> Question:
+    def question(self, item: Item, image: EncodedImage) -> Question:
         """What is asked about an item."""
 
     @abc.abstractmethod
@@ -136,29 +136,29 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
         """(id of what is to be made, number of this attempt)."""
 
     @abc.abstractmethod
-    async def work(self, item: Item, question: Question) -> Result[Kept]:
+    async def work(self, item: Item, question: Question) -> Result[Stored]:
         """Ask, judge, and say what came of it; `ask` does the asking."""
 
     @abc.abstractmethod
-    def insert(self, tx: Tx, records: list[Kept]) -> None:
+    def insert(self, tx: Tx, records: list[Stored]) -> None:
         """Store what was made."""
 
     # The stage (`sdg_data.work.Stage`)
 
     def recover(self) -> int:
         """Store the answers that a killed run had received; returns how many."""
-        return self._journal.replay(self._store_results) if self._journal is not None else 0
+        return self._answer_log.replay(self._store_results) if self._answer_log is not None else 0
 
     def plan(self) -> Plan[Item]:
         """What is missing now."""
         total = self.count()
         return Plan(total if self._limit is None else min(total, self._limit), self._batches())
 
-    def run(self, batch: Sequence[Item]) -> Sequence[Result[Kept]]:
+    def run(self, batch: Sequence[Item]) -> Sequence[Result[Stored]]:
         """Start a batch, and return what is done."""
         pool = self._started()
         self._check()
-        results: list[Result[Kept]] = []
+        results: list[Result[Stored]] = []
         for item in batch:
             prepared = self._prepared(item)
             if isinstance(prepared, Result):
@@ -170,17 +170,17 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
                     self.out_of_budget = True
                     return results
                 results += pool.take(leave=pool.outstanding - 1)
-            pool.submit(self._journaled(item, prepared, worst))
-        whole = self._journal is None or not batch
-        results += pool.take(leave=0 if whole else 2 * self._asking.concurrency)
+            pool.submit(self._answer(item, prepared, worst))
+        whole = self._answer_log is None or not batch
+        results += pool.take(leave=0 if whole else 2 * self._limits.concurrency)
         return results
 
-    def persist(self, results: Sequence[Result[Kept]]) -> Sequence[Result[Kept]]:
+    def persist(self, results: Sequence[Result[Stored]]) -> Sequence[Result[Stored]]:
         """There are no bytes to store."""
         return results
 
-    def commit(self, results: Sequence[Result[Kept]]) -> None:
-        """One transaction for what was made, what failed, and the bill."""
+    def commit(self, results: Sequence[Result[Stored]]) -> None:
+        """One transaction for what was made, what failed, and the usage."""
         self._store_results(results)
         self._committed_results += sum(one.call is not None for one in results)
         for one in results:
@@ -189,9 +189,9 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
             else:
                 self.made += 1
 
-    def _store_results(self, results: Sequence[Result[Kept]]) -> None:
+    def _store_results(self, results: Sequence[Result[Stored]]) -> None:
         with self._store.write() as tx:
-            self.insert(tx, [one.kept for one in results if one.kept is not None])
+            self.insert(tx, [one.record for one in results if one.record is not None])
             failures.insert(tx, [one.failure for one in results if one.failure is not None])
             calls.insert(tx, [one.call for one in results if one.call is not None])
 
@@ -204,48 +204,48 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
             self.commit(late)
         self._pool.call(self._backend.close())
         self._pool.close()
-        self._pool = self._asker = None
-        if self._journal is None:
+        self._pool = self._client = None
+        if self._answer_log is None:
             return
-        if self._committed_results == self._journaled_results:
-            self._journal.clear()
+        if self._committed_results == self._logged_results:
+            self._answer_log.clear()
         else:  # an error took some results with it: the next run finds them here
-            self._journal.close()
+            self._answer_log.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """On a worker there is no journal, and a batch comes back whole."""
-        return self.__dict__ | {"_pool": None, "_asker": None, "_journal": None}
+        return self.__dict__ | {"_pool": None, "_client": None, "_answer_log": None}
 
     # For subclasses
 
-    async def ask(self, question: Question, bill: Bill) -> tuple[Answer, Bill]:
-        """Ask, and put it on the bill. Raises Unanswered."""
-        assert self._asker is not None
+    async def ask(self, question: Question, usage: Usage) -> tuple[Answer, Usage]:
+        """Ask, and put it on the usage. Raises Unanswered."""
+        assert self._client is not None
         try:
-            answer = await self._asker.ask(question)
+            answer = await self._client.ask(question)
         except AskError as error:
-            raise Unanswered(error, bill.plus_failed(error)) from error
+            raise Unanswered(error, usage.add_failed(error)) from error
         cost = self.budget.cost(answer.tokens_in, answer.tokens_out, self.worst(question))
-        return answer, bill.plus(answer, cost)
+        return answer, usage.add(answer, cost)
 
     def worst(self, question: Question) -> float:
         """An upper bound of what the item of this question costs, in US dollars."""
-        return self.budget.worst(question, question.max_tokens or self._asking.max_tokens)
+        return self.budget.worst(question, question.max_tokens or self._limits.max_tokens)
 
     def result(
         self,
         item: Item,
-        bill: Bill,
+        usage: Usage,
         *,
-        kept: Kept | None = None,
+        record: Stored | None = None,
         code: str = "",
         message: str = "",
         raw: str | None = None,
-    ) -> Result[Kept]:
-        """A result with its call: of `kept`, or else the failure that `code` names."""
+    ) -> Result[Stored]:
+        """A result with its call: of `record`, or else the failure that `code` names."""
         item_id, attempt = self.identity(item)
         failure = None
-        if kept is None:
+        if record is None:
             failure = Failure(
                 stage=self.name, item_id=item_id, code=code, message=message[:2000], raw=raw, attempt=attempt
             )
@@ -255,13 +255,13 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
             attempt=attempt,
             model=self._backend.identity.model,
             outcome="answered" if failure is None else failure.code,
-            requests=bill.requests,
-            tokens_in=bill.tokens_in,
-            tokens_out=bill.tokens_out,
-            cost=bill.cost,
-            seconds=bill.seconds,
+            requests=usage.requests,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            cost=usage.cost,
+            seconds=usage.seconds,
         )
-        made: Result[Kept] = self.result_type(kept=kept, failure=failure, call=call)
+        made: Result[Stored] = self.result_type(record=record, failure=failure, call=call)
         return made
 
     @property
@@ -286,36 +286,36 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
             yield batch
         yield []  # wait for what is under way
 
-    def _started(self) -> AsyncPool[Result[Kept]]:
+    def _started(self) -> AsyncPool[Result[Stored]]:
         if self._pool is None:
             self._pool = AsyncPool(f"{self.name}-asking")
-            self._asker = Asker(
+            self._client = RetryingClient(
                 self._backend,
-                concurrency=self._asking.concurrency,
-                deadline=None if self._backend.local else self._asking.deadline,
-                patience=self._asking.patience,
+                concurrency=self._limits.concurrency,
+                deadline=None if self._backend.local else self._limits.deadline,
+                policy=self._limits.retry,
             )
         return self._pool
 
-    def _prepared(self, item: Item) -> Question | Result[Kept]:
+    def _prepared(self, item: Item) -> Question | Result[Stored]:
         """The question, or the failure of an image that cannot be read."""
         blob, media_type = self.image_of(item)
         try:
-            picture = self._backend.picture(self._blobs.get(blob), media_type)
+            image = self._backend.prepare(self._blobs.get(blob), media_type)
         except (BlobMissing, BlobCorrupt) as error:
             code = "blob-missing" if isinstance(error, BlobMissing) else "blob-corrupt"
             return self._without_call(item, code, error.message)
         except ValueError as error:
             return self._without_call(item, "bad-image", str(error))
-        return self.question(item, picture)
+        return self.question(item, image)
 
-    def _without_call(self, item: Item, code: str, message: str) -> Result[Kept]:
+    def _without_call(self, item: Item, code: str, message: str) -> Result[Stored]:
         item_id, attempt = self.identity(item)
         failure = Failure(stage=self.name, item_id=item_id, code=code, message=message, raw=None, attempt=attempt)
-        made: Result[Kept] = self.result_type(failure=failure)
+        made: Result[Stored] = self.result_type(failure=failure)
         return made
 
-    async def _journaled(self, item: Item, question: Question, worst: float) -> Result[Kept]:
+    async def _answer(self, item: Item, question: Question, worst: float) -> Result[Stored]:
         spent = worst  # of a call that ends in an exception nobody knows what it cost
         try:
             try:
@@ -325,19 +325,19 @@ class AskingStage(abc.ABC, Generic[Item, Kept]):
             except Unanswered as end:
                 if end.error.fatal:
                     raise _fatal(end.error, self._backend) from end
-                result = self.result(item, end.bill, code=end.error.code, message=end.error.message, raw=end.error.raw)
-                spent = (end.bill.cost or 0.0) + (worst if end.error.code in _MAYBE_PAID else 0.0)
+                result = self.result(item, end.usage, code=end.error.code, message=end.error.message, raw=end.error.raw)
+                spent = (end.usage.cost or 0.0) + (worst if end.error.code in _MAYBE_PAID else 0.0)
                 self._silent = self._silent + 1 if end.error.code in _NO_ANSWER else 0
         finally:
             self.budget.settle(worst, spent)
-        if self._journal is not None:
-            self._journal.append(result)
-            self._journaled_results += 1
+        if self._answer_log is not None:
+            self._answer_log.append(result)
+            self._logged_results += 1
         return result
 
     def _check(self) -> None:
         """Stop a run whose server has gone, rather than record that of every image."""
-        if self._silent >= self._asking.give_up_after:
+        if self._silent >= self._limits.give_up_after:
             raise ModelError(
                 f"{self._silent} questions in a row found no answer ({self._backend.identity.backend})",
                 item=self._backend.identity.model,
@@ -353,11 +353,11 @@ def _version() -> str:
 
 
 class Unanswered(Exception):
-    """An item's question found no answer: `error` says why, `bill` what was used until then."""
+    """An item's question found no answer: `error` says why, `usage` what was used until then."""
 
-    def __init__(self, error: AskError, bill: Bill) -> None:
+    def __init__(self, error: AskError, usage: Usage) -> None:
         super().__init__(error.message)
-        self.error, self.bill = error, bill
+        self.error, self.usage = error, usage
 
 
 def _sum(first: Any, second: Any) -> Any:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from annotate.machine.rules import STEPS, VAGUE
-from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
-from annotate.vlm.families import fit_picture
+from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
+from annotate.vlm.families import fit_image
 from schemas.answer.parse import render_answer
 from schemas.codecs import AnswerCodec, Qwen3VL
 from schemas.defect import Defect, DefectType
@@ -28,7 +28,7 @@ _EVIDENCE: Final = {
 }
 
 
-class PlainEnricher:
+class TemplateEnricher:
     """Answers an enrichment's question from the question itself."""
 
     local = True
@@ -40,9 +40,9 @@ class PlainEnricher:
         """See `Backend`."""
         return Qwen3VL()
 
-    def picture(self, data: bytes, media_type: str) -> Picture:
+    def prepare(self, data: bytes, media_type: str) -> EncodedImage:
         """See `Backend`."""
-        return fit_picture(data, media_type, family="qwen3-vl", max_side=4096)
+        return fit_image(data, media_type, family="qwen3-vl", max_side=4096)
 
     async def ask(self, question: Question) -> Answer:
         """See `Backend`. A question that is no enrichment's is a `bad-request`."""

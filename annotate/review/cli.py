@@ -23,13 +23,13 @@ def review_command(
     as_json: Json = False,
 ) -> None:
     """Store the reviewers' verdicts that were pulled, and hand out what needs a review. Run it after every pull."""
-    from annotate.labelstudio.sync import LOCK, session
+    from annotate.labelstudio.sync import LOCK, open_sync
     from annotate.review.run import review
     from sdg_data.locks import stage_lock
 
     settings = settings_of(ctx)
     waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
-    with session(settings) as work, stage_lock(settings.home, LOCK, wait=None if wait else 0, on_wait=waiting):
+    with open_sync(settings) as work, stage_lock(settings.home, LOCK, wait=None if wait else 0, on_wait=waiting):
         facts = review(work, round_=round_, early=early, limit=limit, dry_run=dry_run)
     if as_json:
         print_json(facts)
@@ -77,21 +77,21 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """Simulated people do what waits in Label Studio (mini profile only; for the demo and for tests)."""
-    from annotate.labelstudio.sync import session
-    from annotate.simulation.annotators import crew
-    from annotate.simulation.run import Crew, open_projects
+    from annotate.labelstudio.sync import open_sync
+    from annotate.simulation.annotators import annotators
+    from annotate.simulation.run import SimulatedTeam, open_projects
     from schemas.labelling import ProjectKind
     from sdg_data.errors import ConfigError
 
-    who = crew(reviewers, seed, kind="reviewer", reviewers=True) if review else crew(people, seed)
+    who = annotators(reviewers, seed, kind="reviewer", reviewers=True) if review else annotators(people, seed)
     total: dict[str, Any] = {"people": len(who), "submitted": 0, "done_before": 0}
-    with session(settings_of(ctx)) as work:
+    with open_sync(settings_of(ctx)) as work:
         projects = open_projects(work, ProjectKind.REVIEW if review else ProjectKind.ANNOTATE)
         if not projects:
             raise ConfigError(
                 "there is no project for them yet", hint=f"sdg annotate {'review' if review else 'init, then push'}"
             )
-        with Crew(work, who) as hands:
+        with SimulatedTeam(work, who) as hands:
             for project in projects:
                 done = hands.work(project, limit=images)
                 total["submitted"] += len(done.submitted)

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from annotate.review.routing_types import Routed
+from annotate.review.routing_types import RoutedImage
 from schemas.records import Prelabel, Split, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.metrics.matching import box_f1
@@ -46,7 +46,7 @@ def route(
     models: Sequence[str] | None = None,
     split: Split | None = None,
     limit: int | None = None,
-) -> list[Routed]:
+) -> list[RoutedImage]:
     """The images for people, first things first; `limit`: only so many of the first.
 
     `prelabels_of`: whose prelabels people see, "" for the last one of each image. `ours`: how the source of annotations
@@ -73,7 +73,7 @@ def route(
         for rank, (_, image) in enumerate(sorted(members, key=lambda one: (-one[0], one[1])))
     )
     return [
-        Routed(
+        RoutedImage(
             image_id=image,
             blind=is_blind(image, settings.blind_share),
             priority=-minus_priority,

@@ -13,7 +13,7 @@ from schemas.base import Record
 from schemas.records import ContentId
 
 
-class Routed(Record):
+class RoutedImage(Record):
     """An image for people. `blind`: they see no prelabel. `priority`: higher comes first. `overlap`: how many people.
 
     An image is blind or it is not, for everybody and for good: nobody ever sees it both ways.

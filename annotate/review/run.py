@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from annotate.labelstudio.guideline import instructions
-from annotate.labelstudio.sync import Session
+from annotate.labelstudio.sync import LabelStudioSync
 from annotate.review.rounds import plan, settle, standing
 from schemas.labelling import ProjectKind
 from sdg_data.store import labelling
@@ -14,7 +14,7 @@ NOWHERE = "0" * 32
 
 
 def review(
-    work: Session, *, round_: int = 1, early: bool = False, limit: int | None = None, dry_run: bool = False
+    work: LabelStudioSync, *, round_: int = 1, early: bool = False, limit: int | None = None, dry_run: bool = False
 ) -> dict[str, int]:
     """Settle, then push new cases; what was done and how things stand. Killed: run it again, nothing comes twice.
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from annotate.serve.request import answered, picture_of
+from annotate.serve.request import answered, image_of_url
 from annotate.serve.served import Served
 from annotate.vlm.contract import Question, Turn
 
@@ -68,8 +68,8 @@ def chat_router(served: Served) -> APIRouter:
         text, url, image_first, more = _conversation(asked.messages)
         question = Question(
             text=text,
-            picture=await picture_of(backend, url),
-            caption="",
+            image=await image_of_url(backend, url),
+            prompt="",
             image_first=image_first,
             more=more,
             max_tokens=min(limit, served.max_tokens),

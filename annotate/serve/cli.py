@@ -61,7 +61,7 @@ def detector(
             item=f"--host {host}",
             hint=f"Put one into the environment variable {token_env}; clients send it as their API key.",
         )
-    local = LocalBackend(chosen, name=chosen.backend, linger=linger / 1000, max_waiting=queue)
+    local = LocalBackend(chosen, name=chosen.backend, max_wait=linger / 1000, max_waiting=queue)
     local.load()
     has_home = with_home and Store(settings.home).path.exists()
     served = Served(

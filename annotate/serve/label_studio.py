@@ -22,9 +22,9 @@ from pydantic import BaseModel
 from annotate.labelstudio.config import Tags
 from annotate.labelstudio.convert import region
 from annotate.machine.prelabel import ask_about
-from annotate.serve.request import answered, picture_of
+from annotate.serve.request import answered, image_of_url
 from annotate.serve.served import Served
-from annotate.vlm.contract import Picture
+from annotate.vlm.contract import EncodedImage
 from schemas.answer.parse import parse_answer
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
@@ -100,13 +100,13 @@ def label_studio_router(served: Served) -> APIRouter:
     async def _one(task: _Task, tags: Tags) -> dict[str, Any]:
         """A full queue refuses the whole request (503, it is asked again); other failures are the task's own."""
         try:
-            picture, caption, size = await _image(served, task)
-            answer = await answered(served.backend, ask_about(served.backend, served.template, caption, picture))
+            image, prompt, size = await _image(served, task)
+            answer = await answered(served.backend, ask_about(served.backend, served.template, prompt, image))
         except HTTPException as error:
             if error.status_code == 503:
                 raise
             return {"error": str(error.detail), "model_version": model_version}
-        parsed = parse_answer(answer.text, codec=served.backend.codec(picture.size), hit_length=answer.hit_length)
+        parsed = parse_answer(answer.text, codec=served.backend.codec(image.size), hit_length=answer.hit_length)
         if parsed.defects is None:
             return {"error": f"{parsed.reason}: {parsed.detail}", "model_version": model_version}
         return {"result": regions(parsed.defects, tags, size), "model_version": model_version}
@@ -114,18 +114,18 @@ def label_studio_router(served: Served) -> APIRouter:
     return router
 
 
-async def _image(served: Served, task: _Task) -> tuple[Picture, str, ImageSize]:
-    """(the picture as sent, its prompt, its own size). Raises HTTPException."""
+async def _image(served: Served, task: _Task) -> tuple[EncodedImage, str, ImageSize]:
+    """(the image as sent, its prompt, its own size). Raises HTTPException."""
     image_id, prompt, url = (task.data.get(name) for name in ("image_id", "prompt", "image"))
     if isinstance(image_id, str) and served.store is not None and served.blobs is not None:
         return await asyncio.to_thread(_stored, served, image_id)
     if isinstance(url, str) and isinstance(prompt, str):
-        picture = await picture_of(served.backend, url)
-        return picture, prompt, picture.size
+        image = await image_of_url(served.backend, url)
+        return image, prompt, image.size
     raise HTTPException(400, "a task has data.image_id of the served home, or data.image (a data URL) and data.prompt")
 
 
-def _stored(served: Served, image_id: str) -> tuple[Picture, str, ImageSize]:
+def _stored(served: Served, image_id: str) -> tuple[EncodedImage, str, ImageSize]:
     assert served.store is not None
     assert served.blobs is not None
     with served.store.read() as tx:
@@ -134,7 +134,7 @@ def _stored(served: Served, image_id: str) -> tuple[Picture, str, ImageSize]:
     if record is None or text is None:
         raise HTTPException(404, f"there is no image {image_id[:64]!r} in the served home")
     try:
-        picture = served.backend.picture(served.blobs.get(record.blob), record.media_type)
+        image = served.backend.prepare(served.blobs.get(record.blob), record.media_type)
     except (BlobError, ValueError) as error:
         raise HTTPException(422, f"the image cannot be read: {error}") from error
-    return picture, text, ImageSize(width=record.width, height=record.height)
+    return image, text, ImageSize(width=record.width, height=record.height)

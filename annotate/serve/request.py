@@ -10,7 +10,7 @@ import re
 from fastapi import HTTPException
 
 from annotate.vlm.batching import QueueFull
-from annotate.vlm.contract import Answer, AskError, Backend, Picture, Question
+from annotate.vlm.contract import Answer, AskError, Backend, EncodedImage, Question
 
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+);base64,(.*)", re.DOTALL)
 
@@ -26,8 +26,8 @@ async def answered(backend: Backend, question: Question) -> Answer:
         raise HTTPException(status, f"{error.code}: {error.message}") from error
 
 
-async def picture_of(backend: Backend, url: str) -> Picture:
-    """The picture in a data URL. Nothing is fetched: a server that fetches what it is told opens its network.
+async def image_of_url(backend: Backend, url: str) -> EncodedImage:
+    """The image in a data URL. Nothing is fetched: a server that fetches what it is told opens its network.
 
     Raises HTTPException 400.
     """
@@ -36,6 +36,6 @@ async def picture_of(backend: Backend, url: str) -> Picture:
         raise HTTPException(400, "images come as data URLs (data:image/png;base64,...); no other URL is fetched")
     try:
         data = base64.b64decode(match[2], validate=True)
-        return await asyncio.to_thread(backend.picture, data, match[1])
+        return await asyncio.to_thread(backend.prepare, data, match[1])
     except (binascii.Error, ValueError) as error:
         raise HTTPException(400, f"the image cannot be read: {error}") from error

@@ -1,11 +1,11 @@
 """Simulated annotators: what a person enters who sees an image whose true defects are known. Pure, and by seed.
 
-They are people in what matters to the rest of the project: boxes are drawn loosely, small defects are missed, some are
-invented, types are confused now and then, importance is a round number near the right one, an image is skipped, and a
-prelabel that looks about right is left as it is (anchoring): its loose box is kept, its false box is swallowed more
-often than one would be invented, and what it misses is missed more often. Every person has habits of their own.
+They make the errors that the rest of the project has to cope with. Boxes are drawn loosely, small defects are missed,
+some are invented, types are confused now and then, importance is a round number near the right one, and images are
+skipped. Prelabels anchor them: a box that is about right is kept as it is, a false box is accepted more often than one
+would be invented, and what the prelabel misses is missed more often. Each annotator has error rates of their own.
 
-This is no model of people that a finding could rest on: it serves the demo and the tests.
+No finding about people can rest on this: it serves the demo and the tests.
 """
 
 from __future__ import annotations
@@ -28,32 +28,48 @@ _LEAST_SIDE = 12.0
 
 
 @dataclass(frozen=True)
-class Habits:
-    """How a person works. Shares but for `jitter` (standard deviation of an edge, in sides of the box), `importance`
-    (of the number) and the times in seconds.
-
-    anchor    leaves a prelabel's box as it is that is about right        swallow  leaves a false one
-    """
+class ErrorRates:
+    """How often and how far a person errs, and how fast they work."""
 
     miss: float = 0.12
+    """Share of the defects that they overlook, before importance and prelabels change it."""
     invent: float = 0.06
+    """Share of the images on which they draw a box where nothing is wrong."""
     skip: float = 0.02
+    """Share of the images that they skip."""
     unsure: float = 0.01
+    """Share of the images that they cannot judge, or whose prompt they find ambiguous."""
     confuse: float = 0.03
+    """Share of the boxes that get the other type."""
     jitter: float = 0.06
+    """Standard deviation of an edge, as a share of the box's side."""
     importance: float = 9.0
+    """Standard deviation of the importance, on its scale of 1 to 100."""
     anchor: float = 0.7
-    swallow: float = 0.25
+    """Share of a prelabel's roughly right boxes that they leave as they are."""
+    accepts_false_box: float = 0.25
+    """Share of a prelabel's false boxes that they leave in."""
     look: float = 25.0
+    """Seconds that they look at an image."""
     draw: float = 22.0
+    """Seconds to draw a box."""
     check: float = 6.0
+    """Seconds to check a box that is shown."""
 
 
-CAREFUL = Habits(
-    miss=0.04, invent=0.01, skip=0.0, unsure=0.0, confuse=0.005, jitter=0.03, importance=5.0, anchor=0.92, swallow=0.04,
+REVIEWER_RATES = ErrorRates(
+    miss=0.04,
+    invent=0.01,
+    skip=0.0,
+    unsure=0.0,
+    confuse=0.005,
+    jitter=0.03,
+    importance=5.0,
+    anchor=0.92,
+    accepts_false_box=0.04,
     look=15.0,
-)  # fmt: skip
-"""A reviewer: they look at fewer things, and longer at each."""
+)
+"""Those of reviewers, who look at fewer things, and longer at each."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Entered:
+class SimulatedAnswer:
     """What a person submits. `status` SKIPPED: they pressed skip, with whatever was on the page."""
 
     status: AnnotationStatus
@@ -79,28 +95,28 @@ class Entered:
 
 
 @dataclass(frozen=True)
-class Person:
+class SimulatedAnnotator:
     """A simulated person. What they enter about an image follows from `seed`, their name and the image alone."""
 
     name: str
     seed: int = 0
-    habits: Habits = field(default_factory=Habits)
+    rates: ErrorRates = field(default_factory=ErrorRates)
     reviewer: bool = False
 
-    def enter(self, image_id: str, truth: Sequence[Defect], shown: Sequence[Region]) -> Entered:
+    def enter(self, image_id: str, truth: Sequence[Defect], shown: Sequence[Region]) -> SimulatedAnswer:
         """Their answer about an image with these true defects, having been shown these regions (none: blind)."""
         rng = random.Random(content_id("simulated-person", self.seed, self.name, image_id))
-        return _Work(self.habits, rng, f"{self.name}:{image_id}").enter(truth, shown, may_reject=self.reviewer)
+        return _Work(self.rates, rng, f"{self.name}:{image_id}").enter(truth, shown, may_reject=self.reviewer)
 
 
-def crew(count: int, seed: int, *, kind: str = "annotator", reviewers: bool = False) -> list[Person]:
+def annotators(count: int, seed: int, *, kind: str = "annotator", reviewers: bool = False) -> list[SimulatedAnnotator]:
     """`count` people called `<kind>-1` …, each with habits of their own around the usual ones."""
     people = []
     for number in range(1, count + 1):
         rng = random.Random(content_id("simulated-habits", seed, kind, number))
-        usual = CAREFUL if reviewers else Habits()
+        usual = REVIEWER_RATES if reviewers else ErrorRates()
         care, pace = math.exp(rng.gauss(0, 0.35)), math.exp(rng.gauss(0, 0.25))
-        habits = replace(
+        rates = replace(
             usual,
             miss=min(0.5, usual.miss * care),
             invent=min(0.5, usual.invent * care),
@@ -111,27 +127,27 @@ def crew(count: int, seed: int, *, kind: str = "annotator", reviewers: bool = Fa
             draw=usual.draw * pace,
             check=usual.check * pace,
         )
-        people.append(Person(f"{kind}-{number}", seed, habits, reviewers))
+        people.append(SimulatedAnnotator(f"{kind}-{number}", seed, rates, reviewers))
     return people
 
 
 class _Work:
-    def __init__(self, habits: Habits, rng: random.Random, name: str) -> None:
-        self.habits, self.rng, self.name = habits, rng, name
+    def __init__(self, rates: ErrorRates, rng: random.Random, name: str) -> None:
+        self.rates, self.rng, self.name = rates, rng, name
         self.seconds = 0.0
         self.drawn = 0
 
-    def enter(self, truth: Sequence[Defect], shown: Sequence[Region], *, may_reject: bool) -> Entered:
-        habits, rng = self.habits, self.rng
-        self._spend(habits.look)
-        if rng.random() < habits.skip:
-            return Entered(AnnotationStatus.SKIPPED, tuple(shown), self._total())
-        if rng.random() < habits.unsure:
+    def enter(self, truth: Sequence[Defect], shown: Sequence[Region], *, may_reject: bool) -> SimulatedAnswer:
+        rates, rng = self.rates, self.rng
+        self._spend(rates.look)
+        if rng.random() < rates.skip:
+            return SimulatedAnswer(AnnotationStatus.SKIPPED, tuple(shown), self._total())
+        if rng.random() < rates.unsure:
             status = rng.choice((AnnotationStatus.AMBIGUOUS_PROMPT, AnnotationStatus.CANNOT_JUDGE))
-            return Entered(status, (), self._total(), note="the prompt can be read in two ways")
+            return SimulatedAnswer(status, (), self._total(), note="the prompt can be read in two ways")
         partner = self._recognised(truth, shown)
         if may_reject and len(shown) >= 2 and not partner:
-            return Entered(
+            return SimulatedAnswer(
                 AnnotationStatus.DEFECTS, tuple(shown), self._total(), reject=True, note="none of the boxes is a defect"
             )
         regions = [region for index, one in enumerate(shown) for region in self._judged(one, partner.get(index))]
@@ -141,10 +157,10 @@ class _Work:
             for defect in truth
             if id(defect) not in seen and rng.random() >= self._miss(defect, anchored=bool(shown))
         )
-        if rng.random() < habits.invent:
+        if rng.random() < rates.invent:
             regions.append(self._draw(self._invented()))
         status = AnnotationStatus.DEFECTS if regions else AnnotationStatus.CLEAN
-        return Entered(status, tuple(regions), self._total())
+        return SimulatedAnswer(status, tuple(regions), self._total())
 
     def _recognised(self, truth: Sequence[Defect], shown: Sequence[Region]) -> dict[int, Defect]:
         """Which true defect a person sees in each of the boxes that they are shown."""
@@ -154,12 +170,14 @@ class _Work:
         return {int(first): truth[int(second)] for first, second in zip(pairs.first, pairs.second, strict=True)}
 
     def _judged(self, shown: Region, truth: Defect | None) -> list[Region]:
-        self._spend(self.habits.check)
+        self._spend(self.rates.check)
         if truth is None:
-            return [replace(shown, origin=Origin.PREDICTION)] if self.rng.random() < self.habits.swallow else []
-        if self.rng.random() < self.habits.anchor:
+            return (
+                [replace(shown, origin=Origin.PREDICTION)] if self.rng.random() < self.rates.accepts_false_box else []
+            )
+        if self.rng.random() < self.rates.anchor:
             return [replace(shown, origin=Origin.PREDICTION)]
-        self._spend(self.habits.draw / 2)
+        self._spend(self.rates.draw / 2)
         corners = self._loose(truth.box)
         importance = self._importance(truth.importance) if self.rng.random() < 0.5 else shown.defect.importance
         defect = shown.defect.model_copy(update={"box": rounded(corners), "importance": importance})
@@ -167,14 +185,14 @@ class _Work:
 
     def _miss(self, defect: Defect, *, anchored: bool) -> float:
         """Slight defects are missed more often, and so is what the prelabels do not point at."""
-        return min(0.95, self.habits.miss * (1.6 - defect.importance / 100) * (1.5 if anchored else 1.0))
+        return min(0.95, self.rates.miss * (1.6 - defect.importance / 100) * (1.5 if anchored else 1.0))
 
     def _draw(self, defect: Defect) -> Region:
-        self._spend(self.habits.draw)
+        self._spend(self.rates.draw)
         corners = self._loose(defect.box)
         kind = defect.type
         subtype, attribute = defect.subtype, defect.attribute
-        if self.rng.random() < self.habits.confuse:
+        if self.rng.random() < self.rates.confuse:
             kind = DefectType.ARTIFACT if kind is DefectType.MISALIGNMENT else DefectType.MISALIGNMENT
             subtype = attribute = None
         elif self.rng.random() < 0.3:
@@ -204,14 +222,14 @@ class _Work:
         return x0, y0, x1, y1
 
     def _edges(self, low: float, high: float) -> tuple[float, float]:
-        spread = self.habits.jitter * (high - low)
+        spread = self.rates.jitter * (high - low)
         first = min(max(low + self.rng.gauss(0, spread), 0.0), GRID - _LEAST_SIDE)
         second = min(max(high + self.rng.gauss(0, spread), first + _LEAST_SIDE), float(GRID))
         return first, second
 
     def _importance(self, right: int) -> int:
         """People give round numbers."""
-        noisy = right + self.rng.gauss(0, self.habits.importance)
+        noisy = right + self.rng.gauss(0, self.rates.importance)
         return min(100, max(1, 5 * round(noisy / 5)))
 
     def _spend(self, seconds: float) -> None:

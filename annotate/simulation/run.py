@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 
 from annotate.labelstudio import config as page
-from annotate.labelstudio.accounts import join
+from annotate.labelstudio.accounts import sign_up
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.connection import Connection, credentials
-from annotate.labelstudio.convert import Shown, parse, region, whole_image
-from annotate.labelstudio.sync import Session
-from annotate.simulation.annotators import Entered, Person, Region
+from annotate.labelstudio.convert import ShownRegions, parse, region, whole_image
+from annotate.labelstudio.sync import LabelStudioSync
+from annotate.simulation.annotators import Region, SimulatedAnnotator, SimulatedAnswer
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from schemas.labelling import LabelProject, LabelTask, ProjectKind
@@ -54,11 +54,11 @@ class Submitted:
     person: str
     user: str
     number: int
-    entered: Entered
+    entered: SimulatedAnswer
 
 
 @dataclass
-class Worked:
+class WorkSummary:
     """What a crew did."""
 
     submitted: list[Submitted] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Worked:
 
 @dataclass(frozen=True)
 class _Member:
-    person: Person
+    person: SimulatedAnnotator
     client: Client
     user_id: int
 
@@ -87,15 +87,15 @@ class _Known:
     truth: tuple[Defect, ...]
 
 
-class Crew:
+class SimulatedTeam:
     """People with accounts on the session's server. Use it in a `with`."""
 
-    def __init__(self, session: Session, people: Sequence[Person]) -> None:
+    def __init__(self, session: LabelStudioSync, people: Sequence[SimulatedAnnotator]) -> None:
         self._session = session
         self._people = people
         self._members: list[_Member] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> SimulatedTeam:
         for person in self._people:
             client = Client(self._join(person), patience=self._session.settings.annotate.patience)
             self._members.append(_Member(person, client, int(client.me()["id"])))
@@ -105,20 +105,20 @@ class Crew:
         for member in self._members:
             member.client.close()
 
-    def _join(self, person: Person) -> Connection:
+    def _join(self, person: SimulatedAnnotator) -> Connection:
         """By name and home: two homes at one server have people of their own."""
         secret = credentials(self._session.settings.home).webhook_secret
         drawn = hashlib.sha256(f"{secret}:{person.name}".encode()).hexdigest()
-        return join(self._session.client, f"{person.name}.{drawn[:6]}@{DOMAIN}", drawn[-20:])
+        return sign_up(self._session.client, f"{person.name}.{drawn[:6]}@{DOMAIN}", drawn[-20:])
 
-    def work(self, project: LabelProject, *, limit: int | None = None) -> Worked:
+    def work(self, project: LabelProject, *, limit: int | None = None) -> WorkSummary:
         """Do the project's tasks that wait for people, at most `limit` of them in all. Raises ServerError."""
         with self._session.store.read() as tx:
             place = labelling.on_server(tx, project.id)
             tasks = {task.id: task for task in labelling.tasks_in(tx, project.id)}
         if place is None:
             raise ConfigError("the project was not made yet", item=project.name, hint="sdg annotate init")
-        worked = Worked()
+        worked = WorkSummary()
         todo: dict[str, list[dict[str, Any]]] = {member.person.name: [] for member in self._members}
         chosen = 0
         for task in self._session.client.listed(place.number, []):
@@ -207,7 +207,7 @@ class Crew:
         )
 
 
-def open_projects(session: Session, kind: ProjectKind) -> list[LabelProject]:
+def open_projects(session: LabelStudioSync, kind: ProjectKind) -> list[LabelProject]:
     """The projects of this kind that are on a server."""
     with session.store.read() as tx:
         return [one for one in labelling.projects(tx, kind) if labelling.on_server(tx, one.id) is not None]
@@ -218,14 +218,14 @@ def shown_regions(task: Mapping[str, Any]) -> list[Region]:
     predictions = task.get("predictions") or []
     if not predictions or not predictions[0]["result"]:
         return []
-    parsed = parse(predictions[0]["result"], Shown())
+    parsed = parse(predictions[0]["result"], ShownRegions())
     places = {one["id"]: one for one in parsed.entered["regions"]}
     return [
         Region(one.region_id, _corners(places[one.region_id]), one.defect, Origin.PREDICTION) for one in parsed.defects
     ]
 
 
-def page_result(entered: Entered, size: ImageSize) -> list[dict[str, Any]]:
+def page_result(entered: SimulatedAnswer, size: ImageSize) -> list[dict[str, Any]]:
     """What the page sends for it."""
     result: list[dict[str, Any]] = []
     for one in entered.regions:

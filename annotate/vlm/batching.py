@@ -1,4 +1,4 @@
-"""Many questions at a time for a model on this machine: whoever waits when it becomes free goes in together."""
+"""Dynamic batching for a model on this machine: the questions that wait when it becomes free go in together."""
 
 from __future__ import annotations
 
@@ -8,34 +8,41 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-Asked = TypeVar("Asked")
-Given = TypeVar("Given")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class QueueFull(Exception):
-    """As many as may wait are waiting."""
+    """As many questions wait as may wait."""
 
 
-class MicroBatcher(Generic[Asked, Given]):
-    """Gathers single calls into batches and runs those in a thread of its own, one after another.
+class DynamicBatcher(Generic[Request, Response]):
+    """Gathers single calls into batches, and runs these one after another in a thread of its own.
 
-    `run` returns a result or an exception for each; what it raises goes to all of the batch. `linger`: seconds to wait
-    for company once there is a first (0: only for those who are ready now). Bound to the loop it is first used on.
+    Bound to the event loop that it is first used on.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[Asked]], Sequence[Given | Exception]],
+        run: Callable[[Sequence[Request]], Sequence[Response | Exception]],
         *,
         max_batch: int,
-        linger: float = 0.0,
+        max_wait: float = 0.0,
         max_waiting: int | None = None,
     ) -> None:
+        """Start no thread yet.
+
+        Args:
+            run: Computes a batch: a result or an exception for each. What it raises goes to all of the batch.
+            max_batch: The most that go into one batch.
+            max_wait: Seconds to wait for more once there is a first; 0: only for those who are ready now.
+            max_waiting: How many may wait; None: any number.
+        """
         self._run = run
         self._max_batch = max_batch
-        self._linger = linger
+        self._max_wait = max_wait
         self._max_waiting = max_waiting
-        self._waiting: deque[tuple[Asked, asyncio.Future[Given]]] = deque()
+        self._waiting: deque[tuple[Request, asyncio.Future[Response]]] = deque()
         self._full = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -43,15 +50,20 @@ class MicroBatcher(Generic[Asked, Given]):
 
     @property
     def waiting(self) -> int:
-        """How many wait now, those at work not counted."""
+        """How many requests wait now, those being computed not counted."""
         return len(self._waiting)
 
-    async def put(self, one: Asked) -> Given:
-        """The result for one. Raises QueueFull, or what `run` made of it."""
+    async def put(self, request: Request) -> Response:
+        """The result for one request.
+
+        Raises:
+            QueueFull: As many wait as may wait.
+            Exception: What `run` gave or raised for it.
+        """
         if self._max_waiting is not None and len(self._waiting) >= self._max_waiting:
             raise QueueFull(f"{len(self._waiting)} are waiting")
-        future: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
-        self._waiting.append((one, future))
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, future))
         if len(self._waiting) >= self._max_batch:
             self._full.set()
         if self._worker is None or self._worker.done():
@@ -59,7 +71,7 @@ class MicroBatcher(Generic[Asked, Given]):
         return await future
 
     async def close(self) -> None:
-        """Wait for the batch at work, then let the thread go. Those who still wait are cancelled."""
+        """Wait for the batch being computed, then end the thread. Requests that still wait are cancelled."""
         while self._waiting:
             self._waiting.popleft()[1].cancel()
         if self._worker is not None:
@@ -67,22 +79,22 @@ class MicroBatcher(Generic[Asked, Given]):
         self._thread.shutdown()
 
     async def _work(self) -> None:
-        """Until nobody waits."""
+        """Run batches until nobody waits."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            await self._company()
-            batch: list[tuple[Asked, asyncio.Future[Given]]] = []
+            await self._fill()
+            batch: list[tuple[Request, asyncio.Future[Response]]] = []
             while self._waiting and len(batch) < self._max_batch:
-                one, future = self._waiting.popleft()
-                if not future.done():  # its asker may have given up
-                    batch.append((one, future))
+                request, future = self._waiting.popleft()
+                if not future.done():  # its caller may have given up
+                    batch.append((request, future))
             if not batch:
                 continue
             self.batches += 1
-            results: Sequence[Given | Exception]
+            results: Sequence[Response | Exception]
             try:
-                results = await loop.run_in_executor(self._thread, self._run, [one for one, _ in batch])
-            except Exception as error:  # noqa: BLE001  (handed to each asker, who raises it)
+                results = await loop.run_in_executor(self._thread, self._run, [request for request, _ in batch])
+            except Exception as error:  # noqa: BLE001  (handed to each caller, who raises it)
                 results = [error] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
                 if future.done():
@@ -92,12 +104,12 @@ class MicroBatcher(Generic[Asked, Given]):
                 else:
                     future.set_result(result)
 
-    async def _company(self) -> None:
-        """Let those who are ready come in; with `linger`, wait for more until the batch is full."""
+    async def _fill(self) -> None:
+        """Let requests that are ready come in; with `max_wait`, wait for more until the batch is full."""
         await asyncio.sleep(0)
         self._full.clear()
-        if self._linger and len(self._waiting) < self._max_batch:
+        if self._max_wait and len(self._waiting) < self._max_batch:
             try:
-                await asyncio.wait_for(self._full.wait(), self._linger)
+                await asyncio.wait_for(self._full.wait(), self._max_wait)
             except TimeoutError:
                 return

@@ -1,7 +1,7 @@
 """What is asked, what comes back, and what a backend is.
 
 A backend answers one question, or says in an `AskError` why not. It does not retry, wait or count: that is the job of
-`asking.Asker`, the same for all of them. It is never asked to judge an answer: that is `schemas.answer`'s.
+`asking.RetryingClient`, the same for all of them. It is never asked to judge an answer: that is `schemas.answer`'s.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schemas.records import AnnotatedDefect
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class EncodedImage:
     """An image as it is sent: encoded bytes, their media type, and their size in pixels."""
 
     data: bytes
@@ -35,13 +35,13 @@ class Turn:
 class Question:
     """One image and what is asked about it.
 
-    `caption` is the image's prompt and already stands in `text`; only backends that read no text look at it. So it is
+    `prompt` is the image's prompt and already stands in `text`; only backends that read no text look at it. So it is
     with `known`, the defects that an enrichment is about. `more` continues the conversation after the first answer.
     """
 
     text: str
-    picture: Picture
-    caption: str
+    image: EncodedImage
+    prompt: str
     image_first: bool = True
     more: tuple[Turn, ...] = ()
     known: tuple[AnnotatedDefect, ...] | None = None
@@ -132,9 +132,9 @@ class Backend(Protocol):
     local: bool
 
     def codec(self, size: ImageSize) -> AnswerCodec:
-        """How the model writes boxes on a picture of this size (as sent)."""
+        """How the model writes boxes on a image of this size (as sent)."""
 
-    def picture(self, data: bytes, media_type: str) -> Picture:
+    def prepare(self, data: bytes, media_type: str) -> EncodedImage:
         """An image as the model expects it. Raises ValueError where the bytes are no image."""
 
     async def ask(self, question: Question) -> Answer:

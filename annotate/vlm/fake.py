@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
-from annotate.vlm.families import codec_of, fit_picture
+from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
+from annotate.vlm.families import codec_of, fit_image
 from schemas.codecs import AnswerCodec
 from schemas.geometry import ImageSize
 
@@ -44,9 +44,9 @@ class FakeBackend:
         """See `Backend`."""
         return codec_of(self._family, size)
 
-    def picture(self, data: bytes, media_type: str) -> Picture:
+    def prepare(self, data: bytes, media_type: str) -> EncodedImage:
         """See `Backend`."""
-        return fit_picture(data, media_type, family=self._family, max_side=self._max_side)
+        return fit_image(data, media_type, family=self._family, max_side=self._max_side)
 
     async def ask(self, question: Question) -> Answer:
         """See `Backend`."""

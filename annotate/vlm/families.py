@@ -1,7 +1,7 @@
-"""Model families: how each writes boxes, and the picture it wants.
+"""Model families: how each writes boxes, and the image it wants.
 
-Which picture is sent matters for Qwen2.5-VL alone: its boxes count pixels of the image *after* its processor has
-resized it. So the picture is brought to that size here; the processor leaves it as it is, and both sides count alike.
+Which image is sent matters for Qwen2.5-VL alone: its boxes count pixels of the image *after* its processor has
+resized it. So the image is brought to that size here; the processor leaves it as it is, and both sides count alike.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
-from annotate.vlm.contract import Picture
+from annotate.vlm.contract import EncodedImage
 from schemas.codecs import QWEN25VL_MIN_PIXELS, AnswerCodec, Gemini, Qwen3VL, Qwen25VL, smart_resize
 from schemas.geometry import ImageSize
 from sdg_data.errors import ConfigError
@@ -36,13 +36,13 @@ def family_of(model: str, stated: str = "") -> str:
 
 
 def codec_of(family: str, sent: ImageSize) -> AnswerCodec:
-    """The convention of a family's boxes on a picture as `fit_picture` made it."""
+    """The convention of a family's boxes on a image as `fit_image` made it."""
     if family == "gemini":
         return Gemini()
     return Qwen25VL(sent) if family == "qwen2.5-vl" else Qwen3VL()
 
 
-def fit_picture(data: bytes, media_type: str, *, family: str, max_side: int) -> Picture:
+def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> EncodedImage:
     """The image for a model: its own bytes where they will do, else a PNG of the size wanted.
 
     Raises ValueError where the bytes are no image.
@@ -52,7 +52,7 @@ def fit_picture(data: bytes, media_type: str, *, family: str, max_side: int) -> 
             size = ImageSize(width=opened.width, height=opened.height)
             wanted = fitted_size(size, family, max_side)
             if wanted == size and media_type in _SENDABLE:
-                return Picture(data, media_type, size)
+                return EncodedImage(data, media_type, size)
             image = opened.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"no image: {error}") from error
@@ -60,11 +60,11 @@ def fit_picture(data: bytes, media_type: str, *, family: str, max_side: int) -> 
         image = image.resize((wanted.width, wanted.height), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4)
-    return Picture(buffer.getvalue(), "image/png", wanted)
+    return EncodedImage(buffer.getvalue(), "image/png", wanted)
 
 
 def fitted_size(size: ImageSize, family: str, max_side: int) -> ImageSize:
-    """What `fit_picture` brings an image to: the longer side at most `max_side`, then the family's own rule."""
+    """What `fit_image` brings an image to: the longer side at most `max_side`, then the family's own rule."""
     longest = max(size.width, size.height)
     if longest > max_side:
         size = ImageSize(

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from annotate.vlm.batching import MicroBatcher
-from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
-from annotate.vlm.families import codec_of, fit_picture
+from annotate.vlm.batching import DynamicBatcher
+from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
+from annotate.vlm.families import codec_of, fit_image
 from annotate.vlm.generating import generate_answers
 from annotate.vlm.qwen.load import FAMILIES, load_to_answer, read_detector_file, weights_hash
 from schemas.codecs import AnswerCodec, Qwen25VL
@@ -38,7 +38,7 @@ class LocalBackend:
         settings: VlmSettings,
         *,
         name: str = "transformers",
-        linger: float = 0.0,
+        max_wait: float = 0.0,
         max_waiting: int | None = None,
     ) -> None:
         """Reads the model's config but not its weights. Raises ModelError where it is not there or of another kind."""
@@ -80,8 +80,8 @@ class LocalBackend:
             },
             trained.get("template"),
         )
-        self._batcher = MicroBatcher[Question, Answer](
-            self.generate, max_batch=settings.batch_size, linger=linger, max_waiting=max_waiting
+        self._batcher = DynamicBatcher[Question, Answer](
+            self.generate, max_batch=settings.batch_size, max_wait=max_wait, max_waiting=max_waiting
         )
         self._model: Any = None
         self._processor: Any = None
@@ -99,9 +99,9 @@ class LocalBackend:
             return Qwen25VL.for_image(size, min_pixels=bounds["shortest_edge"], max_pixels=bounds["longest_edge"])
         return codec_of(self._family, size)
 
-    def picture(self, data: bytes, media_type: str) -> Picture:
+    def prepare(self, data: bytes, media_type: str) -> EncodedImage:
         """See `Backend`."""
-        return fit_picture(data, media_type, family=self._family, max_side=self._settings.max_side)
+        return fit_image(data, media_type, family=self._family, max_side=self._settings.max_side)
 
     async def ask(self, question: Question) -> Answer:
         """See `Backend`. Questions that wait together are answered together."""

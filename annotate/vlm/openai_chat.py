@@ -1,7 +1,7 @@
 """Any server that speaks OpenAI's chat completions: vLLM, SGLang, hosted Gemini and GPT, `sdg serve detector`.
 
 The key comes from the environment, lives in a `SecretStr`, and is in no record, log or error. The SDK's own retries are
-off: `asking.Asker` counts them.
+off: `asking.RetryingClient` counts them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import orjson
 from pydantic import SecretStr
 
 from annotate.vlm import structured
-from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
-from annotate.vlm.families import codec_of, family_of, fit_picture
+from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
+from annotate.vlm.families import codec_of, family_of, fit_image
 from schemas.codecs import AnswerCodec
 from schemas.geometry import ImageSize
 from sdg_data.errors import ConfigError, MissingDependency
@@ -72,9 +72,9 @@ class OpenAIBackend:
         """See `Backend`."""
         return codec_of(self._family, size)
 
-    def picture(self, data: bytes, media_type: str) -> Picture:
+    def prepare(self, data: bytes, media_type: str) -> EncodedImage:
         """See `Backend`."""
-        return fit_picture(data, media_type, family=self._family, max_side=self._settings.max_side)
+        return fit_image(data, media_type, family=self._family, max_side=self._settings.max_side)
 
     async def ask(self, question: Question) -> Answer:
         """See `Backend`."""
@@ -119,7 +119,7 @@ class OpenAIBackend:
                 api_key=self._key.get_secret_value(),
                 base_url=self._settings.base_url or None,
                 max_retries=0,
-                # The deadline is the Asker's; this only ends a connection that was forgotten.
+                # The deadline is the RetryingClient's; this only ends a connection that was forgotten.
                 timeout=self._settings.deadline + 60,
             )
         return self._client
@@ -130,8 +130,8 @@ class OpenAIBackend:
         return text.replace(key, "***") if len(key) > len(_NO_KEY) else text
 
     def _messages(self, question: Question) -> list[Any]:
-        picture = question.picture
-        url = f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
+        image = question.image
+        url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
         text = f"{question.text}\n\n{structured.INSTRUCTION}" if self._settings.structured else question.text
         parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
         first = {"role": "user", "content": parts if question.image_first else parts[::-1]}

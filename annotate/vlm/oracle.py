@@ -11,8 +11,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from annotate.vlm.contract import Answer, AskError, Identity, Picture, Question
-from annotate.vlm.families import fit_picture
+from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
+from annotate.vlm.families import fit_image
 from schemas.answer.parse import render_answer
 from schemas.codecs import AnswerCodec, Qwen3VL
 from schemas.geometry import ImageSize
@@ -20,7 +20,7 @@ from sdg_data.mini.oracle import find_defects
 
 
 class OracleBackend:
-    """States an image's defects from its pixels and its caption."""
+    """States an image's defects from its pixels and its prompt."""
 
     local = True
 
@@ -32,16 +32,16 @@ class OracleBackend:
         """See `Backend`."""
         return Qwen3VL()
 
-    def picture(self, data: bytes, media_type: str) -> Picture:
+    def prepare(self, data: bytes, media_type: str) -> EncodedImage:
         """See `Backend`."""
-        return fit_picture(data, media_type, family="qwen3-vl", max_side=4096)
+        return fit_image(data, media_type, family="qwen3-vl", max_side=4096)
 
     async def ask(self, question: Question) -> Answer:
-        """See `Backend`. A picture or caption that is not of the mini world is a `bad-request`."""
-        with Image.open(io.BytesIO(question.picture.data)) as image:
+        """See `Backend`. A image or prompt that is not of the mini world is a `bad-request`."""
+        with Image.open(io.BytesIO(question.image.data)) as image:
             pixels = np.asarray(image.convert("RGB"))
         try:
-            defects = find_defects(pixels, question.caption)
+            defects = find_defects(pixels, question.prompt)
         except ValueError as error:
             raise AskError("bad-request", str(error)) from error
         return Answer(render_answer(defects, None))

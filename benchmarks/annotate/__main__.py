@@ -25,8 +25,8 @@ from annotate.labelstudio.config import NO_DEFECTS, STATUS
 from annotate.labelstudio.connection import KEY_VARIABLE, URL_VARIABLE, Connection, connection_of
 from annotate.labelstudio.convert import whole_image
 from annotate.labelstudio.server import Server, started
-from annotate.labelstudio.sync import Session
-from annotate.review.routing_types import Routed
+from annotate.labelstudio.sync import LabelStudioSync
+from annotate.review.routing_types import RoutedImage
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from schemas.records import ImageRecord, Prelabel, Prompt
@@ -38,7 +38,7 @@ from sdg_data.store.connection import Store
 AIMS = "aims: push >= 400 tasks/s, a pull of 300 changes < 15 s (on a machine that does nothing else)"
 
 
-def fill(store: Store, count: int) -> list[Routed]:
+def fill(store: Store, count: int) -> list[RoutedImage]:
     """`count` images with prelabels of two boxes. No pixels: nothing here looks at any."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     routed = []
@@ -73,7 +73,7 @@ def fill(store: Store, count: int) -> list[Routed]:
                     tokens_out=None, cost=None, seconds=None, tool="b", created_at=now,
                 )
             )  # fmt: skip
-            routed.append(Routed(image_id=image))
+            routed.append(RoutedImage(image_id=image))
         with store.write() as tx:
             prompts.insert(tx, texts)
             images.insert(tx, records)
@@ -137,7 +137,7 @@ def main() -> None:
                     project=f"Benchmark {given.tasks}", image_url="http://x/{blob}", batch_size=given.batch
                 ),
             )
-            work = Session(settings, client)
+            work = LabelStudioSync(settings, client)
             _, place = work.init()
 
             def timed(name: str, begun: tuple[float, float, float]) -> None:
@@ -149,11 +149,11 @@ def main() -> None:
                 return time.perf_counter(), time.process_time(), cpu_seconds(own)
 
             begun = now()
-            work.push_routed(routed)
+            work.push_images(routed)
             timed("push", begun)
             measured["push_tasks_per_s"] = round(given.tasks / float(measured["push_s"]), 1)
             begun = now()
-            measured["pushed_again"] = work.push_routed(routed).sent
+            measured["pushed_again"] = work.push_images(routed).sent
             timed("push_again", begun)
             changes = max(1, round(given.share * given.tasks))
             numbers = [task["id"] for task in client.page(place.number, [], fields="id", page=2 * changes)]

@@ -298,7 +298,7 @@ def _table(owners: pa.Table, defects: pa.Table) -> DefectTable:
 
 def _oracle(store: Store, blobs: Blobs | None, chosen: Filter) -> DefectTable:
     """Ask the oracle about every chosen picture, a page of them at a time."""
-    from sdg_data.sheets.cells import ask_oracle, picture_of
+    from sdg_data.sheets.cells import ask_oracle, image_of_url
 
     if blobs is None:
         raise ConfigError("the oracle needs the pictures", item="oracle")
@@ -315,7 +315,7 @@ def _oracle(store: Store, blobs: Blobs | None, chosen: Filter) -> DefectTable:
         after = page[-1].id
         for image in page:
             if image.id not in gone:
-                found.append((image.id, ask_oracle(picture_of(blobs, image), texts[image.prompt_id].text)))
+                found.append((image.id, ask_oracle(image_of_url(blobs, image), texts[image.prompt_id].text)))
                 groups[image.id] = image.model
 
 

@@ -52,7 +52,7 @@ def cells(
         looked = reader(tx, [record.id for record in records]) if reader else {}
     shown = []
     for record in records:
-        picture = picture_of(blobs, record)
+        picture = image_of_url(blobs, record)
         defects = ask_oracle(picture, texts[record.prompt_id]) if boxes == "oracle" else looked.get(record.id)
         shown.append(SheetCell(picture, texts[record.prompt_id], record.model, record.seed, defects))
     return shown
@@ -94,7 +94,7 @@ def _chosen(
     return [record for record in found if record.id in shown]
 
 
-def picture_of(blobs: Blobs, record: ImageRecord) -> Image.Image:
+def image_of_url(blobs: Blobs, record: ImageRecord) -> Image.Image:
     """The image's pixels, RGB. BlobMissing, BlobCorrupt."""
     try:
         return Image.open(io.BytesIO(blobs.get(record.blob))).convert("RGB")

@@ -42,7 +42,7 @@ NUMBER_SCHEMA = pa.schema([("task_id", pa.string()), ("number", pa.int64())])
 
 
 @dataclass(frozen=True)
-class OnServer:
+class ServerIds:
     """Where a project is, and how far its changes were read.
 
     `cursor`: everything up to this time of the server's was read; None: nothing yet. While a pass is under way,
@@ -86,7 +86,7 @@ def projects(tx: Tx, kind: ProjectKind | None = None, *, closed: bool = False) -
     return [LabelProject(**{**row, "created_at": as_record(row["created_at"])}) for row in rows]
 
 
-def on_server(tx: Tx, project_id: str) -> OnServer | None:
+def on_server(tx: Tx, project_id: str) -> ServerIds | None:
     """Where the project is; None: on no server yet."""
     rows = select(tx, "SELECT * FROM label_servers WHERE project_id = ?", [project_id])
     if not rows:
@@ -94,10 +94,10 @@ def on_server(tx: Tx, project_id: str) -> OnServer | None:
     row = rows[0]
     for name in ("cursor", "pass_cursor"):
         row[name] = None if row[name] is None else as_record(row[name])
-    return OnServer(**row)
+    return ServerIds(**row)
 
 
-def set_on_server(tx: Tx, place: OnServer) -> None:
+def set_on_server(tx: Tx, place: ServerIds) -> None:
     """Remember it, instead of what was remembered of this project."""
     tx.execute("DELETE FROM label_servers WHERE project_id = ?", [place.project_id])
     tx.execute(

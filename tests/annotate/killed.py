@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from annotate.machine.answer_log import Journal
+from annotate.machine.answer_log import AnswerLog
 from annotate.machine.budget import Budget
 from annotate.machine.prelabel import PrelabelStage
-from annotate.machine.stage import Asking
+from annotate.machine.stage import RequestLimits
 from annotate.vlm.openai_chat import OpenAIBackend
 from sdg_data.blobs import Blobs
 from sdg_data.prompt_templates import DETECT, load_template
@@ -19,19 +19,19 @@ from tests.annotate.support import server_settings
 
 
 def main(home: Path, url: str, fatal: int, concurrency: int) -> None:
-    append, lines = Journal.append, 0
+    append, lines = AnswerLog.append, 0
 
-    def appended(self: Journal[Any], line: Any) -> None:
+    def appended(self: AnswerLog[Any], line: Any) -> None:
         nonlocal lines
         append(self, line)
         lines += 1
         if lines == fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Journal.append = appended  # type: ignore[method-assign]
+    AnswerLog.append = appended  # type: ignore[method-assign]
     stage = PrelabelStage(
         Store(home), Blobs(str(home / "blobs")), OpenAIBackend(server_settings(url)), load_template(DETECT),
-        asking=Asking(concurrency=concurrency), budget=Budget(None, None),
+        limits=RequestLimits(concurrency=concurrency), budget=Budget(None, None),
     )  # fmt: skip
     stage.recover()
     LocalExecutor().execute(stage)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from annotate.machine.stage import Asking
-from annotate.vlm.contract import Picture, Question
-from annotate.vlm.retrying import Patience
+from annotate.machine.stage import RequestLimits
+from annotate.vlm.contract import EncodedImage, Question
+from annotate.vlm.retrying import RetryPolicy
 from schemas.geometry import ImageSize
 from schemas.records import ImageRecord, Prompt
 from sdg_data.blobs import Blobs
@@ -22,8 +22,8 @@ from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
-HURRIED = Patience(tries=3, first_pause=0.0, longest_pause=0.0)
-QUICK = Asking(concurrency=4, deadline=5.0, max_tokens=200, patience=HURRIED)
+HURRIED = RetryPolicy(tries=3, first_pause=0.0, longest_pause=0.0)
+QUICK = RequestLimits(concurrency=4, deadline=5.0, max_tokens=200, retry=HURRIED)
 CLEAN = "<answer>[]</answer>"
 ONE = (
     '<think>why</think><answer>[{"box_2d":[100,200,300,400],"label":"artifact","description":"a dent",'
@@ -67,10 +67,10 @@ def png(caption: str, seed: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def picture(width: int = 64, height: int = 64) -> Picture:
+def picture(width: int = 64, height: int = 64) -> EncodedImage:
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), (90, 120, 200)).save(buffer, "PNG")
-    return Picture(buffer.getvalue(), "image/png", ImageSize(width=width, height=height))
+    return EncodedImage(buffer.getvalue(), "image/png", ImageSize(width=width, height=height))
 
 
 def question(text: str = "what?", caption: str = "a red circle") -> Question:

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from annotate.vlm.contract import Picture, Question
+from annotate.vlm.contract import EncodedImage, Question
 from annotate.vlm.families import codec_of, fitted_size
 from annotate.vlm.generating import messages
 from exports.read.decode import open_image
@@ -40,8 +40,8 @@ class Chat:
         fitted = self.fitted(size)
         return Question(
             text=self.template.question(prompt, codec_of(self.family, fitted)),
-            picture=Picture(data, "image/png", fitted),
-            caption=prompt,
+            image=EncodedImage(data, "image/png", fitted),
+            prompt=prompt,
             image_first=self.template.image_first,
         )
 

@@ -53,7 +53,7 @@ def answer_rows(
         questions = [chat.question(row.prompt, row.size, chat.png(table.image(row.place))) for row in asked]
         answers = generate_answers(model, chat.processor, questions, max_tokens=max_tokens)
         for place, row, question, answer in zip(places, asked, questions, answers, strict=True):
-            codec = codec_of(chat.family, question.picture.size)
+            codec = codec_of(chat.family, question.image.size)
             parsed = parse_answer(answer.text, codec=codec, require_trace=chat.trace, hit_length=answer.hit_length)
             strict = parsed.outcome is Outcome.PARSED
             if parsed.defects is None and chat.trace:  # a missing trace spoils the form, not the boxes

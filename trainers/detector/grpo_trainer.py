@@ -57,7 +57,7 @@ class RolloutItems(Dataset[dict[str, Any]]):
             "images": [self.chat.picture(self.table.image(row.place))],
             "key": row.key,
             "ground_truth": row.defects,
-            "size": question.picture.size,
+            "size": question.image.size,
         }
 
 

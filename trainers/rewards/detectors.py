@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from annotate.machine.prelabel import ask_about
 from annotate.vlm.contract import AskError, Backend
-from annotate.vlm.retrying import Asker, Patience
+from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.prompt_templates import Template
 from trainers.rewards.contract import Detection, Shot
@@ -27,30 +27,30 @@ class VlmDetector:
         *,
         concurrency: int = 32,
         deadline: float | None = 120.0,
-        patience: Patience | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         """`deadline` in seconds, for an image with its retries; None for a model in this process."""
         self.name = f"detector:{backend.identity.model}"
         self._backend, self._template = backend, template
-        self._concurrency, self._deadline, self._patience = concurrency, deadline, patience
-        self._asker: Asker | None = None
+        self._concurrency, self._deadline, self._policy = concurrency, deadline, policy
+        self._client: RetryingClient | None = None
 
     async def detect(self, shots: Sequence[Shot]) -> list[Detection]:
         """See `Detector`."""
-        if self._asker is None:  # bound to the loop that it is first used on
-            self._asker = Asker(
-                self._backend, concurrency=self._concurrency, deadline=self._deadline, patience=self._patience
+        if self._client is None:  # bound to the loop that it is first used on
+            self._client = RetryingClient(
+                self._backend, concurrency=self._concurrency, deadline=self._deadline, policy=self._policy
             )
-        return list(await asyncio.gather(*(self._one(self._asker, shot) for shot in shots)))
+        return list(await asyncio.gather(*(self._one(self._client, shot) for shot in shots)))
 
     async def close(self) -> None:
         """See `Detector`."""
         await self._backend.close()
 
-    async def _one(self, asker: Asker, shot: Shot) -> Detection:
-        picture = self._backend.picture(shot.png(), "image/png")
+    async def _one(self, client: RetryingClient, shot: Shot) -> Detection:
+        picture = self._backend.prepare(shot.png(), "image/png")
         try:
-            answer = await asker.ask(ask_about(self._backend, self._template, shot.prompt, picture))
+            answer = await client.ask(ask_about(self._backend, self._template, shot.prompt, picture))
         except AskError as error:
             return Detection(None, f"{error.code}: {error.message}")
         parsed = parse_answer(answer.text, codec=self._backend.codec(picture.size), hit_length=answer.hit_length)

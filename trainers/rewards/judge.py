@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from annotate.vlm.contract import AskError, Backend, Question
-from annotate.vlm.retrying import Asker, Patience
+from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from trainers.rewards.contract import Score, Shot
 
 WEIGHTS: Final[Mapping[str, float]] = {"alignment": 0.8, "coherence": 0.1, "style": 0.1}
@@ -63,31 +63,31 @@ class Judge:
         template: str = TEMPLATE,
         concurrency: int = 32,
         deadline: float | None = 120.0,
-        patience: Patience | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         """`template` has `{prompt}` where the caption goes. `deadline` in seconds, for an image with its retries."""
         self.name = f"judge:{backend.identity.model}"
         self._backend, self._template = backend, template
-        self._concurrency, self._deadline, self._patience = concurrency, deadline, patience
-        self._asker: Asker | None = None
+        self._concurrency, self._deadline, self._policy = concurrency, deadline, policy
+        self._client: RetryingClient | None = None
 
     async def score(self, shots: Sequence[Shot]) -> list[Score]:
         """See `BaseReward`."""
-        if self._asker is None:  # bound to the loop that it is first used on
-            self._asker = Asker(
-                self._backend, concurrency=self._concurrency, deadline=self._deadline, patience=self._patience
+        if self._client is None:  # bound to the loop that it is first used on
+            self._client = RetryingClient(
+                self._backend, concurrency=self._concurrency, deadline=self._deadline, policy=self._policy
             )
-        return list(await asyncio.gather(*(self._one(self._asker, shot) for shot in shots)))
+        return list(await asyncio.gather(*(self._one(self._client, shot) for shot in shots)))
 
     async def close(self) -> None:
         """See `BaseReward`."""
         await self._backend.close()
 
-    async def _one(self, asker: Asker, shot: Shot) -> Score:
-        picture = self._backend.picture(shot.png(), "image/png")
+    async def _one(self, client: RetryingClient, shot: Shot) -> Score:
+        picture = self._backend.prepare(shot.png(), "image/png")
         text = self._template.replace("{prompt}", shot.prompt)
         try:
-            answer = await asker.ask(Question(text=text, picture=picture, caption=shot.prompt))
+            answer = await client.ask(Question(text=text, image=picture, prompt=shot.prompt))
         except AskError as error:
             return Score(None, f"{error.code}: {error.message}")
         if answer.hit_length:

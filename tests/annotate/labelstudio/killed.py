@@ -5,7 +5,7 @@ from pathlib import Path
 
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.connection import Connection
-from annotate.review.routing_types import Routed
+from annotate.review.routing_types import RoutedImage
 from sdg_data.store.rows import select
 from tests.annotate.labelstudio.support import session_for
 from tests.annotate.support import Home
@@ -21,7 +21,7 @@ def main(folder: str, url: str, key: str, what: str, project: str) -> None:
         else:
             with home.store.read() as tx:
                 found = select(tx, "SELECT id FROM images ORDER BY id")
-            work.push_routed([Routed(image_id=row["id"]) for row in found])
+            work.push_images([RoutedImage(image_id=row["id"]) for row in found])
     print("done", flush=True)
 
 

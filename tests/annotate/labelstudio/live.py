@@ -17,12 +17,12 @@ import pytest
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.connection import credentials
 from annotate.labelstudio.server import Server
-from annotate.labelstudio.sync import Session
+from annotate.labelstudio.sync import LabelStudioSync
 from sdg_data.settings import AnnotateSettings, Settings
 
 
 @contextlib.contextmanager
-def own_session(request: pytest.FixtureRequest, home: Path | None = None, **changes: Any) -> Iterator[Session]:
+def own_session(request: pytest.FixtureRequest, home: Path | None = None, **changes: Any) -> Iterator[LabelStudioSync]:
     """A session whose project no other test has; `changes` of its settings.
 
     `home`: a store of its own too, whose images the server does not show; None: the server's home, which tests share.
@@ -34,10 +34,10 @@ def own_session(request: pytest.FixtureRequest, home: Path | None = None, **chan
         update={"project": f"Test {secrets.token_hex(4)}", "webhook_port": _free_port(), "patience": 300.0, **changes}
     )
     with Client(server.connection, patience=300.0) as client:
-        yield Session(Settings(profile="mini", home=home or server.home, annotate=annotate), client)
+        yield LabelStudioSync(Settings(profile="mini", home=home or server.home, annotate=annotate), client)
 
 
-def password(session: Session, name: str) -> str:
+def password(session: LabelStudioSync, name: str) -> str:
     """Of an account that a test makes."""
     return f"{credentials(session.settings.home).webhook_secret[:16]}-{name}"
 

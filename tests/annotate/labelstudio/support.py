@@ -13,8 +13,8 @@ from typing import Any
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import NO_DEFECTS, STATUS
 from annotate.labelstudio.convert import region, whole_image
-from annotate.labelstudio.sync import Session
-from annotate.review.routing_types import Routed
+from annotate.labelstudio.sync import LabelStudioSync
+from annotate.review.routing_types import RoutedImage
 from schemas.defect import Defect
 from schemas.geometry import Box, ImageSize
 from schemas.records import ImageRecord
@@ -71,18 +71,18 @@ def images_of(home: Home) -> list[ImageRecord]:
     return list(home.image_of.values())
 
 
-def routed(home: Home, *, blind: Iterable[int] = (), overlap: int = 1) -> list[Routed]:
+def routed(home: Home, *, blind: Iterable[int] = (), overlap: int = 1) -> list[RoutedImage]:
     hidden = set(blind)
     return [
-        Routed(image_id=image.id, blind=index in hidden, priority=1 - index / 1000, overlap=overlap)
+        RoutedImage(image_id=image.id, blind=index in hidden, priority=1 - index / 1000, overlap=overlap)
         for index, image in enumerate(images_of(home))
     ]
 
 
-def session_for(home: Home, client: Client, **changes: Any) -> Session:
+def session_for(home: Home, client: Client, **changes: Any) -> LabelStudioSync:
     values = {"image_url": ELSEWHERE, "project": "Test", "patience": 30.0, **changes}
     settings = Settings(profile="mini", home=home.folder, annotate=AnnotateSettings(**values))
-    return Session(settings, client)
+    return LabelStudioSync(settings, client)
 
 
 def drawn(name: str, defect: Defect, **changes: Any) -> list[dict[str, Any]]:

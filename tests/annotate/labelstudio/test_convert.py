@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.labelstudio.config import SUBTYPES
-from annotate.labelstudio.convert import Code, Refused, Shown, parse, region, region_id, to_result, whole_image
+from annotate.labelstudio.convert import (
+    InvalidAnnotation,
+    QuarantineCode,
+    ShownRegions,
+    parse,
+    region,
+    region_id,
+    to_result,
+    whole_image,
+)
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
 from schemas.records import AnnotationStatus, Origin
@@ -40,7 +49,7 @@ def defects(draw: st.DrawFn) -> Defect:
 @settings(deadline=None)  # other work on the machine is no failure
 @given(st.lists(defects(), max_size=6), st.randoms())
 def test_what_is_shown_and_sent_back_is_what_it_was_in_any_order(shown: list[Defect], order: random.Random) -> None:
-    by_machine = Shown.of_prelabel(prelabel(IMAGE, *shown))
+    by_machine = ShownRegions.of_prelabel(prelabel(IMAGE, *shown))
     result = json.loads(json.dumps(to_result(by_machine, SIZE)))
     order.shuffle(result)
     parsed = parse(result or clean(), by_machine)
@@ -52,7 +61,7 @@ def test_what_is_shown_and_sent_back_is_what_it_was_in_any_order(shown: list[Def
 @settings(deadline=None)  # other work on the machine is no failure
 @given(defects(), defects())
 def test_any_difference_is_a_change(before: Defect, after: Defect) -> None:
-    by_machine = Shown.of_prelabel(prelabel(IMAGE, before))
+    by_machine = ShownRegions.of_prelabel(prelabel(IMAGE, before))
     (name,) = by_machine.regions
     (one,) = parse(region(name, after, SIZE), by_machine).defects
     assert (one.origin is Origin.PREDICTION) == (before == after)
@@ -65,7 +74,7 @@ def test_a_box_moves_by_less_than_a_thousandth_and_is_kept_as_it_was_entered(
     x: float, y: float, width: float, height: float
 ) -> None:
     width, height = min(width, 100 - x), min(height, 100 - y)
-    parsed = parse(drawn("r", some_defect(1), x=x, y=y, width=width, height=height), Shown())
+    parsed = parse(drawn("r", some_defect(1), x=x, y=y, width=width, height=height), ShownRegions())
     box = parsed.defects[0].defect.box
     for edge, wanted in ((box.x0, x), (box.y0, y), (box.x1, x + width), (box.y1, y + height)):
         assert abs(edge - 10 * wanted) < 1
@@ -74,8 +83,8 @@ def test_a_box_moves_by_less_than_a_thousandth_and_is_kept_as_it_was_entered(
 
 
 def test_without_what_was_shown_everything_is_drawn() -> None:
-    by_machine = Shown.of_prelabel(prelabel(IMAGE, some_defect(1)))
-    (one,) = parse(to_result(by_machine, SIZE), Shown()).defects
+    by_machine = ShownRegions.of_prelabel(prelabel(IMAGE, some_defect(1)))
+    (one,) = parse(to_result(by_machine, SIZE), ShownRegions()).defects
     assert (one.origin, one.prelabel_index) == (Origin.MANUAL, None)
 
 
@@ -94,63 +103,63 @@ def _without(control: str) -> list[dict[str, Any]]:
     return [item for item in drawn("r", some_defect(1)) if item["from_name"] != control]
 
 
-INVALID: list[tuple[Code, Any]] = [
-    (Code.UNREADABLE, None),
-    (Code.UNREADABLE, {"result": []}),
-    (Code.UNREADABLE, ["text"]),
-    (Code.UNREADABLE, [{"from_name": "defect", "type": "rectanglelabels", "id": "r"}]),
-    (Code.UNREADABLE, [{**drawn("r", some_defect(1))[0], "id": None}]),
-    (Code.UNKNOWN_CONTROL, [{**drawn("r", some_defect(1))[0], "from_name": "label"}]),
-    (Code.UNKNOWN_CONTROL, [{**drawn("r", some_defect(1))[0], "type": "brushlabels"}]),
-    (Code.UNKNOWN_CONTROL, [{"type": "relation", "from_id": "a", "to_id": "b", "value": {}}]),
-    (Code.UNKNOWN_LABEL, _with("defect", rectanglelabels=["Artifact"])),
-    (Code.NO_LABEL, _with("defect", rectanglelabels=[])),
-    (Code.NO_LABEL, _without("defect")),
-    (Code.SEVERAL_ANSWERS, _with("defect", rectanglelabels=["artifact", "misalignment"])),
-    (Code.SEVERAL_ANSWERS, [*drawn("r", some_defect(1)), drawn("r", some_defect(1))[2]]),
-    (Code.BOX_INVALID, _with("defect", width=0)),
-    (Code.BOX_INVALID, _with("defect", width=-3)),
-    (Code.BOX_INVALID, _with("defect", x="12")),
-    (Code.BOX_INVALID, _with("defect", x=None)),
-    (Code.BOX_INVALID, _with("defect", height=float("nan"))),
-    (Code.BOX_INVALID, _with("defect", height=float("inf"))),
-    (Code.BOX_OUTSIDE, _with("defect", x=-1)),
-    (Code.BOX_OUTSIDE, _with("defect", y=99, height=2)),
-    (Code.BOX_OUTSIDE, _with("defect", x=1e300)),
-    (Code.BOX_INVALID, _with("defect", x=10**400)),
-    (Code.ROTATED, _with("defect", rotation=15)),
-    (Code.NO_REASON, _without("reason")),
-    (Code.NO_REASON, _with("reason", text=[])),
-    (Code.NO_REASON, _with("reason", text=[" \n "])),
-    (Code.UNREADABLE, _with("reason", text=[7])),
-    (Code.SEVERAL_ANSWERS, _with("reason", text=["one", "two"])),
-    (Code.REASON_TOO_LONG, _with("reason", text=["x" * 1_000_000])),
-    (Code.MARKUP, _with("reason", text=["<script>alert(1)</script>"])),
-    (Code.MARKUP, _with("reason", text=["an <img src=x onerror=alert(1)> here"])),
-    (Code.MARKUP, _with("reason", text=["<svg onload=alert(1) "])),
-    (Code.MARKUP, _with("reason", text=["< SCRIPT src=//x"])),
-    (Code.CONTROL_CHARACTERS, _with("reason", text=["a\x00b"])),
-    (Code.NO_IMPORTANCE, _without("importance")),
+INVALID: list[tuple[QuarantineCode, Any]] = [
+    (QuarantineCode.UNREADABLE, None),
+    (QuarantineCode.UNREADABLE, {"result": []}),
+    (QuarantineCode.UNREADABLE, ["text"]),
+    (QuarantineCode.UNREADABLE, [{"from_name": "defect", "type": "rectanglelabels", "id": "r"}]),
+    (QuarantineCode.UNREADABLE, [{**drawn("r", some_defect(1))[0], "id": None}]),
+    (QuarantineCode.UNKNOWN_CONTROL, [{**drawn("r", some_defect(1))[0], "from_name": "label"}]),
+    (QuarantineCode.UNKNOWN_CONTROL, [{**drawn("r", some_defect(1))[0], "type": "brushlabels"}]),
+    (QuarantineCode.UNKNOWN_CONTROL, [{"type": "relation", "from_id": "a", "to_id": "b", "value": {}}]),
+    (QuarantineCode.UNKNOWN_LABEL, _with("defect", rectanglelabels=["Artifact"])),
+    (QuarantineCode.NO_LABEL, _with("defect", rectanglelabels=[])),
+    (QuarantineCode.NO_LABEL, _without("defect")),
+    (QuarantineCode.SEVERAL_ANSWERS, _with("defect", rectanglelabels=["artifact", "misalignment"])),
+    (QuarantineCode.SEVERAL_ANSWERS, [*drawn("r", some_defect(1)), drawn("r", some_defect(1))[2]]),
+    (QuarantineCode.BOX_INVALID, _with("defect", width=0)),
+    (QuarantineCode.BOX_INVALID, _with("defect", width=-3)),
+    (QuarantineCode.BOX_INVALID, _with("defect", x="12")),
+    (QuarantineCode.BOX_INVALID, _with("defect", x=None)),
+    (QuarantineCode.BOX_INVALID, _with("defect", height=float("nan"))),
+    (QuarantineCode.BOX_INVALID, _with("defect", height=float("inf"))),
+    (QuarantineCode.BOX_OUTSIDE, _with("defect", x=-1)),
+    (QuarantineCode.BOX_OUTSIDE, _with("defect", y=99, height=2)),
+    (QuarantineCode.BOX_OUTSIDE, _with("defect", x=1e300)),
+    (QuarantineCode.BOX_INVALID, _with("defect", x=10**400)),
+    (QuarantineCode.ROTATED, _with("defect", rotation=15)),
+    (QuarantineCode.NO_REASON, _without("reason")),
+    (QuarantineCode.NO_REASON, _with("reason", text=[])),
+    (QuarantineCode.NO_REASON, _with("reason", text=[" \n "])),
+    (QuarantineCode.UNREADABLE, _with("reason", text=[7])),
+    (QuarantineCode.SEVERAL_ANSWERS, _with("reason", text=["one", "two"])),
+    (QuarantineCode.REASON_TOO_LONG, _with("reason", text=["x" * 1_000_000])),
+    (QuarantineCode.MARKUP, _with("reason", text=["<script>alert(1)</script>"])),
+    (QuarantineCode.MARKUP, _with("reason", text=["an <img src=x onerror=alert(1)> here"])),
+    (QuarantineCode.MARKUP, _with("reason", text=["<svg onload=alert(1) "])),
+    (QuarantineCode.MARKUP, _with("reason", text=["< SCRIPT src=//x"])),
+    (QuarantineCode.CONTROL_CHARACTERS, _with("reason", text=["a\x00b"])),
+    (QuarantineCode.NO_IMPORTANCE, _without("importance")),
     *[
-        (Code.BAD_IMPORTANCE, _with("importance", number=value))
+        (QuarantineCode.BAD_IMPORTANCE, _with("importance", number=value))
         for value in (0, 101, 500, -1, 12.5, "50", True, float("nan"), float("inf"), 10**400, [50])
     ],
-    (Code.UNKNOWN_LABEL, _with("artifact_subtype", choices=["claws"])),
-    (Code.SEVERAL_ANSWERS, _with("artifact_subtype", choices=["edge", "text"])),
-    (Code.BAD_SUBTYPE, _with("artifact_subtype", choices=["action"])),
-    (Code.CLEAN_WITH_BOXES, [*drawn("r", some_defect(1)), *clean()]),
-    (Code.NOTHING_SAID, []),
-    (Code.NOTHING_SAID, [whole_image("task_note", "textarea", {"text": ["only a note"]})]),
-    (Code.UNKNOWN_LABEL, [whole_image("image_status", "choices", {"choices": ["fine"]})]),
-    (Code.BAD_SCORE, [*clean(), whole_image("score_overall", "rating", {"rating": 3.5})]),
-    (Code.TOO_MANY, [item for index in range(400) for item in drawn(f"r{index}", some_defect(1))]),
+    (QuarantineCode.UNKNOWN_LABEL, _with("artifact_subtype", choices=["claws"])),
+    (QuarantineCode.SEVERAL_ANSWERS, _with("artifact_subtype", choices=["edge", "text"])),
+    (QuarantineCode.BAD_SUBTYPE, _with("artifact_subtype", choices=["action"])),
+    (QuarantineCode.CLEAN_WITH_BOXES, [*drawn("r", some_defect(1)), *clean()]),
+    (QuarantineCode.NOTHING_SAID, []),
+    (QuarantineCode.NOTHING_SAID, [whole_image("task_note", "textarea", {"text": ["only a note"]})]),
+    (QuarantineCode.UNKNOWN_LABEL, [whole_image("image_status", "choices", {"choices": ["fine"]})]),
+    (QuarantineCode.BAD_SCORE, [*clean(), whole_image("score_overall", "rating", {"rating": 3.5})]),
+    (QuarantineCode.TOO_MANY, [item for index in range(400) for item in drawn(f"r{index}", some_defect(1))]),
 ]
 
 
 @pytest.mark.parametrize(("code", "result"), INVALID)
-def test_what_is_not_valid_is_refused_with_its_code(code: Code, result: Any) -> None:
-    with pytest.raises(Refused) as refusal:
-        parse(result, Shown())
+def test_what_is_not_valid_is_refused_with_its_code(code: QuarantineCode, result: Any) -> None:
+    with pytest.raises(InvalidAnnotation) as refusal:
+        parse(result, ShownRegions())
     assert refusal.value.code is code
     assert str(refusal.value)
     assert len(str(refusal.value)) < 300
@@ -158,19 +167,19 @@ def test_what_is_not_valid_is_refused_with_its_code(code: Code, result: Any) -> 
 
 @pytest.mark.parametrize("text", ["x < y and y > z", "the 'hand' & arm", "colour ≠ red", "5 <-> 6", "a\nb"])
 def test_plain_words_with_odd_signs_are_a_reason(text: str) -> None:
-    (one,) = parse(_with("reason", text=[text]), Shown()).defects
+    (one,) = parse(_with("reason", text=[text]), ShownRegions()).defects
     assert one.defect.reason == text
 
 
 def test_half_a_character_becomes_a_whole_one() -> None:
-    (one,) = parse(_with("reason", text=["bad \ud83d hand"]), Shown()).defects
+    (one,) = parse(_with("reason", text=["bad \ud83d hand"]), ShownRegions()).defects
     assert one.defect.reason == "bad \ufffd hand"
     one.defect.reason.encode()
 
 
 def test_the_subtype_of_the_type_that_it_no_longer_has_says_nothing() -> None:
     items = _with("defect", rectanglelabels=["misalignment"])
-    (one,) = parse(items, Shown()).defects
+    (one,) = parse(items, ShownRegions()).defects
     assert (one.defect.type, one.defect.subtype) == (DefectType.MISALIGNMENT, None)
 
 
@@ -194,8 +203,8 @@ def test_no_json_whatever_gets_through_or_crashes(data: st.DataObject) -> None:
     else:
         items[place][key] = junk
     try:
-        parsed = parse(items, Shown())
-    except Refused:
+        parsed = parse(items, ShownRegions())
+    except InvalidAnnotation:
         return
     for one in parsed.defects:
         assert 1 <= one.defect.importance <= 100

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from annotate.labelstudio.guideline import instructions
-from annotate.labelstudio.sync import Session
+from annotate.labelstudio.sync import LabelStudioSync
 from annotate.review.report import as_json, build
 from annotate.review.routing import route
 from annotate.review.run import review
-from annotate.simulation.annotators import Entered, crew
-from annotate.simulation.run import Crew, Submitted, open_projects
+from annotate.simulation.annotators import SimulatedAnswer, annotators
+from annotate.simulation.run import SimulatedTeam, Submitted, open_projects
 from schemas.labelling import ProjectKind
 from schemas.records import Annotation, AnnotationStatus, Verdict
 from sdg_data.settings import ReviewSettings, RoutingSettings
@@ -36,8 +36,8 @@ def test_from_push_to_gold_nothing_is_lost(request: pytest.FixtureRequest, tmp_p
             routed = route(tx, ROUTING)
         assert len(routed) == IMAGES
         assert 0.1 < sum(one.blind for one in routed) / IMAGES < 0.3
-        assert work.push_routed(routed).sent == IMAGES
-        assert work.push_routed(routed).sent == 0
+        assert work.push_images(routed).sent == IMAGES
+        assert work.push_images(routed).sent == 0
 
         first = _annotate(work, world)
         decided = _review(work, world, first)
@@ -45,11 +45,11 @@ def test_from_push_to_gold_nothing_is_lost(request: pytest.FixtureRequest, tmp_p
         _check_report(work, first)
 
 
-def _annotate(work: Session, world: World) -> list[Submitted]:
+def _annotate(work: LabelStudioSync, world: World) -> list[Submitted]:
     (project,) = [
         one for one in open_projects(work, ProjectKind.ANNOTATE) if one.name == work.settings.annotate.project
     ]
-    with Crew(work, crew(PEOPLE, seed=1)) as people:
+    with SimulatedTeam(work, annotators(PEOPLE, seed=1)) as people:
         done = people.work(project)
         assert len(done.submitted) == OVERLAP * IMAGES
         assert set(Counter(one.image_id for one in done.submitted).values()) == {OVERLAP}
@@ -65,18 +65,18 @@ def _annotate(work: Session, world: World) -> list[Submitted]:
     return done.submitted
 
 
-def _blind(work: Session) -> set[str]:
+def _blind(work: LabelStudioSync) -> set[str]:
     with work.store.read() as tx:
         return {image for (image,) in tx.execute("SELECT image_id FROM label_tasks WHERE blind").fetchall()}
 
 
-def _versions(work: Session, world: World) -> list[Annotation]:
+def _versions(work: LabelStudioSync, world: World) -> list[Annotation]:
     with work.store.read() as tx:
         found = annotations.of_images(tx, world.images)
     return [one for versions in found.values() for one in versions]
 
 
-def _compare(work: Session, submitted: list[Submitted], *, round_: int) -> None:
+def _compare(work: LabelStudioSync, submitted: list[Submitted], *, round_: int) -> None:
     """Every answer is there once, and each region's four fields are what was entered, to a thousandth."""
     with work.store.read() as tx:
         found = annotations.of_images(tx, [one.image_id for one in submitted])
@@ -97,7 +97,7 @@ def _compare(work: Session, submitted: list[Submitted], *, round_: int) -> None:
     assert not [one for one in stored if one[0] in {each.image_id for each in submitted}]
 
 
-def _same(version: Annotation, entered: Entered) -> None:
+def _same(version: Annotation, entered: SimulatedAnswer) -> None:
     regions = {one.region_id: one for one in entered.regions}
     assert {one.region_id for one in version.defects} == regions.keys()
     for one in version.defects:
@@ -109,7 +109,7 @@ def _same(version: Annotation, entered: Entered) -> None:
             assert getattr(one.defect, name) == getattr(wanted.defect, name)
 
 
-def _review(work: Session, world: World, first: list[Submitted]) -> list[Submitted]:
+def _review(work: LabelStudioSync, world: World, first: list[Submitted]) -> list[Submitted]:
     """Rounds of review until nothing is left to do."""
     answers: list[Submitted] = []
     claims = {one.image_id for one in first if one.entered.status is not AnnotationStatus.SKIPPED}
@@ -121,7 +121,7 @@ def _review(work: Session, world: World, first: list[Submitted]) -> list[Submitt
         if not facts["sent"]:
             break
         (project,) = open_projects(work, ProjectKind.REVIEW)
-        with Crew(work, crew(2, seed=1, kind="reviewer", reviewers=True)) as reviewers:
+        with SimulatedTeam(work, annotators(2, seed=1, kind="reviewer", reviewers=True)) as reviewers:
             done = reviewers.work(project)
         assert len(done.submitted) == facts["sent"]
         pulled = work.pull()
@@ -133,7 +133,7 @@ def _review(work: Session, world: World, first: list[Submitted]) -> list[Submitt
     return answers
 
 
-def _check_gold(work: Session, world: World, first: list[Submitted], decided: list[Submitted]) -> None:
+def _check_gold(work: LabelStudioSync, world: World, first: list[Submitted], decided: list[Submitted]) -> None:
     by_number = {one.number: one for one in (*first, *decided)}
     versions = [one.id for one in _versions(work, world)]
     with work.store.read() as tx:
@@ -155,7 +155,7 @@ def _check_gold(work: Session, world: World, first: list[Submitted], decided: li
             assert decisions[0].result_id == one.annotation.id
 
 
-def _check_report(work: Session, first: list[Submitted]) -> None:
+def _check_report(work: LabelStudioSync, first: list[Submitted]) -> None:
     report = build(work.store, resamples=50)
     document = as_json(report)
     assert document["agreement"]["box_f1"]["0.5"]["artifact"]["value"] > 0.3

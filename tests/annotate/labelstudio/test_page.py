@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from annotate.labelstudio.accounts import join
+from annotate.labelstudio.accounts import sign_up
 from annotate.labelstudio.guideline import instructions
-from annotate.labelstudio.sync import Session
-from annotate.review.routing_types import Routed
+from annotate.labelstudio.sync import LabelStudioSync
+from annotate.review.routing_types import RoutedImage
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
 from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel
@@ -44,7 +44,7 @@ EDITED, SKIPPED, CLEAN, RELABELLED = range(4)
 class Desk:
     """A project with one task for each thing to be done, and the browser of an annotator who is logged in."""
 
-    session: Session
+    session: LabelStudioSync
     page: Any
     images: tuple[str, ...]
     numbers: list[int]
@@ -117,12 +117,12 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         world = make_world(session.settings.home, 4, seed=secrets.randbelow(10**6))
         _replace_prelabels(session, world.images)
         _, place = session.init(instructions=instructions(session.media))
-        session.push_routed([Routed(image_id=image, priority=-index) for index, image in enumerate(world.images)])
+        session.push_images([RoutedImage(image_id=image, priority=-index) for index, image in enumerate(world.images)])
         with session.store.read() as tx:
             tasks = {task.image_id: task.id for task in labelling.tasks_in(tx, place.project_id)}
             numbers = labelling.numbers_in(tx, place.project_id)
         email = f"ann-{secrets.token_hex(4)}@people.example"
-        join(session.client, email, password(session, "ann"))
+        sign_up(session.client, email, password(session, "ann"))
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(120_000)
@@ -140,7 +140,7 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         browser.close()
 
 
-def _replace_prelabels(session: Session, images: tuple[str, ...]) -> None:
+def _replace_prelabels(session: LabelStudioSync, images: tuple[str, ...]) -> None:
     """One known box on each image but the one that shall be clean: later answers of the detector count."""
     with session.store.write() as tx:
         prelabels.insert(

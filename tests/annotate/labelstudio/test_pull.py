@@ -40,7 +40,7 @@ class World:
         self.home = labelled_home(folder, count)
         self.work = session_for(self.home, self.server.client(), **settings)
         self.project, self.place = self.work.init()
-        self.work.push_routed(routed(self.home))
+        self.work.push_images(routed(self.home))
         self.numbers = sorted(self.server.tasks)
 
     def pull(self, **options: Any) -> Counter[str]:
@@ -176,7 +176,7 @@ def test_a_deleted_task_withdraws_what_was_said_in_it_and_is_not_pushed_again(wo
     world.server.delete_task(world.numbers[4])
     assert world.pull(full=full) == {"tasks deleted": 2, "deleted": 1}
     assert len(world.stored()) == 1
-    world.work.push_routed(routed(world.home))
+    world.work.push_images(routed(world.home))
     assert len(world.server.tasks) == 4
 
 
@@ -203,7 +203,7 @@ def test_a_task_number_given_out_again_is_another_task(tmp_path: Path) -> None:
     more = labelled_home(tmp_path / "more", 8)
     new = [image for image in images_of(more) if image.id not in {one.id for one in images_of(world.home)}]
     _copy_images(more, world.home)
-    world.work.push_routed([one for one in routed(more) if one.image_id in {image.id for image in new}])
+    world.work.push_images([one for one in routed(more) if one.image_id in {image.id for image in new}])
     assert world.server.tasks[last]["data"]["image_id"] != gone
     assert world.pull() == {"tasks deleted": 1, "deleted": 1}
     assert world.stored() == []
@@ -482,7 +482,7 @@ def test_what_a_dead_pusher_left_unsaid_is_known_after_a_pull(tmp_path: Path) ->
         tx.execute("DELETE FROM label_numbers")
     world.server.people_annotate(number, clean())
     assert world.pull() == {"new": 1}
-    assert world.work.push_routed(routed(world.home)).sent == 0
+    assert world.work.push_images(routed(world.home)).sent == 0
     with world.home.store.read() as tx:
         assert labelling.count_tasks(tx, world.project.id) == {"pushed": 3}
         assert set(labelling.numbers_in(tx, world.project.id).values()) == set(world.numbers)

@@ -22,15 +22,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settle_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = push_module.make_once
-    monkeypatch.setattr(push_module, "make_once", lambda *args, **kw: real(*args, **{**kw, "settle": 0.0}))
+    real = push_module.create_if_absent
+    monkeypatch.setattr(push_module, "create_if_absent", lambda *args, **kw: real(*args, **{**kw, "settle": 0.0}))
 
 
 def test_each_image_is_a_task_with_its_defects_and_blind_ones_show_nothing(tmp_path: Path) -> None:
     home, server = labelled_home(tmp_path, 6), FakeLabelStudio()
     work = session_for(home, server.client())
     work.init()
-    done = work.push_routed(routed(home, blind=[1]))
+    done = work.push_images(routed(home, blind=[1]))
     assert (done.sent, done.found, done.refused) == (6, 0, 0)
     by_image = {task["data"]["image_id"]: task for task in server.tasks.values()}
     images = images_of(home)
@@ -51,9 +51,9 @@ def test_pushing_again_sends_nothing_and_more_images_send_only_these(tmp_path: P
     home, server = labelled_home(tmp_path, 6), FakeLabelStudio()
     work = session_for(home, server.client())
     work.init()
-    work.push_routed(routed(home)[:4])
-    assert work.push_routed(routed(home)[:4]).sent == 0
-    assert work.push_routed(routed(home)).sent == 2
+    work.push_images(routed(home)[:4])
+    assert work.push_images(routed(home)[:4]).sent == 0
+    assert work.push_images(routed(home)).sent == 2
     assert [len(numbers) for numbers in server.numbers().values()] == [1] * 6
 
 
@@ -61,10 +61,10 @@ def test_an_image_stays_blind_or_not_whatever_the_policy_says_later(tmp_path: Pa
     home, server = labelled_home(tmp_path, 3), FakeLabelStudio()
     work = session_for(home, server.client())
     work.init()
-    work.push_routed(routed(home, blind=[0]))
+    work.push_images(routed(home, blind=[0]))
     other = session_for(home, server.client(), scores=True)  # another page: another project
     other.init()
-    assert other.push_routed(routed(home, blind=[1, 2])).sent == 0
+    assert other.push_images(routed(home, blind=[1, 2])).sent == 0
     assert [bool(task["predictions"]) for task in server.tasks.values()] == [False, True, True]
 
 
@@ -79,12 +79,12 @@ def test_faults_of_every_kind_leave_each_task_once(tmp_path: Path, seed: int, mo
     for _ in range(50):
         try:
             work.init()
-            work.push_routed(routed(home))
+            work.push_images(routed(home))
             break
         except ServerError:
             continue  # patience ran out: run it again
     server.faults = lambda method, path: Fault.NONE
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     assert len(server.projects) - sum(not _used(server, number) for number in server.projects) == 1
     assert sorted(map(len, server.numbers().values())) == [1] * 20
     with home.store.read() as tx:
@@ -115,13 +115,13 @@ def test_a_pusher_that_dies_at_any_request_is_continued_by_the_next(tmp_path: Pa
     try:
         work = session_for(home, server.client(), batch_size=2)
         work.init()
-        work.push_routed(routed(home))
+        work.push_images(routed(home))
     except Died:
         pass
     server.faults = lambda method, path: Fault.NONE
     work = session_for(home, server.client(), batch_size=2)
     work.init()
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     assert len(server.projects) == 1
     assert [len(numbers) for numbers in server.numbers().values()] == [1] * 9
 
@@ -132,7 +132,7 @@ def test_an_answer_lost_after_the_import_is_found_by_looking_not_by_sending_agai
     work.init()
     imports = iter([Fault.LOST])
     server.faults = lambda method, path: next(imports, Fault.NONE) if path.endswith("/import") else Fault.NONE
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     assert sum(path.endswith("/import") for _, path in server.requests) == 1
     assert len(server.tasks) == 4
 
@@ -147,7 +147,7 @@ def test_an_import_taken_for_dead_that_arrives_late_leaves_no_copies(
     work.init()
     imports = iter([Fault.LATE])
     server.faults = lambda method, path: next(imports, Fault.NONE) if path.endswith("/import") else Fault.NONE
-    done = work.push_routed(routed(home))
+    done = work.push_images(routed(home))
     assert sum(path.endswith("/import") for _, path in server.requests) == 2
     assert done.duplicates_removed == 4
     assert [len(numbers) for numbers in server.numbers().values()] == [1] * 4
@@ -157,11 +157,11 @@ def test_of_two_copies_the_one_that_was_worked_on_stays(tmp_path: Path) -> None:
     home, server = labelled_home(tmp_path, 3), FakeLabelStudio()
     work = session_for(home, server.client())
     project, place = work.init()
-    work.push_routed(routed(home)[:2])
+    work.push_images(routed(home)[:2])
     bodies = [{"data": task["data"]} for task in list(server.tasks.values())]
     copies = server._import(place.number, bodies)
     server.people_annotate(copies[1], [])
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     left = sorted(server.tasks)
     assert copies[1] in left
     assert copies[0] not in left
@@ -185,7 +185,7 @@ def test_what_the_server_refuses_is_recorded_and_the_others_go(tmp_path: Path) -
 
     server._route = picky  # type: ignore[method-assign]
     assert accept == server._import
-    done = work.push_routed(routed(home))
+    done = work.push_images(routed(home))
     assert (done.sent, done.refused) == (6, 1)
     with home.store.read() as tx:
         assert labelling.count_tasks(tx, project.id) == {"deleted": 1, "pushed": 6}
@@ -199,11 +199,11 @@ def test_a_server_that_stays_away_is_an_error_that_says_what_to_do_and_the_rest_
     project, _ = work.init()
     server.faults = every(itertools.repeat(Fault.REFUSED))
     with pytest.raises(Unavailable, match="sdg annotate server status"):
-        work.push_routed(routed(home))
+        work.push_images(routed(home))
     server.faults = lambda method, path: Fault.NONE
     with home.store.read() as tx:
         assert labelling.tasks_in(tx, project.id, TaskState.PUSHED) == []
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     assert len(server.tasks) == 3
 
 
@@ -211,7 +211,7 @@ def test_images_of_a_project_that_was_given_up_go_to_the_next_unless_somebody_an
     home, server = labelled_home(tmp_path, 3), FakeLabelStudio()
     work = session_for(home, server.client())
     work.init()
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     first = min(server.tasks)
     answered = server.tasks[first]["data"]["image_id"]
     server.people_annotate(first, [], was_cancelled=True)
@@ -219,7 +219,7 @@ def test_images_of_a_project_that_was_given_up_go_to_the_next_unless_somebody_an
     server.projects.clear()
     server.tasks.clear()
     work.init(again=True)
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     assert {task["data"]["image_id"] for task in server.tasks.values()} == {image.id for image in images_of(home)} - {
         answered
     }

@@ -14,7 +14,7 @@ import pytest
 
 from annotate.labelstudio.client import Client, ServerError
 from annotate.labelstudio.connection import Connection
-from annotate.labelstudio.convert import Shown, region_id
+from annotate.labelstudio.convert import ShownRegions, region_id
 from annotate.labelstudio.server import Server
 from schemas.records import AnnotationStatus
 from sdg_data.store import annotations, answers, labelling, prelabels
@@ -44,7 +44,7 @@ def test_the_server_is_closed_to_strangers_and_serves_images_only(
     home = labelled_home(server.home, 3)
     work = session_for(home, client, image_url="", port=server.settings.port, project="Closed")
     _, place = work.init()
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     url = client.connection.url
     assert httpx.get(f"{url}/api/projects/").status_code == 401
     assert httpx.get(f"{url}/user/signup/").status_code in (200, 302, 403)
@@ -66,7 +66,7 @@ def test_everything_entered_arrives_to_a_thousandth(client: Client, tmp_path: Pa
     home = labelled_home(tmp_path, 25)
     work = session_for(home, client, project="Entered")
     _, place = work.init()
-    work.push_routed(routed(home, blind=[3, 4]))
+    work.push_images(routed(home, blind=[3, 4]))
     draw = random.Random(5)
     entered: dict[str, dict[str, tuple[Any, ...]]] = {}
     skipped: set[str] = set()
@@ -108,7 +108,7 @@ def test_a_prediction_comes_back_as_it_was_shown(client: Client, tmp_path: Path)
     home = labelled_home(tmp_path, 4)
     work = session_for(home, client, project="Shown")
     _, place = work.init()
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     for number in numbers_of(client, place.number):
         result = client.task(number)["predictions"][0]["result"]
         client.create_annotation(number, result or clean())
@@ -121,7 +121,7 @@ def test_a_prediction_comes_back_as_it_was_shown(client: Client, tmp_path: Path)
         assert [(defect.defect, defect.origin.value) for defect in one.defects] == [
             (defect, "prediction") for defect in prelabel.defects
         ]
-        assert [defect.region_id for defect in one.defects] == list(Shown.of_prelabel(prelabel).regions)
+        assert [defect.region_id for defect in one.defects] == list(ShownRegions.of_prelabel(prelabel).regions)
         assert one.defects == () or one.defects[0].region_id == region_id(prelabel.id, 0)
 
 
@@ -129,7 +129,7 @@ def test_overlap_is_set_on_the_tasks_that_need_it(client: Client, tmp_path: Path
     home = labelled_home(tmp_path, 4)
     work = session_for(home, client, project="Overlap")
     _, place = work.init()
-    work.push_routed([*routed(home, overlap=2)[:2], *routed(home)[2:]])
+    work.push_images([*routed(home, overlap=2)[:2], *routed(home)[2:]])
     assert [client.task(number)["overlap"] for number in numbers_of(client, place.number)] == [2, 2, 1, 1]
 
 
@@ -137,7 +137,7 @@ def test_what_the_server_stores_and_cannot_give_back_is_quarantined_alone(client
     home = labelled_home(tmp_path, 6)
     work = session_for(home, client, project="Poison")
     _, place = work.init()
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     numbers = numbers_of(client, place.number)
     for number in numbers[1:]:
         client.create_annotation(number, clean())
@@ -163,7 +163,7 @@ def test_through_a_faulty_network_every_task_goes_once_and_every_annotation_come
         with Client(through, read_seconds=5, import_seconds=8) as shaky:
             work = session_for(home, shaky, project=f"Faulty {seed}", batch_size=7, patience=60.0)
             _insist(work.init)
-            _insist(lambda: work.push_routed(routed(home)))
+            _insist(lambda: work.push_images(routed(home)))
             place = _insist(work.init)[1]
             found = list(client.find_all(place.number))
             assert len({one.uid for one in found}) == len(found) == 40
@@ -199,7 +199,7 @@ def test_a_server_killed_and_restarted_during_push_and_pull(server: Server, clie
         server.stop(kill=True)
         server.start()
 
-    _meanwhile(restart, lambda: work.push_routed(routed(home)))
+    _meanwhile(restart, lambda: work.push_images(routed(home)))
     _, place = work.init()
     found = list(client.find_all(place.number))
     assert len({one.uid for one in found}) == len(found) == 120
@@ -223,7 +223,7 @@ def test_a_puller_killed_at_20_random_moments_ends_as_one_that_was_not(
     home = labelled_home(tmp_path / "home", 60)
     work = session_for(home, client, project="Killed")
     project, place = work.init()
-    work.push_routed(routed(home))
+    work.push_images(routed(home))
     start = tmp_path / "start"
     shutil.copytree(home.folder, start)
     numbers = numbers_of(client, place.number)

@@ -11,7 +11,7 @@ import pytest
 
 from annotate.labelstudio.client import Unavailable
 from annotate.labelstudio.project import SECRET_HEADER
-from annotate.labelstudio.pull import Pulled
+from annotate.labelstudio.pull import PullSummary
 from annotate.labelstudio.watch import watch
 from annotate.labelstudio.webhook import PATH, listening
 
@@ -84,7 +84,7 @@ def test_watching_pulls_at_hints_by_the_clock_and_through_outages() -> None:
     hint, stop = threading.Event(), threading.Event()
     calls: list[str] = []
 
-    def pull() -> Pulled:
+    def pull() -> PullSummary:
         calls.append("pull")
         if len(calls) == 2:
             raise Unavailable("away")
@@ -92,7 +92,7 @@ def test_watching_pulls_at_hints_by_the_clock_and_through_outages() -> None:
             hint.set()  # as a webhook during the pull: there must be another one
         if len(calls) == 5:
             stop.set()
-        return Pulled()
+        return PullSummary()
 
     assert watch(pull, hint, stop, poll_seconds=0.01, gather_seconds=0.0) == 4
     assert len(calls) == 5

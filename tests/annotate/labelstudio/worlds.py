@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from annotate.simulation.annotators import Person, crew
+from annotate.simulation.annotators import SimulatedAnnotator, annotators
 from schemas.records import ImageRecord, Prelabel, Prompt
 from sdg_data.blobs import Blobs
 from sdg_data.ids import image_id, prompt_id, seed_of, split_of
@@ -37,7 +37,7 @@ class World:
 def make_world(home: Path, count: int, *, seed: int = 0) -> World:
     """`count` images of two models, two of three spoiled, each with a prelabel that a hasty person might have given."""
     store, blobs = Store(home), Blobs(str(home / "blobs"))
-    (detector,) = crew(1, seed, kind="detector")
+    (detector,) = annotators(1, seed, kind="detector")
     texts: dict[str, Prompt] = {}
     records: list[ImageRecord] = []
     answers: list[Prelabel] = []
@@ -73,7 +73,7 @@ def make_world(home: Path, count: int, *, seed: int = 0) -> World:
     return World(store, blobs, tuple(record.id for record in records))
 
 
-def _prelabel(detector: Person, image: str, pixels: object, text: str) -> Prelabel:
+def _prelabel(detector: SimulatedAnnotator, image: str, pixels: object, text: str) -> Prelabel:
     said = detector.enter(image, find_defects(pixels, text), [])  # type: ignore[arg-type]
     return Prelabel(
         id=DETECTOR.prelabel_id(image), image_id=image, model=DETECTOR.model, revision=DETECTOR.revision,

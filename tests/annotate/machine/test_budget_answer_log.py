@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from annotate.machine.answer_log import Journal
+from annotate.machine.answer_log import AnswerLog
 from annotate.machine.budget import Budget
 from annotate.vlm.contract import Prices
 from schemas.records import Failure
@@ -56,20 +56,20 @@ def failure(number: int) -> Failure:
 
 
 def test_a_journal_gives_back_what_was_written(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "s", Failure)
+    journal = AnswerLog(tmp_path, "s", Failure)
     for number in range(7):
         journal.append(failure(number))
     journal.close()
     chunks: list[list[Failure]] = []
-    assert Journal(tmp_path, "s", Failure).replay(chunks.append, chunk=3) == 7
+    assert AnswerLog(tmp_path, "s", Failure).replay(chunks.append, chunk=3) == 7
     assert [one for chunk in chunks for one in chunk] == [failure(number) for number in range(7)]
     assert [len(chunk) for chunk in chunks] == [3, 3, 1]
     assert not journal.path.exists()
-    assert Journal(tmp_path, "s", Failure).replay(chunks.append) == 0
+    assert AnswerLog(tmp_path, "s", Failure).replay(chunks.append) == 0
 
 
 def test_a_line_without_an_end_was_being_written(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "s", Failure)
+    journal = AnswerLog(tmp_path, "s", Failure)
     journal.append(failure(1))
     journal.append(failure(2))
     journal.close()
@@ -83,7 +83,7 @@ def test_a_line_without_an_end_was_being_written(tmp_path: Path) -> None:
 
 
 def test_a_spoilt_line_stops_and_is_kept(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "s", Failure)
+    journal = AnswerLog(tmp_path, "s", Failure)
     journal.append(failure(1))
     journal.close()
     journal.path.write_bytes(journal.path.read_bytes() + b'{"stage": 5}\n')

@@ -8,7 +8,7 @@ import pytest
 
 from annotate.machine.budget import Budget
 from annotate.machine.enrich import ROUNDS, EnrichStage
-from annotate.machine.template_enricher import PlainEnricher, expanded, trace_of
+from annotate.machine.template_enricher import TemplateEnricher, expanded, trace_of
 from annotate.vlm.contract import AskError, Backend, Prices, Question
 from annotate.vlm.fake import FakeBackend
 from schemas.answer.parse import render_answer
@@ -75,7 +75,7 @@ def test_additions_are_stored_beside_the_persons_word(make_home: MakeHome) -> No
     found, failed = stored(home, made)
     assert (set(found), failed, stage.made) == (set(made), [], 4)
     for caption, one in made.items():
-        asked = next(question for question in backend.asked if question.caption == caption)
+        asked = next(question for question in backend.asked if question.prompt == caption)
         assert all(f'"short description": "{d.defect.reason}"' in asked.text for d in one.defects)
         assert '"importance": 50}' not in asked.text, "an importance that nobody gave is not shown as if somebody had"
         with home.store.read() as tx:
@@ -175,7 +175,7 @@ def test_only_gold_is_enriched_and_once(make_home: MakeHome) -> None:
 def test_without_a_model_every_annotation_is_enriched(make_home: MakeHome) -> None:
     home = make_home(5)
     made = people(home)
-    run(home, PlainEnricher())
+    run(home, TemplateEnricher())
     found, failed = stored(home, made)
     assert (set(found), failed) == (set(made), [])
     assert {(one.model, one.template.partition(":")[0]) for one in found.values()} == {
@@ -193,11 +193,11 @@ def test_the_budget_reserves_all_rounds(make_home: MakeHome) -> None:
         home.blobs,
         backend,
         load_template(ENRICH),
-        asking=replace(QUICK, concurrency=1),
+        limits=replace(QUICK, concurrency=1),
         budget=Budget(None, prices),
     )
     one = stage.question(
-        next(iter(stage.items())), backend.picture(home.blobs.get(next(iter(home.image_of.values())).blob), "image/png")
+        next(iter(stage.items())), backend.prepare(home.blobs.get(next(iter(home.image_of.values())).blob), "image/png")
     )
     worst = stage.worst(one)
     # Three answers of 200 tokens, and the question three times.

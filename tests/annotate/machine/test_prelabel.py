@@ -13,7 +13,7 @@ import pytest
 
 from annotate.machine.budget import Budget
 from annotate.machine.prelabel import PrelabelStage
-from annotate.machine.stage import Asking
+from annotate.machine.stage import RequestLimits
 from annotate.vlm.contract import Answer, AskError, Backend, Prices, Question
 from annotate.vlm.fake import FakeBackend, Step
 from annotate.vlm.openai_chat import OpenAIBackend
@@ -34,14 +34,14 @@ MakeHome = Callable[[int], Home]
 
 
 def stage_of(
-    home: Home, backend: Backend, *, asking: Asking = QUICK, budget: Budget | None = None, **more: Any
+    home: Home, backend: Backend, *, limits: RequestLimits = QUICK, budget: Budget | None = None, **more: Any
 ) -> PrelabelStage:
     return PrelabelStage(
         home.store,
         home.blobs,
         backend,
         load_template(DETECT),
-        asking=asking,
+        limits=limits,
         budget=budget or Budget(None, None),
         **more,
     )
@@ -170,7 +170,7 @@ def test_whatever_the_server_does_every_image_ends_and_the_totals_add_up(make_ho
     with HostileServer(script) as server:
         backend = OpenAIBackend(server_settings(server.url))
         stage = run(
-            home, backend, asking=replace(QUICK, concurrency=8, deadline=1.5), budget=Budget(None, Prices(1.0, 1.0))
+            home, backend, limits=replace(QUICK, concurrency=8, deadline=1.5), budget=Budget(None, Prices(1.0, 1.0))
         )
     good, bad = stored(home, stage)
     got = dict.fromkeys(good, "") | {caption: list_[0].code for caption, list_ in bad.items()}
@@ -265,7 +265,7 @@ def test_a_refused_key_stops_the_run_and_keeps_what_was_answered(make_home: Make
     steps: dict[str, Step] = {names[7]: AskError("http-401", "HTTP 401: who are you", fatal=True)}
     backend = FakeBackend(lambda asked: [steps.get(asked.caption, CLEAN)])
     with pytest.raises(ConfigError, match="who are you"):
-        run(home, backend, asking=replace(QUICK, concurrency=1))
+        run(home, backend, limits=replace(QUICK, concurrency=1))
     paid = len(backend.asked) - 1
     rest = FakeBackend([CLEAN])
     stage = run(home, rest)
@@ -278,7 +278,7 @@ def test_a_server_that_has_gone_stops_the_run(make_home: MakeHome) -> None:
     home = make_home(40)
     backend = FakeBackend([AskError("connection", "refused")])
     with pytest.raises(ModelError, match="in a row"):
-        run(home, backend, asking=replace(QUICK, give_up_after=10))
+        run(home, backend, limits=replace(QUICK, give_up_after=10))
     assert 10 <= len(backend.asked) < 40
     with home.store.read() as tx:
         recorded = failures.count_by_code(tx, "prelabel")
@@ -289,7 +289,7 @@ def test_a_few_failures_in_between_stop_nothing(make_home: MakeHome) -> None:
     home = make_home(30)
     odd = set(list(home.image_of)[::2])
     backend = FakeBackend(lambda asked: [AskError("connection", "no") if asked.caption in odd else CLEAN])
-    stage = run(home, backend, asking=replace(QUICK, concurrency=1, give_up_after=5, patience=HURRIED))
+    stage = run(home, backend, limits=replace(QUICK, concurrency=1, give_up_after=5, retry=HURRIED))
     assert (stage.made, stage.failed) == (15, {"connection": 15})
 
 

@@ -65,8 +65,8 @@ GOOD = Reply(
 )
 
 
-def rules(reply: Reply, known: tuple[AnnotatedDefect, ...] = KNOWN, caption: str = CAPTION) -> list[str]:
-    return [one.rule for one in broken_rules(known, reply.defects, reply.trace, caption, Qwen3VL())]
+def rules(reply: Reply, known: tuple[AnnotatedDefect, ...] = KNOWN, prompt: str = CAPTION) -> list[str]:
+    return [one.rule for one in broken_rules(known, reply.defects, reply.trace, prompt, Qwen3VL())]
 
 
 def test_a_good_answer_breaks_none() -> None:
@@ -115,7 +115,7 @@ def test_the_bounds_of_the_length_are_within() -> None:
 def test_a_number_that_the_prompt_names_or_the_image_shows_is_no_coordinate() -> None:
     bare = GOOD.change(1, reason=SECOND.replace("1986", "512"))
     assert rules(bare) == ["reason-coordinates"]
-    assert rules(bare, caption="a shop named 512") == []
+    assert rules(bare, prompt="a shop named 512") == []
     assert rules(GOOD.change(1, reason=SECOND.replace("1986", '"512, 40"'))) == []
     assert rules(GOOD.change(1, reason=SECOND.replace("1986", "2026"))) == []
 
@@ -166,7 +166,7 @@ people = st.lists(
 def test_sentences_without_a_model_keep_every_rule_but_peoples_own_words(known: list[AnnotatedDefect]) -> None:
     """Whatever a person wrote. Only a person's mention of annotation stays theirs: it is reported, not hidden."""
     made = [expanded(one) for one in known]
-    found = {one.rule for one in broken_rules(known, made, trace_of(known), "a caption", Qwen3VL())}
+    found = {one.rule for one in broken_rules(known, made, trace_of(known), "a prompt", Qwen3VL())}
     assert found <= {"mentions-annotation"}
     for one, after in zip(known, made, strict=True):
         assert 1 <= after.importance <= 100

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from annotate.labelstudio.convert import Shown, parse, to_result
+from annotate.labelstudio.convert import ShownRegions, parse, to_result
 from annotate.review.report import as_json, build, show, tables
-from annotate.simulation.annotators import Entered, Region
+from annotate.simulation.annotators import Region, SimulatedAnswer
 from annotate.simulation.run import page_result, shown_regions
 from schemas.geometry import Box, ImageSize
 from schemas.labelling import Quarantined
@@ -144,22 +144,22 @@ def test_what_simulated_people_send_is_what_they_entered() -> None:
     said = defect(
         0, box=Box(x0=100, y0=201, x1=333, y1=444), type="misalignment", subtype="attribute", attribute="colour"
     )
-    entered = Entered(AnnotationStatus.DEFECTS, (Region("r1", corners, said),), 12.5, note="a note")
-    parsed = parse(page_result(entered, SIZE), Shown())
+    entered = SimulatedAnswer(AnnotationStatus.DEFECTS, (Region("r1", corners, said),), 12.5, note="a note")
+    parsed = parse(page_result(entered, SIZE), ShownRegions())
     (one,) = parsed.defects
     assert (one.region_id, one.defect, one.origin, parsed.note) == ("r1", said, Origin.MANUAL, "a note")
     for status in (AnnotationStatus.CLEAN, AnnotationStatus.AMBIGUOUS_PROMPT, AnnotationStatus.CANNOT_JUDGE):
-        assert parse(page_result(Entered(status, (), 1.0), SIZE), Shown()).status is status
-    rejected = Entered(AnnotationStatus.DEFECTS, entered.regions, 1.0, reject=True)
-    assert parse(page_result(rejected, SIZE), Shown()).verdict == "reject"
+        assert parse(page_result(SimulatedAnswer(status, (), 1.0), SIZE), ShownRegions()).status is status
+    rejected = SimulatedAnswer(AnnotationStatus.DEFECTS, entered.regions, 1.0, reject=True)
+    assert parse(page_result(rejected, SIZE), ShownRegions()).verdict == "reject"
 
 
 def test_simulated_people_see_the_prediction_and_keep_its_region() -> None:
     machine = prelabel("1" * 32, defect(10), defect(500, importance=90))
-    shown = Shown.of_prelabel(machine)
+    shown = ShownRegions.of_prelabel(machine)
     seen = shown_regions({"predictions": [{"result": to_result(shown, SIZE)}]})
     assert [(one.region_id, one.defect) for one in seen] == [(name, one) for name, (_, one) in shown.regions.items()]
-    kept = Entered(AnnotationStatus.DEFECTS, tuple(seen), 3.0)
+    kept = SimulatedAnswer(AnnotationStatus.DEFECTS, tuple(seen), 3.0)
     back = parse(page_result(kept, SIZE), shown)
     assert [(one.origin, one.prelabel_index) for one in back.defects] == [
         (Origin.PREDICTION, 0),

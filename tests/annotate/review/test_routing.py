@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from annotate.review.routing import disagreement, fraction, is_blind, route, uncertainty
-from annotate.review.routing_types import Routed
+from annotate.review.routing_types import RoutedImage
 from schemas.geometry import Box
 from schemas.records import Prelabel, Split, Tombstone, Withdrawn
 from sdg_data.settings import RoutingSettings
@@ -48,7 +48,7 @@ def own(home: Home, tmp_path: Path) -> Home:
     return copied
 
 
-def routed(home: Home, **settings: Any) -> list[Routed]:
+def routed(home: Home, **settings: Any) -> list[RoutedImage]:
     with home.store.read() as tx:
         return route(tx, RoutingSettings(**settings))
 

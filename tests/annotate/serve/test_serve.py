@@ -19,7 +19,7 @@ from annotate.serve.app import make_app
 from annotate.serve.cli import is_loopback
 from annotate.serve.label_studio import read_tags, regions
 from annotate.serve.served import Served
-from annotate.vlm.batching import MicroBatcher
+from annotate.vlm.batching import DynamicBatcher
 from annotate.vlm.contract import Answer, AskError, Backend, Question
 from annotate.vlm.fake import FakeBackend
 from annotate.vlm.openai_chat import OpenAIBackend
@@ -75,7 +75,7 @@ def test_our_own_client_asks_our_own_server() -> None:
         answer = asyncio.run(go())
     assert (answer.text, answer.finish, answer.tokens_in, answer.tokens_out) == (ONE, "length", 321, 12)
     asked = backend.asked[0]
-    assert (asked.text, asked.picture.data, asked.max_tokens, asked.image_first) == (
+    assert (asked.text, asked.image.data, asked.max_tokens, asked.image_first) == (
         "look well",
         picture().data,
         200,
@@ -150,7 +150,7 @@ class Queued(FakeBackend):
         super().__init__([CLEAN])
         self.free = threading.Event()
         self.started = threading.Event()
-        self._batcher = MicroBatcher[Question, Answer](self._run, max_batch=1, max_waiting=1)
+        self._batcher = DynamicBatcher[Question, Answer](self._run, max_batch=1, max_waiting=1)
 
     @property
     def waiting(self) -> int:

@@ -6,14 +6,14 @@ from statistics import mean
 
 import pytest
 
-from annotate.simulation.annotators import CAREFUL, Habits, Person, Region, crew, rounded
+from annotate.simulation.annotators import REVIEWER_RATES, ErrorRates, Region, SimulatedAnnotator, annotators, rounded
 from schemas.defect import Defect
 from schemas.geometry import Box
 from schemas.records import AnnotationStatus, Origin
 from sdg_data.ids import content_id
 
-FLAWLESS = Habits(
-    miss=0, invent=0, skip=0, unsure=0, confuse=0, jitter=0, importance=0, anchor=1, swallow=0
+FLAWLESS = ErrorRates(
+    miss=0, invent=0, skip=0, unsure=0, confuse=0, jitter=0, importance=0, anchor=1, accepts_false_box=0
 )  # fmt: skip
 TRUTH = [
     Defect(box=Box(x0=100, y0=100, x1=300, y1=250), type="artifact", subtype="edge", reason="blurred", importance=40),
@@ -31,47 +31,49 @@ def shown(defect: Defect, name: str = "p0") -> Region:
 
 
 def test_without_faults_people_enter_the_truth() -> None:
-    entered = Person("a", 1, FLAWLESS).enter(images(1)[0], TRUTH, [])
+    entered = SimulatedAnnotator("a", 1, FLAWLESS).enter(images(1)[0], TRUTH, [])
     assert entered.status is AnnotationStatus.DEFECTS
     assert [one.defect.model_copy(update={"subtype": None}) for one in entered.regions] == [
         one.model_copy(update={"subtype": None}) for one in TRUTH
     ]
     assert {one.origin for one in entered.regions} == {Origin.MANUAL}
     assert len({one.region_id for one in entered.regions}) == 2
-    assert Person("a", 1, FLAWLESS).enter(images(1)[0], [], []).status is AnnotationStatus.CLEAN
+    assert SimulatedAnnotator("a", 1, FLAWLESS).enter(images(1)[0], [], []).status is AnnotationStatus.CLEAN
 
 
 def test_the_same_seed_enters_the_same_and_another_person_something_else() -> None:
-    first, second = crew(2, 5)
-    everything = [person.enter(image, TRUTH, []) for person in crew(2, 5) for image in images(20)]
+    first, second = annotators(2, 5)
+    everything = [person.enter(image, TRUTH, []) for person in annotators(2, 5) for image in images(20)]
     assert everything == [person.enter(image, TRUTH, []) for person in (first, second) for image in images(20)]
     assert [first.enter(i, TRUTH, []) for i in images(20)] != [second.enter(i, TRUTH, []) for i in images(20)]
-    assert [first.enter(i, TRUTH, []) for i in images(20)] != [crew(2, 6)[0].enter(i, TRUTH, []) for i in images(20)]
-    assert first.habits != second.habits
+    assert [first.enter(i, TRUTH, []) for i in images(20)] != [
+        annotators(2, 6)[0].enter(i, TRUTH, []) for i in images(20)
+    ]
+    assert first.rates != second.rates
 
 
 def test_a_prelabel_is_kept_changed_dropped_or_added_to() -> None:
     near = TRUTH[0].model_copy(update={"box": Box(x0=120, y0=100, x1=320, y1=250), "reason": "machine"})
     false = TRUTH[0].model_copy(update={"box": Box(x0=700, y0=0, x1=800, y1=100)})
     page = [shown(near, "near"), shown(false, "false")]
-    kept = Person("a", 1, FLAWLESS).enter(images(1)[0], TRUTH, page)
+    kept = SimulatedAnnotator("a", 1, FLAWLESS).enter(images(1)[0], TRUTH, page)
     assert [(one.region_id, one.origin) for one in kept.regions[:1]] == [("near", Origin.PREDICTION)]
     assert kept.regions[0].defect == near, "anchored: as loose as the machine left it"
     assert [one.origin for one in kept.regions[1:]] == [Origin.MANUAL]
     assert kept.regions[1].defect.box == TRUTH[1].box
 
-    changed = Person("a", 1, replace(FLAWLESS, anchor=0)).enter(images(1)[0], TRUTH, page)
+    changed = SimulatedAnnotator("a", 1, replace(FLAWLESS, anchor=0)).enter(images(1)[0], TRUTH, page)
     assert (changed.regions[0].region_id, changed.regions[0].origin) == ("near", Origin.PREDICTION_CHANGED)
     assert changed.regions[0].defect.box == TRUTH[0].box
     assert changed.regions[0].defect.reason == "machine"
 
-    swallowed = Person("a", 1, replace(FLAWLESS, swallow=1)).enter(images(1)[0], TRUTH, page)
+    swallowed = SimulatedAnnotator("a", 1, replace(FLAWLESS, accepts_false_box=1)).enter(images(1)[0], TRUTH, page)
     assert "false" in {one.region_id for one in swallowed.regions}
 
 
 def test_faults_come_as_often_as_habits_say() -> None:
-    habits = replace(FLAWLESS, miss=0.3, skip=0.1, confuse=0.2)
-    people = [Person("a", 1, habits), Person("b", 1, habits)]
+    rates = replace(FLAWLESS, miss=0.3, skip=0.1, confuse=0.2)
+    people = [SimulatedAnnotator("a", 1, rates), SimulatedAnnotator("b", 1, rates)]
     entered = [person.enter(image, TRUTH, []) for person in people for image in images(1000)]
     statuses = Counter(one.status for one in entered)
     assert statuses[AnnotationStatus.SKIPPED] / 2000 == pytest.approx(0.1, abs=0.03)
@@ -88,7 +90,7 @@ def test_what_is_entered_is_always_a_valid_box_and_a_round_importance() -> None:
         Defect(box=Box(x0=0, y0=998, x1=2, y1=1000), type="artifact", reason="r", importance=100),
         Defect(box=Box(x0=0, y0=0, x1=1000, y1=1000), type="misalignment", reason="r", importance=1),
     ]
-    wild = Person("a", 1, Habits(jitter=0.15, importance=40, invent=1, miss=0))
+    wild = SimulatedAnnotator("a", 1, ErrorRates(jitter=0.15, importance=40, invent=1, miss=0))
     for image in images(200):
         for region in wild.enter(image, edge, []).regions:
             x0, y0, x1, y1 = region.corners
@@ -99,15 +101,17 @@ def test_what_is_entered_is_always_a_valid_box_and_a_round_importance() -> None:
 
 def test_lead_times_are_plausible_and_prelabels_save_time() -> None:
     page = [shown(one, f"p{index}") for index, one in enumerate(TRUTH)]
-    blind = [person.enter(image, TRUTH, []).seconds for person in crew(3, 1) for image in images(50)]
-    seen = [person.enter(image, TRUTH, page).seconds for person in crew(3, 1) for image in images(50)]
+    blind = [person.enter(image, TRUTH, []).seconds for person in annotators(3, 1) for image in images(50)]
+    seen = [person.enter(image, TRUTH, page).seconds for person in annotators(3, 1) for image in images(50)]
     assert 30 < mean(blind) < 300
     assert mean(seen) < 0.8 * mean(blind)
     assert min(blind + seen) > 1
 
 
 def test_a_reviewer_accepts_what_is_right_and_rejects_what_is_wrong_throughout() -> None:
-    sharp = Person("r", 1, replace(CAREFUL, anchor=1, miss=0, invent=0, swallow=0), reviewer=True)
+    sharp = SimulatedAnnotator(
+        "r", 1, replace(REVIEWER_RATES, anchor=1, miss=0, invent=0, accepts_false_box=0), reviewer=True
+    )
     page = [shown(one, f"p{index}") for index, one in enumerate(TRUTH)]
     accepted = sharp.enter(images(1)[0], TRUTH, page)
     assert [(one.region_id, one.defect) for one in accepted.regions] == [(one.region_id, one.defect) for one in page]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from annotate.vlm.batching import MicroBatcher, QueueFull
+from annotate.vlm.batching import DynamicBatcher, QueueFull
 
 
 def test_those_who_wait_go_in_together_and_get_their_own_back() -> None:
@@ -17,7 +17,7 @@ def test_those_who_wait_go_in_together_and_get_their_own_back() -> None:
         return [ValueError(str(one)) if one == 5 else one * one for one in batch]
 
     async def go() -> list[int | BaseException]:
-        batcher = MicroBatcher[int, int](run, max_batch=4)
+        batcher = DynamicBatcher[int, int](run, max_batch=4)
         results = await asyncio.gather(*(batcher.put(one) for one in range(10)), return_exceptions=True)
         await batcher.close()
         return results
@@ -33,7 +33,7 @@ def test_an_error_of_the_batch_reaches_each() -> None:
         raise RuntimeError("the model fell over")
 
     async def go() -> list[int | BaseException]:
-        batcher = MicroBatcher[int, int](run, max_batch=8)
+        batcher = DynamicBatcher[int, int](run, max_batch=8)
         return await asyncio.gather(batcher.put(1), batcher.put(2), return_exceptions=True)
 
     assert [str(one) for one in asyncio.run(go())] == ["the model fell over"] * 2
@@ -47,7 +47,7 @@ def test_a_full_queue_refuses() -> None:
         return list(batch)
 
     async def go() -> None:
-        batcher = MicroBatcher[int, int](run, max_batch=1, max_waiting=2)
+        batcher = DynamicBatcher[int, int](run, max_batch=1, max_waiting=2)
         first = asyncio.create_task(batcher.put(0))
         while batcher.batches == 0:
             await asyncio.sleep(0)
@@ -70,7 +70,7 @@ def test_company_is_waited_for_until_the_batch_is_full() -> None:
         return list(batch)
 
     async def go() -> None:
-        batcher = MicroBatcher[int, int](run, max_batch=3, linger=60.0)
+        batcher = DynamicBatcher[int, int](run, max_batch=3, max_wait=60.0)
         tasks = [asyncio.create_task(batcher.put(1))]
         for _ in range(5):
             await asyncio.sleep(0)
@@ -90,7 +90,7 @@ def test_whoever_gave_up_is_left_out() -> None:
         return list(batch)
 
     async def go() -> None:
-        batcher = MicroBatcher[int, int](run, max_batch=4)
+        batcher = DynamicBatcher[int, int](run, max_batch=4)
         gone, stays = asyncio.create_task(batcher.put(1)), asyncio.create_task(batcher.put(2))
         await asyncio.sleep(0)
         gone.cancel()

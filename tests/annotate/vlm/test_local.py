@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from annotate.vlm.contract import Answer, AskError, Picture, Question, Turn
+from annotate.vlm.contract import Answer, AskError, EncodedImage, Question, Turn
 from annotate.vlm.local import LocalBackend
 from annotate.vlm.qwen.load import DETECTOR_FILE, weights_hash
 from annotate.vlm.registry import make_backend, template_for
@@ -36,12 +36,12 @@ def settings(folder: Path, **changes: object) -> VlmSettings:
     return VlmSettings(**{**values, **changes})
 
 
-def shade(grey: int, size: int = 64) -> Picture:
+def shade(grey: int, size: int = 64) -> EncodedImage:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((size, size)).point(lambda value: (value + grey) % 256).convert("RGB").save(
         buffer, "PNG"
     )
-    return Picture(buffer.getvalue(), "image/png", ImageSize(width=size, height=size))
+    return EncodedImage(buffer.getvalue(), "image/png", ImageSize(width=size, height=size))
 
 
 QUESTIONS = [
@@ -70,7 +70,7 @@ def test_a_batch_answers_as_single_questions_do(qwen3: Path) -> None:
     assert (together._batcher.batches, apart._batcher.batches) == (2, 4)
     for asked, answer in zip(QUESTIONS, first, strict=True):
         # 64 px are 4 image tokens, 128 px are 16; the rest is one token a byte and the chat's own.
-        image = (asked.picture.size.width // 32) ** 2
+        image = (asked.image.size.width // 32) ** 2
         spoken = sum(len(f"{turn.role}\n{turn.text}\n".encode()) + 2 for turn in asked.more)
         around = len(b"user\n\nassistant\n") + 3 + 2
         assert answer.tokens_in == image + len(asked.text.encode()) + around + spoken
@@ -117,7 +117,7 @@ def test_a_detector_is_asked_what_it_was_trained_on(qwen3: Path, tmp_path: Path)
 
 def test_qwen25_counts_in_pixels_of_what_its_processor_made(qwen25: Path) -> None:
     backend = LocalBackend(settings(qwen25))
-    sent = backend.picture(picture(200, 100).data, "image/png")
+    sent = backend.prepare(picture(200, 100).data, "image/png")
     assert (sent.size.width, sent.size.height) == (196, 112)
     answers = asyncio.run(backend.ask(Question("one", sent, "c")))
     assert answers.tokens_out is not None

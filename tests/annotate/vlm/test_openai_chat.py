@@ -132,7 +132,7 @@ def test_an_image_is_sent_in_the_size_that_the_model_counts_in() -> None:
     backend = OpenAIBackend(server_settings("http://x", model="Qwen/Qwen2.5-VL-7B-Instruct", max_side=512))
     buffer = io.BytesIO()
     Image.new("RGB", (1000, 500)).save(buffer, "PNG")
-    sent = backend.picture(buffer.getvalue(), "image/png")
+    sent = backend.prepare(buffer.getvalue(), "image/png")
     assert (sent.size.width, sent.size.height) == (504, 252)  # 512 x 256, to multiples of 28
     with Image.open(io.BytesIO(sent.data)) as opened:
         assert opened.size == (504, 252)
@@ -148,14 +148,14 @@ def test_an_image_is_sent_in_the_size_that_the_model_counts_in() -> None:
 def test_an_image_that_will_do_is_sent_as_it_is() -> None:
     backend = OpenAIBackend(server_settings("http://x"))
     data = picture(300, 200).data
-    assert backend.picture(data, "image/png").data is data
+    assert backend.prepare(data, "image/png").data is data
     webp = io.BytesIO()
     Image.new("RGB", (30, 20)).save(webp, "WEBP")
-    assert backend.picture(webp.getvalue(), "image/webp").media_type == "image/png"
+    assert backend.prepare(webp.getvalue(), "image/webp").media_type == "image/png"
     with pytest.raises(ValueError, match="no image"):
-        backend.picture(b"not an image", "image/png")
+        backend.prepare(b"not an image", "image/png")
     with pytest.raises(ValueError, match="no image"):
-        backend.picture(data[: len(data) // 2], "image/webp")
+        backend.prepare(data[: len(data) // 2], "image/webp")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
-"""Patience: what is asked again, how often, after which pause; with a clock that only moves when told to."""
+"""RetryPolicy: what is asked again, how often, after which pause; with a clock that only moves when told to."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 
 import pytest
 
 from annotate.vlm.contract import Answer, AskError, Question
 from annotate.vlm.fake import FakeBackend, Step
-from annotate.vlm.retrying import Asker, Patience
+from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from tests.annotate.support import question
 
 
@@ -32,22 +31,21 @@ def broken(code: str = "connection", **changes: object) -> AskError:
 
 
 def ask(
-    script: Sequence[Step], *, patience: Patience | None = None, deadline: float | None = 1000.0
+    script: Sequence[Step], *, policy: RetryPolicy | None = None, deadline: float | None = 1000.0
 ) -> tuple[Answer | AskError, FakeBackend, Clock]:
     backend, clock = FakeBackend(script), Clock()
 
     async def go() -> Answer | AskError:
-        asker = Asker(
+        client = RetryingClient(
             backend,
             concurrency=1,
             deadline=deadline,
-            patience=patience or Patience(tries=5, first_pause=1.0, longest_pause=4.0),
+            policy=policy or RetryPolicy(tries=5, first_pause=1.0, longest_pause=4.0),
             sleep=clock.sleep,
             clock=clock,
-            rng=random.Random(1),
         )
         try:
-            return await asker.ask(question())
+            return await client.ask(question())
         except AskError as error:
             return error
 
@@ -64,7 +62,7 @@ def test_the_pauses_grow_to_a_bound_and_the_requests_are_counted() -> None:
 
 
 def test_the_last_failure_is_the_one_reported() -> None:
-    error, backend, _ = ask([broken("connection"), broken("server-error")], patience=Patience(tries=3, first_pause=1))
+    error, backend, _ = ask([broken("connection"), broken("server-error")], policy=RetryPolicy(tries=3, first_pause=1))
     assert isinstance(error, AskError)
     assert (error.code, error.requests, len(backend.asked)) == ("server-error", 3, 3)
 
@@ -91,9 +89,9 @@ def test_a_pause_beyond_the_deadline_is_not_waited_for() -> None:
 def test_an_answer_that_never_comes_is_a_time_out() -> None:
     async def go() -> AskError:
         backend = FakeBackend(["x"], gate=asyncio.Event)  # a new gate each time, which nobody opens
-        asker = Asker(backend, concurrency=1, deadline=0.01)
+        client = RetryingClient(backend, concurrency=1, deadline=0.01)
         with pytest.raises(AskError) as caught:
-            await asker.ask(question())
+            await client.ask(question())
         return caught.value
 
     assert asyncio.run(go()).code == "timeout"
@@ -103,8 +101,8 @@ def test_no_more_than_so_many_at_once() -> None:
     async def go() -> FakeBackend:
         gate = asyncio.Event()
         backend = FakeBackend(lambda q: [q.text], gate=lambda: gate)
-        asker = Asker(backend, concurrency=3, deadline=None)
-        tasks = [asyncio.create_task(asker.ask(question(str(number)))) for number in range(10)]
+        client = RetryingClient(backend, concurrency=3, deadline=None)
+        tasks = [asyncio.create_task(client.ask(question(str(number)))) for number in range(10)]
         while len(backend.asked) < 3:
             await asyncio.sleep(0)
         for _ in range(20):
@@ -122,12 +120,12 @@ def test_the_deadline_counts_from_when_its_turn_comes() -> None:
     backend, clock = FakeBackend([broken(), broken(), broken(), "x"]), Clock()
 
     async def go() -> list[Answer]:
-        asker = Asker(
-            backend, concurrency=1, deadline=20.0, patience=Patience(tries=5, first_pause=4.0, longest_pause=4.0),
+        client = RetryingClient(
+            backend, concurrency=1, deadline=20.0, policy=RetryPolicy(tries=5, first_pause=4.0, longest_pause=4.0),
             sleep=clock.sleep, clock=clock,
         )  # fmt: skip
         questions: list[Question] = [question(str(number)) for number in range(4)]
-        return await asyncio.gather(*(asker.ask(one) for one in questions))
+        return await asyncio.gather(*(client.ask(one) for one in questions))
 
     answers = asyncio.run(go())
     assert clock.now - 100 > 20

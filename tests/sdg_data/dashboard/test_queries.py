@@ -15,7 +15,7 @@ from sdg_data.dashboard.queries_browse import CLEAN, Wanted, by_numbers, choices
 from sdg_data.dashboard.snapshots import Editions
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
-from sdg_data.store.labelling import OnServer
+from sdg_data.store.labelling import ServerIds
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled
 from tests.sdg_data.store.makers import at
 
@@ -255,7 +255,7 @@ def test_links_into_label_studio(tmp_path: Path) -> None:
             labelling.intend(tx, [task])
             if place != 3:
                 labelling.confirm(tx, {task.id: 40 + place})
-        labelling.set_on_server(tx, OnServer(project_id="a" * 32, url="http://127.0.0.1:8085/", number=7))
+        labelling.set_on_server(tx, ServerIds(project_id="a" * 32, url="http://127.0.0.1:8085/", number=7))
         tx.execute("UPDATE label_tasks SET state = 'intended' WHERE image_id = ?", [two])
         found = queries_agreement.label_studio_links(tx, [one, two, three])
     assert found == {one: "http://127.0.0.1:8085/projects/7/data?task=41"}

@@ -14,7 +14,7 @@ from annotate.serve.served import Served
 from annotate.vlm.contract import Answer, AskError, Question
 from annotate.vlm.fake import FakeBackend
 from annotate.vlm.openai_chat import OpenAIBackend
-from annotate.vlm.retrying import Patience
+from annotate.vlm.retrying import RetryPolicy
 from schemas.answer.parse import render_answer
 from sdg_data.errors import ConfigError
 from sdg_data.prompt_templates import DETECT_SHORT, load_template
@@ -43,7 +43,7 @@ def test_answers_in_the_strict_form_count_and_no_others() -> None:
         "empty": [""],
         "refused": [AskError("refused", "no")],
     }
-    detector = VlmDetector(FakeBackend(lambda question: answers[question.caption]), TEMPLATE)
+    detector = VlmDetector(FakeBackend(lambda question: answers[question.prompt]), TEMPLATE)
     found = asyncio.run(detector.detect(shots(*answers)))
     assert found[0].defects == FOUND
     assert found[1].defects == ()
@@ -53,7 +53,7 @@ def test_answers_in_the_strict_form_count_and_no_others() -> None:
 
 def test_a_late_answer_is_none() -> None:
     backend = FakeBackend([ANSWER], gate=asyncio.Event)  # a gate that nobody opens
-    detector = VlmDetector(backend, TEMPLATE, deadline=0.05, patience=Patience(tries=1))
+    detector = VlmDetector(backend, TEMPLATE, deadline=0.05, policy=RetryPolicy(tries=1))
     found = asyncio.run(detector.detect(shots("a", "b")))
     assert [one.defects for one in found] == [None, None]
     assert "timeout" in found[0].reason
@@ -82,7 +82,7 @@ def server() -> Iterator[str]:
 
 def test_the_served_detector(server: str) -> None:
     settings = VlmSettings(backend="openai", model="served", base_url=server, max_tokens=256)
-    detector = VlmDetector(OpenAIBackend(settings, environ={}), TEMPLATE, patience=Patience(tries=1))
+    detector = VlmDetector(OpenAIBackend(settings, environ={}), TEMPLATE, policy=RetryPolicy(tries=1))
 
     async def ask() -> None:
         found = await detector.detect(shots("a healthy prompt", "a sick one"))

@@ -7,7 +7,7 @@ import pytest
 
 from annotate.vlm.contract import Answer, AskError
 from annotate.vlm.fake import FakeBackend
-from annotate.vlm.retrying import Patience
+from annotate.vlm.retrying import RetryPolicy
 from trainers.rewards.contract import Shot
 from trainers.rewards.judge import Judge, parse_judgement
 
@@ -57,8 +57,8 @@ def test_each_image_has_its_own_answer_or_failure() -> None:
         "refused": [AskError("refused", "no")],
         "late": [AskError("server-error", "busy", transient=True), Answer(GOOD)],
     }
-    backend = FakeBackend(lambda question: answers[question.caption])
-    judge = Judge(backend, patience=Patience(first_pause=0.0))
+    backend = FakeBackend(lambda question: answers[question.prompt])
+    judge = Judge(backend, policy=RetryPolicy(first_pause=0.0))
     shots = [Shot(SHOT.pixels, name) for name in answers]
     scores = asyncio.run(judge.score(shots))
     assert [score.value is None for score in scores] == [False, True, True, False]

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from annotate.simulation.annotators import Person, crew
+from annotate.simulation.annotators import SimulatedAnnotator, annotators
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,
@@ -40,7 +40,7 @@ _PAGE: Final = 200
 
 def add_corrections(store: Store, blobs: Blobs, models: Sequence[str], *, people: int = 4, seed: int = 0) -> int:
     """Annotate every image of these models that has no annotation yet; returns how many were annotated."""
-    first, second = crew(people, seed), crew(people, seed, kind="ceiling")
+    first, second = annotators(people, seed), annotators(people, seed, kind="ceiling")
     done, after = 0, ""
     with store.read() as tx:
         total = sum(number for model, number in images.count_by_model(tx).items() if model in models)
@@ -78,7 +78,9 @@ def add_corrections(store: Store, blobs: Blobs, models: Sequence[str], *, people
             progress.advance(len(page))
 
 
-def _annotation(image: ImageRecord, person: Person, truth: Sequence[Defect], source: str) -> Annotation | None:
+def _annotation(
+    image: ImageRecord, person: SimulatedAnnotator, truth: Sequence[Defect], source: str
+) -> Annotation | None:
     """None where they skip the image."""
     entered = person.enter(image.id, truth, ())
     if entered.status is AnnotationStatus.SKIPPED:

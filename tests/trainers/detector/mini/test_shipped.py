@@ -31,11 +31,9 @@ def test_it_finds_defects_that_were_injected() -> None:
         for sample in chosen:
             buffer = io.BytesIO()
             Image.fromarray(sample.pixels).save(buffer, "PNG")
-            picture = backend.picture(buffer.getvalue(), "image/png")
+            picture = backend.prepare(buffer.getvalue(), "image/png")
             text = template.question(sample.prompt, backend.codec(picture.size))
-            questions.append(
-                Question(text=text, picture=picture, caption=sample.prompt, image_first=template.image_first)
-            )
+            questions.append(Question(text=text, image=picture, prompt=sample.prompt, image_first=template.image_first))
         answers = await asyncio.gather(*(backend.ask(question) for question in questions))
         await backend.close()
         return [answer.text for answer in answers]
