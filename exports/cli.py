@@ -181,12 +181,13 @@ def verify(
 @app.command()
 def formats(as_json: Json = False) -> None:
     """List the formats."""
-    from exports.files.options import FORMATS
+    from exports.formats import format_names, load_format
 
+    descriptions = {name: load_format(name).description for name in format_names()}
     if as_json:
-        print_json(FORMATS)
+        print_json(descriptions)
     else:
-        print_table([{"format": name, "what": what} for name, what in FORMATS.items()])
+        print_table([{"format": name, "what": what} for name, what in descriptions.items()])
 
 
 @import_app.command("webdataset")

@@ -1,9 +1,7 @@
 """`sdg export run`: select, write a format, describe it, and put the manifest behind it."""
 
 import hashlib
-import importlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
@@ -11,9 +9,10 @@ from exports.dataset.sample_buffer import Spool
 from exports.dataset.select import Considered, Selection, select
 from exports.describe.card import describe
 from exports.files.export_job import Job
-from exports.files.manifest import FileEntry, Manifest
-from exports.files.options import FORMATS, ExportOptions
+from exports.files.manifest import Manifest
+from exports.files.options import ExportOptions
 from exports.files.target import Target
+from exports.formats import load_format
 from schemas.sample import SCHEMA_VERSION
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError
@@ -50,8 +49,8 @@ def run_export(
 
     Raises InputError for an empty selection, ConfigError for an unknown format or a folder that holds something else.
     """
-    options = options or ExportOptions()
-    writer = _writer(format_name)
+    form = load_format(format_name)
+    options = options or form.options()
     if not name or not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in name):
         raise ConfigError("a dataset's name has letters, digits, - and _ only", item=name)
     lock = f"export-{hashlib.sha256(target.url.encode()).hexdigest()[:12]}"
@@ -61,7 +60,7 @@ def run_export(
             job = Job(name, spool, blobs, target, workers=workers, progress=progress or _progress())
             with job.progress.running(len(spool)):
                 job.begin(format_name=format_name, overwrite=overwrite)
-                files = writer(job, options)
+                files = form.write(job, options)
             manifest = Manifest(
                 name=name,
                 format=format_name,
@@ -95,17 +94,6 @@ def counts(spool: Spool) -> dict[str, dict[str, int]]:
             tables[name][str(getattr(sample, name))] += 1
         tables["defects"].update(str(one.type) for one in sample.defects)
     return {name: dict(sorted(table.items())) for name, table in tables.items()}
-
-
-_Writer = Callable[[Job, ExportOptions], list[FileEntry]]
-
-
-def _writer(format_name: str) -> _Writer:
-    if format_name not in FORMATS:
-        raise ConfigError(f"there is no format {format_name!r}", hint=f"Formats: {', '.join(FORMATS)}.")
-    module = importlib.import_module(f"exports.formats.{format_name.replace('-', '_')}")
-    writer: _Writer = module.write
-    return writer
 
 
 def _progress() -> Progress:

@@ -14,15 +14,15 @@ from exports.describe.croissant import CROISSANT, croissant
 from exports.describe.split_leakage import SplitProof, split_proof
 from exports.describe.statistics import Statistics, people
 from exports.figures import Bars
-from exports.files.arrow_schema import SAMPLE_TYPE, yaml_features
 from exports.files.export_job import Job
 from exports.files.image_files import in_threads
 from exports.files.manifest import FileEntry, Manifest
-from exports.files.options import FORMATS, ExportOptions
+from exports.files.options import ExportOptions
 from exports.files.shards import image_bytes
-from exports.formats import hf, trl
+from exports.formats import load_format
+from exports.formats.contract import Columns
 from schemas.defect import DefectType, ImportanceTier
-from schemas.sample import EXTENSIONS, Composition, Sample
+from schemas.sample import Composition, Sample
 from sdg_data.ingest.near_duplicates import perceptual_hash
 from sdg_data.store.connection import Store
 
@@ -42,12 +42,16 @@ def describe(job: Job, store: Store, manifest: Manifest, options: ExportOptions)
     files = [job.write_bytes(f"figures/{name}.png", figures.draw(bars)) for name, bars in _figures(counted).items()]
     schema = orjson.dumps(Sample.model_json_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     files.append(job.write_bytes(SCHEMA, schema))
+    form = load_format(manifest.format)
+    columns = None if form.columns is None else form.columns(job)
     measured = people(store, (entry.key for entry in job.spool.entries))
-    card = _front_matter(job, manifest, counted) + _body(manifest, counted, proof, measured)
-    files.append(job.write_bytes(CARD, card.encode()))
+    body = _body(manifest, form.description, counted, proof, measured)
+    files.append(job.write_bytes(CARD, (_front_matter(manifest, columns) + body).encode()))
     licences = sorted(manifest.counts["licence"])
     listed = sorted((*manifest.files, *files), key=lambda entry: entry.path)
-    files.append(job.write_bytes(CROISSANT, croissant(manifest, listed, licences)))
+    files.append(
+        job.write_bytes(CROISSANT, croissant(manifest, listed, licences, None if columns is None else columns.records))
+    )
     return files
 
 
@@ -95,7 +99,7 @@ def _figures(counted: Statistics) -> dict[str, Bars]:
     }
 
 
-def _front_matter(job: Job, manifest: Manifest, counted: Statistics) -> str:
+def _front_matter(manifest: Manifest, columns: Columns | None) -> str:
     licences = sorted(manifest.counts["licence"])
     known = {_SPDX.get(licence.lower()) for licence in licences}
     value: dict[str, Any] = {
@@ -108,10 +112,13 @@ def _front_matter(job: Job, manifest: Manifest, counted: Statistics) -> str:
     }
     if value["license"] == "other":
         value["license_name"] = "by-model"
-    files = _data_files(manifest)
-    if files:
+    if columns is not None:
+        files = [
+            {"split": split, "path": columns.files.format(name=manifest.name, split=split)}
+            for split in manifest.counts["split"]
+        ]
         value["configs"] = [{"config_name": "default", "data_files": files}]
-        value["dataset_info"] = {"config_name": "default", "features": _features(job, manifest)}
+        value["dataset_info"] = {"config_name": "default", "features": list(columns.features)}
     return "---\n" + "\n".join(_yaml(value)) + "\n---\n"
 
 
@@ -132,35 +139,15 @@ def _yaml(value: Any, indent: str = "") -> list[str]:
     return lines
 
 
-def _data_files(manifest: Manifest) -> list[dict[str, str]]:
-    patterns = {"webdataset": f"{manifest.name}-{{}}-*.tar", "hf": "data/{}-*.parquet", "trl": "data/{}-*.parquet"}
-    pattern = patterns.get(manifest.format)
-    if pattern is None:
-        return []
-    return [{"split": split, "path": pattern.format(split)} for split in manifest.counts["split"]]
-
-
-def _features(job: Job, manifest: Manifest) -> list[dict[str, Any]]:
-    if manifest.format == "hf":
-        return yaml_features(hf.COLUMNS, ("image",))
-    if manifest.format == "trl":
-        return yaml_features(trl.COLUMNS, ("images",))
-    kinds = sorted({EXTENSIONS[entry.media_type] for entry in job.spool.entries})
-    return [
-        {"name": "json", "struct": yaml_features([(field.name, field.type) for field in SAMPLE_TYPE])},
-        *({"name": kind, "dtype": "image"} for kind in kinds),
-        {"name": "__key__", "dtype": "string"},
-        {"name": "__url__", "dtype": "string"},
-    ]
-
-
-def _body(manifest: Manifest, counted: Statistics, proof: SplitProof, measured: Mapping[str, Any]) -> str:
+def _body(
+    manifest: Manifest, description: str, counted: Statistics, proof: SplitProof, measured: Mapping[str, Any]
+) -> str:
     selection = manifest.settings["selection"]
     parts = [
         f"# {manifest.name}",
         (
             f"{manifest.samples} images that text-to-image models made, with their prompts and their defects: boxes, "
-            f"types, reasons and importance. Exported as `{manifest.format}` ({FORMATS[manifest.format]}) from "
+            f"types, reasons and importance. Exported as `{manifest.format}` ({description}) from "
             f"`{selection['source']}` by {manifest.tool}."
         ),
         (

@@ -7,8 +7,7 @@ import orjson
 import pyarrow as pa
 
 from exports.files.manifest import FileEntry, Manifest
-from exports.files.shards import INDEX, INDEX_SCHEMA
-from exports.formats import hf
+from exports.formats.contract import RecordSet
 
 CROISSANT = "croissant.json"
 
@@ -67,37 +66,24 @@ _PICTURES = ("images/", "heatmaps/", "SDG/")
 _TYPES = {pa.string(): "sc:Text", pa.float64(): "sc:Float", pa.bool_(): "sc:Boolean"}
 
 
-def croissant(manifest: Manifest, files: Sequence[FileEntry], licences: Sequence[str]) -> bytes:
-    """The metadata of an export. Single images that rows name by path are one file set."""
+def croissant(
+    manifest: Manifest, files: Sequence[FileEntry], licences: Sequence[str], rows: RecordSet | None = None
+) -> bytes:
+    """The metadata of an export. Single images that rows name by path are one file set.
+
+    Args:
+        manifest: What the export is.
+        files: All its files but the manifest and this one.
+        licences: Of its images.
+        rows: The format's rows, where it has columns.
+    """
     distribution: list[dict[str, Any]] = [_file(entry) for entry in files if not entry.path.startswith(_PICTURES)]
     for folder in _PICTURES:
         kinds = sorted({_kind(entry.path) for entry in files if entry.path.startswith(folder)})
         if kinds:
-            distribution.append(
-                {
-                    "@type": "cr:FileSet",
-                    "@id": folder.rstrip("/"),
-                    "name": folder.rstrip("/"),
-                    "encodingFormat": _ENCODINGS[kinds[0]],
-                    "includes": f"{folder}**/*",
-                }
-            )
-    records = []
-    if manifest.format == "webdataset":
-        columns = [(one.name, one.type) for one in INDEX_SCHEMA]
-        records.append(_records("samples", {"fileObject": {"@id": INDEX}}, columns))
-    if manifest.format == "hf":
-        distribution.append(
-            {
-                "@type": "cr:FileSet",
-                "@id": "parquet",
-                "name": "parquet",
-                "encodingFormat": _ENCODINGS["parquet"],
-                "includes": "data/*.parquet",
-            }
-        )
-        flat = [(name, kind) for name, kind in hf.COLUMNS if not pa.types.is_nested(kind)]
-        records.append(_records("samples", {"fileSet": {"@id": "parquet"}}, flat))
+            distribution.append(_file_set(folder.rstrip("/"), kinds[0], f"{folder}**/*"))
+    if rows is not None and rows.includes is not None:
+        distribution.append(_file_set(rows.source, _kind(rows.includes), rows.includes))
     document = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -108,7 +94,7 @@ def croissant(manifest: Manifest, files: Sequence[FileEntry], licences: Sequence
         "url": ".",
         "version": "1.0.0",
         "distribution": distribution,
-        "recordSet": records,
+        "recordSet": [] if rows is None else [_records("samples", rows)],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
@@ -129,7 +115,13 @@ def _file(entry: FileEntry) -> dict[str, Any]:
     }
 
 
-def _records(name: str, source: dict[str, Any], columns: Sequence[tuple[str, pa.DataType]]) -> dict[str, Any]:
+def _file_set(name: str, kind: str, includes: str) -> dict[str, Any]:
+    encoding = _ENCODINGS[kind]
+    return {"@type": "cr:FileSet", "@id": name, "name": name, "encodingFormat": encoding, "includes": includes}
+
+
+def _records(name: str, rows: RecordSet) -> dict[str, Any]:
+    source = {"fileObject" if rows.includes is None else "fileSet": {"@id": rows.source}}
     return {
         "@type": "cr:RecordSet",
         "@id": name,
@@ -143,6 +135,6 @@ def _records(name: str, source: dict[str, Any], columns: Sequence[tuple[str, pa.
                 "dataType": _TYPES.get(kind, "sc:Integer"),
                 "source": {**source, "extract": {"column": column}},
             }
-            for column, kind in columns
+            for column, kind in rows.columns
         ],
     }

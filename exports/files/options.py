@@ -1,37 +1,58 @@
-"""What formats there are, and how they may be written."""
+"""How an export is written: settings in groups by what they concern, all of them one flat record in the manifest."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sdg_data.prompt_templates import DETECT
 
-FORMATS = {
-    "webdataset": "Shards of original images and JSON, with an index; what the reader and most trainers stream",
-    "hf": "Parquet with an image column, for datasets.load_dataset",
-    "release-jsonl": "The rows of the public SDG-30K",
-    "ms-swift": "ms-swift's SFT and GRPO rows",
-    "trl": "TRL's prompt and completion with images",
-    "llama-factory": "LLaMA-Factory's sharegpt rows",
-    "coco": "COCO detection with documented extra keys",
-    "heatmaps": "Artifact and misalignment maps for heatmap methods",
-    "preferences": "Pairs and rankings of one prompt's images, for DPO-style trainers",
-}
 
-
-class ExportOptions(BaseModel):
-    """How to write; part of the manifest. What a format does not use is left at its default.
-
-    `axis_order` is that of ms-swift's GRPO boxes. `template`: the question of chat formats. `trace`: leave the
-    reasoning in the answers. `system`: a system prompt for chat formats. `heatmap_side`: of the square maps. `margin`:
-    the least difference in quality that makes a preference. `phash`: look for near-duplicate images across splits.
-    """
-
+class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shard_bytes: int = Field(default=512_000_000, ge=1)
-    axis_order: str = Field(default="xyxy", pattern="^(xyxy|yxyx)$")
-    template: str = DETECT
-    trace: bool = True
-    system: str | None = None
-    heatmap_side: int = Field(default=512, ge=1)
-    margin: float = Field(default=0.05, ge=0, le=1)
-    phash: bool = True
+
+class SizeOptions(_Options):
+    """How large files are."""
+
+    shard_bytes: int = Field(default=512_000_000, ge=1, description="Bytes of a tar shard, or of a Parquet's images")
+
+
+class GrpoOptions(_Options):
+    """ms-swift's GRPO rows."""
+
+    axis_order: str = Field(
+        default="xyxy", pattern="^(xyxy|yxyx)$", description="Of the ground truth's boxes: [x0, y0, x1, y1] or y first"
+    )
+
+
+class ChatOptions(_Options):
+    """Formats of questions and answers."""
+
+    template: str = Field(default=DETECT, description="The versioned question")
+    trace: bool = Field(default=True, description="Leave the reasoning in the answers")
+    system: str | None = Field(default=None, description="A system prompt")
+
+
+class HeatmapOptions(_Options):
+    """Heatmaps."""
+
+    heatmap_side: int = Field(default=512, ge=1, description="Cells a side of the square maps")
+
+
+class PreferenceOptions(_Options):
+    """Preference pairs."""
+
+    margin: float = Field(default=0.05, ge=0, le=1, description="The least difference in quality that makes a pair")
+
+
+class LeakageOptions(_Options):
+    """The proof that no sample is in two splits."""
+
+    phash: bool = Field(default=True, description="Look for near-duplicate images too, by perceptual hash")
+
+
+class ExportOptions(
+    LeakageOptions, PreferenceOptions, HeatmapOptions, ChatOptions, GrpoOptions, SizeOptions
+):  # pydantic takes fields from the last base first: manifests keep their order
+    """All of them. What a format does not use is left at its default.
+
+    A format of another package subclasses this for settings of its own (`Format.options`).
+    """

@@ -8,6 +8,7 @@ Boxes are in pixels with fractions, so that they come back exactly. With the ext
 (`sample_of`); a reader that knows COCO alone ignores them.
 """
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -16,9 +17,10 @@ import orjson
 
 from exports.files.export_job import Job, Work, plan_digest
 from exports.files.image_files import default_path, write_images
-from exports.files.manifest import FileEntry
+from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
-from exports.files.target import Staged
+from exports.files.target import Staged, Target
+from exports.formats.contract import Format, StoredRow
 from schemas.codecs import Coco
 from schemas.defect import DefectType
 from schemas.geometry import CocoBox, ImageSize
@@ -57,7 +59,7 @@ def _write(job: Job, split: Split, staged: Staged) -> None:
     staged.write(b',"images":[')
     _stream(staged, (image for image, _ in _numbered(job, split)))
     staged.write(b'],"annotations":[')
-    _stream(staged, (one for _, found in _numbered(job, split) for one in found))
+    _stream(staged, (annotation for _, annotations in _numbered(job, split) for annotation in annotations))
     staged.write(b"]}\n")
 
 
@@ -67,12 +69,12 @@ def _stream(staged: Staged, items: Iterator[dict[str, Any]]) -> None:
 
 
 def _numbered(job: Job, split: Split) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    annotation = 1
+    first_id = 1
     for number, entry in enumerate(job.spool.of_split(split), start=1):
         job.check()
-        image, found = coco_of(job.spool.sample(entry), default_path(entry), number, annotation)
-        annotation += len(found)
-        yield image, found
+        image, annotations = coco_of(job.spool.sample(entry), default_path(entry), number, first_id)
+        first_id += len(annotations)
+        yield image, annotations
 
 
 def coco_of(sample: Sample, path: str, image_id: int, first_id: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -81,14 +83,14 @@ def coco_of(sample: Sample, path: str, image_id: int, first_id: int) -> tuple[di
     image = {"id": image_id, "file_name": path, **{name: fields.pop(name) for name in _IMAGE_KEYS}, "sdg": fields}
     codec = Coco(ImageSize(width=sample.width, height=sample.height))
     annotations = []
-    for number, one in enumerate(sample.defects, start=first_id):
-        box = codec.encode(one.box)
-        fields = one.model_dump(mode="json", exclude={"box", "type"})
+    for number, defect in enumerate(sample.defects, start=first_id):
+        box = codec.encode(defect.box)
+        fields = defect.model_dump(mode="json", exclude={"box", "type"})
         annotations.append(
             {
                 "id": number,
                 "image_id": image_id,
-                "category_id": _IDS[one.type],
+                "category_id": _IDS[defect.type],
                 "bbox": [box.x, box.y, box.width, box.height],
                 "area": box.width * box.height,
                 "iscrowd": 0,
@@ -100,18 +102,55 @@ def coco_of(sample: Sample, path: str, image_id: int, first_id: int) -> tuple[di
 
 
 def sample_of(image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:
-    """The inverse of `coco_of`. ValueError (pydantic's) or KeyError where the extra keys are not those of a sample."""
+    """The inverse of `coco_of`.
+
+    Raises:
+        ValueError: The extra keys are not those of a sample (pydantic's ValidationError), or a box is none.
+        KeyError: An extra key is missing.
+    """
     codec = Coco(ImageSize(width=image["width"], height=image["height"]))
     defects = []
-    for one in annotations:
-        x, y, width, height = one["bbox"]
+    for annotation in annotations:
+        x, y, width, height = annotation["bbox"]
         defects.append(
             SampleDefect(
                 box=codec.decode(CocoBox(x=x, y=y, width=width, height=height)),
-                type=CATEGORIES[one["category_id"]],
-                **{name: one[name] for name in _DEFECT_KEYS},
-                **one["sdg"],
+                type=CATEGORIES[annotation["category_id"]],
+                **{name: annotation[name] for name in _DEFECT_KEYS},
+                **annotation["sdg"],
             )
         )
     fields = {**image["sdg"], **{name: image[name] for name in _IMAGE_KEYS}}
     return Sample.model_validate({**fields, "defects": tuple(defects)})
+
+
+def images_of(text: bytes) -> tuple[list[tuple[dict[str, Any], list[dict[str, Any]]]], dict[Any, str]]:
+    """A COCO detection file, ours or another's, as (each image with its annotations, category id -> name).
+
+    Raises:
+        ValueError: It is no JSON.
+        KeyError: A list is missing, or an annotation's image id, or a category's id or name.
+        TypeError: A list is none.
+    """
+    data = json.loads(text)
+    images, annotations = data["images"], data["annotations"]
+    categories = {category["id"]: category["name"] for category in data["categories"]}
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    return [(image, by_image.get(image.get("id"), [])) for image in images], categories
+
+
+def read_back(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[StoredRow] | None:
+    """The samples of a split's file."""
+    return _samples(target, entry) if entry.path.endswith(".json") and entry.samples is not None else None
+
+
+def _samples(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
+    images, _ = images_of(target.read(entry.path) or b"")
+    for image, annotations in images:
+        sample = sample_of(image, annotations)
+        yield StoredRow(f"{entry.path} ({sample.key})", sample)
+
+
+FORMAT = Format("COCO detection with documented extra keys", write, read_back=read_back)

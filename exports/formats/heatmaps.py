@@ -19,6 +19,7 @@ from exports.files.image_files import default_path, in_threads, write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
+from exports.formats.contract import Format
 from schemas.defect import Defect, DefectType
 from schemas.geometry import GRID
 from schemas.records import Split
@@ -84,3 +85,6 @@ def _covered(low: int, high: int, side: int) -> Map:
     edges = np.arange(side + 1) * (GRID / side)
     inside = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
     return np.asarray(np.clip(inside * (side / GRID), 0, 1))
+
+
+FORMAT = Format("Artifact and misalignment maps for heatmap methods", write)

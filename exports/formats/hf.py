@@ -1,5 +1,6 @@
 """Parquet with an `image` column of Hugging Face's Image feature, and one column for each field of a sample."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -7,11 +8,14 @@ import pyarrow as pa
 from exports.dataset.sample_buffer import Entry
 from exports.files.arrow_schema import IMAGE_TYPE, SAMPLE_TYPE, parquet_schema
 from exports.files.export_job import Job
-from exports.files.manifest import FileEntry
+from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
 from exports.files.parquet import write_parquet
 from exports.files.shards import image_bytes
-from schemas.sample import EXTENSIONS
+from exports.files.target import Target
+from exports.formats.contract import Columns, Format, StoredRow, parquet_columns
+from exports.formats.file_types import parquet_rows
+from schemas.sample import EXTENSIONS, Sample
 
 COLUMNS: list[tuple[str, pa.DataType]] = [("image", IMAGE_TYPE), *((field.name, field.type) for field in SAMPLE_TYPE)]
 
@@ -24,3 +28,22 @@ def write(job: Job, options: ExportOptions) -> list[FileEntry]:
         return {"image": image, **job.spool.sample(entry).model_dump(mode="json")}
 
     return write_parquet(job, options, parquet_schema(COLUMNS, ("image",)), row, kind="hf")
+
+
+def columns(job: Job) -> Columns:
+    """The image and the sample's fields."""
+    return parquet_columns(COLUMNS, ("image",))
+
+
+def read_back(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[StoredRow] | None:
+    """The samples of a parquet file."""
+    return _samples(target, entry) if entry.path.endswith(".parquet") else None
+
+
+def _samples(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
+    for row, images in parquet_rows(target, entry.path):
+        sample = Sample.model_validate(row)
+        yield StoredRow(f"{entry.path} ({sample.key})", sample, images)
+
+
+FORMAT = Format("Parquet with an image column, for datasets.load_dataset", write, columns, read_back)

@@ -14,6 +14,7 @@ from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
 from exports.formats import chat
+from exports.formats.contract import Format
 from exports.formats.ms_swift import sft_row
 from schemas.records import Split
 
@@ -43,3 +44,6 @@ def write(job: Job, options: ExportOptions) -> list[FileEntry]:
     }
     files = write_images(job) + write_lines(job, options, rows, kind="llama-factory")
     return [*files, job.write_bytes("dataset_info.json", orjson.dumps(info, option=orjson.OPT_INDENT_2))]
+
+
+FORMAT = Format("LLaMA-Factory's sharegpt rows", write)

@@ -15,6 +15,7 @@ from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
 from exports.formats import chat
+from exports.formats.contract import Format
 from schemas.codecs import AnswerCodec, Gemini, Qwen3VL
 from schemas.defect import DefectType
 from schemas.records import Split
@@ -69,3 +70,6 @@ def grpo_row(sample: Sample, path: str, options: ExportOptions) -> dict[str, Any
 def _asked(sample: Sample, options: ExportOptions) -> list[dict[str, str]]:
     system = [] if options.system is None else [{"role": "system", "content": options.system}]
     return [*system, {"role": "user", "content": chat.marked(chat.question(sample, options))}]
+
+
+FORMAT = Format("ms-swift's SFT and GRPO rows", write)

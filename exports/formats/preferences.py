@@ -15,6 +15,7 @@ from exports.files.image_files import default_path, write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
+from exports.formats.contract import Format
 from schemas.records import Split
 
 
@@ -83,3 +84,6 @@ def _groups(job: Job, split: Split) -> Iterator[list[dict[str, Any]]]:
             fields = {name: getattr(sample, name) for name in ("key", "model", "prompt", "prompt_id")}
             group.append({**fields, "image": default_path(entry), "quality": sample.scores.quality})
         yield group
+
+
+FORMAT = Format("Pairs and rankings of one prompt's images, for DPO-style trainers", write)

@@ -19,6 +19,7 @@ from exports.files.image_files import write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
+from exports.formats.contract import Format
 from schemas.answer.parse import render_answer
 from schemas.codecs import Qwen3VL
 from schemas.defect import DefectType
@@ -104,3 +105,6 @@ def _path(sample: Sample, entry: Entry, numbers: "Counter[tuple[str, Split]]") -
     numbers[sample.model, entry.split] += 1
     folder = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in sample.model)
     return f"SDG/{folder}/{entry.split}/{entry.split}_{number:06d}.{sample.extension}"
+
+
+FORMAT = Format("The rows of the public SDG-30K", write)

@@ -12,6 +12,7 @@ from exports.files.options import ExportOptions
 from exports.files.parquet import write_parquet
 from exports.files.shards import image_bytes
 from exports.formats import chat
+from exports.formats.contract import Columns, Format, parquet_columns
 from schemas.sample import EXTENSIONS
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -38,3 +39,11 @@ def write(job: Job, options: ExportOptions) -> list[FileEntry]:
 
     job.notes |= chat.notes(options)
     return write_parquet(job, options, parquet_schema(COLUMNS, ("images",)), row, kind="trl")
+
+
+def columns(job: Job) -> Columns:
+    """The four columns. Croissant leaves them out: all but the key are nested."""
+    return parquet_columns(COLUMNS, ("images",), records=False)
+
+
+FORMAT = Format("TRL's prompt and completion with images", write, columns)

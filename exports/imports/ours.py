@@ -10,7 +10,6 @@ Not in our files, hence gone after an import: raw answers, token counts, costs, 
 """
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -134,15 +133,10 @@ def coco_rows(file: Path, folder: Path | None, foreign: Callable[..., Row]) -> I
     """The images of a COCO file; their own folder is that of the file unless given. Images without our extra keys go to
     `foreign(name, data, image, annotations, categories)`."""
     try:
-        data = json.loads(file.read_bytes())
-        pictures, boxes = data["images"], data["annotations"]
-        categories = {one["id"]: one["name"] for one in data["categories"]}
+        pictures, categories = coco.images_of(file.read_bytes())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"no COCO detection file: {type(error).__name__}: {error}", item=str(file)) from error
-    found: dict[Any, list[dict[str, Any]]] = {}
-    for one in boxes:
-        found.setdefault(one["image_id"], []).append(one)
-    for image in pictures:
+    for image, mine in pictures:
         name = f"{file}#{image.get('id')}"
         path = (folder or file.parent) / str(image.get("file_name"))
         try:
@@ -150,7 +144,6 @@ def coco_rows(file: Path, folder: Path | None, foreign: Callable[..., Row]) -> I
         except OSError as error:
             yield Unusable(name, "missing-file", f"{path}: {error.strerror}")
             continue
-        mine = found.get(image.get("id"), [])
         if "sdg" not in image:
             yield foreign(name, content, image, mine, categories)
             continue
