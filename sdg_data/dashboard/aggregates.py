@@ -19,6 +19,7 @@ from sdg_data.metrics.anchoring import Bias, Judged, bias
 from sdg_data.metrics.ceiling import of_people, second_opinions
 from sdg_data.metrics.confusion import confusion
 from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.report import worst_images
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
 from sdg_data.metrics.store_sources import Filter, SourceName, parse_source, read_owners, read_source
 from sdg_data.metrics.tables import PARSED, DefectTable
@@ -80,8 +81,7 @@ def people(tx: Tx, chosen: Filter = NO_CHOICE) -> People | None:
         return None
     first, second = second_opinions(found)
     measured = evaluate(pair_up(first, second, Protocol.PAPER))
-    rows = [row for row in measured.per_image() if row["f1@0.5"] is not None]
-    rows.sort(key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
+    rows = worst_images(measured.per_image())
     ids = [row["filepath"] for row in rows[:QUEUE]]
     shown, links = queries_agreement.images(tx, ids), queries_agreement.label_studio_links(tx, ids)
     queue = [
@@ -248,7 +248,7 @@ def compare(
     human = _overlap(tx, chosen)
     ceiling = evaluate(pair_up(*second_opinions(human), rules), protocol=rules) if human else None
     document = {**result.as_dict(ceiling=ceiling), "confusion": confusion(pairs)}
-    matches = result.tallies.matches.at_least(rules.reasons_at)
+    matches = result.counts.matches.at_least(rules.reasons_at)
     points: dict[str, list[tuple[float, float]]] = {}
     for code, name in enumerate(DEFECT_TYPES):
         here = pairs.gt.labels[matches.first] == code

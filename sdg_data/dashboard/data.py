@@ -12,7 +12,7 @@ from sdg_data.dashboard import queries_browse, queries_health, queries_overview
 from sdg_data.dashboard.aggregates import Memory
 from sdg_data.dashboard.queries_browse import Wanted
 from sdg_data.metrics.ceiling import as_dict
-from sdg_data.metrics.report import summary_rows
+from sdg_data.metrics.report import summary_rows, worst_images
 from sdg_data.store.connection import Tx
 
 Rows = list[dict[str, Any]]
@@ -132,10 +132,9 @@ def wanted(of: Parameters) -> Wanted:
 
 def worst(document: Mapping[str, Any], limit: int = 60) -> Rows:
     """The images with the lowest F1 at 0.5, those with the most boxes first."""
-    known = [row for row in document["per_image"] if row["f1@0.5"] is not None]
-    known.sort(key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
     names = ("filepath", "model", "gt_all", "pred_all", "tp_all@0.5", "f1@0.5", "f1@0.1", "importance", "parsing")
-    return [{"image" if name == "filepath" else name: row[name] for name in names} for row in known[:limit]]
+    rows = worst_images(document["per_image"])[:limit]
+    return [{"image" if name == "filepath" else name: row[name] for name in names} for row in rows]
 
 
 def agreement_rows(found: measures.People) -> Rows:

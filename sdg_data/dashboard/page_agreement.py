@@ -10,7 +10,8 @@ from sdg_data.dashboard.context import Shell
 from sdg_data.dashboard.data import Figures, agreement_rows, blind_rows
 from sdg_data.dashboard.html import figure, grid, nothing, table, text
 from sdg_data.metrics.charts import Series, bars
-from sdg_data.metrics.paper_numbers import headline, published
+from sdg_data.metrics.definitions import headline
+from sdg_data.metrics.paper_numbers import published
 from sdg_data.store.connection import Tx
 
 PATH = "agreement"

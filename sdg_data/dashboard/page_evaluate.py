@@ -13,7 +13,7 @@ from sdg_data.dashboard.html import figure, grid, matrix, nothing, table, text
 from sdg_data.dashboard.queries_browse import choices
 from sdg_data.errors import SdgError
 from sdg_data.metrics.charts import Series, bars, scatter
-from sdg_data.metrics.paper_numbers import headline
+from sdg_data.metrics.definitions import METRICS
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.report import summary_rows
 from sdg_data.store.connection import Tx
@@ -23,7 +23,7 @@ TITLE = "Evaluate"
 ALL = "all"
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
-KINDS = DEFECT_TYPES
+_CHARTED = ("box_f1@0.1", "box_f1@0.5", "det_type_f1")
 
 
 def build(shell: Shell) -> None:
@@ -81,24 +81,19 @@ _HINT = '<p class="note">Choose two sources and press Compare. 30,000 images tak
 def page(tx: Tx, found: measures.Compared, of: dict[str, str]) -> str:
     """A comparison as HTML."""
     document = found.document
-    mine, human = headline(document), document["ceiling"] and headline(document["ceiling"])
-    cells = [
-        (title, name, kind)
-        for title, name in (("BoxF1@0.1", "box_f1@0.1"), ("BoxF1@0.5", "box_f1@0.5"), ("DetTypeF1", "det_type_f1"))
-        for kind in KINDS
-    ]
+    ceiling_values, published = document["ceiling"], document["published"]["models"]["SDG SFT"]
+    cells = [(name, METRICS[name], kind) for name in _CHARTED for kind in DEFECT_TYPES]
     series = [
         Series(
             "this comparison",
-            [mine[name][kind] for _, name, kind in cells],
-            [_interval(document["intervals"], name, kind) for _, name, kind in cells],
+            [metric.value(document, kind) for _, metric, kind in cells],
+            [metric.interval(document, kind) for _, metric, kind in cells],
         )
     ]
-    if human:
-        series.append(Series("human ceiling", [human[name][kind] for _, name, kind in cells]))
-    sft = document["published"]["models"]["SDG SFT"]
-    series.append(Series("SDG SFT (published)", [sft[name][kind] for _, name, kind in cells]))
-    chart = bars("", [f"{title} {kind}" for title, _, kind in cells], series)
+    if ceiling_values:
+        series.append(Series("human ceiling", [metric.value(ceiling_values, kind) for _, metric, kind in cells]))
+    series.append(Series("SDG SFT (published)", [published[name][kind] for name, _, kind in cells]))
+    chart = bars("", [f"{metric.title} {kind}" for _, metric, kind in cells], series)
     parsing, confused = document["parsing"], document["confusion"]
     unread = parsing["failed"] + parsing["degenerate"]
     ceiling = (
@@ -146,11 +141,3 @@ def _worst(document: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for row in worst(document)
     ]
-
-
-def _interval(intervals: dict[str, Any], name: str, kind: str) -> list[float] | None:
-    if "boxes" not in intervals:
-        return None
-    part = intervals["image_level"][kind] if name == "det_type_f1" else intervals["boxes"][name.partition("@")[2]][kind]
-    found: list[float] | None = part["f1"]
-    return found

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.defect import TIER_FLOORS
-from sdg_data.metrics.counts import Tallies
-from sdg_data.metrics.figures import figures, plain
+from sdg_data.metrics.counts import Counts
+from sdg_data.metrics.definitions import metric_values, plain
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.tables import PARSED, SUBTYPES, DefectTable, Pairs
 
@@ -23,29 +23,29 @@ _SIZE_EDGES = (0.01, 0.1)
 """Shares of the image's area: small under 1 %, medium under 10 %, large from there on."""
 
 
-def breakdown(pairs: Pairs, tallies: Tallies, protocol: Protocol) -> dict[str, Any]:
+def breakdown(pairs: Pairs, counts: Counts, protocol: Protocol) -> dict[str, Any]:
     """`{model, subtype, tier, size}`, each value -> figures; a value that no image or box has is left out."""
     return {
-        "model": _by_model(pairs, tallies, protocol),
-        "subtype": _by_box(pairs, tallies, protocol, _subtypes, [subtype.value for subtype in SUBTYPES]),
-        "tier": _by_box(pairs, tallies, protocol, _tiers, [tier.value for tier in TIERS]),
-        "size": _by_box(pairs, tallies, protocol, _sizes, list(SIZES)),
+        "model": _by_model(pairs, counts, protocol),
+        "subtype": _by_box(pairs, counts, protocol, _subtypes, [subtype.value for subtype in SUBTYPES]),
+        "tier": _by_box(pairs, counts, protocol, _tiers, [tier.value for tier in TIERS]),
+        "size": _by_box(pairs, counts, protocol, _sizes, list(SIZES)),
     }
 
 
-def _by_model(pairs: Pairs, tallies: Tallies, protocol: Protocol) -> dict[str, Any]:
+def _by_model(pairs: Pairs, counts: Counts, protocol: Protocol) -> dict[str, Any]:
     groups = np.array(pairs.gt.groups, dtype=object)
     parts = {}
     for group in sorted(set(pairs.gt.groups)):
         rows = groups == group
         failed = rows & (pairs.pred.outcomes != PARSED)
-        part = plain(figures(tallies.totals(rows), protocol))
+        part = plain(metric_values(counts.totals(rows), protocol))
         parts[group or "unknown"] = {"images": int(rows.sum()), "parse_failures": int(failed.sum()), **part}
     return parts
 
 
 def _by_box(
-    pairs: Pairs, tallies: Tallies, protocol: Protocol, values_of: Any, names: list[str]
+    pairs: Pairs, counts: Counts, protocol: Protocol, values_of: Any, names: list[str]
 ) -> dict[str, dict[str, Any]]:
     values_gt, values_pred = values_of(pairs.gt), values_of(pairs.pred)
     in_gt = np.bincount(values_gt[values_gt >= 0], minlength=len(names))
@@ -56,7 +56,7 @@ def _by_box(
         if in_gt[code] or in_pred[code]
     }
     for threshold in protocol.thresholds:
-        at = tallies.matches.at_least(threshold)
+        at = counts.matches.at_least(threshold)
         found, right = values_gt[at.first], values_pred[at.second]
         hits_gt = np.bincount(found[found >= 0], minlength=len(names))
         hits_pred = np.bincount(right[right >= 0], minlength=len(names))

@@ -1,7 +1,7 @@
-"""What SDG-Eval counts on each image.
+"""What SDG-Eval counts on each image: matched boxes, similar reasons, images with and without a defect.
 
-Every figure is a function of sums of these, so that one function serves the whole set, a part of it, and each of a
-thousand resamples.
+`count` matches the boxes and counts; `definitions` divides sums of these counts. A metric that needs a count of its own
+brings it along (`Metric.columns`), and it is summed and resampled like the rest.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.defect import DEFECT_TYPES
+from sdg_data.metrics.definitions import METRICS, SCOPES
 from sdg_data.metrics.matching import Assignment, candidates, greedy_pairs, match_cells
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.similarity import Similarity, cosine_and_f1
@@ -20,16 +21,20 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-TYPES = DEFECT_TYPES
-SCOPES = ("all", *TYPES)
-
 
 def match(pairs: Pairs, protocol: Protocol) -> Assignment:
-    """Ground truth (first) to predictions (second), rows of the tables; pairs below the lowest threshold are left out.
+    """Match ground truth to predictions, image by image.
 
     Paper: Hungarian per image and type. Release: greedy per image among compatible labels: equal ones, and "both" with
     "artifact" or "misalignment". A pair below a higher threshold never displaces one above it in the greedy order, so
     one run serves all thresholds.
+
+    Returns:
+        Rows of the ground truth (`first`) and of the predictions (`second`); pairs below the lowest threshold are left
+        out.
+
+    Raises:
+        ValueError: Labels other than artifact and misalignment in protocol `paper`.
     """
     gt, pred = pairs.gt, pairs.pred
     lowest = min(protocol.thresholds)
@@ -47,7 +52,7 @@ def match(pairs: Pairs, protocol: Protocol) -> Assignment:
 
 
 @dataclass(frozen=True)
-class Tallies:
+class Counts:
     """Counts of n images. `columns` by name, (n,) each; `totals` sums them.
 
     images                          1
@@ -79,8 +84,17 @@ class Tallies:
         return list(self.columns), np.stack(list(self.columns.values()), axis=1)
 
 
-def tally(pairs: Pairs, protocol: Protocol, similarity: Similarity) -> Tallies:
-    """Match and count."""
+def count(pairs: Pairs, protocol: Protocol, similarity: Similarity) -> Counts:
+    """Match the boxes of every image, compare the reasons of matched ones, and count.
+
+    Args:
+        pairs: Ground truth and predictions of the same images, in the same order.
+        protocol: How boxes are matched, and from which IoU on reasons are compared.
+        similarity: How alike two reasons are.
+
+    Returns:
+        The counts of each image, also those that rows of `METRICS` bring along.
+    """
     gt, pred = pairs.gt, pairs.pred
     n = len(gt)
     matches = match(pairs, protocol)
@@ -126,13 +140,16 @@ def tally(pairs: Pairs, protocol: Protocol, similarity: Similarity) -> Tallies:
         "count/pp": p * p,
         "count/gp": g * p,
     }
-    return Tallies(columns=columns, matches=matches, pair_labels=labels, cosines=cosines, f1s=f1s)
+    for metric in METRICS.values():
+        if metric.columns is not None:
+            columns |= metric.columns(pairs, matches, protocol)
+    return Counts(columns=columns, matches=matches, pair_labels=labels, cosines=cosines, f1s=f1s)
 
 
 def _image_level(gt: DefectTable, pred: DefectTable, gt_images: Ints, pred_images: Ints) -> dict[str, Floats]:
     n = len(gt)
     columns: dict[str, Floats] = {}
-    for scope in ("any", *TYPES):
+    for scope in ("any", *DEFECT_TYPES):
         has = _per_image(gt_images, n, _concerns(gt.labels, scope)) > 0
         said = _per_image(pred_images, n, _concerns(pred.labels, scope)) > 0
         for name, flags in (("tp", has & said), ("fp", ~has & said), ("fn", has & ~said)):

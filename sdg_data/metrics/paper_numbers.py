@@ -4,10 +4,6 @@ They stand beside one's own figures for orientation. They were measured on other
 one protocol and one similarity can be compared.
 """
 
-from typing import Any
-
-from schemas.defect import DEFECT_TYPES
-
 IMAGES = 1_151
 SIMILARITY = "Qwen/Qwen3-Embedding-0.6B"
 SOURCE = "Structured Defect Grounding, arXiv 2606.06113"
@@ -30,16 +26,4 @@ def published() -> dict[str, dict[str, dict[str, float | None]]]:
             for metric, (artifact, misalignment) in zip(METRICS, row, strict=True)
         }
         for model, row in _ROWS.items()
-    }
-
-
-def headline(result: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """The same six metrics out of an evaluation's JSON (or its `ceiling`)."""
-    return {
-        "det_type_f1": {kind: result["image_level"][kind]["f1"] for kind in DEFECT_TYPES},
-        "clean_accuracy": {kind: result["image_level"][kind]["clean_accuracy"] for kind in DEFECT_TYPES},
-        "box_f1@0.1": {kind: result["boxes"]["0.1"][kind]["f1"] for kind in DEFECT_TYPES},
-        "box_f1@0.5": {kind: result["boxes"]["0.5"][kind]["f1"] for kind in DEFECT_TYPES},
-        "description": {kind: result["description"][kind]["mean"] for kind in DEFECT_TYPES},
-        "importance": {kind: result["importance"][kind] for kind in DEFECT_TYPES},
     }

@@ -3,7 +3,7 @@
 Everything is taken from the JSON document, so a report can be made again from a stored one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,8 @@ import orjson
 from schemas.defect import DEFECT_TYPES
 from sdg_data.errors import InputError
 from sdg_data.metrics.charts import Series, bars, histogram
-from sdg_data.metrics.paper_numbers import headline
+from sdg_data.metrics.definitions import headline_metrics
 
-KINDS = DEFECT_TYPES
-TITLES = {
-    "det_type_f1": "DetTypeF1",
-    "clean_accuracy": "ClnAcc",
-    "box_f1@0.1": "BoxF1@0.1",
-    "box_f1@0.5": "BoxF1@0.5",
-    "description": "DescCos",
-    "importance": "ImpAcc",
-}
 _WORST = 20
 
 
@@ -38,13 +29,13 @@ def write_json(document: Mapping[str, Any], path: Path | None) -> None:
 
 def write_report(document: Mapping[str, Any], folder: Path) -> Path:
     """report.md and its figures in `folder` (made if need be); returns the report's path. InputError."""
-    figures = {
-        "boxes.svg": _box_figure(document),
-        "images.svg": _image_figure(document),
-        "models.svg": _model_figure(document),
-        "counts.svg": _count_figure(document),
+    charts = {
+        "boxes.svg": _headline_chart(document, "boxes", "BoxF1"),
+        "images.svg": _headline_chart(document, "image_level", "Image level"),
+        "models.svg": _model_chart(document),
+        "counts.svg": _count_chart(document),
     }
-    for name, svg in figures.items():
+    for name, svg in charts.items():
         _write(folder / name, svg.encode())
     _write(folder / "report.md", markdown(document).encode())
     return folder / "report.md"
@@ -52,25 +43,29 @@ def write_report(document: Mapping[str, Any], folder: Path) -> Path:
 
 def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The headline metrics, a row for each metric and type, with interval, ceiling and the published SFT and human."""
-    mine, models = headline(dict(document)), document["published"]["models"]
-    ceiling = document["ceiling"]
-    human = headline(ceiling) if ceiling is not None else None
+    published, ceiling = document["published"]["models"], document["ceiling"]
     rows = []
-    for metric, title in TITLES.items():
-        for kind in KINDS:
-            low_high = _interval(document["intervals"], metric, kind)
+    for name, metric in headline_metrics().items():
+        for kind in DEFECT_TYPES:
+            interval = metric.interval(document, kind)
             rows.append(
                 {
-                    "metric": title,
+                    "metric": metric.title,
                     "type": kind,
-                    "value": _number(mine[metric][kind]),
-                    "95 % interval": "" if low_high is None else f"{low_high[0]:.3f}–{low_high[1]:.3f}",
-                    "ceiling": "" if human is None else _number(human[metric][kind]),
-                    "SDG SFT (published)": _number(models["SDG SFT"][metric][kind]),
-                    "human (published)": _number(models["human"][metric][kind]),
+                    "value": _number(metric.value(document, kind)),
+                    "95 % interval": "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
+                    "ceiling": "" if ceiling is None else _number(metric.value(ceiling, kind)),
+                    "SDG SFT (published)": _number(published["SDG SFT"].get(name, {}).get(kind)),
+                    "human (published)": _number(published["human"].get(name, {}).get(kind)),
                 }
             )
     return rows
+
+
+def worst_images(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of `Evaluation.per_image` with boxes, worst first: lowest F1 at 0.5, then most boxes, then name."""
+    with_boxes = [row for row in rows if row["f1@0.5"] is not None]
+    return sorted(with_boxes, key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
 
 
 def markdown(document: Mapping[str, Any]) -> str:
@@ -151,16 +146,16 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 def _box_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"IoU ≥": threshold, "type": scope, **{name: _number(value) for name, value in figures.items()}}
+        {"IoU ≥": threshold, "type": scope, **{name: _number(value) for name, value in values.items()}}
         for threshold, scopes in document["boxes"].items()
-        for scope, figures in scopes.items()
+        for scope, values in scopes.items()
     ]
 
 
 def _image_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"type": scope, **{name.replace("_", " "): _number(value) for name, value in figures.items()}}
-        for scope, figures in document["image_level"].items()
+        {"type": scope, **{name.replace("_", " "): _number(value) for name, value in values.items()}}
+        for scope, values in document["image_level"].items()
     ]
 
 
@@ -168,7 +163,7 @@ def _reason_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     description = document["description"]
     rows = []
     for name, tree in ((description["similarity"], description), ("token-F1", description["token_f1"])):
-        for scope in ("all", *KINDS):
+        for scope in ("all", *DEFECT_TYPES):
             part = tree[scope]
             shares = {f"share ≥ {edge}": _number(share) for edge, share in part["shares"].items()}
             means = {key: _number(part[key]) for key in ("mean", "median")}
@@ -180,7 +175,7 @@ def _model_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for model, part in document["breakdown"]["model"].items():
         row = {"generator": model, "images": part["images"], "unparsed": part["parse_failures"]}
-        for kind in KINDS:
+        for kind in DEFECT_TYPES:
             row[f"DetTypeF1 {kind}"] = _number(part["image_level"][kind]["f1"])
             row[f"BoxF1@0.5 {kind}"] = _number(part["boxes"]["0.5"][kind]["f1"])
         rows.append(row)
@@ -210,8 +205,6 @@ def _confusion_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def _worst(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    known = [row for row in document["per_image"] if row["f1@0.5"] is not None]
-    known.sort(key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
     return [
         {
             "image": row["filepath"],
@@ -220,7 +213,7 @@ def _worst(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             "matched": row["tp_all@0.5"],
             "parsing": row["parsing"],
         }
-        for row in known[:_WORST]
+        for row in worst_images(document["per_image"])[:_WORST]
     ]
 
 
@@ -267,64 +260,41 @@ def _number(value: float | int | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
-def _interval(intervals: Mapping[str, Any], metric: str, kind: str) -> list[float] | None:
-    if "boxes" not in intervals:
-        return None
-    found: list[float] | None
-    match metric:
-        case "det_type_f1":
-            found = intervals["image_level"][kind]["f1"]
-        case "clean_accuracy":
-            found = intervals["image_level"][kind]["clean_accuracy"]
-        case "description":
-            found = intervals["description"][kind]["mean"]
-        case "importance":
-            found = intervals["importance"][kind]
-        case _:
-            found = intervals["boxes"][metric.partition("@")[2]][kind]["f1"]
-    return found
+# --- charts
 
 
-# --- figures
-
-
-def _box_figure(document: Mapping[str, Any]) -> str:
-    return _headline_figure(document, ("box_f1@0.1", "box_f1@0.5"), "BoxF1")
-
-
-def _image_figure(document: Mapping[str, Any]) -> str:
-    return _headline_figure(document, ("det_type_f1", "clean_accuracy"), "Image level")
-
-
-def _headline_figure(document: Mapping[str, Any], metrics: tuple[str, ...], title: str) -> str:
-    groups = [f"{TITLES[metric]} {kind}" for metric in metrics for kind in KINDS]
-    pairs = [(metric, kind) for metric in metrics for kind in KINDS]
-    mine = headline(dict(document))
+def _headline_chart(document: Mapping[str, Any], branch: str, title: str) -> str:
+    """Bars of the headline metrics under one key of the JSON, beside the ceiling and the published values."""
+    bars_of = [
+        (name, metric, kind)
+        for name, metric in headline_metrics().items()
+        if metric.path[0] == branch
+        for kind in DEFECT_TYPES
+    ]
     series = [
         Series(
             "this run",
-            [mine[metric][kind] for metric, kind in pairs],
-            [_interval(document["intervals"], metric, kind) for metric, kind in pairs],
+            [metric.value(document, kind) for _, metric, kind in bars_of],
+            [metric.interval(document, kind) for _, metric, kind in bars_of],
         )
     ]
-    if document["ceiling"] is not None:
-        human = headline(document["ceiling"])
-        series.append(Series("human ceiling", [human[metric][kind] for metric, kind in pairs]))
-    models = document["published"]["models"]
+    ceiling, published = document["ceiling"], document["published"]["models"]
+    if ceiling is not None:
+        series.append(Series("human ceiling", [metric.value(ceiling, kind) for _, metric, kind in bars_of]))
     series += [
-        Series(f"{model} (published)", [models[model][metric][kind] for metric, kind in pairs])
+        Series(f"{model} (published)", [published[model].get(name, {}).get(kind) for name, _, kind in bars_of])
         for model in ("SDG SFT", "human")
     ]
-    return bars(title, groups, series)
+    return bars(title, [f"{metric.title} {kind}" for _, metric, kind in bars_of], series)
 
 
-def _model_figure(document: Mapping[str, Any]) -> str:
+def _model_chart(document: Mapping[str, Any]) -> str:
     parts = document["breakdown"]["model"]
-    series = [Series(kind, [part["boxes"]["0.5"][kind]["f1"] for part in parts.values()]) for kind in KINDS]
+    series = [Series(kind, [part["boxes"]["0.5"][kind]["f1"] for part in parts.values()]) for kind in DEFECT_TYPES]
     return bars("BoxF1@0.5 by generator", list(parts), series)
 
 
-def _count_figure(document: Mapping[str, Any]) -> str:
+def _count_chart(document: Mapping[str, Any]) -> str:
     rows = document["per_image"]
     return histogram(
         "Boxes on an image",

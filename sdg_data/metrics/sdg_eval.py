@@ -26,19 +26,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.defect import DEFECT_TYPES
 from sdg_data.metrics.bootstrap import LEVEL, RESAMPLES, intervals, resampled_sums
 from sdg_data.metrics.breakdown import breakdown
-from sdg_data.metrics.counts import SCOPES, TYPES, Tallies, tally
-from sdg_data.metrics.figures import described, figures, plain
+from sdg_data.metrics.counts import Counts, count
+from sdg_data.metrics.definitions import SCOPES, Tree, metric_values, plain, whole_numbers
 from sdg_data.metrics.paper_numbers import IMAGES, SIMILARITY, SOURCE, published
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.similarity import LexicalSimilarity, Similarity
-from sdg_data.metrics.tables import DEGENERATE, FAILED, OUTCOMES, PARSED, DefectSource, DefectTable, Pairs, join
+from sdg_data.metrics.tables import DEGENERATE, FAILED, OUTCOMES, PARSED, DefectTable, Pairs, join
 
-__all__ = ["Evaluation", "Protocol", "evaluate", "evaluate_sources", "pair_up"]
+__all__ = ["Evaluation", "Protocol", "evaluate", "pair_up"]
 
 Floats = NDArray[np.float64]
-_COUNTS = frozenset({"tp", "fp", "fn"})
+SHARES = (0.3, 0.5, 0.7)
+"""The release reports the share of pairs at least so similar."""
 LEXICAL_SIMILARITY = LexicalSimilarity()
 
 
@@ -48,7 +50,7 @@ class Evaluation:
 
     pairs: Pairs
     protocol: Protocol
-    tallies: Tallies
+    counts: Counts
     summary: dict[str, Any]
 
     def as_dict(self, *, ceiling: "Evaluation | None" = None, rows: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -78,7 +80,7 @@ class Evaluation:
 
     def per_image(self) -> list[dict[str, Any]]:
         """One row for every image, in ascending order of its key; null where there is nothing to measure."""
-        columns, n = self.tallies.columns, len(self.pairs.gt)
+        columns, n = self.counts.columns, len(self.pairs.gt)
         names: dict[str, list[Any]] = {
             "filepath": list(self.pairs.gt.keys),
             "model": list(self.pairs.gt.groups),
@@ -117,9 +119,8 @@ def evaluate(
     seed: int = 0,
 ) -> Evaluation:
     """Every figure of SPEC section 3, with bootstrap intervals over images (none for `resamples=0`)."""
-    tallies = tally(pairs, protocol, similarity)
-    sums = tallies.totals()
-    tree = plain(figures(sums, protocol))
+    counts = count(pairs, protocol, similarity)
+    tree = metric_values(counts.totals(), protocol)
     outcomes = np.bincount(pairs.pred.outcomes, minlength=len(OUTCOMES))
     n = len(pairs.pred)
     summary = {
@@ -131,46 +132,58 @@ def evaluate(
             "degenerate": int(outcomes[DEGENERATE]),
             "rate": float((n - outcomes[PARSED]) / n) if n else None,
         },
-        "image_level": tree["image_level"],
-        "boxes": tree["boxes"],
-        "description": plain(described(tallies, sums, protocol, similarity.name)),
-        "importance": {"threshold": protocol.reasons_at, **tree["importance"]},
-        "count": tree["count"],
-        "intervals": _intervals(tallies, protocol, resamples, seed),
-        "breakdown": breakdown(pairs, tallies, protocol),
+        **plain(
+            {
+                **tree,
+                "description": _description(counts, tree["description"], protocol, similarity.name),
+                "importance": {"threshold": protocol.reasons_at, **tree["importance"]},
+            }
+        ),
+        "intervals": _intervals(counts, protocol, resamples, seed),
+        "breakdown": breakdown(pairs, counts, protocol),
     }
-    return Evaluation(pairs=pairs, protocol=protocol, tallies=tallies, summary=summary)
+    return Evaluation(pairs=pairs, protocol=protocol, counts=counts, summary=summary)
 
 
-def evaluate_sources(
-    gt: DefectSource,
-    pred: DefectSource,
-    *,
-    protocol: Protocol = Protocol.PAPER,
-    similarity: Similarity = LEXICAL_SIMILARITY,
-    fill_missing: bool = False,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Evaluation:
-    """Read two sources, pair their images, and evaluate."""
-    pairs = pair_up(gt.read(), pred.read(), protocol, fill_missing=fill_missing)
-    return evaluate(pairs, protocol=protocol, similarity=similarity, resamples=resamples, seed=seed)
+def _description(counts: Counts, tree: Tree, protocol: Protocol, similarity: str) -> Tree:
+    """The key `description` of the JSON: its metrics, with the medians and shares of the single pairs."""
+    undefined = 0.0 if protocol is Protocol.RELEASE else np.nan
+
+    def with_pairs(branch: Tree, values: Floats) -> Tree:
+        for scope in SCOPES:
+            of_scope = values if scope == "all" else values[counts.pair_labels == DEFECT_TYPES.index(scope)]
+            branch[scope] = {
+                "pairs": len(of_scope),
+                "mean": branch[scope]["mean"],
+                "median": np.median(of_scope) if len(of_scope) else undefined,
+                "shares": {f"{edge:g}": (of_scope >= edge).mean() if len(of_scope) else undefined for edge in SHARES},
+            }
+        return branch
+
+    means = dict(tree)
+    token_f1 = with_pairs(means.pop("token_f1"), counts.f1s)
+    return {
+        "threshold": protocol.reasons_at,
+        "similarity": similarity,
+        **with_pairs(means, counts.cosines),
+        "token_f1": token_f1,
+    }
 
 
-def _intervals(tallies: Tallies, protocol: Protocol, resamples: int, seed: int) -> dict[str, Any]:
+def _intervals(counts: Counts, protocol: Protocol, resamples: int, seed: int) -> dict[str, Any]:
     about = {"level": LEVEL, "resamples": resamples, "seed": seed}
     if resamples == 0:
         return about
-    names, values = tallies.matrix()
+    names, values = counts.matrix()
     sums = resampled_sums(values, resamples=resamples, seed=seed)
-    tree = figures(dict(zip(names, sums.T, strict=True)), protocol)
-    return {**about, **intervals(tree, leave_out=_COUNTS)}
+    tree = metric_values(dict(zip(names, sums.T, strict=True)), protocol)
+    return {**about, **intervals(tree, leave_out=whole_numbers())}
 
 
 def _scope(table: DefectTable, scope: str) -> Floats:
     weights = np.ones(len(table.labels))
     if scope != "all":
-        weights[table.labels != TYPES.index(scope)] = 0.0
+        weights[table.labels != DEFECT_TYPES.index(scope)] = 0.0
     return weights
 
 

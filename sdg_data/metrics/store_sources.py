@@ -83,7 +83,7 @@ def parse_source(text: str) -> SourceName | None:
 
 @dataclass
 class StoreSource:
-    """A source of the store, read in one transaction (`DefectSource`). The oracle also needs `blobs`."""
+    """A source of the store, read in one transaction. The oracle also needs `blobs`."""
 
     store: Store
     source: SourceName

@@ -7,7 +7,7 @@ items or `Defect`s, `join` brings two of them to the same images in the same ord
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,17 +104,6 @@ class DefectTable:
         for key, defects in images:
             builder.add_defects(key, defects, group=(groups or {}).get(key, ""))
         return builder.finish()
-
-
-class DefectSource(Protocol):
-    """Where defects come from: a file, or a table of the store."""
-
-    @property
-    def name(self) -> str:
-        """For reports."""
-
-    def read(self) -> DefectTable:
-        """Every image of the source, once each."""
 
 
 @dataclass

@@ -18,7 +18,7 @@ from annotate.vlm.generating import generate_answers
 from exports.read.shard_table import ShardTable
 from schemas.answer.parse import Outcome, parse_answer
 from schemas.defect import DEFECT_TYPES, Defect
-from sdg_data.metrics.paper_numbers import headline
+from sdg_data.metrics.definitions import headline
 from sdg_data.metrics.sdg_eval import Evaluation, Protocol, evaluate, pair_up
 from sdg_data.metrics.similarity import similarity_named
 from sdg_data.metrics.tables import DefectTable

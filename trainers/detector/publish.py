@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from annotate.vlm.qwen.load import DETECTOR_FILE
+from schemas.defect import DEFECT_TYPES
 from sdg_data.errors import ConfigError, InputError, MissingDependency, ModelError
-from sdg_data.metrics.paper_numbers import headline
+from sdg_data.metrics.definitions import Metric, headline_metrics
 from sdg_data.prompt_templates import load_template
 
 log = logging.getLogger(__name__)
@@ -25,14 +26,6 @@ _CONVENTIONS: Final = {
     "(y), origin top left",
     "qwen2.5-vl": "`[x0, y0, x1, y1]`, whole numbers: pixels of the image after the processor has resized it, origin "
     "top left",
-}
-_METRICS: Final = {
-    "det_type_f1": "DetTypeF1",
-    "clean_accuracy": "ClnAcc",
-    "box_f1@0.1": "BoxF1@0.1",
-    "box_f1@0.5": "BoxF1@0.5",
-    "description": "DescCos@0.1",
-    "importance": "ImpAcc@0.1",
 }
 
 
@@ -176,8 +169,6 @@ def _lineage(note: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[str
 def _scores(evaluation: Mapping[str, Any] | None, ceiling: Mapping[str, Any] | None) -> list[str]:
     if evaluation is None:
         return ["Not measured."]
-    mine = headline(dict(evaluation))
-    human = None if ceiling is None else headline(dict(ceiling))
     lines = [
         (
             f"{evaluation.get('what', 'A test set')}, {evaluation['images']} images, protocol "
@@ -188,22 +179,21 @@ def _scores(evaluation: Mapping[str, Any] | None, ceiling: Mapping[str, Any] | N
         "| metric | artifact | misalignment | human ceiling: artifact | misalignment |",
         "|---|---|---|---|---|",
     ]
-    for metric, title in _METRICS.items():
-        row = [_number(mine[metric][kind]) + _interval(evaluation, metric, kind) for kind in mine[metric]]
-        row += ["–" if human is None else _number(human[metric][kind]) for kind in mine[metric]]
-        lines.append(f"| {title} | {' | '.join(row)} |")
+    for metric in headline_metrics().values():
+        at = evaluation[metric.path[0]].get("threshold")
+        title = metric.title if at is None else f"{metric.title}@{at:g}"
+        cells = [_number(metric.value(evaluation, kind)) + _interval(metric, evaluation, kind) for kind in DEFECT_TYPES]
+        cells += ["–" if ceiling is None else _number(metric.value(ceiling, kind)) for kind in DEFECT_TYPES]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += ["", "In brackets: 95 % bootstrap intervals over images."]
-    if human is None:
+    if ceiling is None:
         lines += ["", "**No human ceiling was measured on these images; without one the figures say little.**"]
     return lines
 
 
-def _interval(evaluation: Mapping[str, Any], metric: str, kind: str) -> str:
-    intervals = evaluation.get("intervals", {})
-    if not metric.startswith("box_f1") or "boxes" not in intervals:
-        return ""
-    found = intervals["boxes"][metric.partition("@")[2]][kind]["f1"]
-    return "" if found is None else f" ({found[0]:.3f}–{found[1]:.3f})"
+def _interval(metric: Metric, evaluation: Mapping[str, Any], kind: str) -> str:
+    interval = metric.interval(evaluation, kind)
+    return "" if interval is None else f" ({interval[0]:.3f}–{interval[1]:.3f})"
 
 
 def _number(value: float | None) -> str:

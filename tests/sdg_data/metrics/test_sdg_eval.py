@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from schemas.answer.parse import render_answer
 from schemas.defect import Defect
-from sdg_data.metrics.paper_numbers import headline, published
+from sdg_data.metrics.definitions import METRICS, Metric, headline
+from sdg_data.metrics.paper_numbers import published
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.release_files import ReleaseFile
-from sdg_data.metrics.sdg_eval import evaluate, evaluate_sources, pair_up
+from sdg_data.metrics.report import markdown, summary_rows
+from sdg_data.metrics.sdg_eval import evaluate, pair_up
 from sdg_data.metrics.similarity import LexicalSimilarity
 from sdg_data.metrics.tables import DefectTable
 from tests.sdg_data.metrics import naive
@@ -51,9 +53,9 @@ def same(found: Any, expected: Any, where: str = "") -> None:
 
 def run(gt: Path, pred: Path, protocol: Protocol, **options: Any) -> dict[str, Any]:
     options.setdefault("resamples", 0)
-    return evaluate_sources(
-        ReleaseFile(gt, "gt", protocol), ReleaseFile(pred, "pred", protocol), protocol=protocol, **options
-    ).as_dict()
+    fill = options.pop("fill_missing", False)
+    tables = ReleaseFile(gt, "gt", protocol).read(), ReleaseFile(pred, "pred", protocol).read()
+    return evaluate(pair_up(*tables, protocol, fill_missing=fill), protocol=protocol, **options).as_dict()
 
 
 def answer(things: list[naive.Thing]) -> str:
@@ -314,7 +316,8 @@ def test_every_key_of_the_json(protocol: Protocol, write: Write) -> None:
     ]
     path = write("both", rows)
     gt = ReleaseFile(path, "gt", protocol)
-    result = evaluate_sources(gt, ReleaseFile(path, "pred", protocol), protocol=protocol, resamples=50)
+    pairs = pair_up(gt.read(), ReleaseFile(path, "pred", protocol).read(), protocol)
+    result = evaluate(pairs, protocol=protocol, resamples=50)
     found = result.as_dict(ceiling=result, rows={"gt": gt.report.as_dict()})
     json.dumps(found, allow_nan=False)
 
@@ -482,3 +485,43 @@ def test_the_similarity_is_asked_for_matched_pairs_only() -> None:
     assert found["description"]["all"]["mean"] == 0.25
     lexical = evaluate(pairs, similarity=LexicalSimilarity(), resamples=0).summary
     assert found["description"]["token_f1"] == lexical["description"]["token_f1"]
+
+
+def test_a_metric_is_one_row_with_its_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Added from outside, it stands in the JSON with an interval, in every generator's part, in tables and chart."""
+
+    def wide(pairs: Any, matches: Any, protocol: Protocol) -> dict[str, Any]:
+        table = pairs.gt
+        of_image = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+        is_wide = table.boxes[:, 2] - table.boxes[:, 0] > 300
+        return {
+            f"wide/{kind}": np.bincount(of_image, is_wide & (table.labels == code), len(table))
+            for code, kind in enumerate(("artifact", "misalignment"))
+        }
+
+    row = Metric(
+        title="WideShare",
+        path=("image_level", "{scope}", "wide_share"),
+        numerator=lambda sums, kind: sums[f"wide/{kind}"],
+        denominator=lambda sums, kind: sums[f"gt/{kind}"],
+        headline=True,
+        columns=wide,
+    )
+    monkeypatch.setitem(METRICS, "wide_share", row)
+    rng = random.Random(14)
+    truth = [(f"{n}", some_defects(rng)) for n in range(40)]
+    table = DefectTable.from_defects(truth, groups={f"{n}": "flux2" if n % 2 else "sana" for n in range(40)})
+    document = evaluate(pair_up(table, table, PAPER), resamples=50).as_dict()
+
+    for kind in ("artifact", "misalignment"):
+        of_kind = [(int(key), d.box.x1 - d.box.x0 > 300) for key, ds in truth for d in ds if d.type == kind]
+        expected = sum(is_wide for _, is_wide in of_kind) / len(of_kind)
+        assert document["image_level"][kind]["wide_share"] == pytest.approx(expected, abs=1e-12)
+        low, high = document["intervals"]["image_level"][kind]["wide_share"]
+        assert low <= expected <= high
+        flux2 = [is_wide for key, is_wide in of_kind if key % 2]
+        part = document["breakdown"]["model"]["flux2"]["image_level"][kind]
+        assert part["wide_share"] == pytest.approx(sum(flux2) / len(flux2), abs=1e-12)
+        (line,) = [one for one in summary_rows(document) if (one["metric"], one["type"]) == ("WideShare", kind)]
+        assert (line["value"], line["human (published)"]) == (f"{expected:.3f}", "–")
+    assert "WideShare" in markdown(document)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from schemas.defect import DEFECT_TYPES
 from sdg_data.metrics.bootstrap import RESAMPLES, interval, resampled_sums
 from sdg_data.metrics.charts import Series, bars
-from sdg_data.metrics.counts import tally
-from sdg_data.metrics.figures import figures
+from sdg_data.metrics.counts import count
+from sdg_data.metrics.definitions import metric_values
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import pair_up
 from sdg_data.metrics.similarity import LexicalSimilarity
@@ -47,11 +47,11 @@ class Scores:
 def score(truth: DefectTable, said: DefectTable, *, resamples: int = RESAMPLES) -> Scores:
     """Of answers about the images of `truth`; one that is missing counts as unreadable."""
     pairs = pair_up(truth, said, Protocol.PAPER, fill_missing=True)
-    tallies = tally(pairs, Protocol.PAPER, LexicalSimilarity())
-    whole = figures(tallies.totals(), Protocol.PAPER)
-    names, values = tallies.matrix()
+    counts = count(pairs, Protocol.PAPER, LexicalSimilarity())
+    whole = metric_values(counts.totals(), Protocol.PAPER)
+    names, values = counts.matrix()
     sums = resampled_sums(values, resamples=resamples)
-    drawn = figures(dict(zip(names, sums.T, strict=True)), Protocol.PAPER)
+    drawn = metric_values(dict(zip(names, sums.T, strict=True)), Protocol.PAPER)
     return Scores(
         images=len(pairs.gt),
         box_f1={kind: float(whole["boxes"][AT][kind]["f1"]) for kind in KINDS},
