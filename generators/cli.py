@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import (
+    Names,
+    chosen_split,
+    command_lock,
+    names_option,
+    print_json,
+    print_table,
+    run_stage,
+    say,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from generators.models.presets import Preset
@@ -25,7 +35,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 def run(
     ctx: typer.Context,
     models: Annotated[
-        str | None, typer.Option(help="Names of models, separated by commas [default: those of the profile]")
+        Names | None, names_option(help="Names of models, separated by commas [default: those of the profile]")
     ] = None,
     samples_per_prompt: Annotated[int | None, typer.Option(min=1, help="Images per prompt and model")] = None,
     split: Annotated[str | None, typer.Option(help="Only the prompts of this split: train or test")] = None,
@@ -118,11 +128,11 @@ def list_models(
     )
 
 
-def _chosen(settings: Settings, models: str | None) -> list[Preset]:
+def _chosen(settings: Settings, models: Names | None) -> list[Preset]:
     from generators.models.presets import choose, load_presets
     from sdg_data.errors import ConfigError
 
-    names = settings.generate.models if models is None else [name.strip() for name in models.split(",") if name.strip()]
+    names = settings.generate.models if models is None else models
     if not names:
         raise ConfigError("no model is named", item="--models", hint="`sdg generate models` lists them.")
     return choose(names, load_presets(settings.models))
@@ -141,11 +151,8 @@ def _selection(
 ) -> Selection:
     from generators.plan import Selection
     from generators.revisions import revision_of
-    from schemas.records import Split
-    from sdg_data.errors import ConfigError
 
-    if split is not None and split not in list(Split):
-        raise ConfigError(f"there is no split {split!r}", item="--split", hint=f"It is {' or '.join(Split)}.")
+    chosen_split(split)
     return Selection(
         presets=tuple(chosen),
         revisions=tuple(revision_of(preset, online=online) for preset in chosen),
@@ -167,26 +174,18 @@ def _execute(
     wait: bool,
     as_json: bool,
 ) -> None:
-    import time
-
     from generators.plan import STAGE, outline
     from sdg_data.blobs import Blobs
-    from sdg_data.errors import ExitCode, Interrupted
-    from sdg_data.locks import stage_lock
-    from sdg_data.progress import Progress
-    from sdg_data.work import LocalExecutor
 
     with store.read():
         pass  # a home without a store is an error, not a home to make a lock file in
     blobs = Blobs(settings.blob_url)
-    waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
-    with stage_lock(settings.home, STAGE, wait=None if wait else 0, on_wait=waiting):
+    with command_lock(settings, STAGE, wait=wait):
         blobs.sweep_temporary()
         lines = outline(store, selection, sizes)
-        missing = sum(line.missing for line in lines)
         if not as_json:
             _show(lines)
-        if not missing:
+        if not any(line.missing for line in lines):
             say("nothing to do: every image is there")
             if as_json:
                 print_json(_summary({}, 0, 0.0, lines))
@@ -194,22 +193,13 @@ def _execute(
         from generators.stage import GenerateStage
 
         stage = GenerateStage(store, blobs, selection, device=device, batch_size=batch_size)
-        started = time.perf_counter()
-        stopped: Interrupted | None = None
-        try:
-            LocalExecutor().execute(stage, progress=Progress(STAGE, unit="images"))
-        except Interrupted as error:
-            stopped = error
-        finally:
-            stage.close()
-    summary = _summary(stage.failed, stage.made, time.perf_counter() - started, lines)
-    _conclude(summary)
-    if as_json:
-        print_json(summary)
-    if stopped is not None:
-        raise stopped
-    if stage.failed:
-        raise typer.Exit(int(ExitCode.PARTIAL))
+        run_stage(
+            stage,
+            unit="images",
+            summarise=lambda seconds: _summary(stage.failed, stage.made, seconds, lines),
+            conclude=_conclusion,
+            as_json=as_json,
+        )
 
 
 def _summary(failed: dict[str, int], made: int, seconds: float, lines: list[ModelPlan]) -> dict[str, Any]:
@@ -222,13 +212,12 @@ def _summary(failed: dict[str, int], made: int, seconds: float, lines: list[Mode
     }
 
 
-def _conclude(summary: dict[str, Any]) -> None:
+def _conclusion(summary: dict[str, Any]) -> str:
     from sdg_data.progress import duration
 
     failed = ", ".join(f"{number} {code}" for code, number in summary["failed"].items())
-    say(
-        f"made {summary['made']} images in {duration(summary['seconds'])} ({summary['images_per_second']:.3g}/s)"
-        + (f"; failed: {failed} (recorded; --retry-failures tries them again)" if failed else "")
+    return f"made {summary['made']} images in {duration(summary['seconds'])} ({summary['images_per_second']:.3g}/s)" + (
+        f"; failed: {failed} (recorded; --retry-failures tries them again)" if failed else ""
     )
 
 

@@ -1,8 +1,13 @@
-"""What every command shares: the settings it was called with, JSON on stdout, and tables for people."""
+"""What every command shares: its settings, options that several commands have, how a stage is run, and output.
 
+Data goes to stdout (`print_json`, `print_table`), everything else to stderr (`say`). Nothing here imports more than
+typer when it is imported, because every command imports this module and `sdg --help` has to answer at once.
+"""
+
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from schemas.records import Split
     from sdg_data.settings import Settings
+    from sdg_data.work import Stage
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,107 @@ def chosen_test_share(settings: "Settings", given: float | None) -> float:
     if not 0 <= share <= 1:
         raise ConfigError(f"--test-share is a fraction from 0 to 1, not {share}")
     return share
+
+
+class Names(tuple[str, ...]):
+    """Names that an option took separated by commas: `--models a,b`."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Names":
+        """Split at commas; spaces around a name and empty names are dropped. Also a `type=` for argparse."""
+        return cls(name for part in text.split(",") if (name := part.strip()))
+
+
+def names_option(*flags: str, help: str, metavar: str = "TEXT") -> Any:
+    """A typer option for a parameter of type `Names` or `Names | None`, given separated by commas.
+
+    Args:
+        flags: The option's names, such as `"--models"`; without any, the parameter's own name.
+        help: The option's line in `--help`.
+        metavar: What stands for the value there.
+    """
+    return typer.Option(*flags, help=help, metavar=metavar, parser=Names.parse)
+
+
+def chosen_split(name: str | None) -> "Split | None":
+    """The split that `--split` names, None where it was not given. Raises ConfigError for an unknown one."""
+    from schemas.records import Split
+    from sdg_data.errors import ConfigError
+
+    if name is None:
+        return None
+    if name not in list(Split):
+        raise ConfigError(f"there is no split {name!r}", item="--split", hint=f"It is {' or '.join(Split)}.")
+    return Split(name)
+
+
+@contextlib.contextmanager
+def command_lock(settings: "Settings", name: str, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of a stage while a command runs, and say on stderr whom it waits for.
+
+    Args:
+        settings: Their home is what is locked.
+        name: Of the stage.
+        wait: Whether to wait for another command that holds the lock.
+
+    Raises:
+        StoreLocked: Another command holds the lock, and `wait` is false.
+    """
+    from sdg_data.locks import stage_lock
+
+    def say_holder(holder: Any) -> None:
+        say(f"waiting for {holder or 'another process'}")
+
+    with stage_lock(settings.home, name, wait=None if wait else 0, on_wait=say_holder):
+        yield
+
+
+def run_stage(
+    stage: "Stage[Any, Any]",
+    *,
+    unit: str,
+    summarise: Callable[[float], dict[str, Any]],
+    conclude: Callable[[dict[str, Any]], str],
+    as_json: bool,
+) -> None:
+    """Run a stage to its end on this machine, close it, and report: a sentence on stderr, JSON on stdout if wanted.
+
+    The report comes after an interruption too, because what was finished by then is stored.
+
+    Args:
+        stage: The work. It is closed, where it has a `close`.
+        unit: What the progress counts, such as "images".
+        summarise: From the seconds that the work took to the summary. Where its `failed` or `out_of_budget` is filled,
+            the command ends with the exit code for work that is done in part.
+        conclude: From the summary to the sentence.
+        as_json: Whether the summary goes to stdout.
+
+    Raises:
+        Interrupted: Ctrl-C stopped the work before its end.
+        typer.Exit: With `ExitCode.PARTIAL`.
+    """
+    import time
+
+    from sdg_data.errors import ExitCode, Interrupted
+    from sdg_data.progress import Progress
+    from sdg_data.work import LocalExecutor
+
+    started = time.perf_counter()
+    interruption: Interrupted | None = None
+    try:
+        LocalExecutor().execute(stage, progress=Progress(stage.name, unit=unit))
+    except Interrupted as error:
+        interruption = error
+    finally:
+        getattr(stage, "close", lambda: None)()
+    summary = summarise(time.perf_counter() - started)
+    say(conclude(summary))
+    if as_json:
+        print_json(summary)
+    if interruption is not None:
+        raise interruption
+    if summary["failed"] or summary.get("out_of_budget"):
+        raise typer.Exit(int(ExitCode.PARTIAL))
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import Names, chosen_split, command_lock, names_option, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
     from annotate.labelstudio.pull import PullSummary
@@ -107,7 +107,7 @@ def init_command(
 
 def push_command(
     ctx: typer.Context,
-    models: Annotated[str | None, typer.Option("--models", help="Only images of these models, by comma")] = None,
+    models: Annotated[Names | None, names_option("--models", help="Only images of these models, by comma")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only images of this split: train or test")] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Only so many of the first")] = None,
     overlap: Annotated[
@@ -120,12 +120,10 @@ def push_command(
     """Send images to people, as routing decides. Killed or refused: run it again, nothing goes twice."""
     from annotate.review.routing import route
     from schemas.labelling import ProjectKind
-    from schemas.records import Split
-    from sdg_data.errors import ConfigError, ExitCode
+    from sdg_data.errors import ExitCode
     from sdg_data.store import labelling
 
-    if split is not None and split not in list(Split):
-        raise ConfigError(f"there is no split {split!r}", item="--split", hint=f"It is {' or '.join(Split)}.")
+    only_split = chosen_split(split)
     with _open_sync(ctx, wait=wait) as work:
         chosen = work.settings.annotate
         with work.store.read() as tx:
@@ -133,8 +131,8 @@ def push_command(
                 tx,
                 chosen.routing,
                 prelabels_of=chosen.prelabels_of,
-                models=None if models is None else [name.strip() for name in models.split(",") if name.strip()],
-                split=None if split is None else Split(split),
+                models=models,
+                split=only_split,
             )
             before = labelling.images_with_tasks(tx, ProjectKind.ANNOTATE)
         new = [one for one in routed if one.image_id not in before][:limit]
@@ -228,9 +226,7 @@ def _report(found: PullSummary) -> None:
 def _open_sync(ctx: typer.Context, *, wait: bool) -> Iterator[LabelStudioSync]:
     """The session, alone on this home."""
     from annotate.labelstudio.sync import LOCK, open_sync
-    from sdg_data.locks import stage_lock
 
     settings: Settings = settings_of(ctx)
-    waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
-    with open_sync(settings) as work, stage_lock(settings.home, LOCK, wait=None if wait else 0, on_wait=waiting):
+    with open_sync(settings) as work, command_lock(settings, LOCK, wait=wait):
         yield work

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import (
+    Names,
+    chosen_split,
+    command_lock,
+    names_option,
+    print_json,
+    print_table,
+    run_stage,
+    say,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from annotate.machine.stage import RequestLimits, VlmStage
@@ -39,15 +49,15 @@ BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Where an OpenAI
 Revision = Annotated[str | None, typer.Option("--revision", help="The state of the model's weights")]
 Concurrency = Annotated[int | None, typer.Option(min=1, help="Questions under way at once (a server's slots)")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Questions a call, for a model on this machine")]
-Models = Annotated[str | None, typer.Option("--models", help="Only images of these models, separated by commas")]
+Models = Annotated[Names | None, names_option("--models", help="Only images of these models, separated by commas")]
 SplitName = Annotated[str | None, typer.Option("--split", help="Only images of this split: train or test")]
 Limit = Annotated[int | None, typer.Option(min=0, help="Ask about at most so many now")]
 BudgetUsd = Annotated[
     float | None, typer.Option("--budget", min=0, help="US dollars that this stage may have cost in all; never passed")
 ]
 Retry = Annotated[
-    str | None,
-    typer.Option("--retry-failures", metavar="CODE", help="Ask again what failed so: codes by comma, or `all`"),
+    Names | None,
+    names_option("--retry-failures", metavar="CODE", help="Ask again what failed so: codes by comma, or `all`"),
 ]
 Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked")]
@@ -85,7 +95,7 @@ def prelabel_run(
     with store.read():
         pass  # a home without a store is an error, not a home to make a lock file in
     vlm = make_backend(chosen)
-    retry = _codes(retry_failures)
+    retry = retry_failures or ()
     stage = PrelabelStage(
         store,
         Blobs(settings.blob_url),
@@ -93,8 +103,8 @@ def prelabel_run(
         template_for(vlm, chosen),
         limits=_limits(chosen, vlm),
         budget=_budget(chosen, budget, store, "prelabel"),
-        models=_names(models),
-        split=_split(split),
+        models=models,
+        split=chosen_split(split),
         limit=limit,
         retry=retry,
         retry_all=retry == ("all",),
@@ -144,7 +154,7 @@ def enrich_run(
     vlm: Backend = TemplateEnricher() if chosen.backend == "template" else make_backend(chosen)
     if chosen.backend == "template":
         say("template: sentences put together from the boxes, no model looks at the images")
-    retry = _codes(retry_failures)
+    retry = retry_failures or ()
     stage = EnrichStage(
         store,
         Blobs(settings.blob_url),
@@ -153,7 +163,7 @@ def enrich_run(
         limits=_limits(chosen, vlm),
         budget=_budget(chosen, budget, store, "enrich"),
         rule=GoldRule(unreviewed=unreviewed),
-        split=_split(split),
+        split=chosen_split(split),
         limit=limit,
         retry=retry,
         retry_all=retry == ("all",),
@@ -200,14 +210,8 @@ def _run(
     as_json: bool,
     unit: str,
 ) -> None:
-    import time
-
-    from sdg_data.errors import ExitCode, Interrupted
-    from sdg_data.locks import stage_lock
-    from sdg_data.progress import Progress
     from sdg_data.store import calls
     from sdg_data.store.connection import Store
-    from sdg_data.work import LocalExecutor
 
     who = backend.identity
     facts = {"backend": who.backend, "model": who.model, "revision": who.revision}
@@ -215,9 +219,7 @@ def _run(
         plan = {**facts, **counts(), "spent": stage.budget.spent}
         print_json(plan) if as_json else print_table([plan])
         return
-    waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
-    stopped: Interrupted | None = None
-    with stage_lock(settings.home, stage.name, wait=None if wait else 0, on_wait=waiting):
+    with command_lock(settings, stage.name, wait=wait):
         recovered = stage.recover()
         if recovered:
             with Store(settings.home).read() as tx:
@@ -225,35 +227,26 @@ def _run(
             say(f"{recovered} answers of a run that was killed are stored now")
         before = counts()
         say(f"{who.backend}: {who.model} ({who.revision[:12]}), {before['missing']} {unit} to ask about")
-        started = time.perf_counter()
-        try:
-            LocalExecutor().execute(stage, progress=Progress(stage.name, unit=unit))
-        except Interrupted as error:
-            stopped = error
-        finally:
-            stage.close()
-    seconds = time.perf_counter() - started
-    summary = {
-        **facts,
-        "recovered": recovered,
-        "made": stage.made,
-        "failed": dict(sorted(stage.failed.items())),
-        "failed_before": before.get("failed", 0),
-        "left": counts()["missing"],
-        "spent": round(stage.budget.spent, 6),
-        "out_of_budget": stage.out_of_budget,
-        "seconds": round(seconds, 3),
-    }
-    _conclude(summary, unit)
-    if as_json:
-        print_json(summary)
-    if stopped is not None:
-        raise stopped
-    if stage.failed or stage.out_of_budget:
-        raise typer.Exit(int(ExitCode.PARTIAL))
+
+        def summarise(seconds: float) -> dict[str, Any]:
+            return {
+                **facts,
+                "recovered": recovered,
+                "made": stage.made,
+                "failed": dict(sorted(stage.failed.items())),
+                "failed_before": before.get("failed", 0),
+                "left": counts()["missing"],
+                "spent": round(stage.budget.spent, 6),
+                "out_of_budget": stage.out_of_budget,
+                "seconds": round(seconds, 3),
+            }
+
+        run_stage(
+            stage, unit=unit, summarise=summarise, conclude=lambda summary: _conclusion(summary, unit), as_json=as_json
+        )
 
 
-def _conclude(summary: dict[str, Any], unit: str) -> None:
+def _conclusion(summary: dict[str, Any], unit: str) -> str:
     from sdg_data.progress import duration
 
     failed = ", ".join(f"{number} {code}" for code, number in summary["failed"].items())
@@ -266,7 +259,7 @@ def _conclude(summary: dict[str, Any], unit: str) -> None:
         parts.append(f"USD {summary['spent']:.4f} spent in all")
     if summary["out_of_budget"]:
         parts.append(f"stopped at the budget, {summary['left']} left")
-    say("; ".join(parts))
+    return "; ".join(parts)
 
 
 def _changed(
@@ -309,22 +302,3 @@ def _budget(chosen: VlmSettings, limit: float | None, store: Store, stage: str) 
 
     with store.read() as tx:
         return Budget(limit, prices_of(chosen), spent=calls.spent(tx, stage))
-
-
-def _codes(text: str | None) -> tuple[str, ...]:
-    return _names(text) or ()
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _split(name: str | None) -> Any:
-    from schemas.records import Split
-    from sdg_data.errors import ConfigError
-
-    if name is None:
-        return None
-    if name not in list(Split):
-        raise ConfigError(f"there is no split {name!r}", item="--split", hint=f"It is {' or '.join(Split)}.")
-    return Split(name)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import command_lock, print_json, print_table, say, settings_of
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
@@ -25,11 +25,9 @@ def review_command(
     """Store the reviewers' verdicts that were pulled, and hand out what needs a review. Run it after every pull."""
     from annotate.labelstudio.sync import LOCK, open_sync
     from annotate.review.run import review
-    from sdg_data.locks import stage_lock
 
     settings = settings_of(ctx)
-    waiting = lambda holder: say(f"waiting for {holder or 'another process'}")  # noqa: E731
-    with open_sync(settings) as work, stage_lock(settings.home, LOCK, wait=None if wait else 0, on_wait=waiting):
+    with open_sync(settings) as work, command_lock(settings, LOCK, wait=wait):
         facts = review(work, round_=round_, early=early, limit=limit, dry_run=dry_run)
     if as_json:
         print_json(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,19 +12,18 @@ import typer
 
 from generators.mini.recipes import MINIS
 from generators.models.presets import Preset, choose, load_presets
-from sdg_data.console import print_json, print_table
+from sdg_data.console import Names, names_option, print_json, print_table
 from sdg_data.errors import ConfigError
 
 app = typer.Typer(help="The toy pipelines: train and measure them.", no_args_is_help=True, add_completion=False)
 logger = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
-ALL = ",".join(MINIS)
-Models = Annotated[str, typer.Option(help="Names, separated by commas")]
+Models = Annotated[Names | None, names_option(help="Names, separated by commas [default: all]")]
 
 
-def _chosen(models: str) -> list[str]:
-    names = [name.strip() for name in models.split(",") if name.strip()]
+def _chosen(models: Names | None) -> Sequence[str]:
+    names = tuple(MINIS) if models is None else models
     for name in names:
         if name not in MINIS:
             raise ConfigError("there is no such mini", item=name, hint=f"The minis are {', '.join(MINIS)}.")
@@ -32,7 +32,7 @@ def _chosen(models: str) -> list[str]:
 
 @app.command()
 def train(
-    models: Models = ALL,
+    models: Models = None,
     work: Annotated[Path, typer.Option(help="Folder of unfinished work; a killed training goes on from it")] = Path(
         "data/minis"
     ),
@@ -62,7 +62,7 @@ def train(
 
 @app.command()
 def judge(
-    models: Models = ALL,
+    models: Models = None,
     images: Annotated[int, typer.Option(min=1, max=2000, help="Held-out prompts")] = 200,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet with the oracle's boxes")] = None,
     sheet_images: Annotated[int, typer.Option(min=1, help="Prompts on the sheet")] = 8,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schemas.records import Split
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import Names, names_option, print_json, print_table, say, settings_of
 from sdg_data.errors import ConfigError
 from sdg_data.metrics.protocol import Protocol
 
@@ -49,7 +49,7 @@ def run_command(
     ] = None,
     split: Annotated[Split | None, typer.Option(help="Store: only images of this split")] = None,
     models: Annotated[
-        str | None, typer.Option(help="Store: only images of these generators, separated by commas")
+        Names | None, names_option(help="Store: only images of these generators, separated by commas")
     ] = None,
     missing: Annotated[
         str, typer.Option(help="Images without a prediction: left out (exclude), or counted as failures (fail)")
@@ -79,9 +79,7 @@ def run_command(
             item=f"--gt {gt} --pred {pred}",
             hint="Write the store's side with `sdg export run --format release-jsonl`, and compare two files.",
         )
-    chosen = Filter(
-        None if models is None else tuple(name.strip() for name in models.split(",") if name.strip()), split
-    )
+    chosen = Filter(models, split)
 
     def judge(pairs: "Pairs") -> "Evaluation":
         return evaluate(pairs, protocol=protocol, similarity=measure, resamples=resamples, seed=seed)

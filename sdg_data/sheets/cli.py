@@ -7,7 +7,7 @@ import typer
 
 from schemas.records import Split
 from sdg_data.blobs import Blobs
-from sdg_data.console import say, settings_of
+from sdg_data.console import Names, names_option, say, settings_of
 from sdg_data.errors import InputError
 from sdg_data.sheets.cells import BOXES, cells
 from sdg_data.sheets.draw import render_sheet
@@ -17,7 +17,7 @@ from sdg_data.store.connection import Store
 def sheet_command(
     ctx: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write")] = Path("sheet.png"),
-    models: Annotated[str | None, typer.Option(help="Only these models, separated by commas, in this order")] = None,
+    models: Annotated[Names | None, names_option(help="Only these models, separated by commas, in this order")] = None,
     split: Annotated[Split | None, typer.Option(help="Only prompts of this split")] = None,
     limit: Annotated[int, typer.Option(min=1, max=2000, help="At most so many images")] = 24,
     columns: Annotated[int | None, typer.Option(min=1, max=40, help="A plain grid of so many columns")] = None,
@@ -30,11 +30,10 @@ def sheet_command(
     Boxes are coloured by type and carry their importance; "no defects" is written only where somebody looked.
     """
     settings = settings_of(ctx)
-    names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
     shown = cells(
         Store(settings.home),
         Blobs(settings.blob_url),
-        models=names,
+        models=models,
         split=split,
         limit=limit,
         boxes=boxes,

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from sdg_data.console import Names
 from sdg_data.progress import duration
 from trainers.files import replace_file
 from trainers.paper.boxflow.arms import ARMS, BASE, SEEDS, TUNE_SEEDS, candidates, configuration, judged_prompts
@@ -66,7 +67,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rollouts", type=int, default=18)
     parser.add_argument("--prompts", type=int, default=192, help="held-out prompts that the judge sees")
-    parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
+    parser.add_argument("--arms", type=Names.parse, default=list(ARMS))
     parser.add_argument("--detector", default="mini", help="mini, or oracle to try things out")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from exports.read.shard_table import ShardTable
 from schemas.records import Split
+from sdg_data.console import Names
 from sdg_data.errors import InputError
 from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.metrics.store_sources import Filter, SourceName, StoreSource
@@ -62,7 +63,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="the corpus' shards (OUT/shards)")
     parser.add_argument("--base", type=Path, help="the base (OUT/base)")
     parser.add_argument("--home", type=Path, help="the corpus' store, for the human ceiling (OUT/home)")
-    parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
+    parser.add_argument("--arms", type=Names.parse, default=list(ARMS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--recipe", default="mini", choices=RECIPES)
     parser.add_argument("--limit", type=int, help="samples to train on and to ask about, to try things out")

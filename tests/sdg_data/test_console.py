@@ -1,0 +1,114 @@
+"""What commands share: names by comma, `--split`, and running a stage to its report."""
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from schemas.records import Split
+from sdg_data.console import Names, chosen_split, names_option, run_stage
+from sdg_data.errors import ConfigError, ExitCode, Interrupted
+from sdg_data.work import Plan
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a", ("a",)),
+        ("a,b", ("a", "b")),
+        (" a , b,,", ("a", "b")),
+        (",", ()),
+        ("", ()),
+        ("b c,a,b c", ("b c", "a", "b c")),
+    ],
+)
+def test_names_are_split_at_commas(text: str, expected: tuple[str, ...]) -> None:
+    assert Names.parse(text) == expected
+
+
+def test_a_command_gets_names_or_none() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def show(models: Annotated[Names | None, names_option("--of", help="Which", metavar="WORDS")] = None) -> None:
+        typer.echo(repr(models))
+
+    run = CliRunner().invoke
+    assert run(app, []).output.strip() == "None"
+    assert run(app, ["--of", "x, y"]).output.strip() == repr(("x", "y"))
+    assert "WORDS" in run(app, ["--help"]).output
+
+
+def test_a_split_by_name() -> None:
+    assert chosen_split(None) is None
+    assert chosen_split("test") is Split.TEST
+    with pytest.raises(ConfigError, match="no split 'val'"):
+        chosen_split("val")
+
+
+class Squares:
+    """A stage of three numbers; number 1 may fail, number 2 may come with a Ctrl-C."""
+
+    name = "squares"
+
+    def __init__(self, *, fail: bool = False, interrupt: bool = False) -> None:
+        self.interrupt, self.failed, self.closed = interrupt, {"odd": 1} if fail else {}, False
+        self.stored: list[int] = []
+
+    def plan(self) -> Plan[int]:
+        return Plan(3, [[0], [1], [2]])
+
+    def run(self, batch: Sequence[int]) -> Sequence[int]:
+        if self.interrupt and batch[0] == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return [number**2 for number in batch]
+
+    def persist(self, results: Sequence[int]) -> Sequence[int]:
+        return results
+
+    def commit(self, results: Sequence[int]) -> None:
+        self.stored += results
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def report(stage: Squares, *, as_json: bool = True, **more: Any) -> None:
+    run_stage(
+        stage,
+        unit="numbers",
+        summarise=lambda seconds: {"stored": stage.stored, "failed": stage.failed, "took": seconds >= 0, **more},
+        conclude=lambda summary: f"{len(summary['stored'])} squares",
+        as_json=as_json,
+    )
+
+
+def test_a_stage_runs_and_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Squares()
+    report(stage)
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"stored": [0, 1, 4], "failed": {}, "took": True}
+    assert captured.err.splitlines()[-1] == "3 squares"
+    assert stage.closed
+    report(Squares(), as_json=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("stage", "more"), [(Squares(fail=True), {}), (Squares(), {"out_of_budget": True})])
+def test_work_done_in_part_has_an_exit_code(stage: Squares, more: dict[str, Any]) -> None:
+    with pytest.raises(typer.Exit) as end:
+        report(stage, **more)
+    assert end.value.exit_code == ExitCode.PARTIAL
+
+
+def test_an_interrupted_stage_reports_what_it_stored(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Squares(fail=True, interrupt=True)
+    with pytest.raises(Interrupted):
+        report(stage)
+    assert json.loads(capsys.readouterr().out)["stored"] == [0, 1]
+    assert stage.closed
