@@ -183,8 +183,7 @@ def watch_command(
 
     from annotate.labelstudio.connection import credentials
     from annotate.labelstudio.sync import LOCK, open_sync
-    from annotate.labelstudio.watch import watch
-    from annotate.labelstudio.webhook import listening
+    from annotate.labelstudio.watch import listening, watch
     from sdg_data.errors import ConfigError
     from sdg_data.locks import stage_lock
 

@@ -1,18 +1,18 @@
 """The annotators' guideline: its pictures, drawn from the mini world, and its text as the instructions of a project.
 
 `python -m annotate.labelstudio.guideline docs/images/guideline` draws the pictures again. The text is
-docs/annotation-guideline.md; `instructions` turns it into HTML that Label Studio shows as it is meant: its page takes
-styles, list marks and pictures inside the text (data: URLs) away, so lists are written out, and the pictures are put
-among the images that it serves.
+docs/annotation-guideline.md; `instructions` turns it into HTML for Label Studio, whose page removes styles, list
+marks and pictures inside the text (data: URLs). So lists become paragraphs with a written mark, and the pictures are
+put among the images that the server serves.
 """
 
 from __future__ import annotations
 
 import random
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -25,14 +25,14 @@ from sdg_data.mini.render import render
 from sdg_data.mini.world import parse_prompt
 from sdg_data.sheets.draw import SheetCell, render_sheet
 
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
 GUIDELINE = "annotation-guideline.md"
 _TILE = 190
 _SHORT_PROMPT = 45
 _MODAL_WIDTH = 590
 """Pixels of the page's window for instructions."""
-_IMAGE = re.compile(r"!\[[^\]]*\]\((?P<path>[^)\s]+)\)")
-_HTML_IMAGE = re.compile(r'<img src="(?P<path>[^"]+)"[^>]*>')
-_LIST = re.compile(r"<(?P<kind>ol|ul)>(?P<items>.*?)</(?P=kind)>", re.DOTALL)
 
 _ARTIFACTS = (
     ("a large red circle", Kind.BITE, "broken outline"),
@@ -63,10 +63,10 @@ _OF_TIER = {
 
 
 def pictures() -> dict[str, Image.Image]:
-    """File name (without .png) -> picture. The same on every machine, but for a font's hair."""
+    """The pictures by file name without `.png`. They differ between machines only by how fonts are drawn."""
     return {
         "types": render_sheet(
-            [_cell(*one) for one in (*_ARTIFACTS, *_MISALIGNMENTS)],
+            [_cell(*example) for example in (*_ARTIFACTS, *_MISALIGNMENTS)],
             title="Artifacts above, misalignments below",
             columns=4,
             tile=_TILE,
@@ -85,7 +85,7 @@ def pictures() -> dict[str, Image.Image]:
 
 
 def write_pictures(folder: Path) -> list[Path]:
-    """Draw all pictures into `folder`; their paths."""
+    """Draw all pictures into `folder`, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, picture in pictures().items():
@@ -97,9 +97,15 @@ def write_pictures(folder: Path) -> list[Path]:
 
 
 def instructions(media: Path | None, folder: Path | None = None) -> str:
-    """The guideline as HTML. `media`: the server's folder of files, which gets the pictures; None: it goes without.
+    """The guideline as HTML.
 
-    InputError where the guideline or a picture is not there; BlobError where `media` cannot be written.
+    Args:
+        media: The server's folder of files, which gets the pictures; None: the text goes without pictures.
+        folder: Where the guideline lies; None: the one that ships.
+
+    Raises:
+        InputError: The guideline or a picture is not there.
+        BlobError: `media` cannot be written.
     """
     from markdown_it import MarkdownIt
 
@@ -108,31 +114,58 @@ def instructions(media: Path | None, folder: Path | None = None) -> str:
         text = (folder / GUIDELINE).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError("the annotators' guideline cannot be read", item=str(folder / GUIDELINE)) from error
-    shown: dict[str, str] = {}
-    for match in _IMAGE.finditer(text):
-        shown[match["path"]] = "" if media is None else _served(folder / match["path"], media)
-    html = str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
-    html = _HTML_IMAGE.sub(lambda match: _picture(shown[match["path"]]), html)
-    html = _LIST.sub(_written_out, html)
-    return html.replace("<h2>", "<br><h2>")
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    for name, rule in _RENDER_RULES.items():
+        markdown.add_render_rule(name, rule)
+
+    def image(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        url = "" if media is None else _served(folder / str(tokens[index].attrs["src"]), media)
+        return f'<img src="{url}" width="{_MODAL_WIDTH}">' if url else ""
+
+    markdown.add_render_rule("image", image)
+    return str(markdown.render(text))
 
 
-def _picture(url: str) -> str:
-    return f'<img src="{url}" width="{_MODAL_WIDTH}">' if url else ""
+def _constant(html: str) -> Callable[..., str]:
+    return lambda renderer, tokens, index, options, env: html
 
 
-def _written_out(match: re.Match[str]) -> str:
-    """A list's items as paragraphs that begin with a dot or their number."""
-    items = re.findall(r"<li>(.*?)</li>", match["items"], re.DOTALL)
-    marks = (f"{number}." if match["kind"] == "ol" else "•" for number in range(1, len(items) + 1))
-    return "".join(
-        f"<p>{mark} {item.replace('<p>', '').replace('</p>', '').strip()}</p>"
-        for mark, item in zip(marks, items, strict=True)
-    )
+def _heading(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    """A second-level heading with a line of space above it."""
+    space = "<br>" if tokens[index].tag == "h2" else ""
+    return f"{space}<{tokens[index].tag}>"
+
+
+def _list_item(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    """The start of a list's item as a paragraph that begins with a dot or the item's number."""
+    level = tokens[index].level
+    start = max(at for at in range(index) if tokens[at].level == level - 1 and tokens[at].type in _LISTS)
+    if tokens[start].type == "bullet_list_open":
+        return "<p>• "
+    number = sum(token.type == "list_item_open" and token.level == level for token in tokens[start : index + 1])
+    return f"<p>{number}. "
+
+
+def _paragraph(outside: str) -> Callable[..., str]:
+    """A paragraph's tag, which stands outside of lists only: there the item is the paragraph."""
+    return lambda renderer, tokens, index, options, env: outside if tokens[index].level == 0 else ""
+
+
+_LISTS = ("bullet_list_open", "ordered_list_open")
+_RENDER_RULES: dict[str, Callable[..., str]] = {
+    "heading_open": _heading,
+    "list_item_open": _list_item,
+    "list_item_close": _constant("</p>"),
+    "paragraph_open": _paragraph("<p>"),
+    "paragraph_close": _paragraph("</p>\n"),
+    **dict.fromkeys(_LISTS, _constant("")),
+    "bullet_list_close": _constant("\n"),
+    "ordered_list_close": _constant("\n"),
+}
 
 
 def _served(path: Path, media: Path) -> str:
-    """Put a picture among the server's images; its address there."""
+    """Put a picture among the server's images, and return its address there."""
     target = media / IMAGES / "guideline" / path.name
     try:
         data = path.read_bytes()
@@ -176,9 +209,9 @@ def _of_tier(tier: ImportanceTier) -> SheetCell:
     if tier is ImportanceTier.NEGLIGIBLE:
         return _negligible()
     for seed in range(5000):
-        found = sample_spoiled(random.Random(seed), most=1, kinds=_OF_TIER[tier])
-        if found.defects[0].tier is tier and len(found.prompt) <= _SHORT_PROMPT:
-            return SheetCell(Image.fromarray(found.pixels), found.prompt, tier.value, defects=found.defects)
+        sample = sample_spoiled(random.Random(seed), most=1, kinds=_OF_TIER[tier])
+        if sample.defects[0].tier is tier and len(sample.prompt) <= _SHORT_PROMPT:
+            return SheetCell(Image.fromarray(sample.pixels), sample.prompt, tier.value, defects=sample.defects)
     raise AssertionError(f"the mini world has no defect that is {tier}")
 
 
@@ -200,9 +233,9 @@ def _boxes() -> list[SheetCell]:
     right = list(spoiled.defects)
 
     def grown(by: int) -> list[Defect]:
-        return [one.model_copy(update={"box": _grown(one.box, by)}) for one in right]
+        return [defect.model_copy(update={"box": _grown(defect.box, by)}) for defect in right]
 
-    boxes = [one.box for one in right]
+    boxes = [defect.box for defect in right]
     around = Box(
         x0=min(box.x0 for box in boxes),
         y0=min(box.y0 for box in boxes),

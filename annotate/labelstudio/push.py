@@ -16,16 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from annotate.labelstudio.client import Client, ServerError, condition
 from annotate.labelstudio.convert import ShownRegions, shown_in, to_result
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import image_url, serve
-from annotate.review.routing_types import RoutedImage
+from schemas.base import Record
 from schemas.geometry import ImageSize
 from schemas.labelling import LabelProject, LabelTask, TaskState
-from schemas.records import Annotation, Failure, ImageRecord
+from schemas.records import Annotation, ContentId, Failure, ImageRecord
 from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
 from sdg_data.progress import Progress
@@ -37,6 +39,21 @@ from sdg_data.store.labelling import ServerIds
 
 STAGE = "push"
 _THREADS = 8
+
+
+class RoutedImage(Record):
+    """An image that goes to people, as `annotate.review.routing` decided, and how it goes.
+
+    An image is blind or it is not, for everybody and for good: nobody ever sees it both ways.
+    """
+
+    image_id: ContentId
+    blind: bool = False
+    """Annotators see no prelabel."""
+    priority: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Higher comes first."""
+    overlap: Annotated[int, Field(ge=1)] = 1
+    """How many people annotate it."""
 
 
 @dataclass

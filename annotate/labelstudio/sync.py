@@ -13,10 +13,9 @@ from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.connection import connection_of, credentials
 from annotate.labelstudio.project import current, ensure_project, verified
 from annotate.labelstudio.pull import Puller, PullSummary
-from annotate.labelstudio.push import Pusher, PushSummary, plan_tasks, shown_prelabels
+from annotate.labelstudio.push import Pusher, PushSummary, RoutedImage, plan_tasks, shown_prelabels
 from annotate.labelstudio.server import Server
-from annotate.labelstudio.webhook import webhook_url
-from annotate.review.routing_types import RoutedImage
+from annotate.labelstudio.watch import webhook_url
 from schemas.labelling import LabelProject, LabelTask, ProjectKind
 from sdg_data.blobs import Blobs
 from sdg_data.progress import Progress

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from annotate.review.routing_types import RoutedImage
+from annotate.labelstudio.push import RoutedImage
 from schemas.records import Prelabel, Split, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.metrics.matching import box_f1

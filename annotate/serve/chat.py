@@ -14,8 +14,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from annotate.serve.request import answered, image_of_url
-from annotate.serve.served import Served
+from annotate.serve.served import Served, answered, image_of_url
 from annotate.vlm.contract import Question, Turn
 
 

@@ -22,8 +22,7 @@ from pydantic import BaseModel
 from annotate.labelstudio.config import Tags
 from annotate.labelstudio.convert import region
 from annotate.machine.prelabel import ask_about
-from annotate.serve.request import answered, image_of_url
-from annotate.serve.served import Served
+from annotate.serve.served import Served, answered, image_of_url
 from annotate.vlm.contract import EncodedImage
 from schemas.answer.parse import parse_answer
 from schemas.defect import Defect

@@ -24,9 +24,9 @@ from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import NO_DEFECTS, STATUS
 from annotate.labelstudio.connection import KEY_VARIABLE, URL_VARIABLE, Connection, connection_of
 from annotate.labelstudio.convert import whole_image
+from annotate.labelstudio.push import RoutedImage
 from annotate.labelstudio.server import Server, started
 from annotate.labelstudio.sync import LabelStudioSync
-from annotate.review.routing_types import RoutedImage
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from schemas.records import ImageRecord, Prelabel, Prompt

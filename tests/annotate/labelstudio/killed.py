@@ -5,7 +5,7 @@ from pathlib import Path
 
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.connection import Connection
-from annotate.review.routing_types import RoutedImage
+from annotate.labelstudio.push import RoutedImage
 from sdg_data.store.rows import select
 from tests.annotate.labelstudio.support import session_for
 from tests.annotate.support import Home

@@ -13,8 +13,8 @@ from typing import Any
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import NO_DEFECTS, STATUS
 from annotate.labelstudio.convert import region, whole_image
+from annotate.labelstudio.push import RoutedImage
 from annotate.labelstudio.sync import LabelStudioSync
-from annotate.review.routing_types import RoutedImage
 from schemas.defect import Defect
 from schemas.geometry import Box, ImageSize
 from schemas.records import ImageRecord

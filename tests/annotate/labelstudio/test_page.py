@@ -12,8 +12,8 @@ import pytest
 
 from annotate.labelstudio.accounts import sign_up
 from annotate.labelstudio.guideline import instructions
+from annotate.labelstudio.push import RoutedImage
 from annotate.labelstudio.sync import LabelStudioSync
-from annotate.review.routing_types import RoutedImage
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
 from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel

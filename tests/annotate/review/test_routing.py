@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from annotate.labelstudio.push import RoutedImage
 from annotate.review.routing import disagreement, fraction, is_blind, route, uncertainty
-from annotate.review.routing_types import RoutedImage
 from schemas.geometry import Box
 from schemas.records import Prelabel, Split, Tombstone, Withdrawn
 from sdg_data.settings import RoutingSettings

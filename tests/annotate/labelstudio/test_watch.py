@@ -12,8 +12,7 @@ import pytest
 from annotate.labelstudio.client import Unavailable
 from annotate.labelstudio.project import SECRET_HEADER
 from annotate.labelstudio.pull import PullSummary
-from annotate.labelstudio.watch import watch
-from annotate.labelstudio.webhook import PATH, listening
+from annotate.labelstudio.watch import PATH, listening, watch
 
 SECRET = "s" * 64
 
