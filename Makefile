@@ -30,7 +30,7 @@ READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate export labelstudio annotate dashboard minis mini-detector paper-mini-detector paper-mini benchmarks schemas clean
+.PHONY: help setup check format test test-slow demo generate export labelstudio annotate dashboard minis mini-detector paper-mini-detector paper-mini benchmarks schemas reference docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ format: $(READY) ## Let ruff mend what it can
 
 schemas: $(READY) ## Write the JSON Schemas anew from the records
 	$(PY) -m schemas.export_json
+
+reference: $(READY) ## Write docs/reference/cli.md anew from the commands' help
+	$(PY) -m sdg_data.cli_reference > docs/reference/cli.md
 
 test: $(READY) ## The tests that take seconds
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow"
