@@ -65,6 +65,16 @@ schemas: $(READY) ## Write the JSON Schemas anew from the records
 reference: $(READY) ## Write docs/reference/cli.md anew from the commands' help
 	$(PY) -m sdg_data.cli_reference > docs/reference/cli.md
 
+docs: .venv-docs/.ready ## Build the documentation's site into build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@echo "Open build/site/index.html"
+
+# A venv of its own, so that the site's tools burden nobody who works on the code.
+.venv-docs/.ready: constraints.txt
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-material
+	@touch $@
+
 test: $(READY) ## The tests that take seconds
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow"
 
