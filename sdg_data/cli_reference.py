@@ -20,9 +20,9 @@ from sdg_data.cli import app
 _ROOT = f"{Path(__file__).parent.parent}/"
 _HEAD = """# Every command and option
 
-This page is generated from the command line's own help: run `make reference` after a change. [The `sdg` command](../cli.md)
-says where files lie, what the exit codes mean and how commands take turns; the pages of [the index](../index.md) show
-the commands at work.
+This page is generated from the command line's own help: run `make reference` after a change.
+[The `sdg` command](../cli.md) says where files lie, what the exit codes mean and how commands take turns; the pages of
+[the index](../index.md) show the commands at work.
 """
 
 

@@ -1,7 +1,7 @@
 """Build the mini family from nothing: autoencoders, text encoders, transformers, then judge and save each mini.
 
 Every stage leaves its result in the work folder and is skipped when the result is there, so a build that was killed
-goes on where it was. ``sdg minis build`` is the command.
+goes on where it was. ``sdg minis train`` is the command.
 """
 
 from __future__ import annotations
