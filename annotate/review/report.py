@@ -2,7 +2,7 @@
 
 The figures are those of `sdg_data.metrics` (agreement, bias); this module hands them what the store holds. What counts:
 
-- first-hand verdicts, a person's last one per image (`review_cases.first_hand`), "clean" and "defects" only;
+- first-hand verdicts, a person's last one per image (the view `first_verdicts`), "clean" and "defects" only;
 - agreement among all people of an image, and apart among those who worked blind: two who started from the same
   prelabel agree on it, so only the blind figure is a ceiling without that help;
 - the consensus is gold, by rule; of an image that one person annotated it is what the review made of it;
@@ -24,8 +24,7 @@ from sdg_data.metrics.agreement import SCOPES, THRESHOLDS, Agreement, against_co
 from sdg_data.metrics.anchoring import Arm, Bias, Judged, bias
 from sdg_data.metrics.estimate import Measured
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import answers, gold, prelabels, reviews
-from sdg_data.store import review_cases as cases
+from sdg_data.store import answers, first_verdicts, gold, prelabels, reviews
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.gold import GoldRule
 
@@ -113,7 +112,7 @@ def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed:
 
 def _last_versions(tx: Tx) -> list[Annotation]:
     """First-hand, a person's last one per image, skips too."""
-    ids = [one.annotation_id for one in cases.first_hand(tx, skips=True)]
+    ids = [one.annotation_id for one in first_verdicts.listed(tx, skips=True)]
     found = annotation_table.by_ids(tx, ids)
     return [found[one] for one in ids]
 

@@ -40,11 +40,12 @@ from sdg_data.ids import content_id
 from sdg_data.metrics.matching import box_f1
 from sdg_data.settings import ReviewSettings
 from sdg_data.store import annotations as versions_table
-from sdg_data.store import gold, reviews, tombstones
+from sdg_data.store import first_verdicts, gold, reviews, tombstones
 from sdg_data.store import review_cases as cases
 from sdg_data.store.connection import Tx
+from sdg_data.store.first_verdicts import FirstVerdict
 from sdg_data.store.gold import GoldRule
-from sdg_data.store.review_cases import Answered, Case, CaseKind, FirstHand
+from sdg_data.store.review_cases import Answered, Case, CaseKind
 
 FIRST = 1
 """The first round of review; its project is round 2, for annotation is round 1."""
@@ -126,8 +127,8 @@ _Found = tuple[str, CaseKind, tuple[str, ...]]
 
 def _first_round(tx: Tx, settings: ReviewSettings, *, early: bool) -> list[_Found]:
     missing = {} if early else cases.waiting(tx)
-    by_image: dict[str, list[FirstHand]] = defaultdict(list)
-    for one in cases.first_hand(tx):
+    by_image: dict[str, list[FirstVerdict]] = defaultdict(list)
+    for one in first_verdicts.listed(tx):
         by_image[one.image_id].append(one)
     accepted = _accepted(tx)
     unreviewed = {

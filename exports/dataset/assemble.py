@@ -82,27 +82,11 @@ def scores_of(defects: Sequence[Defect]) -> Scores:
     )
 
 
-def independent(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Of an image's annotations, oldest first: each person's last claim that started from nobody else's, by name.
-
-    A person who edits their own first answer still has it from nobody.
-    """
-    known = {one.id: one for one in annotations}
-    last: dict[str, Annotation] = {}
-    for one in annotations:
-        parent = known.get(one.parent_id or "")
-        own = one.parent_id is None or (parent is not None and one.round == 1 and parent.annotator == one.annotator)
-        if own and one.status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS):
-            last[one.annotator] = one
-    return [one for _, one in sorted(last.items())]
-
-
 def agreement_of(annotations: Sequence[Annotation]) -> Agreement | None:
-    """Among an image's annotations: None where fewer than two people judged it on their own (first version, blind to
-    each other). A person's last one counts."""
+    """How far an image's first verdicts agree, one a person (`store.first_verdicts`); None for fewer than two."""
     from sdg_data.metrics.matching import box_f1  # numpy is only paid for where people agree or not
 
-    people = [tuple(item.defect for item in one.defects) for one in independent(annotations)]
+    people = [tuple(item.defect for item in annotation.defects) for annotation in annotations]
     if len(people) < 2:
         return None
     means = []

@@ -23,7 +23,7 @@ from exports.dataset.sample_buffer import Entry, Spool
 from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
 from schemas.sample import EXTENSIONS, Agreement, Composition, LabelSource, Sample
 from sdg_data.errors import ConfigError, InputError
-from sdg_data.store import annotations, enrichments, gold, images, prelabels, prompts, reviews, snapshot
+from sdg_data.store import annotations, enrichments, first_verdicts, gold, images, prelabels, prompts, reviews, snapshot
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.gold import GoldFrom, GoldRule
 
@@ -244,8 +244,8 @@ def _of_annotations(
 
 
 def _agreements(tx: Tx, ids: Sequence[str]) -> dict[str, Agreement]:
-    found = ((key, agreement_of(versions)) for key, versions in annotations.of_images(tx, ids).items())
-    return {key: agreement for key, agreement in found if agreement is not None}
+    agreements = {key: agreement_of(verdicts) for key, verdicts in first_verdicts.of_images(tx, ids).items()}
+    return {key: agreement for key, agreement in agreements.items() if agreement is not None}
 
 
 def _passes(sample: Sample, selection: Selection) -> bool:

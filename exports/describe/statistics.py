@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from exports.dataset.assemble import independent
 from schemas.defect import DefectType, ImportanceTier, tier
 from schemas.records import Annotation
 from schemas.sample import Composition, Sample
 from sdg_data.metrics.matching import match_defects
-from sdg_data.store import annotations, snapshot
+from sdg_data.store import first_verdicts, snapshot
 from sdg_data.store.connection import Store
 
 CEILING_IOU = 0.5
@@ -75,9 +74,7 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
     ordered = list(keys)
     with Store(snapshot.snapshot_path(store.home).parent).read() as tx:
         for start in range(0, len(ordered), _PAGE):
-            found = annotations.of_images(tx, ordered[start : start + _PAGE])
-            for versions in found.values():
-                first = independent(versions)
+            for first in first_verdicts.of_images(tx, ordered[start : start + _PAGE]).values():
                 for one in first:
                     modes["blind" if one.prelabel_id is None else "prelabelled"].append(one)
                 twice += len(first) > 1

@@ -18,7 +18,7 @@ Three million rows take a minute here, and every page then answers in a fraction
 from schemas.defect import TIER_FLOORS
 from schemas.records import Withdrawn
 from sdg_data.metrics.store_sources import OVERLAP, Filter, listed
-from sdg_data.store import tombstones
+from sdg_data.store import tombstones, views
 from sdg_data.store.connection import Tx
 
 VERSION = 1
@@ -42,15 +42,13 @@ _STEPS = (
     WHERE {_LIVE_ENRICHMENTS} GROUP BY annotation_id
     """,
     f"""
-    CREATE TEMP TABLE speakers AS
-    WITH accepted AS (
-        SELECT image_id, arg_max((annotation_id, status), (review_round, reviewed_at, annotation_id)) AS last
-        FROM annotation_states WHERE state = 'accepted' AND status <> 'skipped' GROUP BY image_id
-    ), people AS (
+    CREATE TEMP TABLE label_of_image AS
+    WITH people AS (
         SELECT image_id, arg_max(annotation_id, (created_at, annotation_id))
                    FILTER (state = 'unreviewed' AND status IN ('defects', 'clean')) AS annotation_id,
                count(DISTINCT annotator) FILTER (status IN ('defects', 'clean')) AS people,
                bool_or(state = 'unreviewed' AND status <> 'skipped') AS waiting,
+               bool_or(state = 'accepted' AND status <> 'skipped') AS accepted,
                bool_or(state = 'rejected') AS rejected
         FROM annotation_states GROUP BY image_id
     ), machine AS (
@@ -58,25 +56,24 @@ _STEPS = (
         WHERE {_LIVE_PRELABELS} GROUP BY image_id
     )
     SELECT image_id, coalesce(people, 0) AS people,
-           CASE WHEN struct_extract(accepted.last, 2) IN ('defects', 'clean') THEN 'gold'
+           CASE WHEN gold.annotation_id IS NOT NULL THEN 'gold'
                 WHEN people.annotation_id IS NOT NULL THEN 'people'
                 WHEN machine.prelabel_id IS NOT NULL THEN 'detector' END AS said,
-           CASE said WHEN 'gold' THEN struct_extract(accepted.last, 1) WHEN 'people' THEN people.annotation_id END
-               AS annotation_id,
+           CASE said WHEN 'gold' THEN gold.annotation_id WHEN 'people' THEN people.annotation_id END AS annotation_id,
            CASE said WHEN 'detector' THEN machine.prelabel_id END AS prelabel_id,
-           CASE WHEN accepted.last IS NOT NULL THEN 'accepted' WHEN waiting THEN 'annotated'
+           CASE WHEN accepted THEN 'accepted' WHEN waiting THEN 'annotated'
                 WHEN rejected THEN 'rejected' WHEN prelabel_id IS NOT NULL THEN 'prelabelled' ELSE 'new' END AS state
-    FROM accepted FULL JOIN people USING (image_id) FULL JOIN machine USING (image_id)
+    FROM people LEFT JOIN gold USING (image_id) FULL JOIN machine USING (image_id)
     """,
     """
-    CREATE TEMP TABLE speakers_defects AS
+    CREATE TEMP TABLE label_defects AS
     SELECT image_id, position, type, subtype, importance, reason
-    FROM speakers JOIN prelabel_defects USING (prelabel_id)
+    FROM label_of_image JOIN prelabel_defects USING (prelabel_id)
     UNION ALL
     SELECT image_id, own.position, own.type, own.subtype,
            CASE WHEN own.rated THEN own.importance ELSE coalesce(more.importance, own.importance) END,
            coalesce(more.reason, own.reason)
-    FROM speakers JOIN annotation_defects AS own USING (annotation_id) LEFT JOIN added USING (annotation_id)
+    FROM label_of_image JOIN annotation_defects AS own USING (annotation_id) LEFT JOIN added USING (annotation_id)
     LEFT JOIN enrichment_defects AS more ON more.enrichment_id = added.enrichment_id AND more.position = own.position
     """,
     f"""
@@ -84,7 +81,7 @@ _STEPS = (
     WITH counted AS (
         SELECT image_id, count(*) FILTER (type = 'artifact') AS artifacts,
                count(*) FILTER (type = 'misalignment') AS misalignments, max(importance) AS worst
-        FROM speakers_defects GROUP BY image_id
+        FROM label_defects GROUP BY image_id
     )
     SELECT (row_number() OVER (ORDER BY images.prompt_id, variants.model, images.sample, images.id) - 1)::INTEGER AS n,
            images.id AS image_id, images.prompt_id, variants.model, prompts.split, images.sample, images.blob,
@@ -93,14 +90,14 @@ _STEPS = (
            coalesce(people, 0)::SMALLINT AS people, coalesce(artifacts, 0)::SMALLINT AS artifacts,
            coalesce(misalignments, 0)::SMALLINT AS misalignments, worst
     FROM images JOIN variants ON variants.id = images.variant_id JOIN prompts ON prompts.id = images.prompt_id
-    LEFT JOIN speakers ON speakers.image_id = images.id LEFT JOIN counted ON counted.image_id = images.id
+    LEFT JOIN label_of_image ON label_of_image.image_id = images.id LEFT JOIN counted ON counted.image_id = images.id
     WHERE {tombstones.alive(Withdrawn.IMAGE, "images.id")}
     ORDER BY n
     """,
     f"""
     CREATE TABLE dash_defects AS
     SELECT n, said, type, subtype, {TIER} AS tier, importance, reason, lower(reason) AS lower_reason
-    FROM speakers_defects JOIN dash_images USING (image_id) ORDER BY n, position
+    FROM label_defects JOIN dash_images USING (image_id) ORDER BY n, position
     """,
     f"""
     CREATE TABLE dash_composition AS
@@ -174,13 +171,14 @@ _STEPS = (
            (SELECT count(*) FROM dash_images WHERE split = 'test') AS test_images
     """,
     "DROP TABLE added",
-    "DROP TABLE speakers",
-    "DROP TABLE speakers_defects",
+    "DROP TABLE label_of_image",
+    "DROP TABLE label_defects",
 )
 
 
 def build(tx: Tx) -> None:
     """Make the tables in a copy of a store."""
+    views.refresh(tx)  # the copy of an older store has older ones
     for step in _STEPS:
         tx.execute(step)
     everything = Filter()

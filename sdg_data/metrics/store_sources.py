@@ -320,25 +320,12 @@ def _oracle(store: Store, blobs: Blobs | None, chosen: Filter) -> DefectTable:
 
 
 OVERLAP = f"""
-    WITH own AS (
-        SELECT states.image_id, states.annotator, states.annotation_id, states.created_at
-        FROM annotation_states AS states JOIN annotations ON annotations.id = states.annotation_id
-        LEFT JOIN annotations AS parents ON parents.id = annotations.parent_id
-        WHERE (annotations.parent_id IS NULL OR (annotations.round = 1 AND parents.annotator = states.annotator))
-          AND states.status IN ('defects', 'clean')
-          AND states.image_id IN (SELECT image_id FROM ({_IMAGES}))
-        QUALIFY row_number() OVER (
-            PARTITION BY states.image_id, states.annotator ORDER BY states.created_at DESC, annotation_id DESC
-        ) = 1
-    )
-    SELECT image_id, annotator, annotation_id FROM own
+    SELECT image_id, annotator, annotation_id FROM first_verdicts
+    WHERE status IN ('defects', 'clean') AND image_id IN (SELECT image_id FROM ({_IMAGES}))
     QUALIFY count(*) OVER (PARTITION BY image_id) > 1
     ORDER BY image_id, created_at, annotation_id
 """
-"""SQL with `Filter.parameters`: the independent verdicts on images that several people judged, earliest first.
-
-Independent: nobody else's version was the start of it (an edit starts from one's own). Of one person the last counts.
-"""
+"""SQL with `Filter.parameters`: the first verdicts on images that several people judged, earliest first."""
 
 
 def read_owners(tx: Tx, owners: str, parameters: Mapping[str, Any]) -> DefectTable:

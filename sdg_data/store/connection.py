@@ -16,6 +16,7 @@ import duckdb
 
 from sdg_data.errors import StoreError, StoreLocked, StoreTooNew
 from sdg_data.retry import waits
+from sdg_data.store import views
 from sdg_data.store.migrations import MIGRATIONS, Migration
 
 Tx = duckdb.DuckDBPyConnection
@@ -39,6 +40,7 @@ class Store:
         self.path = home / FILE_NAME
         self._lock_timeout = lock_timeout
         self._migrations = migrations
+        self._has_views = migrations is MIGRATIONS  # a test's own migrations make no tables that views could read
 
     @property
     def latest(self) -> int:
@@ -75,6 +77,8 @@ class Store:
                     self._migrate(writing)
                 connection = self._connect(read_only=True)
             with contextlib.closing(connection), _transaction(connection):
+                if not self._views_are_current(connection):
+                    views.refresh(connection, temporary=True)  # reading changes no file; the next write does
                 yield connection
 
     def version(self) -> int:
@@ -177,7 +181,7 @@ class Store:
     def _migrate(self, connection: Tx) -> None:
         version = self._version(connection)
         pending = sorted((m for m in self._migrations if version < m.VERSION), key=lambda m: m.VERSION)
-        if not pending:
+        if not pending and self._views_are_current(connection):
             return
         with _transaction(connection):
             connection.execute(
@@ -186,6 +190,11 @@ class Store:
             for migration in pending:
                 migration.up(connection)
                 connection.execute("INSERT INTO schema_versions VALUES (?, ?)", [migration.VERSION, utc_now()])
+            if self._has_views:
+                views.refresh(connection)
+
+    def _views_are_current(self, connection: Tx) -> bool:
+        return not self._has_views or views.are_current(connection)
 
 
 def utc_now() -> datetime:

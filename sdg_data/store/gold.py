@@ -21,6 +21,7 @@ from schemas.records import Annotation, Enrichment, Prelabel, Split, Withdrawn
 from sdg_data.store import annotations, enrichments, prelabels, tombstones
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
+from sdg_data.store.views import last_accepted
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,7 @@ PICKED = f"""
         SELECT * FROM annotation_states
         WHERE NOT coalesce(list_bool_or([starts_with(source, prefix) FOR prefix IN $without::VARCHAR[]]), false)
     ), accepted AS (
-        SELECT * FROM candidates WHERE state = 'accepted' AND status <> 'skipped' AND review_round >= $rounds
-        QUALIFY row_number() OVER (
-            PARTITION BY image_id ORDER BY review_round DESC, reviewed_at DESC, annotation_id DESC
-        ) = 1
+        {last_accepted("candidates", "review_round >= $rounds")}
     ), unreviewed AS (
         SELECT * FROM candidates WHERE state = 'unreviewed' AND status <> 'skipped' AND $unreviewed
           AND image_id NOT IN (SELECT image_id FROM accepted)

@@ -140,48 +140,6 @@ def reviews_without_answer(tx: Tx) -> list[str]:
     return [review for (review,) in rows]
 
 
-@dataclass(frozen=True)
-class FirstHand:
-    """The last version of a person who started from no other person's work. `state`: of `annotation_states`."""
-
-    annotation_id: str
-    image_id: str
-    annotator: str
-    status: str
-    state: str
-
-
-def first_hand(tx: Tx, *, skips: bool = False) -> list[FirstHand]:
-    """Per image and person the last version that was not withdrawn or in quarantine; earliest first.
-
-    Where the last word was a skip, there is none, unless `skips` are asked for too.
-    """
-    rows = select(
-        tx,
-        """
-        WITH last AS (
-            SELECT states.annotation_id, states.image_id, states.annotator, states.status, states.state,
-                   states.created_at
-            FROM annotation_states AS states JOIN annotations ON annotations.id = states.annotation_id
-            LEFT JOIN annotation_entries AS versions ON versions.annotation_id = states.annotation_id
-            LEFT JOIN label_entries AS entries ON entries.id = versions.entry_id
-            LEFT JOIN label_tasks AS tasks ON tasks.id = entries.task_id
-            WHERE CASE WHEN entries.id IS NULL THEN annotations.parent_id IS NULL
-                  ELSE tasks.parent_id IS NULL AND entries.annotation_id = states.annotation_id
-                       AND entries.quarantine_id IS NULL END
-            QUALIFY row_number() OVER (
-                PARTITION BY states.image_id, states.annotator
-                ORDER BY annotations.round DESC, states.created_at DESC, states.annotation_id DESC
-            ) = 1
-        )
-        SELECT * EXCLUDE (created_at) FROM last WHERE ? OR status <> 'skipped'
-        ORDER BY image_id, created_at, annotation_id
-        """,
-        [skips],
-    )
-    return [FirstHand(**row) for row in rows]
-
-
 def waiting(tx: Tx) -> dict[str, int]:
     """Per image how many more answers its first-round tasks wait for; an image that waits for none is left out.
 
