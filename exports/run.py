@@ -5,10 +5,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from exports.dataset.sample_buffer import Spool
-from exports.dataset.select import Considered, Selection, select
+from exports.dataset.sample_buffer import SampleBuffer
+from exports.dataset.select import Selection, SelectionCounts, select
 from exports.describe.card import describe
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.manifest import Manifest
 from exports.files.options import ExportOptions
 from exports.files.target import Target
@@ -22,12 +22,12 @@ from sdg_data.store.connection import Store
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What came of a run: `made` files were written, `kept` were there already."""
 
     url: str
     manifest: Manifest
-    considered: Considered
+    considered: SelectionCounts
     made: int
     kept: int
 
@@ -44,7 +44,7 @@ def run_export(
     workers: int = 1,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Exported:
+) -> ExportResult:
     """Export the selection as `format_name` to `target`; run again after a kill, it makes what is missing.
 
     Raises InputError for an empty selection, ConfigError for an unknown format or a folder that holds something else.
@@ -55,10 +55,10 @@ def run_export(
         raise ConfigError("a dataset's name has letters, digits, - and _ only", item=name)
     lock = f"export-{hashlib.sha256(target.url.encode()).hexdigest()[:12]}"
     with stage_lock(store.home, lock, wait=0):
-        spool, considered = select(store, selection)
-        with spool:
-            job = Job(name, spool, blobs, target, workers=workers, progress=progress or _progress())
-            with job.progress.running(len(spool)):
+        buffer, considered = select(store, selection)
+        with buffer:
+            job = ExportJob(name, buffer, blobs, target, workers=workers, progress=progress or _progress())
+            with job.progress.running(len(buffer)):
                 job.begin(format_name=format_name, overwrite=overwrite)
                 files = form.write(job, options)
             manifest = Manifest(
@@ -71,8 +71,8 @@ def run_export(
                     "options": options.model_dump(mode="json"),
                 },
                 considered=asdict(considered),
-                counts=counts(spool),
-                content=spool.digest(),
+                counts=counts(buffer),
+                content=buffer.digest(),
                 notes=job.notes,
                 files=tuple(files),
             )
@@ -81,18 +81,18 @@ def run_export(
                 update={"files": tuple(sorted((*files, *described), key=lambda entry: entry.path)), "notes": job.notes}
             )
             job.end(manifest.files, manifest.text())
-    return Exported(target.url, manifest, considered, job.made, job.kept)
+    return ExportResult(target.url, manifest, considered, job.made, job.kept)
 
 
-def counts(spool: Spool) -> dict[str, dict[str, int]]:
+def counts(buffer: SampleBuffer) -> dict[str, dict[str, int]]:
     """How many samples there are of each kind, and how many defects; keys in order."""
     tables: dict[str, Counter[str]] = {
         name: Counter() for name in ("split", "model", "licence", "composition", "label_source", "defects")
     }
-    for sample in spool.samples():
+    for sample in buffer.samples():
         for name in ("split", "model", "licence", "composition", "label_source"):
             tables[name][str(getattr(sample, name))] += 1
-        tables["defects"].update(str(one.type) for one in sample.defects)
+        tables["defects"].update(str(defect.type) for defect in sample.defects)
     return {name: dict(sorted(table.items())) for name, table in tables.items()}
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pydantic import ValidationError
 
-from exports.dataset.order import Fields, arranged, filled_fields, order_key
+from exports.dataset.order import Fields, filled_fields, order_key, schema_examples_first
 from exports.files.manifest import MANIFEST, FileEntry, Manifest, read_manifest
 from exports.files.shards import INDEX
 from exports.files.target import ExportError, Target
@@ -27,7 +27,7 @@ MAX_PROBLEMS = 100
 
 
 @dataclass
-class Report:
+class VerifyReport:
     """`problems` names what is wrong, `unsaid` counts those beyond the first 100. `checked` says what was looked at."""
 
     url: str
@@ -48,7 +48,7 @@ class Report:
             self.unsaid += 1
 
 
-def verify(target: Target, *, advance: Callable[[int], None] = lambda number: None) -> Report:
+def verify(target: Target, *, advance: Callable[[int], None] = lambda number: None) -> VerifyReport:
     """Check an export.
 
     Args:
@@ -61,7 +61,7 @@ def verify(target: Target, *, advance: Callable[[int], None] = lambda number: No
     Raises:
         InputError: There is no manifest to check it by, or a damaged one.
     """
-    manifest, report = read_manifest(target), Report(target.url)
+    manifest, report = read_manifest(target), VerifyReport(target.url)
     damaged = False
     paths = target.names()
     named = {entry.path for entry in manifest.files} | {MANIFEST}
@@ -95,7 +95,7 @@ class _Placed(NamedTuple):
 class _SampleChecks:
     """What must hold over all samples, whatever their file."""
 
-    report: Report
+    report: VerifyReport
     seed: int
     paths: frozenset[str]
     keys: dict[str, str] = field(default_factory=dict)
@@ -123,7 +123,9 @@ class _SampleChecks:
         """Compare every split with the order of `exports.dataset.order`."""
         for stored in self.placed.values():
             stored.sort(key=lambda placed: placed.path)  # stable: within a file as stored
-            expected = arranged(stored, order=lambda placed: placed.order, fields=lambda placed: placed.fields)
+            expected = schema_examples_first(
+                stored, order=lambda placed: placed.order, fields=lambda placed: placed.fields
+            )
             for actual, wanted in zip(stored, expected, strict=True):
                 if actual.key != wanted.key:
                     message = f"{actual.path} ({actual.key}): it is out of order, {wanted.key} belongs there"
@@ -155,7 +157,7 @@ class _SampleChecks:
             self.report.add(f"{where}: it differs in {', '.join(wrong)}")
 
 
-def _same_bytes(target: Target, entry: FileEntry, report: Report) -> bool:
+def _same_bytes(target: Target, entry: FileEntry, report: VerifyReport) -> bool:
     """Whether the file is there with the size and the sha256 that the manifest has."""
     size = target.size(entry.path)
     if size is None:

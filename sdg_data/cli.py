@@ -100,7 +100,7 @@ COMMANDS = {
     "train": Lazy("trainers.cli:app", "Train a detector on an export, and an image model by its boxes", "train"),
     "dashboard": Lazy("sdg_data.dashboard.cli:dashboard_command", "Look at the store in a browser", "dashboard"),
     "export": Lazy("exports.cli:app", "Write datasets: shards, parquet, JSONL, COCO; check them"),
-    "import": Lazy("exports.cli:import_app", "Bring datasets in with their defects: ours, the public release, COCO"),
+    "import": Lazy("exports.imports.cli:import_app", "Bring datasets in with defects: ours, the release, COCO"),
     "store": Lazy("sdg_data.store.cli:app", "Digest, migrate, snapshot and describe the store"),
     "doctor": Lazy("sdg_data.doctor:doctor_command", "What is installed, and what is missing for which command"),
 }

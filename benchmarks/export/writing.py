@@ -10,7 +10,7 @@ from measure import Contender, contest, flush, ratio
 
 from exports.dataset.select import Selection, select
 from exports.files import shards as webdataset
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.options import ExportOptions
 from exports.files.target import Target
 from exports.run import run_export
@@ -34,7 +34,7 @@ def writing(store: Store, blobs: Blobs, folder: Path, repeats: int, *, cached: b
         out.mkdir()
 
     def shards(workers: int) -> float:
-        job = Job("b", spool, blobs, Target(out), workers=workers, progress=quiet)
+        job = ExportJob("b", buffer, blobs, Target(out), workers=workers, progress=quiet)
         job.begin(format_name="webdataset")
         webdataset.write(job)
         return megabytes
@@ -57,7 +57,7 @@ def writing(store: Store, blobs: Blobs, folder: Path, repeats: int, *, cached: b
         for path in paths:
             path.read_bytes()
     ours, one = "our shards and index (all hashed), 2 workers", "our shards and index (all hashed), 1 worker"
-    with select(store, SELECTION)[0] as spool:
+    with select(store, SELECTION)[0] as buffer:
         rows = contest(
             [
                 Contender("GNU tar", tar, clear),

@@ -1,8 +1,8 @@
-"""In which order samples are written: within a split by hash, so that shards come shuffled, behind a few leaders.
+"""The order of a split's samples: shuffled by hash, with a few that fill every field in front.
 
-Columnar readers guess a table's columns from the first samples (`datasets` looks at five), and stumble over a later one
-that fills a field which was null in all of these. So a split begins with samples that together fill every field that
-any of its samples fills, as few as a greedy choice finds.
+Columnar readers guess a table's columns from the first samples (`datasets` looks at five) and fail at a later sample
+that fills a field which was null in all of these. So a split begins with a few samples that together fill every field
+that any of its samples fills, chosen greedily. The others follow in the order of a hash: shards are shuffled already.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 Fields = frozenset[str]
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 def order_key(key: str, seed: int) -> str:
-    """Where a sample stands: sha256 of `sdg-order:<seed>:<key>`, ascending."""
+    """The hash by which samples ascend: sha256 of `sdg-order:<seed>:<key>`, 64 hex digits."""
     return hashlib.sha256(f"sdg-order:{seed}:{key}".encode()).hexdigest()
 
 
@@ -25,26 +25,38 @@ def filled_fields(record: Mapping[str, Any]) -> Fields:
     return frozenset(_filled(record, ""))
 
 
-def arranged(items: Iterable[Item], *, order: Callable[[Item], str], fields: Callable[[Item], Fields]) -> list[Item]:
-    """Items of one split: the leaders, then the others by `order`."""
+def schema_examples_first(
+    items: Iterable[_Item], *, order: Callable[[_Item], str], fields: Callable[[_Item], Fields]
+) -> list[_Item]:
+    """Put one split's samples in order.
+
+    Args:
+        items: The samples, or whatever stands for them.
+        order: A sample's `order_key`.
+        fields: A sample's `filled_fields`.
+
+    Returns:
+        The samples that show every field, then the others by `order`.
+    """
     ordered = sorted(items, key=order)
-    first = _leaders([fields(item) for item in ordered])
+    first = _schema_examples([fields(item) for item in ordered])
     chosen = set(first)
-    return [*(ordered[place] for place in first), *(one for place, one in enumerate(ordered) if place not in chosen)]
+    rest = (item for index, item in enumerate(ordered) if index not in chosen)
+    return [*(ordered[index] for index in first), *rest]
 
 
-def _leaders(fields: Sequence[Fields]) -> list[int]:
-    """Places, the one that adds the most first; of equal ones the earliest."""
+def _schema_examples(fields: Sequence[Fields]) -> list[int]:
+    """Indices, the sample that adds the most fields first; of equal ones the earliest."""
     earliest: dict[Fields, int] = {}
-    for place, one in enumerate(fields):
-        earliest.setdefault(one, place)
+    for index, filled in enumerate(fields):
+        earliest.setdefault(filled, index)
     missing = set().union(*earliest)
-    found: list[int] = []
+    chosen: list[int] = []
     while missing:
-        best = max(earliest, key=lambda one: (len(one & missing), -earliest[one]))
-        found.append(earliest[best])
+        best = max(earliest, key=lambda filled: (len(filled & missing), -earliest[filled]))
+        chosen.append(earliest[best])
         missing -= best
-    return found
+    return chosen
 
 
 def _filled(value: Any, path: str) -> Iterable[str]:

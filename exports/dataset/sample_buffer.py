@@ -15,7 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from exports.dataset.assemble import sample_json
-from exports.dataset.order import Fields, arranged, filled_fields
+from exports.dataset.order import Fields, filled_fields, schema_examples_first
 from schemas.records import Split
 from schemas.sample import Sample
 
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     fields: Fields = frozenset()
 
 
-class Spool:
+class SampleBuffer:
     """Entries in order; add samples, `arrange` once, then read."""
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -48,7 +48,7 @@ class Spool:
         self._fields: dict[Fields, Fields] = {}
         self.entries: list[Entry] = []
 
-    def __enter__(self) -> "Spool":
+    def __enter__(self) -> "SampleBuffer":
         return self
 
     def __exit__(
@@ -87,7 +87,7 @@ class Spool:
         self.entries = [
             entry
             for split in Split
-            for entry in arranged(
+            for entry in schema_examples_first(
                 (entry for entry in wanted if entry.split is split),
                 order=lambda entry: entry.order,
                 fields=lambda entry: entry.fields,

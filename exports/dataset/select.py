@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from exports.dataset.assemble import agreement_of, from_annotation, from_prelabel
 from exports.dataset.order import order_key
-from exports.dataset.sample_buffer import Entry, Spool
+from exports.dataset.sample_buffer import Entry, SampleBuffer
 from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
 from schemas.sample import EXTENSIONS, Agreement, Composition, LabelSource, Sample
 from sdg_data.errors import ConfigError, InputError
@@ -33,7 +33,7 @@ GOLD = "gold"
 _FROM_GOLD = {GoldFrom.ACCEPTED: LabelSource.ACCEPTED, GoldFrom.UNREVIEWED: LabelSource.UNREVIEWED}
 
 
-class Which(StrEnum):
+class ImageKind(StrEnum):
     """Keep all images, only clean ones, or only defective ones."""
 
     ALL = "all"
@@ -60,7 +60,7 @@ class Selection(BaseModel):
     models: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
     states: tuple[LabelSource, ...] = ()
-    which: Which = Which.ALL
+    which: ImageKind = ImageKind.ALL
     since: UtcTime | None = None
     until: UtcTime | None = None
     min_agreement: float | None = Field(default=None, ge=0, le=1)
@@ -80,7 +80,7 @@ class Selection(BaseModel):
 
 
 @dataclass
-class Considered:
+class SelectionCounts:
     """What became of the stored images: how many there are, and how many each step left out."""
 
     images: int = 0
@@ -89,14 +89,14 @@ class Considered:
     sampled_out: int = 0
 
 
-def select(store: Store, selection: Selection, *, folder: Path | None = None) -> tuple[Spool, Considered]:
+def select(store: Store, selection: Selection, *, folder: Path | None = None) -> tuple[SampleBuffer, SelectionCounts]:
     """The selected samples, arranged. `folder` takes the spool's file.
 
     Raises InputError when nothing is left, ConfigError for an image kind that no format can name.
     """
-    considered = Considered()
+    considered = SelectionCounts()
     published = snapshot.publish(store)
-    spool = Spool(folder)
+    buffer = SampleBuffer(folder)
     strata: dict[tuple[Any, ...], list[Entry]] = {}
     try:
         with Store(published.parent).read() as tx:
@@ -106,10 +106,10 @@ def select(store: Store, selection: Selection, *, folder: Path | None = None) ->
                     continue
                 if sample.media_type not in EXTENSIONS:
                     raise ConfigError(f"no format here holds {sample.media_type}", item=sample.key)
-                spool.add(sample, order_key(sample.key, selection.seed))
+                buffer.add(sample, order_key(sample.key, selection.seed))
                 stratum = (sample.split, sample.model, sample.composition)
-                strata.setdefault(stratum, []).append(spool.entries[-1])
-        if not spool.entries:
+                strata.setdefault(stratum, []).append(buffer.entries[-1])
+        if not buffer.entries:
             raise InputError(
                 f"the selection has no samples: {considered.images} images, {considered.without_labels} without labels "
                 f"from {selection.source}, {considered.filtered} filtered out",
@@ -117,12 +117,12 @@ def select(store: Store, selection: Selection, *, folder: Path | None = None) ->
                 hint="Loosen the filters; gold needs accepted reviews, or --unreviewed, or --fill-prelabels MODEL.",
             )
         kept = None if selection.sample is None else stratified(strata, selection.sample)
-        considered.sampled_out = 0 if kept is None else len(spool) - len(kept)
-        spool.arrange(kept)
+        considered.sampled_out = 0 if kept is None else len(buffer) - len(kept)
+        buffer.arrange(kept)
     except BaseException:
-        spool.__exit__(None, None, None)
+        buffer.__exit__(None, None, None)
         raise
-    return spool, considered
+    return buffer, considered
 
 
 def stratified(strata: dict[tuple[Any, ...], list[Entry]], number: int) -> list[Entry]:
@@ -142,7 +142,7 @@ def stratified(strata: dict[tuple[Any, ...], list[Entry]], number: int) -> list[
     return chosen
 
 
-def _labelled(tx: Tx, selection: Selection, considered: Considered) -> Iterator[Sample]:
+def _labelled(tx: Tx, selection: Selection, considered: SelectionCounts) -> Iterator[Sample]:
     samples_of = _source(selection)
     after = ""
     while True:
@@ -256,8 +256,8 @@ def _passes(sample: Sample, selection: Selection) -> bool:
         and (not selection.licences or sample.licence in selection.licences)
         and (not selection.states or sample.label_source in selection.states)
         and (
-            selection.which is Which.ALL
-            or (sample.composition is Composition.CLEAN) == (selection.which is Which.CLEAN)
+            selection.which is ImageKind.ALL
+            or (sample.composition is Composition.CLEAN) == (selection.which is ImageKind.CLEAN)
         )
         and (selection.since is None or moment >= selection.since)
         and (selection.until is None or moment < selection.until)

@@ -11,10 +11,10 @@ import orjson
 from exports import figures
 from exports.dataset.sample_buffer import Entry
 from exports.describe.croissant import CROISSANT, croissant
-from exports.describe.split_leakage import SplitProof, split_proof
+from exports.describe.split_leakage import SplitLeakage, split_leakage
 from exports.describe.statistics import Statistics, people
 from exports.figures import Bars
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.image_files import in_threads
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
@@ -32,20 +32,20 @@ _SPDX = {"apache-2.0": "apache-2.0", "mit": "mit", "cc-by-4.0": "cc-by-4.0", "cc
 _SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
 
 
-def describe(job: Job, store: Store, manifest: Manifest, options: ExportOptions) -> list[FileEntry]:
+def describe(job: ExportJob, store: Store, manifest: Manifest, options: ExportOptions) -> list[FileEntry]:
     """Write card, figures, Croissant and JSON Schema; their entries. `job.notes` gets the split proof."""
     counted = Statistics()
-    for sample in job.spool.samples():
+    for sample in job.buffer.samples():
         counted.add(sample)
-    proof = prove(job, phash=options.phash)
-    job.notes["split_proof"] = proof.model_dump(mode="json")
+    leakage = measure_leakage(job, phash=options.phash)
+    job.notes["split_proof"] = leakage.model_dump(mode="json")
     files = [job.write_bytes(f"figures/{name}.png", figures.draw(bars)) for name, bars in _figures(counted).items()]
     schema = orjson.dumps(Sample.model_json_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     files.append(job.write_bytes(SCHEMA, schema))
     form = load_format(manifest.format)
     columns = None if form.columns is None else form.columns(job)
-    measured = people(store, (entry.key for entry in job.spool.entries))
-    body = _body(manifest, form.description, counted, proof, measured)
+    measured = people(store, (entry.key for entry in job.buffer.entries))
+    body = _body(manifest, form.description, counted, leakage, measured)
     files.append(job.write_bytes(CARD, (_front_matter(manifest, columns) + body).encode()))
     licences = sorted(manifest.counts["licence"])
     listed = sorted((*manifest.files, *files), key=lambda entry: entry.path)
@@ -55,25 +55,25 @@ def describe(job: Job, store: Store, manifest: Manifest, options: ExportOptions)
     return files
 
 
-def prove(job: Job, *, phash: bool) -> SplitProof:
+def measure_leakage(job: ExportJob, *, phash: bool) -> SplitLeakage:
     """The split proof of the samples; `phash`: decode every image and compare their perceptual hashes too."""
-    splits = job.spool.splits
+    splits = job.buffer.splits
     prompts: dict[Any, dict[str, str]] = {split: {} for split in splits}
     blobs: dict[Any, dict[str, str]] = {split: {} for split in splits}
-    for sample in job.spool.samples():
+    for sample in job.buffer.samples():
         prompts[sample.split][sample.prompt_id] = sample.prompt
         blobs[sample.split][sample.sha256] = sample.key
     hashes: dict[Any, dict[str, int]] | None = None
     if phash and len(splits) > 1:
         hashes = {split: {} for split in splits}
 
-        def one(entry: Entry) -> tuple[Entry, int]:
+        def hash_image(entry: Entry) -> tuple[Entry, int]:
             job.check()
             return entry, perceptual_hash(image_bytes(job, entry))
 
-        for entry, value in in_threads(job, one, job.spool.entries):
+        for entry, value in in_threads(job, hash_image, job.buffer.entries):
             hashes[entry.split][entry.key] = value
-    return split_proof(prompts, blobs, hashes)
+    return split_leakage(prompts, blobs, hashes)
 
 
 def _figures(counted: Statistics) -> dict[str, Bars]:
@@ -140,7 +140,7 @@ def _yaml(value: Any, indent: str = "") -> list[str]:
 
 
 def _body(
-    manifest: Manifest, description: str, counted: Statistics, proof: SplitProof, measured: Mapping[str, Any]
+    manifest: Manifest, description: str, counted: Statistics, leakage: SplitLeakage, measured: Mapping[str, Any]
 ) -> str:
     selection = manifest.settings["selection"]
     parts = [
@@ -183,7 +183,7 @@ def _body(
         "## Blind and prelabelled annotation",
         _modes(measured["modes"]),
         "## Split proof",
-        _proof(proof),
+        _proof(leakage),
         "## Known gaps",
         _gaps(manifest, counted),
         "## Files",
@@ -214,17 +214,17 @@ def _modes(modes: Mapping[str, Any]) -> str:
     return _table(["first-round annotations", "number", "defects per image", "median seconds"], rows)
 
 
-def _proof(proof: SplitProof) -> str:
+def _proof(leakage: SplitLeakage) -> str:
     lines = [
-        f"- Prompts in more than one split: **{proof.shared_prompts}** (prompts by split: "
-        + ", ".join(f"{split} {number}" for split, number in proof.prompts.items())
+        f"- Prompts in more than one split: **{leakage.shared_prompts}** (prompts by split: "
+        + ", ".join(f"{split} {number}" for split, number in leakage.prompts.items())
         + ").",
-        f"- Images with equal bytes in more than one split: **{proof.shared_images}**.",
-        f"- Near-duplicate prompts across splits (trigram Jaccard ≥ 0.9): {proof.near_prompts}.",
+        f"- Images with equal bytes in more than one split: **{leakage.shared_images}**.",
+        f"- Near-duplicate prompts across splits (trigram Jaccard ≥ 0.9): {leakage.near_prompts}.",
         "- Near-duplicate images across splits (perceptual hash, ≤ 4 of 64 bits): "
-        + ("not looked for." if proof.near_images is None else f"{proof.near_images}."),
+        + ("not looked for." if leakage.near_images is None else f"{leakage.near_images}."),
     ]
-    lines += [f"  - {first!r} and {second!r}" for first, second in proof.near_prompt_examples]
+    lines += [f"  - {first!r} and {second!r}" for first, second in leakage.near_prompt_examples]
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """The split proof: no prompt and no image in two splits, and how much nearly is.
 
-- A prompt in two splits, or an image's bytes in two, is a fault: `SplitProof.holds` is False.
+- A prompt in two splits, or an image's bytes in two, is a fault: `SplitLeakage.holds` is False.
 - Near-duplicate prompts: Jaccard of their letters' trigrams (lower case, letters and digits) of at least 0.9.
 - Near-duplicate images: at most 4 of 64 bits of their perceptual hashes differ (Zauner's pHash: the signs of the lowest
   8×8 DCT coefficients of a 32×32 grey picture, against their median).
@@ -16,7 +16,7 @@ from sdg_data.ingest.near_duplicates import near_hashes, near_prompts
 SHOWN = 5
 
 
-class SplitProof(Record):
+class SplitLeakage(Record):
     """`near_images` None: not looked for. Examples are pairs of prompts, and of sample keys."""
 
     prompts: dict[str, int]
@@ -33,11 +33,11 @@ class SplitProof(Record):
         return self.shared_prompts == 0 and self.shared_images == 0
 
 
-def split_proof(
+def split_leakage(
     prompts: Mapping[Split, Mapping[str, str]],
     blobs: Mapping[Split, Mapping[str, str]],
     hashes: Mapping[Split, Mapping[str, int]] | None,
-) -> SplitProof:
+) -> SplitLeakage:
     """From prompt id -> text, image sha256 -> key, and key -> perceptual hash, of each split."""
     near: list[tuple[str, str]] = []
     pictures: list[tuple[str, str]] = []
@@ -48,7 +48,7 @@ def split_proof(
         near += near_prompts(sorted(prompts[a].values()), sorted(prompts[b].values()))
         if hashes is not None:
             pictures += near_hashes(hashes[a], hashes[b])
-    return SplitProof(
+    return SplitLeakage(
         prompts={str(split): len(texts) for split, texts in prompts.items()},
         shared_prompts=shared_prompts,
         shared_images=shared_images,

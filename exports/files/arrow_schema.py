@@ -37,7 +37,7 @@ def _arrow(annotation: Any) -> pa.DataType:
     if origin is typing.Annotated:
         return _arrow(arguments[0])
     if origin in (typing.Union, types.UnionType):
-        (inner,) = (one for one in arguments if one is not type(None))
+        (inner,) = (argument for argument in arguments if argument is not type(None))
         return _arrow(inner)
     if origin is tuple:
         return pa.list_(_arrow(arguments[0]))

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exports.dataset.sample_buffer import Entry, Spool
+from exports.dataset.sample_buffer import Entry, SampleBuffer
 from exports.files.manifest import MANIFEST, FileEntry, read_manifest
-from exports.files.target import ExportError, Staged, Target
+from exports.files.target import ExportError, StagedFile, Target
 from schemas.records import Split
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError, InputError
@@ -25,15 +25,15 @@ from sdg_data.progress import Progress
 
 STATE = ".state"
 
-Write = Callable[[Staged], None]
+Write = Callable[[StagedFile], None]
 
 
-class Stopped(Exception):
+class Cancelled(Exception):
     """Another file of this run failed; this one was given up."""
 
 
 @dataclass(frozen=True)
-class Work:
+class FileTask:
     """A file to make. `plan`: a hash of what it will hold; `write` puts it there and calls `job.check` in between."""
 
     name: str
@@ -44,14 +44,14 @@ class Work:
 
 
 @dataclass
-class Job:
+class ExportJob:
     """What a format is given: the samples, where their images are, where to write. `name` is the dataset's.
 
     `notes` go into the manifest (an axis order, the rule of preferences). `made` and `kept` count files.
     """
 
     name: str
-    spool: Spool
+    buffer: SampleBuffer
     blobs: Blobs
     target: Target
     workers: int = 1
@@ -60,7 +60,7 @@ class Job:
     made: int = 0
     kept: int = 0
     _finished: dict[str, FileEntry] = field(default_factory=dict)
-    _reopened: bool = False
+    _withdrawn: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def begin(self, *, format_name: str, overwrite: bool = False) -> None:
@@ -91,9 +91,9 @@ class Job:
             if name.startswith(f"{STATE}/") and not name.endswith("/begun.json"):
                 self._remember(name)
 
-    def write(self, works: Iterable[Work]) -> list[FileEntry]:
+    def write(self, tasks: Iterable[FileTask]) -> list[FileEntry]:
         """Make these files, `workers` at a time; their entries, in the given order. The first error ends it."""
-        pending = list(works)
+        pending = list(tasks)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="export") as pool:
             futures = [pool.submit(self._one, work) for work in pending]
             try:
@@ -108,7 +108,7 @@ class Job:
                 pool.shutdown(cancel_futures=True)  # returns when all that had begun have ended
                 for future in futures:
                     error = None if future.cancelled() else future.exception()
-                    if error is not None and not isinstance(error, Stopped):
+                    if error is not None and not isinstance(error, Cancelled):
                         raise error
         return [future.result() for future in futures]
 
@@ -119,11 +119,11 @@ class Job:
         digest = self.target.write(name, data)
         return FileEntry(path=name, bytes=len(data), sha256=digest, samples=samples, split=split)
 
-    def reopen(self) -> None:
+    def withdraw_manifest(self) -> None:
         """Before anything is written: from here on the folder is no finished export, and has no manifest."""
-        if not self._reopened:
+        if not self._withdrawn:
             self.target.remove(MANIFEST)
-            self._reopened = True
+            self._withdrawn = True
 
     def stop(self) -> None:
         """Let `check` raise in whatever else is being written."""
@@ -132,27 +132,27 @@ class Job:
     def check(self) -> None:
         """Called between samples: raises where the run is being stopped."""
         if self._stop.is_set():
-            raise Stopped
+            raise Cancelled
 
     def end(self, files: Sequence[FileEntry], manifest: bytes) -> None:
         """Delete what the export no longer has, write the manifest, forget the state."""
-        wanted = {entry.path for entry in files} | {MANIFEST}
+        listed = {entry.path for entry in files} | {MANIFEST}
         for name in self.target.names():
-            if name not in wanted and not name.startswith(f"{STATE}/"):
+            if name not in listed and not name.startswith(f"{STATE}/"):
                 self.target.remove(name)
         self.target.write(MANIFEST, manifest)
         for name in self.target.names():
             if name.startswith(f"{STATE}/"):
                 self.target.remove(name)
 
-    def _one(self, work: Work) -> FileEntry:
+    def _one(self, work: FileTask) -> FileEntry:
         self.check()
         known = self._finished.get(work.name)
         if known is not None and known.plan == work.plan and self.target.size(work.name) == known.bytes:
             self.kept += 1
             self.progress.advance(work.samples or 0)
             return known
-        self.reopen()
+        self.withdraw_manifest()
         with self.target.stage(work.name) as staged:
             work.write(staged)
         entry = FileEntry(

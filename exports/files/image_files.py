@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from exports.dataset.sample_buffer import Entry
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.manifest import FileEntry
 from exports.files.shards import image_bytes
 from schemas.sample import EXTENSIONS
@@ -19,22 +19,22 @@ def default_path(entry: Entry) -> str:
     return f"images/{entry.split}/{entry.key}.{EXTENSIONS[entry.media_type]}"
 
 
-def write_images(job: Job, path_of: PathOf = default_path) -> list[FileEntry]:
+def write_images(job: ExportJob, path_of: PathOf = default_path) -> list[FileEntry]:
     """Put every sample's image under its path; one that is there with the right bytes stays."""
 
-    def one(entry: Entry) -> FileEntry:
+    def write_image(entry: Entry) -> FileEntry:
         job.check()
         name = path_of(entry)
         if job.target.size(name) != entry.image_bytes or job.target.hash(name) != entry.blob:
-            job.reopen()
+            job.withdraw_manifest()
             job.target.write(name, image_bytes(job, entry))
         job.progress.advance(1)
         return FileEntry(path=name, bytes=entry.image_bytes, sha256=entry.blob)
 
-    return in_threads(job, one, job.spool.entries)
+    return in_threads(job, write_image, job.buffer.entries)
 
 
-def in_threads(job: Job, work: Callable[[Entry], _Result], entries: Sequence[Entry]) -> list[_Result]:
+def in_threads(job: ExportJob, work: Callable[[Entry], _Result], entries: Sequence[Entry]) -> list[_Result]:
     """`work` for every entry, `job.workers` at a time, in order; the first error ends it."""
     with ThreadPoolExecutor(job.workers, thread_name_prefix="export") as pool:
         try:

@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from exports.files.export_job import Job, Work, plan_digest
+from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
-from exports.files.target import Staged
+from exports.files.target import StagedFile
 from schemas.records import Split
 
 RowsOf = Callable[[Split], Iterable[Mapping[str, Any]]]
@@ -18,16 +18,16 @@ _FLUSH = 1 << 18
 
 
 def write_lines(
-    job: Job, options: ExportOptions, rows_of: RowsOf, *, kind: str, suffix: str = "", counted: bool = True
+    job: ExportJob, options: ExportOptions, rows_of: RowsOf, *, kind: str, suffix: str = "", counted: bool = True
 ) -> list[FileEntry]:
     """One row a line, in the order of the samples. `kind` names the rows' form: part of the plan. `counted`: a row is
     a sample."""
-    works = []
-    for split in job.spool.splits:
-        entries = job.spool.of_split(split)
+    tasks = []
+    for split in job.buffer.splits:
+        entries = job.buffer.of_split(split)
         plan = plan_digest(entries, kind=kind, suffix=suffix, options=options.model_dump(mode="json"))
-        works.append(
-            Work(
+        tasks.append(
+            FileTask(
                 f"{job.name}-{split}{suffix}.jsonl",
                 plan,
                 partial(_write, job, rows_of, split),
@@ -35,10 +35,10 @@ def write_lines(
                 split=split,
             )
         )
-    return job.write(works)
+    return job.write(tasks)
 
 
-def _write(job: Job, rows_of: RowsOf, split: Split, staged: Staged) -> None:
+def _write(job: ExportJob, rows_of: RowsOf, split: Split, staged: StagedFile) -> None:
     lines: list[bytes] = []
     size = 0
     for row in rows_of(split):

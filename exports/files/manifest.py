@@ -66,13 +66,13 @@ class Manifest(Record):
 
     def shards(self, split: Split | None = None) -> list[FileEntry]:
         """The tar files of one split, or of all: train first, each split's in order."""
-        ranks = {one: rank for rank, one in enumerate(Split)}
-        found = [
+        ranks = {name: rank for rank, name in enumerate(Split)}
+        ranked = [
             (ranks[entry.split], entry.path, entry)
             for entry in self.files
             if entry.path.endswith(".tar") and entry.split is not None and (split is None or entry.split is split)
         ]
-        return [entry for _, _, entry in sorted(found, key=lambda one: one[:2])]
+        return [entry for _, _, entry in sorted(ranked, key=lambda item: item[:2])]
 
 
 def read_manifest(target: Target) -> Manifest:

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from exports.dataset.sample_buffer import Entry
-from exports.files.export_job import Job, Work, plan_digest
+from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
 from exports.files.shards import Sink, shards
-from exports.files.target import Staged
+from exports.files.target import StagedFile
 
 ROW_GROUP = 100
 """Rows in memory at a time, images included."""
@@ -20,15 +20,17 @@ ROW_GROUP = 100
 RowOf = Callable[[Entry], dict[str, Any]]
 
 
-def write_parquet(job: Job, options: ExportOptions, schema: pa.Schema, row_of: RowOf, *, kind: str) -> list[FileEntry]:
+def write_parquet(
+    job: ExportJob, options: ExportOptions, schema: pa.Schema, row_of: RowOf, *, kind: str
+) -> list[FileEntry]:
     """The samples of each split as rows, in order; about `shard_bytes` of image bytes a file."""
-    works = []
-    for split in job.spool.splits:
-        parts = shards(job.name, split, job.spool.of_split(split), options.shard_bytes)
+    tasks = []
+    for split in job.buffer.splits:
+        parts = shards(job.name, split, job.buffer.of_split(split), options.shard_bytes)
         for number, part in enumerate(parts):
             plan = plan_digest(part.entries, kind=kind, options=options.model_dump(mode="json"))
-            works.append(
-                Work(
+            tasks.append(
+                FileTask(
                     f"data/{split}-{number:05d}-of-{len(parts):05d}.parquet",
                     plan,
                     partial(_write, job, schema, row_of, part.entries),
@@ -36,10 +38,10 @@ def write_parquet(job: Job, options: ExportOptions, schema: pa.Schema, row_of: R
                     split=split,
                 )
             )
-    return job.write(works)
+    return job.write(tasks)
 
 
-def _write(job: Job, schema: pa.Schema, row_of: RowOf, entries: Sequence[Entry], staged: Staged) -> None:
+def _write(job: ExportJob, schema: pa.Schema, row_of: RowOf, entries: Sequence[Entry], staged: StagedFile) -> None:
     # Images are compressed already: what zstd would do to them costs time and saves nothing.
     with pq.ParquetWriter(Sink(staged), schema, compression="none", use_dictionary=False) as writer:
         for start in range(0, len(entries), ROW_GROUP):

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from exports.dataset.sample_buffer import Entry
 from exports.files import tar
-from exports.files.export_job import Job, Work, plan_digest
+from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.manifest import FileEntry
-from exports.files.target import Staged
+from exports.files.target import StagedFile
 from schemas.defect import DefectType
 from schemas.records import Split
 from schemas.sample import EXTENSIONS, Sample
@@ -66,7 +66,7 @@ _AHEAD = 4
 
 
 @dataclass(frozen=True)
-class Shard:
+class PlannedShard:
     """A shard to write: the samples at these places, in order."""
 
     name: str
@@ -74,29 +74,31 @@ class Shard:
     entries: Sequence[Entry]
 
 
-def shards(name: str, split: Split, entries: Sequence[Entry], shard_bytes: int) -> list[Shard]:
+def shards(name: str, split: Split, entries: Sequence[Entry], shard_bytes: int) -> list[PlannedShard]:
     """Cut a split into shards of at most `shard_bytes` (a single larger sample has one of its own)."""
     cuts, size = [0], 0
     for index, entry in enumerate(entries):
-        taken = tar.member_bytes(entry.length) + tar.member_bytes(entry.image_bytes)
-        if size and size + taken > shard_bytes:
+        added = tar.member_bytes(entry.length) + tar.member_bytes(entry.image_bytes)
+        if size and size + added > shard_bytes:
             cuts.append(index)
             size = 0
-        size += taken
+        size += added
     cuts.append(len(entries))
     return [
-        Shard(f"{name}-{split}-{number:05d}.tar", split, entries[start:end])
+        PlannedShard(f"{name}-{split}-{number:05d}.tar", split, entries[start:end])
         for number, (start, end) in enumerate(pairwise(cuts))
     ]
 
 
-def write(job: Job, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[FileEntry]:
+def write(job: ExportJob, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[FileEntry]:
     """Write the shards and the index. BlobMissing or BlobCorrupt name an image whose bytes cannot be had."""
     planned = [
-        shard for split in job.spool.splits for shard in shards(job.name, split, job.spool.of_split(split), shard_bytes)
+        shard
+        for split in job.buffer.splits
+        for shard in shards(job.name, split, job.buffer.of_split(split), shard_bytes)
     ]
     entries = job.write(
-        Work(
+        FileTask(
             shard.name,
             plan_digest(shard.entries, layout=LAYOUT),
             partial(write_shard, job, shard),
@@ -105,15 +107,15 @@ def write(job: Job, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[FileEntry
         )
         for shard in planned
     )
-    plan = plan_digest(job.spool.entries, index=LAYOUT, shard_bytes=shard_bytes)
-    return entries + job.write([Work(INDEX, plan, partial(_index, job, planned))])
+    plan = plan_digest(job.buffer.entries, index=LAYOUT, shard_bytes=shard_bytes)
+    return entries + job.write([FileTask(INDEX, plan, partial(_index, job, planned))])
 
 
-def write_shard(job: Job, shard: Shard, staged: Staged) -> None:
+def write_shard(job: ExportJob, shard: PlannedShard, staged: StagedFile) -> None:
     """The bytes of a shard."""
     for entry, image in _images_ahead(job, shard.entries):
         job.check()
-        text = job.spool.text(entry)
+        text = job.buffer.text(entry)
         image_name, json_name = f"{entry.key}.{EXTENSIONS[entry.media_type]}", f"{entry.key}.json"
         staged.write(
             tar.header(json_name, len(text)),
@@ -127,7 +129,7 @@ def write_shard(job: Job, shard: Shard, staged: Staged) -> None:
     staged.write(tar.ending(staged.size))
 
 
-def _images_ahead(job: Job, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+def _images_ahead(job: ExportJob, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
     """`image_bytes` of each, in order, from a thread of its own: hashing one image costs as much as writing it."""
     with ThreadPoolExecutor(1, thread_name_prefix="export-read") as pool:
         coming: deque[tuple[Entry, Future[bytes]]] = deque()
@@ -143,7 +145,7 @@ def _images_ahead(job: Job, entries: Sequence[Entry]) -> Iterator[tuple[Entry, b
             pool.shutdown(cancel_futures=True)
 
 
-def image_bytes(job: Job, entry: Entry) -> bytes:
+def image_bytes(job: ExportJob, entry: Entry) -> bytes:
     """The image's original bytes. Raises BlobMissing, BlobCorrupt, or StoreError for another size than the store's."""
     image = job.blobs.get(entry.blob)
     if len(image) != entry.image_bytes:
@@ -151,7 +153,7 @@ def image_bytes(job: Job, entry: Entry) -> bytes:
     return image
 
 
-def _index(job: Job, planned: Sequence[Shard], staged: Staged) -> None:
+def _index(job: ExportJob, planned: Sequence[PlannedShard], staged: StagedFile) -> None:
     with pq.ParquetWriter(Sink(staged), INDEX_SCHEMA, compression="zstd") as writer:
         rows: list[dict[str, Any]] = []
         for shard in planned:
@@ -164,10 +166,10 @@ def _index(job: Job, planned: Sequence[Shard], staged: Staged) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
 
 
-def _rows(job: Job, shard: Shard) -> Iterator[dict[str, Any]]:
+def _rows(job: ExportJob, shard: PlannedShard) -> Iterator[dict[str, Any]]:
     offset = 0
     for position, entry in enumerate(shard.entries):
-        sample = job.spool.sample(entry)
+        sample = job.buffer.sample(entry)
         json_offset = offset + tar.BLOCK
         image_offset = offset + tar.member_bytes(entry.length) + tar.BLOCK
         yield {
@@ -184,7 +186,7 @@ def _rows(job: Job, shard: Shard) -> Iterator[dict[str, Any]]:
 
 def facts(sample: Sample) -> dict[str, Any]:
     """The columns of the index that say what a sample is."""
-    kinds = [one.type for one in sample.defects]
+    kinds = [defect.type for defect in sample.defects]
     return {
         **{
             name: getattr(sample, name)
@@ -195,7 +197,7 @@ def facts(sample: Sample) -> dict[str, Any]:
         "defects": len(kinds),
         "artifacts": kinds.count(DefectType.ARTIFACT),
         "misalignments": kinds.count(DefectType.MISALIGNMENT),
-        "max_importance": max((one.importance for one in sample.defects), default=None),
+        "max_importance": max((defect.importance for defect in sample.defects), default=None),
         "quality": sample.scores.quality,
     }
 
@@ -205,7 +207,7 @@ class Sink:
 
     closed = False
 
-    def __init__(self, staged: Staged) -> None:
+    def __init__(self, staged: StagedFile) -> None:
         self._staged = staged
 
     def write(self, data: Any) -> int:

@@ -45,7 +45,7 @@ class ExportError(SdgError):
     exit_code = ExitCode.ERROR
 
 
-class Staged:
+class StagedFile:
     """A file being written: its bytes are hashed on a thread of their own, beside the writing."""
 
     def __init__(self, fd: int) -> None:
@@ -108,7 +108,7 @@ class Target:
         return str(self.local / name) if self.local is not None else f"{self.url}/{name}"
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[Staged]:
+    def stage(self, name: str) -> Iterator[StagedFile]:
         """Write a file: it is under its name when the block has ended, and only then. ExportError names it."""
         if self.local is None:
             with self._stage_remotely(name) as staged:
@@ -119,7 +119,7 @@ class Target:
         with self._errors(name):
             final.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        staged = Staged(fd)
+        staged = StagedFile(fd)
         done = False
         try:
             with self._errors(name):
@@ -184,10 +184,10 @@ class Target:
         """All files below, in order, those being written left out."""
         with self._errors(self.url):
             if self.local is not None:
-                found = [path.relative_to(self.local).as_posix() for path in self.local.rglob("*") if path.is_file()]
+                paths = [path.relative_to(self.local).as_posix() for path in self.local.rglob("*") if path.is_file()]
             else:
-                found = [path[len(self._root) :].lstrip("/") for path in self._remote_paths()]
-        return sorted(name for name in found if not name.rpartition("/")[2].startswith(TEMPORARY_PREFIX))
+                paths = [path[len(self._root) :].lstrip("/") for path in self._remote_paths()]
+        return sorted(name for name in paths if not name.rpartition("/")[2].startswith(TEMPORARY_PREFIX))
 
     def remove(self, name: str) -> None:
         """Delete a file; none there is fine."""
@@ -215,11 +215,11 @@ class Target:
     # --- elsewhere than on this machine
 
     @contextlib.contextmanager
-    def _stage_remotely(self, name: str) -> Iterator[Staged]:
+    def _stage_remotely(self, name: str) -> Iterator[StagedFile]:
         with tempfile.TemporaryDirectory(prefix="sdg-export-") as folder:
             local = Path(folder) / "file"
             with self._errors(name), local.open("wb", buffering=0) as file:
-                staged = Staged(file.fileno())
+                staged = StagedFile(file.fileno())
                 try:
                     yield staged
                 finally:
@@ -235,9 +235,9 @@ class Target:
         temporary = f"{folder}/{TEMPORARY_PREFIX}{token}-{last}"
         self._fs.makedirs(folder, exist_ok=True)
         self._fs.put_file(str(local), temporary)
-        wanted, there = local.stat().st_size, self._remote_size(temporary)
-        if there != wanted:
-            raise OSError(errno.EIO, f"{there} of {wanted} bytes arrived")
+        expected, arrived = local.stat().st_size, self._remote_size(temporary)
+        if arrived != expected:
+            raise OSError(errno.EIO, f"{arrived} of {expected} bytes arrived")
         self._fs.mv(temporary, final)
 
     def _remote_paths(self) -> list[str]:

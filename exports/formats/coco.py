@@ -15,11 +15,11 @@ from typing import Any
 
 import orjson
 
-from exports.files.export_job import Job, Work, plan_digest
+from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.image_files import default_path, write_images
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
-from exports.files.target import Staged, Target
+from exports.files.target import StagedFile, Target
 from exports.formats.contract import Format, StoredRow
 from schemas.codecs import Coco
 from schemas.defect import DefectType
@@ -34,24 +34,24 @@ _IMAGE_KEYS = ("prompt", "split", "model", "width", "height")
 _DEFECT_KEYS = ("reason", "importance", "subtype", "attribute")
 
 
-def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Images, then `{name}-{split}.json`."""
     files = write_images(job)
-    works = [
-        Work(
+    tasks = [
+        FileTask(
             f"{job.name}-{split}.json",
-            plan_digest(job.spool.of_split(split), kind="coco"),
+            plan_digest(job.buffer.of_split(split), kind="coco"),
             partial(_write, job, split),
-            samples=len(job.spool.of_split(split)),
+            samples=len(job.buffer.of_split(split)),
             split=split,
         )
-        for split in job.spool.splits
+        for split in job.buffer.splits
     ]
     job.notes |= {"boxes": "x, y, width, height in pixels, with fractions", "paths": "relative to this folder"}
-    return files + job.write(works)
+    return files + job.write(tasks)
 
 
-def _write(job: Job, split: Split, staged: Staged) -> None:
+def _write(job: ExportJob, split: Split, staged: StagedFile) -> None:
     """Streamed in two passes, so that memory stays flat."""
     categories = [{"id": number, "name": kind.value, "supercategory": "defect"} for number, kind in CATEGORIES.items()]
     info = {"description": job.name, "version": "1", "extra_keys": "prompt, split, model, sdg; reason, importance, …"}
@@ -63,16 +63,16 @@ def _write(job: Job, split: Split, staged: Staged) -> None:
     staged.write(b"]}\n")
 
 
-def _stream(staged: Staged, items: Iterator[dict[str, Any]]) -> None:
+def _stream(staged: StagedFile, items: Iterator[dict[str, Any]]) -> None:
     for number, item in enumerate(items):
         staged.write(b",\n" if number else b"\n", orjson.dumps(item))
 
 
-def _numbered(job: Job, split: Split) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def _numbered(job: ExportJob, split: Split) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     first_id = 1
-    for number, entry in enumerate(job.spool.of_split(split), start=1):
+    for number, entry in enumerate(job.buffer.of_split(split), start=1):
         job.check()
-        image, annotations = coco_of(job.spool.sample(entry), default_path(entry), number, first_id)
+        image, annotations = coco_of(job.buffer.sample(entry), default_path(entry), number, first_id)
         first_id += len(annotations)
         yield image, annotations
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from exports.files.arrow_schema import yaml_features
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
 from exports.files.target import Target
@@ -86,8 +86,8 @@ class Format:
     """A format; see the module. `write` gets the job and an instance of `options`."""
 
     description: str
-    write: Callable[[Job, Any], list[FileEntry]]
-    columns: Callable[[Job], Columns] | None = None
+    write: Callable[[ExportJob, Any], list[FileEntry]]
+    columns: Callable[[ExportJob], Columns] | None = None
     read_back: ReadBack | None = None
     options: type[ExportOptions] = ExportOptions
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from exports.dataset.sample_buffer import Entry
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.image_files import default_path, in_threads, write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
@@ -27,24 +27,24 @@ from schemas.records import Split
 Map = npt.NDArray[np.float64]
 
 
-def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Images, maps, rows."""
     side = options.heatmap_side
     files = write_images(job)
     for kind in DefectType:
 
-        def one(entry: Entry, kind: DefectType = kind) -> FileEntry:
+        def write_map(entry: Entry, kind: DefectType = kind) -> FileEntry:
             job.check()
-            data = encode(weight_map(job.spool.sample(entry).plain_defects, kind, side))
-            job.reopen()
+            data = encode(weight_map(job.buffer.sample(entry).plain_defects, kind, side))
+            job.withdraw_manifest()
             name = map_path(entry, kind)
             return FileEntry(path=name, bytes=len(data), sha256=job.target.write(name, data))
 
-        files += in_threads(job, one, job.spool.entries)
+        files += in_threads(job, write_map, job.buffer.entries)
 
     def rows(split: Split) -> Iterator[dict[str, Any]]:
-        for entry in job.spool.of_split(split):
-            sample = job.spool.sample(entry)
+        for entry in job.buffer.of_split(split):
+            sample = job.buffer.sample(entry)
             yield {
                 "key": entry.key,
                 "prompt": sample.prompt,

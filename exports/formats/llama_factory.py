@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.image_files import default_path, write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
@@ -19,12 +19,12 @@ from exports.formats.ms_swift import sft_row
 from schemas.records import Split
 
 
-def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Images, rows, registration."""
 
     def rows(split: Split) -> Iterator[dict[str, Any]]:
-        for entry in job.spool.of_split(split):
-            yield sft_row(job.spool.sample(entry), default_path(entry), options)
+        for entry in job.buffer.of_split(split):
+            yield sft_row(job.buffer.sample(entry), default_path(entry), options)
 
     job.notes |= chat.notes(options)
     info = {
@@ -40,7 +40,7 @@ def write(job: Job, options: ExportOptions) -> list[FileEntry]:
                 "system_tag": "system",
             },
         }
-        for split in job.spool.splits
+        for split in job.buffer.splits
     }
     files = write_images(job) + write_lines(job, options, rows, kind="llama-factory")
     return [*files, job.write_bytes("dataset_info.json", orjson.dumps(info, option=orjson.OPT_INDENT_2))]

@@ -9,7 +9,7 @@ option, it is in the manifest's notes, and every GRPO row says it as `gt_axis_or
 from collections.abc import Iterator
 from typing import Any
 
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.image_files import default_path, write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
@@ -24,16 +24,16 @@ from schemas.sample import Sample
 _CODECS: dict[str, AnswerCodec] = {"xyxy": Qwen3VL(), "yxyx": Gemini()}
 
 
-def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Images, then both files of each split."""
 
     def sft(split: Split) -> Iterator[dict[str, Any]]:
-        for entry in job.spool.of_split(split):
-            yield sft_row(job.spool.sample(entry), default_path(entry), options)
+        for entry in job.buffer.of_split(split):
+            yield sft_row(job.buffer.sample(entry), default_path(entry), options)
 
     def grpo(split: Split) -> Iterator[dict[str, Any]]:
-        for entry in job.spool.of_split(split):
-            yield grpo_row(job.spool.sample(entry), default_path(entry), options)
+        for entry in job.buffer.of_split(split):
+            yield grpo_row(job.buffer.sample(entry), default_path(entry), options)
 
     job.notes |= {**chat.notes(options), "gt_axis_order": options.axis_order}
     files = write_images(job)
@@ -55,7 +55,7 @@ def grpo_row(sample: Sample, path: str, options: ExportOptions) -> dict[str, Any
     codec = _CODECS[options.axis_order]
 
     def boxes(kind: DefectType) -> list[list[int]]:
-        return [codec.write(one.box) for one in sample.defects if one.type is kind]
+        return [codec.write(defect.box) for defect in sample.defects if defect.type is kind]
 
     return {
         "messages": _asked(sample, options),
@@ -63,7 +63,7 @@ def grpo_row(sample: Sample, path: str, options: ExportOptions) -> dict[str, Any
         "gt_artifact_bboxes": boxes(DefectType.ARTIFACT),
         "gt_misalignment_bboxes": boxes(DefectType.MISALIGNMENT),
         "gt_axis_order": options.axis_order,
-        "gt_defects": [one.model_dump(mode="json") for one in sample.plain_defects],
+        "gt_defects": [defect.model_dump(mode="json") for defect in sample.plain_defects],
     }
 
 

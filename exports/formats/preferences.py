@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from exports.dataset.sample_buffer import Entry
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.image_files import default_path, write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
@@ -19,7 +19,7 @@ from exports.formats.contract import Format
 from schemas.records import Split
 
 
-def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Images, `-pairs.jsonl`, `-rankings.jsonl`."""
 
     def pairs(split: Split) -> Iterator[dict[str, Any]]:
@@ -58,29 +58,29 @@ def pairs_of(group: list[dict[str, Any]], margin: float) -> Iterator[dict[str, A
 def ranking_of(group: list[dict[str, Any]]) -> dict[str, Any]:
     """All images of one prompt, best first; ranks from 1."""
     ranked = _ranked(group)
-    levels = sorted({one["quality"] for one in ranked}, reverse=True)
+    levels = sorted({image["quality"] for image in ranked}, reverse=True)
     return {
         "prompt": ranked[0]["prompt"],
         "prompt_id": ranked[0]["prompt_id"],
-        **{name + "s": [one[name] for one in ranked] for name in ("key", "image", "model")},
-        "quality": [one["quality"] for one in ranked],
-        "ranks": [levels.index(one["quality"]) + 1 for one in ranked],
+        **{name + "s": [image[name] for image in ranked] for name in ("key", "image", "model")},
+        "quality": [image["quality"] for image in ranked],
+        "ranks": [levels.index(image["quality"]) + 1 for image in ranked],
     }
 
 
 def _ranked(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(group, key=lambda one: (-one["quality"], one["key"]))
+    return sorted(group, key=lambda image: (-image["quality"], image["key"]))
 
 
-def _groups(job: Job, split: Split) -> Iterator[list[dict[str, Any]]]:
+def _groups(job: ExportJob, split: Split) -> Iterator[list[dict[str, Any]]]:
     """The images of each prompt, prompts in the order of their first sample."""
     members: dict[str, list[Entry]] = {}
-    for entry in job.spool.of_split(split):
-        members.setdefault(job.spool.sample(entry).prompt_id, []).append(entry)
+    for entry in job.buffer.of_split(split):
+        members.setdefault(job.buffer.sample(entry).prompt_id, []).append(entry)
     for entries in members.values():
         group = []
         for entry in entries:
-            sample = job.spool.sample(entry)
+            sample = job.buffer.sample(entry)
             fields = {name: getattr(sample, name) for name in ("key", "model", "prompt", "prompt_id")}
             group.append({**fields, "image": default_path(entry), "quality": sample.scores.quality})
         yield group

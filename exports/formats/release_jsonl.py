@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from exports.dataset.sample_buffer import Entry
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.image_files import write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
@@ -33,13 +33,13 @@ EXTRAS = "release"
 _CODEC = Qwen3VL()
 
 
-def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Images, then the rows of each split."""
     paths = _paths(job)
 
     def rows(split: Split) -> Iterator[dict[str, Any]]:
-        for entry in job.spool.of_split(split):
-            yield release_row(job.spool.sample(entry), paths[entry.key], trace=options.trace)
+        for entry in job.buffer.of_split(split):
+            yield release_row(job.buffer.sample(entry), paths[entry.key], trace=options.trace)
 
     job.notes |= {"boxes": "[x0, y0, x1, y1], thousandths of width and height", "paths": "relative to this folder"}
     return write_images(job, lambda entry: paths[entry.key]) + write_lines(job, options, rows, kind="release-jsonl")
@@ -47,16 +47,16 @@ def write(job: Job, options: ExportOptions) -> list[FileEntry]:
 
 def release_row(sample: Sample, path: str, *, trace: bool = True) -> dict[str, Any]:
     """The row, as it was if it came from one."""
-    kept = orjson.loads(sample.extras).get(EXTRAS, {})
-    row = {**plain_row(sample, path, trace=trace), **kept.get("row", {})}
-    return {name: value for name, value in row.items() if name not in kept.get("absent", [])}
+    extras = orjson.loads(sample.extras).get(EXTRAS, {})
+    row = {**plain_row(sample, path, trace=trace), **extras.get("row", {})}
+    return {name: value for name, value in row.items() if name not in extras.get("absent", [])}
 
 
 def plain_row(sample: Sample, path: str, *, trace: bool = True) -> dict[str, Any]:
     """The row that follows from the sample alone. The raw human boxes are the boxes, whoever enriched the rest."""
 
     def boxes(kind: DefectType) -> list[list[int]]:
-        return [_CODEC.write(one.box) for one in sample.defects if one.type is kind]
+        return [_CODEC.write(defect.box) for defect in sample.defects if defect.type is kind]
 
     return {
         "filepath": path,
@@ -64,12 +64,12 @@ def plain_row(sample: Sample, path: str, *, trace: bool = True) -> dict[str, Any
         "ann_response": render_answer(sample.plain_defects, sample.trace if trace else None),
         "ann_translated_bboxes": [
             {
-                "box_2d": _CODEC.write(one.box),
-                "label": one.type.value,
-                "description": one.reason,
-                "importance": one.importance,
+                "box_2d": _CODEC.write(defect.box),
+                "label": defect.type.value,
+                "description": defect.reason,
+                "importance": defect.importance,
             }
-            for one in sample.plain_defects
+            for defect in sample.plain_defects
         ],
         "artifact_bboxes_ann": boxes(DefectType.ARTIFACT),
         "misalignment_bboxes_ann": boxes(DefectType.MISALIGNMENT),
@@ -83,17 +83,17 @@ def image_path(filepath: str) -> str:
     return "/".join(parts[start:])
 
 
-def _paths(job: Job) -> dict[str, str]:
+def _paths(job: ExportJob) -> dict[str, str]:
     """Key -> path: `SDG/<model>/<split>/<split>_<number>.<ext>`, numbered in the order of the samples."""
     numbers: Counter[tuple[str, Split]] = Counter()
     paths: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    for entry in job.spool.entries:
-        path = _path(job.spool.sample(entry), entry, numbers)
-        if path in taken:
-            raise InputError(f"two images want the path {path}", item=f"{taken[path]} and {entry.key}")
+    keys: dict[str, str] = {}
+    for entry in job.buffer.entries:
+        path = _path(job.buffer.sample(entry), entry, numbers)
+        if path in keys:
+            raise InputError(f"two images want the path {path}", item=f"{keys[path]} and {entry.key}")
         paths[entry.key] = path
-        taken[path] = entry.key
+        keys[path] = entry.key
     return paths
 
 

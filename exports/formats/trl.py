@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from exports.dataset.sample_buffer import Entry
 from exports.files.arrow_schema import IMAGE_TYPE, parquet_schema
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
 from exports.files.parquet import write_parquet
@@ -24,11 +24,11 @@ COLUMNS: list[tuple[str, pa.DataType]] = [
 ]
 
 
-def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Parquet files with `prompt`, `completion`, `images` and the sample's `key`."""
 
     def row(entry: Entry) -> dict[str, Any]:
-        sample = job.spool.sample(entry)
+        sample = job.buffer.sample(entry)
         system = [] if options.system is None else [{"role": "system", "content": options.system}]
         return {
             "prompt": [*system, {"role": "user", "content": chat.question(sample, options)}],
@@ -41,7 +41,7 @@ def write(job: Job, options: ExportOptions) -> list[FileEntry]:
     return write_parquet(job, options, parquet_schema(COLUMNS, ("images",)), row, kind="trl")
 
 
-def columns(job: Job) -> Columns:
+def columns(job: ExportJob) -> Columns:
     """The four columns. Croissant leaves them out: all but the key are nested."""
     return parquet_columns(COLUMNS, ("images",), records=False)
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from exports.files import shards
 from exports.files.arrow_schema import SAMPLE_TYPE, yaml_features
-from exports.files.export_job import Job
+from exports.files.export_job import ExportJob
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
 from exports.files.shards import INDEX, INDEX_SCHEMA, facts
@@ -20,14 +20,14 @@ from exports.read.reader import ShardReader
 from schemas.sample import EXTENSIONS
 
 
-def write(job: Job, options: ExportOptions) -> list[FileEntry]:
+def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Write the shards of every split, then the index."""
     return shards.write(job, shard_bytes=options.shard_bytes)
 
 
-def columns(job: Job) -> Columns:
+def columns(job: ExportJob) -> Columns:
     """The columns that `datasets` makes of a shard's members; for Croissant those of the index."""
-    extensions = sorted({EXTENSIONS[entry.media_type] for entry in job.spool.entries})
+    extensions = sorted({EXTENSIONS[entry.media_type] for entry in job.buffer.entries})
     features: list[dict[str, Any]] = [
         {"name": "json", "struct": yaml_features([(field.name, field.type) for field in SAMPLE_TYPE])},
         *({"name": extension, "dtype": "image"} for extension in extensions),

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Stored:
+class PreparedRecord:
     """What a row becomes: an image with its bytes, its prompt, and whoever stated its defects."""
 
     name: str
@@ -66,7 +66,7 @@ class Stored:
 
 
 @dataclass
-class Imported:
+class ImportResult:
     """What became of a source: `read` = `new` + `already_there` + `failed` images, and how many labels were new."""
 
     source: str
@@ -78,7 +78,7 @@ class Imported:
     failed_by_code: dict[str, int] = field(default_factory=dict)
 
 
-class Unusable(Exception):
+class RejectedRow(Exception):
     """A row that cannot be used: a code that programs count, and why."""
 
     def __init__(self, name: str, code: str, message: str, raw: str | None = None) -> None:
@@ -86,21 +86,21 @@ class Unusable(Exception):
         self.name, self.code, self.message, self.raw = name, code, message, raw
 
 
-Row = Stored | Unusable
+ImportRow = PreparedRecord | RejectedRow
 
 
 def import_rows(
     store: Store,
     blobs: Blobs,
     source: str,
-    rows: Iterable[Row],
+    rows: Iterable[ImportRow],
     *,
     limit: int | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportResult:
     """Store rows in batches. Raises InputError where there are none, or none can be used."""
-    counts = Imported(source)
+    counts = ImportResult(source)
     left = iter(itertools.islice(rows, limit))
     blobs.sweep_temporary()
     with (progress or Progress(STAGE, unit="images")).running(None) as running:
@@ -115,54 +115,54 @@ def import_rows(
     return counts
 
 
-def webdataset_rows(source: str) -> Iterator[Row]:
+def webdataset_rows(source: str) -> Iterator[ImportRow]:
     """The samples of our shards: an export's folder or URL, a tar file, or a pattern of them."""
     reader = ShardReader(source, check_bytes=True, on_error="skip", rank=0, world=1)
-    told = 0
+    reported = 0
     for example in reader:
-        while told < len(reader.skipped):
-            yield Unusable(reader.skipped[told], "corrupt-sample", reader.skipped[told])
-            told += 1
+        while reported < len(reader.skipped):
+            yield RejectedRow(reader.skipped[reported], "corrupt-sample", reader.skipped[reported])
+            reported += 1
         assert example.sample is not None
         yield restored(example.sample, example.image)
-    for problem in reader.skipped[told:]:
-        yield Unusable(problem, "corrupt-sample", problem)
+    for problem in reader.skipped[reported:]:
+        yield RejectedRow(problem, "corrupt-sample", problem)
 
 
-def coco_rows(file: Path, folder: Path | None, foreign: Callable[..., Row]) -> Iterator[Row]:
+def coco_rows(file: Path, folder: Path | None, external: Callable[..., ImportRow]) -> Iterator[ImportRow]:
     """The images of a COCO file; their own folder is that of the file unless given. Images without our extra keys go to
-    `foreign(name, data, image, annotations, categories)`."""
+    `external(name, data, image, annotations, categories)`."""
     try:
         pictures, categories = coco.images_of(file.read_bytes())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"no COCO detection file: {type(error).__name__}: {error}", item=str(file)) from error
-    for image, mine in pictures:
+    for image, boxes in pictures:
         name = f"{file}#{image.get('id')}"
         path = (folder or file.parent) / str(image.get("file_name"))
         try:
             content = path.read_bytes()
         except OSError as error:
-            yield Unusable(name, "missing-file", f"{path}: {error.strerror}")
+            yield RejectedRow(name, "missing-file", f"{path}: {error.strerror}")
             continue
         if "sdg" not in image:
-            yield foreign(name, content, image, mine, categories)
+            yield external(name, content, image, boxes, categories)
             continue
         try:
-            sample = coco.sample_of(image, mine)
+            sample = coco.sample_of(image, boxes)
         except (ValidationError, KeyError, TypeError, ValueError) as error:
-            yield Unusable(name, "bad-row", str(error).splitlines()[0])
+            yield RejectedRow(name, "bad-row", str(error).splitlines()[0])
             continue
         yield restored(sample, content)
 
 
-def restored(sample: Sample, data: bytes) -> Row:
+def restored(sample: Sample, data: bytes) -> ImportRow:
     """The records that a sample was made from, without what samples do not hold."""
     name = sample.key
     identity = image_id(sample.prompt_id, sample.model, sample.revision, sample.sample, sample.settings)
     if identity != sample.key or prompt_id(sample.prompt) != sample.prompt_id:
-        return Unusable(name, "wrong-id", "its id does not follow from its fields: it was changed by hand")
+        return RejectedRow(name, "wrong-id", "its id does not follow from its fields: it was changed by hand")
     if blob_name(data) != sample.sha256:
-        return Unusable(name, "wrong-bytes", "the image's bytes are not those that the sample names")
+        return RejectedRow(name, "wrong-bytes", "the image's bytes are not those that the sample names")
     image = ImageRecord(
         id=sample.key,
         blob=sample.sha256,
@@ -178,7 +178,7 @@ def restored(sample: Sample, data: bytes) -> Row:
     link = sample.lineage
     if link.annotation is None:
         if link.prelabel is None:
-            return Unusable(name, "no-lineage", "it names neither an annotation nor a prelabel")
+            return RejectedRow(name, "no-lineage", "it names neither an annotation nor a prelabel")
         prelabel = Prelabel(
             image_id=sample.key,
             raw="",
@@ -187,7 +187,7 @@ def restored(sample: Sample, data: bytes) -> Row:
             **_uncounted(),
             **dict(link.prelabel),
         )
-        return Stored(name, data, image, prompt, prelabel=prelabel)
+        return PreparedRecord(name, data, image, prompt, prelabel=prelabel)
     annotation = Annotation(
         image_id=sample.key,
         status=sample.status,
@@ -203,13 +203,13 @@ def restored(sample: Sample, data: bytes) -> Row:
             raw="",
             trace=sample.trace or "",
             defects=tuple(
-                EnrichedDefect(index=n, reason=one.expanded_reason or "", importance=one.enriched_importance or 0)
-                for n, one in enumerate(sample.defects)
+                EnrichedDefect(index=n, reason=defect.expanded_reason or "", importance=defect.enriched_importance or 0)
+                for n, defect in enumerate(sample.defects)
             ),
             **_uncounted(),
             **dict(link.enrichment),
         )
-    return Stored(name, data, image, prompt, annotation, review, enrichment)
+    return PreparedRecord(name, data, image, prompt, annotation, review, enrichment)
 
 
 def checked_image(name: str, data: bytes) -> tuple[str, int, int]:
@@ -217,7 +217,7 @@ def checked_image(name: str, data: bytes) -> tuple[str, int, int]:
     try:
         return decode_size(data)
     except ValueError as error:
-        raise Unusable(name, "undecodable", str(error)) from error
+        raise RejectedRow(name, "undecodable", str(error)) from error
 
 
 def _uncounted() -> dict[str, Any]:
@@ -225,19 +225,19 @@ def _uncounted() -> dict[str, Any]:
 
 
 def _own_defects(sample: Sample) -> tuple[Defect, ...]:
-    return tuple(Defect(**{name: getattr(one, name) for name in Defect.model_fields}) for one in sample.defects)
+    return tuple(Defect(**{name: getattr(defect, name) for name in Defect.model_fields}) for defect in sample.defects)
 
 
 def _annotated(sample: Sample) -> tuple[AnnotatedDefect, ...]:
     return tuple(
         AnnotatedDefect(
-            defect=defect if one.rated else defect.model_copy(update={"importance": UNRATED_IMPORTANCE}),
-            region_id=one.region_id or "?",
-            origin=one.origin or Origin.MANUAL,
-            prelabel_index=one.prelabel_index,
-            rated=one.rated,
+            defect=plain if defect.rated else plain.model_copy(update={"importance": UNRATED_IMPORTANCE}),
+            region_id=defect.region_id or "?",
+            origin=defect.origin or Origin.MANUAL,
+            prelabel_index=defect.prelabel_index,
+            rated=defect.rated,
         )
-        for one, defect in zip(sample.defects, _own_defects(sample), strict=True)
+        for defect, plain in zip(sample.defects, _own_defects(sample), strict=True)
     )
 
 
@@ -246,9 +246,11 @@ def status_of(defects: Sequence[object]) -> AnnotationStatus:
     return AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN
 
 
-def _store_batch(store: Store, blobs: Blobs, batch: Sequence[Row], counts: Imported, *, dry_run: bool) -> None:
-    good = [row for row in batch if isinstance(row, Stored)]
-    bad = [row for row in batch if isinstance(row, Unusable)]
+def _store_batch(
+    store: Store, blobs: Blobs, batch: Sequence[ImportRow], counts: ImportResult, *, dry_run: bool
+) -> None:
+    good = [row for row in batch if isinstance(row, PreparedRecord)]
+    bad = [row for row in batch if isinstance(row, RejectedRow)]
     counts.read += len(batch)
     if dry_run:
         _count_failures(bad, counts)
@@ -274,21 +276,21 @@ def _store_batch(store: Store, blobs: Blobs, batch: Sequence[Row], counts: Impor
     _count_failures(bad, counts)
 
 
-def _fitting(tx: Tx, rows: Sequence[Stored], bad: list[Unusable]) -> Iterator[Stored]:
+def _fitting(tx: Tx, rows: Sequence[PreparedRecord], bad: list[RejectedRow]) -> Iterator[PreparedRecord]:
     """The rows that contradict nothing that is stored; the others become failures."""
     splits = {key: prompt.split for key, prompt in prompts.by_ids(tx, [row.prompt.id for row in rows]).items()}
     taken = {key: image.blob for key, image in images.by_ids(tx, [row.image.id for row in rows]).items()}
     for row in rows:
         if splits.setdefault(row.prompt.id, row.prompt.split) is not row.prompt.split:
             message = f"its prompt is in the split {splits[row.prompt.id]} already, not {row.prompt.split}"
-            bad.append(Unusable(row.name, "split-conflict", message))
+            bad.append(RejectedRow(row.name, "split-conflict", message))
         elif taken.setdefault(row.image.id, row.image.blob) != row.image.blob:
-            bad.append(Unusable(row.name, "other-image", "another picture is stored under its id"))
+            bad.append(RejectedRow(row.name, "other-image", "another picture is stored under its id"))
         else:
             yield row
 
 
-def _count_failures(bad: Sequence[Unusable], counts: Imported) -> None:
+def _count_failures(bad: Sequence[RejectedRow], counts: ImportResult) -> None:
     for row in bad:
         log.warning("%s: %s", row.name, row.message)
         counts.failed += 1

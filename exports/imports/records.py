@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from exports.imports.ours import Stored, Unusable, checked_image, status_of
+from exports.imports.ours import PreparedRecord, RejectedRow, checked_image, status_of
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,
@@ -33,7 +33,7 @@ PUBLISHER = "publisher"
 
 
 @dataclass(frozen=True)
-class ForeignOptions:
+class ExternalOptions:
     """What holds for a file of others. `where` names it in every record's source; `folder` has the images."""
 
     where: str
@@ -45,12 +45,12 @@ class ForeignOptions:
 
 
 def base_of(
-    name: str, data: bytes, caption: str, options: ForeignOptions, *, model: str, split: Split | None
-) -> Stored:
+    name: str, data: bytes, caption: str, options: ExternalOptions, *, model: str, split: Split | None
+) -> PreparedRecord:
     """An image and its prompt, nobody having stated a defect. Raises Unusable for either that cannot be used."""
     problem = check_prompt(caption)
     if problem is not None:
-        raise Unusable(name, f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
+        raise RejectedRow(name, f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
     media_type, width, height = checked_image(name, data)
     text = normalise_prompt(caption)
     identity, blob = prompt_id(text), blob_name(data)
@@ -76,18 +76,18 @@ def base_of(
         created_at=datetime.now(UTC),
     )
     chosen = split_of(identity, options.test_share) if split is None else split
-    return Stored(name, data, image, Prompt(id=identity, text=text, source=source, licence=None, split=chosen))
+    return PreparedRecord(name, data, image, Prompt(id=identity, text=text, source=source, licence=None, split=chosen))
 
 
 def labelled(
-    base: Stored, defects: Sequence[tuple[Defect, bool]], trace: str | None, raw: Any, options: ForeignOptions
-) -> Stored:
+    base: PreparedRecord, defects: Sequence[tuple[Defect, bool]], trace: str | None, raw: Any, options: ExternalOptions
+) -> PreparedRecord:
     """With an annotation, its acceptance, and an enrichment for the trace. `defects`: each with whether rated."""
     now = datetime.now(UTC)
     source = f"imported:{options.where}"
-    said = canonical_json([one.model_dump(mode="json") for one, _ in defects])
+    defects_json = canonical_json([defect.model_dump(mode="json") for defect, _ in defects])
     annotation = Annotation(
-        id=content_id("annotation", base.image.id, source, said),
+        id=content_id("annotation", base.image.id, source, defects_json),
         image_id=base.image.id,
         prelabel_id=None,
         parent_id=None,
@@ -95,8 +95,8 @@ def labelled(
         round=1,
         status=status_of(defects),
         defects=tuple(
-            AnnotatedDefect(defect=one, region_id=f"{n}", origin=Origin.MANUAL, rated=rated)
-            for n, (one, rated) in enumerate(defects)
+            AnnotatedDefect(defect=defect, region_id=f"{n}", origin=Origin.MANUAL, rated=rated)
+            for n, (defect, rated) in enumerate(defects)
         ),
         note=None,
         source=source,
@@ -128,8 +128,8 @@ def labelled(
             raw=raw if isinstance(raw, str) else "",
             trace=trace,
             defects=tuple(
-                EnrichedDefect(index=n, reason=one.reason, importance=one.importance)
-                for n, (one, _) in enumerate(defects)
+                EnrichedDefect(index=n, reason=defect.reason, importance=defect.importance)
+                for n, (defect, _) in enumerate(defects)
             ),
             attempt=1,
             tokens_in=None,
@@ -139,7 +139,7 @@ def labelled(
             tool=_tool(),
             created_at=now,
         )
-    return Stored(base.name, base.data, base.image, base.prompt, annotation, review, enrichment)
+    return PreparedRecord(base.name, base.data, base.image, base.prompt, annotation, review, enrichment)
 
 
 def _tool() -> str:

@@ -12,8 +12,8 @@ import orjson
 
 from exports.dataset.assemble import from_annotation, note_of
 from exports.formats.release_jsonl import EXTRAS, image_path, plain_row
-from exports.imports.ours import Row, Stored, Unusable
-from exports.imports.records import ForeignOptions, base_of, labelled
+from exports.imports.ours import ImportRow, PreparedRecord, RejectedRow
+from exports.imports.records import ExternalOptions, base_of, labelled
 from schemas.answer.parse import parse_answer
 from schemas.codecs import Coco
 from schemas.defect import Defect, DefectType
@@ -24,7 +24,7 @@ from sdg_data.errors import InputError
 from sdg_data.ids import canonical_json
 
 
-def release_rows(file: Path, options: ForeignOptions) -> Iterator[Row]:
+def release_rows(file: Path, options: ExternalOptions) -> Iterator[ImportRow]:
     """The rows of a release JSONL file. InputError where it cannot be read."""
     try:
         with file.open("rb") as lines:
@@ -32,19 +32,19 @@ def release_rows(file: Path, options: ForeignOptions) -> Iterator[Row]:
                 if line.strip():
                     try:
                         yield _release_row(f"{file.name}:{number}", line, file, options)
-                    except Unusable as error:
+                    except RejectedRow as error:
                         yield error
     except OSError as error:
         raise InputError(f"cannot read the file ({error.strerror})", item=str(file)) from error
 
 
-def _release_row(name: str, line: bytes, file: Path, options: ForeignOptions) -> Stored:
+def _release_row(name: str, line: bytes, file: Path, options: ExternalOptions) -> PreparedRecord:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise Unusable(name, "not-json", str(error)) from error
+        raise RejectedRow(name, "not-json", str(error)) from error
     if not isinstance(row, dict) or not isinstance(row.get("filepath"), str) or not isinstance(row.get("caption"), str):
-        raise Unusable(name, "bad-row", "a row has a filepath and a caption")
+        raise RejectedRow(name, "bad-row", "a row has a filepath and a caption")
     filepath = row["filepath"]
     defects, trace = _answer(name, row)
     base = base_of(
@@ -55,7 +55,7 @@ def _release_row(name: str, line: bytes, file: Path, options: ForeignOptions) ->
         model=str(row.get("model") or row.get("generator") or _generator(filepath) or options.model),
         split=_split(filepath),
     )
-    stored = labelled(base, [(one, True) for one in defects], trace, row.get("ann_response"), options)
+    stored = labelled(base, [(defect, True) for defect in defects], trace, row.get("ann_response"), options)
     assert stored.annotation is not None
     sample = from_annotation(
         stored.image,
@@ -66,10 +66,10 @@ def _release_row(name: str, line: bytes, file: Path, options: ForeignOptions) ->
         enrichment=stored.enrichment,
     )
     plain = plain_row(sample, filepath)
-    kept = {key: value for key, value in row.items() if key == "filepath" or plain.get(key, _MISSING) != value}
-    extras = {EXTRAS: {"row": kept, "absent": sorted(key for key in plain if key not in row)}}
+    differing = {key: value for key, value in row.items() if key == "filepath" or plain.get(key, _MISSING) != value}
+    extras = {EXTRAS: {"row": differing, "absent": sorted(key for key in plain if key not in row)}}
     note = note_of(canonical_json(extras))
-    return Stored(
+    return PreparedRecord(
         name,
         stored.data,
         stored.image,
@@ -83,15 +83,15 @@ def _release_row(name: str, line: bytes, file: Path, options: ForeignOptions) ->
 _MISSING = object()
 
 
-def foreign_coco(options: ForeignOptions) -> Any:
+def external_coco(options: ExternalOptions) -> Any:
     """What `imports.coco_rows` calls for an image that is not ours."""
 
     def one(
         name: str, data: bytes, image: dict[str, Any], boxes: list[dict[str, Any]], categories: dict[Any, str]
-    ) -> Row:
+    ) -> ImportRow:
         try:
             return _coco_image(name, data, image, boxes, categories, options)
-        except Unusable as error:
+        except RejectedRow as error:
             return error
 
     return one
@@ -103,11 +103,11 @@ def _coco_image(
     image: dict[str, Any],
     boxes: list[dict[str, Any]],
     categories: dict[Any, str],
-    options: ForeignOptions,
-) -> Stored:
+    options: ExternalOptions,
+) -> PreparedRecord:
     prompt = image.get("prompt") or image.get("caption")
     if not isinstance(prompt, str):
-        raise Unusable(name, "no-prompt", "the image has neither a prompt nor a caption")
+        raise RejectedRow(name, "no-prompt", "the image has neither a prompt nor a caption")
     split = image.get("split")
     base = base_of(
         name,
@@ -122,7 +122,7 @@ def _coco_image(
     for box in boxes:
         reason = next((box[key] for key in ("reason", "description", "caption") if box.get(key)), options.reason)
         if reason is None:
-            raise Unusable(name, "no-reason", f"the box {box.get('id')} has no reason (--reason gives one to all)")
+            raise RejectedRow(name, "no-reason", f"the box {box.get('id')} has no reason (--reason gives one to all)")
         rated = type(box.get("importance")) is int
         try:
             x, y, width, height = box["bbox"]
@@ -135,7 +135,7 @@ def _coco_image(
                 importance=box["importance"] if rated else UNRATED_IMPORTANCE,
             )
         except (KeyError, ValueError, TypeError) as error:
-            raise Unusable(name, "bad-box", f"the box {box.get('id')}: {str(error).splitlines()[0]}") from error
+            raise RejectedRow(name, "bad-box", f"the box {box.get('id')}: {str(error).splitlines()[0]}") from error
         defects.append((defect, rated))
     return labelled(base, defects, None, None, options)
 
@@ -147,10 +147,10 @@ def _answer(name: str, row: dict[str, Any]) -> tuple[tuple[Defect, ...], str | N
         items = orjson.dumps(row["ann_translated_bboxes"]).decode().replace("<", "\\u003c")
         text = f"<answer>{items}</answer>"
     if not isinstance(text, str):
-        raise Unusable(name, "no-answer", "the row has neither ann_response nor ann_translated_bboxes")
+        raise RejectedRow(name, "no-answer", "the row has neither ann_response nor ann_translated_bboxes")
     parsed = parse_answer(text)
     if parsed.defects is None:
-        raise Unusable(name, f"answer-{parsed.reason}", parsed.detail or "the answer cannot be read", text)
+        raise RejectedRow(name, f"answer-{parsed.reason}", parsed.detail or "the answer cannot be read", text)
     return parsed.defects, parsed.trace
 
 
@@ -163,8 +163,8 @@ def _found(name: str, filepath: str, folder: Path) -> bytes:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise Unusable(name, "unreadable-file", f"{path}: {error.strerror}") from error
-    raise Unusable(name, "missing-file", f"there is no {tried[-1]}")
+            raise RejectedRow(name, "unreadable-file", f"{path}: {error.strerror}") from error
+    raise RejectedRow(name, "missing-file", f"there is no {tried[-1]}")
 
 
 def _split(filepath: str) -> Split | None:

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from exports.dataset.assemble import note_of
-from exports.imports.ours import Row, Stored, Unusable
-from exports.imports.records import ForeignOptions, base_of, labelled
-from exports.imports.tfrecord import Damaged, example, records
+from exports.imports.ours import ImportRow, PreparedRecord, RejectedRow
+from exports.imports.records import ExternalOptions, base_of, labelled
+from exports.imports.tfrecord import DamagedRecord, example, records
 from schemas.defect import Defect, DefectType
 from schemas.records import Split
 from sdg_data.errors import ConfigError, InputError
@@ -51,29 +51,29 @@ _MODES = ("1", "L", "P", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
-class RichHF:
+class RichHFOptions:
     """`prompts`: a file name's stem -> prompt. `split`: of all rows."""
 
-    options: ForeignOptions
+    options: ExternalOptions
     prompts: Mapping[str, str]
     split: Split
     threshold: float = THRESHOLD
 
 
-def richhf_rows(file: Path, wanted: RichHF) -> Iterator[Row]:
+def richhf_rows(file: Path, settings: RichHFOptions) -> Iterator[ImportRow]:
     """The rows of a TFRecord or parquet file. InputError where it cannot be read at all."""
-    if not 0 < wanted.threshold <= 1:
-        raise InputError(f"a threshold is above 0 and at most 1, not {wanted.threshold:g}")
+    if not 0 < settings.threshold <= 1:
+        raise InputError(f"a threshold is above 0 and at most 1, not {settings.threshold:g}")
     try:
         with file.open("rb") as opened:
             parquet = opened.read(4) == b"PAR1"
         for name, features in (_table if parquet else _examples)(file):
-            if isinstance(features, Unusable):
+            if isinstance(features, RejectedRow):
                 yield features
                 continue
             try:
-                yield _row(name, features, file, wanted)
-            except Unusable as error:
+                yield _row(name, features, file, settings)
+            except RejectedRow as error:
                 yield error
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot read the file ({error})", item=str(file)) from error
@@ -85,44 +85,44 @@ def read_prompts(file: Path) -> dict[str, str]:
         text = file.read_text(encoding="utf-8")
         whole = json.loads(text) if text.lstrip().startswith("{") and "\n{" not in text.strip() else None
         if whole is not None and "filename" not in whole:
-            found = whole
+            prompts = whole
         else:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-            found = {row["filename"]: row["prompt"] if "prompt" in row else row["caption"] for row in rows}
+            prompts = {row["filename"]: row["prompt"] if "prompt" in row else row["caption"] for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"no prompts: {type(error).__name__}: {error}"
         hint = 'A JSON object {"file name": "prompt"}, or lines {"filename": …, "prompt": …}.'
         raise InputError(message, item=str(file), hint=hint) from error
-    return {_stem(name): str(prompt) for name, prompt in found.items()}
+    return {_stem(name): str(prompt) for name, prompt in prompts.items()}
 
 
-def split_of_file(file: Path, wanted: str | None) -> Split:
+def split_of_file(file: Path, requested: str | None) -> Split:
     """The split that was asked for, or that the file's name begins with. ConfigError for any other."""
     named = next((split for split in Split if file.name.startswith(split)), None)
-    if wanted is None and named is not None:
+    if requested is None and named is not None:
         return named
-    if wanted not in list(Split):
-        said = f"there is no split {wanted!r}" if wanted else "the file's name does not say its split"
+    if requested not in list(Split):
+        message = f"there is no split {requested!r}" if requested else "the file's name does not say its split"
         hint = "--split train or --split test: for dev.tfrecord say what you use it as."
-        raise ConfigError(said, item=str(file), hint=hint)
-    return Split(wanted)
+        raise ConfigError(message, item=str(file), hint=hint)
+    return Split(requested)
 
 
-def _examples(file: Path) -> Iterator[tuple[str, "dict[str, Any] | Unusable"]]:
+def _examples(file: Path) -> Iterator[tuple[str, "dict[str, Any] | RejectedRow"]]:
     for number, record in enumerate(records(file), start=1):
         name = f"{file.name}:{number}"
         try:
-            if isinstance(record, Damaged):
+            if isinstance(record, DamagedRecord):
                 raise record
             features = example(record)
-        except Damaged as error:
-            yield name, Unusable(name, "damaged-record", str(error))
+        except DamagedRecord as error:
+            yield name, RejectedRow(name, "damaged-record", str(error))
             continue
         # As the publisher's own reader does: the first value of each list. An empty one is a missing feature.
         yield name, {key: values[0] for key, values in features.items() if values}
 
 
-def _table(file: Path) -> Iterator[tuple[str, "dict[str, Any] | Unusable"]]:
+def _table(file: Path) -> Iterator[tuple[str, "dict[str, Any] | RejectedRow"]]:
     number = 0
     with pq.ParquetFile(file) as table:
         for batch in table.iter_batches(batch_size=16):
@@ -131,14 +131,14 @@ def _table(file: Path) -> Iterator[tuple[str, "dict[str, Any] | Unusable"]]:
                 yield f"{file.name}:{number}", {key: value for key, value in row.items() if value is not None}
 
 
-def _row(name: str, features: dict[str, Any], file: Path, wanted: RichHF) -> Stored:
-    options = wanted.options
+def _row(name: str, features: dict[str, Any], file: Path, settings: RichHFOptions) -> PreparedRecord:
+    options = settings.options
     filename = _text(name, features, "filename")
     name = f"{name} ({filename})"
     scores = {key: _score(name, features, key) for key in SCORES}
     maps = {kind: _map(name, features, key) for kind, key in MAPS.items()}
     data = _image(name, features, filename, file.parent if options.folder is None else options.folder)
-    prompt = _prompt(name, features, filename, wanted.prompts)
+    prompt = _prompt(name, features, filename, settings.prompts)
     label = _text(name, features, WORDS)
     words = misaligned_words(name, label, prompt)
     reasons = {
@@ -147,19 +147,21 @@ def _row(name: str, features: dict[str, Any], file: Path, wanted: RichHF) -> Sto
     }
     defects: list[Defect] = []
     for kind, heat in maps.items():
-        boxes = boxes_of(heat, kind, threshold=wanted.threshold, reason=reasons[kind])
+        boxes = boxes_of(heat, kind, threshold=settings.threshold, reason=reasons[kind])
         if not boxes and heat.any():
-            message = f"the {kind} map has heat up to {heat.max():.2f}, nowhere {wanted.threshold:g}"
-            raise Unusable(name, "weak-heat", f"{message}: neither clean nor a box (a lower --threshold takes it in)")
+            message = f"the {kind} map has heat up to {heat.max():.2f}, nowhere {settings.threshold:g}"
+            raise RejectedRow(
+                name, "weak-heat", f"{message}: neither clean nor a box (a lower --threshold takes it in)"
+            )
         defects += boxes
     model = str(features.get("model") or options.model)
-    base = base_of(name, data, prompt, options, model=model, split=wanted.split)
-    stored = labelled(base, [(one, True) for one in defects], None, None, options)
+    base = base_of(name, data, prompt, options, model=model, split=settings.split)
+    stored = labelled(base, [(defect, True) for defect in defects], None, None, options)
     assert stored.annotation is not None
-    rest = {"filename": filename, **scores, WORDS: label, "misaligned_words": words, "threshold": wanted.threshold}
+    rest = {"filename": filename, **scores, WORDS: label, "misaligned_words": words, "threshold": settings.threshold}
     note = note_of(canonical_json({EXTRAS: rest}))
     annotation = stored.annotation.model_copy(update={"note": note})
-    return Stored(name, stored.data, stored.image, stored.prompt, annotation, stored.review)
+    return PreparedRecord(name, stored.data, stored.image, stored.prompt, annotation, stored.review)
 
 
 def misaligned_words(name: str, label: str, prompt: str) -> list[str]:
@@ -167,8 +169,10 @@ def misaligned_words(name: str, label: str, prompt: str) -> list[str]:
     tokens = [token for token in _BREAKS.split(prompt) if token]
     labels = label.split()
     if len(tokens) != len(labels) or not set(labels) <= {"0", "1"}:
-        raise Unusable(name, "bad-label", f"{len(labels)} labels ({label[:60]!r}) for the prompt's {len(tokens)} words")
-    return [token for token, said in zip(tokens, labels, strict=True) if said == "0"]
+        raise RejectedRow(
+            name, "bad-label", f"{len(labels)} labels ({label[:60]!r}) for the prompt's {len(tokens)} words"
+        )
+    return [token for token, label in zip(tokens, labels, strict=True) if label == "0"]
 
 
 def _text(name: str, features: dict[str, Any], key: str) -> str:
@@ -176,25 +180,25 @@ def _text(name: str, features: dict[str, Any], key: str) -> str:
     try:
         text = value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError as error:
-        raise Unusable(name, "bad-feature", f"{key} is no UTF-8") from error
+        raise RejectedRow(name, "bad-feature", f"{key} is no UTF-8") from error
     if not isinstance(text, str) or not text:
-        raise Unusable(name, "missing-feature", f"the row has no {key}")
+        raise RejectedRow(name, "missing-feature", f"the row has no {key}")
     return text
 
 
 def _score(name: str, features: dict[str, Any], key: str) -> float:
     if key not in features:
-        raise Unusable(name, "missing-feature", f"the row has no {key}")
+        raise RejectedRow(name, "missing-feature", f"the row has no {key}")
     value = features[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Unusable(name, "bad-feature", f"{key} is {value!r}")
+        raise RejectedRow(name, "bad-feature", f"{key} is {value!r}")
     return round(float(value), 6)  # 32 bits in the file: the digits behind are noise
 
 
 def _map(name: str, features: dict[str, Any], key: str) -> Floats:
     """(H, W), 0..1: an encoded image of 0..255, or rows of integers 0..255 or of fractions."""
     if key not in features:
-        raise Unusable(name, "missing-feature", f"the row has no {key}")
+        raise RejectedRow(name, "missing-feature", f"the row has no {key}")
     value = features[key]
     if isinstance(value, dict):
         value = value.get("bytes")
@@ -202,21 +206,21 @@ def _map(name: str, features: dict[str, Any], key: str) -> Floats:
         try:
             with Image.open(io.BytesIO(value)) as image:
                 if image.mode not in _MODES:
-                    raise Unusable(name, "bad-map", f"{key} is an image of mode {image.mode}")
+                    raise RejectedRow(name, "bad-map", f"{key} is an image of mode {image.mode}")
                 return np.asarray(image.convert("L"), np.float64) / 255
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            raise Unusable(name, "bad-map", f"{key} does not decode: {error}") from error
+            raise RejectedRow(name, "bad-map", f"{key} does not decode: {error}") from error
     try:
         heat = np.asarray(value)
         if heat.ndim == 3 and heat.shape[2] == 1:
             heat = heat[:, :, 0]
         scale = 255 if np.issubdtype(heat.dtype, np.integer) else 1
-        found: Floats = heat.astype(np.float64) / scale
+        scaled: Floats = heat.astype(np.float64) / scale
     except (TypeError, ValueError) as error:
-        raise Unusable(name, "bad-map", f"{key} is no table of numbers") from error
-    if found.ndim != 2 or not found.size or not ((found >= 0) & (found <= 1)).all():
-        raise Unusable(name, "bad-map", f"{key} has the shape {found.shape}, or values outside 0..{scale}")
-    return found
+        raise RejectedRow(name, "bad-map", f"{key} is no table of numbers") from error
+    if scaled.ndim != 2 or not scaled.size or not ((scaled >= 0) & (scaled <= 1)).all():
+        raise RejectedRow(name, "bad-map", f"{key} has the shape {scaled.shape}, or values outside 0..{scale}")
+    return scaled
 
 
 def _image(name: str, features: dict[str, Any], filename: str, folder: Path) -> bytes:
@@ -227,7 +231,7 @@ def _image(name: str, features: dict[str, Any], filename: str, folder: Path) -> 
         return value
     path = PurePosixPath(filename)
     if path.is_absolute() or ".." in path.parts:
-        raise Unusable(name, "bad-feature", "its file name leads out of the images' folder")
+        raise RejectedRow(name, "bad-feature", "its file name leads out of the images' folder")
     tried = [folder / path, folder / path.name, *(folder / f"{path.stem}{suffix}" for suffix in _SUFFIXES)]
     for place in tried:
         try:
@@ -235,17 +239,17 @@ def _image(name: str, features: dict[str, Any], filename: str, folder: Path) -> 
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise Unusable(name, "unreadable-file", f"{place}: {error.strerror}") from error
-    raise Unusable(name, "missing-file", f"there is no {tried[0]}, nor {path.stem} with another suffix")
+            raise RejectedRow(name, "unreadable-file", f"{place}: {error.strerror}") from error
+    raise RejectedRow(name, "missing-file", f"there is no {tried[0]}, nor {path.stem} with another suffix")
 
 
 def _prompt(name: str, features: dict[str, Any], filename: str, prompts: Mapping[str, str]) -> str:
-    said = [features.get(key) for key in ("prompt", "caption")] + [prompts.get(_stem(filename))]
-    for one in said:
-        text = one.decode(errors="replace") if isinstance(one, bytes) else one
+    candidates = [features.get(key) for key in ("prompt", "caption")] + [prompts.get(_stem(filename))]
+    for value in candidates:
+        text = value.decode(errors="replace") if isinstance(value, bytes) else value
         if isinstance(text, str) and normalise_prompt(text):
             return text
-    raise Unusable(name, "no-prompt", "neither the row nor --prompts has its prompt")
+    raise RejectedRow(name, "no-prompt", "neither the row nor --prompts has its prompt")
 
 
 def _stem(filename: str) -> str:

@@ -17,7 +17,7 @@ _LIMIT = 1 << 30
 Value = list[bytes] | list[float] | list[int]
 
 
-class Damaged(ValueError):
+class DamagedRecord(ValueError):
     """A record that cannot be trusted; `last`: nothing behind it can be found."""
 
     def __init__(self, message: str, *, last: bool = False) -> None:
@@ -25,38 +25,38 @@ class Damaged(ValueError):
         self.last = last
 
 
-def records(path: Path) -> Iterator[bytes | Damaged]:
-    """The records of a file, in order; a damaged one comes as `Damaged`. Raises OSError."""
+def records(path: Path) -> Iterator[bytes | DamagedRecord]:
+    """The records of a file, in order; a damaged one comes as `DamagedRecord`. Raises OSError."""
     with path.open("rb") as file:
         while True:
-            one = _record(file)
-            if one is None:
+            record = _record(file)
+            if record is None:
                 return
-            yield one
-            if isinstance(one, Damaged) and one.last:
+            yield record
+            if isinstance(record, DamagedRecord) and record.last:
                 return
 
 
-def _record(file: BinaryIO) -> bytes | Damaged | None:
+def _record(file: BinaryIO) -> bytes | DamagedRecord | None:
     head = file.read(12)
     if not head:
         return None
     if len(head) < 12:
-        return Damaged("the file is cut off in a record's head", last=True)
+        return DamagedRecord("the file is cut off in a record's head", last=True)
     length, check = struct.unpack("<QI", head)
     if masked(crc32c(head[:8])) != check or length > _LIMIT:
-        return Damaged("a record's length is damaged, what follows cannot be found", last=True)
+        return DamagedRecord("a record's length is damaged, what follows cannot be found", last=True)
     data, tail = file.read(length), file.read(4)
     if len(data) < length or len(tail) < 4:
-        return Damaged("the file is cut off in a record", last=True)
+        return DamagedRecord("the file is cut off in a record", last=True)
     if masked(crc32c(data)) != struct.unpack("<I", tail)[0]:
-        return Damaged("the record's bytes are damaged (CRC differs)")
+        return DamagedRecord("the record's bytes are damaged (CRC differs)")
     return data
 
 
 def example(data: bytes) -> dict[str, Value]:
     """The features of a `tf.train.Example`. Raises Damaged for what is no such message."""
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for features in _messages(data, 1):
         for entry in _messages(features, 1):
             name, value = b"", b""
@@ -66,17 +66,17 @@ def example(data: bytes) -> dict[str, Value]:
                 elif number == 2 and isinstance(content, bytes):
                     value = content
             try:
-                found[name.decode()] = _feature(value)
+                values[name.decode()] = _feature(value)
             except UnicodeDecodeError as error:
-                raise Damaged("a feature's name is no UTF-8") from error
-    return found
+                raise DamagedRecord("a feature's name is no UTF-8") from error
+    return values
 
 
 def _feature(data: bytes) -> Value:
     result: Value = []
     for number, _, content in _fields(data):
         if not isinstance(content, bytes):
-            raise Damaged("a feature is no list")
+            raise DamagedRecord("a feature is no list")
         if number == 1:
             result = _messages(content, 1)
         elif number == 2:
@@ -88,36 +88,36 @@ def _feature(data: bytes) -> Value:
 
 def _floats(data: bytes) -> list[float]:
     """Packed or one by one."""
-    found: list[float] = []
+    numbers: list[float] = []
     for number, kind, content in _fields(data):
         if number == 1 and isinstance(content, bytes) and kind in (2, 5):
             if len(content) % 4:
-                raise Damaged("a list of floats is cut off")
-            found += struct.unpack(f"<{len(content) // 4}f", content)
-    return found
+                raise DamagedRecord("a list of floats is cut off")
+            numbers += struct.unpack(f"<{len(content) // 4}f", content)
+    return numbers
 
 
 def _integers(data: bytes) -> list[int]:
-    found: list[int] = []
+    numbers: list[int] = []
     for number, _, content in _fields(data):
         if number != 1:
             continue
         if isinstance(content, int):
-            found.append(_signed(content))
+            numbers.append(_signed(content))
         else:
             at = 0
             while at < len(content):
                 value, at = _varint(content, at)
-                found.append(_signed(value))
-    return found
+                numbers.append(_signed(value))
+    return numbers
 
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _messages(data: bytes, wanted: int) -> list[bytes]:
-    return [content for number, _, content in _fields(data) if number == wanted and isinstance(content, bytes)]
+def _messages(data: bytes, field: int) -> list[bytes]:
+    return [content for number, _, content in _fields(data) if number == field and isinstance(content, bytes)]
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int, bytes | int]]:
@@ -135,9 +135,9 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, bytes | int]]:
         elif kind in (1, 5):
             length = 8 if kind == 1 else 4
         else:
-            raise Damaged(f"wire type {kind} is none of an Example's")
+            raise DamagedRecord(f"wire type {kind} is none of an Example's")
         if at + length > len(data):
-            raise Damaged("a field is longer than its message")
+            raise DamagedRecord("a field is longer than its message")
         yield number, kind, data[at : at + length]
         at += length
 
@@ -146,10 +146,10 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = 0
     for place in range(10):
         if at >= len(data):
-            raise Damaged("a number is cut off")
+            raise DamagedRecord("a number is cut off")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << (7 * place)
         if not byte & 0x80:
             return value & ((1 << 64) - 1), at
-    raise Damaged("a number is too long")
+    raise DamagedRecord("a number is too long")

@@ -71,7 +71,7 @@ class Shard:
     samples: int
 
 
-class _Place(NamedTuple):
+class _Location(NamedTuple):
     """Where a sample is in its shard; `problem` says why there is none."""
 
     key: str
@@ -247,7 +247,7 @@ class ShardReader:
 
     def _read(self, file: "ShardFile", number: int) -> Example | str:
         where = f"{file.path}#{number}"
-        place = file.places[number] if number < len(file.places) else _Place("", (0, 0), (0, 0), "it is missing")
+        place = file.places[number] if number < len(file.places) else _Location("", (0, 0), (0, 0), "it is missing")
         if place.problem is not None:
             return f"{where}: {place.problem}"
         text = os.pread(file.fd, place.text[1], place.text[0])
@@ -300,13 +300,13 @@ class _Handle:
         return os.pread(self._fd, size, self._at)
 
 
-def _places(fd: int, size: int) -> list[_Place]:
+def _places(fd: int, size: int) -> list[_Location]:
     """The samples of a shard: members that share a key and stand together, an image and its JSON.
 
     A damaged header belongs to the sample before it if that is short of a member, else to the one behind; if that is
     whole too, a sample between them is lost.
     """
-    places: list[_Place] = []
+    places: list[_Location] = []
     group: dict[str, tuple[int, int]] = {}
     current: str | None = None
     damaged_here = damaged_next = False
@@ -316,11 +316,11 @@ def _places(fd: int, size: int) -> list[_Place]:
         if "json" in group and image is not None:
             if damaged_here:
                 places.append(_lost())
-            places.append(_Place(current or "", group["json"], image))
+            places.append(_Location(current or "", group["json"], image))
         elif damaged_here:
             places.append(_lost(current))
         else:
-            places.append(_Place(current or "", (0, 0), (0, 0), f"it has only {', '.join(sorted(group))}"))
+            places.append(_Location(current or "", (0, 0), (0, 0), f"it has only {', '.join(sorted(group))}"))
 
     for member in tar.members(_Handle(fd), size):
         if not member.name:
@@ -341,8 +341,8 @@ def _places(fd: int, size: int) -> list[_Place]:
     return places
 
 
-def _lost(key: str | None = None) -> _Place:
-    return _Place(key or "?", (0, 0), (0, 0), "a header is damaged, or the file is cut off")
+def _lost(key: str | None = None) -> _Location:
+    return _Location(key or "?", (0, 0), (0, 0), "a header is damaged, or the file is cut off")
 
 
 def _opened(runs: Iterator[tuple[Shard, list[int]]]) -> Generator[tuple[ShardFile, list[int]], None, None]:
@@ -352,11 +352,11 @@ def _opened(runs: Iterator[tuple[Shard, list[int]]]) -> Generator[tuple[ShardFil
         for shard, places in runs:
             ahead.append((pool.submit(open_shard, shard, Path(folder)), places))
             if len(ahead) == 2:
-                future, wanted = ahead.popleft()
-                yield future.result(), wanted
+                future, chosen = ahead.popleft()
+                yield future.result(), chosen
         while ahead:
-            future, wanted = ahead.popleft()
-            yield future.result(), wanted
+            future, chosen = ahead.popleft()
+            yield future.result(), chosen
 
 
 def open_shard(shard: Shard, folder: Path) -> ShardFile:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from exports.files.options import ExportOptions
 from exports.files.target import Target
-from exports.run import Exported, run_export
+from exports.run import ExportResult, run_export
 from sdg_data.blobs import Blobs
 from sdg_data.store.connection import Store
 
@@ -26,12 +26,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Blobs]:
 
 
 @pytest.fixture(scope="session")
-def export(world: tuple[Store, Blobs]) -> Callable[..., Exported]:
+def export(world: tuple[Store, Blobs]) -> Callable[..., ExportResult]:
     """Export everything in the world, as webdataset unless told otherwise."""
 
     from worlds import EVERYTHING
 
-    def run(target: Path | Target, format_name: str = "webdataset", **changes: Any) -> Exported:
+    def run(target: Path | Target, format_name: str = "webdataset", **changes: Any) -> ExportResult:
         options = {name: changes.pop(name) for name in list(changes) if name in ExportOptions.model_fields}
         values: dict[str, Any] = {"name": "mini", "selection": EVERYTHING, **changes}
         store, blobs = values.pop("world", world)
@@ -48,7 +48,7 @@ def export(world: tuple[Store, Blobs]) -> Callable[..., Exported]:
 
 
 @pytest.fixture(scope="session")
-def shards(export: Callable[..., Exported], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shards(export: Callable[..., ExportResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything in the world as shards of about 8 KB: several of each split. No test writes to it."""
     folder = tmp_path_factory.mktemp("shards")
     export(folder, shard_bytes=20_000)

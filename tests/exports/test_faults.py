@@ -15,15 +15,15 @@ import pytest
 
 from exports.files.manifest import Manifest
 from exports.files.options import ExportOptions
-from exports.files.target import ExportError, Staged, Target
-from exports.run import Exported, run_export
+from exports.files.target import ExportError, StagedFile, Target
+from exports.run import ExportResult, run_export
 from exports.verify import verify
 from sdg_data.blobs import Blobs
 from sdg_data.errors import BlobCorrupt, BlobMissing
 from sdg_data.store.connection import Store
 from tests.exports.worlds import EVERYTHING, fill
 
-Export = Callable[..., Exported]
+Export = Callable[..., ExportResult]
 World = tuple[Store, Blobs]
 
 
@@ -237,7 +237,7 @@ def test_a_staged_file_writes_what_the_kernel_takes_in_pieces(tmp_path: Path, mo
         staged.write(data[5_000:])
     assert (tmp_path / "x").read_bytes() == data
     assert staged.digest() == hashlib.sha256(data).hexdigest()
-    assert isinstance(staged, Staged)
+    assert isinstance(staged, StagedFile)
 
 
 def test_an_error_in_the_block_leaves_nothing(tmp_path: Path) -> None:

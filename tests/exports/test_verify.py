@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from exports.files.target import Target
-from exports.run import Exported
+from exports.run import ExportResult
 from exports.verify import verify
 from sdg_data.errors import InputError
 
-Export = Callable[..., Exported]
+Export = Callable[..., ExportResult]
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from exports.dataset.assemble import agreement_of, pseudonym, sample_json, scores_of
-from exports.dataset.order import arranged
+from exports.dataset.order import schema_examples_first
 from exports.dataset.sample_buffer import Entry
-from exports.dataset.select import Selection, Which, select, stratified
+from exports.dataset.select import ImageKind, Selection, select, stratified
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from schemas.records import Split
@@ -26,9 +26,9 @@ World = tuple[Store, Blobs]
 
 
 def samples(world: World, **settings: Any) -> list[Sample]:
-    spool, _ = select(world[0], Selection(**settings))
-    with spool:
-        return list(spool.samples())
+    buffer, _ = select(world[0], Selection(**settings))
+    with buffer:
+        return list(buffer.samples())
 
 
 def numbers(found: list[Sample]) -> list[int]:
@@ -73,8 +73,8 @@ def test_importance_and_reasons_come_from_whoever_gave_them(world: World) -> Non
         ({"source": "source:label-studio:"}, [n for n in range(24) if n % 6 < 5]),
         ({"models": ["beta"]}, [n for n in range(24) if n % 6 < 4 and n % 2]),
         ({"licences": ["Apache-2.0"]}, [n for n in range(24) if n % 6 < 4 and not n % 2]),
-        ({"which": Which.CLEAN}, [n for n in range(24) if n % 6 < 4 and not n % 4]),
-        ({"which": Which.DEFECTIVE}, [n for n in range(24) if n % 6 < 4 and n % 4]),
+        ({"which": ImageKind.CLEAN}, [n for n in range(24) if n % 6 < 4 and not n % 4]),
+        ({"which": ImageKind.DEFECTIVE}, [n for n in range(24) if n % 6 < 4 and n % 4]),
         ({"since": START + timedelta(minutes=12)}, [n for n in range(12, 24) if n % 6 < 4]),
         ({"until": START + timedelta(minutes=12)}, [n for n in range(12) if n % 6 < 4]),
         ({"min_quality": 1.0}, [n for n in range(24) if n % 6 < 4 and not n % 4]),
@@ -126,9 +126,9 @@ def paths(value: Any, at: str = "") -> set[str]:
 
 def test_leaders_are_as_few_as_a_greedy_choice_finds() -> None:
     fields = {"a": {"x"}, "b": {"x", "y"}, "c": {"z"}, "d": {"y", "z"}, "e": set()}
-    found = arranged(fields, order=lambda one: one, fields=lambda one: frozenset(fields[one]))
+    found = schema_examples_first(fields, order=lambda one: one, fields=lambda one: frozenset(fields[one]))
     assert found == ["b", "c", "a", "d", "e"]  # b adds two (before d, which does too), c the third
-    assert arranged([], order=str, fields=lambda one: frozenset()) == []
+    assert schema_examples_first([], order=str, fields=lambda one: frozenset()) == []
 
 
 def test_stratified_takes_shares_by_largest_remainder() -> None:

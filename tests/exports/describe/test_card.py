@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from exports.describe.split_leakage import split_proof
+from exports.describe.split_leakage import split_leakage
 from exports.describe.statistics import people
 from exports.figures import Bars, draw, nice_step
 from exports.files.manifest import read_manifest
 from exports.files.target import Target
-from exports.run import Exported
+from exports.run import ExportResult
 from schemas.records import Split
 from schemas.sample import Sample
 from sdg_data.blobs import Blobs
@@ -25,7 +25,7 @@ from sdg_data.store import annotations, images, snapshot
 from sdg_data.store.connection import Store
 from tests.exports.worlds import TRACE, fill, person, picture, png
 
-Export = Callable[..., Exported]
+Export = Callable[..., ExportResult]
 
 
 def front_matter(folder: Path) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def test_planted_twins_are_counted() -> None:
         Split.TEST: {"c": "A large red fox, by the sea", "b": "one"},
     }
     blobs = {Split.TRAIN: {"x": "1", "y": "2"}, Split.TEST: {"y": "3"}}
-    proof = split_proof(prompts, blobs, {Split.TRAIN: {"1": 0b1111, "2": 0xFF00}, Split.TEST: {"3": 0}})
+    proof = split_leakage(prompts, blobs, {Split.TRAIN: {"1": 0b1111, "2": 0xFF00}, Split.TEST: {"3": 0}})
     assert (proof.shared_prompts, proof.shared_images, proof.near_prompts, proof.near_images) == (1, 1, 2, 1)
     assert proof.near_image_examples == (("1", "3"),)
     assert not proof.holds

@@ -13,7 +13,7 @@ from exports.dataset.select import Selection
 from exports.files.manifest import Manifest, read_manifest
 from exports.files.shards import shards as cut
 from exports.files.target import Target
-from exports.run import Exported
+from exports.run import ExportResult
 from schemas.records import Split
 from schemas.sample import Sample
 from sdg_data.blobs import Blobs
@@ -21,7 +21,7 @@ from sdg_data.errors import ConfigError, InputError
 from sdg_data.store.connection import Store
 from tests.exports.worlds import EVERYTHING, fill, picture, png
 
-Export = Callable[..., Exported]
+Export = Callable[..., ExportResult]
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -60,13 +60,13 @@ def test_shards_are_cut_by_size_and_counted_from_zero(shards: Path) -> None:
 def test_cutting_keeps_every_entry_in_order(world: tuple[Store, Blobs]) -> None:
     from exports.dataset.select import select
 
-    spool, _ = select(world[0], EVERYTHING)
-    with spool:
+    buffer, _ = select(world[0], EVERYTHING)
+    with buffer:
         for size in (1, 9_000, 50_000, 10**9):
-            parts = cut("x", Split.TRAIN, spool.entries, size)
-            assert [entry for part in parts for entry in part.entries] == spool.entries
-        assert len(cut("x", Split.TRAIN, spool.entries, 1)) == 24
-        assert len(cut("x", Split.TRAIN, spool.entries, 10**9)) == 1
+            parts = cut("x", Split.TRAIN, buffer.entries, size)
+            assert [entry for part in parts for entry in part.entries] == buffer.entries
+        assert len(cut("x", Split.TRAIN, buffer.entries, 1)) == 24
+        assert len(cut("x", Split.TRAIN, buffer.entries, 10**9)) == 1
 
 
 def test_the_manifest_hashes_and_counts_everything(shards: Path) -> None:

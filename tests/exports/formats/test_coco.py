@@ -9,12 +9,12 @@ import pytest
 
 from exports.formats.coco import coco_of, sample_of
 from exports.read.reader import ShardReader
-from exports.run import Exported
+from exports.run import ExportResult
 from tests.exports.worlds import picture
 
 
 @pytest.fixture(scope="module")
-def folder(export: Callable[..., Exported], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(export: Callable[..., ExportResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("coco")
     export(path, "coco")
     return path

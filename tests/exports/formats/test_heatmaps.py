@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from exports.formats.heatmaps import encode, weight_map
-from exports.run import Exported
+from exports.run import ExportResult
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from tests.exports.worlds import picture
@@ -42,7 +42,7 @@ def test_png_holds_the_rounded_map() -> None:
     assert not stored[:, 4:].any()
 
 
-def test_rows_name_maps_of_the_stated_defects(export: Callable[..., Exported], tmp_path: Path) -> None:
+def test_rows_name_maps_of_the_stated_defects(export: Callable[..., ExportResult], tmp_path: Path) -> None:
     done = export(tmp_path, "heatmaps", heatmap_side=20)
     assert done.manifest.notes["side"] == 20
     rows = [json.loads(line) for line in (tmp_path / "mini-train.jsonl").read_text().splitlines()]

@@ -11,13 +11,13 @@ import pytest
 from exports.files.options import ExportOptions
 from exports.formats.chat import marked
 from exports.read.reader import ShardReader
-from exports.run import Exported
+from exports.run import ExportResult
 from schemas.answer.parse import Outcome, parse_answer
 from schemas.sample import Sample
 from sdg_data.metrics.release_files import ReleaseFile
 from tests.exports.worlds import TRACE, picture, png
 
-Export = Callable[..., Exported]
+Export = Callable[..., ExportResult]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

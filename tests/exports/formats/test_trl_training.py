@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exports.run import Exported
+from exports.run import ExportResult
 
 torch = pytest.importorskip("torch")
 trl = pytest.importorskip("trl")
@@ -14,7 +14,7 @@ datasets = pytest.importorskip("datasets")
 pytestmark = pytest.mark.slow
 
 
-def test_two_steps_of_sft(export: Callable[..., Exported], tmp_path: Path) -> None:
+def test_two_steps_of_sft(export: Callable[..., ExportResult], tmp_path: Path) -> None:
     from transformers import Qwen3VLForConditionalGeneration
 
     from annotate.vlm.qwen.processors import ImageOnlyQwen3VLProcessor

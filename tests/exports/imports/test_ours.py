@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from exports.dataset.select import Selection
-from exports.imports.ours import Unusable, coco_rows, import_rows, restored, webdataset_rows
-from exports.imports.records import ForeignOptions
-from exports.imports.release import foreign_coco, release_rows
+from exports.imports.ours import RejectedRow, coco_rows, import_rows, restored, webdataset_rows
+from exports.imports.records import ExternalOptions
+from exports.imports.release import external_coco, release_rows
 from exports.read.reader import ShardReader
-from exports.run import Exported
+from exports.run import ExportResult
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.store import annotations, failures, images, prompts
@@ -21,7 +21,7 @@ from sdg_data.store.connection import Store
 from sdg_data.store.digest import store_digest
 from tests.exports.worlds import fill, person, picture
 
-Export = Callable[..., Exported]
+Export = Callable[..., ExportResult]
 
 
 def twin(tmp_path: Path) -> tuple[Store, Blobs]:
@@ -36,8 +36,8 @@ def data_files(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if not name.startswith("figures/")} | coco
 
 
-def options(folder: Path | None = None, **changes: Any) -> ForeignOptions:
-    return ForeignOptions(**{"where": "test", "folder": folder, "test_share": 0.3, **changes})
+def options(folder: Path | None = None, **changes: Any) -> ExternalOptions:
+    return ExternalOptions(**{"where": "test", "folder": folder, "test_share": 0.3, **changes})
 
 
 def test_webdataset_round_trip_is_byte_equal(shards: Path, export: Export, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_the_agreement_of_annotations_that_did_not_count_comes_back(export: Expo
         rows = [
             row
             for file in (tmp_path / "first").glob("mini-*.json")
-            for row in coco_rows(file, None, foreign_coco(options()))
+            for row in coco_rows(file, None, external_coco(options()))
         ]
     else:
         rows = list(webdataset_rows(str(tmp_path / "first")))
@@ -82,7 +82,7 @@ def test_coco_round_trip_is_byte_equal(export: Export, tmp_path: Path) -> None:
     store, blobs = twin(tmp_path)
     for split in ("train", "test"):
         file = tmp_path / "first" / f"mini-{split}.json"
-        counts = import_rows(store, blobs, "x", coco_rows(file, None, foreign_coco(options())))
+        counts = import_rows(store, blobs, "x", coco_rows(file, None, external_coco(options())))
         assert counts.failed == 0
     export(tmp_path / "second", "coco", world=(store, blobs))
     assert data_files(tmp_path / "second") == data_files(tmp_path / "first")
@@ -202,7 +202,7 @@ def test_coco_of_others(tmp_path: Path) -> None:
     }
     file = write(tmp_path / "c.json", data)
     store, blobs = twin(tmp_path)
-    counts = import_rows(store, blobs, "x", coco_rows(file, None, foreign_coco(options(model="their-model"))))
+    counts = import_rows(store, blobs, "x", coco_rows(file, None, external_coco(options(model="their-model"))))
     assert counts.failed_by_code == {"no-reason": 1, "no-prompt": 1, "missing-file": 1}
     with store.read() as tx:
         (stored,) = images.page(tx)
@@ -211,10 +211,10 @@ def test_coco_of_others(tmp_path: Path) -> None:
     defect = said.defects[0].defect
     assert (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1) == (100, 0, 600, 250)
     assert (defect.reason, defect.importance, said.defects[0].rated) == ("bent", 70, True)
-    with_reason = import_rows(store, blobs, "x", coco_rows(file, None, foreign_coco(options(reason="marked"))))
+    with_reason = import_rows(store, blobs, "x", coco_rows(file, None, external_coco(options(reason="marked"))))
     assert with_reason.failed_by_code == {"no-prompt": 1, "missing-file": 1}
     with pytest.raises(InputError, match="no COCO"):
-        list(coco_rows(write(tmp_path / "d.json", "[]"), None, foreign_coco(options())))
+        list(coco_rows(write(tmp_path / "d.json", "[]"), None, external_coco(options())))
 
 
 def test_tampered_samples_are_refused(shards: Path) -> None:
@@ -227,7 +227,7 @@ def test_tampered_samples_are_refused(shards: Path) -> None:
         ({"sha256": "0" * 64}, "wrong-bytes"),
     ):
         row = restored(sample.model_copy(update=changes), example.image)
-        assert isinstance(row, Unusable)
+        assert isinstance(row, RejectedRow)
         assert row.code == code
 
 

@@ -13,12 +13,12 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from exports.dataset.select import Selection
-from exports.imports.ours import Unusable, import_rows
-from exports.imports.records import ForeignOptions
-from exports.imports.richhf import RichHF, misaligned_words, read_prompts, richhf_rows, split_of_file
-from exports.imports.tfrecord import Damaged, example, records
+from exports.imports.ours import RejectedRow, import_rows
+from exports.imports.records import ExternalOptions
+from exports.imports.richhf import RichHFOptions, misaligned_words, read_prompts, richhf_rows, split_of_file
+from exports.imports.tfrecord import DamagedRecord, example, records
 from exports.read.reader import ShardReader
-from exports.run import Exported
+from exports.run import ExportResult
 from schemas.geometry import Box
 from schemas.records import Split
 from sdg_data.blobs import Blobs
@@ -139,10 +139,10 @@ def written(tmp_path: Path, rows: list[dict[str, Any]], name: str = "train.tfrec
     return file
 
 
-def wanted(folder: Path, **changes: Any) -> RichHF:
-    options = ForeignOptions("RichHF-18K", folder, 0.0, "CC-BY-4.0", "sd")
+def wanted(folder: Path, **changes: Any) -> RichHFOptions:
+    options = ExternalOptions("RichHF-18K", folder, 0.0, "CC-BY-4.0", "sd")
     known = read_prompts(folder.parent / "prompts.json")
-    return RichHF(**{"options": options, "prompts": known, "split": Split.TRAIN, **changes})
+    return RichHFOptions(**{"options": options, "prompts": known, "split": Split.TRAIN, **changes})
 
 
 def test_tfrecord_reads_what_protobuf_wrote(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_every_cut_of_an_example_is_damage_or_an_example() -> None:
     for end in range(len(data)):
         try:
             example(data[:end])
-        except Damaged:
+        except DamagedRecord:
             refused += 1
     assert refused == len(data) - 1  # only nothing at all is an Example
 
@@ -185,20 +185,20 @@ def test_damaged_records(tmp_path: Path) -> None:
     flipped[40] ^= 1
     file.write_bytes(one + flipped + three)
     found = list(records(file))
-    assert [isinstance(each, Damaged) for each in found] == [False, True, False]
+    assert [isinstance(each, DamagedRecord) for each in found] == [False, True, False]
     flipped = bytearray(two)
     flipped[1] ^= 1
     file.write_bytes(one + flipped + three)
-    assert [isinstance(each, Damaged) for each in records(file)] == [False, True]
+    assert [isinstance(each, DamagedRecord) for each in records(file)] == [False, True]
     for end in (4, 30, len(two) - 2):
         file.write_bytes(one + two[:end])
         found = list(records(file))
         assert len(found) == 2
-        assert isinstance(found[1], Damaged)
+        assert isinstance(found[1], DamagedRecord)
         assert "cut off" in str(found[1])
 
 
-def test_heat_becomes_boxes(folder: Path, tmp_path: Path, export: Callable[..., Exported]) -> None:
+def test_heat_becomes_boxes(folder: Path, tmp_path: Path, export: Callable[..., ExportResult]) -> None:
     file = written(
         tmp_path,
         [
@@ -246,15 +246,15 @@ def test_parquet_rows_may_bring_image_and_prompt(folder: Path, tmp_path: Path) -
     pq.write_table(pa.Table.from_pylist(rows), file)
     options = wanted(folder, prompts={})
     clean, boxed = list(richhf_rows(file, options))
-    assert not isinstance(clean, Unusable)
-    assert not isinstance(boxed, Unusable)
+    assert not isinstance(clean, RejectedRow)
+    assert not isinstance(boxed, RejectedRow)
     assert (clean.data, boxed.data) == (picture(9), picture(2))
     assert clean.annotation is not None
     assert clean.annotation.defects == ()
     tables = [row(1, prompt=PROMPT, artifact_map=as_lists.tolist(), misalignment_map=as_lists.tolist())]
     pq.write_table(pa.Table.from_pylist(tables), file)
     (found,) = richhf_rows(file, options)
-    assert not isinstance(found, Unusable)
+    assert not isinstance(found, RejectedRow)
     assert found.annotation is not None
     boxes = {(str(one.defect.type), one.defect.box, one.defect.importance) for one in found.annotation.defects}
     where = Box(x0=500, y0=250, x1=1000, y1=500)
@@ -262,7 +262,7 @@ def test_parquet_rows_may_bring_image_and_prompt(folder: Path, tmp_path: Path) -
     integers = [row(1, prompt=PROMPT, artifact_map=whole.tolist(), misalignment_map=np.zeros((4, 4, 1), int).tolist())]
     pq.write_table(pa.Table.from_pylist(integers), file)
     (weak,) = richhf_rows(file, options)
-    assert isinstance(weak, Unusable)
+    assert isinstance(weak, RejectedRow)
     assert (weak.code, "0.20" in weak.message) == ("weak-heat", True)
 
 

@@ -17,7 +17,7 @@ from exports.dataset.assemble import sample_json
 from exports.files.manifest import read_manifest
 from exports.files.target import Target
 from exports.read.reader import CorruptSample, Shard, ShardReader
-from exports.run import Exported
+from exports.run import ExportResult
 from sdg_data.errors import ConfigError, InputError
 from tests.exports.worlds import picture
 
@@ -185,7 +185,9 @@ def test_damage_is_named_or_skipped(shards: Path, tmp_path: Path, change: Any, w
     assert sorted(found) == sorted(whole[:first] + whole[first + 1 :])
 
 
-def test_a_cut_shard_loses_its_end_and_says_so(shards: Path, export: Callable[..., Exported], tmp_path: Path) -> None:
+def test_a_cut_shard_loses_its_end_and_says_so(
+    shards: Path, export: Callable[..., ExportResult], tmp_path: Path
+) -> None:
     export(tmp_path, shard_bytes=20_000)
     path = tmp_path / "mini-train-00000.tar"
     path.write_bytes(path.read_bytes()[:9_000])
