@@ -1,7 +1,8 @@
-"""Answers on disk the moment they arrive: a process killed before its next transaction has paid for nothing in vain.
+"""A write-ahead log of a model's answers: a killed process loses none that it has paid for.
 
-A line per result, appended in one write. What the kernel has taken survives the process (not a power cut; for that the
-store's transactions follow within a second or so). The next run stores what it finds here first.
+A line per result, appended in one write as soon as the answer arrives. What the kernel has taken survives the process
+(not a power cut; the store's transactions, which follow within a second or so, survive that). The next run stores what
+it finds here first. Its files lie in the home's folder `journals`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Line = TypeVar("Line", bound=BaseModel)
 
 
 class AnswerLog(Generic[Line]):
-    """The journal of one stage; its lock must be held."""
+    """The answer log of one stage, whose lock must be held."""
 
     def __init__(self, home: Path, stage: str, kind: type[Line]) -> None:
         self.path = home / "journals" / f"{stage}.jsonl"
@@ -27,7 +28,11 @@ class AnswerLog(Generic[Line]):
         self._fd: int | None = None
 
     def append(self, line: Line) -> None:
-        """Write one result. Raises StoreError where the disk refuses."""
+        """Write one result.
+
+        Raises:
+            StoreError: The disk refuses.
+        """
         data = line.model_dump_json().encode() + b"\n"
         try:
             if self._fd is None:
@@ -40,34 +45,44 @@ class AnswerLog(Generic[Line]):
             raise StoreError("cannot write the journal (disk full)", item=str(self.path))
 
     def replay(self, store: Callable[[list[Line]], None], *, chunk: int = 500) -> int:
-        """Hand what a killed run left behind to `store`, which must take lines it has seen; returns how many.
+        """Hand what a killed run left behind to `store`, and start anew.
 
         A last line without an end was being written when the process died: it is left out.
+
+        Args:
+            store: Takes lines, also such as it has taken before.
+            chunk: How many lines it gets at a time.
+
+        Returns:
+            How many lines there were.
+
+        Raises:
+            StoreError: A line cannot be read.
         """
         if not self.path.exists():
             return 0
         total = 0
-        waiting: list[Line] = []
+        lines: list[Line] = []
         with self.path.open("rb") as file:
             for data in file:
                 if not data.endswith(b"\n"):
                     break
-                waiting.append(self._read(data))
-                if len(waiting) == chunk:
-                    store(waiting)
-                    total, waiting = total + chunk, []
-        if waiting:
-            store(waiting)
+                lines.append(self._read(data))
+                if len(lines) == chunk:
+                    store(lines)
+                    total, lines = total + chunk, []
+        if lines:
+            store(lines)
         self.clear()
-        return total + len(waiting)
+        return total + len(lines)
 
     def clear(self) -> None:
-        """Everything is in the store: start anew."""
+        """Remove the file: everything in it is in the store."""
         self.close()
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file; it stays."""
+        """Close the file without removing it."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

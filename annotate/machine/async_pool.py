@@ -1,7 +1,7 @@
-"""Coroutines on an event loop of its own thread, fed by a thread that works in batches.
+"""Runs coroutines on an event loop in a thread of its own, for a caller that works in batches.
 
-A stage computes batch by batch, and a server's slots would stand idle at the end of each. So a stage hands its items
-over as they come, goes on with the next ones, and takes back whatever is done.
+A stage computes batch by batch, and a server's slots would stand idle at the end of each. So the stage submits its
+items as they come, goes on with the next ones, and takes back whatever is done.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Result = TypeVar("Result")
 
 
 class AsyncPool(Generic[Result]):
-    """Runs coroutines; used by one thread at a time."""
+    """Runs coroutines. Only one thread at a time may use it."""
 
     def __init__(self, name: str) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self.loop = asyncio.new_event_loop()
         self._done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
         self.outstanding = 0
@@ -28,12 +28,16 @@ class AsyncPool(Generic[Result]):
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, Result]) -> None:
-        """Start it."""
+        """Start a coroutine."""
         self.outstanding += 1
         asyncio.run_coroutine_threadsafe(work, self.loop).add_done_callback(self._done.put)
 
     def take(self, *, leave: int) -> list[Result]:
-        """What is done, waiting until at most `leave` are not. Raises what one of them raised."""
+        """The results that are done, after waiting until at most `leave` are not.
+
+        Raises:
+            Exception: What one of the coroutines raised.
+        """
         results = []
         while self.outstanding > leave or not self._done.empty():
             future = self._done.get()
@@ -42,7 +46,7 @@ class AsyncPool(Generic[Result]):
         return results
 
     def settle(self) -> list[Result]:
-        """Wait for all; those that raised are left out (the first to raise has been reported by `take`)."""
+        """The results of all, after waiting; those that raised are left out, for `take` has reported the first."""
         results = []
         while self.outstanding:
             future = self._done.get()
@@ -52,11 +56,11 @@ class AsyncPool(Generic[Result]):
         return results
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run one coroutine on the loop and wait for it."""
+        """Run one coroutine and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def close(self) -> None:
-        """Stop the thread. Nothing may be outstanding."""
+        """Stop the thread. No coroutine may be outstanding."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

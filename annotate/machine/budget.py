@@ -1,8 +1,8 @@
-"""Money: how much a question may cost at the most, what was spent, and whether one more still fits.
+"""A limit on the money that a stage spends, kept by the worst case of what is under way.
 
-A question is only sent while everything spent, plus the worst case of all that are under way, plus its own worst case
-stays within the limit: so the limit is not passed, only approached. What this cannot know: what a server charges for a
-request whose answer never arrived. Such a call counts at its worst case for the rest of the run.
+A question is sent only while everything spent, plus the worst case of all questions under way, plus its own, stays
+within the limit: so the limit is approached but never passed. What a server charges for a request whose answer never
+arrived is not known; such a call counts at its worst case for the rest of the run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ _TOKENS_AROUND = 256
 
 
 class Budget:
-    """Counts US dollars, for all threads. Without `limit` everything fits."""
+    """Counts US dollars, for all threads. Without a limit every question fits."""
 
     def __init__(self, limit: float | None, prices: Prices | None, *, spent: float = 0.0) -> None:
-        """`spent`: before this run. Raises ConfigError for a limit without prices."""
+        """`spent`: US dollars before this run.
+
+        Raises:
+            ConfigError: There is a limit but no prices.
+        """
         if limit is not None and prices is None:
             raise ConfigError(
                 "a budget needs to know what tokens cost",
@@ -35,7 +39,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def worst(self, question: Question, max_tokens: int) -> float:
-        """An upper bound of what one answer costs; 0 without prices."""
+        """An upper bound of what one answer costs, in US dollars; 0 without prices."""
         if self._prices is None:
             return 0.0
         text = len(question.text.encode()) + sum(len(turn.text.encode()) for turn in question.more)
@@ -43,13 +47,13 @@ class Budget:
         return self._prices.cost(text + pixels // _PIXELS_PER_TOKEN + _TOKENS_AROUND, max_tokens)
 
     def cost(self, tokens_in: int | None, tokens_out: int | None, worst: float) -> float | None:
-        """What an answer cost: None without prices, the worst case where the server did not count its tokens."""
+        """What an answer cost in US dollars: None without prices, `worst` where the server did not count tokens."""
         if self._prices is None:
             return None
         return worst if tokens_in is None or tokens_out is None else self._prices.cost(tokens_in, tokens_out)
 
     def reserve(self, worst: float) -> bool:
-        """Set the worst case aside; False, and nothing set aside, where it does not fit."""
+        """Set a worst case aside; returns False, with nothing set aside, where it does not fit."""
         with self._lock:
             if self.limit is not None and self.spent + self._reserved + worst > self.limit:
                 return False
@@ -57,7 +61,7 @@ class Budget:
             return True
 
     def settle(self, worst: float, cost: float) -> None:
-        """The question that `worst` was set aside for is done, and cost this."""
+        """Record that a question which `worst` was set aside for is done, and what it cost."""
         with self._lock:
             self._reserved = max(0.0, self._reserved - worst)
             self.spent += cost

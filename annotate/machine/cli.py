@@ -90,19 +90,19 @@ def prelabel_run(
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
-    chosen = _changed(settings.prelabel, backend, model, base_url, revision, concurrency, batch_size)
+    section = _changed(settings.prelabel, backend, model, base_url, revision, concurrency, batch_size)
     store = Store(settings.home)
     with store.read():
         pass  # a home without a store is an error, not a home to make a lock file in
-    vlm = make_backend(chosen)
+    vlm = make_backend(section)
     retry = retry_failures or ()
     stage = PrelabelStage(
         store,
         Blobs(settings.blob_url),
         vlm,
-        template_for(vlm, chosen),
-        limits=_limits(chosen, vlm),
-        budget=_budget(chosen, budget, store, "prelabel"),
+        template_for(vlm, section),
+        limits=_limits(section, vlm),
+        budget=_budget(section, budget, store, "prelabel"),
         models=models,
         split=chosen_split(split),
         limit=limit,
@@ -147,21 +147,21 @@ def enrich_run(
     from sdg_data.store.gold import GoldRule
 
     settings = settings_of(ctx)
-    chosen = _changed(settings.enrich, backend, model, base_url, revision, concurrency, batch_size)
+    section = _changed(settings.enrich, backend, model, base_url, revision, concurrency, batch_size)
     store = Store(settings.home)
     with store.read():
         pass
-    vlm: Backend = TemplateEnricher() if chosen.backend == "template" else make_backend(chosen)
-    if chosen.backend == "template":
+    vlm: Backend = TemplateEnricher() if section.backend == "template" else make_backend(section)
+    if section.backend == "template":
         say("template: sentences put together from the boxes, no model looks at the images")
     retry = retry_failures or ()
     stage = EnrichStage(
         store,
         Blobs(settings.blob_url),
         vlm,
-        load_template(chosen.template or ENRICH),
-        limits=_limits(chosen, vlm),
-        budget=_budget(chosen, budget, store, "enrich"),
+        load_template(section.template or ENRICH),
+        limits=_limits(section, vlm),
+        budget=_budget(section, budget, store, "enrich"),
         rule=GoldRule(unreviewed=unreviewed),
         split=chosen_split(split),
         limit=limit,
@@ -213,8 +213,8 @@ def _run(
     from sdg_data.store import calls
     from sdg_data.store.connection import Store
 
-    who = backend.identity
-    facts = {"backend": who.backend, "model": who.model, "revision": who.revision}
+    identity = backend.identity
+    facts = {"backend": identity.backend, "model": identity.model, "revision": identity.revision}
     if dry_run:
         plan = {**facts, **counts(), "spent": stage.budget.spent}
         print_json(plan) if as_json else print_table([plan])
@@ -226,7 +226,7 @@ def _run(
                 stage.budget.spent = calls.spent(tx, stage.name)
             say(f"{recovered} answers of a run that was killed are stored now")
         before = counts()
-        say(f"{who.backend}: {who.model} ({who.revision[:12]}), {before['missing']} {unit} to ask about")
+        say(f"{identity.backend}: {identity.model} ({identity.revision[:12]}), {before['missing']} {unit} to ask about")
 
         def summarise(seconds: float) -> dict[str, Any]:
             return {
@@ -284,21 +284,21 @@ def _changed(
     return section.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
-def _limits(chosen: VlmSettings, backend: Backend) -> RequestLimits:
+def _limits(section: VlmSettings, backend: Backend) -> RequestLimits:
     from annotate.machine.stage import RequestLimits
 
     return RequestLimits(
         # Twice a batch, so that the next one waits when a model on this machine becomes free.
-        concurrency=2 * chosen.batch_size if backend.local else chosen.concurrency,
-        deadline=chosen.deadline,
-        max_tokens=chosen.max_tokens,
+        concurrency=2 * section.batch_size if backend.local else section.concurrency,
+        deadline=section.deadline,
+        max_tokens=section.max_tokens,
     )
 
 
-def _budget(chosen: VlmSettings, limit: float | None, store: Store, stage: str) -> Any:
+def _budget(section: VlmSettings, limit: float | None, store: Store, stage: str) -> Any:
     from annotate.machine.budget import Budget
     from annotate.vlm.registry import prices_of
     from sdg_data.store import calls
 
     with store.read() as tx:
-        return Budget(limit, prices_of(chosen), spent=calls.spent(tx, stage))
+        return Budget(limit, prices_of(section), spent=calls.spent(tx, stage))

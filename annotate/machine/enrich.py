@@ -1,8 +1,8 @@
 """The enrich stage: expanded reasons, a trace and importance for what people drew (SPEC section 2).
 
-Asked about the gold annotations that have no enrichment from this model yet. An answer that breaks a rule is asked
-again with the rule named, `ROUNDS` answers at the most; then it is a failure under the first broken rule's code, with
-the last raw text. A person's importance stands whatever the model wrote; both are stored.
+The stage asks about the gold annotations that have no enrichment from this model yet. Where an answer breaks a rule, it
+asks again and names the rule, for `ROUNDS` answers at the most; then the item is a failure under the first broken
+rule's code, with the last raw text. A person's importance stands whatever the model wrote; both are stored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CORRECTION_BYTES: Final = 2000
 
 @dataclass(frozen=True)
 class Unenriched:
-    """An annotation that misses its additions, with its image and prompt. `attempt` counts from 1."""
+    """An annotation without its additions, with its image and prompt. `attempt` counts from 1."""
 
     id: str
     annotation: Annotation
@@ -64,7 +64,21 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         retry: tuple[str, ...] = (),
         retry_all: bool = False,
     ) -> None:
-        """`rule`: which annotations count. `retry`: codes of failures that are tried again."""
+        """Ask nothing yet.
+
+        Args:
+            store: Where annotations are found and enrichments go.
+            blobs: The images' bytes.
+            backend: The model.
+            template: The question.
+            limits: Bounds of the requests.
+            budget: Bound of the cost.
+            rule: Which annotations count.
+            split: Only images of this split.
+            limit: How many annotations to ask about at the most.
+            retry: Codes of failures that are tried again.
+            retry_all: Try all failures again.
+        """
         super().__init__(store, blobs, backend, limits, budget, limit=limit)
         self._template, self._rule, self._split = template, rule, split
         self._retry, self._retry_all = retry, retry_all
@@ -80,7 +94,7 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         while True:
             with self._store.read() as tx:
                 page = gold.page(tx, self._rule, split=self._split, after=after, limit=_PAGE)
-                missing = self._missing(tx, [one.annotation for one in page if one.annotation is not None])
+                missing = self._missing(tx, [label.annotation for label in page if label.annotation is not None])
             if not page:
                 return
             after = page[-1].image_id
@@ -106,7 +120,7 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         return item.id, item.attempt
 
     def worst(self, question: Question) -> float:
-        """All rounds: each reads the answers before it once more."""
+        """An upper bound over all rounds, each of which reads the answers before it once more."""
         tokens = question.max_tokens or self._limits.max_tokens
         rest = [
             Turn("user", "x" * (tokens + _CORRECTION_BYTES) * earlier)
@@ -128,7 +142,7 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
             question = replace(
                 question, more=(*question.more, Turn("assistant", raw), Turn("user", _correction(broken)))
             )
-        details = "; ".join(f"{one.rule}: {one.detail}" for one in broken)
+        details = "; ".join(f"{rule.rule}: {rule.detail}" for rule in broken)
         return self.result(item, usage, code=broken[0].rule, message=details, raw=raw)
 
     def insert(self, tx: Tx, records: list[Enrichment]) -> None:
@@ -148,12 +162,12 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         return parsed, broken_rules(known, parsed.defects, parsed.trace or "", question.prompt, codec)
 
     def _enrichment(self, item: Unenriched, parsed: ParsedAnswer, raw: str, usage: Usage) -> Enrichment:
-        who = self._backend.identity
+        identity = self._backend.identity
         return Enrichment(
             id=item.id,
             annotation_id=item.annotation.id,
-            model=who.model,
-            revision=who.revision,
+            model=identity.model,
+            revision=identity.revision,
             template=self._template.id,
             settings=self._settings,
             raw=raw,
@@ -172,25 +186,27 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         )
 
     def _missing(self, tx: Tx, annotations: list[Annotation]) -> list[Unenriched]:
-        who = self._backend.identity
-        named = {
-            enrichment_id(one.id, who.model, who.revision, self._template.id, self._settings): one
-            for one in annotations
+        identity = self._backend.identity
+        by_id = {
+            enrichment_id(
+                annotation.id, identity.model, identity.revision, self._template.id, self._settings
+            ): annotation
+            for annotation in annotations
         }
-        done = enrichments.by_ids(tx, list(named))
-        failed = failures.last(tx, STAGE, list(named))
-        found = images.by_ids(tx, [one.image_id for one in annotations])
-        texts = prompts.by_ids(tx, [image.prompt_id for image in found.values()])
+        done = enrichments.by_ids(tx, list(by_id))
+        failed = failures.last(tx, STAGE, list(by_id))
+        records = images.by_ids(tx, [annotation.image_id for annotation in annotations])
+        texts = prompts.by_ids(tx, [image.prompt_id for image in records.values()])
         missing = []
-        for identity, one in named.items():
-            attempt, code = failed.get(identity, (0, ""))
+        for item_id, annotation in by_id.items():
+            attempt, code = failed.get(item_id, (0, ""))
             again = not code or self._retry_all or code in self._retry
-            if identity not in done and again:
-                image = found[one.image_id]
-                missing.append(Unenriched(identity, one, image, texts[image.prompt_id].text, attempt + 1))
+            if item_id not in done and again:
+                image = records[annotation.image_id]
+                missing.append(Unenriched(item_id, annotation, image, texts[image.prompt_id].text, attempt + 1))
         return missing
 
 
 def _correction(broken: list[BrokenRule]) -> str:
-    rules = "\n".join(f"- {one.rule}: {one.detail}" for one in broken[:10])
+    rules = "\n".join(f"- {rule.rule}: {rule.detail}" for rule in broken[:10])
     return f"The reply breaks these rules:\n{rules}\nWrite the whole reply again, with them kept."

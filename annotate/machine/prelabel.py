@@ -1,9 +1,8 @@
 """The prelabel stage: a detector's defects for every image that has none from it yet.
 
 An answer that parses, strictly or with the repairs of `schemas.answer`, is a prelabel. Everything else is a failure
-with its code and raw text, and no answer: the parser's reasons (`schemas.answer.Reason`), what kept the question from
-being answered (`annotate.vlm.contract.AskError`), or what kept the image from being sent (blob-missing, blob-corrupt,
-bad-image).
+with its code and raw text: a reason of the parser (`schemas.answer.Reason`), of a question without an answer
+(`annotate.vlm.contract.AskError`), or of an image that could not be sent (blob-missing, blob-corrupt, bad-image).
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from sdg_data.store.prelabels import STAGE, Prelabeller, Unlabelled, WantedPrela
 
 
 def prelabeller_of(backend: Backend, template: Template) -> Prelabeller:
-    """What a backend's answers to a template are filed under."""
-    who = backend.identity
-    return Prelabeller(who.model, who.revision, template.id, canonical_json(who.settings))
+    """The key that a backend's answers to a template are filed under."""
+    identity = backend.identity
+    return Prelabeller(identity.model, identity.revision, template.id, canonical_json(identity.settings))
 
 
 class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
-    """Asks a backend about the images that miss its answer."""
+    """Asks a backend about the images that have no answer from it."""
 
     name = STAGE
     result_type = Result[Prelabel]
@@ -51,7 +50,21 @@ class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
         retry: tuple[str, ...] = (),
         retry_all: bool = False,
     ) -> None:
-        """`models`, `split`: of the images. `retry`: codes of failures that are tried again."""
+        """Ask nothing yet.
+
+        Args:
+            store: Where images are found and prelabels go.
+            blobs: The images' bytes.
+            backend: The model.
+            template: The question.
+            limits: Bounds of the requests.
+            budget: Bound of the cost.
+            models: Only images of these models.
+            split: Only images of this split.
+            limit: How many images to ask about at the most.
+            retry: Codes of failures that are tried again.
+            retry_all: Try all failures again.
+        """
         super().__init__(store, blobs, backend, limits, budget, limit=limit)
         self._template = template
         self.wanted = WantedPrelabels(prelabeller_of(backend, template), models, split, retry, retry_all)
@@ -85,14 +98,14 @@ class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
         raw = answer.text if answer.raw is None else answer.raw
         if parsed.defects is None:
             return self.result(item, usage, code=str(parsed.reason), message=parsed.detail, raw=raw)
-        who = self.wanted.prelabeller
+        prelabeller = self.wanted.prelabeller
         record = Prelabel(
             id=item.id,
             image_id=item.image.id,
-            model=who.model,
-            revision=who.revision,
-            template=who.template,
-            settings=who.settings,
+            model=prelabeller.model,
+            revision=prelabeller.revision,
+            template=prelabeller.template,
+            settings=prelabeller.settings,
             raw=raw,
             trace=parsed.trace,
             defects=parsed.defects,
@@ -113,7 +126,7 @@ class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
 
 
 def ask_about(backend: Backend, template: Template, prompt: str, image: EncodedImage) -> Question:
-    """The detector's question about a image."""
+    """The detector's question about an image."""
     return Question(
         text=template.question(prompt, backend.codec(image.size)),
         image=image,

@@ -1,4 +1,4 @@
-"""The rules of an enrichment (SPEC section 2), each checked here: what the model is told, code holds it to.
+"""The rules of an enrichment (SPEC section 2), each checked here: code holds the model to what it is told.
 
     boxes-changed, labels-changed, count-changed   the person's boxes and types stand
     trace-steps          the three headings, once each, in order, none empty; step 3 has one line per box
@@ -6,7 +6,7 @@
     reason-coordinates   nor in a reason
     reason-length        18 to 45 words
     vague-words          a reason says what is seen, not that it looks weird
-    not-english          letters of another script than Latin
+    not-english          letters of a script other than Latin
     mentions-annotation  nothing about boxes having been given, or about people who drew them
 
 What code cannot check, and people should look at in a sample: that a reason names the part and its evidence is true.
@@ -68,81 +68,92 @@ class BrokenRule:
 def broken_rules(
     known: Sequence[AnnotatedDefect], answer: Sequence[Defect], trace: str, prompt: str, codec: AnswerCodec
 ) -> list[BrokenRule]:
-    """Every rule that an answer breaks, in the order of this module's docstring; none: it stands."""
+    """The rules that an answer breaks, in the order of this module's docstring.
+
+    Args:
+        known: What people drew.
+        answer: What the model wrote about it.
+        trace: The model's three steps.
+        prompt: The image's prompt, whose numbers and words may be repeated.
+        codec: How the model writes boxes.
+
+    Returns:
+        Empty where the answer may be stored.
+    """
     return [*_same(known, answer, codec), *_trace(trace, len(known), prompt), *_reasons(answer, prompt)]
 
 
 def _same(known: Sequence[AnnotatedDefect], answer: Sequence[Defect], codec: AnswerCodec) -> list[BrokenRule]:
     if len(known) != len(answer):
         return [BrokenRule("count-changed", f"there are {len(known)} defects, the answer has {len(answer)}")]
-    found = []
+    broken = []
     for index, (person, machine) in enumerate(zip(known, answer, strict=True), start=1):
         # As the model can write it: a coarser convention rounds the person's box.
         written = codec.write(person.defect.box)
         if codec.write(machine.box) != written:
-            found.append(BrokenRule("boxes-changed", f"defect {index}: the box is {written}"))
+            broken.append(BrokenRule("boxes-changed", f"defect {index}: the box is {written}"))
         if machine.type is not person.defect.type:
-            found.append(BrokenRule("labels-changed", f'defect {index}: the label is "{person.defect.type}"'))
-    return found
+            broken.append(BrokenRule("labels-changed", f'defect {index}: the label is "{person.defect.type}"'))
+    return broken
 
 
 def _trace(trace: str, boxes: int, prompt: str) -> list[BrokenRule]:
-    found = []
-    places = [trace.find(step) for step in STEPS]
-    if -1 in places or places != sorted(places) or any(trace.count(step) != 1 for step in STEPS):
-        found.append(BrokenRule("trace-steps", "the three headings stand once each, in order, as they were given"))
+    broken = []
+    positions = [trace.find(step) for step in STEPS]
+    if -1 in positions or positions != sorted(positions) or any(trace.count(step) != 1 for step in STEPS):
+        broken.append(BrokenRule("trace-steps", "the three headings stand once each, in order, as they were given"))
     else:
         parts = [
             trace[start + len(step) : end].strip()
-            for start, step, end in zip(places, STEPS, [*places[1:], len(trace)], strict=True)
+            for start, step, end in zip(positions, STEPS, [*positions[1:], len(trace)], strict=True)
         ]
-        if trace[: places[0]].strip():
-            found.append(BrokenRule("trace-steps", "nothing stands before the first heading"))
+        if trace[: positions[0]].strip():
+            broken.append(BrokenRule("trace-steps", "nothing stands before the first heading"))
         if not all(parts):
-            found.append(BrokenRule("trace-steps", "no step is empty"))
+            broken.append(BrokenRule("trace-steps", "no step is empty"))
         lines = [line for line in parts[2].splitlines() if line.strip()]
         if parts[2] and len(lines) != max(boxes, 1):
-            found.append(
+            broken.append(
                 BrokenRule("trace-steps", f"step 3 has {max(boxes, 1)} line(s), one per box, not {len(lines)}")
             )
     body = trace
     for step in STEPS:
         body = body.replace(step, "")
     if _has_coordinates(body, prompt):
-        found.append(BrokenRule("trace-coordinates", f"the steps hold {_shown(body, prompt)}"))
+        broken.append(BrokenRule("trace-coordinates", f"the steps hold {_quoted_coordinate(body, prompt)}"))
     if match := _MENTIONS.search(trace):
-        found.append(BrokenRule("mentions-annotation", f'the steps say "{match[0]}"'))
-    return found
+        broken.append(BrokenRule("mentions-annotation", f'the steps say "{match[0]}"'))
+    return broken
 
 
 def _reasons(answer: Sequence[Defect], prompt: str) -> list[BrokenRule]:
-    found = []
+    broken = []
     for index, defect in enumerate(answer, start=1):
         reason, here = defect.reason, f"description {index}"
         words = _WORD.findall(reason)
         if not SHORTEST <= len(words) <= LONGEST:
-            found.append(BrokenRule("reason-length", f"{here} has {len(words)} words, not {SHORTEST} to {LONGEST}"))
+            broken.append(BrokenRule("reason-length", f"{here} has {len(words)} words, not {SHORTEST} to {LONGEST}"))
         if _has_coordinates(reason, prompt):
-            found.append(BrokenRule("reason-coordinates", f"{here} holds {_shown(reason, prompt)}"))
+            broken.append(BrokenRule("reason-coordinates", f"{here} holds {_quoted_coordinate(reason, prompt)}"))
         if vague := sorted({word.lower() for word in words} & VAGUE):
-            found.append(BrokenRule("vague-words", f"{here} says {', '.join(vague)}"))
+            broken.append(BrokenRule("vague-words", f"{here} says {', '.join(vague)}"))
         if any(letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN") for letter in reason):
-            found.append(BrokenRule("not-english", f"{here} has letters that English does not have"))
+            broken.append(BrokenRule("not-english", f"{here} has letters that English does not have"))
         if match := _MENTIONS.search(reason):
-            found.append(BrokenRule("mentions-annotation", f'{here} says "{match[0]}"'))
-    return found
+            broken.append(BrokenRule("mentions-annotation", f'{here} says "{match[0]}"'))
+    return broken
 
 
 def _has_coordinates(text: str, prompt: str) -> bool:
-    return bool(_found(text, prompt))
+    return bool(_coordinate_in(text, prompt))
 
 
-def _shown(text: str, prompt: str) -> str:
-    return f'"{_found(text, prompt)}"'
+def _quoted_coordinate(text: str, prompt: str) -> str:
+    return f'"{_coordinate_in(text, prompt)}"'
 
 
-def _found(text: str, prompt: str) -> str:
-    """The first thing that reads like a coordinate; what the prompt holds, or a quote (text on a sign), does not."""
+def _coordinate_in(text: str, prompt: str) -> str:
+    """The first text that reads like a coordinate, "" for none; what the prompt or a quote (a sign) holds is none."""
     text = _QUOTED.sub("", text)
     for match in _COORDINATES.finditer(text):
         if match[0] not in prompt:

@@ -1,10 +1,14 @@
-"""What prelabelling and enriching share: a stage that keeps a model busy, and loses no answer.
+"""The stage that prelabelling and enriching share: it keeps a model busy, and loses no answer.
 
-    run      hand a batch to the pool, and take back what is done (not necessarily of this batch)
-    commit   records, failures and the usage in one transaction
+    run      hands a batch to the pool, and takes back what is done (not necessarily of this batch)
+    commit   stores records, failures and usage in one transaction
 
 The last batch is empty: it waits for all that is under way. On a cluster, where a batch must come back whole, `run`
-waits for its own. Answers are written to the journal before anything else happens to them.
+waits for its own. Answers are written to the answer log before anything else happens to them.
+
+A model in this process goes through the same pool and batcher as a server. An item may take several questions, one
+after the other (enriching asks again where a rule is broken), and while the model computes a batch the pool prepares
+the images of the next one; a plain call with a batch of questions would give up both.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, Generic, TypeVar
+
+from pydantic import AliasChoices, Field
 
 from annotate.machine.answer_log import AnswerLog
 from annotate.machine.async_pool import AsyncPool
@@ -38,22 +44,25 @@ Stored = TypeVar("Stored", Prelabel, Enrichment)
 
 _CHUNK: Final = 16
 _GIVE_UP_AFTER: Final = 50
-"""So many questions in a row without any answer: the server is gone, and going on would only record that."""
+"""After so many questions in a row without an answer the server counts as gone, and the run ends."""
 _NO_ANSWER: Final = frozenset({"connection", "timeout", "server-error", "rate-limited", "out-of-memory"})
 _MAYBE_PAID: Final = frozenset({"connection", "timeout"})
 
 
 class Result(Record, Generic[Stored]):
-    """What came of an item: a record or a failure, and the call (None where none was made)."""
+    """What came of an item: a record or a failure, and the call (None where none was made).
 
-    record: Stored | None = None
+    Answer logs of earlier versions call the record `kept`.
+    """
+
+    record: Stored | None = Field(default=None, validation_alias=AliasChoices("record", "kept"))
     failure: Failure | None = None
     call: Call | None = None
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What an item's requests took, summed over follow-up questions."""
+    """What an item's requests took, summed over follow-up questions: tokens, US dollars, seconds."""
 
     requests: int = 0
     tokens_in: int | None = None
@@ -62,7 +71,7 @@ class Usage:
     seconds: float = 0.0
 
     def add(self, answer: Answer, cost: float | None) -> Usage:
-        """With one more answer on it."""
+        """The usage with one more answer, which cost so many US dollars."""
         return Usage(
             self.requests + answer.requests,
             _sum(self.tokens_in, answer.tokens_in),
@@ -72,7 +81,7 @@ class Usage:
         )
 
     def add_failed(self, error: AskError) -> Usage:
-        """With the requests that brought no answer. What a server charges for those is not known."""
+        """The usage with requests that brought no answer; what a server charges for those is not known."""
         return Usage(
             self.requests + error.requests,
             self.tokens_in,
@@ -84,17 +93,21 @@ class Usage:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """How a stage asks. `deadline` in seconds per question; None for a model on this machine."""
+    """The bounds of a stage's requests."""
 
     concurrency: int = 32
+    """Questions under way at once."""
     deadline: float | None = 300.0
+    """Seconds for a question with its retries; not applied to a model on this machine."""
     max_tokens: int = 2048
+    """Tokens of an answer."""
     retry: RetryPolicy | None = None
     give_up_after: int = _GIVE_UP_AFTER
+    """Questions in a row without an answer after which the run ends."""
 
 
 class VlmStage(abc.ABC, Generic[Item, Stored]):
-    """A stage whose work is to ask a model about images. `close` it: that commits what was still under way."""
+    """A stage that asks a model about images. Close it: that commits what was still under way."""
 
     name: str
     result_type: type[Any]
@@ -102,12 +115,13 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
     def __init__(
         self, store: Store, blobs: Blobs, backend: Backend, limits: RequestLimits, budget: Budget, *, limit: int | None
     ) -> None:
+        """Ask nothing yet; `limit`: how many items to ask about at the most."""
         self._store, self._blobs, self._backend = store, blobs, backend
         self._limits, self.budget, self._limit = limits, budget, limit
         self._answer_log: AnswerLog[Any] | None = AnswerLog(store.home, self.name, self.result_type)
         self._pool: AsyncPool[Result[Stored]] | None = None
         self._client: RetryingClient | None = None
-        self._silent = 0
+        self._unanswered_in_a_row = 0
         self._logged_results = self._committed_results = 0
         self.out_of_budget = False
         self.made = 0
@@ -117,15 +131,15 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
 
     @abc.abstractmethod
     def count(self) -> int:
-        """How many items are missing."""
+        """How many items have no record yet."""
 
     @abc.abstractmethod
     def items(self) -> Iterable[Item]:
-        """The missing items."""
+        """The items that have no record yet."""
 
     @abc.abstractmethod
     def question(self, item: Item, image: EncodedImage) -> Question:
-        """What is asked about an item."""
+        """The first question about an item."""
 
     @abc.abstractmethod
     def image_of(self, item: Item) -> tuple[str, str]:
@@ -133,29 +147,38 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
 
     @abc.abstractmethod
     def identity(self, item: Item) -> tuple[str, int]:
-        """(id of what is to be made, number of this attempt)."""
+        """(id of the record to be made, number of this attempt, counted from 1)."""
 
     @abc.abstractmethod
     async def work(self, item: Item, question: Question) -> Result[Stored]:
-        """Ask, judge, and say what came of it; `ask` does the asking."""
+        """Ask the question, with `ask`, and judge the answer.
+
+        Raises:
+            Unanswered: There is no answer.
+        """
 
     @abc.abstractmethod
     def insert(self, tx: Tx, records: list[Stored]) -> None:
-        """Store what was made."""
+        """Store records."""
 
     # The stage (`sdg_data.work.Stage`)
 
     def recover(self) -> int:
-        """Store the answers that a killed run had received; returns how many."""
+        """Store the answers that a killed run had received, and return how many."""
         return self._answer_log.replay(self._store_results) if self._answer_log is not None else 0
 
     def plan(self) -> Plan[Item]:
-        """What is missing now."""
+        """The items that have no record now, in batches."""
         total = self.count()
         return Plan(total if self._limit is None else min(total, self._limit), self._batches())
 
     def run(self, batch: Sequence[Item]) -> Sequence[Result[Stored]]:
-        """Start a batch, and return what is done."""
+        """Start a batch, and return what is done.
+
+        Raises:
+            ModelError: The server has not answered for so many questions that it counts as gone.
+            ConfigError: The server refuses every question.
+        """
         pool = self._started()
         self._check()
         results: list[Result[Stored]] = []
@@ -176,27 +199,27 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         return results
 
     def persist(self, results: Sequence[Result[Stored]]) -> Sequence[Result[Stored]]:
-        """There are no bytes to store."""
+        """Nothing: answers have no bytes outside the database."""
         return results
 
     def commit(self, results: Sequence[Result[Stored]]) -> None:
-        """One transaction for what was made, what failed, and the usage."""
+        """Store records, failures and calls in one transaction."""
         self._store_results(results)
-        self._committed_results += sum(one.call is not None for one in results)
-        for one in results:
-            if one.failure is not None:
-                self.failed[one.failure.code] = self.failed.get(one.failure.code, 0) + 1
+        self._committed_results += sum(result.call is not None for result in results)
+        for result in results:
+            if result.failure is not None:
+                self.failed[result.failure.code] = self.failed.get(result.failure.code, 0) + 1
             else:
                 self.made += 1
 
     def _store_results(self, results: Sequence[Result[Stored]]) -> None:
         with self._store.write() as tx:
-            self.insert(tx, [one.record for one in results if one.record is not None])
-            failures.insert(tx, [one.failure for one in results if one.failure is not None])
-            calls.insert(tx, [one.call for one in results if one.call is not None])
+            self.insert(tx, [result.record for result in results if result.record is not None])
+            failures.insert(tx, [result.failure for result in results if result.failure is not None])
+            calls.insert(tx, [result.call for result in results if result.call is not None])
 
     def close(self) -> None:
-        """Wait for what is under way, store it, and let the model go."""
+        """Wait for what is under way, store it, and free the model."""
         if self._pool is None:
             return
         late = self._pool.settle()
@@ -213,13 +236,17 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
             self._answer_log.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """On a worker there is no journal, and a batch comes back whole."""
+        """On a worker there is no answer log, and a batch comes back whole."""
         return self.__dict__ | {"_pool": None, "_client": None, "_answer_log": None}
 
     # For subclasses
 
     async def ask(self, question: Question, usage: Usage) -> tuple[Answer, Usage]:
-        """Ask, and put it on the usage. Raises Unanswered."""
+        """Ask, and add what it took to the usage.
+
+        Raises:
+            Unanswered: There is no answer.
+        """
         assert self._client is not None
         try:
             answer = await self._client.ask(question)
@@ -242,7 +269,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         message: str = "",
         raw: str | None = None,
     ) -> Result[Stored]:
-        """A result with its call: of `record`, or else the failure that `code` names."""
+        """A result with its call: that of a record or, without one, of the failure that `code` names."""
         item_id, attempt = self.identity(item)
         failure = None
         if record is None:
@@ -261,12 +288,12 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
             cost=usage.cost,
             seconds=usage.seconds,
         )
-        made: Result[Stored] = self.result_type(record=record, failure=failure, call=call)
-        return made
+        result: Result[Stored] = self.result_type(record=record, failure=failure, call=call)
+        return result
 
     @property
     def tool(self) -> str:
-        """What made a record."""
+        """The program that made a record, as records name it."""
         return f"sdg-data {_version()} ({self._backend.identity.backend})"
 
     def _batches(self) -> Iterator[list[Item]]:
@@ -312,22 +339,22 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
     def _without_call(self, item: Item, code: str, message: str) -> Result[Stored]:
         item_id, attempt = self.identity(item)
         failure = Failure(stage=self.name, item_id=item_id, code=code, message=message, raw=None, attempt=attempt)
-        made: Result[Stored] = self.result_type(failure=failure)
-        return made
+        result: Result[Stored] = self.result_type(failure=failure)
+        return result
 
     async def _answer(self, item: Item, question: Question, worst: float) -> Result[Stored]:
-        spent = worst  # of a call that ends in an exception nobody knows what it cost
+        spent = worst  # what a call cost that ends in an exception is not known
         try:
             try:
                 result = await self.work(item, question)
                 spent = (result.call.cost if result.call is not None else None) or 0.0
-                self._silent = 0
+                self._unanswered_in_a_row = 0
             except Unanswered as end:
                 if end.error.fatal:
                     raise _fatal(end.error, self._backend) from end
                 result = self.result(item, end.usage, code=end.error.code, message=end.error.message, raw=end.error.raw)
                 spent = (end.usage.cost or 0.0) + (worst if end.error.code in _MAYBE_PAID else 0.0)
-                self._silent = self._silent + 1 if end.error.code in _NO_ANSWER else 0
+                self._unanswered_in_a_row = self._unanswered_in_a_row + 1 if end.error.code in _NO_ANSWER else 0
         finally:
             self.budget.settle(worst, spent)
         if self._answer_log is not None:
@@ -336,10 +363,10 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         return result
 
     def _check(self) -> None:
-        """Stop a run whose server has gone, rather than record that of every image."""
-        if self._silent >= self._limits.give_up_after:
+        """End a run whose server has gone, rather than record that for every image."""
+        if self._unanswered_in_a_row >= self._limits.give_up_after:
             raise ModelError(
-                f"{self._silent} questions in a row found no answer ({self._backend.identity.backend})",
+                f"{self._unanswered_in_a_row} questions in a row found no answer ({self._backend.identity.backend})",
                 item=self._backend.identity.model,
                 hint=f"Is the server up? Then run the same command again; `--retry-failures` asks those again. "
                 f"Failed so far: {self.failed}",
@@ -353,7 +380,7 @@ def _version() -> str:
 
 
 class Unanswered(Exception):
-    """An item's question found no answer: `error` says why, `usage` what was used until then."""
+    """An item's question has no answer: `error` says why, `usage` what was used until then."""
 
     def __init__(self, error: AskError, usage: Usage) -> None:
         super().__init__(error.message)

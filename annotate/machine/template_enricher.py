@@ -1,8 +1,8 @@
-"""An enricher without a model: sentences put together from what people drew, so that the flow runs offline.
+"""An enricher without a model: it fills sentence templates from what people drew, so that the flow runs offline.
 
-It looks at no pixel and says so (its model is named `template-sentences`): position, size and neighbours come from the
-boxes, the rest from the annotators' own words. What it writes keeps every rule of `annotate.machine.rules`. It is there
-for the mini profile and for tests of what follows; for a dataset ask a VLM.
+It reads no pixel, which its model's name `template-sentences` says: position, size and neighbours come from the boxes,
+the rest from the annotators' own words. What it writes keeps every rule of `annotate.machine.rules`. It serves the mini
+profile and tests; for a dataset ask a VLM.
 """
 
 from __future__ import annotations
@@ -48,41 +48,41 @@ class TemplateEnricher:
         """See `Backend`. A question that is no enrichment's is a `bad-request`."""
         if question.known is None:
             raise AskError("bad-request", "this backend only enriches what people have drawn", fatal=True)
-        return Answer(render_answer([expanded(one) for one in question.known], trace_of(question.known)))
+        return Answer(render_answer([expanded(annotated) for annotated in question.known], trace_of(question.known)))
 
     async def close(self) -> None:
         """Nothing to let go of."""
 
 
-def expanded(one: AnnotatedDefect) -> Defect:
+def expanded(annotated: AnnotatedDefect) -> Defect:
     """The defect with a reason of 18 to 45 words, and an importance by area where nobody gave one."""
-    defect = one.defect
+    defect = annotated.defect
     words = _plain(defect.reason).split()[:_LONGEST_SHORT_REASON]
     kind = f" ({str(defect.subtype).replace('-', ' ')})" if defect.subtype is not None else ""
     sentence = (
-        f"In the {place(defect.box)} of the picture {' '.join(words)}{kind}, "
+        f"In the {position(defect.box)} of the picture {' '.join(words)}{kind}, "
         f"{_EVIDENCE[defect.type]}, covering {extent(defect.box)}."
     )
     return defect.model_copy(
-        update={"reason": sentence, "importance": defect.importance if one.rated else by_area(defect)}
+        update={"reason": sentence, "importance": defect.importance if annotated.rated else by_area(defect)}
     )
 
 
 def trace_of(known: Sequence[AnnotatedDefect]) -> str:
     """The three steps, from the boxes alone."""
-    counts = {kind: sum(one.defect.type is kind for one in known) for kind in DefectType}
+    counts = {kind: sum(annotated.defect.type is kind for annotated in known) for kind in DefectType}
     parts = [f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in counts.items() if number]
     summary = f"The picture has {' and '.join(parts)}." if parts else "Nothing contradicts the prompt or is malformed."
     lines = [
-        f"- {str(one.defect.type).capitalize()} in the {place(one.defect.box)}, a {shape(one.defect.box)} region over "
-        f"{extent(one.defect.box)}{_contact(index, known)}."
-        for index, one in enumerate(known)
+        f"- {str(annotated.defect.type).capitalize()} in the {position(annotated.defect.box)}, "
+        f"a {shape(annotated.defect.box)} region over {extent(annotated.defect.box)}{_contact(index, known)}."
+        for index, annotated in enumerate(known)
     ]
     first = "Every object, attribute and relation that the prompt names is compared with the picture."
     return "\n".join([STEPS[0], first, STEPS[1], summary, STEPS[2], *(lines or ["There is nothing to locate."])])
 
 
-def place(box: Box) -> str:
+def position(box: Box) -> str:
     """Where a box lies: upper left, centre, lower right …"""
     x, y = box.centre
     across = "left" if x < 1000 / 3 else "right" if x > 2000 / 3 else ""
@@ -109,17 +109,17 @@ def shape(box: Box) -> str:
 
 
 def by_area(defect: Defect) -> int:
-    """An importance for what nobody weighed: 30 to 60 by the share covered. A rule of thumb, named as such."""
+    """An importance from 30 to 60 by the share of the image covered: a rule of thumb, for defects that nobody rated."""
     return 30 + round(30 * min(1.0, defect.box.area / 250_000))
 
 
 def _contact(index: int, known: Sequence[AnnotatedDefect]) -> str:
     box = known[index].defect.box
-    touching = any(other != index and one.defect.box.iou(box) > 0 for other, one in enumerate(known))
+    touching = any(other != index and annotated.defect.box.iou(box) > 0 for other, annotated in enumerate(known))
     return ", overlapping another one" if touching else ", apart from the others" if len(known) > 1 else ""
 
 
 def _plain(text: str) -> str:
     """A short reason as part of a sentence: no coordinates, no vague words, Latin letters only."""
-    kept = [word for word in re.findall(r"[A-Za-z]+(?:['’\-][A-Za-z]+)*", text) if word.lower() not in VAGUE]
-    return " ".join(kept) or "something is not as it should be"
+    words = [word for word in re.findall(r"[A-Za-z]+(?:['’\-][A-Za-z]+)*", text) if word.lower() not in VAGUE]
+    return " ".join(words) or "something is not as it should be"

@@ -1,14 +1,16 @@
 """The budget's arithmetic, and the journal's half-written lines."""
 
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from annotate.machine.answer_log import AnswerLog
 from annotate.machine.budget import Budget
+from annotate.machine.stage import Result
 from annotate.vlm.contract import Prices
-from schemas.records import Failure
+from schemas.records import Enrichment, Failure
 from sdg_data.errors import StoreError
 from tests.annotate.support import picture, question
 
@@ -90,3 +92,34 @@ def test_a_spoilt_line_stops_and_is_kept(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         journal.replay(lambda lines: None)
     assert journal.path.exists()
+
+
+def test_an_answer_log_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """The record was called `kept` then."""
+    answer_log = AnswerLog(tmp_path, "s", Result[Enrichment])
+    record = Enrichment(
+        id="e" * 32,
+        annotation_id="a" * 32,
+        model="m",
+        revision="1",
+        template="t",
+        settings="{}",
+        raw="",
+        trace="- none",
+        defects=(),
+        attempt=1,
+        tokens_in=None,
+        tokens_out=None,
+        cost=None,
+        seconds=None,
+        tool="sdg-data",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    answer_log.append(Result[Enrichment](record=record))
+    answer_log.close()
+    line = answer_log.path.read_text(encoding="utf-8")
+    assert line.startswith('{"record":')
+    answer_log.path.write_text(line.replace('"record":', '"kept":', 1), encoding="utf-8")
+    results: list[Result[Enrichment]] = []
+    assert answer_log.replay(results.extend) == 1
+    assert [result.record for result in results] == [record]

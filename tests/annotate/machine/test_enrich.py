@@ -49,7 +49,7 @@ def good_text(asked: Question) -> str:
 
 
 def run(home: Home, backend: Backend, **more: Any) -> EnrichStage:
-    more = {"asking": QUICK, "budget": Budget(None, None), **more}
+    more = {"limits": QUICK, "budget": Budget(None, None), **more}
     stage = EnrichStage(home.store, home.blobs, backend, load_template(ENRICH), **more)
     stage.recover()
     try:
@@ -148,14 +148,14 @@ def test_what_does_not_parse_and_what_is_not_answered(make_home: MakeHome) -> No
     people(home)
     names = list(home.image_of)
     steps = {names[0]: "no", names[1]: AskError("refused", "no"), names[2]: "<think>x</think><answer>[{</answer>"}
-    backend = FakeBackend(lambda asked: [steps[asked.caption]])
+    backend = FakeBackend(lambda asked: [steps[asked.prompt]])
     run(home, backend)
     with home.store.read() as tx:
         codes = failures.count_by_code(tx, "enrich")
     assert sum(codes.values()) == 3
     assert codes["refused"] == 1
     assert codes["no-answer-block"] == 1
-    assert sum(asked.caption == names[1] for asked in backend.asked) == 1, "a refusal is not argued with"
+    assert sum(asked.prompt == names[1] for asked in backend.asked) == 1, "a refusal is not argued with"
 
 
 def test_only_gold_is_enriched_and_once(make_home: MakeHome) -> None:

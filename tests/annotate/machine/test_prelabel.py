@@ -71,7 +71,7 @@ def stored(home: Home, stage: PrelabelStage) -> tuple[dict[str, Prelabel], dict[
 def test_answers_become_prelabels_with_all_that_is_known_of_them(make_home: MakeHome) -> None:
     home = make_home(3)
     texts = dict(zip(home.image_of, [ONE, CLEAN, CLEAN.replace("]", "],")], strict=True))
-    backend = FakeBackend(lambda asked: [texts[asked.caption]])
+    backend = FakeBackend(lambda asked: [texts[asked.prompt]])
     stage = run(home, backend, budget=Budget(None, Prices(2.0, 10.0)))
     good, bad = stored(home, stage)
     first, second = list(home.image_of)[:2]
@@ -83,7 +83,7 @@ def test_answers_become_prelabels_with_all_that_is_known_of_them(make_home: Make
     assert one.template.startswith("detect-1:")
     assert json.loads(one.settings)["codec"] == "qwen3-vl"
     assert good[second].defects == ()
-    assert all(asked.caption in asked.text for asked in backend.asked)
+    assert all(asked.prompt in asked.text for asked in backend.asked)
 
 
 def test_a_second_run_asks_nothing_and_other_parameters_ask_all(make_home: MakeHome) -> None:
@@ -102,7 +102,7 @@ def test_failures_are_no_answers_and_are_asked_again_by_their_code(make_home: Ma
     home = make_home(6)
     names = list(home.image_of)
     bad = {names[0]: "I'm sorry, I can't help with that.", names[1]: "", names[2]: ONE.replace("artifact", "ugly")}
-    stage = run(home, FakeBackend(lambda asked: [bad.get(asked.caption, CLEAN)]))
+    stage = run(home, FakeBackend(lambda asked: [bad.get(asked.prompt, CLEAN)]))
     _, failed = stored(home, stage)
     assert {name: [one.code for one in list_] for name, list_ in failed.items()} == {
         names[0]: ["refused"], names[1]: ["empty"], names[2]: ["unknown-label"],
@@ -111,7 +111,7 @@ def test_failures_are_no_answers_and_are_asked_again_by_their_code(make_home: Ma
     healed = FakeBackend([CLEAN])
     assert run(home, healed).made == 0
     assert run(home, healed, retry=("empty",)).made == 1
-    assert [asked.caption for asked in healed.asked] == [names[1]]
+    assert [asked.prompt for asked in healed.asked] == [names[1]]
     good, failed = stored(home, run(home, FakeBackend([CLEAN]), retry_all=True))
     assert len(good) == 6
     assert good[names[1]].attempt == 2
@@ -250,7 +250,7 @@ def test_a_server_that_does_not_count_is_billed_at_the_worst(make_home: MakeHome
     stage = run(home, backend, budget=Budget(None, Prices(1.0, 1.0)))
     good, _ = stored(home, stage)
     assert {caption: one.cost for caption, one in good.items()} == {
-        asked.caption: pytest.approx(stage.worst(asked)) for asked in backend.asked
+        asked.prompt: pytest.approx(stage.worst(asked)) for asked in backend.asked
     }
 
 
@@ -263,7 +263,7 @@ def test_a_refused_key_stops_the_run_and_keeps_what_was_answered(make_home: Make
     home = make_home(12)
     names = list(home.image_of)
     steps: dict[str, Step] = {names[7]: AskError("http-401", "HTTP 401: who are you", fatal=True)}
-    backend = FakeBackend(lambda asked: [steps.get(asked.caption, CLEAN)])
+    backend = FakeBackend(lambda asked: [steps.get(asked.prompt, CLEAN)])
     with pytest.raises(ConfigError, match="who are you"):
         run(home, backend, limits=replace(QUICK, concurrency=1))
     paid = len(backend.asked) - 1
@@ -288,7 +288,7 @@ def test_a_server_that_has_gone_stops_the_run(make_home: MakeHome) -> None:
 def test_a_few_failures_in_between_stop_nothing(make_home: MakeHome) -> None:
     home = make_home(30)
     odd = set(list(home.image_of)[::2])
-    backend = FakeBackend(lambda asked: [AskError("connection", "no") if asked.caption in odd else CLEAN])
+    backend = FakeBackend(lambda asked: [AskError("connection", "no") if asked.prompt in odd else CLEAN])
     stage = run(home, backend, limits=replace(QUICK, concurrency=1, give_up_after=5, retry=HURRIED))
     assert (stage.made, stage.failed) == (15, {"connection": 15})
 

@@ -196,7 +196,7 @@ def test_label_studio_gets_regions_under_the_projects_own_names(make_home: MakeH
     with serving(backend, home=home) as url:
         setup = httpx.post(f"{url}/setup", json={"project": "1", "schema": CONFIG}).json()
         reply = httpx.post(f"{url}/predict", json={"tasks": tasks, "label_config": CONFIG, "project": "1.2"}).json()
-    assert sorted(asked.caption for asked in backend.asked) == sorted([caption, "a cat"])
+    assert sorted(asked.prompt for asked in backend.asked) == sorted([caption, "a cat"])
     assert reply["model_version"] == setup["model_version"] == f"fake:1:{load_template(DETECT).id}"
     for prediction in reply["results"]:
         box, reason, weight = prediction["result"]
@@ -218,7 +218,7 @@ def test_a_task_without_an_answer_is_an_error_and_no_clean_image(make_home: Make
     texts = {names[0]: "I see nothing of note.", names[1]: CLEAN}
     ids = [home.image_of[name].id for name in names]
     tasks = [{"data": {"image_id": one}} for one in [*ids, "f" * 32]] + [{"data": {"image": "http://x/y.png"}}]
-    with serving(FakeBackend(lambda asked: [texts[asked.caption]]), home=home) as url:
+    with serving(FakeBackend(lambda asked: [texts[asked.prompt]]), home=home) as url:
         results = httpx.post(f"{url}/predict", json={"tasks": tasks}).json()["results"]
     assert ["result" in one for one in results] == [False, True, False, False, False]
     assert results[1]["result"] == []
