@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from generators.models.flow import Conditioning
-from generators.models.flow_classic import FluxFlow
+from generators.models.flux1 import FluxFlow
 from generators.models.presets import Preset
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box

@@ -20,7 +20,8 @@ import torch
 
 from generators.memory import arrange, pick_device
 from generators.models.loading import adapt, load_pipeline
-from generators.models.presets import Preset, choose, load_presets
+from generators.models.presets import Preset
+from generators.models.registry import choose, load_presets
 from generators.plan import Selection
 from generators.revisions import installed, revision_of
 from generators.stage import GenerateStage

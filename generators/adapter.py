@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from generators.memory import arrange, release
 from generators.models.presets import Preset
@@ -100,6 +99,8 @@ class Adapter:
 
         Raises whatever the pipeline raises; `generators.memory.is_out_of_memory` knows the shortage of memory.
         """
+        import torch
+
         if len(prompts) != len(seeds) or len(prompts) > self.batch_size:
             raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds for a batch of {self.batch_size}")
         groups: dict[Hashable, list[int]] = {}
@@ -119,6 +120,8 @@ class Adapter:
 
     def conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
         """The arguments of the call that say what to draw: encoded prompts, or their text where a class needs that."""
+        import torch
+
         names = self.preset.embeds
         if not names:
             return {"prompt": list(prompts)}
@@ -175,6 +178,8 @@ class Adapter:
         release()
 
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> Sequence[Pixels]:
+        import torch
+
         preset = self.preset
         arguments: dict[str, Any] = {
             **preset.call,

@@ -85,7 +85,7 @@ def list_models(
     ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False
 ) -> None:
     """List the models: licence, revision, resolution, and whether they are on this machine."""
-    from generators.models.presets import load_presets
+    from generators.models.registry import load_presets
     from generators.revisions import installed
 
     settings = settings_of(ctx)
@@ -129,7 +129,7 @@ def list_models(
 
 
 def _chosen(settings: Settings, models: Names | None) -> list[Preset]:
-    from generators.models.presets import choose, load_presets
+    from generators.models.registry import choose, load_presets
     from sdg_data.errors import ConfigError
 
     names = settings.generate.models if models is None else models

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gc
 import logging
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from generators.models.presets import MemoryOptions
 from sdg_data.errors import ConfigError, MissingDependency
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
 
 def pick_device(wanted: str) -> str:
     """The device to compute on: the wanted one, or for "auto" a GPU if there is one. Raises ConfigError."""
+    import torch
+
     if wanted == "auto":
         if torch.cuda.is_available():
             return "cuda"
@@ -83,6 +86,8 @@ def quantisation(memory: MemoryOptions, components: list[str], dtype: torch.dtyp
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is a shortage of memory, however the library at fault reports it."""
+    import torch
+
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
@@ -93,6 +98,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def release() -> None:
     """Give memory that nobody uses back to the device."""
+    import torch
+
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from generators.mini.recipes import MINIS
-from generators.models.presets import Preset, choose, load_presets
+from generators.models.presets import Preset
+from generators.models.registry import choose, load_presets
 from sdg_data.console import Names, names_option, print_json, print_table
 from sdg_data.errors import ConfigError
 

@@ -14,7 +14,11 @@ from generators.mini import text
 from generators.mini.autoencoders import build_kl, encode, reduce_channels
 from generators.mini.corpus import render_corpus, to_tensor
 from generators.mini.recipes import MiniRecipe
-from generators.models.flow import Flow, Flux2Flow, LongCatFlow, SanaFlow, ZImageFlow
+from generators.models.flow import Flow
+from generators.models.flux2 import Flux2Flow
+from generators.models.longcat import LongCatFlow
+from generators.models.sana import SanaFlow
+from generators.models.zimage import ZImageFlow
 from generators.processors import ImageOnlyQwen2VLProcessor
 
 MAX_TOKENS = 26

@@ -1,1 +1,1 @@
-"""One file a model: preset, adapter, flow; and the table that finds them."""
+"""One file a model: preset, adapter, flow; `registry` finds them, `loading` loads them."""

@@ -12,24 +12,12 @@ from safetensors import SafetensorError
 
 from generators.adapter import Adapter
 from generators.memory import is_out_of_memory, pick_device, quantisation
-from generators.models.flux2 import Flux2Adapter
-from generators.models.generic import GenericAdapter
-from generators.models.longcat import LongCatAdapter
 from generators.models.presets import Preset
-from generators.models.sana import SanaAdapter
-from generators.models.zimage import ZImageAdapter
+from generators.models.registry import model_of
 from generators.revisions import installed
 from sdg_data.errors import ConfigError, GenerationError
 
 log = logging.getLogger(__name__)
-
-ADAPTERS: Final[dict[str, type[Adapter]]] = {
-    "Flux2Pipeline": Flux2Adapter,
-    "ZImagePipeline": ZImageAdapter,
-    "LongCatImagePipeline": LongCatAdapter,
-    "SanaPipeline": SanaAdapter,
-}
-
 
 # What diffusers, transformers and safetensors raise over files that are missing, damaged, or of another model.
 _BROKEN: Final = (
@@ -56,9 +44,8 @@ def load(preset: Preset, revision: str, *, device: str = "auto", batch_size: int
 
 def adapt(preset: Preset, pipeline: Any, *, device: str = "cpu", batch_size: int | None = None) -> Adapter:
     """The adapter for a pipeline that is in memory already."""
-    kind = ADAPTERS.get(preset.pipeline, GenericAdapter)
     try:
-        return kind(preset, pipeline, device=device, batch_size=batch_size)
+        return model_of(preset).adapter(preset, pipeline, device=device, batch_size=batch_size)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -87,11 +74,9 @@ def load_pipeline(preset: Preset, revision: str) -> Any:
     if not installed(preset):
         log.info("downloading %s from the hub (%s)", preset.name, source)
     try:
-        if preset.pipeline == "LongCatImagePipeline":
-            from generators.processors import load_image_only  # transformers is slow to import
-
-            more = {"revision": revision} if preset.folder is None else {}
-            arguments["text_processor"] = load_image_only(source, subfolder="text_processor", **more)
+        load_components = model_of(preset).load_components
+        if load_components is not None:
+            arguments |= load_components(source, **({"revision": revision} if preset.folder is None else {}))
         return kind.from_pretrained(source, **arguments)
     except _BROKEN as error:
         reason = (str(error) or "no reason given").splitlines()[0]

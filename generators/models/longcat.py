@@ -1,4 +1,4 @@
-"""LongCatImagePipeline: it cannot be given encoded prompts, so what it calls to encode them is made to remember.
+"""LongCat-Image: a pipeline that cannot be given encoded prompts, so what it calls to encode them is made to remember.
 
 Its call asks for the length of the prompt even where embeddings are given, and encodes one negative prompt for a whole
 batch, which only fits a batch of one. So it gets texts, a negative prompt for each, and an encoder that remembers each
@@ -9,18 +9,42 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
+from typing_extensions import override
 
 from generators.adapter import Adapter, Remembered
-from generators.models.presets import Preset
+from generators.models.contract import ImageModel
+from generators.models.flow import Conditioning, Flow, decoded, normal_noise, normalised, pack, unpack
+from generators.models.presets import MemoryOptions, Preset, mini_preset
+
+if TYPE_CHECKING:
+    import torch
+
+PRESET: Final = Preset(
+    name="longcat-image",
+    pipeline="LongCatImagePipeline",
+    repository="meituan-longcat/LongCat-Image",
+    revision="f0e4c43c5ef74b011ff71570fbfc2bdffbc9ab06",
+    licence="Apache-2.0",
+    # Card and the authors' scripts/inference_t2i.py: bfloat16, 50 steps, guidance 4.0, enable_cfg_renorm and
+    # enable_prompt_rewrite on, model offload ("required ~17 GB"). 1024x1024 is the class's default, and SDG-30K's.
+    steps=50,
+    guidance=4.0,
+    call={"enable_cfg_renorm": True, "cfg_renorm_min": 0.0, "enable_prompt_rewrite": True},
+    memory=MemoryOptions(offload="model"),
+    batch_size=1,
+    about="6B, Chinese and English; its text encoder first rewrites the prompt",
+)
+MINI: Final = mini_preset("mini-longcat", PRESET, steps=20, guidance=2.0, call={"enable_prompt_rewrite": False})
 
 
 class LongCatAdapter(Adapter):
     """Texts go in; `_encode_prompt` and `rewire_prompt` of the pipeline are replaced by remembering ones."""
 
     def __init__(self, preset: Preset, pipeline: Any, *, device: str = "cpu", batch_size: int | None = None) -> None:
+        import torch
+
         super().__init__(preset, pipeline, device=device, batch_size=batch_size)
         size = 2 * self.batch_size + 6
         encode, rewrite = pipeline._encode_prompt, pipeline.rewire_prompt
@@ -48,11 +72,99 @@ class LongCatAdapter(Adapter):
         super().close()
 
 
+class LongCatFlow(Flow):
+    """Packed latents; the positions of the image start where the longest text would end.
+
+    `renormalise`: guidance may not lengthen the velocity at a location (the pipeline's `enable_cfg_renorm`).
+    """
+
+    packed = True
+    renormalise = True
+
+    @classmethod
+    @override
+    def from_preset(cls, preset: Preset, pipeline: Any) -> LongCatFlow:
+        flow = cls(pipeline, int(preset.attributes.get("tokenizer_max_length", pipeline.tokenizer_max_length)))
+        flow.renormalise = bool(preset.call.get("enable_cfg_renorm", True))
+        return flow
+
+    @override
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        self.pipeline.tokenizer_max_length = self.max_tokens
+        features, _ = self.pipeline.encode_prompt(list(prompts))
+        return Conditioning.of_all(features)
+
+    @override
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        latents = normalised(self.pipeline.vae, self.pipeline.vae.encode(pixels).latent_dist.mean)
+        count, channels, height, width = latents.shape
+        packed: torch.Tensor = self.pipeline._pack_latents(latents, count, channels, height, width)
+        return packed
+
+    @override
+    def velocity(
+        self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        from diffusers.pipelines.longcat_image.pipeline_longcat_image import prepare_pos_ids
+
+        rows, columns = self._grid(latents)
+        start = (self.max_tokens, self.max_tokens)
+        places = prepare_pos_ids(modality_id=1, type="image", start=start, height=rows, width=columns)
+        words = prepare_pos_ids(modality_id=0, type="text", num_token=text.features.shape[1])
+        velocity: torch.Tensor = self.denoiser(
+            hidden_states=latents,
+            timestep=sigma,
+            guidance=None,
+            encoder_hidden_states=text.features,
+            txt_ids=words.to(latents.device),
+            img_ids=places.to(latents.device),
+            return_dict=False,
+        )[0]
+        return velocity
+
+    @override
+    def noise(self, generators: Sequence[torch.Generator], height: int, width: int) -> torch.Tensor:
+        rows, columns = self.locations(height, width)
+        shape = (1, 16, 2 * rows, 2 * columns)
+        return pack(normal_noise(generators, shape))
+
+    @override
+    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return decoded(self.pipeline.vae, unpack(latents, *self.locations(height, width)))
+
+    @override
+    def guide(self, conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
+        guided = super().guide(conditional, unconditional, scale)
+        if not self.renormalise:
+            return guided
+        length, wanted = guided.norm(dim=-1, keepdim=True), conditional.norm(dim=-1, keepdim=True)
+        return guided * (wanted / (length + 1e-8)).clamp(0.0, 1.0)
+
+
+def load_processor(source: str, **options: Any) -> dict[str, Any]:
+    """The prompt rewriter's processor without its video half, which would want torchvision."""
+    from generators.processors import load_image_only
+
+    return {"text_processor": load_image_only(source, subfolder="text_processor", **options)}
+
+
 def _rewrite(rewrite: Any, text: str, device: torch.device) -> str:
     """The model's own version of a prompt; if it samples, then from the prompt's own random numbers."""
+    import torch
+
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         rewritten: str = rewrite([text], device)[0]
     return rewritten
+
+
+MODEL: Final = ImageModel(
+    "LongCatImagePipeline",
+    presets=(PRESET,),
+    mini=MINI,
+    adapter=LongCatAdapter,
+    flow=LongCatFlow,
+    load_components=load_processor,
+)

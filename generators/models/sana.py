@@ -1,12 +1,50 @@
-"""SanaPipeline: embeddings come with their masks; a shortage of memory in its decoder is reported as something else."""
+"""SANA: embeddings come with their masks; a shortage of memory in its decoder is reported as something else."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-import torch
+from typing_extensions import override
 
 from generators.adapter import Adapter, Pixels
+from generators.models.contract import ImageModel
+from generators.models.flow import Conditioning, Flow, decoded
+from generators.models.presets import Preset, mini_preset
+
+if TYPE_CHECKING:
+    import torch
+
+PRESET: Final = Preset(
+    name="sana-1.5-1.6b",
+    pipeline="SanaPipeline",
+    repository="Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers",
+    revision="caa51e5ea874be07d3a9c7c2d0fd800570b18440",
+    licence="NSCL v2-custom (NVIDIA) and Gemma Terms of Use",
+    # Card: bfloat16 for all parts, 1024x1024, guidance_scale=4.5, num_inference_steps=20. The other arguments are
+    # the class's own (the instruction that enhances short prompts among them).
+    steps=20,
+    guidance=4.5,
+    call={"max_sequence_length": 300, "use_resolution_binning": True, "clean_caption": False},
+    embeds=(
+        "prompt_embeds",
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        "negative_prompt_attention_mask",
+    ),
+    batch_size=4,
+    seconds_per_image=1.2,  # README of NVlabs/Sana: latency at 1024x1024 in BF16
+    figure_on="A100, the authors' figure",
+    about="1.6B, linear attention, 32x autoencoder",
+)
+MINI: Final = mini_preset(
+    "mini-sana",
+    PRESET,
+    steps=20,
+    guidance=2.0,
+    call={"use_resolution_binning": False, "complex_human_instruction": None},
+)
 
 
 class SanaAdapter(Adapter):
@@ -18,5 +56,54 @@ class SanaAdapter(Adapter):
         try:
             return super()._call(prompts, seeds)
         except UnboundLocalError as error:
+            import torch
+
             # The class catches OutOfMemoryError around its VAE, warns, and goes on to use the image it did not get.
             raise torch.OutOfMemoryError("the VAE ran out of memory") from error
+
+
+class SanaFlow(Flow):
+    """Latents of a deep-compression autoencoder as a grid, masked text."""
+
+    default_tokens = 300
+
+    @override
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        features, mask, _, _ = self.pipeline.encode_prompt(
+            list(prompts),
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_tokens,
+            complex_human_instruction=None,
+        )
+        return Conditioning(features, mask.bool())
+
+    @override
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        latents: torch.Tensor = self.pipeline.vae.encode(pixels).latent * self.pipeline.vae.config.scaling_factor
+        return latents
+
+    @override
+    def velocity(
+        self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        velocity: torch.Tensor = self.denoiser(
+            latents,
+            encoder_hidden_states=text.features,
+            encoder_attention_mask=text.mask.to(latents.dtype),
+            timestep=sigma * 1000 * self.pipeline.transformer.config.timestep_scale,
+            return_dict=False,
+        )[0]
+        return velocity
+
+    @override
+    def levels(self, steps: int, height: int, width: int) -> list[float]:
+        schedule = copy.deepcopy(self.pipeline.scheduler)
+        schedule.set_timesteps(steps)
+        return [float(level) for level in schedule.sigmas]
+
+    @override
+    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return decoded(self.pipeline.vae, latents)
+
+
+MODEL: Final = ImageModel("SanaPipeline", presets=(PRESET,), mini=MINI, adapter=SanaAdapter, flow=SanaFlow)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from generators.adapter import Pixels
-from generators.models.presets import BUILT_IN, Preset
+from generators.models.presets import Preset
+from generators.models.registry import built_in_presets
 from generators.plan import Selection
 from schemas.records import Prompt
 from sdg_data import ids
@@ -38,7 +39,7 @@ REAL_FOR = {
 def small(pipeline: str, **changes: Any) -> Preset:
     """The real preset of a class at 64x64 pixels and 2 steps, its other arguments as they are."""
     values: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "dtype": "float32", "batch_size": 4}
-    return BUILT_IN[REAL_FOR[pipeline]].model_copy(update=values | changes)
+    return built_in_presets()[REAL_FOR[pipeline]].model_copy(update=values | changes)
 
 
 def quick(pipeline: str, **changes: Any) -> Preset:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from generators.models.loading import ADAPTERS, adapt
-from generators.models.presets import BUILT_IN
+from generators.models.loading import adapt
+from generators.models.registry import built_in_presets, image_models
 from generators.stage import encode_png
 from sdg_data.errors import ConfigError
 from tests.generators.support import PROMPTS, REAL_FOR, compositions, quick, small
@@ -95,9 +95,9 @@ def test_a_prompt_is_encoded_once(pipelines: Pipelines, pipeline: str, monkeypat
 def test_the_whole_real_preset_but_its_size(pipelines: Pipelines, pipeline: str) -> None:
     """Every argument that a real preset passes is one that the class takes, together with the others."""
     preset = small(pipeline)
-    assert preset.call == BUILT_IN[REAL_FOR[pipeline]].call
+    assert preset.call == built_in_presets()[REAL_FOR[pipeline]].call
     adapter = adapt(preset, pipelines(pipeline))
-    assert type(adapter) is ADAPTERS.get(pipeline, type(adapter))
+    assert type(adapter) is image_models()[pipeline].adapter
     image = adapter.generate(["a red circle"], [3])[0]
     assert image.shape == (64, 64, 3)
     assert np.isfinite(image).all()

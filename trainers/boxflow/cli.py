@@ -179,7 +179,7 @@ def _train(
     settings: Settings, config: BoxFlowConfig, texts: list[str], looked_at: list[str], out: Path, as_json: bool
 ) -> None:
     from generators.models.loading import load_pipeline
-    from generators.models.presets import choose, load_presets
+    from generators.models.registry import choose, load_presets
     from generators.revisions import revision_of
     from trainers.boxflow.trainer import BoxFlowTrainer, Task
     from trainers.rewards.settings import make_detector, make_reward

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from generators.models.loading import load_pipeline
-from generators.models.presets import choose, load_presets
+from generators.models.registry import choose, load_presets
 from sdg_data.errors import InputError
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.policy import add_lora

@@ -18,8 +18,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 
 from generators.memory import pick_device
-from generators.models.flows import flow_of
 from generators.models.presets import Preset
+from generators.models.registry import flow_of
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import canonical_json, content_id
 from trainers.boxflow import audit

@@ -18,7 +18,7 @@ from generators.mini.pipelines import make_pipeline
 from generators.mini.recipes import MINIS, Phase
 from generators.mini.training import encode_corpus, train_transformer
 from generators.models.loading import load
-from generators.models.presets import choose, load_presets
+from generators.models.registry import choose, load_presets
 from sdg_data.mini.oracle import examine
 from sdg_data.mini.render import render
 from sdg_data.mini.world import parse_prompt

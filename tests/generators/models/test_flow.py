@@ -13,7 +13,11 @@ from generators.mini.card import preset_values
 from generators.mini.corpus import to_tensor
 from generators.mini.pipelines import make_pipeline
 from generators.mini.recipes import MINIS
-from generators.models.flow import Flow, Flux2Flow, LongCatFlow, SanaFlow, ZImageFlow
+from generators.models.flow import Flow
+from generators.models.flux2 import Flux2Flow
+from generators.models.longcat import LongCatFlow
+from generators.models.sana import SanaFlow
+from generators.models.zimage import ZImageFlow
 from sdg_data.mini.render import render
 from sdg_data.mini.world import sample_prompts, sample_scene
 

@@ -8,7 +8,8 @@ import pytest
 
 from generators import revisions
 from generators.models.loading import pipeline_class
-from generators.models.presets import BUILT_IN, Preset, choose, load_presets
+from generators.models.presets import Preset
+from generators.models.registry import built_in_presets, choose, load_presets
 from sdg_data import ids
 from sdg_data.errors import ConfigError, GenerationError
 from sdg_data.mini.weights import weights_folder
@@ -31,7 +32,7 @@ def test_profiles_name_models_that_exist() -> None:
         ]
 
 
-@pytest.mark.parametrize("preset", BUILT_IN.values(), ids=BUILT_IN.keys())
+@pytest.mark.parametrize("preset", built_in_presets().values(), ids=built_in_presets().keys())
 def test_built_in_presets_are_complete(preset: Preset) -> None:
     assert pipeline_class(preset).__name__ == preset.pipeline
     assert preset.pinned, "a revision that moves would file different weights under one id"
@@ -56,7 +57,7 @@ def test_a_config_entry_is_a_model() -> None:
 
 def test_a_config_entry_changes_a_built_in_one_key_by_key() -> None:
     changed = load_presets({"longcat-image": {"steps": 4, "call": {"enable_prompt_rewrite": False}}})["longcat-image"]
-    built_in = BUILT_IN["longcat-image"]
+    built_in = built_in_presets()["longcat-image"]
     assert changed == built_in.model_copy(
         update={"steps": 4, "call": {**built_in.call, "enable_prompt_rewrite": False}}
     )
@@ -65,7 +66,7 @@ def test_a_config_entry_changes_a_built_in_one_key_by_key() -> None:
 def test_extends_starts_from_another_model() -> None:
     models = {"fast": {"extends": "flux2-dev", "steps": 28}, "faster": {"extends": "fast", "steps": 4}}
     faster = load_presets(models)["faster"]
-    assert faster == BUILT_IN["flux2-dev"].model_copy(update={"name": "faster", "steps": 4})
+    assert faster == built_in_presets()["flux2-dev"].model_copy(update={"name": "faster", "steps": 4})
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_class_that_diffusers_lacks() -> None:
     ],
 )
 def test_settings_hold_what_changes_the_picture(change: dict[str, Any], same: bool) -> None:
-    before, after = BUILT_IN["flux1-dev"], load_presets({"flux1-dev": change})["flux1-dev"]
+    before, after = built_in_presets()["flux1-dev"], load_presets({"flux1-dev": change})["flux1-dev"]
     assert (after.settings == before.settings) is same
     assert json.loads(after.settings)["pipeline"] == "FluxPipeline"
 
@@ -158,7 +159,7 @@ def test_large_folders_name_their_own_revision(weights: Path, monkeypatch: pytes
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    preset = BUILT_IN["mini-sana"].model_copy(update={"repository": str(tmp_path / "weights" / "mini-sana")})
+    preset = built_in_presets()["mini-sana"].model_copy(update={"repository": str(tmp_path / "weights" / "mini-sana")})
     assert not revisions.installed(preset)
     with pytest.raises(GenerationError, match="make minis"):
         revisions.revision_of(preset)
@@ -189,5 +190,5 @@ def test_minis_are_the_classes_of_the_real_ones() -> None:
         "mini-longcat": "longcat-image",
         "mini-sana": "sana-1.5-1.6b",
     }.items():
-        assert BUILT_IN[mini].pipeline == BUILT_IN[real].pipeline
-        assert BUILT_IN[mini].folder == weights_folder(mini)
+        assert built_in_presets()[mini].pipeline == built_in_presets()[real].pipeline
+        assert built_in_presets()[mini].folder == weights_folder(mini)

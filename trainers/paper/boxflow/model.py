@@ -32,9 +32,11 @@ from generators.mini.corpus import Corpus, render_corpus, to_tensor
 from generators.mini.pipelines import MAX_TOKENS, flux2_autoencoder
 from generators.mini.recipes import MINIS, Phase
 from generators.mini.training import encode_corpus, train_transformer
-from generators.models.flow import Flow, Flux2Flow
+from generators.models.flow import Flow
+from generators.models.flux2 import Flux2Flow
 from generators.models.loading import load_pipeline
-from generators.models.presets import Preset, choose, load_presets
+from generators.models.presets import Preset
+from generators.models.registry import choose, load_presets
 from generators.revisions import revision_of
 from sdg_data.mini.inject import Kind, sample_spoiled, spoil
 from sdg_data.mini.render import render

@@ -1,0 +1,88 @@
+"""FLUX.1: encoded prompts are taken as they are, with a pooled vector of the text beside the features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from typing_extensions import override
+
+from generators.models.contract import ImageModel
+from generators.models.flow import Conditioning, Flow, decoded, normal_noise, pack, unpack
+from generators.models.presets import MemoryOptions, Preset
+
+if TYPE_CHECKING:
+    import torch
+
+PRESET: Final = Preset(
+    name="flux1-dev",
+    pipeline="FluxPipeline",
+    repository="black-forest-labs/FLUX.1-dev",
+    revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+    licence="FLUX.1-dev Non-Commercial License",
+    # Card: bfloat16, 1024x1024, guidance_scale=3.5, num_inference_steps=50, max_sequence_length=512, model offload.
+    steps=50,
+    guidance=3.5,
+    call={"max_sequence_length": 512},
+    embeds=("prompt_embeds", "pooled_prompt_embeds", ""),
+    memory=MemoryOptions(offload="model"),
+    batch_size=1,
+    seconds_per_image=23.0,  # the same table of NVlabs/Sana
+    figure_on="A100, NVlabs' figure",
+    about="12B, guidance-distilled; gated repository",
+)
+
+
+class FluxFlow(Flow):
+    """Packed latents, three position axes, embedded guidance (dev) or none (schnell)."""
+
+    embedded_guidance = True
+    packed = True
+
+    @override
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        features, pooled, _ = self.pipeline.encode_prompt(
+            list(prompts), prompt_2=None, max_sequence_length=self.max_tokens
+        )
+        return Conditioning.of_all(features, pooled)
+
+    @override
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        vae = self.pipeline.vae
+        latents = vae.encode(pixels).latent_dist.mean
+        return pack((latents - vae.config.shift_factor) * vae.config.scaling_factor)
+
+    @override
+    def velocity(
+        self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        rows, columns = self._grid(latents)
+        places = self.pipeline._prepare_latent_image_ids(1, rows, columns, latents.device, latents.dtype)
+        if not self.pipeline.transformer.config.guidance_embeds:
+            guidance = None
+        elif guidance is None:
+            guidance = sigma.new_ones(sigma.shape)
+        velocity: torch.Tensor = self.denoiser(
+            hidden_states=latents,
+            timestep=sigma,
+            guidance=guidance,
+            pooled_projections=text.pooled,
+            encoder_hidden_states=text.features,
+            txt_ids=latents.new_zeros(text.features.shape[1], 3),
+            img_ids=places,
+            return_dict=False,
+        )[0]
+        return velocity
+
+    @override
+    def noise(self, generators: Sequence[torch.Generator], height: int, width: int) -> torch.Tensor:
+        rows, columns = self.locations(height, width)
+        shape = (1, int(self.pipeline.transformer.config.in_channels) // 4, 2 * rows, 2 * columns)
+        return pack(normal_noise(generators, shape))
+
+    @override
+    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return decoded(self.pipeline.vae, unpack(latents, *self.locations(height, width)))
+
+
+MODEL: Final = ImageModel("FluxPipeline", presets=(PRESET,), flow=FluxFlow)

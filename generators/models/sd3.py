@@ -1,0 +1,72 @@
+"""Stable Diffusion 3 and 3.5: no preset is built in; a config file's `[models.<name>]` names a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from typing_extensions import override
+
+from generators.models.contract import ImageModel
+from generators.models.flow import Conditioning, Flow, decoded, shifted_levels
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SD3Flow(Flow):
+    """Latents as a grid, a pooled vector of the text, classifier-free guidance."""
+
+    default_tokens = 256
+
+    @override
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        features, _, pooled, _ = self.pipeline.encode_prompt(
+            list(prompts),
+            prompt_2=None,
+            prompt_3=None,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_tokens,
+        )
+        return Conditioning.of_all(features, pooled)
+
+    @override
+    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        vae = self.pipeline.vae
+        latents: torch.Tensor = vae.encode(pixels).latent_dist.mean
+        return (latents - vae.config.shift_factor) * vae.config.scaling_factor
+
+    @override
+    def velocity(
+        self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        velocity: torch.Tensor = self.denoiser(
+            hidden_states=latents,
+            timestep=sigma * 1000,
+            encoder_hidden_states=text.features,
+            pooled_projections=text.pooled,
+            return_dict=False,
+        )[0]
+        return velocity
+
+    @override
+    def levels(self, steps: int, height: int, width: int) -> list[float]:
+        rows, columns = self.locations(height, width)
+        scheduler = self.pipeline.scheduler
+        if scheduler.config.get("use_dynamic_shifting"):
+            patch: Any = self.pipeline.transformer.config.patch_size
+            low, high = scheduler.config.get("base_shift", 0.5), scheduler.config.get("max_shift", 1.16)
+            near, far = scheduler.config.get("base_image_seq_len", 256), scheduler.config.get("max_image_seq_len", 4096)
+            mu = low + (high - low) * ((rows // patch) * (columns // patch) - near) / (far - near)
+            return shifted_levels(scheduler, steps, rows * columns, mu)
+        schedule = copy.deepcopy(scheduler)
+        schedule.set_timesteps(steps)
+        return [float(level) for level in schedule.sigmas]
+
+    @override
+    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return decoded(self.pipeline.vae, latents)
+
+
+MODEL: Final = ImageModel("StableDiffusion3Pipeline", flow=SD3Flow)
