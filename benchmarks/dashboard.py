@@ -2,7 +2,7 @@
 
 A store is made by SQL (with a few hundred small PNGs, used again and again), the dashboards are started on it in a
 process of their own, and headless Chromium opens every page: first paint, when its content is there, and how long a
-filter takes until other images are shown. With --sql each query is timed on an edition of any size instead.
+filter takes until other images are shown. With --sql each query is timed on a snapshot of any size instead.
 
     python benchmarks/dashboard.py [--images 30000 --defects 75000] [--chromium /usr/bin/chromium]
     python benchmarks/dashboard.py --sql --images 1200000 --defects 3000000 [--home DIR]
@@ -28,10 +28,13 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from sdg_data.blobs import Blobs
-from sdg_data.dashboard import aggregates as measures
-from sdg_data.dashboard import queries_agreement, queries_health, queries_overview
-from sdg_data.dashboard.queries_browse import Wanted, choices, count, page, story
-from sdg_data.dashboard.snapshots import Editions
+from sdg_data.dashboard import aggregates
+from sdg_data.dashboard.app import PAGES
+from sdg_data.dashboard.page import all_tables
+from sdg_data.dashboard.pages import agreement, overview
+from sdg_data.dashboard.pages.browse.queries import ImageFilter, choices, count, image_detail, page
+from sdg_data.dashboard.pages.health import queries as health
+from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import ServerIds
@@ -206,52 +209,52 @@ _ROWS = (
 
 
 def time_queries(home: Path) -> bool:
-    """Each page's queries on an edition of the store; prints seconds, returns whether all are under the aim."""
-    editions = Editions(Store(home))
+    """Each page's queries on a snapshot of the store; prints seconds, returns whether all are under the aim."""
+    snapshots = Snapshots(Store(home), all_tables(PAGES))
     began = time.perf_counter()
-    edition = editions.refresh()
-    if edition is None:
-        raise SystemExit(f"no edition: {editions.trouble}")
-    print(f"publishing an edition: {time.perf_counter() - began:.1f} s, {edition.path.stat().st_size / 1e6:,.0f} MB")
+    snapshot = snapshots.refresh()
+    if snapshot is None:
+        raise SystemExit(f"no snapshot: {snapshots.problem}")
+    print(f"publishing a snapshot: {time.perf_counter() - began:.1f} s, {snapshot.path.stat().st_size / 1e6:,.0f} MB")
     good = True
-    with editions.read() as tx:
+    with snapshots.read() as tx:
         assert tx is not None
-        pictures, defects = (scalar(tx, f"SELECT count(*) FROM {one}") for one in ("dash_images", "prelabel_defects"))
+        pictures, defects = (scalar(tx, f"SELECT count(*) FROM {name}") for name in ("dash_images", "prelabel_defects"))
         print(f"{pictures:,} images, {defects:,} defects of the detector's")
         filters = {
-            "no filter": Wanted(),
-            "generator": Wanted(model=MODELS[0]),
-            "state and split": Wanted(state="accepted", split="test"),
-            "type, subtype, importance": Wanted(type="artifact", subtype="anatomy", tier="major"),
-            "clean": Wanted(type="clean"),
-            "words in prompts": Wanted(text="subject 1000"),
-            "words in reasons": Wanted(text="melts into the wall"),
-            "words that nobody wrote": Wanted(text="zebra crossing"),
+            "no filter": ImageFilter(),
+            "generator": ImageFilter(model=MODELS[0]),
+            "state and split": ImageFilter(state="accepted", split="test"),
+            "type, subtype, importance": ImageFilter(type="artifact", subtype="anatomy", tier="major"),
+            "clean": ImageFilter(type="clean"),
+            "words in prompts": ImageFilter(text="subject 1000"),
+            "words in reasons": ImageFilter(text="melts into the wall"),
+            "words that nobody wrote": ImageFilter(text="zebra crossing"),
         }
-        accepted = page(tx, Wanted(state="accepted"))[0]["image_id"]
-        shown = [row["image_id"] for row in page(tx, Wanted())]
+        accepted = page(tx, ImageFilter(state="accepted"))[0]["image_id"]
+        image_ids = [row["image_id"] for row in page(tx, ImageFilter())]
         queries: dict[str, Callable[[], Any]] = {
-            "Overview: tiles": lambda: queries_overview.totals(tx),
-            "Overview: composition": lambda: queries_overview.composition(tx, "gold"),
-            "Overview: defects per image": lambda: queries_overview.per_image(tx, "gold"),
-            "Overview: importance": lambda: queries_overview.importance(tx, "gold"),
+            "Overview: tiles": lambda: overview.totals(tx),
+            "Overview: composition": lambda: overview.composition(tx, "gold"),
+            "Overview: defects per image": lambda: overview.per_image(tx, "gold"),
+            "Overview: importance": lambda: overview.importance(tx, "gold"),
             "Overview: progress, people, failures, costs": lambda: (
-                queries_overview.progress(tx),
-                queries_overview.people(tx),
-                queries_overview.failures(tx),
-                queries_overview.costs(tx),
+                overview.progress(tx),
+                overview.people(tx),
+                overview.failures(tx),
+                overview.costs(tx),
             ),
             "Browse: choices": lambda: choices(tx),
-            **{f"Browse: count, {name}": partial(count, tx, wanted) for name, wanted in filters.items()},
-            **{f"Browse: page 1, {name}": partial(page, tx, wanted) for name, wanted in filters.items()},
-            "Browse: page 1,000": lambda: page(tx, Wanted(), 999),
-            "Browse: one image and its lineage": lambda: story(tx, accepted),
-            "Agreement: links into Label Studio": lambda: queries_agreement.label_studio_links(tx, shown),
-            "Agreement: images of the queue": lambda: queries_agreement.images(tx, shown),
-            "Evaluate: sources": lambda: measures.sources(tx),
-            "Health: split proof": lambda: queries_health.split_proof(tx),
-            "Health: the same bytes": lambda: queries_health.same_bytes(tx),
-            "Health: quarantine": lambda: (queries_health.quarantine(tx), queries_health.quarantined(tx)),
+            **{f"Browse: count, {name}": partial(count, tx, chosen) for name, chosen in filters.items()},
+            **{f"Browse: page 1, {name}": partial(page, tx, chosen) for name, chosen in filters.items()},
+            "Browse: page 1,000": lambda: page(tx, ImageFilter(), 999),
+            "Browse: one image and its lineage": lambda: image_detail(tx, accepted),
+            "Agreement: links into Label Studio": lambda: agreement.label_studio_links(tx, image_ids),
+            "Agreement: images of the queue": lambda: agreement.images_by_id(tx, image_ids),
+            "Evaluate: sources": lambda: aggregates.sources(tx),
+            "Health: split proof": lambda: health.split_leakage(tx),
+            "Health: the same bytes": lambda: health.same_bytes(tx),
+            "Health: quarantine": lambda: (health.quarantine(tx), health.quarantined(tx)),
         }
         for name, query in queries.items():
             seconds = min(_timed(query) for _ in range(2))

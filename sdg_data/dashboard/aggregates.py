@@ -1,25 +1,20 @@
-"""What Agreement and Evaluate compute beyond SQL, once for each edition and choice.
+"""Aggregates of the Agreement and Evaluate pages that need Python (bootstrap, matching).
 
-Every function takes a connection to an edition. `Memory` keeps the last results, because a page is opened more often
-than the store changes.
+Every function takes a connection to a snapshot. They take seconds on large stores: pages call them through
+`PageContext.cached`, which remembers the results per snapshot and choice.
 """
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from schemas.defect import DEFECT_TYPES, DefectType
 from schemas.records import Split
-from sdg_data.dashboard import queries_agreement
 from sdg_data.errors import ConfigError
 from sdg_data.metrics.agreement import Agreement, Annotations, agreement
 from sdg_data.metrics.anchoring import Bias, Judged, bias
 from sdg_data.metrics.ceiling import of_people, second_opinions
 from sdg_data.metrics.confusion import confusion
 from sdg_data.metrics.protocol import Protocol
-from sdg_data.metrics.report import worst_images
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
 from sdg_data.metrics.store_sources import Filter, SourceName, parse_source, read_owners, read_source
 from sdg_data.metrics.tables import PARSED, DefectTable
@@ -31,75 +26,34 @@ MOST_SHARED = 3_000
 """Images compared for agreement at the most: the first by id, which is a hash, so a random part."""
 MOST_JUDGED = 600
 """Verdicts of each way of working, and of each person against gold: their boxes are matched image by image."""
-QUEUE = 60
 NO_CHOICE = Filter()
 Rows = list[dict[str, Any]]
-Result = TypeVar("Result")
-
-
-class Memory:
-    """The last results by key. Thread-safe; what is asked for twice at once is computed once."""
-
-    def __init__(self, size: int = 32) -> None:
-        self._size = size
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock = threading.Lock()
-        self._working: dict[Hashable, threading.Lock] = {}
-
-    def of(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """The result under `key`, computed if it is not there."""
-        with self._lock:
-            lock = self._working.setdefault(key, threading.Lock())
-        with lock:
-            with self._lock:
-                if key in self._kept:
-                    self._kept.move_to_end(key)
-                    found: Result = self._kept[key]
-                    return found
-            result = compute()
-            with self._lock:
-                self._kept[key] = result
-                while len(self._kept) > self._size:
-                    self._working.pop(self._kept.popitem(last=False)[0], None)
-            return result
 
 
 @dataclass(frozen=True)
 class People:
-    """How people agree: the symmetric figures, the second verdicts measured like a detector, the worst images first."""
+    """How people agree on the images that several of them judged independently.
 
+    Attributes:
+        annotations: By image, by annotator, the defects of each one's verdict.
+        agreed: The symmetric figures.
+        ceiling: The second verdicts measured against the first like a detector's.
+        capped: There were more than `MOST_SHARED` such images, and the rest was left out.
+    """
+
+    annotations: Annotations
     agreed: Agreement
     ceiling: Evaluation
-    queue: Rows
     capped: bool
 
 
-def people(tx: Tx, chosen: Filter = NO_CHOICE) -> People | None:
-    """The ceiling of the images that two people or more judged by themselves; None where there is no such image."""
-    found = _overlap(tx, chosen)
-    if not found:
+def people(tx: Tx) -> People | None:
+    """Agreement and ceiling of the images that two people or more judged independently; None where there is none."""
+    shared = _overlap(tx, NO_CHOICE)
+    if not shared:
         return None
-    first, second = second_opinions(found)
-    measured = evaluate(pair_up(first, second, Protocol.PAPER))
-    rows = worst_images(measured.per_image())
-    ids = [row["filepath"] for row in rows[:QUEUE]]
-    shown, links = queries_agreement.images(tx, ids), queries_agreement.label_studio_links(tx, ids)
-    queue = [
-        {
-            "image": row["filepath"],
-            "annotators": ", ".join(list(found[row["filepath"]])[:2]),
-            "boxes": f"{row['gt_all']} and {row['pred_all']}",
-            "f1@0.5": row["f1@0.5"],
-            "f1@0.1": row["f1@0.1"],
-            "state": shown[row["filepath"]]["state"],
-            "prompt": shown[row["filepath"]]["prompt"],
-            "blob": shown[row["filepath"]]["blob"],
-            "label_studio": links.get(row["filepath"], ""),
-        }
-        for row in rows[:QUEUE]
-        if row["filepath"] in shown
-    ]
-    return People(agreement(found), measured, queue, len(found) == MOST_SHARED)
+    ceiling = evaluate(pair_up(*second_opinions(shared), Protocol.PAPER))
+    return People(shared, agreement(shared), ceiling, len(shared) == MOST_SHARED)
 
 
 def annotators(tx: Tx) -> Rows:
@@ -223,7 +177,7 @@ def blind_or_not(tx: Tx) -> Bias | None:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """Two sources against each other: the JSON of `sdg eval run`, and the importance of matched boxes."""
 
     document: dict[str, Any]
@@ -237,7 +191,7 @@ def sources(tx: Tx) -> list[str]:
 
 def compare(
     tx: Tx, gt: str, pred: str, *, model: str = "", split: str = "", protocol: str = "paper"
-) -> Compared | None:
+) -> Comparison | None:
     """SDG-Eval of two sources; None where they have no image in common. ConfigError for what is no source."""
     chosen = Filter((model,) if model else None, Split(split) if split else None)
     rules = Protocol(protocol)
@@ -256,7 +210,7 @@ def compare(
             table.importance[rows[here]] for table, rows in ((pairs.gt, matches.first), (pairs.pred, matches.second))
         )
         points[name] = [(a, b) for a, b in zip(truth.tolist(), guess.tolist(), strict=True) if a == a and b == b]
-    return Compared(document, points)
+    return Comparison(document, points)
 
 
 def _read(tx: Tx, name: str, chosen: Filter) -> DefectTable:

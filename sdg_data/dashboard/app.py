@@ -2,8 +2,8 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
@@ -13,31 +13,52 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from sdg_data.blobs import Blobs
-from sdg_data.dashboard import page_agreement, page_browse, page_evaluate, page_health, page_overview
 from sdg_data.dashboard.access import Access, Login
-from sdg_data.dashboard.context import Shell
+from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.data import as_csv
-from sdg_data.dashboard.snapshots import Editions
+from sdg_data.dashboard.page import FigureRows, Page, all_figures, all_tables
+from sdg_data.dashboard.pages import agreement, evaluate, overview
+from sdg_data.dashboard.pages.browse import page as browse
+from sdg_data.dashboard.pages.health import page as health
+from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import BlobError, SdgError
 from sdg_data.store.connection import Store
 
-PAGES: tuple[ModuleType, ...] = (page_overview, page_browse, page_agreement, page_evaluate, page_health)
+PAGES = (overview.PAGE, browse.PAGE, agreement.PAGE, evaluate.PAGE, health.PAGE)
+"""Every page, in the order of the tabs; the first is the start page. A new page is one line here."""
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 _SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 """The reader's own typefaces: nothing is fetched from anywhere."""
 
 
-def make_app(home: Path, blobs: Blobs, *, every: float = 60.0, login: Login | None = None) -> FastAPI:
-    """The application over a home. Publishes an edition at once, where there is a store."""
-    editions = Editions(Store(home), every=every)
-    editions.refresh()
-    shell = Shell(editions, blobs, home)
+def make_context(home: Path, blobs: Blobs, *, pages: Sequence[Page] = PAGES, every: float = 60.0) -> PageContext:
+    """What the pages share over a home; its snapshots hold the tables of `pages`."""
+    return PageContext(Snapshots(Store(home), all_tables(pages), every=every), blobs, home)
+
+
+def make_app(
+    home: Path, blobs: Blobs, *, pages: Sequence[Page] = PAGES, every: float = 60.0, login: Login | None = None
+) -> FastAPI:
+    """The application over a home. Publishes a snapshot at once, where there is a store.
+
+    Args:
+        home: The folder of the store and its exports.
+        blobs: Where the pictures are.
+        pages: The pages, the start page first.
+        every: Seconds that data may be old before a changed store is copied again.
+        login: Required for every address, if it is given.
+
+    Raises:
+        ValueError: Two pages have a figure of the same name.
+    """
+    context = make_context(home, blobs, pages=pages, every=every)
+    context.snapshots.refresh()
     app = FastAPI(title="sdg-data", docs_url=None, redoc_url=None, openapi_url=None)
-    _routes(app, shell)
+    _add_routes(app, context, all_figures(pages))
     gr.mount_gradio_app(
         app,
-        make_pages(shell),
+        make_blocks(context, pages),
         path="/",
         theme=gr.themes.Base(font=_SYSTEM, font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(__file__).with_name("style.css"),
@@ -51,47 +72,47 @@ def make_app(home: Path, blobs: Blobs, *, every: float = 60.0, login: Login | No
     return app
 
 
-def make_pages(shell: Shell) -> gr.Blocks:
-    """Every page at its own address."""
-    first, *others = PAGES
-    with gr.Blocks(title="sdg-data", analytics_enabled=False, fill_width=True) as pages:
-        first.build(shell)
-    pages.pages[0] = (first.PATH, first.TITLE, True)  # gradio calls the first page Home
+def make_blocks(context: PageContext, pages: Sequence[Page] = PAGES) -> gr.Blocks:
+    """Every page's components, each page at its own address."""
+    first, *others = pages
+    with gr.Blocks(title="sdg-data", analytics_enabled=False, fill_width=True) as blocks:
+        first.build(context)
+    blocks.pages[0] = (first.path, first.title, True)  # gradio calls the first page Home
     for page in others:
-        with pages.route(page.TITLE, page.PATH):
-            page.build(shell)
-    return pages
+        with blocks.route(page.title, page.path):
+            page.build(context)
+    return blocks
 
 
-def _routes(app: FastAPI, shell: Shell) -> None:
+def _add_routes(app: FastAPI, context: PageContext, figures: Mapping[str, FigureRows]) -> None:
     @app.get("/blob/{name}")
     def blob(name: str) -> Response:
         """A picture by its sha256, and nothing else."""
         if not _SHA256.match(name):
             return PlainTextResponse("a blob is named by 64 hexadecimal digits", status_code=404)
         try:
-            data = shell.blobs.get(name)
+            data = context.blobs.get(name)
         except BlobError as error:
             return PlainTextResponse(error.message, status_code=404)
-        kind = next((kind for start, kind in _IMAGES.items() if data.startswith(start)), None)
-        if kind is None:
+        media_type = next((name for start, name in _IMAGES.items() if data.startswith(start)), None)
+        if media_type is None:
             return PlainTextResponse("the blob is no picture", status_code=404)
-        return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+        return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
     @app.get("/data/{name}.{form}")
     def data(name: str, form: str, request: Request) -> Response:
         """The rows of a figure."""
         if form not in ("csv", "json"):
             return PlainTextResponse("figures come as .csv and .json", status_code=404)
-        with shell.editions.read() as tx:
+        with context.snapshots.read() as tx:
             if tx is None:
                 return PlainTextResponse("there is no store yet", status_code=404)
+            if name not in figures:
+                return PlainTextResponse("there is no such figure", status_code=404)
             try:
-                rows = shell.rows(tx, name, request.query_params)
+                rows = figures[name](context, tx, request.query_params)
             except SdgError as error:
                 return PlainTextResponse(str(error), status_code=400)
-            if rows is None:
-                return PlainTextResponse("there is no such figure", status_code=404)
         headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
         if form == "csv":
             return Response(as_csv(rows), media_type="text/csv; charset=utf-8", headers=headers)

@@ -76,7 +76,7 @@ def tiles(values: Sequence[tuple[str, str, str]]) -> str:
 
 
 def figure(name: str, title: str, body: str, *, note: str = "", parameters: Mapping[str, str] | None = None) -> str:
-    """A figure with the links to its data; `name` is its key in `dashboard.data.FIGURES`, `body` is HTML."""
+    """A figure with the links to its data; `name` is its key in some `Page.figures`, `body` is HTML."""
     query = f"?{urlencode(parameters)}" if parameters else ""
     links = " ".join(
         f'<a href="/data/{quote(name)}.{kind}{escape(query)}" download>{kind.upper()}</a>' for kind in ("csv", "json")
@@ -86,6 +86,11 @@ def figure(name: str, title: str, body: str, *, note: str = "", parameters: Mapp
         f'<section class="figure" id="figure-{text(name)}"><header><h3>{text(title)}</h3><nav>{links}</nav></header>'
         f"{remark}{body}</section>"
     )
+
+
+def image_link(image_id: str, body: str | None = None) -> str:
+    """A link to an image in Browse; `body` is HTML, the beginning of the id where it is None."""
+    return f'<a href="/browse?image={text(image_id)}">{text(image_id[:12]) if body is None else body}</a>'
 
 
 def grid(*figures: str, small: bool = False) -> str:

@@ -1,9 +1,9 @@
-"""Editions: copies of the store with the pages' tables, published one after another while the dashboards are open.
+"""Snapshots: copies of the store with the pages' tables, published one after another while the dashboards are open.
 
-Pages read the last edition and never the store, so they keep no writer waiting; making one holds the store only for
-as long as the file takes to be copied. A new edition is made in the background when somebody looks, the last one is
-older than `every` seconds, and the store has changed since. Each has a file name of its own: DuckDB would take a
-replaced file for the one that it has open.
+Pages read the last snapshot and never the store, so they keep no writer waiting; making one holds the store only for
+as long as the file takes to be copied. A new snapshot is made in the background when somebody opens a page, the last
+one is older than `every` seconds, and the store has changed since. Each has a file name of its own: DuckDB would take
+a replaced file for the one that it has open.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,13 +26,21 @@ from sdg_data.store.connection import Store, Tx, utc_now
 log = logging.getLogger(__name__)
 
 Stamp = tuple[int, int]
-_PATIENCE = 10
-"""A store whose edition takes long is not published all the time: at most one tenth of the time goes into it."""
+_REST = 10
+"""A snapshot rests for this many times the time it took: at most one tenth of the time goes into making them."""
 
 
 @dataclass(frozen=True)
-class Edition:
-    """A published copy. `stamp` is the store file's time and size when it was copied, `taken_at` in UTC."""
+class Snapshot:
+    """A published copy, open for reading.
+
+    Attributes:
+        path: The file.
+        taken_at: When the store was copied, UTC.
+        stamp: The store file's modification time in nanoseconds and its size in bytes, when it was copied.
+        seconds: How long it took to make.
+        connection: Read-only; take a cursor of it for each reader.
+    """
 
     path: Path
     taken_at: datetime
@@ -41,32 +49,43 @@ class Edition:
     connection: Tx
 
 
-class Editions:
-    """The editions of one store, oldest thrown away. Thread-safe."""
+class Snapshots:
+    """The snapshots of one store; older ones are deleted. Thread-safe.
 
-    def __init__(self, store: Store, *, every: float = 60.0) -> None:
+    Args:
+        store: The store to copy.
+        page_tables: Statements that make the pages' own tables in each snapshot (`page.all_tables`).
+        every: Seconds that the last snapshot may be old before a changed store is copied again.
+    """
+
+    def __init__(self, store: Store, page_tables: Sequence[str] = (), *, every: float = 60.0) -> None:
         self.store = store
         self.every = every
         self.folder = snapshot.snapshot_path(store.home).parent / "dashboard"
-        self.trouble: str | None = None
-        self._current: Edition | None = None
+        self.problem: str | None = None
+        self._page_tables = page_tables
+        self._version = tables.version(page_tables)
+        self._current: Snapshot | None = None
         self._publishing = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def current(self) -> Edition | None:
-        """The last edition, None where there is no store yet. Starts a new one in the background when it is time."""
-        edition = self._current
-        if edition is None:
+    def current(self) -> Snapshot | None:
+        """The last snapshot, None where there is no store yet. Starts a new one in the background when it is time."""
+        current = self._current
+        if current is None:
             return self.refresh()
-        age = (datetime.now(UTC) - edition.taken_at).total_seconds()
+        age = (datetime.now(UTC) - current.taken_at).total_seconds()
         idle = self._thread is None or not self._thread.is_alive()
-        if age >= max(self.every, _PATIENCE * edition.seconds) and idle and self._stamp() != edition.stamp:
+        if age >= max(self.every, _REST * current.seconds) and idle and self._stamp() != current.stamp:
             self._thread = threading.Thread(target=self.refresh, name="publish", daemon=True)
             self._thread.start()
         return self._current
 
-    def refresh(self) -> Edition | None:
-        """Bring the edition up to date now, if the store has changed; what went wrong is kept in `trouble`."""
+    def refresh(self) -> Snapshot | None:
+        """Make a snapshot now if the store has changed, and return the last one.
+
+        Raises nothing of the store's errors: what went wrong is kept in `problem`, and the old snapshot stays.
+        """
         with self._publishing:
             stamp = self._stamp()
             if stamp is None:
@@ -74,35 +93,33 @@ class Editions:
                 return None
             if self._current is not None and self._current.stamp == stamp:
                 return self._current
-            edition = self._current
             try:
-                edition = self._found(stamp) or self._publish(stamp)
-                self.trouble = None
+                self._current = self._left_by_an_earlier_run(stamp) or self._publish(stamp)
+                self.problem = None
             except (SdgError, duckdb.Error) as error:
-                self.trouble = str(error).splitlines()[0]
-                log.warning("no new edition of the store: %s", error)
-            self._current = edition
-            return edition
+                self.problem = str(error).splitlines()[0]
+                log.warning("no new snapshot of the store: %s", error)
+            return self._current
 
     def is_current(self) -> bool:
-        """Whether the store is as it was when the last edition was made."""
+        """Whether the store is as it was when the last snapshot was made."""
         return self._current is not None and self._current.stamp == self._stamp()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Tx | None]:
-        """A connection to the last edition; None where there is no store yet."""
-        edition = self.current()
-        if edition is None:
+        """A connection to the last snapshot; None where there is no store yet."""
+        current = self.current()
+        if current is None:
             yield None
             return
-        cursor = edition.connection.cursor()
+        cursor = current.connection.cursor()
         try:
             yield cursor
         finally:
             cursor.close()
 
     def _stamp(self) -> Stamp | None:
-        """Changes with every commit: the file's time and size, and its log's."""
+        """Changes with every commit: the time and size of the store's file and of its log."""
         stamps = []
         for path in (self.store.path, self.store.path.with_name(self.store.path.name + ".wal")):
             with contextlib.suppress(FileNotFoundError):
@@ -112,44 +129,55 @@ class Editions:
             return None
         return max(time_ns for time_ns, _ in stamps), sum(size for _, size in stamps)
 
-    def _found(self, stamp: Stamp) -> Edition | None:
-        """An edition of this very state that an earlier run has left."""
+    def _left_by_an_earlier_run(self, stamp: Stamp) -> Snapshot | None:
         for path in sorted(self.folder.glob("*.duckdb"), reverse=True):
             with contextlib.suppress(duckdb.Error):
-                edition = _opened(path)
-                if edition is not None and edition.stamp == stamp:
-                    return edition
+                candidate = self._open(path)
+                if candidate is not None and candidate.stamp == stamp:
+                    return candidate
         return None
 
-    def _publish(self, stamp: Stamp) -> Edition:
+    def _publish(self, stamp: Stamp) -> Snapshot:
         began = time.monotonic()
         taken_at = utc_now()
 
         def prepare(tx: Tx) -> None:
-            tables.build(tx)
+            tables.build(tx, self._page_tables)
             tx.execute(
-                "CREATE TABLE dash_edition AS SELECT ? AS taken_at, ?::BIGINT AS stamp_time, ?::BIGINT AS stamp_size, "
+                "CREATE TABLE dash_snapshot AS SELECT ? AS taken_at, ?::BIGINT AS stamp_time, ?::BIGINT AS stamp_size, "
                 "?::DOUBLE AS seconds, ? AS version",
-                [taken_at, *stamp, time.monotonic() - began, tables.VERSION],
+                [taken_at, *stamp, time.monotonic() - began, self._version],
             )
 
         target = self.folder / f"{taken_at:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.duckdb"
         path = snapshot.publish(self.store, target=target, prepare=prepare)
-        edition = _opened(path)
-        assert edition is not None  # it was written a line ago
+        published = self._open(path)
+        assert published is not None  # its version was written a line ago
         for old in self.folder.glob("*.duckdb"):
             if old < path:
                 old.unlink(missing_ok=True)  # whoever reads it keeps it until it closes
-        return edition
+        return published
+
+    def _open(self, path: Path) -> Snapshot | None:
+        """The snapshot in a file, None where its tables are of another version.
+
+        Raises:
+            duckdb.Error: The file is no snapshot of the dashboards.
+        """
+        connection = duckdb.connect(str(path), read_only=True, config={"autoinstall_known_extensions": False})
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(connection.close)
+            connection.execute("SET enable_progress_bar = false")
+            (row,) = connection.execute(
+                "SELECT taken_at, stamp_time, stamp_size, seconds, version FROM dash_snapshot"
+            ).fetchall()
+            taken_at, stamp_time, stamp_size, seconds, version = row
+            if version != self._version:
+                return None
+            on_failure.pop_all()
+        return Snapshot(path, taken_at.replace(tzinfo=UTC), (stamp_time, stamp_size), seconds, connection)
 
 
-def _opened(path: Path) -> Edition | None:
-    """The edition in a file, None where it is of another version. duckdb.Error where it is none at all."""
-    connection = duckdb.connect(str(path), read_only=True, config={"autoinstall_known_extensions": False})
-    connection.execute("SET enable_progress_bar = false")
-    rows = connection.execute("SELECT taken_at, stamp_time, stamp_size, seconds, version FROM dash_edition").fetchall()
-    taken_at, stamp_time, stamp_size, seconds, version = rows[0]
-    if version != tables.VERSION:
-        connection.close()
-        return None
-    return Edition(path, taken_at.replace(tzinfo=UTC), (stamp_time, stamp_size), seconds, connection)
+def snapshot_id(tx: Tx) -> str:
+    """What tells the snapshot that `tx` reads from others of its store."""
+    return str(tx.execute("SELECT stamp_time FROM dash_snapshot").fetchall()[0][0])

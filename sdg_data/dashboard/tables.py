@@ -1,35 +1,39 @@
-"""What the pages read: tables worked out once, when an edition of the store is published.
+"""The tables that several pages read, made once when a snapshot of the store is published.
 
-    dash_images     one row an image that was not withdrawn, `n` from 0 in order of prompt, model and sample: prompt,
-                    generator, split, review state, and the version that speaks for it
-    dash_defects    the defects of those versions, in order of `n`
-    dash_overlap    who judged which image by themselves, of images that several people judged
-    dash_*          small summaries, one for each figure of Overview and Health
+    dash_images       one row an image that was not withdrawn, `n` from 0 in order of prompt, model and sample: prompt,
+                      generator, split, review state, and whose label counts for it
+    dash_defects      the defects of those labels, in order of `n`
+    dash_models       images and defects of each generator, by whose label it is
+    dash_importance   defects by importance in tens, type, tier and subtype, by whose label it is
+    dash_people       what each person did, and how long it took
+    dash_overlap      who judged which image independently, of images that several people judged
+    dash_sources      what Evaluate can compare
 
-The view `annotation_states` becomes a table, so that whatever reads it does not work it out again.
+A page's own tables come after these (`Page.tables`). The view `annotation_states` becomes a table, so that whatever
+reads it does not work it out again.
 
-The version that speaks for an image (`said`): "gold" (what reviewers accepted), else "people" (the last claim that
+Whose label counts for an image (`said`): "gold" (what reviewers accepted), else "people" (the last annotation that
 nobody has reviewed), else "detector" (the last prelabel), else null. `state`: accepted, annotated, rejected,
 prelabelled, new.
 
 Three million rows take a minute here, and every page then answers in a fraction of a second.
 """
 
+import hashlib
+from collections.abc import Sequence
+from importlib import metadata
+
 from schemas.defect import TIER_FLOORS
 from schemas.records import Withdrawn
 from sdg_data.metrics.store_sources import OVERLAP, Filter, listed
 from sdg_data.store import tombstones, views
 from sdg_data.store.connection import Tx
-
-VERSION = 1
-"""Raise it when a table changes: editions of another version are made anew."""
+from sdg_data.store.rows import select
 
 _TIERS = (f"WHEN importance >= {floor} THEN '{tier}'" for tier, floor in TIER_FLOORS.items())
 TIER = f"CASE {' '.join(_TIERS)} END"
-COMPOSITION = """CASE WHEN artifacts > 0 AND misalignments > 0 THEN 'both' WHEN artifacts > 0 THEN 'artifact only'
-     WHEN misalignments > 0 THEN 'misalignment only' ELSE 'clean' END"""
 
-_LIVE_PRELABELS = f"{tombstones.alive(Withdrawn.PRELABEL, 'id')} AND {tombstones.alive(Withdrawn.IMAGE, 'image_id')}"
+LIVE_PRELABELS = f"{tombstones.alive(Withdrawn.PRELABEL, 'id')} AND {tombstones.alive(Withdrawn.IMAGE, 'image_id')}"
 _LIVE_REVIEWS = tombstones.alive(Withdrawn.REVIEW, "id")
 _LIVE_ENRICHMENTS = tombstones.alive(Withdrawn.ENRICHMENT, "id")
 
@@ -53,7 +57,7 @@ _STEPS = (
         FROM annotation_states GROUP BY image_id
     ), machine AS (
         SELECT image_id, arg_max(id, (created_at, id)) AS prelabel_id FROM prelabels
-        WHERE {_LIVE_PRELABELS} GROUP BY image_id
+        WHERE {LIVE_PRELABELS} GROUP BY image_id
     )
     SELECT image_id, coalesce(people, 0) AS people,
            CASE WHEN gold.annotation_id IS NOT NULL THEN 'gold'
@@ -99,11 +103,6 @@ _STEPS = (
     SELECT n, said, type, subtype, {TIER} AS tier, importance, reason, lower(reason) AS lower_reason
     FROM label_defects JOIN dash_images USING (image_id) ORDER BY n, position
     """,
-    f"""
-    CREATE TABLE dash_composition AS
-    SELECT said, {COMPOSITION} AS composition, count(*) AS images
-    FROM dash_images WHERE said IS NOT NULL GROUP BY ALL
-    """,
     """
     CREATE TABLE dash_models AS
     SELECT said, model, count(*) AS images, sum(artifacts)::BIGINT AS artifacts,
@@ -114,25 +113,6 @@ _STEPS = (
     CREATE TABLE dash_importance AS
     SELECT said, type, tier, subtype, (importance - 1) // 10 AS decile, count(*) AS defects
     FROM dash_defects GROUP BY ALL
-    """,
-    "CREATE TABLE dash_states AS SELECT model, split, state, count(*) AS images FROM dash_images GROUP BY ALL",
-    f"""
-    CREATE TABLE dash_progress AS
-    SELECT * FROM (VALUES
-        ('prompts', (SELECT count(*) FROM prompts), NULL, 0),
-        ('images', (SELECT count(*) FROM dash_images), (SELECT count(*) + (SELECT count(*) FROM failed_images)
-            FROM dash_images), (SELECT count(*) FROM failed_images)),
-        ('prelabelled', (SELECT count(DISTINCT image_id) FROM prelabels WHERE {_LIVE_PRELABELS}),
-            (SELECT count(*) FROM dash_images), (SELECT count(DISTINCT item_id) FROM failures
-                WHERE stage = 'prelabel' AND item_id NOT IN (SELECT id FROM prelabels))),
-        ('annotated', (SELECT count(DISTINCT image_id) FROM annotation_states WHERE status <> 'skipped'),
-            (SELECT count(*) FROM dash_images), 0),
-        ('accepted', (SELECT count(*) FROM dash_images WHERE state = 'accepted'),
-            (SELECT count(DISTINCT image_id) FROM annotation_states WHERE status <> 'skipped'), 0),
-        ('enriched', (SELECT count(*) FROM dash_images JOIN added USING (annotation_id) WHERE said = 'gold'),
-            (SELECT count(*) FROM dash_images WHERE said = 'gold'), (SELECT count(DISTINCT item_id) FROM failures
-                WHERE stage = 'enrich' AND item_id NOT IN (SELECT id FROM enrichments)))
-    ) AS rows(stage, done, total, failed)
     """,
     f"""
     CREATE TABLE dash_people AS
@@ -145,44 +125,35 @@ _STEPS = (
     SELECT 'review', reviewer, 'review', count(*), count(seconds), sum(seconds), median(seconds), NULL, NULL
     FROM reviews WHERE {_LIVE_REVIEWS} GROUP BY ALL
     """,
-    """
-    CREATE TABLE dash_costs AS
-    SELECT stage, model, outcome = 'answered' AS answered, count(*) AS calls, sum(tokens_in)::BIGINT AS tokens_in,
-           sum(tokens_out)::BIGINT AS tokens_out, sum(cost) AS cost, sum(seconds) AS seconds
-    FROM calls GROUP BY ALL
-    """,
-    """
-    CREATE TABLE dash_failures AS
-    SELECT stage, code, count(*) AS failures, count(DISTINCT item_id) AS items FROM failures GROUP BY ALL
-    """,
-    """
-    CREATE TABLE dash_same_bytes AS
-    SELECT blob, count(*) AS images, count(DISTINCT model) AS models, count(DISTINCT split) AS splits, min(n) AS n
-    FROM dash_images GROUP BY blob HAVING count(*) > 1
-    """,
-    """
-    CREATE TABLE dash_split_proof AS
-    SELECT (SELECT count(*) FROM (SELECT id FROM prompts GROUP BY id HAVING count(DISTINCT split) > 1))
-               AS shared_prompts,
-           (SELECT count(*) FROM dash_same_bytes WHERE splits > 1) AS shared_images,
-           (SELECT count(*) FROM prompts WHERE split = 'train') AS train_prompts,
-           (SELECT count(*) FROM prompts WHERE split = 'test') AS test_prompts,
-           (SELECT count(*) FROM dash_images WHERE split = 'train') AS train_images,
-           (SELECT count(*) FROM dash_images WHERE split = 'test') AS test_images
-    """,
-    "DROP TABLE added",
-    "DROP TABLE label_of_image",
-    "DROP TABLE label_defects",
 )
 
 
-def build(tx: Tx) -> None:
-    """Make the tables in a copy of a store."""
+_TEMPORARY = ("added", "label_of_image", "label_defects")
+"""Tables for making others; those of the pages may use them too."""
+
+
+def version(page_tables: Sequence[str] = ()) -> str:
+    """A hash of the software's version and all statements: a snapshot made by others is made anew."""
+    software = metadata.version("sdg-data")  # `listed` may change with it
+    statements = [*views.VIEWS.values(), *_STEPS, OVERLAP, *page_tables]
+    return hashlib.sha256("\0".join([software, *statements]).encode()).hexdigest()[:16]
+
+
+def build(tx: Tx, page_tables: Sequence[str] = ()) -> None:
+    """Make the tables in a copy of a store: the shared ones, then the pages' own."""
     views.refresh(tx)  # the copy of an older store has older ones
-    for step in _STEPS:
-        tx.execute(step)
-    everything = Filter()
-    tx.execute(f"CREATE TABLE dash_overlap AS {OVERLAP}", everything.parameters)
+    for statement in _STEPS:
+        tx.execute(statement)
+    tx.execute(f"CREATE TABLE dash_overlap AS {OVERLAP}", Filter().parameters)
     tx.execute("CREATE TABLE dash_sources (source VARCHAR NOT NULL, images BIGINT NOT NULL)")
     for row in listed(tx):
         tx.execute("INSERT INTO dash_sources VALUES (?, ?)", [row["source"], row["images"]])
+    for statement in page_tables:
+        tx.execute(statement)
+    for name in _TEMPORARY:
+        tx.execute(f"DROP TABLE {name}")
+
+
+def models(tx: Tx) -> list[str]:
+    """The generators that made the images of a snapshot, by name."""
+    return [row["model"] for row in select(tx, "SELECT DISTINCT model FROM dash_models ORDER BY model")]

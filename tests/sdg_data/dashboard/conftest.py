@@ -4,6 +4,7 @@ import io
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -22,13 +23,16 @@ from schemas.records import (
     Withdrawn,
 )
 from sdg_data.blobs import Blobs
-from sdg_data.dashboard.snapshots import Editions
 from sdg_data.ids import image_id, prompt_id, seed_of
 from sdg_data.store import annotations, calls, failures, images, prelabels, prompts, reviews, tombstones
 from sdg_data.store.calls import Call
 from sdg_data.store.connection import Store
 from tests.sdg_data.metrics.support import some_defects
 from tests.sdg_data.store.makers import VLM, annotation, at, defect, prelabel, review
+
+if TYPE_CHECKING:  # importing them needs gradio, and the tests that use them are skipped without it
+    from sdg_data.dashboard.context import PageContext
+    from sdg_data.dashboard.snapshots import Snapshots
 
 HOSTILE = "<script>window.pwned=1</script><img src=x onerror='window.pwned=1'> ${window.pwned=1} {{value}} &amp;"
 LONG = "very long " * 1000
@@ -63,14 +67,15 @@ def png(seed: int, side: int = 32) -> bytes:
     return buffer.getvalue()
 
 
-def named(rng: random.Random) -> list[Defect]:
+def random_defects(rng: random.Random) -> list[Defect]:
     """Defects with subtypes, all importances and some words to search for."""
-    found = []
-    for one in some_defects(rng, most=4):
-        subtype = rng.choice([sub for sub in Subtype if sub.type is one.type])
+    defects = []
+    for plain in some_defects(rng, most=4):
+        subtype = rng.choice([subtype for subtype in Subtype if subtype.type is plain.type])
         reason = f"the {rng.choice(['Hand', 'wheel', 'face'])} {rng.choice(['melts', 'is missing'])}"
-        found.append(one.model_copy(update={"subtype": subtype, "importance": rng.randint(1, 100), "reason": reason}))
-    return found
+        named = {"subtype": subtype, "importance": rng.randint(1, 100), "reason": reason}
+        defects.append(plain.model_copy(update=named))
+    return defects
 
 
 def fill(home: Path, number: int = 30) -> Filled:
@@ -85,31 +90,38 @@ def fill(home: Path, number: int = 30) -> Filled:
         split = Split.TEST if n % 5 == 0 else Split.TRAIN
         made.prompts.append(Prompt(id=identity, text=text, source="test", licence=None, split=split))
         for model in MODELS:
-            which = (2 * n + (model == "sana")) % 12
+            picture = (2 * n + (model == "sana")) % 12
             key = image_id(identity, model, "r1", 0, "{}")
             made.images.append(
                 ImageRecord(
                     id=key, prompt_id=identity, model=model, revision="r1", sample=0, seed=seed_of(key), settings="{}",
-                    blob=names[which], media_type="image/png", width=32, height=32,
-                    bytes=len(pictures[which]), licence="MIT", source="generated", tool="t 1", seconds=1.0,
+                    blob=names[picture], media_type="image/png", width=32, height=32,
+                    bytes=len(pictures[picture]), licence="MIT", source="generated", tool="t 1", seconds=1.0,
                     created_at=at(0),
                 )
             )  # fmt: skip
-    made.images.sort(key=lambda one: (one.prompt_id, one.model))
+    made.images.sort(key=lambda image: (image.prompt_id, image.model))
     for place, image in enumerate(made.images[:-1]):
-        made.prelabels.append(prelabel(image.id, *named(rng), minute=place))
+        made.prelabels.append(prelabel(image.id, *random_defects(rng), minute=place))
         if place % 2 == 0:
             seen = made.prelabels[-1].id if place % 4 else None
             made.annotations.append(
                 annotation(
-                    image.id, "1", *named(rng), annotator=f"ann{place % 3}", prelabel_id=seen, minute=100 + place
+                    image.id,
+                    "1",
+                    *random_defects(rng),
+                    annotator=f"ann{place % 3}",
+                    prelabel_id=seen,
+                    minute=100 + place,
                 )
             )
             if place % 6 == 0:
                 verdict = "rejected" if place % 12 == 6 and place % 36 == 6 else "accepted"
                 made.reviews.append(review(made.annotations[-1], verdict, minute=300 + place))
             if place % 8 == 0:
-                made.annotations.append(annotation(image.id, "2", *named(rng), annotator="zed", minute=200 + place))
+                made.annotations.append(
+                    annotation(image.id, "2", *random_defects(rng), annotator="zed", minute=200 + place)
+                )
     hostile = next(image for image in made.images if image.prompt_id == made.prompts[0].id)
     bad = [defect(10, reason=HOSTILE, importance=99), defect(300, reason=LONG, type="misalignment")]
     made.prelabels.append(prelabel(hostile.id, *bad, minute=900, model="evil<b>", id="e" * 32, raw=HOSTILE))
@@ -125,7 +137,7 @@ def fill(home: Path, number: int = 30) -> Filled:
         reviews.insert(tx, made.reviews)
         failures.insert(tx, [failed])
         calls.insert(
-            tx, [Call("prelabel", one.id, 1, "vlm", "answered", 1, 500, 40, 0.002, 1.5) for one in made.prelabels]
+            tx, [Call("prelabel", item.id, 1, "vlm", "answered", 1, 500, 40, 0.002, 1.5) for item in made.prelabels]
         )
         gone = Tombstone(kind=Withdrawn.IMAGE, item_id=made.gone, reason="asked for", source="t", created_at=at(0))
         tombstones.insert(tx, [gone])
@@ -139,7 +151,14 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
 
 
 @pytest.fixture(scope="session")
-def editions(filled: Filled) -> Editions:
-    found = Editions(filled.store)
-    assert found.refresh() is not None
-    return found
+def context(filled: Filled) -> "PageContext":
+    from sdg_data.dashboard.app import make_context
+
+    shared = make_context(filled.home, filled.blobs)
+    assert shared.snapshots.refresh() is not None
+    return shared
+
+
+@pytest.fixture(scope="session")
+def snapshots(context: "PageContext") -> "Snapshots":
+    return context.snapshots

@@ -14,13 +14,17 @@ from starlette.testclient import TestClient
 
 from sdg_data.blobs import Blobs
 from sdg_data.cli import run
-from sdg_data.dashboard import page_agreement, page_browse, page_evaluate, page_health, page_overview
 from sdg_data.dashboard.access import Login, login_from
-from sdg_data.dashboard.app import make_app
-from sdg_data.dashboard.data import Figures, as_csv
+from sdg_data.dashboard.app import PAGES, make_app, make_context
+from sdg_data.dashboard.context import PageContext
+from sdg_data.dashboard.data import as_csv
 from sdg_data.dashboard.html import folded, table, text
-from sdg_data.dashboard.queries_browse import Wanted
-from sdg_data.dashboard.snapshots import Editions
+from sdg_data.dashboard.page import all_figures
+from sdg_data.dashboard.pages import agreement, evaluate, overview
+from sdg_data.dashboard.pages.browse import page as browse
+from sdg_data.dashboard.pages.browse.queries import ImageFilter
+from sdg_data.dashboard.pages.health import page as health
+from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import ConfigError, ExitCode
 from sdg_data.store.connection import Store, Tx
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled
@@ -132,12 +136,13 @@ def test_beyond_this_machine_only_with_a_login(home: Path, monkeypatch: pytest.M
 
 
 def test_every_figure_is_data(client: TestClient) -> None:
-    names = [*Figures().names, "exports", "damaged", "flat", "near-pictures", "near-prompts"]
-    of = {"gt": "gold", "pred": "prelabel:vlm"}
+    names = list(all_figures(PAGES))
+    assert len(names) == 31
+    parameters = {"gt": "gold", "pred": "prelabel:vlm"}
     for name in names:
-        rows = client.get(f"/data/{name}.json", params=of)
+        rows = client.get(f"/data/{name}.json", params=parameters)
         assert rows.status_code == 200, (name, rows.text)
-        table_of = client.get(f"/data/{name}.csv", params=of)
+        table_of = client.get(f"/data/{name}.csv", params=parameters)
         assert table_of.status_code == 200
         assert f'filename="{name}.csv"' in table_of.headers["content-disposition"]
         if isinstance(rows.json(), list):
@@ -155,32 +160,31 @@ def test_csv_starts_no_formula() -> None:
     assert as_csv([]) == ""
 
 
-def test_what_people_and_models_wrote_is_shown_as_text(editions: Editions, filled: Filled) -> None:
+def test_what_people_and_models_wrote_is_shown_as_text(snapshots: Snapshots, filled: Filled) -> None:
     hostile = next(image for image in filled.images if image.prompt_id == filled.prompts[0].id)
-    with editions.read() as tx:
-        detail = safe(page_browse.detail_of(tx, hostile.id))
-        cards = safe(page_browse.grid_of(tx, Wanted(text="<script>"), 1))
-        unknown = safe(page_browse.detail_of(tx, '"><script>alert(1)</script>'))
+    with snapshots.read() as tx:
+        detail = safe(browse.render_image(tx, hostile.id))
+        cards = safe(browse.render_grid(tx, ImageFilter(text="<script>"), 1))
+        unknown = safe(browse.render_image(tx, '"><script>alert(1)</script>'))
     assert detail.all_text.count(HOSTILE) >= 3
     assert LONG.strip() in detail.all_text
     assert HOSTILE[:60] in cards.all_text
     assert "<script>alert(1)" in unknown.all_text
 
 
-def test_every_page_is_safe_and_says_something(editions: Editions) -> None:
-    figures = Figures()
-    of = {"gt": "gold", "pred": "prelabel:vlm", "model": "", "split": "", "protocol": "paper"}
-    with editions.read() as tx:
+def test_every_page_is_safe_and_says_something(context: PageContext) -> None:
+    parameters = {"gt": "gold", "pred": "prelabel:vlm", "model": "", "split": "", "protocol": "paper"}
+    with context.snapshots.read() as tx:
         assert tx is not None
-        compared = figures.compare(tx, of)
-        assert compared is not None
+        comparison = evaluate.compare(context, tx, parameters)
+        assert comparison is not None
         pages = {
-            "Composition": page_overview.page(tx, "gold"),
-            "Human ceiling": page_agreement.page(tx, figures),
-            "Annotators": page_agreement.people(tx, figures),
-            "Blind or prelabelled": page_agreement.bias(tx, figures),
-            "Worst images first": page_evaluate.page(tx, compared, of),
-            "Split proof": page_health.page(tx),
+            "Composition": overview.render(tx, "gold"),
+            "Human ceiling": agreement.render_ceiling(context, tx),
+            "Annotators": agreement.render_annotators(context, tx),
+            "Blind or prelabelled": agreement.render_blind(context, tx),
+            "Worst images first": evaluate.render(comparison, parameters),
+            "Split proof": health.render_checks(tx),
         }
     for title, page in pages.items():
         read = safe(page)
@@ -189,30 +193,29 @@ def test_every_page_is_safe_and_says_something(editions: Editions) -> None:
             assert "NaN" not in str(attributes.get("style", ""))
 
 
-def nothing_in(tx: Tx | None) -> list[str]:
-    figures = Figures()
+def empty_pages(context: PageContext, tx: Tx | None) -> list[str]:
     return [
-        page_overview.page(tx, ""),
-        page_browse.grid_of(tx, Wanted(), 1),
-        page_agreement.page(tx, figures),
+        overview.render(tx, ""),
+        browse.render_grid(tx, ImageFilter(), 1),
+        agreement.render_ceiling(context, tx),
     ]
 
 
 def test_empty_stores_say_what_to_run(tmp_path: Path) -> None:
-    editions = Editions(Store(tmp_path))
-    with editions.read() as tx:
+    context = make_context(tmp_path, Blobs(tmp_path / "blobs"))
+    with context.snapshots.read() as tx:
         assert tx is None
-        pages = nothing_in(tx)
+        pages = empty_pages(context, tx)
     assert all("sdg " in safe(page).all_text for page in pages)
     client = TestClient(make_app(tmp_path, Blobs(tmp_path / "blobs")))
     assert client.get("/browse").status_code == 200
     assert client.get("/data/progress.csv").status_code == 404
     with Store(tmp_path).write():
         pass
-    editions.refresh()
-    with editions.read() as tx:
+    context.snapshots.refresh()
+    with context.snapshots.read() as tx:
         assert tx is not None
-        pages = [*nothing_in(tx), page_health.page(tx), page_agreement.bias(tx, Figures())]
+        pages = [*empty_pages(context, tx), health.render_checks(tx), agreement.render_blind(context, tx)]
     assert all(safe(page).all_text for page in pages)
     assert "sdg prompts import" in pages[0]
     assert "sdg generate run" in pages[1]

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("gradio")
+
 from schemas.defect import Defect, tier
 from schemas.labelling import LabelTask
 from schemas.records import Annotation
-from sdg_data.dashboard import aggregates as measures
-from sdg_data.dashboard import queries_agreement, queries_health, queries_overview
-from sdg_data.dashboard.queries_browse import CLEAN, Wanted, by_numbers, choices, count, page, story
-from sdg_data.dashboard.snapshots import Editions
+from sdg_data.dashboard import aggregates
+from sdg_data.dashboard.pages import agreement, overview
+from sdg_data.dashboard.pages.browse.queries import CLEAN, ImageFilter, by_numbers, choices, count, image_detail, page
+from sdg_data.dashboard.pages.health import queries as health
+from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import ServerIds
@@ -44,7 +47,7 @@ def everything(filled: Filled) -> dict[str, tuple[str | None, Sequence[Defect]]]
     return {image.id: speaker(filled, image.id) for image in filled.images if image.id != filled.gone}
 
 
-def naive(filled: Filled, wanted: Wanted) -> list[str]:
+def naive(filled: Filled, wanted: ImageFilter) -> list[str]:
     texts = {prompt.id: prompt for prompt in filled.prompts}
     found = []
     for image in filled.images:
@@ -73,24 +76,24 @@ def naive(filled: Filled, wanted: Wanted) -> list[str]:
 @pytest.mark.parametrize(
     "wanted",
     [
-        Wanted(),
-        Wanted(model="sana"),
-        Wanted(split="test", model="flux2"),
-        Wanted(type="artifact"),
-        Wanted(type="misalignment", tier="minor"),
-        Wanted(type=CLEAN),
-        Wanted(subtype="style"),
-        Wanted(tier="critical"),
-        Wanted(text="  HAND   melts "),
-        Wanted(text="thing 1", type="artifact"),
-        Wanted(text="100% _"),
-        Wanted(text="<script>"),
+        ImageFilter(),
+        ImageFilter(model="sana"),
+        ImageFilter(split="test", model="flux2"),
+        ImageFilter(type="artifact"),
+        ImageFilter(type="misalignment", tier="minor"),
+        ImageFilter(type=CLEAN),
+        ImageFilter(subtype="style"),
+        ImageFilter(tier="critical"),
+        ImageFilter(text="  HAND   melts "),
+        ImageFilter(text="thing 1", type="artifact"),
+        ImageFilter(text="100% _"),
+        ImageFilter(text="<script>"),
     ],
 )
-def test_filters(editions: Editions, filled: Filled, wanted: Wanted) -> None:
-    plain = Wanted(**{**vars(wanted), "text": " ".join(wanted.text.split())})
+def test_filters(snapshots: Snapshots, filled: Filled, wanted: ImageFilter) -> None:
+    plain = ImageFilter(**{**vars(wanted), "text": " ".join(wanted.text.split())})
     expected = naive(filled, plain)
-    with editions.read() as tx:
+    with snapshots.read() as tx:
         assert tx is not None
         assert count(tx, wanted) == len(expected)
         found: list[str] = []
@@ -101,12 +104,12 @@ def test_filters(editions: Editions, filled: Filled, wanted: Wanted) -> None:
     assert found == expected
 
 
-def test_states_are_parted_and_whoever_speaks_is_right(editions: Editions, filled: Filled) -> None:
-    with editions.read() as tx:
+def test_states_are_parted_and_whoever_speaks_is_right(snapshots: Snapshots, filled: Filled) -> None:
+    with snapshots.read() as tx:
         assert tx is not None
-        rows = {row["image_id"]: row for row in page(tx, Wanted(), 0, 1000)}
+        rows = {row["image_id"]: row for row in page(tx, ImageFilter(), 0, 1000)}
         by_state = {
-            state: count(tx, Wanted(state=state))
+            state: count(tx, ImageFilter(state=state))
             for state in ("accepted", "annotated", "rejected", "prelabelled", "new")
         }
         assert choices(tx)["model"] == ["flux2", "sana"]
@@ -122,33 +125,33 @@ def test_states_are_parted_and_whoever_speaks_is_right(editions: Editions, fille
         assert {"gold": "accepted", "people": "annotated", None: "new"}.get(said, row["state"]) == row["state"]
 
 
-def test_overview(editions: Editions, filled: Filled) -> None:
+def test_overview(snapshots: Snapshots, filled: Filled) -> None:
     spoken = [(image, said, defects) for image, (said, defects) in everything(filled).items()]
     models = {image.id: image.model for image in filled.images}
-    with editions.read() as tx:
+    with snapshots.read() as tx:
         assert tx is not None
-        assert queries_overview.speakers(tx) == ["gold", "people", "detector"]
+        assert overview.label_sources(tx) == ["gold", "people", "detector"]
         for said in ("gold", "people", "detector"):
             mine = [(image, defects) for image, who, defects in spoken if who == said]
             kinds = [frozenset(one.type for one in defects) for _, defects in mine]
-            shares = {row["composition"]: row["images"] for row in queries_overview.composition(tx, said)}
+            shares = {row["composition"]: row["images"] for row in overview.composition(tx, said)}
             assert shares == {
                 "clean": kinds.count(frozenset()),
                 "artifact only": kinds.count(frozenset({"artifact"})),  # type: ignore[arg-type]
                 "misalignment only": kinds.count(frozenset({"misalignment"})),  # type: ignore[arg-type]
                 "both": kinds.count(frozenset({"artifact", "misalignment"})),  # type: ignore[arg-type]
             }
-            for row in queries_overview.per_image(tx, said):
+            for row in overview.per_image(tx, said):
                 here = [defects for image, defects in mine if models[image] == row["model"]]
                 total = sum(one.type == "artifact" for defects in here for one in defects)
                 assert row["artifact"] == pytest.approx(total / len(here))
             weights = Counter((one.type, (one.importance - 1) // 10) for _, defects in mine for one in defects)
-            for place, row in enumerate(queries_overview.importance(tx, said)):
+            for place, row in enumerate(overview.importance(tx, said)):
                 assert (row["artifact"], row["misalignment"]) == (
                     weights["artifact", place],  # type: ignore[index]
                     weights["misalignment", place],  # type: ignore[index]
                 )
-        done = {row["stage"]: (row["done"], row["total"], row["failed"]) for row in queries_overview.progress(tx)}
+        done = {row["stage"]: (row["done"], row["total"], row["failed"]) for row in overview.progress(tx)}
         total = len(spoken)
         annotated = {one.image_id for one in filled.annotations} - {filled.gone}
         gold = sum(said == "gold" for _, said, _ in spoken)
@@ -156,88 +159,88 @@ def test_overview(editions: Editions, filled: Filled) -> None:
         assert done["prelabelled"] == (total - 1, total, 1)
         assert done["annotated"] == (len(annotated), total, 0)
         assert done["accepted"] == (gold, len(annotated), 0)
-        sums = queries_overview.totals(tx)
+        sums = overview.totals(tx)
         assert sums.gold_defects == sum(len(defects) for _, said, defects in spoken if said == "gold")
         alive = [one for one in filled.annotations if one.image_id != filled.gone]
         assert sums.hours == pytest.approx((130 * len(alive) + 20 * len(filled.reviews)) / 3600)
         assert sums.cost == pytest.approx(0.002 * len(filled.prelabels))
-        assert queries_overview.failures(tx) == [{"stage": "prelabel", "code": "not-json", "failures": 1, "items": 1}]
-        people = {(row["who"], row["mode"]): row["items"] for row in queries_overview.people(tx)}
+        assert overview.failures(tx) == [{"stage": "prelabel", "code": "not-json", "failures": 1, "items": 1}]
+        people = {(row["who"], row["mode"]): row["items"] for row in overview.people(tx)}
         modes = Counter((one.annotator, "blind" if one.prelabel_id is None else "prelabelled") for one in alive)
         assert people == {**modes, ("rita", "review"): len(filled.reviews)}
 
 
-def test_a_story_goes_back_to_the_seed(editions: Editions, filled: Filled) -> None:
+def test_an_image_goes_back_to_the_seed(snapshots: Snapshots, filled: Filled) -> None:
     image = next(image for image in filled.images if image.prompt_id == filled.prompts[0].id)
     judged = next(one for one in filled.reviews if one.verdict == "accepted")
     owner = next(one for one in filled.annotations if one.id == judged.annotation_id)
-    with editions.read() as tx:
+    with snapshots.read() as tx:
         assert tx is not None
-        found = story(tx, image.id)
-        other = story(tx, owner.image_id)
-        assert story(tx, filled.gone) is None
-        assert story(tx, "' OR 1=1 --") is None
-    assert found is not None
+        detail = image_detail(tx, image.id)
+        other = image_detail(tx, owner.image_id)
+        assert image_detail(tx, filled.gone) is None
+        assert image_detail(tx, "' OR 1=1 --") is None
+    assert detail is not None
     assert other is not None
-    facts = dict(found.lineage)
+    facts = dict(detail.lineage)
     assert facts["prompt"] == HOSTILE
     assert facts["sample, seed"] == f"0, {image.seed}"
     assert facts["blob (sha256)"] == image.blob
-    assert {one.reason for layer in found.layers for one in layer.defects} >= {HOSTILE, LONG}
-    assert ("evil<b> (eeeeeeee)", HOSTILE) in found.raw
+    assert {one.reason for layer in detail.layers for one in layer.defects} >= {HOSTILE, LONG}
+    assert ("evil<b> (eeeeeeee)", HOSTILE) in detail.raw
     assert other.layers[0].kind == "gold"
     assert list(other.layers[0].defects) == [item.defect for item in owner.defects]
     assert dict(other.lineage)[f"review {judged.id[:8]}"].startswith("accepted by rita, round 1")
     assert {layer.kind for layer in other.layers} == {"gold", "prelabel", "annotator"}
 
 
-def test_health(editions: Editions, filled: Filled) -> None:
+def test_health(snapshots: Snapshots, filled: Filled) -> None:
     alive = [image for image in filled.images if image.id != filled.gone]
     splits = {prompt.id: prompt.split for prompt in filled.prompts}
     owners: dict[str, list[str]] = {}
     for image in alive:
         owners.setdefault(image.blob, []).append(splits[image.prompt_id])
-    with editions.read() as tx:
+    with snapshots.read() as tx:
         assert tx is not None
-        shared = {row["blob"]: (row["images"], row["splits"]) for row in queries_health.same_bytes(tx)}
+        shared = {row["blob"]: (row["images"], row["splits"]) for row in health.same_bytes(tx)}
         assert shared == {blob: (len(s), len(set(s))) for blob, s in owners.items() if len(s) > 1}
-        proof = queries_health.split_proof(tx)
+        proof = health.split_leakage(tx)
         assert proof["shared_prompts"] == 0
         assert proof["shared_images"] == sum(len(set(s)) > 1 for s in owners.values())
         assert proof["test_prompts"] == sum(prompt.split == "test" for prompt in filled.prompts)
-        assert queries_health.withdrawn(tx) == [{"kind": "image", "reason": "asked for", "records": 1}]
-        assert queries_health.blobs_after(tx) == sorted(owners)
-        train, test = queries_health.prompts_of_both(tx)
+        assert health.withdrawn(tx) == [{"kind": "image", "reason": "asked for", "records": 1}]
+        assert health.all_blobs(tx) == sorted(owners)
+        train, test = health.prompts_of_both(tx)
         assert (len(train), len(test)) == (24, 6)
 
 
-def test_what_agreement_and_evaluate_compute(editions: Editions, filled: Filled) -> None:
-    with editions.read() as tx:
+def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Filled) -> None:
+    with snapshots.read() as tx:
         assert tx is not None
-        people = measures.people(tx)
+        people = aggregates.people(tx)
         assert people is not None
         shared = Counter(one.image_id for one in filled.annotations if one.image_id != filled.gone)
         assert people.agreed.images == sum(number > 1 for number in shared.values())
-        scores = [row["f1@0.5"] for row in people.queue]
+        scores = [row["f1@0.5"] for row in agreement.queue(tx, people)]
         assert scores == sorted(scores)
-        rows = {row["who"]: row for row in measures.annotators(tx)}
+        rows = {row["who"]: row for row in aggregates.annotators(tx)}
         assert set(rows) == {"ann0", "ann2", "ann1", "zed"}
         assert rows["ann0"]["artifact_F1_gold"] == 1
         assert rows["zed"]["shared_images"] == people.agreed.images
-        bias = measures.blind_or_not(tx)
+        bias = aggregates.blind_or_not(tx)
         assert bias is not None
         alive = [one for one in filled.annotations if one.image_id != filled.gone]
         assert bias.blind.annotations == sum(one.prelabel_id is None for one in alive)
-        assert "annotator:zed" in measures.sources(tx)
-        same = measures.compare(tx, "gold", "gold")
+        assert "annotator:zed" in aggregates.sources(tx)
+        same = aggregates.compare(tx, "gold", "gold")
         assert same is not None
         assert same.document["boxes"]["0.5"]["all"]["f1"] == 1
         assert all(a == b for pairs in same.importance.values() for a, b in pairs)
-        other = measures.compare(tx, "gold", "prelabel:vlm", model="flux2", split="train")
+        other = aggregates.compare(tx, "gold", "prelabel:vlm", model="flux2", split="train")
         assert other is not None
         assert set(other.document["breakdown"]["model"]) == {"flux2"}
-        assert measures.compare(tx, "gold", "prelabel:vlm", model="sana") is None  # every other image is annotated
-        assert measures.compare(tx, "gold", "prelabel:nobody") is None
+        assert aggregates.compare(tx, "gold", "prelabel:vlm", model="sana") is None  # every other image is annotated
+        assert aggregates.compare(tx, "gold", "prelabel:nobody") is None
 
 
 def test_links_into_label_studio(tmp_path: Path) -> None:
@@ -257,5 +260,5 @@ def test_links_into_label_studio(tmp_path: Path) -> None:
                 labelling.confirm(tx, {task.id: 40 + place})
         labelling.set_on_server(tx, ServerIds(project_id="a" * 32, url="http://127.0.0.1:8085/", number=7))
         tx.execute("UPDATE label_tasks SET state = 'intended' WHERE image_id = ?", [two])
-        found = queries_agreement.label_studio_links(tx, [one, two, three])
+        found = agreement.label_studio_links(tx, [one, two, three])
     assert found == {one: "http://127.0.0.1:8085/projects/7/data?task=41"}

@@ -1,4 +1,4 @@
-"""Editions: made when the store has changed, read while others write, one at a time."""
+"""Snapshots: made when the store has changed, read while others write, one at a time."""
 
 import threading
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
+pytest.importorskip("gradio")
+
 from schemas.records import Prompt
-from sdg_data.dashboard import tables
-from sdg_data.dashboard.aggregates import Memory
-from sdg_data.dashboard.pixels import Pixels, judge
-from sdg_data.dashboard.snapshots import Editions
+from sdg_data.dashboard.cache import Cache
+from sdg_data.dashboard.pages.health.pixels import Pixels, pixel_report
+from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.ids import prompt_id, split_of
 from sdg_data.store import prompts
 from sdg_data.store.connection import Store
@@ -24,90 +25,91 @@ def add(store: Store, text: str) -> None:
         prompts.insert(tx, [Prompt(id=identity, text=text, source="s", licence=None, split=split_of(identity, 0.5))])
 
 
-def counted(editions: Editions) -> int:
-    with editions.read() as tx:
+def counted(snapshots: Snapshots) -> int:
+    with snapshots.read() as tx:
         return int(scalar(tx, "SELECT count(*) FROM prompts")) if tx is not None else -1
 
 
 def test_a_store_that_appears_changes_and_stays(store: Store) -> None:
-    editions = Editions(store, every=0.0)
-    assert editions.current() is None
-    assert counted(editions) == -1
+    snapshots = Snapshots(store, every=0.0)
+    assert snapshots.current() is None
+    assert counted(snapshots) == -1
     add(store, "one")
-    assert counted(editions) == 1
-    first = editions.current()
+    assert counted(snapshots) == 1
+    first = snapshots.current()
     assert first is not None
-    assert editions.is_current()
-    assert editions.refresh() is first
+    assert snapshots.is_current()
+    assert snapshots.refresh() is first
     add(store, "two")
-    assert not editions.is_current()
-    second = editions.refresh()
+    assert not snapshots.is_current()
+    second = snapshots.refresh()
     assert second is not None
     assert second.path != first.path
-    assert counted(editions) == 2
-    assert [path.name for path in editions.folder.glob("*")] == [second.path.name]
+    assert counted(snapshots) == 2
+    assert [path.name for path in snapshots.folder.glob("*")] == [second.path.name]
     assert scalar(first.connection, "SELECT count(*) FROM prompts") == 1  # whoever still reads it may go on
 
 
 def test_a_writer_commits_while_pages_read(store: Store) -> None:
     add(store, "one")
-    editions = Editions(Store(store.home, lock_timeout=5.0), every=0.0)
-    with editions.read() as tx:
+    snapshots = Snapshots(Store(store.home, lock_timeout=5.0), every=0.0)
+    with snapshots.read() as tx:
         assert tx is not None
         for number in range(3):
             add(store, f"more {number}")  # would wait for a minute, and fail, if the page held the store
         assert scalar(tx, "SELECT count(*) FROM prompts") == 1
-    assert editions.refresh() is not None
-    assert counted(editions) == 4
+    assert snapshots.refresh() is not None
+    assert counted(snapshots) == 4
 
 
-def test_looking_starts_a_new_edition_in_the_background(store: Store) -> None:
+def test_looking_starts_a_new_snapshot_in_the_background(store: Store) -> None:
     add(store, "one")
-    editions = Editions(store, every=0.0)
-    old = editions.current()
+    snapshots = Snapshots(store, every=0.0)
+    old = snapshots.current()
     assert old is not None
-    object.__setattr__(old, "seconds", 0.0)  # an edition that took long is kept for longer
+    object.__setattr__(old, "seconds", 0.0)  # a snapshot that took long is kept for longer
     add(store, "two")
-    editions.current()
-    assert editions._thread is not None
-    editions._thread.join(timeout=60)
-    assert counted(editions) == 2
+    snapshots.current()
+    assert snapshots._thread is not None
+    snapshots._thread.join(timeout=60)
+    assert counted(snapshots) == 2
 
 
-def test_an_edition_of_an_earlier_run_is_taken_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_of_an_earlier_run_is_taken_up(store: Store) -> None:
     add(store, "one")
-    first = Editions(store).refresh()
+    first = Snapshots(store).refresh()
     assert first is not None
-    again = Editions(store).refresh()
+    again = Snapshots(store).refresh()
     assert again is not None
     assert again.path == first.path
     (first.path.parent / "zzz.duckdb").write_bytes(b"no database")
-    monkeypatch.setattr(tables, "VERSION", tables.VERSION + 1)
-    newer = Editions(store).refresh()
+    (first.path.parent / "yyy.duckdb").write_bytes(store.path.read_bytes())  # a database, but no snapshot
+    newer = Snapshots(store, ["CREATE TABLE dash_extra AS SELECT 5 AS five"]).refresh()
     assert newer is not None
     assert newer.path != first.path
+    assert scalar(newer.connection, "SELECT five FROM dash_extra") == 5
 
 
-def test_trouble_is_told_and_the_old_edition_stays(store: Store) -> None:
+def test_a_problem_is_kept_and_the_old_snapshot_stays(store: Store) -> None:
     add(store, "one")
-    editions = Editions(store, every=0.0)
-    old = editions.current()
+    snapshots = Snapshots(store, every=0.0)
+    old = snapshots.current()
     with duckdb.connect(str(store.path)) as connection:
         connection.execute("INSERT INTO schema_versions VALUES (999, now()::TIMESTAMP)")
-    assert editions.refresh() is old
-    assert editions.trouble is not None
-    assert "999" in editions.trouble
-    assert counted(editions) == 1
+    assert snapshots.refresh() is old
+    assert snapshots.problem is not None
+    assert "999" in snapshots.problem
+    assert counted(snapshots) == 1
 
 
 def test_what_is_asked_twice_at_once_is_computed_once() -> None:
-    memory = Memory(size=2)
+    cache = Cache(size=2)
     computed = []
     gate = threading.Barrier(4)
 
     def ask() -> None:
         gate.wait(timeout=30)
-        memory.of("key", lambda: computed.append(1))
+        cache.get("key", lambda: computed.append(1))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -116,7 +118,7 @@ def test_what_is_asked_twice_at_once_is_computed_once() -> None:
         thread.join(timeout=30)
     assert computed == [1]
     for key in ("a", "b", "key"):
-        memory.of(key, lambda: computed.append(1))
+        cache.get(key, lambda: computed.append(1))
     assert len(computed) == 4  # "key" had to make room
 
 
@@ -124,18 +126,18 @@ def test_looking_at_pictures_goes_on_where_it_stopped(tmp_path: Path) -> None:
     made: Filled = fill(tmp_path / "home", 8)
     path = Path(made.blobs.path(made.images[0].blob))
     path.write_bytes(b"damaged")
-    editions = Editions(made.store)
+    snapshots = Snapshots(made.store)
     pixels = Pixels(made.home, made.blobs)
-    with editions.read() as tx:
+    with snapshots.read() as tx:
         assert tx is not None
         blobs = sorted({image.blob for image in made.images if image.id != made.gone})
         assert list(pixels.look(tx)) == [(0, len(blobs)), (len(blobs), len(blobs))]
-        found = judge(tx, pixels)
+        found = pixel_report(tx, pixels)
         assert (found.total, found.seen) == (len(blobs), len(blobs))
         assert [row["blob"] for row in found.damaged] == [made.images[0].blob]
         assert list(pixels.look(tx)) == [(0, 0)]
-        lines = pixels._path.read_bytes().splitlines(keepends=True)
-        pixels._path.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])  # a crash in the middle of the last line
+        lines = pixels.path.read_bytes().splitlines(keepends=True)
+        pixels.path.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])  # a crash in the middle of the last line
         assert len(pixels.seen()) == len(blobs) - 1
         assert list(pixels.look(tx))[-1] == (1, 1)
         assert len(pixels.seen()) == len(blobs)
@@ -152,12 +154,12 @@ def test_flat_pictures_are_named_and_not_called_near(tmp_path: Path) -> None:
     with made.store.write() as tx:
         tx.execute("UPDATE images SET blob = ? WHERE id = ?", [name, made.images[0].id])
         tx.execute("UPDATE images SET blob = ? WHERE id = ?", [near, made.images[1].id])
-    editions, pixels = Editions(made.store), Pixels(made.home, made.blobs)
+    snapshots, pixels = Snapshots(made.store), Pixels(made.home, made.blobs)
     original = made.blobs.put(png(0))
-    with editions.read() as tx:
+    with snapshots.read() as tx:
         assert tx is not None
         list(pixels.look(tx))
-        found = judge(tx, pixels)
+        found = pixel_report(tx, pixels)
     assert [row["blob"] for row in found.flat] == [name]
     assert {frozenset(row.values()) for row in found.near} >= {frozenset({original, near})}
     assert not any(name in row.values() for row in found.near)

@@ -1,12 +1,11 @@
 """The SQL of Health: copies, the split, failures of pictures, what people's answers were held back for."""
 
-from typing import Any
-
+from sdg_data.dashboard.page import Rows
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 
-Rows = list[dict[str, Any]]
 SHOWN = 50
+"""Rows of a table on the page; downloads have all of them."""
 
 
 def same_bytes(tx: Tx, *, limit: int = SHOWN) -> Rows:
@@ -22,14 +21,14 @@ def same_bytes(tx: Tx, *, limit: int = SHOWN) -> Rows:
     )
 
 
-def same_bytes_count(tx: Tx) -> dict[str, int]:
+def same_bytes_total(tx: Tx) -> dict[str, int]:
     """How many pictures are shared, and by how many images."""
     return select(tx, "SELECT count(*) AS pictures, coalesce(sum(images), 0)::BIGINT AS images FROM dash_same_bytes")[0]
 
 
-def split_proof(tx: Tx) -> dict[str, int]:
+def split_leakage(tx: Tx) -> dict[str, int]:
     """Prompts and images of each split, and how many are in both (none may be)."""
-    return select(tx, "SELECT * FROM dash_split_proof")[0]
+    return select(tx, "SELECT * FROM dash_split_leakage")[0]
 
 
 def quarantine(tx: Tx) -> Rows:
@@ -60,9 +59,9 @@ def withdrawn(tx: Tx) -> Rows:
     return select(tx, "SELECT kind, reason, count(*) AS records FROM tombstones GROUP BY ALL ORDER BY 3 DESC, 1, 2")
 
 
-def blobs_after(tx: Tx, after: str = "") -> list[str]:
-    """The distinct blobs in order, those after one."""
-    rows = tx.execute("SELECT DISTINCT blob FROM dash_images WHERE blob > ? ORDER BY blob", [after]).fetchall()
+def all_blobs(tx: Tx) -> list[str]:
+    """The sha256 of every image's blob, in order."""
+    rows = tx.execute("SELECT DISTINCT blob FROM dash_images ORDER BY blob").fetchall()
     return [blob for (blob,) in rows]
 
 
@@ -85,3 +84,22 @@ def prompts_of_both(tx: Tx) -> tuple[list[str], list[str]]:
     """The texts of the train and of the test prompts, in order."""
     rows = tx.execute("SELECT split, text FROM prompts ORDER BY text").fetchall()
     return [text for split, text in rows if split == "train"], [text for split, text in rows if split == "test"]
+
+
+TABLES = (
+    """
+    CREATE TABLE dash_same_bytes AS
+    SELECT blob, count(*) AS images, count(DISTINCT model) AS models, count(DISTINCT split) AS splits, min(n) AS n
+    FROM dash_images GROUP BY blob HAVING count(*) > 1
+    """,
+    """
+    CREATE TABLE dash_split_leakage AS
+    SELECT (SELECT count(*) FROM (SELECT id FROM prompts GROUP BY id HAVING count(DISTINCT split) > 1))
+               AS shared_prompts,
+           (SELECT count(*) FROM dash_same_bytes WHERE splits > 1) AS shared_images,
+           (SELECT count(*) FROM prompts WHERE split = 'train') AS train_prompts,
+           (SELECT count(*) FROM prompts WHERE split = 'test') AS test_prompts,
+           (SELECT count(*) FROM dash_images WHERE split = 'train') AS train_images,
+           (SELECT count(*) FROM dash_images WHERE split = 'test') AS test_images
+    """,
+)

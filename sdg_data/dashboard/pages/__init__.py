@@ -1,0 +1,1 @@
+"""The pages, each owning its components, queries, figures and tables."""

@@ -1,0 +1,204 @@
+"""Agreement: the human ceiling, each annotator's quality and speed, blind against prelabelled, where people differ."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from schemas.defect import DEFECT_TYPES
+from sdg_data.dashboard import aggregates
+from sdg_data.dashboard.context import PageContext
+from sdg_data.dashboard.data import agreement_rows, blind_rows
+from sdg_data.dashboard.html import figure, grid, image_link, nothing, table, text
+from sdg_data.dashboard.page import Page, Rows
+from sdg_data.metrics.charts import Series, bars
+from sdg_data.metrics.definitions import headline
+from sdg_data.metrics.paper_numbers import published
+from sdg_data.metrics.report import summary_rows, worst_images
+from sdg_data.store.connection import Tx
+from sdg_data.store.rows import select
+
+QUEUE = 60
+"""Rows of the queue of images where people differ most."""
+_WORKING = '<p class="note">measuring …</p>'
+
+
+def build(context: PageContext) -> None:
+    """Make the page's components inside its Blocks. What takes longer comes after what does not."""
+    stamp = context.header()
+    ceiling = gr.HTML(_WORKING, elem_id="ceiling", elem_classes="sdg")
+    annotators = gr.HTML(elem_id="annotators", elem_classes="sdg")
+    blind = gr.HTML(_WORKING, elem_id="blind", elem_classes="sdg")
+
+    def shown(render: Callable[[PageContext, Tx | None], str]) -> str:
+        with context.snapshots.read() as tx:
+            return render(context, tx)
+
+    context.on_open(lambda: (context.stamp(), shown(render_ceiling)), [stamp, ceiling])
+    context.on_open(lambda: shown(render_annotators), [annotators])
+    context.on_open(lambda: shown(render_blind), [blind])
+
+
+def render_ceiling(context: PageContext, tx: Tx | None) -> str:
+    """The ceiling and the queue as HTML."""
+    people = _people(context, tx) if tx is not None else None
+    if tx is None or people is None:
+        return nothing(
+            "No image was judged by two people independently, so there is no human ceiling yet. "
+            "Give some images to a second annotator (overlap 2):",
+            "sdg annotate push --help",
+        )
+    summary = people.ceiling.summary
+    ours, paper = headline(summary), published()["human"]
+    cells = [(threshold, kind) for threshold in ("0.1", "0.5") for kind in DEFECT_TYPES]
+    chart = bars(
+        "",
+        [f"BoxF1@{threshold} {kind}" for threshold, kind in cells],
+        [
+            Series(
+                "your people",
+                [ours[f"box_f1@{threshold}"][kind] for threshold, kind in cells],
+                [summary["intervals"]["boxes"][threshold][kind]["f1"] for threshold, kind in cells],
+            ),
+            Series("the paper's people", [paper[f"box_f1@{threshold}"][kind] for threshold, kind in cells]),
+        ],
+    )
+    images = f"the first {aggregates.MOST_SHARED:,} images" if people.capped else f"{people.agreed.images:,} images"
+    note = f"{images} judged by several people on their own; whiskers: 95 % of resamples"
+    return grid(
+        figure("ceiling", "Human ceiling", chart, note=note),
+        figure("agreement", "Agreement", table(agreement_rows(people))),
+    ) + figure(
+        "queue",
+        "Where people differ most",
+        table([_queue_cells(row) for row in queue(tx, people)], raw=frozenset({"image", "label_studio"})),
+        note="Lowest F1 at IoU 0.5 first: worth a reviewer's look.",
+    )
+
+
+def _queue_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the queue with a picture and a link for people."""
+    address = row["label_studio"]
+    web = address.startswith(("http://", "https://"))
+    task = f'<a href="{text(address)}" target="_blank" rel="noreferrer">open task</a>' if web else "–"
+    thumbnail = (
+        f'<img src="/blob/{text(row["blob"])}" loading="lazy" alt="" width="48" height="48" '
+        'style="object-fit:cover;border-radius:4px">'
+    )
+    plain = {name: value for name, value in row.items() if name not in ("image", "blob", "label_studio")}
+    return {"image": image_link(row["image"], thumbnail), **plain, "label_studio": task}
+
+
+def render_annotators(context: PageContext, tx: Tx | None) -> str:
+    """Each annotator as HTML."""
+    rows = _annotators(context, tx) if tx is not None else []
+    if not rows:
+        return ""
+    return figure(
+        "annotators",
+        "Annotators",
+        table(rows),
+        note="BoxF1@0.5 against gold on reviewed images (flatters whoever made the gold), and against other people on "
+        "images judged by several; seconds are medians of a verdict.",
+    )
+
+
+def render_blind(context: PageContext, tx: Tx | None) -> str:
+    """Blind against prelabelled as HTML."""
+    bias = _blind(context, tx) if tx is not None else None
+    if bias is None:
+        body = '<p class="none">needs verdicts of both kinds: some blind, some from prelabels</p>'
+        return figure("blind", "Blind or prelabelled", body) if tx is not None else ""
+    note = (
+        f"{bias.blind.annotations:,} blind and {bias.prelabelled.annotations:,} prelabelled first verdicts; "
+        "low and high bound the difference (95 %)"
+    )
+    return figure("blind", "Blind or prelabelled", table(blind_rows(bias)), note=note)
+
+
+def queue(tx: Tx, people: aggregates.People) -> Rows:
+    """The images where people differ most, the lowest F1 at IoU 0.5 first, with their tasks in Label Studio."""
+    rows = worst_images(people.ceiling.per_image())[:QUEUE]
+    image_ids = [row["filepath"] for row in rows]
+    images, links = images_by_id(tx, image_ids), label_studio_links(tx, image_ids)
+    return [
+        {
+            "image": row["filepath"],
+            "annotators": ", ".join(list(people.annotations[row["filepath"]])[:2]),
+            "boxes": f"{row['gt_all']} and {row['pred_all']}",
+            "f1@0.5": row["f1@0.5"],
+            "f1@0.1": row["f1@0.1"],
+            "state": images[row["filepath"]]["state"],
+            "prompt": images[row["filepath"]]["prompt"],
+            "blob": images[row["filepath"]]["blob"],
+            "label_studio": links.get(row["filepath"], ""),
+        }
+        for row in rows
+        if row["filepath"] in images
+    ]
+
+
+def label_studio_links(tx: Tx, image_ids: list[str]) -> dict[str, str]:
+    """By image, the address of its task in Label Studio: the last one that was pushed."""
+    rows = select(
+        tx,
+        """
+        SELECT label_tasks.image_id, arg_max(rtrim(label_servers.url, '/') || '/projects/' || label_servers.number
+                   || '/data?task=' || label_numbers.number, (label_tasks.created_at, label_tasks.id)) AS address
+        FROM label_tasks JOIN label_numbers ON label_numbers.task_id = label_tasks.id
+        JOIN label_servers ON label_servers.project_id = label_tasks.project_id
+        WHERE label_tasks.image_id IN (SELECT unnest(?::VARCHAR[])) AND label_tasks.state = 'pushed'
+        GROUP BY label_tasks.image_id
+        """,
+        [image_ids],
+    )
+    return {row["image_id"]: row["address"] for row in rows}
+
+
+def images_by_id(tx: Tx, image_ids: list[str]) -> dict[str, dict[str, Any]]:
+    """Prompt, generator, picture and review state of these images."""
+    rows = select(
+        tx,
+        """
+        SELECT image_id, n, blob, model, prompt, state FROM dash_images
+        WHERE image_id IN (SELECT unnest(?::VARCHAR[]))
+        """,
+        [image_ids],
+    )
+    return {row["image_id"]: row for row in rows}
+
+
+def _people(context: PageContext, tx: Tx) -> aggregates.People | None:
+    return context.cached(tx, "people", lambda: aggregates.people(tx))
+
+
+def _annotators(context: PageContext, tx: Tx) -> Rows:
+    return context.cached(tx, "annotators", lambda: aggregates.annotators(tx))
+
+
+def _blind(context: PageContext, tx: Tx) -> Any:
+    return context.cached(tx, "blind", lambda: aggregates.blind_or_not(tx))
+
+
+def _of_people(rows: Callable[[Tx, aggregates.People], Rows]) -> Callable[[PageContext, Tx, object], Rows]:
+    """A figure that is drawn from `People`; no rows where no image was judged by two people."""
+
+    def figure_rows(context: PageContext, tx: Tx, parameters: object) -> Rows:
+        people = _people(context, tx)
+        return rows(tx, people) if people is not None else []
+
+    return figure_rows
+
+
+PAGE = Page(
+    title="Agreement",
+    path="agreement",
+    build=build,
+    figures={
+        "agreement": _of_people(lambda tx, people: agreement_rows(people)),
+        "ceiling": _of_people(lambda tx, people: summary_rows(people.ceiling.as_dict())),
+        "queue": _of_people(queue),
+        "annotators": lambda context, tx, parameters: _annotators(context, tx),
+        "blind": lambda context, tx, parameters: blind_rows(_blind(context, tx)),
+    },
+)

@@ -1,0 +1,1 @@
+"""Browse: filters, a paged grid, and one image with the boxes of every source."""

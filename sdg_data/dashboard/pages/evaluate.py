@@ -1,0 +1,194 @@
+"""Evaluate: two sources side by side, metrics with intervals, worst cases first, confusion, importance."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from schemas.defect import DEFECT_TYPES
+from schemas.records import Split
+from sdg_data.dashboard import aggregates
+from sdg_data.dashboard.context import PageContext
+from sdg_data.dashboard.controls import ALL, choice, chosen
+from sdg_data.dashboard.data import worst
+from sdg_data.dashboard.html import figure, grid, image_link, matrix, nothing, table, text
+from sdg_data.dashboard.page import Page, Parameters, Rows
+from sdg_data.dashboard.tables import models
+from sdg_data.errors import SdgError
+from sdg_data.metrics.charts import Series, bars, scatter
+from sdg_data.metrics.definitions import METRICS
+from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.report import summary_rows
+from sdg_data.store.connection import Tx
+
+DOTS = 4_000
+"""Points of the scatter at the most, evenly out of all; the download has every one."""
+_CHARTED = ("box_f1@0.1", "box_f1@0.5", "det_type_f1")
+_CHOICES = ("gt", "pred", "model", "split", "protocol")
+_MISSING = ("Two sources are needed: gold, a detector's prelabels, or people's annotations.", "sdg eval sources")
+_HINT = '<p class="note">Choose two sources and press Compare. 30,000 images take a few seconds.</p>'
+
+
+def build(context: PageContext) -> None:
+    """Make the page's components inside its Blocks."""
+    stamp = context.header()
+    with gr.Row(elem_classes="sdg-controls"):
+        truth = gr.Dropdown([], label="Ground truth", elem_id="gt", interactive=True, min_width=220, scale=2)
+        prediction = gr.Dropdown([], label="Prediction", elem_id="pred", interactive=True, min_width=220, scale=2)
+        model = choice("Generator", "model", [])
+        split = choice("Split", "split", Split, min_width=90)
+        protocol = gr.Dropdown(
+            [str(name) for name in Protocol], value="paper", label="Protocol", elem_id="rules", min_width=90
+        )
+        start = gr.Button("Compare", variant="primary", elem_id="compare", min_width=110)
+    body = gr.HTML(elem_id="evaluation", elem_classes="sdg")
+    controls = [truth, prediction, model, split, protocol]
+
+    def on_open() -> tuple[Any, ...]:
+        with context.snapshots.read() as tx:
+            sources = aggregates.sources(tx) if tx is not None else []
+            generators = models(tx) if tx is not None else []
+        first = sources[0] if sources else None
+        second = next((name for name in sources if name.startswith("prelabel:")), sources[-1] if sources else None)
+        return (
+            gr.Dropdown(choices=sources, value=first),
+            gr.Dropdown(choices=sources, value=second),
+            gr.Dropdown(choices=[ALL, *generators], value=ALL),
+            context.stamp(),
+            nothing(*_MISSING) if len(sources) < 2 else _HINT,
+        )
+
+    def on_compare(*values: Any) -> str:
+        parameters = chosen(_CHOICES, values)
+        with context.snapshots.read() as tx:
+            if tx is None or not parameters["gt"] or not parameters["pred"]:
+                return nothing(*_MISSING)
+            try:
+                comparison = compare(context, tx, parameters)
+            except SdgError as error:
+                return f'<p class="warn">{text(error)}</p>'
+        return render(comparison, parameters) if comparison else '<p class="none">They have no image in common.</p>'
+
+    context.on_open(on_open, [truth, prediction, model, stamp, body])
+    start.click(on_compare, controls, body, show_progress="minimal")
+
+
+def compare(context: PageContext, tx: Tx, parameters: Parameters) -> aggregates.Comparison | None:
+    """`aggregates.compare` of what the page's controls, or a download's address, choose; remembered."""
+    gt, pred, model, split, protocol = (parameters.get(name, "") for name in _CHOICES)
+    return context.cached(
+        tx,
+        ("compare", gt, pred, model, split, protocol),
+        lambda: aggregates.compare(tx, gt, pred, model=model, split=split, protocol=protocol or "paper"),
+    )
+
+
+def render(comparison: aggregates.Comparison, parameters: Parameters) -> str:
+    """A comparison as HTML."""
+    document = comparison.document
+    ceiling, published = document["ceiling"], document["published"]["models"]["SDG SFT"]
+    cells = [(name, METRICS[name], kind) for name in _CHARTED for kind in DEFECT_TYPES]
+    series = [
+        Series(
+            "this comparison",
+            [metric.value(document, kind) for _, metric, kind in cells],
+            [metric.interval(document, kind) for _, metric, kind in cells],
+        )
+    ]
+    if ceiling:
+        series.append(Series("human ceiling", [metric.value(ceiling, kind) for _, metric, kind in cells]))
+    series.append(Series("SDG SFT (published)", [published[name][kind] for name, _, kind in cells]))
+    chart = bars("", [f"{metric.title} {kind}" for _, metric, kind in cells], series)
+    parsing, confused = document["parsing"], document["confusion"]
+    unread = parsing["failed"] + parsing["degenerate"]
+    ceiling_note = (
+        f"; ceiling: second against first verdict on {ceiling['images']:,} images"
+        if ceiling
+        else "; no human ceiling: no image was judged by two people"
+    )
+    note = (
+        f"{document['images']:,} images, protocol {document['protocol']}; {unread:,} "
+        f"answers could not be read; {len(document['rows']['missing']):,} images without a prediction{ceiling_note}"
+    )
+    dots = {name: pairs[:: max(1, len(pairs) // DOTS + 1)] for name, pairs in comparison.importance.items()}
+    matched = sum(map(len, comparison.importance.values()))
+    how = f"boxes matched whatever their type, IoU ≥ {confused['threshold']}; rows: ground truth"
+    return (
+        grid(
+            figure("metrics", "Metrics", table(summary_rows(document)), note=note, parameters=parameters),
+            figure(
+                "evaluation", "Against the ceiling", chart, note="whiskers: 95 % of resamples", parameters=parameters
+            ),
+            figure(
+                "confusion-type", "Types taken for types", _matrix(confused["type"]), note=how, parameters=parameters
+            ),
+            figure(
+                "importance-pairs",
+                "Importance of matched boxes",
+                scatter(("ground truth", "prediction"), dots),
+                note=f"{matched:,} pairs{' (a part is drawn)' if matched > sum(map(len, dots.values())) else ''}",
+                parameters=parameters,
+            ),
+        )
+        + figure(
+            "confusion-subtype", "Subtypes taken for subtypes", _matrix(confused["subtype"]), parameters=parameters
+        )
+        + figure(
+            "worst",
+            "Worst images first",
+            table([_worst_cells(row) for row in worst(document)], raw=frozenset({"image"})),
+            parameters=parameters,
+        )
+    )
+
+
+def _matrix(part: dict[str, Any]) -> str:
+    return matrix(part["labels"], part["counts"])
+
+
+def _worst_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `worst` with a link to the image, under plain headings."""
+    headings = {"gt_all": "true", "pred_all": "predicted", "tp_all@0.5": "matched"}
+    cells = {headings.get(name, name): value for name, value in row.items()}
+    return {**cells, "image": image_link(row["image"])}
+
+
+def _confusion_rows(comparison: aggregates.Comparison, name: str) -> Rows:
+    part = comparison.document["confusion"][name]
+    return [
+        {"ground_truth": label, **dict(zip(part["labels"], counts, strict=True))}
+        for label, counts in zip(part["labels"], part["counts"], strict=True)
+    ]
+
+
+def _importance_rows(comparison: aggregates.Comparison) -> Rows:
+    return [
+        {"type": kind, "ground_truth": truth, "predicted": prediction}
+        for kind, pairs in comparison.importance.items()
+        for truth, prediction in pairs
+    ]
+
+
+def _of_comparison(rows: Callable[[aggregates.Comparison], Any], empty: Any) -> Callable[..., Any]:
+    """A figure that is drawn from a comparison; `empty` where the sources have no image in common."""
+
+    def figure_rows(context: PageContext, tx: Tx, parameters: Parameters) -> Any:
+        comparison = compare(context, tx, parameters)
+        return rows(comparison) if comparison is not None else empty
+
+    return figure_rows
+
+
+PAGE = Page(
+    title="Evaluate",
+    path="evaluate",
+    build=build,
+    figures={
+        "evaluation": _of_comparison(lambda comparison: comparison.document, {}),
+        "metrics": _of_comparison(lambda comparison: summary_rows(comparison.document), []),
+        "worst": _of_comparison(lambda comparison: worst(comparison.document), []),
+        "confusion-type": _of_comparison(lambda comparison: _confusion_rows(comparison, "type"), []),
+        "confusion-subtype": _of_comparison(lambda comparison: _confusion_rows(comparison, "subtype"), []),
+        "importance-pairs": _of_comparison(_importance_rows, []),
+    },
+)

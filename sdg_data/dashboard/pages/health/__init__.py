@@ -1,0 +1,1 @@
+"""Health: copies, the split, damaged pictures, quarantine, exports."""
