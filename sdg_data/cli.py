@@ -16,10 +16,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from sdg_data import shadowing
 from sdg_data.console import Globals
-from sdg_data.errors import ExitCode, MissingDependency, SdgError
-
-OUR_PACKAGES = ("schemas", "sdg_data", "generators", "annotate", "exports", "trainers")
+from sdg_data.errors import ConfigError, ExitCode, MissingDependency, SdgError
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,22 @@ class Lazy:
     extra: str | None = None
 
     def load(self, name: str) -> Any:
-        """The real command. MissingDependency when a library that it needs is not installed."""
+        """The real command.
+
+        Raises:
+            MissingDependency: A library that it needs is not installed.
+            ConfigError: A file of the user's hides the package that it is in.
+        """
         module_name, _, attribute = self.target.partition(":")
         try:
             target = getattr(importlib.import_module(module_name), attribute)
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
-            if package in OUR_PACKAGES:
-                raise
+            if package in shadowing.PACKAGES:
+                path = shadowing.hidden_by(package)
+                if path is None:
+                    raise
+                raise ConfigError(shadowing.explain(package, path), item=f"sdg {name}") from error
             extra = f"[{self.extra}]" if self.extra else ""
             raise MissingDependency(
                 f"{package} is not installed", item=f"sdg {name}", hint=f"pip install 'sdg-data{extra}'"

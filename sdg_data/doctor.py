@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sdg_data import shadowing
 from sdg_data.console import print_json, print_table, say, settings_of
 from sdg_data.errors import ExitCode, SdgError
 from sdg_data.mini.weights import SHIPPED, weights_folder
@@ -38,6 +39,7 @@ JOBS = (
     Job("images and exports on S3", "s3", ("s3fs",)),
     Job("running on a cluster", "ray", ("ray",)),
     Job("quantised text encoders", "gpu", ("bitsandbytes", "torchvision")),
+    Job("make docs", "docs", ("mkdocs-material",)),
     Job("make check, make test", "dev", ("pytest", "hypothesis", "ruff", "mypy", "import-linter")),
 )
 
@@ -76,6 +78,16 @@ def check_base() -> list[Check]:
     missing = [name for name in BASE if installed(name) is None]
     state = f"missing {', '.join(missing)}" if missing else f"sdg-data {installed('sdg-data')}"
     return [python, Check("base install", state, not missing, "pip install sdg-data" if missing else None)]
+
+
+def check_packages(folder: Path) -> Check:
+    """Whether something in a folder hides one of our packages from the scripts that lie there."""
+    hiding = {name: shadowing.hidden_by(name, folder) for name in shadowing.PACKAGES}
+    sentences = [shadowing.explain(name, path) for name, path in hiding.items() if path is not None]
+    if sentences:
+        names = ", ".join(name for name, path in hiding.items() if path is not None)
+        return Check("packages", f"{names} hidden from scripts in {folder}", False, "; ".join(sentences))
+    return Check("packages", f"none is hidden from scripts in {folder}", True)
 
 
 def check_home(home: Path) -> list[Check]:
@@ -144,7 +156,7 @@ def doctor_command(
     if all(check.ok for check in base):
         home = check_home(settings_of(ctx).home)
     jobs = [check_job(job) for job in JOBS]
-    report = [*base, *home, check_accelerator(), check_minis(), *jobs]
+    report = [*base, check_packages(Path.cwd()), *home, check_accelerator(), check_minis(), *jobs]
     if as_json:
         print_json([asdict(check) for check in report])
     else:
