@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.defect import DEFECT_TYPES, Defect
-from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel
+from schemas.records import Annotation, AnnotationStatus
 from sdg_data.errors import ConfigError
-from sdg_data.metrics.agreement import SCOPES, THRESHOLDS, Agreement, against_consensus, agreement
-from sdg_data.metrics.anchoring import Arm, Bias, Judged, bias
-from sdg_data.metrics.estimate import Measured
+from sdg_data.metrics.agreement import Agreement, against_consensus, agreement
+from sdg_data.metrics.anchoring import Bias, bias, by_condition
+from sdg_data.metrics.ceiling import prelabels_of
+from sdg_data.metrics.estimate import Estimate
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import answers, first_verdicts, gold, prelabels, reviews
+from sdg_data.store import answers, first_verdicts, gold, reviews
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.gold import GoldRule
 
@@ -78,7 +79,7 @@ def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed:
     with store.read() as tx:
         everyone = _last_versions(tx)
         truth = _gold(tx, _REFERENCES[reference], sorted({one.image_id for one in everyone}))
-        machine = _prelabels(tx, everyone)
+        machine = prelabels_of(tx, everyone)
         quarantine = answers.count_quarantined(tx)
         waiting = Counter(one.annotator for one in answers.quarantined(tx, waiting=True))
         verdicts = reviews.count_by_verdict(tx)
@@ -95,7 +96,7 @@ def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed:
         agreement=agreement(by_image, resamples=resamples, seed=seed),
         blind_agreement=agreement(blind_only, resamples=resamples, seed=seed),
         people=_people(everyone, by_image, truth, waiting),
-        bias=bias(*_arms(claims, machine, truth), resamples=resamples, seed=seed),
+        bias=bias(*by_condition(claims, machine, truth), resamples=resamples, seed=seed),
         reviews=verdicts,
         standing=standing,
         hours=hours,
@@ -124,19 +125,6 @@ def _gold(tx: Tx, rule: GoldRule, image_ids: Sequence[str]) -> dict[str, tuple[D
         for key, one in gold.of_images(tx, image_ids, rule).items()
         if one.annotation is not None
     }
-
-
-def _prelabels(tx: Tx, everyone: Sequence[Annotation]) -> dict[str, Prelabel]:
-    """Annotation id -> the prelabel that was shown or, blind, the image's last one: what would have been shown."""
-    shown = prelabels.by_ids(tx, [one.prelabel_id for one in everyone if one.prelabel_id is not None])
-    blind = prelabels.of_images(tx, [one.image_id for one in everyone if one.prelabel_id is None])
-    found = {}
-    for one in everyone:
-        if one.prelabel_id is not None:
-            found[one.id] = shown[one.prelabel_id]
-        elif one.image_id in blind:
-            found[one.id] = blind[one.image_id][-1]
-    return found
 
 
 def _standing(tx: Tx) -> dict[str, int]:
@@ -171,29 +159,6 @@ def _by_image(versions: Sequence[Annotation]) -> dict[str, dict[str, list[Defect
     for one in versions:
         found[one.image_id][one.annotator] = [item.defect for item in one.defects]
     return dict(found)
-
-
-def _arms(
-    claims: Sequence[Annotation], machine: Mapping[str, Prelabel], truth: Mapping[str, Sequence[Defect]]
-) -> tuple[dict[str, list[Judged]], dict[str, list[Judged]]]:
-    """(blind, prelabelled), by image; annotations whose image has no prelabel tell nothing of either."""
-    blind: dict[str, list[Judged]] = defaultdict(list)
-    shown: dict[str, list[Judged]] = defaultdict(list)
-    for one in claims:
-        if one.id not in machine:
-            continue
-        from_prelabel = [item for item in one.defects if item.prelabel_index is not None]
-        kept = sum(item.origin is Origin.PREDICTION for item in from_prelabel)
-        judged = Judged(
-            defects=[item.defect for item in one.defects],
-            prelabel=machine[one.id].defects,
-            truth=truth.get(one.image_id),
-            seconds=one.seconds,
-            kept=kept,
-            changed=len(from_prelabel) - kept,
-        )
-        (blind if one.prelabel_id is None else shown)[one.image_id].append(judged)
-    return dict(blind), dict(shown)
 
 
 def _people(
@@ -241,9 +206,8 @@ def _clean_accuracy(versions: Sequence[Annotation], truth: Mapping[str, Sequence
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as plain values; every measured figure as value, interval and count."""
-    found: dict[str, Any] = dataclasses.asdict(report)
-    return found
+    """The report as plain values; every estimate as value, interval and count."""
+    return {**dataclasses.asdict(report), "bias": report.bias.as_dict()}
 
 
 def tables(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -268,25 +232,14 @@ def tables(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _agreement_rows(report: Report) -> list[dict[str, Any]]:
-    def row(name: str, get: Any) -> dict[str, Any]:
-        return {
-            "figure": name,
-            "everybody": show(get(report.agreement)),
-            "blind only": show(get(report.blind_agreement)),
-        }
-
-    rows = [
-        row(f"BoxF1@{at:g} {scope}", lambda one, at=at, scope=scope: one.box_f1[f"{at:g}"][scope])
-        for at in THRESHOLDS
-        for scope in SCOPES
-    ]
+    pairs = zip(report.agreement.rows(), report.blind_agreement.rows(), strict=True)
     return [
-        *rows,
-        row("same answer to: any defect?", lambda one: one.clean),
-        row("… Krippendorff's α", lambda one: one.clean_alpha),
-        row("same type of matched boxes", lambda one: one.types),
-        row("… Krippendorff's α", lambda one: one.types_alpha),
-        row("importance, Krippendorff's α", lambda one: one.importance_alpha),
+        {
+            "figure": f"{everybody.title}, {everybody.scope}",
+            "everybody": show(everybody.estimate),
+            "blind only": show(blind.estimate),
+        }
+        for everybody, blind in pairs
     ]
 
 
@@ -305,41 +258,22 @@ def _person_row(one: PersonRow) -> dict[str, Any]:
     }
 
 
-_BIAS_TITLES = {
-    "kept": "prelabelled boxes kept unchanged",
-    "changed": "… changed",
-    "dropped": "… deleted",
-    "drawn": "boxes drawn per image",
-    "echo": "BoxF1@0.5 with the prelabel",
-    "missed": "defects missed",
-    "missed_by_prelabel": "… of those the prelabel missed",
-    "false_boxes": "boxes that are no defect",
-    "swallowed": "false prelabelled boxes left in",
-    "seconds": "mean seconds an image",
-    "median_seconds": "median seconds an image",
-}
+def _bias_rows(measured: Bias) -> list[dict[str, Any]]:
+    rows = []
+    for row in measured.rows():
+        digits = 1 if "seconds" in row.key else 3
+        rows.append(
+            {
+                "figure": row.title,
+                "blind": show(row.blind, digits),
+                "prelabelled": show(row.prelabelled, digits),
+                "difference": "" if row.difference is None else show(row.difference, digits),
+            }
+        )
+    return rows
 
 
-def _bias_rows(found: Bias) -> list[dict[str, Any]]:
-    def digits(name: str) -> int:
-        return 1 if "seconds" in name else 3
-
-    def of(arm: Arm, name: str) -> Measured:
-        figure: Measured = getattr(arm, name)
-        return figure
-
-    return [
-        {
-            "figure": title,
-            "blind": show(of(found.blind, name), digits(name)),
-            "prelabelled": show(of(found.prelabelled, name), digits(name)),
-            "difference": show(found.difference[name], digits(name)) if name in found.difference else "",
-        }
-        for name, title in _BIAS_TITLES.items()
-    ]
-
-
-def show(figure: Measured, digits: int = 3) -> str:
+def show(figure: Estimate, digits: int = 3) -> str:
     """`0.412 [0.380, 0.450]`, or a dash where nothing was measured."""
     if figure.value is None:
         return "–"

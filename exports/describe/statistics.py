@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from schemas.defect import DefectType, ImportanceTier, tier
+from schemas.defect import DEFECT_TYPES, Defect, DefectType, ImportanceTier, tier
 from schemas.records import Annotation
 from schemas.sample import Composition, Sample
-from sdg_data.metrics.matching import match_defects
+from sdg_data.metrics.agreement import agreement
 from sdg_data.store import first_verdicts, snapshot
 from sdg_data.store.connection import Store
 
-CEILING_IOU = 0.5
+CEILING_IOU = "0.5"
 _PAGE = 2000
 
 
@@ -67,9 +67,7 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
     `ceiling`: micro BoxF1@0.5 by type, between each pair of independent first-round annotators of an image. `modes`: of
     blind and of prelabelled first-round annotations how many there are, their mean defects and median seconds.
     """
-    matched: Counter[str] = Counter()
-    boxes: Counter[str] = Counter()
-    twice = 0
+    shared: dict[str, dict[str, list[Defect]]] = {}
     modes: dict[str, list[Annotation]] = {"blind": [], "prelabelled": []}
     ordered = list(keys)
     with Store(snapshot.snapshot_path(store.home).parent).read() as tx:
@@ -77,12 +75,15 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
             for first in first_verdicts.of_images(tx, ordered[start : start + _PAGE]).values():
                 for one in first:
                     modes["blind" if one.prelabel_id is None else "prelabelled"].append(one)
-                twice += len(first) > 1
-                _count_pairs(first, matched, boxes)
+                if len(first) > 1:
+                    shared[first[0].image_id] = {
+                        version.annotator: [item.defect for item in version.defects] for version in first
+                    }
+    agreed = agreement(shared, resamples=0)
     return {
         "ceiling": {
-            "images": twice,
-            **{str(kind): 2 * matched[kind] / boxes[kind] if boxes[kind] else None for kind in DefectType},
+            "images": agreed.images,
+            **{kind: agreed.box_f1[CEILING_IOU][kind].value for kind in DEFECT_TYPES},
         },
         "modes": {
             name: {
@@ -93,13 +94,3 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
             for name, done in modes.items()
         },
     }
-
-
-def _count_pairs(versions: list[Annotation], matched: Counter[str], boxes: Counter[str]) -> None:
-    for index, one in enumerate(versions):
-        for other in versions[index + 1 :]:
-            for kind in DefectType:
-                a, b = ([item.defect for item in side.defects if item.defect.type is kind] for side in (one, other))
-                boxes[kind] += len(a) + len(b)
-                if a and b:
-                    matched[kind] += len(match_defects(a, b).at_least(CEILING_IOU).first)

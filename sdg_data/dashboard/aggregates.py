@@ -10,15 +10,15 @@ from typing import Any
 from schemas.defect import DEFECT_TYPES, DefectType
 from schemas.records import Split
 from sdg_data.errors import ConfigError
-from sdg_data.metrics.agreement import Agreement, Annotations, agreement
-from sdg_data.metrics.anchoring import Bias, Judged, bias
-from sdg_data.metrics.ceiling import of_people, second_opinions
+from sdg_data.metrics.agreement import Agreement, Annotations, against_others, agreement, by_group
+from sdg_data.metrics.anchoring import Bias, bias, by_condition
+from sdg_data.metrics.ceiling import of_people, prelabels_of, second_opinions
 from sdg_data.metrics.confusion import confusion
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
 from sdg_data.metrics.store_sources import Filter, SourceName, parse_source, read_owners, read_source
 from sdg_data.metrics.tables import PARSED, DefectTable
-from sdg_data.store import annotations, gold, prelabels
+from sdg_data.store import annotations, gold
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 
@@ -72,9 +72,8 @@ def annotators(tx: Tx) -> Rows:
         """,
     )
     truth, theirs = (read_owners(tx, _OF_ANNOTATORS.format(which=one), {}) for one in ("gold", "own"))
-    pairs = pair_up(truth, theirs, Protocol.PAPER)
-    by_person = evaluate(pairs, resamples=0).summary["breakdown"]["model"]
-    by_peers = _against_others(_overlap(tx, NO_CHOICE))
+    by_person = by_group(truth, theirs)
+    by_peers = against_others(_overlap(tx, NO_CHOICE))
     rows = []
     for row in speed:
         one = by_person.get(row["who"])
@@ -89,23 +88,6 @@ def annotators(tx: Tx) -> Rows:
             }
         )
     return rows
-
-
-def _against_others(shared: Annotations) -> dict[str, Any]:
-    """Person -> figures of their verdicts against each other person's on the same images."""
-    pairs = [
-        (f"{who}/{other}/{image}", who, verdicts[other], verdicts[who])
-        for image, verdicts in shared.items()
-        for who in verdicts
-        for other in verdicts
-        if who != other
-    ]
-    truth = DefectTable.from_defects(
-        [(key, others) for key, _, others, _ in pairs], groups={key: who for key, who, _, _ in pairs}
-    )
-    theirs = DefectTable.from_defects([(key, own) for key, _, _, own in pairs])
-    found: dict[str, Any] = evaluate(pair_up(truth, theirs, Protocol.PAPER), resamples=0).summary["breakdown"]["model"]
-    return found
 
 
 _OF_ANNOTATORS = f"""
@@ -157,23 +139,9 @@ def blind_or_not(tx: Tx) -> Bias | None:
     if len({row["blind"] for row in rows}) < 2:
         return None
     ids = sorted({row["image_id"] for row in rows})
-    said = annotations.by_ids(tx, [row["id"] for row in rows])
-    machine = {key: found[-1].defects for key, found in prelabels.of_images(tx, ids).items()}
+    versions = list(annotations.by_ids(tx, [row["id"] for row in rows]).values())
     truth = {key: one.defects for key, one in gold.of_images(tx, ids).items()}
-    arms: tuple[dict[str, list[Judged]], dict[str, list[Judged]]] = ({}, {})
-    for row in rows:
-        one = said[row["id"]]
-        origins = [item.origin for item in one.defects if item.prelabel_index is not None]
-        verdict = Judged(
-            defects=[item.defect for item in one.defects],
-            prelabel=machine.get(row["image_id"], ()),
-            truth=truth.get(row["image_id"]),
-            seconds=one.seconds,
-            kept=sum(origin == "prediction" for origin in origins),
-            changed=sum(origin == "prediction-changed" for origin in origins),
-        )
-        arms[0 if row["blind"] else 1].setdefault(row["image_id"], []).append(verdict)
-    return bias(*arms)
+    return bias(*by_condition(versions, prelabels_of(tx, versions), truth))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from sdg_data.dashboard.aggregates import People
-from sdg_data.metrics.ceiling import as_dict
+from sdg_data.metrics.anchoring import Bias
 from sdg_data.metrics.report import worst_images
 
 Rows = list[dict[str, Any]]
@@ -24,42 +24,33 @@ def worst(document: Mapping[str, Any], limit: int = 60) -> Rows:
 
 def agreement_rows(found: People) -> Rows:
     """`metrics.agreement` as a table: figure, scope, value, interval, what it counts."""
-    tree = as_dict(found.agreed)
     rows: Rows = []
-
-    def add(name: str, scope: str, one: Mapping[str, Any]) -> None:
-        low, high = one["interval"] or (None, None)
+    for title, scope, estimate in found.agreed.rows():
+        low, high = estimate.interval or (None, None)
         rows.append(
-            {"figure": name, "scope": scope, "value": one["value"], "low": low, "high": high, "count": one["count"]}
+            {
+                "figure": title,
+                "scope": scope,
+                "value": estimate.value,
+                "low": low,
+                "high": high,
+                "count": estimate.count,
+            }
         )
-
-    for threshold, scopes in tree["box_f1"].items():
-        for scope, one in scopes.items():
-            add(f"BoxF1@{threshold} between people", scope, one)
-    add("same answer: has it a defect?", "images", tree["clean"])
-    add("the same, Krippendorff's α", "images", tree["clean_alpha"])
-    for kind, one in tree["image_types"].items():
-        add("same answer: has it one of this type?", kind, one)
-    add("matched boxes of the same type", "boxes", tree["types"])
-    add("the same, Krippendorff's α", "boxes", tree["types_alpha"])
-    add("importance, Krippendorff's α", "boxes", tree["importance_alpha"])
     return rows
 
 
-def blind_rows(found: Any) -> Rows:
-    """`metrics.bias` as a table: figure, blind, prelabelled, their difference with its interval."""
-    if found is None:
-        return []
+def blind_rows(found: Bias | None) -> Rows:
+    """`metrics.anchoring` as a table: figure, blind, prelabelled, their difference with its interval."""
     rows: Rows = []
-    for name in (field for field in vars(found.blind) if field not in ("images", "annotations")):
-        blind, seen, apart = getattr(found.blind, name), getattr(found.prelabelled, name), found.difference.get(name)
-        low, high = (apart.interval if apart is not None and apart.interval else None) or (None, None)
+    for row in found.rows() if found is not None else []:
+        low, high = (row.difference.interval if row.difference is not None else None) or (None, None)
         rows.append(
             {
-                "figure": name,
-                "blind": blind.value,
-                "prelabelled": seen.value,
-                "difference": None if apart is None else apart.value,
+                "figure": row.key,
+                "blind": row.blind.value,
+                "prelabelled": row.prelabelled.value,
+                "difference": None if row.difference is None else row.difference.value,
                 "low": low,
                 "high": high,
             }

@@ -8,14 +8,15 @@ comparisons; intervals resample images, because the comparisons of one image are
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.defect import Defect, DefectType
 from sdg_data.metrics.bootstrap import RESAMPLES
-from sdg_data.metrics.estimate import Measured, Sums, divided
+from sdg_data.metrics.definitions import SCOPES
+from sdg_data.metrics.estimate import Estimate, Sums, divided
 from sdg_data.metrics.matching import Assignment, match_cells
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
@@ -26,8 +27,15 @@ Ints = NDArray[np.int64]
 
 Annotations = Mapping[str, Mapping[str, Sequence[Defect]]]
 """Image -> annotator -> that annotator's defects."""
-SCOPES = ("all", *(kind.value for kind in DefectType))
 THRESHOLDS = (0.1, 0.5)
+
+
+class AgreementRow(NamedTuple):
+    """One estimate of an `Agreement`: what was asked, and of which boxes or images."""
+
+    title: str
+    scope: str
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,34 @@ class Agreement:
 
     images: int
     comparisons: int
-    box_f1: dict[str, dict[str, Measured]]
-    clean: Measured
-    clean_alpha: Measured
-    image_types: dict[str, Measured]
-    types: Measured
-    types_alpha: Measured
-    importance_alpha: Measured
+    box_f1: dict[str, dict[str, Estimate]]
+    clean: Estimate
+    clean_alpha: Estimate
+    image_types: dict[str, Estimate]
+    types: Estimate
+    types_alpha: Estimate
+    importance_alpha: Estimate
     types_at: float
     importance_at: float
+
+    def rows(self) -> list[AgreementRow]:
+        """Every estimate with its words, for tables."""
+        return [
+            *(
+                AgreementRow(f"BoxF1@{threshold} between people", scope, estimate)
+                for threshold, by_scope in self.box_f1.items()
+                for scope, estimate in by_scope.items()
+            ),
+            AgreementRow("same answer: has it a defect?", "images", self.clean),
+            AgreementRow("the same, Krippendorff's α", "images", self.clean_alpha),
+            *(
+                AgreementRow("same answer: has it one of this type?", kind, estimate)
+                for kind, estimate in self.image_types.items()
+            ),
+            AgreementRow("matched boxes of the same type", "boxes", self.types),
+            AgreementRow("the same, Krippendorff's α", "boxes", self.types_alpha),
+            AgreementRow("importance, Krippendorff's α", "boxes", self.importance_alpha),
+        ]
 
 
 def agreement(
@@ -132,13 +159,41 @@ def against_consensus(
 ) -> dict[str, Evaluation]:
     """Annotator -> SDG-Eval (protocol `paper`, lexical similarity) of their images against those images' consensus."""
     truth = DefectTable.from_defects(sorted(consensus.items()))
-    people = sorted({person for by_person in annotations.values() for person in by_person})
-    found = {}
-    for person in people:
-        theirs = [(image, by_person[person]) for image, by_person in sorted(annotations.items()) if person in by_person]
-        pairs = pair_up(truth, DefectTable.from_defects(theirs), Protocol.PAPER)
-        found[person] = evaluate(pairs, resamples=resamples, seed=seed)
-    return found
+    annotators = sorted({annotator for verdicts in annotations.values() for annotator in verdicts})
+    evaluations = {}
+    for annotator in annotators:
+        own = [(image, verdicts[annotator]) for image, verdicts in sorted(annotations.items()) if annotator in verdicts]
+        pairs = pair_up(truth, DefectTable.from_defects(own), Protocol.PAPER)
+        evaluations[annotator] = evaluate(pairs, resamples=resamples, seed=seed)
+    return evaluations
+
+
+def against_others(annotations: Annotations) -> dict[str, Any]:
+    """Each annotator's verdicts against each other annotator's on the same images, as if theirs were the truth.
+
+    Returns:
+        Annotator -> the metrics of SDG-Eval (protocol `paper`, no intervals); an image counts once for each other.
+    """
+    comparisons = [
+        (f"{annotator}/{other}/{image}", annotator, verdicts[other], verdicts[annotator])
+        for image, verdicts in annotations.items()
+        for annotator in verdicts
+        for other in verdicts
+        if annotator != other
+    ]
+    return by_group(
+        DefectTable.from_defects(
+            [(key, truth) for key, _, truth, _ in comparisons],
+            groups={key: annotator for key, annotator, _, _ in comparisons},
+        ),
+        DefectTable.from_defects([(key, own) for key, _, _, own in comparisons]),
+    )
+
+
+def by_group(truth: DefectTable, own: DefectTable) -> dict[str, Any]:
+    """SDG-Eval (protocol `paper`, no intervals) of each group of the truth's images: an annotator's, say."""
+    metrics: dict[str, Any] = evaluate(pair_up(truth, own, Protocol.PAPER), resamples=0).summary["breakdown"]["model"]
+    return metrics
 
 
 def krippendorff_alpha(
@@ -194,7 +249,7 @@ def _alpha_columns(
     return columns
 
 
-def _alpha(sums: Sums, name: str) -> Measured:
+def _alpha(sums: Sums, name: str) -> Estimate:
     """Krippendorff's α of the columns of `_alpha_columns`; the count is of units."""
 
     def statistic(of: Floats) -> Floats:
@@ -209,7 +264,7 @@ def _alpha(sums: Sums, name: str) -> Measured:
         expected = divided(all_pairs, n * (n - 1))
         return 1 - divided(observed, expected)
 
-    return sums.figure(statistic, f"{name}/units")
+    return sums.estimate(statistic, f"{name}/units")
 
 
 def _in_scope(types: Ints, scope: str) -> NDArray[np.bool_]:

@@ -1,19 +1,21 @@
-"""The human ceiling of a store: images that several people judged by themselves, measured like a detector.
+"""The human ceiling of a store: images that several people judged independently, measured like a detector.
 
-Two readings of the same overlap. `second_opinions` takes each image's first verdict as ground truth and the second
-person's as prediction (the paper's way: another annotation of the same images), so that every figure of SDG-Eval has a
-ceiling. `overlapping` gives all verdicts to `metrics.agreement`, which is symmetric and knows α.
+The same verdicts are compared in two ways. `metrics.agreement` is symmetric: it compares every two annotators of an
+image, and knows Krippendorff's α. `second_opinions` is not: SDG-Eval needs a ground truth and a prediction, because
+precision, recall, `clean_accuracy` and the parse-failure rate are about one side. So each image's first verdict stands
+for the ground truth and the second person's for a detector's answer (the paper's way: another annotation of the same
+images), and every metric of SDG-Eval has a ceiling.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.defect import Defect
-from sdg_data.metrics.agreement import Agreement, Annotations
-from sdg_data.metrics.estimate import Measured
+from schemas.records import Annotation, Prelabel
+from sdg_data.metrics.agreement import Annotations
 from sdg_data.metrics.store_sources import OVERLAP, Filter
 from sdg_data.metrics.tables import DefectTable
-from sdg_data.store import annotations
+from sdg_data.store import annotations, prelabels
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 
@@ -24,17 +26,17 @@ def overlapping(tx: Tx, chosen: Filter) -> Annotations:
 
 
 def of_people(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> Annotations:
-    """The same of rows with image_id, annotator, annotation_id, in their order."""
-    found = annotations.by_ids(tx, [row["annotation_id"] for row in rows])
+    """The same of rows with image_id, annotator and annotation_id, in their order."""
+    versions = annotations.by_ids(tx, [row["annotation_id"] for row in rows])
     by_image: dict[str, dict[str, Sequence[Defect]]] = {}
     for row in rows:
-        verdict = [item.defect for item in found[row["annotation_id"]].defects]
+        verdict = [item.defect for item in versions[row["annotation_id"]].defects]
         by_image.setdefault(row["image_id"], {})[row["annotator"]] = verdict
     return by_image
 
 
 def second_opinions(people: Annotations) -> tuple[DefectTable, DefectTable]:
-    """(first, second) verdicts of each image, by the order in which `overlapping` gives its annotators."""
+    """(first, second) verdicts of each image, in the order in which `overlapping` gives its annotators."""
     sides: tuple[list[tuple[str, Sequence[Defect]]], ...] = ([], [])
     for image, verdicts in people.items():
         for side, defects in zip(sides, list(verdicts.values())[:2], strict=True):
@@ -43,12 +45,18 @@ def second_opinions(people: Annotations) -> tuple[DefectTable, DefectTable]:
     return first, second
 
 
-def as_dict(agreed: Agreement) -> dict[str, Any]:
-    """For JSON: every `Measured` as value, interval, count."""
+def prelabels_of(tx: Tx, versions: Iterable[Annotation]) -> dict[str, Prelabel]:
+    """Annotation id -> the prelabel that was shown or, when blind, the image's last one: what would have been shown.
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, Measured):
-            return {"value": value.value, "interval": value.interval, "count": value.count}
-        return {key: plain(one) for key, one in value.items()} if isinstance(value, dict) else value
-
-    return {name: plain(value) for name, value in vars(agreed).items()}
+    Annotations of images without a prelabel are left out.
+    """
+    versions = list(versions)
+    shown = prelabels.by_ids(tx, [version.prelabel_id for version in versions if version.prelabel_id is not None])
+    of_images = prelabels.of_images(tx, [version.image_id for version in versions if version.prelabel_id is None])
+    chosen = {}
+    for version in versions:
+        if version.prelabel_id is not None:
+            chosen[version.id] = shown[version.prelabel_id]
+        elif version.image_id in of_images:
+            chosen[version.id] = of_images[version.image_id][-1]
+    return chosen

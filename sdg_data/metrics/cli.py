@@ -1,8 +1,8 @@
 """`sdg eval`: measure predictions against a ground truth, both from the store or both from files."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +14,11 @@ from sdg_data.errors import ConfigError
 from sdg_data.metrics.protocol import Protocol
 
 if TYPE_CHECKING:
-    from sdg_data.metrics.release_files import FileReport, Role
+    from sdg_data.metrics.release_files import FileReport
     from sdg_data.metrics.sdg_eval import Evaluation
-    from sdg_data.metrics.store_sources import Filter, SourceName
+    from sdg_data.metrics.store_sources import Filter
     from sdg_data.metrics.tables import DefectTable, Pairs
+    from sdg_data.settings import Settings
 
 app = typer.Typer(help="Measure predictions against a ground truth.", no_args_is_help=True, add_completion=False)
 
@@ -71,33 +72,35 @@ def run_command(
 
     if missing not in ("exclude", "fail"):
         raise ConfigError(f"--missing is exclude or fail, not {missing}")
-    measure = similarity_named(similarity)
-    names = parse_source(gt), parse_source(pred)
-    if (names[0] is None) != (names[1] is None):
+    compare_reasons = similarity_named(similarity)
+    from_files = parse_source(gt) is None
+    if from_files != (parse_source(pred) is None):
         raise ConfigError(
             "one is a file, the other a source of the store: their images have no common name",
             item=f"--gt {gt} --pred {pred}",
             hint="Write the store's side with `sdg export run --format release-jsonl`, and compare two files.",
         )
-    chosen = Filter(models, split)
-
-    def judge(pairs: "Pairs") -> "Evaluation":
-        return evaluate(pairs, protocol=protocol, similarity=measure, resamples=resamples, seed=seed)
-
-    reader: _Files | _OfStore
-    if names[0] is None:
+    if from_files:
         if split is not None or models is not None:
             raise ConfigError("--split and --models choose images of the store, not rows of files")
-        reader = _Files(protocol)
+        inputs = _read_files(gt, pred, ceiling, protocol)
     else:
-        reader = _OfStore(ctx, chosen)
-    table = reader.read(gt, "gt")
-    pairs = pair_up(table, reader.read(pred, "pred"), protocol, fill_missing=missing == "fail")
-    reader.tell()
-    _tell(pairs, fill=missing == "fail")
-    result = judge(pairs)
-    human, people = reader.ceiling(ceiling, table, protocol, judge)
-    document = {**result.as_dict(ceiling=human, rows=reader.rows), "confusion": confusion(pairs), "agreement": people}
+        chosen = Filter(None if models is None else tuple(models), split)
+        inputs = _read_store(settings_of(ctx), gt, pred, ceiling, chosen)
+    pairs = pair_up(inputs.gt, inputs.pred, protocol, fill_missing=missing == "fail")
+    for note in (*inputs.notes, *_unpaired(pairs, fill=missing == "fail")):
+        say(note)
+
+    def measure(pairs: "Pairs") -> "Evaluation":
+        return evaluate(pairs, protocol=protocol, similarity=compare_reasons, resamples=resamples, seed=seed)
+
+    result = measure(pairs)
+    human = None if inputs.ceiling is None else measure(pair_up(*inputs.ceiling, protocol))
+    document = {
+        **result.as_dict(ceiling=human, rows=inputs.rows),
+        "confusion": confusion(pairs),
+        "agreement": inputs.agreement,
+    }
     if report is not None:
         say(f"report: {write_report(document, report)}")
     if json_out is not None:
@@ -123,112 +126,97 @@ def sources_command(
         print_table(rows, ["source", "images"])
 
 
-@dataclass
-class _Files:
-    """Both sides are release JSONL files. `rows` is what they held, for the JSON."""
+@dataclass(frozen=True)
+class _Inputs:
+    """What a comparison is made of.
 
-    protocol: Protocol
-    reports: "dict[str, FileReport]" = field(default_factory=dict)
+    Attributes:
+        gt: The ground truth.
+        pred: The predictions.
+        ceiling: Ground truth and a second person's annotation, for the human ceiling.
+        agreement: How far people agree, for the JSON.
+        rows: What each side held, for the JSON.
+        notes: What the user must know of the sides, a line each.
+    """
 
-    @property
-    def rows(self) -> dict[str, Any]:
-        return {side: report.as_dict() for side, report in self.reports.items()}
-
-    def read(self, name: str, side: "Role") -> "DefectTable":
-        return self._read(name, side, side)
-
-    def _read(self, name: str, side: str, role: "Role") -> "DefectTable":
-        from sdg_data.metrics.release_files import ReleaseFile
-
-        file = ReleaseFile(Path(name), role, self.protocol)
-        table = file.read()
-        self.reports[side] = file.report
-        return table
-
-    def ceiling(
-        self, name: str | None, truth: "DefectTable", protocol: Protocol, judge: "Callable[[Pairs], Evaluation]"
-    ) -> "tuple[Evaluation | None, dict[str, Any] | None]":
-        from sdg_data.metrics.sdg_eval import pair_up
-
-        if name is None or name == "none":
-            return None, None
-        return judge(pair_up(truth, self._read(name, "ceiling", "gt"), protocol)), None
-
-    def tell(self) -> None:
-        for report in self.reports.values():
-            if report.rejected:
-                first = ", ".join(f"line {line['line']} ({line['code']})" for line in report.rejected_lines[:3])
-                say(f"{report.path}: {report.rejected} lines are no row: {first}")
-            if report.conflicting:
-                say(f"{report.path}: {len(report.conflicting)} images left out, their rows contradict each other")
-            if report.reasons:
-                codes = ", ".join(f"{code} {count}" for code, count in report.reasons.most_common())
-                say(f"{report.path}: answers that could not be read: {codes}")
-            if report.dropped:
-                say(f"{report.path}: {report.dropped} items without a box of four numbers or a label were dropped")
+    gt: "DefectTable"
+    pred: "DefectTable"
+    ceiling: "tuple[DefectTable, DefectTable] | None"
+    agreement: dict[str, Any] | None
+    rows: dict[str, Any]
+    notes: list[str]
 
 
-@dataclass
-class _OfStore:
-    """Both sides are sources of the store."""
+def _read_files(gt: str, pred: str, ceiling: str | None, protocol: Protocol) -> _Inputs:
+    """All sides are release JSONL files."""
+    from sdg_data.metrics.release_files import ReleaseFile
 
-    ctx: typer.Context
-    chosen: "Filter"
-    rows: dict[str, Any] = field(default_factory=dict)
+    truth, guess = ReleaseFile(Path(gt), "gt", protocol), ReleaseFile(Path(pred), "pred", protocol)
+    truth_table, guess_table = truth.read(), guess.read()
+    files, both = {"gt": truth, "pred": guess}, None
+    if ceiling not in (None, "none"):
+        files["ceiling"] = ReleaseFile(Path(str(ceiling)), "gt", protocol)
+        both = truth_table, files["ceiling"].read()
+    rows = {side: file.report.as_dict() for side, file in files.items()}
+    notes = [note for file in (truth, guess) for note in _notes(file.report)]
+    return _Inputs(truth_table, guess_table, both, None, rows, notes)
 
-    def read(self, name: str, side: str) -> "DefectTable":
-        from sdg_data.blobs import Blobs
-        from sdg_data.metrics.store_sources import KINDS, StoreSource, parse_source
-        from sdg_data.store.connection import Store
 
-        source: SourceName | None = parse_source(name)
+def _notes(report: "FileReport") -> Iterator[str]:
+    if report.rejected:
+        first = ", ".join(f"line {line['line']} ({line['code']})" for line in report.rejected_lines[:3])
+        yield f"{report.path}: {report.rejected} lines are no row: {first}"
+    if report.conflicting:
+        yield f"{report.path}: {len(report.conflicting)} images left out, their rows contradict each other"
+    if report.reasons:
+        codes = ", ".join(f"{code} {count}" for code, count in report.reasons.most_common())
+        yield f"{report.path}: answers that could not be read: {codes}"
+    if report.dropped:
+        yield f"{report.path}: {report.dropped} items without a box of four numbers or a label were dropped"
+
+
+def _read_store(settings: "Settings", gt: str, pred: str, ceiling: str | None, chosen: "Filter") -> _Inputs:
+    """All sides are sources of the store; the ceiling is what people judged twice, unless it names another source."""
+    from sdg_data.blobs import Blobs
+    from sdg_data.metrics.agreement import agreement
+    from sdg_data.metrics.ceiling import overlapping, second_opinions
+    from sdg_data.metrics.store_sources import KINDS, StoreSource, parse_source
+    from sdg_data.store.connection import Store
+
+    store, rows = Store(settings.home), {}
+
+    def read(name: str, side: str) -> "DefectTable":
+        source = parse_source(name)
         if source is None:
             raise ConfigError(
                 f"there is no source {name!r}", item=f"--{side}", hint=f"A source of the store is {KINDS}."
             )
-        settings = settings_of(self.ctx)
-        table = StoreSource(Store(settings.home), source, self.chosen, Blobs(settings.blob_url)).read()
-        self.rows[side] = {
-            "source": name,
-            "images": len(table),
-            "split": self.chosen.split,
-            "models": self.chosen.models,
-        }
+        table = StoreSource(store, source, chosen, Blobs(settings.blob_url)).read()
+        rows[side] = {"source": name, "images": len(table), "split": chosen.split, "models": chosen.models}
         return table
 
-    def ceiling(
-        self, name: str | None, truth: "DefectTable", protocol: Protocol, judge: "Callable[[Pairs], Evaluation]"
-    ) -> "tuple[Evaluation | None, dict[str, Any] | None]":
-        """What `name` says; by default the images that several people judged: second verdict against first."""
-        from sdg_data.metrics.agreement import agreement
-        from sdg_data.metrics.ceiling import as_dict, overlapping, second_opinions
-        from sdg_data.metrics.sdg_eval import pair_up
-        from sdg_data.store.connection import Store
-
-        if name == "none":
-            return None, None
-        with Store(settings_of(self.ctx).home).read() as tx:
-            people = overlapping(tx, self.chosen)
-        agreed = as_dict(agreement(people)) if people else None
-        if name is not None:
-            return judge(pair_up(truth, self.read(name, "ceiling"), protocol)), agreed
-        if not people:
-            say("no human ceiling: no image was judged by two people independently")
-            return None, None
-        return judge(pair_up(*second_opinions(people), protocol)), agreed
-
-    def tell(self) -> None:
-        """A store has no lines that are none."""
+    truth, guess = read(gt, "gt"), read(pred, "pred")
+    if ceiling == "none":
+        return _Inputs(truth, guess, None, None, rows, [])
+    with store.read() as tx:
+        people = overlapping(tx, chosen)
+    agreed = asdict(agreement(people)) if people else None
+    if ceiling is not None:
+        return _Inputs(truth, guess, (truth, read(ceiling, "ceiling")), agreed, rows, [])
+    if not people:
+        notes = ["no human ceiling: no image was judged by two people independently"]
+        return _Inputs(truth, guess, None, None, rows, notes)
+    return _Inputs(truth, guess, second_opinions(people), agreed, rows, [])
 
 
-def _tell(pairs: "Pairs", *, fill: bool) -> None:
+def _unpaired(pairs: "Pairs", *, fill: bool) -> Iterator[str]:
     if pairs.unreadable:
-        say(f"{len(pairs.unreadable)} images left out: their ground truth cannot be read")
+        yield f"{len(pairs.unreadable)} images left out: their ground truth cannot be read"
     if pairs.missing:
         fate = "counted as failures" if fill else "left out"
-        say(f"{len(pairs.missing)} images have no prediction, {fate}: {_some(pairs.missing)}")
+        yield f"{len(pairs.missing)} images have no prediction, {fate}: {_some(pairs.missing)}"
     if pairs.extra:
-        say(f"{len(pairs.extra)} predictions have no ground truth, left out: {_some(pairs.extra)}")
+        yield f"{len(pairs.extra)} predictions have no ground truth, left out: {_some(pairs.extra)}"
 
 
 def _some(keys: tuple[str, ...]) -> str:

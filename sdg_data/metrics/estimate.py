@@ -1,7 +1,7 @@
-"""Figures of sums over images, each with an interval: what agreement and bias are made of.
+"""Estimates with intervals from sums over images; agreement and anchoring are made of them.
 
-Images are rows, because the comparisons of one image are not independent; a figure is a function of sums of columns,
-so that one set of resamples (`bootstrap.resampled_sums`) serves all figures.
+`Sums` holds columns of counts, a row for each image, because comparisons on one image are not independent. An estimate
+is a function of sums of columns, so that one set of resamples (`bootstrap.resampled_sums`) serves all estimates.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +18,8 @@ Statistic = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A figure, its 95 % interval, and the number of things it was measured on; None where there was nothing."""
+class Estimate:
+    """A value, its 95 % interval, and the number of things it was measured on; None where there was nothing."""
 
     value: float | None
     interval: tuple[float, float] | None
@@ -37,45 +37,48 @@ class Sums:
 
     def column(self, sums: Floats, name: str) -> Floats:
         """One column of `sums`, for statistics."""
-        found: Floats = sums[..., self.names.index(name)]
-        return found
+        column: Floats = sums[..., self.names.index(name)]
+        return column
 
-    def share(self, above: str, below: str, *, factor: float = 1.0) -> Measured:
+    def share(self, above: str, below: str, *, factor: float = 1.0) -> Estimate:
         """factor · Σ above / Σ below; the count is Σ below."""
-        return self.figure(self.ratio(above, below, factor), below)
+        return self.estimate(self.ratio(above, below, factor), below)
 
     def ratio(self, above: str, below: str, factor: float = 1.0) -> Statistic:
         """The statistic of `share`."""
         return lambda sums: divided(factor * self.column(sums, above), self.column(sums, below))
 
-    def figure(self, statistic: Statistic, count: str) -> Measured:
+    def estimate(self, statistic: Statistic, count: str) -> Estimate:
         """A statistic with its interval; `count` names the column that says on how many things."""
-        return measured(
+        return estimate(
             float(statistic(self.total[None])[0]),
             statistic(self.samples),
             round(float(self.column(self.total, count))),
         )
 
 
-def measured(value: float, samples: Floats, count: int) -> Measured:
-    """A figure with the interval of its resamples; NaN is no figure."""
-    found = interval(samples) if len(samples) else None
-    return Measured(
+def estimate(value: float, samples: Floats, count: int) -> Estimate:
+    """A value with the interval of its resamples; NaN becomes None."""
+    ends = interval(samples) if len(samples) else None
+    return Estimate(
         value=None if np.isnan(value) else value,
-        interval=None if found is None else (found[0], found[1]),
+        interval=None if ends is None else (ends[0], ends[1]),
         count=count,
     )
 
 
-def difference(first: Sums, second: Sums, above: str, below: str, *, factor: float = 1.0) -> Measured:
+def difference(first: Sums, second: Sums, above: str, below: str, *, factor: float = 1.0) -> Estimate:
     """`share` of the first minus that of the second, of two separate sets of images; the count is of both.
 
-    They must be resampled with different seeds, or their noise would cancel.
+    The two must be resampled with different seeds, or their noise would cancel.
+
+    Returns:
+        The difference, with the interval of the differences of their resamples.
     """
-    one, other = (sums.ratio(above, below, factor) for sums in (first, second))
-    return measured(
-        float(one(first.total[None])[0] - other(second.total[None])[0]),
-        one(first.samples) - other(second.samples),
+    ratio_of_first, ratio_of_second = (sums.ratio(above, below, factor) for sums in (first, second))
+    return estimate(
+        float(ratio_of_first(first.total[None])[0] - ratio_of_second(second.total[None])[0]),
+        ratio_of_first(first.samples) - ratio_of_second(second.samples),
         round(float(first.column(first.total, below) + second.column(second.total, below))),
     )
 

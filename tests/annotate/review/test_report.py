@@ -15,7 +15,7 @@ from schemas.labelling import Quarantined
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Origin, Prelabel
 from sdg_data.cli import run
 from sdg_data.errors import ConfigError
-from sdg_data.metrics.estimate import Measured
+from sdg_data.metrics.estimate import Estimate
 from sdg_data.store import annotations, answers, prelabels, reviews
 from sdg_data.store.connection import Store
 from tests.annotate.support import Home, captions
@@ -134,9 +134,9 @@ def test_an_unknown_reference_is_an_error_and_an_empty_store_a_report(filled: Ho
 
 
 def test_figures_as_text() -> None:
-    assert show(Measured(None, None, 0)) == "–"
-    assert show(Measured(0.5, None, 3)) == "0.500"
-    assert show(Measured(12.34, (1.0, 20.06), 3), 1) == "12.3 [1.0, 20.1]"
+    assert show(Estimate(None, None, 0)) == "–"
+    assert show(Estimate(0.5, None, 3)) == "0.500"
+    assert show(Estimate(12.34, (1.0, 20.06), 3), 1) == "12.3 [1.0, 20.1]"
 
 
 def test_what_simulated_people_send_is_what_they_entered() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.defect import Defect
 from schemas.geometry import Box
-from sdg_data.metrics.anchoring import Judged, bias
+from sdg_data.metrics.anchoring import AnnotatedImage, bias
 
 
 def defect(x: int, kind: str = "artifact", width: int = 100) -> Defect:
@@ -21,8 +21,13 @@ A, B, C, D = defect(0), defect(200), defect(400), defect(600)
 
 def test_by_hand() -> None:
     # The machine says A (true) and D (false), and misses B.
-    seen = {"1": [Judged([A, D], [A, D], [A, B], 10.0, kept=1, changed=1), Judged([A], [A, D], [A, B], 30.0, kept=1)]}
-    unseen = {"2": [Judged([A, B, C], [A, D], [A, B], 60.0)], "3": [Judged([], [], None, None)]}
+    seen = {
+        "1": [
+            AnnotatedImage([A, D], [A, D], [A, B], 10.0, kept=1, changed=1),
+            AnnotatedImage([A], [A, D], [A, B], 30.0, kept=1),
+        ]
+    }
+    unseen = {"2": [AnnotatedImage([A, B, C], [A, D], [A, B], 60.0)], "3": [AnnotatedImage([], [], None, None)]}
     found = bias(unseen, seen, resamples=0)
     assert (found.prelabelled.images, found.prelabelled.annotations) == (1, 2)
     assert (found.blind.images, found.blind.annotations) == (2, 2)
@@ -33,13 +38,13 @@ def test_by_hand() -> None:
     assert shares == {"kept": (2 / 4, 4), "changed": (1 / 4, 4), "dropped": (1 / 4, 4), "drawn": (0, 2)}
     assert found.blind.kept.value is None
     assert found.blind.drawn.value == 3 / 2
-    assert found.prelabelled.echo.value == 2 * 3 / (4 + 3)
-    assert found.blind.echo.value == 2 * 1 / 5
+    assert found.prelabelled.agreement_with_prelabel.value == 2 * 3 / (4 + 3)
+    assert found.blind.agreement_with_prelabel.value == 2 * 1 / 5
     assert found.prelabelled.missed.value == 2 / 4
     assert found.blind.missed.value == 0
     assert (found.prelabelled.missed_by_prelabel.value, found.blind.missed_by_prelabel.value) == (1, 0)
     assert (found.prelabelled.false_boxes.value, found.blind.false_boxes.value) == (1 / 3, 1 / 3)
-    assert (found.prelabelled.swallowed.value, found.blind.swallowed.value) == (1 / 2, 0)
+    assert (found.prelabelled.false_boxes_kept.value, found.blind.false_boxes_kept.value) == (1 / 2, 0)
     assert (found.prelabelled.seconds.value, found.prelabelled.median_seconds.value) == (20, 10)
     assert (found.blind.seconds.value, found.blind.seconds.count) == (60, 1)
     assert found.difference["missed"].value == 1 / 2
@@ -50,9 +55,9 @@ def test_by_hand() -> None:
 
 def test_types_do_not_match_each_other() -> None:
     other = defect(0, "misalignment")
-    found = bias({}, {"1": [Judged([other], [A], [A], 1.0)]}, resamples=5)
+    found = bias({}, {"1": [AnnotatedImage([other], [A], [A], 1.0)]}, resamples=5)
     assert found.prelabelled.missed.value == found.prelabelled.false_boxes.value == 1
-    assert found.prelabelled.echo.value == 0
+    assert found.prelabelled.agreement_with_prelabel.value == 0
     assert found.prelabelled.dropped.value == 1
 
 
@@ -67,12 +72,12 @@ def test_a_bias_that_was_made_is_found_and_one_that_was_not_is_not() -> None:
     rng = random.Random(4)
     truth = [A, B]
 
-    def verdict(misses: float, seconds: float, *, seen: bool) -> Judged:
+    def verdict(misses: float, seconds: float, *, seen: bool) -> AnnotatedImage:
         defects = [one for one in truth if rng.random() > misses]
         kept = sum(one is A for one in defects) if seen else 0
-        return Judged(defects, [A], truth, seconds * rng.uniform(0.5, 1.5), kept=kept)
+        return AnnotatedImage(defects, [A], truth, seconds * rng.uniform(0.5, 1.5), kept=kept)
 
-    def arm(misses: float, seconds: float, *, seen: bool) -> dict[str, list[Judged]]:
+    def arm(misses: float, seconds: float, *, seen: bool) -> dict[str, list[AnnotatedImage]]:
         return {f"{n:03}": [verdict(misses, seconds, seen=seen) for _ in range(2)] for n in range(300)}
 
     blind, seen = arm(0.1, 100, seen=False), arm(0.3, 50, seen=True)
