@@ -77,6 +77,21 @@ class StoredRow:
     indexed: Mapping[str, Any] | None = None
 
 
+class RejectedRow(Exception):
+    """A row of a file to import that cannot be used.
+
+    Args:
+        name: The row: its file and number, or its key.
+        code: Why, as programs count it: `bad-box`.
+        message: Why, as people read it.
+        raw: What the row said, where that is worth keeping.
+    """
+
+    def __init__(self, name: str, code: str, message: str, raw: str | None = None) -> None:
+        super().__init__(message)
+        self.name, self.code, self.message, self.raw = name, code, message, raw
+
+
 ReadBack = Callable[[Target, Manifest, FileEntry], Iterator[StoredRow] | None]
 """Reads one file of an export; None where the file is not the format's own (a card's picture, a schema)."""
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from exports.dataset.assemble import note_of
 from exports.formats import coco
+from exports.formats.contract import RejectedRow
 from exports.read.reader import ShardReader
 from schemas.defect import Defect
 from schemas.records import (
@@ -76,14 +77,6 @@ class ImportResult:
     failed: int = 0
     labels: int = 0
     failed_by_code: dict[str, int] = field(default_factory=dict)
-
-
-class RejectedRow(Exception):
-    """A row that cannot be used: a code that programs count, and why."""
-
-    def __init__(self, name: str, code: str, message: str, raw: str | None = None) -> None:
-        super().__init__(message)
-        self.name, self.code, self.message, self.raw = name, code, message, raw
 
 
 ImportRow = PreparedRecord | RejectedRow

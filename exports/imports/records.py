@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from exports.imports.ours import PreparedRecord, RejectedRow, checked_image, status_of
+from exports.formats.contract import RejectedRow
+from exports.imports.ours import PreparedRecord, checked_image, status_of
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,

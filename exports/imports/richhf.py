@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from exports.dataset.assemble import note_of
-from exports.imports.ours import ImportRow, PreparedRecord, RejectedRow
+from exports.formats.contract import RejectedRow
+from exports.imports.ours import ImportRow, PreparedRecord
 from exports.imports.records import ExternalOptions, base_of, labelled
 from exports.imports.tfrecord import DamagedRecord, example, records
 from schemas.defect import Defect, DefectType

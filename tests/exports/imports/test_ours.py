@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from exports.dataset.select import Selection
-from exports.imports.ours import RejectedRow, coco_rows, import_rows, restored, webdataset_rows
+from exports.formats.contract import RejectedRow
+from exports.imports.ours import coco_rows, import_rows, restored, webdataset_rows
 from exports.imports.records import ExternalOptions
 from exports.imports.release import external_coco, release_rows
 from exports.read.reader import ShardReader
