@@ -88,7 +88,7 @@ def build(home: Path, images: int, defects: int) -> None:
         for statement in _ROWS:
             tx.execute(statement)
         project = str(scalar(tx, "SELECT id FROM label_projects"))
-        labelling.set_on_server(tx, ServerIds(project_id=project, url="http://127.0.0.1:8085", number=7))
+        labelling.set_on_server(tx, ServerIds(project_id=project, url="http://127.0.0.1:8085", server_id=7))
 
 
 _WHEN = "TIMESTAMP '2026-03-01' + INTERVAL 1 SECOND * (i % 5000000)"

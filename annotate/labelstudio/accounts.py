@@ -1,4 +1,4 @@
-"""Accounts for people: made as people make them, through the invitation link, and logged into."""
+"""Accounts on a Label Studio, created through the invitation link as people create them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ _SECONDS = 60.0
 
 
 def sign_up(inviting: Client, email: str, password: str) -> Connection:
-    """A connection as the member with this address, who joins by the invitation link if they are none yet.
+    """A connection as the member with this address, who is signed up by the invitation link where there is none.
 
-    Raises ServerError where neither signing up nor logging in succeeds.
+    Args:
+        inviting: A client of a member, which reads the invitation link.
+        email: The address.
+        password: The password of a new account, or of the one there is.
+
+    Raises:
+        ServerError: Neither signing up nor logging in succeeds, or the account gives no API token.
     """
     url = inviting.connection.url
     invitation = str(inviting.get("/api/invite")["invite_url"])
     with httpx.Client(base_url=url, timeout=_SECONDS, follow_redirects=True) as browser:
-        if not _posted(browser, _path(url, invitation), email, password) and not _posted(
+        if not _submit_form(browser, _path(url, invitation), email, password) and not _submit_form(
             browser, "/user/login/", email, password
         ):
             raise ServerError("cannot sign up or log in", item=email, hint="Is there an account with another password?")
@@ -30,8 +36,8 @@ def sign_up(inviting: Client, email: str, password: str) -> Connection:
         return Connection(url, str(answer.json()["token"]), own=False)
 
 
-def _posted(browser: httpx.Client, path: str, email: str, password: str) -> bool:
-    """Fill in the form as a browser does; whether that logged us in."""
+def _submit_form(browser: httpx.Client, path: str, email: str, password: str) -> bool:
+    """Fill in the form as a browser does, and say whether that logged us in."""
     form: dict[str, Any] = {"email": email, "password": password}
     page = browser.get(path)
     if page.status_code != 200:
@@ -43,6 +49,6 @@ def _posted(browser: httpx.Client, path: str, email: str, password: str) -> bool
 
 
 def _path(url: str, link: str) -> str:
-    """The link as a path of this server: it says where the server thinks that it is."""
+    """The link's path; its host is where the server thinks that it is, which may be another address than ours."""
     parsed = httpx.URL(url).join(link)
     return parsed.raw_path.decode()

@@ -95,11 +95,11 @@ def init_command(
     """Make the project: page, instructions, images, webhook. It is there already: it is checked and mended."""
     from annotate.labelstudio.guideline import instructions
 
-    with _open_sync(ctx, wait=True) as work:
-        project, place = work.init(instructions=instructions(work.media), again=again)
+    with _open_sync(ctx, wait=True) as sync:
+        project, remote = sync.init(instructions=instructions(sync.media), again=again)
     facts = {
         "project": project.name,
-        "url": f"{place.url}/projects/{place.number}/data",
+        "url": f"{remote.url}/projects/{remote.server_id}/data",
         "page": project.config_version,
     }
     print_json(facts) if as_json else print_table([facts])
@@ -124,29 +124,29 @@ def push_command(
     from sdg_data.store import labelling
 
     only_split = chosen_split(split)
-    with _open_sync(ctx, wait=wait) as work:
-        chosen = work.settings.annotate
-        with work.store.read() as tx:
+    with _open_sync(ctx, wait=wait) as sync:
+        settings = sync.settings.annotate
+        with sync.store.read() as tx:
             routed = route(
                 tx,
-                chosen.routing,
-                prelabels_of=chosen.prelabels_of,
+                settings.routing,
+                prelabels_of=settings.prelabels_of,
                 models=models,
                 split=only_split,
             )
             before = labelling.images_with_tasks(tx, ProjectKind.ANNOTATE)
-        new = [one for one in routed if one.image_id not in before][:limit]
+        new = [image for image in routed if image.image_id not in before][:limit]
         if overlap is not None:
-            new = [one.model_copy(update={"overlap": overlap}) for one in new]
+            new = [image.model_copy(update={"overlap": overlap}) for image in new]
         facts = {
             "routed": len(routed),
-            "went_before": len(routed) - len([1 for one in routed if one.image_id not in before]),
+            "went_before": len(routed) - sum(image.image_id not in before for image in routed),
         }
-        facts |= {"to_go": len(new), "blind": sum(one.blind for one in new)}
+        facts |= {"to_go": len(new), "blind": sum(image.blind for image in new)}
         if dry_run:
             print_json(facts) if as_json else print_table([facts])
             return
-        done = work.push_images(new)
+        done = sync.push_images(new)
     summary = {**facts, "sent": done.sent, "found": done.found, "refused": done.refused}
     say(f"{done.sent} tasks sent" + (f", {done.found} were there" if done.found else ""))
     if as_json:
@@ -166,11 +166,11 @@ def pull_command(
     as_json: Json = False,
 ) -> None:
     """Bring in what people entered, changed or deleted. Killed: run it again, it goes on."""
-    with _open_sync(ctx, wait=wait) as work:
-        found = work.pull(full=full, accept_deletions=accept_deletions)
-    _report(found)
+    with _open_sync(ctx, wait=wait) as sync:
+        summary = sync.pull(full=full, accept_deletions=accept_deletions)
+    _report(summary)
     if as_json:
-        print_json({"read": found.read, **dict(sorted(found.counts.items()))})
+        print_json({"read": summary.read, **dict(sorted(summary.counts.items()))})
 
 
 def watch_command(
@@ -194,18 +194,18 @@ def watch_command(
         stop.set()
         hint.set()
 
-    with open_sync(settings) as work:
+    with open_sync(settings) as sync:
 
         def pull() -> PullSummary:
             with stage_lock(settings.home, LOCK, wait=0):
-                return work.pull()
+                return sync.pull()
 
         port = settings.annotate.webhook_port
         try:
             with listening(port, credentials(settings.home).webhook_secret, hint):
                 signal.signal(signal.SIGINT, end)
                 signal.signal(signal.SIGTERM, end)
-                say(f"watching {work.client.connection.url}; Ctrl-C ends it")
+                say(f"watching {sync.client.connection.url}; Ctrl-C ends it")
                 watch(pull, hint, stop, poll_seconds=poll or settings.annotate.poll_seconds, after=_report)
         except OSError as error:
             raise ConfigError(
@@ -215,17 +215,17 @@ def watch_command(
             ) from error
 
 
-def _report(found: PullSummary) -> None:
-    if not found.changed:
+def _report(summary: PullSummary) -> None:
+    if not summary.changed:
         return
-    say(", ".join(f"{number} {what}" for what, number in sorted(found.counts.items())))
+    say(", ".join(f"{number} {what}" for what, number in sorted(summary.counts.items())))
 
 
 @contextmanager
 def _open_sync(ctx: typer.Context, *, wait: bool) -> Iterator[LabelStudioSync]:
-    """The session, alone on this home."""
+    """The home and its server, while no other command works on this home."""
     from annotate.labelstudio.sync import LOCK, open_sync
 
     settings: Settings = settings_of(ctx)
-    with open_sync(settings) as work, command_lock(settings, LOCK, wait=wait):
-        yield work
+    with open_sync(settings) as sync, command_lock(settings, LOCK, wait=wait):
+        yield sync

@@ -1,8 +1,8 @@
-"""Label Studio's HTTP API, as far as it is used: typed, with explicit time-outs, and honest about what is not known.
+"""A typed client for the part of Label Studio's HTTP API that is used here.
 
-What only asks, or may be said twice (GET, PATCH, DELETE), is repeated when the connection breaks, times out or the
-server answers 408, 429 or 5xx, until `patience` runs out. What makes something (POST) is sent once: when its answer
-does not come, nobody knows whether it was done, and `Unknown` says so. The caller looks before it tries again.
+Idempotent requests (GET, PATCH, DELETE) are retried on connection errors, time-outs, 408, 425, 429 and 5xx until
+`patience` seconds have passed. POST is sent once; where no answer arrives, `Unknown` is raised and the caller must
+check whether it took effect.
 """
 
 from __future__ import annotations
@@ -45,22 +45,26 @@ class ServerError(SdgError):
 
 
 class Unavailable(ServerError):
-    """No answer, or answers that say "not now", for as long as patience lasts."""
+    """No answer, or only answers that say "not now", until the time for tries ran out."""
 
 
 class Unknown(ServerError):
-    """A request that makes something got no answer: it may have been done, or not, or be under way."""
+    """A request that creates something got no answer: it may have been carried out, or not, or be under way."""
 
 
 class ServerTask(Record):
-    """What a task is found by: its number on this server, and the id that we gave it (None: it is not ours)."""
+    """A task on the server: the server's id of it, and the id that we gave it (None: it is not ours)."""
 
-    task_id: int
+    server_id: int
     uid: str | None
 
 
 def moment(text: str) -> datetime:
-    """A time as the server writes it, in UTC. ValueError for anything else."""
+    """A time as the server writes it, in UTC.
+
+    Raises:
+        ValueError: It is no ISO time, or has no zone.
+    """
     parsed = datetime.fromisoformat(text)
     if parsed.tzinfo is None:
         raise ValueError(f"a time without a zone: {text}")
@@ -68,7 +72,7 @@ def moment(text: str) -> datetime:
 
 
 def as_filter(when: datetime) -> str:
-    """A time in the one form that filters take; other forms are answered by a 500."""
+    """A time in the one form that filters take; the server answers other forms with a 500."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -85,7 +89,7 @@ def condition(field: str, operator: str, kind: str, value: Any) -> dict[str, Any
 
 
 class Client:
-    """One server. Safe to use from several threads. Close it, or use it in a `with`."""
+    """A client of one server, safe to use from several threads. Close it, or use it in a `with`."""
 
     def __init__(
         self,
@@ -111,7 +115,7 @@ class Client:
         self._personal = connection.key.count(".") == 2
         self._access = ""
         self.server_time: datetime | None = None
-        """What the server's clock said in its last answer."""
+        """The server's time at its last answer."""
 
     def __enter__(self) -> Self:
         return self
@@ -120,21 +124,31 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._http.close()
 
     # --- requests
 
     def get(self, path: str, *, params: dict[str, Any] | None = None, tries: int | None = None) -> Any:
-        """The JSON of an answer. Raises ServerError (with its status), or Unavailable."""
+        """The JSON of an answer.
+
+        Args:
+            path: The path on the server.
+            params: The query.
+            tries: The most requests that are answered with a passing error; None: until patience ends.
+
+        Raises:
+            Unavailable: There is no answer, or none but passing errors.
+            ServerError: The request is refused; `status` says how.
+        """
         return self._repeated("GET", path, params=params, tries=tries)
 
     def patch(self, path: str, body: Any, *, tries: int | None = None) -> Any:
-        """As `get`; `body` must be such that saying it twice is the same as once."""
+        """Send a change, as `get` does; `body` must be such that sending it twice is the same as once."""
         return self._repeated("PATCH", path, body=body, tries=tries)
 
     def delete(self, path: str) -> None:
-        """As `get`; what is not there (any more) is well deleted."""
+        """Delete, as `get` does. It is no error where there is nothing (any more)."""
         try:
             self._repeated("DELETE", path)
         except ServerError as error:
@@ -142,7 +156,13 @@ class Client:
                 raise
 
     def post(self, path: str, body: Any, *, params: dict[str, Any] | None = None, timeout: float | None = None) -> Any:
-        """Sent once. Raises Unknown where no answer tells whether it was done; ServerError where it was refused."""
+        """Create something: sent once, never repeated.
+
+        Raises:
+            Unavailable: The server cannot be reached, so nothing was created.
+            Unknown: No answer says whether it was created.
+            ServerError: The request is refused.
+        """
         try:
             answer = self._send("POST", path, params=params, body=body, timeout=timeout)
         except httpx.ConnectError as error:
@@ -168,15 +188,15 @@ class Client:
             sent += 1
             try:
                 answer = self._send(method, path, params=params, body=body)
-                trouble, status = f"answered {answer.status_code}", answer.status_code
+                problem, status = f"answered {answer.status_code}", answer.status_code
                 if answer.status_code not in _PASSING:
                     return self._json(answer, method, path)
             except httpx.HTTPError as error:
-                trouble, status = str(error) or type(error).__name__, None
+                problem, status = str(error) or type(error).__name__, None
             pause = next(pauses, None)
             if pause is None or (tries is not None and sent >= tries and status is not None):
                 raise Unavailable(
-                    f"does not answer as it should ({trouble})",
+                    f"does not answer as it should ({problem})",
                     status=status,
                     item=self._item(method, path),
                     hint="Is Label Studio running (`sdg annotate server status`)? Run the same command again then.",
@@ -193,7 +213,7 @@ class Client:
             headers["Authorization"] = self._authorisation(renew=fresh)
             answer = self._http.request(method, path, params=params, content=content, headers=headers, timeout=limits)
             if answer.status_code != 401 or not self._personal:
-                break  # a 401 did nothing, so asking again with a new access token is no second attempt
+                break  # a 401 changed nothing, so a request with a new access token is no second attempt
         if "date" in answer.headers:
             self.server_time = parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
         return answer
@@ -219,7 +239,7 @@ class Client:
             if answer.status_code in (401, 403):
                 hint = "Is LABEL_STUDIO_API_KEY a key of this server?"
             raise ServerError(
-                f"answered {answer.status_code}: {_said(answer)}",
+                f"answered {answer.status_code}: {_message(answer)}",
                 status=answer.status_code,
                 item=self._item(method, path),
                 hint=hint,
@@ -252,9 +272,9 @@ class Client:
         """All projects: `id`, `title`, `description`."""
         page = 1
         while True:
-            found = self.get("/api/projects/", params={"page": page, "page_size": 100})
-            yield from found["results"]
-            if not found.get("next"):
+            listing = self.get("/api/projects/", params={"page": page, "page_size": 100})
+            yield from listing["results"]
+            if not listing.get("next"):
                 return
             page += 1
 
@@ -275,7 +295,7 @@ class Client:
         return list(self.get("/api/storages/localfiles", params={"project": project_id}))
 
     def create_storage(self, project_id: int, path: str, title: str) -> None:
-        """Let it show files below `path`. Raises Unknown."""
+        """Allow the project to show files below `path`. Raises Unknown."""
         body = {"project": project_id, "path": path, "title": title, "use_blob_urls": True}
         self.post("/api/storages/localfiles", body)
 
@@ -284,7 +304,7 @@ class Client:
         return list(self.get("/api/webhooks/", params={"project": project_id}))
 
     def create_webhook(self, project_id: int, url: str, headers: dict[str, str], actions: Sequence[str]) -> None:
-        """Have `url` called on these actions, without the payload's content where that can be left out."""
+        """Have the server call `url` on these actions, with as little content as it allows. Raises Unknown."""
         body = {
             "project": project_id,
             "url": url,
@@ -296,13 +316,13 @@ class Client:
         self.post("/api/webhooks/", body)
 
     def delete_webhook(self, webhook_id: int) -> None:
-        """End it."""
+        """Delete a webhook."""
         self.delete(f"/api/webhooks/{webhook_id}/")
 
     # --- tasks
 
     def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
-        """Their ids, in order. Raises Unknown where nobody knows whether they arrived."""
+        """Create tasks, all or none, and return the server's ids of them in order. Raises Unknown."""
         answer = self.post(
             f"/api/projects/{project_id}/import",
             list(tasks),
@@ -312,21 +332,21 @@ class Client:
         ids = answer.get("task_ids") if isinstance(answer, dict) else None
         if not isinstance(ids, list) or len(ids) != len(tasks):
             raise Unknown("an import's answer does not name its tasks", item=f"project {project_id}")
-        return [int(one) for one in ids]
+        return [int(task_id) for task_id in ids]
 
     def count_tasks(self, project_id: int) -> int:
         """How many tasks the project has."""
         return self.count(project_id, [])
 
     def count(self, project_id: int, conditions: Sequence[dict[str, Any]]) -> int:
-        """How many tasks all conditions hold for."""
+        """How many tasks fulfil all conditions."""
         query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": ["tasks:id"]}
         params = {"project": project_id, "page_size": 1, "include": "id", "query": json.dumps(query)}
         try:
             return int(self.get("/api/tasks", params=params)["total"])
         except ServerError as error:
             if error.status == 404 and self.project(project_id):
-                return 0  # it has no first page
+                return 0  # its answer where there is no first page
             raise
 
     def newest_change(self, project_id: int) -> datetime | None:
@@ -347,7 +367,7 @@ class Client:
         for start in range(0, len(uids), _UIDS):
             chunk = list(uids[start : start + _UIDS])
             found += [
-                ServerTask(task_id=int(task["id"]), uid=task_uid(task))
+                ServerTask(server_id=int(task["id"]), uid=task_uid(task))
                 for task in self.listed(
                     project_id, [condition("data.sdg_uid", "in_list", "List", chunk)], fields="id,data", page=1000
                 )
@@ -357,7 +377,7 @@ class Client:
     def find_all(self, project_id: int) -> Iterator[ServerTask]:
         """Every task of the project, in order of its number."""
         for task in self.listed(project_id, [], fields="id,data", page=1000):
-            yield ServerTask(task_id=int(task["id"]), uid=task_uid(task))
+            yield ServerTask(server_id=int(task["id"]), uid=task_uid(task))
 
     def listed(
         self,
@@ -400,7 +420,7 @@ class Client:
             return list(self.get("/api/tasks", params=params, tries=tries)["tasks"])
         except ServerError as error:
             if error.status == 404 and self.project(project_id):
-                return []  # how it says that there is no such page
+                return []  # its answer where there is no such page
             raise
 
     def task(self, task_id: int) -> dict[str, Any]:
@@ -408,7 +428,7 @@ class Client:
         return dict(self.get(f"/api/tasks/{task_id}/"))
 
     def update_task(self, task_id: int, *, tries: int | None = None, **fields: Any) -> None:
-        """Set `data`, `meta` (each as a whole) or `overlap`. Nothing where there is no such task (any more)."""
+        """Set `data`, `meta` (each as a whole) or `overlap`. No error where there is no such task (any more)."""
         try:
             self.patch(f"/api/tasks/{task_id}/", fields, tries=tries)
         except ServerError as error:
@@ -416,26 +436,26 @@ class Client:
                 raise
 
     def delete_task(self, task_id: int) -> None:
-        """Delete it with its annotations."""
+        """Delete a task with its annotations."""
         self.delete(f"/api/tasks/{task_id}/")
 
-    # --- annotations: people make them; simulated people and tests do by these
+    # --- annotations: people create them on the page, simulated annotators and tests by these calls
 
     def create_annotation(self, task_id: int, result: Sequence[dict[str, Any]], **fields: Any) -> int:
         """The new annotation's id. `fields`: lead_time, was_cancelled. Raises Unknown."""
         return int(self.post(f"/api/tasks/{task_id}/annotations/", {"result": list(result), **fields})["id"])
 
     def update_annotation(self, annotation_id: int, **fields: Any) -> None:
-        """Change one."""
+        """Change an annotation."""
         self.patch(f"/api/annotations/{annotation_id}/", fields)
 
     def delete_annotation(self, annotation_id: int) -> None:
-        """Delete one."""
+        """Delete an annotation."""
         self.delete(f"/api/annotations/{annotation_id}/")
 
 
-def _said(answer: httpx.Response) -> str:
-    """What an error answer says, short: its `detail` and validation errors, else its first words (no page of HTML)."""
+def _message(answer: httpx.Response) -> str:
+    """A short text of an error answer: its `detail` and validation errors, else its first words (no page of HTML)."""
     try:
         body = json.loads(answer.content)
     except ValueError:

@@ -104,7 +104,7 @@ class LabelConfig:
             artifact_subtypes=_subtypes(DefectType.ARTIFACT),
             misalignment_subtypes=_subtypes(DefectType.MISALIGNMENT),
             statuses=_lines(8, [_choice(value, key) for value, key in STATUS_KEYS.items()]),
-            verdict=_VERDICT.format(choices=_lines(8, [_choice(*one) for one in VERDICT_KEYS.items()]))
+            verdict=_VERDICT.format(choices=_lines(8, [_choice(*choice) for choice in VERDICT_KEYS.items()]))
             if self.review
             else "",
             scores="".join(_score(name) for name in SCORES) if self.scores else "",
@@ -112,12 +112,12 @@ class LabelConfig:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Every choice's key, for the guideline; `xml` gives each of them to one choice only."""
-        found = {kind.value: key for kind, key in TYPE_KEYS.items()}
-        found |= {subtype_value(*one): key for one, key in _SUBTYPE_KEYS.items()} | STATUS_KEYS
+        """The hotkey of every choice, for the guideline. No two choices share one."""
+        keys = {kind.value: key for kind, key in TYPE_KEYS.items()}
+        keys |= {subtype_value(*subtype): key for subtype, key in _SUBTYPE_KEYS.items()} | STATUS_KEYS
         if self.review:
-            found |= VERDICT_KEYS
-        return found | SCORE_KEYS if self.scores else found
+            keys |= VERDICT_KEYS
+        return keys | SCORE_KEYS if self.scores else keys
 
 
 def _attribute(text: str) -> str:
@@ -137,7 +137,9 @@ def _label(kind: DefectType) -> str:
 
 
 def _subtypes(kind: DefectType) -> str:
-    choices = [_choice(subtype_value(*one), key) for one, key in _SUBTYPE_KEYS.items() if one[0].type is kind]
+    choices = [
+        _choice(subtype_value(*subtype), key) for subtype, key in _SUBTYPE_KEYS.items() if subtype[0].type is kind
+    ]
     return (
         f'<Choices name="{SUBTYPE[kind]}" toName="{IMAGE}" perRegion="true" choice="single" showInline="true" '
         f'visibleWhen="region-selected" whenTagName="{BOX}" whenLabelValue="{kind.value}">\n        '

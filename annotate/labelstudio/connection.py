@@ -1,6 +1,7 @@
-"""Which Label Studio, and as whom: the environment's, or the home's own with credentials made at its first start.
+"""The Label Studio that commands talk to, and with which key: the environment's, or the home's own.
 
-The credentials lie in `home/labelstudio/credentials.json`, readable by their owner only, and nowhere else.
+The home's own has credentials that are made at its first start. They lie in `home/labelstudio/credentials.json`,
+readable by their owner only, and nowhere else.
 """
 
 from __future__ import annotations
@@ -45,13 +46,17 @@ def folder(home: Path) -> Path:
 
 
 def credentials(home: Path) -> Credentials:
-    """The home's credentials; made, at random, when there are none. ConfigError where the file is not readable."""
+    """The home's credentials, made at random when there are none.
+
+    Raises:
+        ConfigError: The file cannot be read or written.
+    """
     path = folder(home) / "credentials.json"
     try:
         if path.exists():
             return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = Credentials(
+        created = Credentials(
             email=EMAIL,
             password=secrets.token_urlsafe(12),
             token=secrets.token_hex(20),
@@ -60,22 +65,26 @@ def credentials(home: Path) -> Credentials:
         temporary = path.with_name(f".{secrets.token_hex(8)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(made.model_dump_json(indent=2))
+            file.write(created.model_dump_json(indent=2))
             file.flush()
             os.fsync(file.fileno())
         try:
-            path.hardlink_to(temporary)  # unlike a rename, this loses to whoever was first
+            path.hardlink_to(temporary)  # unlike a rename, this fails where another process was first
         except FileExistsError:
             return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
         finally:
             temporary.unlink()
     except (OSError, ValidationError) as error:
         raise ConfigError("cannot read or make the credentials of Label Studio", item=str(path)) from error
-    return made
+    return created
 
 
 def connection_of(home: Path, port: int, environ: Mapping[str, str] | None = None) -> Connection:
-    """The server of the environment, else the home's own at `port`. ConfigError for half of a pair."""
+    """The server of the environment, else the home's own at `port`.
+
+    Raises:
+        ConfigError: The environment names a server without a key, a key without a server, or no http address.
+    """
     environ = os.environ if environ is None else environ
     url, key = environ.get(URL_VARIABLE, ""), environ.get(KEY_VARIABLE, "")
     if bool(url) != bool(key):

@@ -1,8 +1,8 @@
-"""Defects to Label Studio's regions, and its results back: checked in full, for its API checks nothing.
+"""The codec between defects and Label Studio's regions. Results are checked in full, because its API checks nothing.
 
 All items of a region share its `id`; geometry is repeated on each, in percent. The region of a shown defect has an id
-of ours, so what comes back says which defect it was: unchanged, changed, or (any other id) drawn by hand. That is read
-from what was shown and what came back, never from what the result claims (`origin`).
+of ours, so what comes back says which defect it was: unchanged, changed, or (any other id) drawn by hand. That is
+computed from what was shown and what came back, never taken from what the result claims (`origin`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ MAX_ITEMS = 1000
 _TAG = re.compile(r"<[/!?]?[a-z][^<>]*[>=]|<\s*/?\s*script|javascript:", re.IGNORECASE)
 """Tags, closed or (with an attribute) not, as a browser would read them; `x < y` is none."""
 _SAME_DEFECT = 0.5
-"""From which IoU on two people's boxes of one type are one defect."""
+"""The least IoU at which two people's boxes of one type are one defect."""
 _SAME_PERCENT = 0.01
-"""A tenth of a thousandth: the page's own rounding is no change."""
+"""Percent of the image's side, a tenth of a thousandth: less is the page's own rounding and no change."""
 
 
 class QuarantineCode(StrEnum):
@@ -66,7 +66,7 @@ class QuarantineCode(StrEnum):
 
 
 class InvalidAnnotation(ValueError):
-    """An annotation that is not valid: `code` for counting, the text for the annotator."""
+    """An annotation that is not valid: a code for counting, and a text for the annotator."""
 
     def __init__(self, code: QuarantineCode, text: str) -> None:
         super().__init__(text)
@@ -75,9 +75,9 @@ class InvalidAnnotation(ValueError):
 
 @dataclass(frozen=True)
 class ShownRegions:
-    """What an annotator started from, by region id: the defect, and its place in the prelabel (None in later rounds).
+    """What an annotator started from: by region id, the defect and its index in the prelabel (None in later rounds).
 
-    `prelabel_id` and `parent_id` say whose defects they are; both None where the annotator worked blind.
+    `prelabel_id` and `parent_id` say whose defects they are; both are None where the annotator worked blind.
     """
 
     regions: Mapping[str, tuple[int | None, Defect]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class ShownRegions:
 
     @classmethod
     def of_prelabel(cls, prelabel: Prelabel) -> ShownRegions:
-        """A machine's defects."""
+        """The defects of a prelabel."""
         regions: dict[str, tuple[int | None, Defect]] = {
             region_id(prelabel.id, index): (index, defect) for index, defect in enumerate(prelabel.defects)
         }
@@ -94,20 +94,21 @@ class ShownRegions:
 
     @classmethod
     def of_annotation(cls, annotation: Annotation) -> ShownRegions:
-        """A person's, in a later round."""
+        """The defects of an annotation, in a later round."""
         return cls.of_annotations([annotation])
 
     @classmethod
     def of_annotations(cls, versions: Sequence[Annotation]) -> ShownRegions:
-        """People's, in a later round: all of the first one's, and of the others what is not shown yet.
+        """The defects of several annotations, in a later round: all of the first, and what the others add to them.
 
-        Of two versions' boxes that match (IoU ≥ 0.5, same type) one is shown, so that nobody has to delete the other.
+        Of two annotations' boxes that match (IoU ≥ 0.5, same type) one is shown, so that nobody has to delete the
+        other.
         """
         regions: dict[str, tuple[int | None, Defect]] = {}
         for version in versions:
-            defects = [one.defect for one in version.defects]
-            there = [defect for _, defect in regions.values()]
-            matched = set(match_defects(defects, there).at_least(_SAME_DEFECT).first) if defects and there else set()
+            defects = [annotated.defect for annotated in version.defects]
+            shown = [defect for _, defect in regions.values()]
+            matched = set(match_defects(defects, shown).at_least(_SAME_DEFECT).first) if defects and shown else set()
             regions |= {
                 region_id(version.id, index): (None, defect)
                 for index, defect in enumerate(defects)
@@ -139,7 +140,7 @@ def shown_in(
 
 @dataclass(frozen=True)
 class ParsedAnnotation:
-    """A valid annotation. `entered`: the answers as they were given, the boxes in exact percent."""
+    """A valid annotation. `entered` holds the answers as they were given, the boxes in exact percent."""
 
     status: AnnotationStatus
     defects: tuple[AnnotatedDefect, ...]
@@ -155,7 +156,7 @@ def region_id(owner_id: str, index: int) -> str:
 
 
 def to_result(shown: ShownRegions, size: ImageSize) -> list[dict[str, Any]]:
-    """A prediction's `result`: all shown defects as regions, in their order."""
+    """A prediction's `result`: all shown defects as regions, in the same order."""
     return [item for name, (_, defect) in shown.regions.items() for item in region(name, defect, size)]
 
 
@@ -197,7 +198,15 @@ def whole_image(control: str, kind: str, value: dict[str, Any]) -> dict[str, Any
 
 
 def parse(result: Any, shown: ShownRegions) -> ParsedAnnotation:
-    """What an annotation's `result` says. Raises InvalidAnnotation with the first thing that is wrong with it."""
+    """Read and check an annotation's `result`.
+
+    Args:
+        result: The items, as they came.
+        shown: What the annotator started from.
+
+    Raises:
+        InvalidAnnotation: With the first rule that it breaks.
+    """
     regions, image = _grouped(result)
     defects: list[AnnotatedDefect] = []
     entered: list[dict[str, Any]] = []
@@ -205,8 +214,8 @@ def parse(result: Any, shown: ShownRegions) -> ParsedAnnotation:
         defect, raw = _defect(answers)
         defects.append(_annotated(name, defect, raw, shown))
         entered.append({"id": name, **raw})
-    said = image.pop(page.STATUS, None)
-    status = _status(said, bool(defects))
+    chosen_status = image.pop(page.STATUS, None)
+    status = _status(chosen_status, bool(defects))
     note = image.pop(page.NOTE, None)
     verdict = image.pop(page.VERDICT, None)
     scores = {name: _score(image.pop(f"score_{name}")) for name in page.SCORES if f"score_{name}" in image}
@@ -219,12 +228,12 @@ def parse(result: Any, shown: ShownRegions) -> ParsedAnnotation:
     text = _text(note, MAX_NOTE) if note else None
     return ParsedAnnotation(
         status=status,
-        # Whoever cannot judge, or finds the prompt ambiguous, claims no boxes; they are kept as they were entered.
+        # "Cannot judge" and "ambiguous prompt" claim no defects; their boxes stay in `entered` only.
         defects=tuple(defects) if status is AnnotationStatus.DEFECTS else (),
         note=text or None,
         scores=scores,
         verdict=_chosen(verdict, (page.REJECT,)) if verdict is not None else None,
-        entered={"regions": entered, "scores": scores, "note": text, "status": said, "verdict": verdict},
+        entered={"regions": entered, "scores": scores, "note": text, "status": chosen_status, "verdict": verdict},
     )
 
 
@@ -306,9 +315,9 @@ def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: ShownRe
     if before is None:
         origin = Origin.MANUAL
     else:
-        was = LabelStudio().encode(before.box)
-        moved = any(abs(getattr(was, edge) - raw[edge]) > _SAME_PERCENT for edge in ("x", "y", "width", "height"))
-        # To the same thousandths: what was shown had no other digits, and what is read back has been trimmed.
+        shown_box = LabelStudio().encode(before.box)
+        moved = any(abs(getattr(shown_box, edge) - raw[edge]) > _SAME_PERCENT for edge in ("x", "y", "width", "height"))
+        # The shown box had whole thousandths, and a reason that is read back has been trimmed.
         same = defect.model_copy(update={"box": before.box, "reason": before.reason}) == before
         same = same and defect.reason == before.reason.strip() and not moved
         origin = Origin.PREDICTION if same else Origin.PREDICTION_CHANGED
@@ -358,10 +367,10 @@ def _chosen(value: Any, known: Mapping[str, Any] | Sequence[str]) -> str:
     return value[0]
 
 
-def _status(said: Any, boxes: bool) -> AnnotationStatus | None:
-    if not said:
+def _status(value: Any, boxes: bool) -> AnnotationStatus | None:
+    if not value:
         return AnnotationStatus.DEFECTS if boxes else None
-    chosen = _chosen(said, page.STATUS_KEYS)
+    chosen = _chosen(value, page.STATUS_KEYS)
     if chosen == page.NO_DEFECTS and boxes:
         raise InvalidAnnotation(
             QuarantineCode.CLEAN_WITH_BOXES,
@@ -382,14 +391,14 @@ def _score(value: Any) -> int:
 
 
 def _text(value: Any, longest: int) -> str:
-    """One text, trimmed; the page gives it as a list of one."""
+    """One text without space around it; the page gives it as a list of one."""
     parts = value if isinstance(value, list) else [value]
     if not all(isinstance(part, str) for part in parts):
         raise InvalidAnnotation(QuarantineCode.UNREADABLE, "A text is not a text.")
-    said = [part.strip() for part in parts if part.strip()]
-    if len(said) > 1:
+    texts = [part.strip() for part in parts if part.strip()]
+    if len(texts) > 1:
         raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, "One text is written where one may be written.")
-    text = without_lone_surrogates(said[0]) if said else ""
+    text = without_lone_surrogates(texts[0]) if texts else ""
     if len(text) > longest:
         raise InvalidAnnotation(
             QuarantineCode.REASON_TOO_LONG, f"A text has {len(text):,} characters; {longest:,} are allowed."
@@ -402,7 +411,7 @@ def _text(value: Any, longest: int) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """A JSON number; True is none."""
+    """A JSON number; None for anything else, also for True."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

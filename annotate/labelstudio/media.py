@@ -21,23 +21,34 @@ _EXTENSIONS = {"image/jpeg": "jpg", "image/svg+xml": "svg"}
 
 
 def extension(image: ImageRecord) -> str:
-    """By its media type: `png`, `jpg`, `webp`."""
+    """The file extension of an image's media type: `png`, `jpg`, `webp`."""
     return _EXTENSIONS.get(image.media_type, image.media_type.removeprefix("image/"))
 
 
 def image_url(image: ImageRecord, template: str = "") -> str:
-    """What a task's `data.image` says: a file that the server serves, or by `template` with {blob} and {extension}."""
+    """A task's `data.image`: a file that the server serves, or `template` filled with {blob} and {extension}."""
     if template:
         return template.format(blob=image.blob, extension=extension(image))
     return f"/data/local-files/?d={IMAGES}/{image.blob[:2]}/{image.blob}.{extension(image)}"
 
 
 def serve(blobs: Blobs, media: Path, images: Iterable[ImageRecord]) -> int:
-    """Have the files there, links to the blobs or (another disk, an object store) copies; how many were made.
+    """Put the images' files there: links to the blobs or, where blobs lie on another disk or an object store, copies.
 
-    Raises BlobMissing, BlobCorrupt for a copy, BlobError where the folder cannot be written.
+    Args:
+        blobs: The images' bytes.
+        media: The folder that the server serves files from.
+        images: The images.
+
+    Returns:
+        How many files were new.
+
+    Raises:
+        BlobMissing: There is no blob to copy.
+        BlobCorrupt: The blob to copy is not what its name says.
+        BlobError: The folder cannot be written.
     """
-    made = 0
+    created = 0
     for image in images:
         target = media / IMAGES / image.blob[:2] / f"{image.blob}.{extension(image)}"
         source = Path(blobs.path(image.blob))
@@ -51,18 +62,18 @@ def serve(blobs: Blobs, media: Path, images: Iterable[ImageRecord]) -> int:
             except OSError:
                 temporary.write_bytes(blobs.get(image.blob))
             temporary.replace(target)
-            # Renaming one link of a file over another leaves both: POSIX says so.
+            # POSIX: renaming one link of a file over another link of it leaves both.
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
-            made += 1
+            created += 1
         except OSError as error:
             raise BlobError(
                 f"cannot make the image available to Label Studio ({error.strerror})", item=str(target)
             ) from error
-    return made
+    return created
 
 
 def _is_copy(target: Path, image: ImageRecord) -> bool:
-    """Whether a file of its own (no link to the blob) is whole: copies are written under another name and renamed."""
-    found = target.stat()
-    return found.st_nlink == 1 and found.st_size == image.bytes
+    """Whether a file is a whole copy, and no link; copies are written under another name first, so size is enough."""
+    status = target.stat()
+    return status.st_nlink == 1 and status.st_size == image.bytes

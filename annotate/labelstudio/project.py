@@ -1,4 +1,4 @@
-"""The projects on the server: made once, found again by a mark in their description, never confused with others."""
+"""Projects on the server: created once, and recognised by a mark in their description, never by their number alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MARK = "sdg-data:"
 
 
 class ProjectGone(ServerError):
-    """The project is not where it was, or another one has its number. Nothing is withdrawn for that."""
+    """The project is not where it was, or another one has its number. No annotation is withdrawn for that."""
 
 
 def title(name: str, kind: ProjectKind, round_: int, generation: int = 0) -> str:
@@ -54,17 +54,32 @@ def ensure_project(
     again: bool = False,
     patience: float = 120.0,
 ) -> tuple[LabelProject, ServerIds]:
-    """The project with this page, made where there is none yet; killed at any moment, it is found next time.
+    """The project with this page, created where there is none yet. Killed at any moment, it is found next time.
 
-    `media`: the folder whose `images` it may show; None where images come from elsewhere. `webhook`: (URL, secret).
-    `again`: give up the one there is and make another. Raises ServerError, ConfigError, ProjectGone.
+    Args:
+        store: Remembers the project and where it is.
+        client: The server.
+        config: The page.
+        name: The project's name.
+        media: The folder whose `images` the project may show; None where images come from elsewhere.
+        kind: Annotation or review.
+        round_: Which round, counted from 1.
+        instructions: HTML that annotators see first; "" for none.
+        webhook: The (URL, secret) that the server calls when something changes.
+        again: Give up the project there is and create another.
+        patience: Seconds to try to create what is missing.
+
+    Raises:
+        ServerError: The server refuses a request or does not answer.
+        ConfigError: The server does not show local files.
+        ProjectGone: The project was created once and is not there any more.
     """
     project = _planned(store, config, name, kind, round_, again=again)
     with store.write() as tx:
         labelling.insert_project(tx, project)
         known = labelling.on_server(tx, project.id)
     if known is not None:
-        place = verified(store, client, project)
+        remote = verified(store, client, project)
     else:
         fields: dict[str, Any] = {
             "title": title(name, kind, round_, project.generation),
@@ -79,65 +94,74 @@ def ensure_project(
             "sampling": "Sequential sampling",
             "skip_queue": "IGNORE_SKIPPED",
         }
-        number = create_if_absent(
+        server_id = create_if_absent(
             lambda: find_project(client, project), lambda: client.create_project(**fields), patience=patience
         )
-        place = ServerIds(project.id, client.connection.url, number)
+        remote = ServerIds(project.id, client.connection.url, server_id)
     if media is not None:
-        _ensure_storage(client, place.number, str(media / IMAGES), patience)
+        _ensure_storage(client, remote.server_id, str(media / IMAGES), patience)
     if webhook is not None:
-        _ensure_webhook(client, place.number, *webhook, patience)
+        _ensure_webhook(client, remote.server_id, *webhook, patience)
     if known is not None and instructions:
-        client.update_project(place.number, expert_instruction=instructions, show_instruction=True)
+        client.update_project(remote.server_id, expert_instruction=instructions, show_instruction=True)
     with store.write() as tx:
-        labelling.set_on_server(tx, place)
-    return project, place
+        labelling.set_on_server(tx, remote)
+    return project, remote
 
 
 def verified(store: Store, client: Client, project: LabelProject) -> ServerIds:
-    """Where the project is, having looked that it is there. Raises ProjectGone, ConfigError (never made).
+    """Where the project is, after a look that it is there.
 
-    A server that moved to another address is followed, a project that is another's under the same number is not.
+    A server that moved to another address is followed. Another project that has the number by now is not.
+
+    Raises:
+        ProjectGone: It is not there.
+        ConfigError: It was never created.
+        ServerError: The server does not answer.
     """
     with store.read() as tx:
-        place = labelling.on_server(tx, project.id)
-    if place is None:
+        remote = labelling.on_server(tx, project.id)
+    if remote is None:
         raise ConfigError("the project was not made yet", item=project.name, hint="sdg annotate init")
-    moved = place.url != client.connection.url
+    moved = remote.url != client.connection.url
     try:
-        there = client.project(place.number)
+        listed = client.project(remote.server_id)
     except ServerError as error:
         if error.status != 404:
             raise
-        there = {}
-    if _marked(there, project):
-        return dataclasses.replace(place, url=client.connection.url) if moved else place
-    number = find_project(client, project)
-    if number is None:
+        listed = {}
+    if _marked(listed, project):
+        return dataclasses.replace(remote, url=client.connection.url) if moved else remote
+    server_id = find_project(client, project)
+    if server_id is None:
         raise ProjectGone(
             "the project is not on this server any more",
-            item=f"{title(project.name, project.kind, project.round, project.generation)} ({place.url}, project "
-            f"{place.number})",
+            item=f"{title(project.name, project.kind, project.round, project.generation)} ({remote.url}, project "
+            f"{remote.server_id})",
             hint="Another server? Set LABEL_STUDIO_URL. Deleted? `sdg annotate init --again` makes another; what was "
             "pulled stays.",
         )
-    # Another number for the same project: a restored copy. Its clock and its numbers may be others.
-    return ServerIds(project.id, client.connection.url, number)
+    # The same project under another number: a restored copy, whose clock and task ids may be others.
+    return ServerIds(project.id, client.connection.url, server_id)
 
 
 def find_project(client: Client, project: LabelProject) -> int | None:
-    """Its number, by the mark in the description; the first, should there be several."""
-    numbers = [int(there["id"]) for there in client.projects() if _marked(there, project)]
-    return min(numbers, default=None)
+    """The server's id of the project with our mark, None where there is none; the lowest of several."""
+    server_ids = [int(listed["id"]) for listed in client.projects() if _marked(listed, project)]
+    return min(server_ids, default=None)
 
 
 def current(store: Store, kind: ProjectKind = ProjectKind.ANNOTATE, round_: int = 1) -> LabelProject:
-    """The project that new tasks go to: the last one made. ConfigError where there is none."""
+    """The project that new tasks go to: the last one created.
+
+    Raises:
+        ConfigError: There is none.
+    """
     with store.read() as tx:
-        found = [project for project in labelling.projects(tx, kind) if project.round == round_]
-    if not found:
+        open_projects = [project for project in labelling.projects(tx, kind) if project.round == round_]
+    if not open_projects:
         raise ConfigError("there is no project yet", hint="sdg annotate init")
-    return found[-1]
+    return open_projects[-1]
 
 
 def _planned(
@@ -169,16 +193,16 @@ def _planned(
     )
 
 
-def _marked(there: dict[str, Any], project: LabelProject) -> bool:
-    return f"{_MARK}{project.id}" in str(there.get("description") or "")
+def _marked(listed: dict[str, Any], project: LabelProject) -> bool:
+    return f"{_MARK}{project.id}" in str(listed.get("description") or "")
 
 
-def _ensure_storage(client: Client, number: int, path: str, patience: float) -> None:
-    def look() -> bool | None:
-        return any(storage.get("path") == path for storage in client.storages(number)) or None
+def _ensure_storage(client: Client, server_id: int, path: str, patience: float) -> None:
+    def find() -> bool | None:
+        return any(storage.get("path") == path for storage in client.storages(server_id)) or None
 
     try:
-        create_if_absent(look, lambda: client.create_storage(number, path, "images"), patience=patience)
+        create_if_absent(find, lambda: client.create_storage(server_id, path, "images"), patience=patience)
     except ServerError as error:
         if error.status != 400:
             raise
@@ -190,23 +214,23 @@ def _ensure_storage(client: Client, number: int, path: str, patience: float) -> 
         ) from error
 
 
-def _ensure_webhook(client: Client, number: int, url: str, secret: str, patience: float) -> None:
-    """One webhook of ours per project, with this address and secret; others of ours (an old port) go."""
+def _ensure_webhook(client: Client, server_id: int, url: str, secret: str, patience: float) -> None:
+    """Have one webhook of ours on the project, with this address and secret; delete others of ours (an old port)."""
 
-    def look() -> bool | None:
-        found = None
-        for hook in client.webhooks(number):
+    def find() -> bool | None:
+        exists = None
+        for hook in client.webhooks(server_id):
             headers = hook.get("headers") or {}
             if SECRET_HEADER not in headers:
                 continue
-            if found is None and hook.get("url") == url and headers[SECRET_HEADER] == secret:
-                found = True
+            if exists is None and hook.get("url") == url and headers[SECRET_HEADER] == secret:
+                exists = True
             else:
                 client.delete_webhook(int(hook["id"]))
-        return found
+        return exists
 
     create_if_absent(
-        look,
-        lambda: client.create_webhook(number, url, {SECRET_HEADER: secret}, WEBHOOK_ACTIONS),
+        find,
+        lambda: client.create_webhook(server_id, url, {SECRET_HEADER: secret}, WEBHOOK_ACTIONS),
         patience=patience,
     )

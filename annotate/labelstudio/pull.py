@@ -1,13 +1,14 @@
-"""Annotations from Label Studio, each state once, however often it is asked.
+"""Pulling annotations from Label Studio: every state of each is stored once, however often it is pulled.
 
-A pass reads the tasks that have annotations and changed since the cursor, in order of their numbers, and commits page
-by page with how far it is; killed, it goes on there. The cursor is a time of the server's (its last change, but never
-ahead of its clock), set back by an overlap at each pass, so neither our clock nor late commits nor machines that
-differ by minutes lose anything. What was read before is recognised by its content and changes nothing.
+A pass reads the tasks that have annotations and changed since the cursor, in order of the server's ids, and commits
+page by page together with how far it has come; a killed pass goes on there. The cursor is a time of the server (its
+last change, but never ahead of its clock), set back by an overlap at each pass. So nothing is lost by our clock, by
+transactions of the server that commit late, or by machines whose clocks differ by minutes. What was read before is
+recognised by its content and changes nothing.
 
-A task that lost its annotations has changed too, but is found among those without any. Deleted tasks leave no trace:
-fewer of them there than known here means that some were deleted, and then they are looked for. An annotation that
-disappeared is withdrawn (a tombstone); a changed one is a new version.
+A task that lost its annotations is listed among those without any. A deleted task leaves no trace: where the server has
+fewer tasks than are known here, the missing ones are searched for. An annotation that disappeared is withdrawn (a
+tombstone); a changed one is a new version.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _ANNOTATED = condition("annotators", "empty", "List", "False")
 _EMPTIED = condition("annotators", "empty", "List", "True")
 _TRIES_PAGE, _TRIES_ONE = 3, 8
 _LIST_INSTEAD = 20
-"""From so many missing tasks on, listing all of them is quicker than looking for each."""
+"""From so many missing tasks on, listing all tasks is quicker than searching for each."""
 SUSPICIOUS_SHARE, SUSPICIOUS_NUMBER = 0.5, 100
-"""More deletions than both at once are not believed unless told so: it may be a server that lost its data."""
+"""Deletions beyond both need `--accept-deletions`, because it may be a server that lost its data."""
 
 
 @dataclass
 class PullSummary:
-    """What a pull found. `read`: tasks looked at; the others count annotations, `counts` by what became of them."""
+    """What a pull brought: how many tasks were read, and annotations (or tasks) counted by what became of them."""
 
     read: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -60,53 +61,61 @@ class Puller:
         store: Store,
         client: Client,
         project: LabelProject,
-        place: ServerIds,
+        remote: ServerIds,
         *,
         overlap: timedelta = timedelta(minutes=10),
         page: int = PAGE,
         accept_deletions: bool = False,
     ) -> None:
         self._store, self._client, self._project = store, client, project
-        self._place, self._overlap, self._page = place, overlap, page
+        self._remote, self._overlap, self._page = remote, overlap, page
         self._accept_deletions = accept_deletions
         self.done = PullSummary()
 
     def pull(self, *, full: bool = False) -> PullSummary:
-        """Read what changed, or (`full`) everything. Raises Unavailable, ServerError; run again, it goes on."""
-        if self._place.pass_cursor is None or full:
+        """Read what changed, or everything with `full`. Run again after an error, it goes on.
+
+        Raises:
+            Unavailable: The server does not answer.
+            ServerError: It refuses a request.
+            InputError: Suspiciously many tasks are gone.
+        """
+        if self._remote.pass_cursor is None or full:
             self._begin(full=full)
         since: list[dict[str, Any]] = []
-        if self._place.cursor is not None:
-            after = as_filter(self._place.cursor - self._overlap)
+        if self._remote.cursor is not None:
+            after = as_filter(self._remote.cursor - self._overlap)
             since = [condition("updated_at", "greater_or_equal", "Datetime", after)]
         for tasks in self._pages([*since, _ANNOTATED]):
-            self._arrive(tasks, pass_after=int(tasks[-1]["id"]))
+            self._store_page(tasks, pass_after=int(tasks[-1]["id"]))
         self._find_deleted_annotations(since)
         self._find_deleted_tasks(full=full)
-        self._place = dataclasses.replace(self._place, cursor=self._place.pass_cursor, pass_cursor=None, pass_after=0)
+        self._remote = dataclasses.replace(
+            self._remote, cursor=self._remote.pass_cursor, pass_cursor=None, pass_after=0
+        )
         with self._store.write() as tx:
-            labelling.set_on_server(tx, self._place)
+            labelling.set_on_server(tx, self._remote)
         return self.done
 
     def _begin(self, *, full: bool) -> None:
-        newest = self._client.newest_change(self._place.number)
+        newest = self._client.newest_change(self._remote.server_id)
         now = self._client.server_time
         times = [time for time in (newest, now) if time is not None]
         if not times:
             raise ServerError("the server does not tell the time", item=self._client.connection.url)
-        # Remembered with the first page: a pass that ends before it has nothing to go on from.
-        self._place = dataclasses.replace(
-            self._place, cursor=None if full else self._place.cursor, pass_cursor=min(times), pass_after=0
+        # Stored with the first page: a pass that ends before that has nothing to go on from.
+        self._remote = dataclasses.replace(
+            self._remote, cursor=None if full else self._remote.cursor, pass_cursor=min(times), pass_after=0
         )
 
     def _pages(self, conditions: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-        """The tasks from where the pass stands, a page at a time.
+        """The tasks after those that the pass has read, a page at a time.
 
-        One stored answer that the server cannot give back makes every page with it a 500. So a page that fails is asked
-        for in smaller pieces, down to the one task, which goes into quarantine; the others come through.
+        A stored annotation that the server cannot give back makes every page with it a 500. So a page that fails is
+        requested in smaller ones, down to the one task, which goes into quarantine; the others come through.
         """
-        after, size = self._place.pass_after, self._page
-        number = self._place.number
+        after, size = self._remote.pass_after, self._page
+        number = self._remote.server_id
         while True:
             try:
                 tasks = self._client.page(
@@ -118,12 +127,12 @@ class Puller:
                 if size > 1:
                     size = max(1, size // 8)
                     continue
-                # Names only: where even these do not come, the server is ill, not the answer.
-                named = self._client.page(number, conditions, after=after, page=1, fields="id,data")
-                if not named:
+                # Ids only: where even these do not come, the fault is not the annotation's.
+                listed = self._client.page(number, conditions, after=after, page=1, fields="id,data")
+                if not listed:
                     return
-                self._arrive(named, pass_after=int(named[0]["id"]), readable=False)
-                after = int(named[0]["id"])
+                self._store_page(listed, pass_after=int(listed[0]["id"]), readable=False)
+                after = int(listed[0]["id"])
                 continue
             if tasks:
                 yield tasks
@@ -132,27 +141,31 @@ class Puller:
                 return
             size = min(self._page, 2 * size)
 
-    def _arrive(self, tasks: Sequence[dict[str, Any]], *, pass_after: int | None, readable: bool = True) -> None:
-        """Check the tasks' annotations, tell their annotators, commit. In this order: told twice is told once."""
+    def _store_page(self, tasks: Sequence[dict[str, Any]], *, pass_after: int | None, readable: bool = True) -> None:
+        """Check the tasks' annotations, notify their annotators, commit.
+
+        Notices come before the commit: after a crash in between, the same notice is written again, which is harmless.
+        """
         unique = list({int(task["id"]): task for task in tasks}.values())
         with self._store.read() as tx:
-            arrivals = PulledChanges.from_tasks(tx, self._project, self._place, unique, readable=readable)
-        for told in arrivals.to_tell:
-            self._tell(told)
+            changes = PulledChanges.from_tasks(tx, self._project, self._remote, unique, readable=readable)
+        for notice in changes.notices:
+            self._notify(notice)
         if pass_after is not None:
-            self._place = dataclasses.replace(self._place, pass_after=pass_after)
+            self._remote = dataclasses.replace(self._remote, pass_after=pass_after)
         with self._store.write() as tx:
-            arrivals.commit(tx)
-            labelling.set_on_server(tx, self._place)
+            changes.commit(tx)
+            labelling.set_on_server(tx, self._remote)
         self.done.read += len(unique)
-        self.done.counts += arrivals.counts
+        self.done.counts += changes.counts
 
-    def _tell(self, told: TaskNotice) -> None:
+    def _notify(self, notice: TaskNotice) -> None:
         try:
-            self._client.update_task(told.number, tries=_TRIES_PAGE, data=told.data, meta=told.meta)
+            self._client.update_task(notice.server_id, tries=_TRIES_PAGE, data=notice.data, meta=notice.meta)
         except ServerError as error:
-            # The quarantine holds it all the same, and `sdg annotate report` shows it.
-            say(f"task {told.number}: its annotators could not be told that an answer is not valid ({error.message})")
+            # The annotation is in quarantine nevertheless, and `sdg annotate report` counts it.
+            unsent = f"task {notice.server_id}: its annotators could not be told that an answer is not valid"
+            say(f"{unsent} ({error.message})")
 
     # --- what was deleted
 
@@ -164,61 +177,61 @@ class Puller:
         """
         with self._store.read() as tx:
             known = sorted({entry.task_number for entry in answers.of_project(tx, self._project.id)})
-        emptied = self._client.count(self._place.number, [*since, _EMPTIED]) if known else 0
+        emptied = self._client.count(self._remote.server_id, [*since, _EMPTIED]) if known else 0
         if not emptied:
             return
         if emptied <= len(known):
-            listed = self._client.listed(self._place.number, [*since, _EMPTIED], fields="id", page=PAGE)
+            listed = self._client.listed(self._remote.server_id, [*since, _EMPTIED], fields="id", page=PAGE)
             known = sorted({int(task["id"]) for task in listed} & set(known))
         for start in range(0, len(known), PAGE):
             chosen = condition("id", "in_list", "List", known[start : start + PAGE])
-            tasks = self._client.page(self._place.number, [chosen, _EMPTIED], page=PAGE)
+            tasks = self._client.page(self._remote.server_id, [chosen, _EMPTIED], page=PAGE)
             if tasks:
-                self._arrive(tasks, pass_after=None)
+                self._store_page(tasks, pass_after=None)
 
     def _find_deleted_tasks(self, *, full: bool) -> None:
         with self._store.read() as tx:
             numbers = labelling.numbers_in(tx, self._project.id)
             intended = {task.id for task in labelling.tasks_in(tx, self._project.id, TaskState.INTENDED)} - set(numbers)
-        there = self._client.count_tasks(self._place.number)
+        count = self._client.count_tasks(self._remote.server_id)
         claimed = Counter(numbers.values())
         ambiguous = [task_id for task_id, number in numbers.items() if claimed[number] > 1]
-        if there == len(numbers) + self._place.foreign_tasks and not ambiguous and not full:
+        if count == len(numbers) + self._remote.foreign_tasks and not ambiguous and not full:
             return
-        short = len(numbers) + self._place.foreign_tasks - there
+        short = len(numbers) + self._remote.foreign_tasks - count
         if full or not 0 < short <= _LIST_INSTEAD or intended:
-            present = {found.task_id: found.uid for found in self._client.find_all(self._place.number)}
+            present = {task.server_id: task.uid for task in self._client.find_all(self._remote.server_id)}
             gone = [task_id for task_id, number in numbers.items() if present.get(number) != task_id]
-            # Those that a dead pusher intended and that are there, and those that are there under another number.
+            # Tasks of a killed push that did arrive, and tasks that the server has under another id.
             moved = {uid: number for number, uid in present.items() if uid in intended.union(gone)}
             foreign = sum(uid is None or (uid not in numbers and uid not in moved) for uid in present.values())
-            self._place = dataclasses.replace(self._place, foreign_tasks=foreign)
+            self._remote = dataclasses.replace(self._remote, foreign_tasks=foreign)
         else:
-            gone = [*ambiguous, *self._search(sorted(numbers.items(), key=lambda one: one[1]))]
-            moved = {found.uid: found.task_id for found in self._client.find(self._place.number, gone) if found.uid}
+            gone = [*ambiguous, *self._search(sorted(numbers.items(), key=lambda pair: pair[1]))]
+            moved = {task.uid: task.server_id for task in self._client.find(self._remote.server_id, gone) if task.uid}
         gone = sorted({task_id for task_id in gone if task_id not in moved})
-        self._believe(len(gone), len(numbers))
+        self._check_deletions(len(gone), len(numbers))
         with self._store.write() as tx:
             labelling.confirm(tx, {uid: number for uid, number in moved.items() if uid is not None})
-            self.done.counts += PulledChanges.tasks_deleted(tx, self._place, gone)
-            labelling.set_on_server(tx, self._place)
+            self.done.counts += PulledChanges.tasks_deleted(tx, self._remote, gone)
+            labelling.set_on_server(tx, self._remote)
 
     def _search(self, numbered: Sequence[tuple[str, int]]) -> list[str]:
-        """The ids of tasks whose number is no longer there, found by counting halves."""
+        """The ids of tasks that the server has no longer, found by counting halves."""
         return list(search_missing(numbered, self._count_between, self._numbers_between))
 
     def _count_between(self, low: int, high: int) -> int:
-        return self._client.count(self._place.number, _between(low, high))
+        return self._client.count(self._remote.server_id, _between(low, high))
 
     def _numbers_between(self, low: int, high: int) -> set[int]:
-        listed = self._client.listed(self._place.number, _between(low, high), fields="id", page=PAGE)
+        listed = self._client.listed(self._remote.server_id, _between(low, high), fields="id", page=PAGE)
         return {int(task["id"]) for task in listed}
 
-    def _believe(self, gone: int, of: int) -> None:
-        if gone > max(SUSPICIOUS_NUMBER, SUSPICIOUS_SHARE * of) and not self._accept_deletions:
+    def _check_deletions(self, gone: int, known: int) -> None:
+        if gone > max(SUSPICIOUS_NUMBER, SUSPICIOUS_SHARE * known) and not self._accept_deletions:
             raise InputError(
-                f"{gone} of {of} tasks are no longer there",
-                item=f"project {self._place.number} on {self._client.connection.url}",
+                f"{gone} of {known} tasks are no longer there",
+                item=f"project {self._remote.server_id} on {self._client.connection.url}",
                 hint="Nothing was withdrawn for that. If they were deleted on purpose: `sdg annotate pull "
                 "--accept-deletions`; otherwise restore the server's database.",
             )
@@ -231,10 +244,19 @@ def search_missing(
     *,
     leaf: int = PAGE,
 ) -> Iterator[str]:
-    """Of (id, number) pairs in order of number: the ids whose number is missing.
+    """Find which of the known tasks a server has no longer, by comparing counts of ever smaller ranges.
 
-    `count(low, high)` and `list_(low, high)` ask about the numbers low..high that are there. A range is looked
-    into where its count differs from what is known of it: a missing and an unknown one in one range hide each other.
+    Limitation: where a range lost one known task and gained one unknown task, its count is unchanged and the loss is
+    not found.
+
+    Args:
+        numbered: (our id, the server's id) of the known tasks, in order of the server's id.
+        count: How many tasks the server has with ids from low to high, both included.
+        list_: The ids of those tasks.
+        leaf: So many known tasks or fewer are listed rather than counted.
+
+    Yields:
+        The ids of tasks that are missing.
     """
     if not numbered:
         return
@@ -243,7 +265,7 @@ def search_missing(
         present = list_(low, high)
         yield from (task_id for task_id, number in numbered if number not in present)
         return
-    middle = bisect.bisect_left(numbered, numbered[len(numbered) // 2][1], key=lambda one: one[1])
+    middle = bisect.bisect_left(numbered, numbered[len(numbered) // 2][1], key=lambda pair: pair[1])
     for half in (numbered[:middle], numbered[middle:]):
         if half and count(half[0][1], half[-1][1]) != len(half):
             yield from search_missing(half, count, list_, leaf=leaf)

@@ -1,10 +1,11 @@
-"""Tasks to Label Studio, each once, whatever breaks.
+"""Pushing tasks to Label Studio: each exactly once, whatever breaks.
 
-The store says first which tasks are about to go (`intended`), then they are sent, then they are `pushed`. Whoever is
-killed in between leaves `intended` tasks, and the next run looks for these on the server by `data.sdg_uid` before it
-sends anything. The same look-up follows every request whose answer did not come. An import is one transaction of the
-server's, so a batch arrives whole or not at all. Should a request still have been at work when it was taken for dead,
-its tasks are there twice: the count says so at the end, and the copies that nobody has worked on are deleted.
+Tasks are stored as `intended` first, then sent, then marked `pushed`. A killed run leaves `intended` tasks, and the
+next run looks for these on the server by `data.sdg_uid` before it sends anything. The same look-up follows every
+request whose answer did not come. An import is one transaction of the server, so a batch arrives whole or not at all.
+
+If a request is still being processed when we give up on it and send the batch again, its tasks exist twice. The count
+of tasks at the end shows that, and the copies that nobody has worked on are deleted.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class RoutedImage(Record):
 
 @dataclass
 class PushSummary:
-    """What a run did. `refused`: the server would not have them; each is a recorded failure."""
+    """Tasks counted by what became of them. Those that the server refused are recorded as failures."""
 
     sent: int = 0
     found: int = 0
@@ -68,7 +69,7 @@ class PushSummary:
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """A task, with everything that it is made from."""
+    """A task with everything that its body is made from."""
 
     task: LabelTask
     image: ImageRecord
@@ -79,7 +80,7 @@ class PlannedTask:
 
 @dataclass(frozen=True)
 class _Ready:
-    """A task as it will be sent."""
+    """A task with the body that is sent."""
 
     task: LabelTask
     body: dict[str, Any]
@@ -93,29 +94,29 @@ def task_id(project_id: str, image_id: str, parent_id: str | None) -> str:
 def plan_tasks(
     project: LabelProject, routed: Iterable[RoutedImage], *, prelabels_of: Mapping[str, str]
 ) -> list[LabelTask]:
-    """The tasks for routed images, in their order. `prelabels_of`: image id to the id of the prelabel to be shown."""
+    """The tasks for routed images, in the same order. `prelabels_of`: image id to the prelabel to be shown."""
     now = datetime.now(UTC)
     return [
         LabelTask(
-            id=task_id(project.id, one.image_id, None),
+            id=task_id(project.id, image.image_id, None),
             project_id=project.id,
-            image_id=one.image_id,
-            prelabel_id=None if one.blind else prelabels_of.get(one.image_id),
+            image_id=image.image_id,
+            prelabel_id=None if image.blind else prelabels_of.get(image.image_id),
             parent_id=None,
-            blind=one.blind,
-            overlap=one.overlap,
-            priority=one.priority,
+            blind=image.blind,
+            overlap=image.overlap,
+            priority=image.priority,
             state=TaskState.INTENDED,
             created_at=now,
         )
-        for one in routed
+        for image in routed
     ]
 
 
 def shown_prelabels(tx: Tx, image_ids: Sequence[str], model: str = "") -> dict[str, str]:
     """Image id to the id of its last prelabel (of `model`, where one is named)."""
-    found = prelabels.of_images(tx, image_ids, model=model or None)
-    return {image_id: answers[-1].id for image_id, answers in found.items()}
+    by_image = prelabels.of_images(tx, image_ids, model=model or None)
+    return {image_id: answers[-1].id for image_id, answers in by_image.items()}
 
 
 class Pusher:
@@ -127,7 +128,7 @@ class Pusher:
         blobs: Blobs,
         client: Client,
         project: LabelProject,
-        place: ServerIds,
+        remote: ServerIds,
         *,
         media: Path | None,
         image_url: str = "",
@@ -135,21 +136,27 @@ class Pusher:
         patience: float = 120.0,
     ) -> None:
         self._store, self._blobs, self._client = store, blobs, client
-        self._project, self._place = project, place
+        self._project, self._remote = project, remote
         self._media, self._image_url = media, image_url
         self._batch_size, self._patience = batch_size, patience
         self.done = PushSummary()
 
     def push(self, tasks: Sequence[LabelTask], progress: Progress | None = None) -> PushSummary:
-        """Have these tasks on the server, and those that an earlier run intended. Raises Unavailable, ServerError.
+        """Send these tasks and those that an earlier run left `intended`. Run again after an error, it goes on.
 
-        Whatever was raised, running it again goes on. Tasks that the store knows already are not sent again.
+        Args:
+            tasks: Tasks of this project; those that the store knows already are not sent again.
+            progress: Where progress is shown; None: on the console.
+
+        Raises:
+            Unavailable: The server does not answer.
+            ServerError: It refuses a request for another reason than a task's content.
         """
         with self._store.read() as tx:
             intended = labelling.tasks_in(tx, self._project.id, TaskState.INTENDED)
             known = labelling.tasks_by_ids(tx, [task.id for task in tasks])
         new = [task for task in tasks if task.id not in known]
-        there = self._already_there(intended, new)
+        present = self._already_present(intended, new)
         everything = [*intended, *new]
         progress = progress or Progress(STAGE, unit="tasks")
         batches = [everything[at : at + self._batch_size] for at in range(0, len(everything), self._batch_size)]
@@ -160,69 +167,69 @@ class Pusher:
                 assert next_one is not None
                 batch = next_one.result()
                 next_one = None if following is None else ahead.submit(self._prepare, following)
-                self._deliver(batch, there)
+                self._deliver(batch, present)
                 progress.advance(len(batch))
         self._remove_duplicates()
         return self.done
 
-    def _already_there(self, intended: Sequence[LabelTask], new: Sequence[LabelTask]) -> dict[str, int]:
-        """Those of the tasks that the server has: the intended ones may be there, others where the count says so."""
+    def _already_present(self, intended: Sequence[LabelTask], new: Sequence[LabelTask]) -> dict[str, int]:
+        """The tasks that the server has: intended ones may be there, new ones only where its count is too high."""
         with self._store.read() as tx:
             known = len(labelling.numbers_in(tx, self._project.id))
-        there = self._found([task.id for task in intended])
-        expected = known + len(there) + self._place.foreign_tasks
-        if new and self._client.count_tasks(self._place.number) != expected:
-            there |= self._found([task.id for task in new])
-        return there
+        present = self._find([task.id for task in intended])
+        expected = known + len(present) + self._remote.foreign_tasks
+        if new and self._client.count_tasks(self._remote.server_id) != expected:
+            present |= self._find([task.id for task in new])
+        return present
 
-    def _found(self, ids: Sequence[str]) -> dict[str, int]:
-        """Task id to the lowest number that the server has it under."""
+    def _find(self, ids: Sequence[str]) -> dict[str, int]:
+        """Our task id to the lowest id that the server has the task under."""
         numbers: dict[str, int] = {}
-        for found in self._client.find(self._place.number, ids):
-            if found.uid is not None:
-                numbers[found.uid] = min(found.task_id, numbers.get(found.uid, found.task_id))
+        for task in self._client.find(self._remote.server_id, ids):
+            if task.uid is not None:
+                numbers[task.uid] = min(task.server_id, numbers.get(task.uid, task.server_id))
         return numbers
 
     def _prepare(self, batch: Sequence[LabelTask]) -> list[_Ready]:
-        """Say in the store that these tasks are about to go, and make them up."""
+        """Store that these tasks are about to be sent, and make their bodies."""
         with self._store.write() as tx:
             labelling.intend(tx, batch)
             planned = _planned(tx, batch)
         if self._media is not None:
-            serve(self._blobs, self._media, (one.image for one in planned))
-        return [_Ready(one.task, task_body(one, self._image_url)) for one in planned]
+            serve(self._blobs, self._media, (task.image for task in planned))
+        return [_Ready(task.task, task_body(task, self._image_url)) for task in planned]
 
-    def _deliver(self, batch: Sequence[_Ready], there: Mapping[str, int]) -> None:
-        numbers = {one.task.id: there[one.task.id] for one in batch if one.task.id in there}
+    def _deliver(self, batch: Sequence[_Ready], present: Mapping[str, int]) -> None:
+        numbers = {ready.task.id: present[ready.task.id] for ready in batch if ready.task.id in present}
         self.done.found += len(numbers)
-        numbers |= self._send([one for one in batch if one.task.id not in there])
-        self._set_overlaps([one.task for one in batch], numbers)
+        numbers |= self._send([ready for ready in batch if ready.task.id not in present])
+        self._set_overlaps([ready.task for ready in batch], numbers)
         with self._store.write() as tx:
             labelling.confirm(tx, numbers)
 
     def _send(self, batch: Sequence[_Ready]) -> dict[str, int]:
-        """Import them; task id to number. One that the server refuses is recorded, and the others go without it."""
+        """Import tasks; returns our id to the server's. A task that the server refuses is recorded, the others go."""
         if not batch:
             return {}
-        ids = [one.task.id for one in batch]
-        body = [one.body for one in batch]
+        ids = [ready.task.id for ready in batch]
+        body = [ready.body for ready in batch]
         arrived: dict[str, int] = {}
 
-        def make() -> None:
-            arrived.update(zip(ids, self._client.import_tasks(self._place.number, body), strict=True))
+        def create() -> None:
+            arrived.update(zip(ids, self._client.import_tasks(self._remote.server_id, body), strict=True))
 
         first = True
 
-        def look() -> dict[str, int] | None:
+        def find() -> dict[str, int] | None:
             nonlocal first
             if first or len(arrived) == len(ids):
-                first = False  # what may be there already was looked for before; an answered import needs no look
+                first = False  # looked for before; and an import that was answered needs no look
                 return dict(arrived) if arrived else None
-            found = self._found(ids)
-            return found if len(found) == len(ids) else None
+            found_ids = self._find(ids)
+            return found_ids if len(found_ids) == len(ids) else None
 
         try:
-            numbers = create_if_absent(look, make, patience=self._patience)
+            numbers = create_if_absent(find, create, patience=self._patience)
         except ServerError as error:
             if error.status not in (400, 413, 422):
                 raise
@@ -232,20 +239,18 @@ class Pusher:
 
     def _send_halves(self, batch: Sequence[_Ready], error: ServerError) -> dict[str, int]:
         if len(batch) == 1:
-            one = batch[0]
-            failure = Failure(
-                stage=STAGE, item_id=one.task.id, code="refused", message=error.message, raw=None, attempt=1
-            )
+            task = batch[0].task
+            failure = Failure(stage=STAGE, item_id=task.id, code="refused", message=error.message, raw=None, attempt=1)
             with self._store.write() as tx:
                 failures.insert(tx, [failure])
-                labelling.mark_deleted(tx, [one.task.id])
+                labelling.mark_deleted(tx, [task.id])
             self.done.refused += 1
             return {}
         middle = len(batch) // 2
         return self._send(batch[:middle]) | self._send(batch[middle:])
 
     def _set_overlaps(self, tasks: Sequence[LabelTask], numbers: Mapping[str, int]) -> None:
-        """A project has one overlap (1); a task that needs another is told so."""
+        """Set the overlap of the tasks whose overlap is not the project's, which is 1."""
         several = [task for task in tasks if task.overlap != 1 and task.id in numbers]
         if not several:
             return
@@ -253,18 +258,18 @@ class Pusher:
             list(pool.map(lambda task: self._client.update_task(numbers[task.id], overlap=task.overlap), several))
 
     def _remove_duplicates(self) -> None:
-        """Delete copies of tasks that nobody has worked on; the first stays, or the one that was worked on."""
+        """Delete copies of tasks that nobody has worked on; the one that was worked on stays, else the first."""
         with self._store.read() as tx:
             known = labelling.numbers_in(tx, self._project.id)
-        if self._client.count_tasks(self._place.number) <= len(known) + self._place.foreign_tasks:
+        if self._client.count_tasks(self._remote.server_id) <= len(known) + self._remote.foreign_tasks:
             return
         numbers: dict[str, list[int]] = defaultdict(list)
         foreign = 0
-        for found in self._client.find_all(self._place.number):
-            if found.uid is None or found.uid not in known:
+        for task in self._client.find_all(self._remote.server_id):
+            if task.uid is None or task.uid not in known:
                 foreign += 1
             else:
-                numbers[found.uid].append(found.task_id)
+                numbers[task.uid].append(task.server_id)
         kept: dict[str, int] = {}
         for uid, copies in numbers.items():
             if len(copies) < 2:
@@ -277,23 +282,23 @@ class Pusher:
                     self.done.duplicates_removed += 1
             foreign += max(len(worked_on) - 1, 0)
             kept[uid] = keep
-        self._place = dataclasses.replace(self._place, foreign_tasks=foreign)
+        self._remote = dataclasses.replace(self._remote, foreign_tasks=foreign)
         with self._store.write() as tx:
             labelling.confirm(tx, kept)
-            now = labelling.on_server(tx, self._project.id) or self._place
+            now = labelling.on_server(tx, self._project.id) or self._remote
             labelling.set_on_server(tx, dataclasses.replace(now, foreign_tasks=foreign))
 
     def _worked_on(self, number: int) -> bool:
-        found = self._client.page(
-            self._place.number,
+        tasks = self._client.page(
+            self._remote.server_id,
             [condition("id", "equal", "Number", number)],
             fields="id,total_annotations,cancelled_annotations",
         )
-        return any(task.get("total_annotations") or task.get("cancelled_annotations") for task in found)
+        return any(task.get("total_annotations") or task.get("cancelled_annotations") for task in tasks)
 
 
 def task_body(planned: PlannedTask, url_template: str = "") -> dict[str, Any]:
-    """A task as the import takes it. Everything shown goes into one prediction; a blind task has none."""
+    """The body of a task as the import takes it. Everything shown is one prediction; a blind task has none."""
     task, image = planned.task, planned.image
     data: dict[str, Any] = {
         "sdg_uid": task.id,
@@ -327,8 +332,8 @@ def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[PlannedTask]:
 
 
 def started_from(tx: Tx, tasks: Sequence[LabelTask]) -> dict[str, list[Annotation]]:
-    """Task id to the people's versions that it shows: of its review case, else its parent; the first one leads."""
+    """Task id to the annotations that it starts from, the leading one first: those of its case, else its parent."""
     about: dict[str, tuple[str, ...]] = {task.id: (task.parent_id,) for task in tasks if task.parent_id is not None}
-    about |= {key: one.annotation_ids for key, one in cases.by_tasks(tx, list(about)).items()}
-    found = annotation_table.by_ids(tx, [one for ids in about.values() for one in ids])
-    return {key: [found[one] for one in ids] for key, ids in about.items()}
+    about |= {key: case.annotation_ids for key, case in cases.by_tasks(tx, list(about)).items()}
+    versions = annotation_table.by_ids(tx, [version_id for ids in about.values() for version_id in ids])
+    return {key: [versions[version_id] for version_id in ids] for key, ids in about.items()}

@@ -1,8 +1,8 @@
-"""What a page of tasks says, against what the store knows of them: new versions, quarantine, deletions, notices.
+"""Comparing pulled tasks with the store: new versions, quarantine, deletions, and notices to annotators.
 
-An annotation's identity is the task, its number and when it was made (numbers are given out again). A version's id is
-of that identity, of what was entered and of the version before: whoever reads twice reads the same, and who changes
-something and changes it back has made three versions.
+An annotation on the server is identified by (task, the server's id of the annotation, created_at), because the server
+gives ids out again. Version id = hash(that identity, content, previous version). So pulling the same state twice adds
+nothing, and A→B→A is three versions.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ from sdg_data.store.labelling import ServerIds
 TOOL = "label-studio"
 MAX_RAW = 65_536
 """Characters of a quarantined answer that are kept; its hash says whether two long ones are the same."""
-_TELL = "Please correct: "
+_NOTICE = "Please correct: "
 
 
 @dataclass(frozen=True)
 class TaskNotice:
-    """What a task shall say to its annotators: its new `data` and `meta`."""
+    """What a task is to show to its annotators: the new `data` and `meta` of the server's task."""
 
-    number: int
+    server_id: int
     data: dict[str, Any]
     meta: dict[str, Any]
 
 
 @dataclass
 class PulledChanges:
-    """What the store shall take in, all in one transaction."""
+    """What the store takes from a page of tasks, in one transaction."""
 
-    place: ServerIds
+    remote: ServerIds
     annotations: list[Annotation] = field(default_factory=list)
     entered: dict[str, tuple[str, str]] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     entries: list[LabelEntry] = field(default_factory=list)
-    gone: list[LabelEntry] = field(default_factory=list)
-    numbers: dict[str, int] = field(default_factory=dict)
-    to_tell: list[TaskNotice] = field(default_factory=list)
+    deleted: list[LabelEntry] = field(default_factory=list)
+    server_ids: dict[str, int] = field(default_factory=dict)
+    notices: list[TaskNotice] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -69,13 +69,21 @@ class PulledChanges:
         cls,
         tx: Tx,
         project: LabelProject,
-        place: ServerIds,
+        remote: ServerIds,
         tasks: Sequence[dict[str, Any]],
         *,
         readable: bool = True,
     ) -> PulledChanges:
-        """Look at tasks with all their annotations. Not `readable`: only their names came, the server broke on more."""
-        found = cls(place)
+        """Compare tasks with what the store knows of them.
+
+        Args:
+            tx: The store.
+            project: Their project; tasks of others are only counted.
+            remote: Where the project is.
+            tasks: Tasks as the server lists them, with all their annotations.
+            readable: False where only their ids and data came, because the server fails to give more.
+        """
+        changes = cls(remote)
         uids = [task_uid(task) or "" for task in tasks]
         known = labelling.tasks_by_ids(tx, uids)
         numbers = (
@@ -84,42 +92,46 @@ class PulledChanges:
             else {}
         )
         entries = answers.of_tasks(tx, uids)
-        last_ids = [one.annotation_id for group in entries.values() for one in group if one.annotation_id is not None]
+        last_ids = [
+            entry.annotation_id for group in entries.values() for entry in group if entry.annotation_id is not None
+        ]
         last = annotation_table.by_ids(tx, last_ids)
-        machine = prelabels.by_ids(tx, [task.prelabel_id for task in known.values() if task.prelabel_id is not None])
-        people = started_from(tx, list(known.values()))
+        shown_prelabels = prelabels.by_ids(
+            tx, [task.prelabel_id for task in known.values() if task.prelabel_id is not None]
+        )
+        versions = started_from(tx, list(known.values()))
         for task, uid in zip(tasks, uids, strict=True):
             ours = known.get(uid)
             if ours is None or ours.project_id != project.id:
-                found.counts["foreign"] += bool(task.get("annotations"))
+                changes.counts["foreign"] += bool(task.get("annotations"))
                 continue
             if ours.state is TaskState.INTENDED and uid not in numbers:
-                found.numbers[uid] = int(task["id"])  # its pusher died before it could say that it is there
-            of_copy = [one for one in entries.get(uid, []) if one.task_number == int(task["id"])]
+                changes.server_ids[uid] = int(task["id"])  # the push that sent it was killed before it could say so
+            of_copy = [entry for entry in entries.get(uid, []) if entry.task_number == int(task["id"])]
             if not readable:
-                found._poisoned(task, ours, of_copy)
+                changes._quarantine_task(task, ours, of_copy)
                 continue
-            found._look(task, ours, project, shown_in(ours, machine, people)[0], of_copy, last)
-        return found
+            changes._compare(task, ours, project, shown_in(ours, shown_prelabels, versions)[0], of_copy, last)
+        return changes
 
     def commit(self, tx: Tx) -> None:
-        """Take it in."""
-        labelling.confirm(tx, self.numbers)
+        """Store everything."""
+        labelling.confirm(tx, self.server_ids)
         annotation_table.insert(tx, self.annotations)
         answers.insert_entered(tx, self.entered)
         answers.insert_quarantined(tx, self.quarantined)
         answers.put(tx, self.entries)
-        _withdraw(tx, self.place, self.gone, "deleted in Label Studio")
+        _withdraw(tx, self.remote, self.deleted, "deleted in Label Studio")
 
     @staticmethod
-    def tasks_deleted(tx: Tx, place: ServerIds, task_ids: Sequence[str]) -> Counter[str]:
-        """Withdraw everything that was said in these tasks, which are gone."""
-        gone = [one for group in answers.of_tasks(tx, task_ids).values() for one in group if not one.deleted]
-        _withdraw(tx, place, gone, "its task was deleted in Label Studio")
+    def tasks_deleted(tx: Tx, remote: ServerIds, task_ids: Sequence[str]) -> Counter[str]:
+        """Withdraw all annotations of these tasks, which were deleted; returns how many of what."""
+        lost = [entry for group in answers.of_tasks(tx, task_ids).values() for entry in group if not entry.deleted]
+        _withdraw(tx, remote, lost, "its task was deleted in Label Studio")
         labelling.mark_deleted(tx, task_ids)
-        return Counter({"tasks deleted": len(task_ids), "deleted": len(gone)} if task_ids else {})
+        return Counter({"tasks deleted": len(task_ids), "deleted": len(lost)} if task_ids else {})
 
-    def _look(
+    def _compare(
         self,
         task: dict[str, Any],
         ours: LabelTask,
@@ -130,47 +142,49 @@ class PulledChanges:
     ) -> None:
         known = {entry.id: entry for entry in entries}
         present: set[str] = set()
-        wrong: list[Quarantined] = []
+        invalid: list[Quarantined] = []
         for raw in task.get("annotations") or []:
             entry = _entry(ours, int(task["id"]), raw)
             present.add(entry.id)
             before = known.get(entry.id)
-            was = last.get(before.annotation_id) if before is not None and before.annotation_id is not None else None
+            previous = (
+                last.get(before.annotation_id) if before is not None and before.annotation_id is not None else None
+            )
             if before is not None and before.deleted:
                 continue  # a withdrawal is final
             try:
                 parsed = None if raw.get("was_cancelled") else parse(raw.get("result"), shown)
             except InvalidAnnotation as refusal:
                 item = self._quarantine(entry, ours, raw, refusal.code, str(refusal))
-                wrong.append(item)
+                invalid.append(item)
                 if before is None or before.quarantine_id != item.id:
                     self.quarantined.append(item)
                     self.counts["quarantined"] += 1
-                self._keep(entry, before, before.annotation_id if before is not None else None, item.id)
+                self._set_entry(entry, before, before.annotation_id if before is not None else None, item.id)
                 continue
-            version, text = self._version(entry, ours, project, shown, raw, parsed, was)
-            if was is None or version.id != was.id:
+            version, text = self._version(entry, ours, project, shown, raw, parsed, previous)
+            if previous is None or version.id != previous.id:
                 self.annotations.append(version)
                 self.entered[version.id] = (entry.id, text)
-                self.counts["skipped" if parsed is None else "new" if was is None else "edited"] += 1
+                self.counts["skipped" if parsed is None else "new" if previous is None else "edited"] += 1
             elif before is not None and before.quarantine_id is not None:
                 self.counts["mended"] += 1
-            self._keep(entry, before, version.id, None)
+            self._set_entry(entry, before, version.id, None)
         for entry in entries:
             if entry.id not in present and not entry.deleted:
                 if entry.number is None:
                     self.entries.append(entry.model_copy(update={"quarantine_id": None, "deleted": True}))
                     continue
-                self.gone.append(entry)
+                self.deleted.append(entry)
                 self.counts["deleted"] += 1
-        self._notice(task, wrong)
+        self._notice(task, invalid)
 
-    def _keep(
+    def _set_entry(
         self, entry: LabelEntry, before: LabelEntry | None, annotation_id: str | None, quarantine_id: str | None
     ) -> None:
-        now = entry.model_copy(update={"annotation_id": annotation_id, "quarantine_id": quarantine_id})
-        if now != before:
-            self.entries.append(now)
+        updated = entry.model_copy(update={"annotation_id": annotation_id, "quarantine_id": quarantine_id})
+        if updated != before:
+            self.entries.append(updated)
 
     def _version(
         self,
@@ -180,19 +194,19 @@ class PulledChanges:
         shown: ShownRegions,
         raw: dict[str, Any],
         parsed: ParsedAnnotation | None,
-        was: Annotation | None,
+        previous: Annotation | None,
     ) -> tuple[Annotation, str]:
-        """The version that the answer is now, which may be the last one again; and what was entered, as JSON."""
+        """The annotation's current version, which may be the last one again, and what was entered, as JSON."""
         status = AnnotationStatus.SKIPPED if parsed is None else parsed.status
         text = without_lone_surrogates(canonical_json({} if parsed is None else parsed.entered))
-        said = hashlib.sha256(f"{status.value} {text}".encode()).hexdigest()
+        content = hashlib.sha256(f"{status.value} {text}".encode()).hexdigest()
 
         def version_id(parent_id: str | None) -> str:
-            return content_id("label-version", entry.id, said, parent_id or "")
+            return content_id("label-version", entry.id, content, parent_id or "")
 
         parent_id = shown.parent_id
-        if was is not None:
-            parent_id = was.parent_id if version_id(was.parent_id) == was.id else was.id
+        if previous is not None:
+            parent_id = previous.parent_id if version_id(previous.parent_id) == previous.id else previous.id
         version = Annotation(
             id=version_id(parent_id),
             image_id=ours.image_id,
@@ -215,11 +229,11 @@ class PulledChanges:
     ) -> Quarantined:
         text = "" if raw is None else json.dumps(raw.get("result"), ensure_ascii=False, sort_keys=True)
         text = without_lone_surrogates(text).replace("\x00", "\ufffd")
-        said = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode()).hexdigest()
         if len(text) > MAX_RAW:
-            text = f"{text[:MAX_RAW]}… ({len(text):,} characters, sha256 {said})"
+            text = f"{text[:MAX_RAW]}… ({len(text):,} characters, sha256 {digest})"
         return Quarantined(
-            id=content_id("quarantine", entry.id, code.value, said),
+            id=content_id("quarantine", entry.id, code.value, digest),
             entry_id=entry.id,
             task_id=ours.id,
             image_id=ours.image_id,
@@ -231,8 +245,8 @@ class PulledChanges:
             created_at=datetime.now(UTC) if raw is None else moment(str(raw["updated_at"])),
         )
 
-    def _poisoned(self, task: dict[str, Any], ours: LabelTask, entries: Sequence[LabelEntry]) -> None:
-        """Something in the task that the server stored and cannot give back; what was read before stays."""
+    def _quarantine_task(self, task: dict[str, Any], ours: LabelTask, entries: Sequence[LabelEntry]) -> None:
+        """Quarantine a task that holds something the server cannot give back; what was read before stays."""
         entry = LabelEntry(
             id=content_id("label-entry", ours.id, "task", int(task["id"])),
             task_id=ours.id,
@@ -247,48 +261,48 @@ class PulledChanges:
         item = self._quarantine(
             entry, ours, None, QuarantineCode.POISONED, f"{message}cannot be given back. Delete it."
         )
-        before = next((one for one in entries if one.id == entry.id), None)
+        before = next((known for known in entries if known.id == entry.id), None)
         if before is None or before.quarantine_id != item.id:
             self.quarantined.append(item)
             self.counts["quarantined"] += 1
-        self._keep(entry, before, None, item.id)
+        self._set_entry(entry, before, None, item.id)
 
-    def _notice(self, task: dict[str, Any], wrong: Sequence[Quarantined]) -> None:
-        """What the page shows above the image, and the task's meta, while an answer there is not valid."""
+    def _notice(self, task: dict[str, Any], invalid: Sequence[Quarantined]) -> None:
+        """Change what the page shows above the image, and the task's meta, where invalid annotations came or went."""
         data, meta = dict(task.get("data") or {}), dict(task.get("meta") or {})
-        lines = [f"{_TELL}{item.message} ({item.annotator})" for item in wrong]
-        told = [{"annotation": item.source, "code": item.code, "message": item.message} for item in wrong]
-        if data.get("notice", "") == "\n".join(lines) and meta.get("sdg_quarantine", []) == told:
+        lines = [f"{_NOTICE}{item.message} ({item.annotator})" for item in invalid]
+        reasons = [{"annotation": item.source, "code": item.code, "message": item.message} for item in invalid]
+        if data.get("notice", "") == "\n".join(lines) and meta.get("sdg_quarantine", []) == reasons:
             return
         data["notice"] = "\n".join(lines)
-        meta["sdg_quarantine"] = told
-        self.to_tell.append(TaskNotice(int(task["id"]), data, meta))
+        meta["sdg_quarantine"] = reasons
+        self.notices.append(TaskNotice(int(task["id"]), data, meta))
 
     def _source(self, entry: LabelEntry) -> str:
         number = "" if entry.number is None else f"/{entry.number}"
-        return f"{TOOL}:{self.place.number}/{entry.task_number}{number}"
+        return f"{TOOL}:{self.remote.server_id}/{entry.task_number}{number}"
 
 
 def _entry(ours: LabelTask, task_number: int, raw: dict[str, Any]) -> LabelEntry:
     """The identity of an annotation. `completed_by` is a number in lists and an object in a task's detail."""
-    who = raw.get("completed_by")
-    if isinstance(who, dict):
-        who = who.get("id")
+    user = raw.get("completed_by")
+    if isinstance(user, dict):
+        user = user.get("id")
     return LabelEntry(
         id=content_id("label-entry", ours.id, int(raw["id"]), str(raw["created_at"])),
         task_id=ours.id,
         task_number=task_number,
         number=int(raw["id"]),
-        annotator="unknown" if who is None else f"user-{who}",
+        annotator="unknown" if user is None else f"user-{user}",
         annotation_id=None,
         quarantine_id=None,
         deleted=False,
     )
 
 
-def _withdraw(tx: Tx, place: ServerIds, gone: Sequence[LabelEntry], reason: str) -> None:
-    """Tombstones for every version, so that none of them comes to count again for the loss of the next."""
-    versions = answers.versions(tx, [entry.id for entry in gone])
+def _withdraw(tx: Tx, remote: ServerIds, lost: Sequence[LabelEntry], reason: str) -> None:
+    """Withdraw all versions of the annotations; withdrawing only the last would make the one before current again."""
+    versions = answers.versions(tx, [entry.id for entry in lost])
     now = datetime.now(UTC)
     tombstones.insert(
         tx,
@@ -297,18 +311,18 @@ def _withdraw(tx: Tx, place: ServerIds, gone: Sequence[LabelEntry], reason: str)
                 kind=Withdrawn.ANNOTATION,
                 item_id=version,
                 reason=reason,
-                source=f"{TOOL}:{place.number}/{entry.task_number}/{entry.number}",
+                source=f"{TOOL}:{remote.server_id}/{entry.task_number}/{entry.number}",
                 created_at=now,
             )
-            for entry in gone
+            for entry in lost
             for version in versions.get(entry.id, [])
         ],
     )
-    answers.put(tx, [entry.model_copy(update={"deleted": True}) for entry in gone])
+    answers.put(tx, [entry.model_copy(update={"deleted": True}) for entry in lost])
 
 
 def _seconds(value: Any) -> float | None:
-    """A lead time, where it is one."""
+    """A lead time in seconds; None where it is no finite number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) and value >= 0 else None

@@ -1,4 +1,4 @@
-"""What the commands share: the server of this call, its project, a push, a pull of everything."""
+"""What the commands share: a home and its Label Studio, with creating projects, pushing and pulling."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ from sdg_data.store.connection import Store
 from sdg_data.store.labelling import ServerIds
 
 LOCK = "annotate"
-"""The stage lock of push and pull: they hold it so that two of them do not tell each other's tasks apart wrongly."""
+"""The stage lock that push and pull both take, because each infers from the server's list of tasks what the other did.
+
+A push that is still sending looks to a pull like tasks that are missing, and to another push like tasks to send
+again."""
 
 
 class LabelStudioSync:
-    """A home and a Label Studio."""
+    """A home together with a Label Studio."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self.settings = settings
@@ -50,43 +53,46 @@ class LabelStudioSync:
         instructions: str = "",
         again: bool = False,
     ) -> tuple[LabelProject, ServerIds]:
-        """The project with today's page, made where there is none."""
-        chosen = self.settings.annotate
+        """The project with the current page, created where there is none.
+
+        `again`: give that one up, and create another.
+        """
+        settings = self.settings.annotate
         if self.media is not None:
             (self.media / "images").mkdir(parents=True, exist_ok=True)
         return ensure_project(
             self.store,
             self.client,
-            LabelConfig(scores=chosen.scores, review=kind is ProjectKind.REVIEW),
-            name=chosen.project,
+            LabelConfig(scores=settings.scores, review=kind is ProjectKind.REVIEW),
+            name=settings.project,
             media=self.media,
             kind=kind,
             round_=round_,
             instructions=instructions,
-            # A server on another machine does not reach our loopback; there the clock alone has to do.
+            # A server on another machine cannot call our loopback; there the clock alone triggers pulls.
             webhook=self._webhook() if self.client.connection.own else None,
             again=again,
-            patience=chosen.patience,
+            patience=settings.patience,
         )
 
     def _webhook(self) -> tuple[str, str]:
         return webhook_url(self.settings.annotate.webhook_port), credentials(self.settings.home).webhook_secret
 
     def push_images(self, routed: Sequence[RoutedImage], progress: Progress | None = None) -> PushSummary:
-        """RoutedImage images to the current project; those that went to people before stay where they are."""
+        """Send routed images to the current project; images that went to people before are left out."""
         project = current(self.store)
         with self.store.read() as tx:
             before = labelling.images_with_tasks(tx, ProjectKind.ANNOTATE)
-            new = [one for one in routed if one.image_id not in before]
+            new = [image for image in routed if image.image_id not in before]
             shown = shown_prelabels(
-                tx, [one.image_id for one in new if not one.blind], self.settings.annotate.prelabels_of
+                tx, [image.image_id for image in new if not image.blind], self.settings.annotate.prelabels_of
             )
         return self.push_tasks(project, plan_tasks(project, new, prelabels_of=shown), progress)
 
     def push_tasks(
         self, project: LabelProject, tasks: Sequence[LabelTask], progress: Progress | None = None
     ) -> PushSummary:
-        """These tasks, and what an earlier run left unfinished, to this project."""
+        """Send these tasks, and what an earlier run left unfinished, to this project."""
         pusher = Pusher(
             self.store,
             self.blobs,
@@ -101,10 +107,12 @@ class LabelStudioSync:
         return pusher.push(tasks, progress)
 
     def pull(self, *, full: bool = False, accept_deletions: bool = False) -> PullSummary:
-        """What changed in all projects that were not given up."""
+        """Pull what changed in all projects that were not given up."""
         total = PullSummary(counts=Counter())
         with self.store.read() as tx:
-            projects = [one for one in labelling.projects(tx) if labelling.on_server(tx, one.id) is not None]
+            projects = [
+                project for project in labelling.projects(tx) if labelling.on_server(tx, project.id) is not None
+            ]
         for project in projects:
             puller = Puller(
                 self.store,
@@ -114,15 +122,20 @@ class LabelStudioSync:
                 overlap=timedelta(minutes=self.settings.annotate.overlap_minutes),
                 accept_deletions=accept_deletions,
             )
-            found = puller.pull(full=full)
-            total.read += found.read
-            total.counts += found.counts
+            summary = puller.pull(full=full)
+            total.read += summary.read
+            total.counts += summary.counts
         return total
 
 
 @contextlib.contextmanager
 def open_sync(settings: Settings) -> Iterator[LabelStudioSync]:
-    """The session of a call. Raises ConfigError, StoreError where there is no store."""
+    """A home and its server for the length of the block.
+
+    Raises:
+        ConfigError: The environment names half a server.
+        StoreError: The home has no store.
+    """
     store = Store(settings.home)
     with store.read():
         pass  # a home without a store is an error, not a home to make folders in

@@ -114,14 +114,14 @@ class SimulatedTeam:
     def work(self, project: LabelProject, *, limit: int | None = None) -> WorkSummary:
         """Do the project's tasks that wait for people, at most `limit` of them in all. Raises ServerError."""
         with self._session.store.read() as tx:
-            place = labelling.on_server(tx, project.id)
+            remote = labelling.on_server(tx, project.id)
             tasks = {task.id: task for task in labelling.tasks_in(tx, project.id)}
-        if place is None:
+        if remote is None:
             raise ConfigError("the project was not made yet", item=project.name, hint="sdg annotate init")
         worked = WorkSummary()
         todo: dict[str, list[dict[str, Any]]] = {member.person.name: [] for member in self._members}
         chosen = 0
-        for task in self._session.client.listed(place.number, []):
+        for task in self._session.client.listed(remote.server_id, []):
             ours = tasks.get(str(task["data"].get("sdg_uid")))
             if ours is None or (limit is not None and chosen >= limit):
                 continue

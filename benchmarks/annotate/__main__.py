@@ -156,7 +156,7 @@ def main() -> None:
             measured["pushed_again"] = work.push_images(routed).sent
             timed("push_again", begun)
             changes = max(1, round(given.share * given.tasks))
-            numbers = [task["id"] for task in client.page(place.number, [], fields="id", page=2 * changes)]
+            numbers = [task["id"] for task in client.page(place.server_id, [], fields="id", page=2 * changes)]
             measured["changes"] = changes
             change(client, numbers[:changes])
             for name, more in (("pull", 0), ("pull_nothing", 0), ("pull_again", changes)):

@@ -43,7 +43,9 @@ NUMBER_SCHEMA = pa.schema([("task_id", pa.string()), ("number", pa.int64())])
 
 @dataclass(frozen=True)
 class ServerIds:
-    """Where a project is, and how far its changes were read.
+    """Where a project is on a server, and how far its changes were read.
+
+    `project_id` is our id, `server_id` the number that the server gave the project.
 
     `cursor`: everything up to this time of the server's was read; None: nothing yet. While a pass is under way,
     `pass_cursor` is what the cursor will be, and `pass_after` the last task number that is done.
@@ -52,7 +54,7 @@ class ServerIds:
 
     project_id: str
     url: str
-    number: int
+    server_id: int
     cursor: datetime | None = None
     pass_cursor: datetime | None = None
     pass_after: int = 0
@@ -94,6 +96,7 @@ def on_server(tx: Tx, project_id: str) -> ServerIds | None:
     row = rows[0]
     for name in ("cursor", "pass_cursor"):
         row[name] = None if row[name] is None else as_record(row[name])
+    row["server_id"] = row.pop("number")
     return ServerIds(**row)
 
 
@@ -109,7 +112,7 @@ def set_on_server(tx: Tx, place: ServerIds) -> None:
         [
             place.project_id,
             place.url,
-            place.number,
+            place.server_id,
             None if place.cursor is None else as_stored(place.cursor),
             None if place.pass_cursor is None else as_stored(place.pass_cursor),
             place.pass_after,

@@ -11,4 +11,4 @@ def test_any_number_of_ids_is_looked_up() -> None:
         project = client.create_project(title="t", description="", label_config="<View/>")
         numbers = client.import_tasks(project, [{"data": {"sdg_uid": uid}} for uid in uids[:-1]])
         found = client.find(project, uids)
-    assert {one.uid: one.task_id for one in found} == dict(zip(uids[:-1], numbers, strict=True))
+    assert {one.uid: one.server_id for one in found} == dict(zip(uids[:-1], numbers, strict=True))

@@ -135,7 +135,13 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         (user,) = (one["id"] for one in session.client.users() if one["email"] == email)
         shots = Path(os.environ.get("SDG_SCREENSHOTS") or tmp_path_factory.mktemp("shots"))
         yield Desk(
-            session, page, world.images, [numbers[tasks[i]] for i in world.images], place.number, f"user-{user}", shots
+            session,
+            page,
+            world.images,
+            [numbers[tasks[i]] for i in world.images],
+            place.server_id,
+            f"user-{user}",
+            shots,
         )
         browser.close()
 

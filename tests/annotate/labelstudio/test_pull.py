@@ -225,7 +225,7 @@ def _copy_images(source: Home, target: Home) -> None:
 def test_a_project_that_is_gone_withdraws_nothing(world: World) -> None:
     world.server.people_annotate(world.numbers[0], clean())
     world.pull()
-    number = world.place.number
+    number = world.place.server_id
     world.server.projects[number] = {"id": number, "title": "another", "description": ""}
     world.server.tasks.clear()
     with pytest.raises(ProjectGone, match="--again"):
@@ -359,7 +359,7 @@ def test_a_stamp_from_the_future_does_not_hide_what_comes_after(world: World) ->
 
 
 def test_tasks_that_are_not_ours_are_let_be(world: World) -> None:
-    (number,) = world.server._import(world.place.number, [{"data": {"image": "x"}}])
+    (number,) = world.server._import(world.place.server_id, [{"data": {"image": "x"}}])
     world.server.people_annotate(number, clean())
     assert world.pull() == {"foreign": 1}
     assert world.stored() == []

@@ -159,7 +159,7 @@ def test_of_two_copies_the_one_that_was_worked_on_stays(tmp_path: Path) -> None:
     project, place = work.init()
     work.push_images(routed(home)[:2])
     bodies = [{"data": task["data"]} for task in list(server.tasks.values())]
-    copies = server._import(place.number, bodies)
+    copies = server._import(place.server_id, bodies)
     server.people_annotate(copies[1], [])
     work.push_images(routed(home))
     left = sorted(server.tasks)

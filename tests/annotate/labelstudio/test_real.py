@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 
 def numbers_of(client: Client, number: int) -> list[int]:
-    return [found.task_id for found in client.find_all(number)]
+    return [found.server_id for found in client.find_all(number)]
 
 
 def test_the_server_is_closed_to_strangers_and_serves_images_only(
@@ -51,7 +51,7 @@ def test_the_server_is_closed_to_strangers_and_serves_images_only(
     page = httpx.post(f"{url}/user/signup/", data={"email": "x@example.com", "password": "longenough1"})
     assert page.status_code == 403
     mine = {"Authorization": f"Token {client.connection.key}"}
-    image = client.task(numbers_of(client, place.number)[0])["data"]["image"]
+    image = client.task(numbers_of(client, place.server_id)[0])["data"]["image"]
     answer = httpx.get(f"{url}{image}", headers=mine)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     assert answer.content in [home.blobs.get(one.blob) for one in images_of(home)]
@@ -70,7 +70,7 @@ def test_everything_entered_arrives_to_a_thousandth(client: Client, tmp_path: Pa
     draw = random.Random(5)
     entered: dict[str, dict[str, tuple[Any, ...]]] = {}
     skipped: set[str] = set()
-    for number in numbers_of(client, place.number):
+    for number in numbers_of(client, place.server_id):
         data = client.task(number)["data"]
         if draw.random() < 0.15:
             client.create_annotation(number, [], was_cancelled=True)
@@ -109,7 +109,7 @@ def test_a_prediction_comes_back_as_it_was_shown(client: Client, tmp_path: Path)
     work = session_for(home, client, project="Shown")
     _, place = work.init()
     work.push_images(routed(home))
-    for number in numbers_of(client, place.number):
+    for number in numbers_of(client, place.server_id):
         result = client.task(number)["predictions"][0]["result"]
         client.create_annotation(number, result or clean())
     work.pull()
@@ -130,7 +130,7 @@ def test_overlap_is_set_on_the_tasks_that_need_it(client: Client, tmp_path: Path
     work = session_for(home, client, project="Overlap")
     _, place = work.init()
     work.push_images([*routed(home, overlap=2)[:2], *routed(home)[2:]])
-    assert [client.task(number)["overlap"] for number in numbers_of(client, place.number)] == [2, 2, 1, 1]
+    assert [client.task(number)["overlap"] for number in numbers_of(client, place.server_id)] == [2, 2, 1, 1]
 
 
 def test_what_the_server_stores_and_cannot_give_back_is_quarantined_alone(client: Client, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_the_server_stores_and_cannot_give_back_is_quarantined_alone(client
     work = session_for(home, client, project="Poison")
     _, place = work.init()
     work.push_images(routed(home))
-    numbers = numbers_of(client, place.number)
+    numbers = numbers_of(client, place.server_id)
     for number in numbers[1:]:
         client.create_annotation(number, clean())
     with httpx.Client(headers={"Authorization": f"Token {client.connection.key}"}) as raw:
@@ -149,7 +149,7 @@ def test_what_the_server_stores_and_cannot_give_back_is_quarantined_alone(client
     with home.store.read() as tx:
         waiting = answers.quarantined(tx, waiting=True)
     assert [(one.code, one.task_id) for one in waiting] == [
-        ("server-cannot-read", client.page(place.number, [], fields="id,data", page=1)[0]["data"]["sdg_uid"])
+        ("server-cannot-read", client.page(place.server_id, [], fields="id,data", page=1)[0]["data"]["sdg_uid"])
     ]
 
 
@@ -165,14 +165,14 @@ def test_through_a_faulty_network_every_task_goes_once_and_every_annotation_come
             _insist(work.init)
             _insist(lambda: work.push_images(routed(home)))
             place = _insist(work.init)[1]
-            found = list(client.find_all(place.number))
+            found = list(client.find_all(place.server_id))
             assert len({one.uid for one in found}) == len(found) == 40
             for one in found[::2]:
-                client.create_annotation(one.task_id, drawn("mine", some_defect(one.task_id)))
+                client.create_annotation(one.server_id, drawn("mine", some_defect(one.server_id)))
             for one in found[1::8]:
-                client.create_annotation(one.task_id, drawn("mine", some_defect(1), width=500))
+                client.create_annotation(one.server_id, drawn("mine", some_defect(1), width=500))
             _insist(work.pull)
-            client.delete_task(found[0].task_id)
+            client.delete_task(found[0].server_id)
             _insist(work.pull)
         assert sum(proxy.seen[fault] for fault in proxy.seen if fault != "none") > 5
     with home.store.read() as tx:
@@ -201,10 +201,10 @@ def test_a_server_killed_and_restarted_during_push_and_pull(server: Server, clie
 
     _meanwhile(restart, lambda: work.push_images(routed(home)))
     _, place = work.init()
-    found = list(client.find_all(place.number))
+    found = list(client.find_all(place.server_id))
     assert len({one.uid for one in found}) == len(found) == 120
     for one in found[::3]:
-        client.create_annotation(one.task_id, drawn("mine", some_defect(one.task_id)))
+        client.create_annotation(one.server_id, drawn("mine", some_defect(one.server_id)))
     _meanwhile(restart, lambda: _insist(work.pull))
     with home.store.read() as tx:
         assert annotations.count_by_status(tx) == {"defects": 40}
@@ -226,7 +226,7 @@ def test_a_puller_killed_at_20_random_moments_ends_as_one_that_was_not(
     work.push_images(routed(home))
     start = tmp_path / "start"
     shutil.copytree(home.folder, start)
-    numbers = numbers_of(client, place.number)
+    numbers = numbers_of(client, place.server_id)
     draw = random.Random(3)
     made = [
         client.create_annotation(number, drawn("mine", some_defect(number)) if draw.random() < 0.7 else clean())

@@ -258,7 +258,7 @@ def test_links_into_label_studio(tmp_path: Path) -> None:
             labelling.intend(tx, [task])
             if place != 3:
                 labelling.confirm(tx, {task.id: 40 + place})
-        labelling.set_on_server(tx, ServerIds(project_id="a" * 32, url="http://127.0.0.1:8085/", number=7))
+        labelling.set_on_server(tx, ServerIds(project_id="a" * 32, url="http://127.0.0.1:8085/", server_id=7))
         tx.execute("UPDATE label_tasks SET state = 'intended' WHERE image_id = ?", [two])
         found = agreement.label_studio_links(tx, [one, two, three])
     assert found == {one: "http://127.0.0.1:8085/projects/7/data?task=41"}
