@@ -94,7 +94,7 @@ _OF_ANNOTATORS = f"""
     WITH own AS (
         SELECT states.annotator, states.image_id, states.annotation_id, dash_images.annotation_id AS gold_id
         FROM annotation_states AS states JOIN dash_images USING (image_id)
-        WHERE said = 'gold' AND states.status IN ('defects', 'clean')
+        WHERE label_source = 'gold' AND states.status IN ('defects', 'clean')
           AND states.annotation_id IN (SELECT id FROM annotations WHERE parent_id IS NULL)
         QUALIFY row_number() OVER (
             PARTITION BY states.annotator, states.image_id ORDER BY states.created_at DESC, states.annotation_id DESC

@@ -12,8 +12,8 @@
 A page's own tables come after these (`Page.tables`). The view `annotation_states` becomes a table, so that whatever
 reads it does not work it out again.
 
-Whose label counts for an image (`said`): "gold" (what reviewers accepted), else "people" (the last annotation that
-nobody has reviewed), else "detector" (the last prelabel), else null. `state`: accepted, annotated, rejected,
+Whose label counts for an image (`label_source`): "gold" (what reviewers accepted), else "people" (the last annotation
+that nobody has reviewed), else "detector" (the last prelabel), else null. `state`: accepted, annotated, rejected,
 prelabelled, new.
 
 Three million rows take a minute here, and every page then answers in a fraction of a second.
@@ -41,7 +41,7 @@ _STEPS = (
     "CREATE TABLE dash_annotation_states AS SELECT * FROM annotation_states",
     "CREATE OR REPLACE VIEW annotation_states AS SELECT * FROM dash_annotation_states",
     f"""
-    CREATE TEMP TABLE added AS
+    CREATE TEMP TABLE latest_enrichments AS
     SELECT annotation_id, arg_max(id, (created_at, id)) AS enrichment_id FROM enrichments
     WHERE {_LIVE_ENRICHMENTS} GROUP BY annotation_id
     """,
@@ -62,9 +62,10 @@ _STEPS = (
     SELECT image_id, coalesce(people, 0) AS people,
            CASE WHEN gold.annotation_id IS NOT NULL THEN 'gold'
                 WHEN people.annotation_id IS NOT NULL THEN 'people'
-                WHEN machine.prelabel_id IS NOT NULL THEN 'detector' END AS said,
-           CASE said WHEN 'gold' THEN gold.annotation_id WHEN 'people' THEN people.annotation_id END AS annotation_id,
-           CASE said WHEN 'detector' THEN machine.prelabel_id END AS prelabel_id,
+                WHEN machine.prelabel_id IS NOT NULL THEN 'detector' END AS label_source,
+           CASE label_source WHEN 'gold' THEN gold.annotation_id WHEN 'people' THEN people.annotation_id END
+               AS annotation_id,
+           CASE label_source WHEN 'detector' THEN machine.prelabel_id END AS prelabel_id,
            CASE WHEN accepted THEN 'accepted' WHEN waiting THEN 'annotated'
                 WHEN rejected THEN 'rejected' WHEN prelabel_id IS NOT NULL THEN 'prelabelled' ELSE 'new' END AS state
     FROM people LEFT JOIN gold USING (image_id) FULL JOIN machine USING (image_id)
@@ -77,8 +78,9 @@ _STEPS = (
     SELECT image_id, own.position, own.type, own.subtype,
            CASE WHEN own.rated THEN own.importance ELSE coalesce(more.importance, own.importance) END,
            coalesce(more.reason, own.reason)
-    FROM label_of_image JOIN annotation_defects AS own USING (annotation_id) LEFT JOIN added USING (annotation_id)
-    LEFT JOIN enrichment_defects AS more ON more.enrichment_id = added.enrichment_id AND more.position = own.position
+    FROM label_of_image JOIN annotation_defects AS own USING (annotation_id)
+    LEFT JOIN latest_enrichments AS latest USING (annotation_id)
+    LEFT JOIN enrichment_defects AS more ON more.enrichment_id = latest.enrichment_id AND more.position = own.position
     """,
     f"""
     CREATE TABLE dash_images AS
@@ -90,7 +92,7 @@ _STEPS = (
     SELECT (row_number() OVER (ORDER BY images.prompt_id, variants.model, images.sample, images.id) - 1)::INTEGER AS n,
            images.id AS image_id, images.prompt_id, variants.model, prompts.split, images.sample, images.blob,
            images.width, images.height, prompts.text AS prompt, lower(prompts.text) AS lower_prompt,
-           coalesce(state, 'new') AS state, said, annotation_id, prelabel_id,
+           coalesce(state, 'new') AS state, label_source, annotation_id, prelabel_id,
            coalesce(people, 0)::SMALLINT AS people, coalesce(artifacts, 0)::SMALLINT AS artifacts,
            coalesce(misalignments, 0)::SMALLINT AS misalignments, worst
     FROM images JOIN variants ON variants.id = images.variant_id JOIN prompts ON prompts.id = images.prompt_id
@@ -100,18 +102,18 @@ _STEPS = (
     """,
     f"""
     CREATE TABLE dash_defects AS
-    SELECT n, said, type, subtype, {TIER} AS tier, importance, reason, lower(reason) AS lower_reason
+    SELECT n, label_source, type, subtype, {TIER} AS tier, importance, reason, lower(reason) AS lower_reason
     FROM label_defects JOIN dash_images USING (image_id) ORDER BY n, position
     """,
     """
     CREATE TABLE dash_models AS
-    SELECT said, model, count(*) AS images, sum(artifacts)::BIGINT AS artifacts,
+    SELECT label_source, model, count(*) AS images, sum(artifacts)::BIGINT AS artifacts,
            sum(misalignments)::BIGINT AS misalignments
     FROM dash_images GROUP BY ALL
     """,
     """
     CREATE TABLE dash_importance AS
-    SELECT said, type, tier, subtype, (importance - 1) // 10 AS decile, count(*) AS defects
+    SELECT label_source, type, tier, subtype, (importance - 1) // 10 AS decile, count(*) AS defects
     FROM dash_defects GROUP BY ALL
     """,
     f"""
@@ -128,7 +130,7 @@ _STEPS = (
 )
 
 
-_TEMPORARY = ("added", "label_of_image", "label_defects")
+_TEMPORARY = ("latest_enrichments", "label_of_image", "label_defects")
 """Tables for making others; those of the pages may use them too."""
 
 

@@ -138,7 +138,10 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
 
 def label_sources(tx: Tx) -> list[str]:
     """Of "gold", "people" and "detector" those whose label counts for some image, the best first."""
-    present = {row["said"] for row in select(tx, "SELECT DISTINCT said FROM dash_models WHERE said IS NOT NULL")}
+    present = {
+        row["label_source"]
+        for row in select(tx, "SELECT DISTINCT label_source FROM dash_models WHERE label_source IS NOT NULL")
+    }
     return [name for name in LABEL_SOURCES if name in present]
 
 
@@ -146,7 +149,7 @@ def composition(tx: Tx, label_source: str) -> Rows:
     """Images that are clean, have artifacts only, misalignments only, both: number and share."""
     counts = {
         row["composition"]: row["images"]
-        for row in select(tx, "SELECT composition, images FROM dash_composition WHERE said = ?", [label_source])
+        for row in select(tx, "SELECT composition, images FROM dash_composition WHERE label_source = ?", [label_source])
     }
     total = sum(counts.values())
     return [
@@ -161,7 +164,7 @@ def per_image(tx: Tx, label_source: str) -> Rows:
         tx,
         """
         SELECT model, images, artifacts / images AS artifact, misalignments / images AS misalignment
-        FROM dash_models WHERE said = ? ORDER BY model
+        FROM dash_models WHERE label_source = ? ORDER BY model
         """,
         [label_source],
     )
@@ -174,7 +177,7 @@ def importance(tx: Tx, label_source: str) -> Rows:
         """
         SELECT decile, sum(defects) FILTER (type = 'artifact')::BIGINT AS artifact,
                sum(defects) FILTER (type = 'misalignment')::BIGINT AS misalignment
-        FROM dash_importance WHERE said = ? GROUP BY decile
+        FROM dash_importance WHERE label_source = ? GROUP BY decile
         """,
         [label_source],
     )
@@ -233,7 +236,9 @@ class Totals:
 def totals(tx: Tx) -> Totals:
     """Counts, person-hours, and what models cost for each defect that reviewers accepted."""
     done = {row["stage"]: row["done"] for row in progress(tx)}
-    defects = int(scalar(tx, "SELECT coalesce(sum(artifacts + misalignments), 0) FROM dash_models WHERE said = 'gold'"))
+    defects = int(
+        scalar(tx, "SELECT coalesce(sum(artifacts + misalignments), 0) FROM dash_models WHERE label_source = 'gold'")
+    )
     seconds = scalar(tx, "SELECT sum(seconds) FROM dash_people")
     timed = scalar(tx, "SELECT sum(timed) FROM dash_people WHERE work = 'annotation'")
     annotation_seconds = scalar(tx, "SELECT sum(seconds) FROM dash_people WHERE work = 'annotation'")
@@ -263,8 +268,8 @@ _COMPOSITION = """CASE WHEN artifacts > 0 AND misalignments > 0 THEN 'both' WHEN
 _TABLES = (
     f"""
     CREATE TABLE dash_composition AS
-    SELECT said, {_COMPOSITION} AS composition, count(*) AS images
-    FROM dash_images WHERE said IS NOT NULL GROUP BY ALL
+    SELECT label_source, {_COMPOSITION} AS composition, count(*) AS images
+    FROM dash_images WHERE label_source IS NOT NULL GROUP BY ALL
     """,
     "CREATE TABLE dash_states AS SELECT model, split, state, count(*) AS images FROM dash_images GROUP BY ALL",
     f"""
@@ -280,8 +285,10 @@ _TABLES = (
             (SELECT count(*) FROM dash_images), 0),
         ('accepted', (SELECT count(*) FROM dash_images WHERE state = 'accepted'),
             (SELECT count(DISTINCT image_id) FROM annotation_states WHERE status <> 'skipped'), 0),
-        ('enriched', (SELECT count(*) FROM dash_images JOIN added USING (annotation_id) WHERE said = 'gold'),
-            (SELECT count(*) FROM dash_images WHERE said = 'gold'), (SELECT count(DISTINCT item_id) FROM failures
+        ('enriched', (SELECT count(*) FROM dash_images JOIN latest_enrichments USING (annotation_id)
+                WHERE label_source = 'gold'),
+            (SELECT count(*) FROM dash_images WHERE label_source = 'gold'),
+            (SELECT count(DISTINCT item_id) FROM failures
                 WHERE stage = 'enrich' AND item_id NOT IN (SELECT id FROM enrichments)))
     ) AS rows(stage, done, total, failed)
     """,

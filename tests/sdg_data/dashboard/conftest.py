@@ -101,26 +101,26 @@ def fill(home: Path, number: int = 30) -> Filled:
                 )
             )  # fmt: skip
     made.images.sort(key=lambda image: (image.prompt_id, image.model))
-    for place, image in enumerate(made.images[:-1]):
-        made.prelabels.append(prelabel(image.id, *random_defects(rng), minute=place))
-        if place % 2 == 0:
-            seen = made.prelabels[-1].id if place % 4 else None
+    for position, image in enumerate(made.images[:-1]):
+        made.prelabels.append(prelabel(image.id, *random_defects(rng), minute=position))
+        if position % 2 == 0:
+            seen = made.prelabels[-1].id if position % 4 else None
             made.annotations.append(
                 annotation(
                     image.id,
                     "1",
                     *random_defects(rng),
-                    annotator=f"ann{place % 3}",
+                    annotator=f"ann{position % 3}",
                     prelabel_id=seen,
-                    minute=100 + place,
+                    minute=100 + position,
                 )
             )
-            if place % 6 == 0:
-                verdict = "rejected" if place % 12 == 6 and place % 36 == 6 else "accepted"
-                made.reviews.append(review(made.annotations[-1], verdict, minute=300 + place))
-            if place % 8 == 0:
+            if position % 6 == 0:
+                verdict = "rejected" if position % 12 == 6 and position % 36 == 6 else "accepted"
+                made.reviews.append(review(made.annotations[-1], verdict, minute=300 + position))
+            if position % 8 == 0:
                 made.annotations.append(
-                    annotation(image.id, "2", *random_defects(rng), annotator="zed", minute=200 + place)
+                    annotation(image.id, "2", *random_defects(rng), annotator="zed", minute=200 + position)
                 )
     hostile = next(image for image in made.images if image.prompt_id == made.prompts[0].id)
     bad = [defect(10, reason=HOSTILE, importance=99), defect(300, reason=LONG, type="misalignment")]

@@ -23,54 +23,54 @@ from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled
 from tests.sdg_data.store.makers import at
 
 
-def speaker(filled: Filled, image: str) -> tuple[str | None, Sequence[Defect]]:
-    """Whose defects count for an image, by the rule's words."""
-    mine = [one for one in filled.annotations if one.image_id == image]
-    verdicts = {one.annotation_id: one.verdict for one in filled.reviews}
+def label_of(filled: Filled, image_id: str) -> tuple[str | None, Sequence[Defect]]:
+    """Whose label counts for an image, and its defects, by the rule's words."""
+    by_people = [annotation for annotation in filled.annotations if annotation.image_id == image_id]
+    verdicts = {review.annotation_id: review.verdict for review in filled.reviews}
 
-    def last(of: list[Annotation]) -> Annotation:
-        return max(of, key=lambda one: one.created_at)
+    def last(annotations: list[Annotation]) -> Annotation:
+        return max(annotations, key=lambda annotation: annotation.created_at)
 
-    accepted = [one for one in mine if verdicts.get(one.id) == "accepted"]
+    accepted = [annotation for annotation in by_people if verdicts.get(annotation.id) == "accepted"]
     if accepted:
         return "gold", [item.defect for item in last(accepted).defects]
-    waiting = [one for one in mine if one.id not in verdicts]
+    waiting = [annotation for annotation in by_people if annotation.id not in verdicts]
     if waiting:
         return "people", [item.defect for item in last(waiting).defects]
-    machine = [one for one in filled.prelabels if one.image_id == image]
-    if machine:
-        return "detector", max(machine, key=lambda one: one.created_at).defects
+    by_detector = [prelabel for prelabel in filled.prelabels if prelabel.image_id == image_id]
+    if by_detector:
+        return "detector", max(by_detector, key=lambda prelabel: prelabel.created_at).defects
     return None, ()
 
 
 def everything(filled: Filled) -> dict[str, tuple[str | None, Sequence[Defect]]]:
-    return {image.id: speaker(filled, image.id) for image in filled.images if image.id != filled.gone}
+    return {image.id: label_of(filled, image.id) for image in filled.images if image.id != filled.gone}
 
 
 def naive(filled: Filled, wanted: ImageFilter) -> list[str]:
     texts = {prompt.id: prompt for prompt in filled.prompts}
-    found = []
+    matching = []
     for image in filled.images:
         if image.id == filled.gone:
             continue
-        said, defects = speaker(filled, image.id)
+        label_source, defects = label_of(filled, image.id)
         prompt = texts[image.prompt_id]
         fits = [
-            one
-            for one in defects
-            if wanted.type in ("", one.type)
-            and wanted.subtype in ("", one.subtype)
-            and wanted.tier in ("", tier(one.importance))
+            defect
+            for defect in defects
+            if wanted.type in ("", defect.type)
+            and wanted.subtype in ("", defect.subtype)
+            and wanted.tier in ("", tier(defect.importance))
         ]
-        words, clean = wanted.text.lower(), said is not None and not defects
+        words, clean = wanted.text.lower(), label_source is not None and not defects
         if (
             wanted.model in ("", image.model)
             and wanted.split in ("", prompt.split)
             and (not (wanted.type or wanted.subtype or wanted.tier) or fits or (wanted.type == CLEAN and clean))
-            and (words in prompt.text.lower() or any(words in one.reason.lower() for one in defects))
+            and (words in prompt.text.lower() or any(words in defect.reason.lower() for defect in defects))
         ):
-            found.append(image.id)
-    return found
+            matching.append(image.id)
+    return matching
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_filters(snapshots: Snapshots, filled: Filled, wanted: ImageFilter) -> N
     with snapshots.read() as tx:
         assert tx is not None
         assert count(tx, wanted) == len(expected)
-        found: list[str] = []
-        while rows := page(tx, wanted, len(found) // 7, 7):
-            found += [row["image_id"] for row in rows]
+        listed: list[str] = []
+        while rows := page(tx, wanted, len(listed) // 7, 7):
+            listed += [row["image_id"] for row in rows]
             if len(rows) < 7:
                 break
-    assert found == expected
+    assert listed == expected
 
 
 def test_states_are_parted_and_whoever_speaks_is_right(snapshots: Snapshots, filled: Filled) -> None:
@@ -117,67 +117,73 @@ def test_states_are_parted_and_whoever_speaks_is_right(snapshots: Snapshots, fil
     expected = everything(filled)
     assert sum(by_state.values()) == len(expected) == len(rows)
     assert by_state["new"] == 1
-    for image, (said, defects) in expected.items():
+    for image, (label_source, defects) in expected.items():
         row = rows[image]
-        kinds = Counter(one.type for one in defects)
-        assert (row["said"], row["artifacts"], row["misalignments"]) == (said, kinds["artifact"], kinds["misalignment"])
-        assert row["worst"] == max((one.importance for one in defects), default=None)
-        assert {"gold": "accepted", "people": "annotated", None: "new"}.get(said, row["state"]) == row["state"]
+        kinds = Counter(defect.type for defect in defects)
+        assert (row["label_source"], row["artifacts"], row["misalignments"]) == (
+            label_source,
+            kinds["artifact"],
+            kinds["misalignment"],
+        )
+        assert row["worst"] == max((defect.importance for defect in defects), default=None)
+        assert {"gold": "accepted", "people": "annotated", None: "new"}.get(label_source, row["state"]) == row["state"]
 
 
 def test_overview(snapshots: Snapshots, filled: Filled) -> None:
-    spoken = [(image, said, defects) for image, (said, defects) in everything(filled).items()]
+    spoken = [(image, label_source, defects) for image, (label_source, defects) in everything(filled).items()]
     models = {image.id: image.model for image in filled.images}
     with snapshots.read() as tx:
         assert tx is not None
         assert overview.label_sources(tx) == ["gold", "people", "detector"]
-        for said in ("gold", "people", "detector"):
-            mine = [(image, defects) for image, who, defects in spoken if who == said]
-            kinds = [frozenset(one.type for one in defects) for _, defects in mine]
-            shares = {row["composition"]: row["images"] for row in overview.composition(tx, said)}
+        for label_source in ("gold", "people", "detector"):
+            mine = [(image, defects) for image, who, defects in spoken if who == label_source]
+            kinds = [frozenset(defect.type for defect in defects) for _, defects in mine]
+            shares = {row["composition"]: row["images"] for row in overview.composition(tx, label_source)}
             assert shares == {
                 "clean": kinds.count(frozenset()),
                 "artifact only": kinds.count(frozenset({"artifact"})),  # type: ignore[arg-type]
                 "misalignment only": kinds.count(frozenset({"misalignment"})),  # type: ignore[arg-type]
                 "both": kinds.count(frozenset({"artifact", "misalignment"})),  # type: ignore[arg-type]
             }
-            for row in overview.per_image(tx, said):
+            for row in overview.per_image(tx, label_source):
                 here = [defects for image, defects in mine if models[image] == row["model"]]
-                total = sum(one.type == "artifact" for defects in here for one in defects)
+                total = sum(defect.type == "artifact" for defects in here for defect in defects)
                 assert row["artifact"] == pytest.approx(total / len(here))
-            weights = Counter((one.type, (one.importance - 1) // 10) for _, defects in mine for one in defects)
-            for place, row in enumerate(overview.importance(tx, said)):
+            weights = Counter((defect.type, (defect.importance - 1) // 10) for _, defects in mine for defect in defects)
+            for decile, row in enumerate(overview.importance(tx, label_source)):
                 assert (row["artifact"], row["misalignment"]) == (
-                    weights["artifact", place],  # type: ignore[index]
-                    weights["misalignment", place],  # type: ignore[index]
+                    weights["artifact", decile],  # type: ignore[index]
+                    weights["misalignment", decile],  # type: ignore[index]
                 )
         done = {row["stage"]: (row["done"], row["total"], row["failed"]) for row in overview.progress(tx)}
         total = len(spoken)
-        annotated = {one.image_id for one in filled.annotations} - {filled.gone}
-        gold = sum(said == "gold" for _, said, _ in spoken)
+        annotated = {annotation.image_id for annotation in filled.annotations} - {filled.gone}
+        gold = sum(label_source == "gold" for _, label_source, _ in spoken)
         assert done["images"] == (total, total, 0)
         assert done["prelabelled"] == (total - 1, total, 1)
         assert done["annotated"] == (len(annotated), total, 0)
         assert done["accepted"] == (gold, len(annotated), 0)
         sums = overview.totals(tx)
-        assert sums.gold_defects == sum(len(defects) for _, said, defects in spoken if said == "gold")
-        alive = [one for one in filled.annotations if one.image_id != filled.gone]
+        assert sums.gold_defects == sum(len(defects) for _, label_source, defects in spoken if label_source == "gold")
+        alive = [annotation for annotation in filled.annotations if annotation.image_id != filled.gone]
         assert sums.hours == pytest.approx((130 * len(alive) + 20 * len(filled.reviews)) / 3600)
         assert sums.cost == pytest.approx(0.002 * len(filled.prelabels))
         assert overview.failures(tx) == [{"stage": "prelabel", "code": "not-json", "failures": 1, "items": 1}]
         people = {(row["who"], row["mode"]): row["items"] for row in overview.people(tx)}
-        modes = Counter((one.annotator, "blind" if one.prelabel_id is None else "prelabelled") for one in alive)
+        modes = Counter(
+            (annotation.annotator, "blind" if annotation.prelabel_id is None else "prelabelled") for annotation in alive
+        )
         assert people == {**modes, ("rita", "review"): len(filled.reviews)}
 
 
 def test_an_image_goes_back_to_the_seed(snapshots: Snapshots, filled: Filled) -> None:
     image = next(image for image in filled.images if image.prompt_id == filled.prompts[0].id)
-    judged = next(one for one in filled.reviews if one.verdict == "accepted")
-    owner = next(one for one in filled.annotations if one.id == judged.annotation_id)
+    acceptance = next(review for review in filled.reviews if review.verdict == "accepted")
+    accepted = next(annotation for annotation in filled.annotations if annotation.id == acceptance.annotation_id)
     with snapshots.read() as tx:
         assert tx is not None
         detail = image_detail(tx, image.id)
-        other = image_detail(tx, owner.image_id)
+        other = image_detail(tx, accepted.image_id)
         assert image_detail(tx, filled.gone) is None
         assert image_detail(tx, "' OR 1=1 --") is None
     assert detail is not None
@@ -186,11 +192,11 @@ def test_an_image_goes_back_to_the_seed(snapshots: Snapshots, filled: Filled) ->
     assert facts["prompt"] == HOSTILE
     assert facts["sample, seed"] == f"0, {image.seed}"
     assert facts["blob (sha256)"] == image.blob
-    assert {one.reason for layer in detail.layers for one in layer.defects} >= {HOSTILE, LONG}
+    assert {defect.reason for layer in detail.layers for defect in layer.defects} >= {HOSTILE, LONG}
     assert ("evil<b> (eeeeeeee)", HOSTILE) in detail.raw
     assert other.layers[0].kind == "gold"
-    assert list(other.layers[0].defects) == [item.defect for item in owner.defects]
-    assert dict(other.lineage)[f"review {judged.id[:8]}"].startswith("accepted by rita, round 1")
+    assert list(other.layers[0].defects) == [item.defect for item in accepted.defects]
+    assert dict(other.lineage)[f"review {acceptance.id[:8]}"].startswith("accepted by rita, round 1")
     assert {layer.kind for layer in other.layers} == {"gold", "prelabel", "annotator"}
 
 
@@ -219,7 +225,7 @@ def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Fille
         assert tx is not None
         people = aggregates.people(tx)
         assert people is not None
-        shared = Counter(one.image_id for one in filled.annotations if one.image_id != filled.gone)
+        shared = Counter(annotation.image_id for annotation in filled.annotations if annotation.image_id != filled.gone)
         assert people.agreed.images == sum(number > 1 for number in shared.values())
         scores = [row["f1@0.5"] for row in agreement.queue(tx, people)]
         assert scores == sorted(scores)
@@ -229,8 +235,8 @@ def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Fille
         assert rows["zed"]["shared_images"] == people.agreed.images
         bias = aggregates.blind_or_not(tx)
         assert bias is not None
-        alive = [one for one in filled.annotations if one.image_id != filled.gone]
-        assert bias.blind.annotations == sum(one.prelabel_id is None for one in alive)
+        alive = [annotation for annotation in filled.annotations if annotation.image_id != filled.gone]
+        assert bias.blind.annotations == sum(annotation.prelabel_id is None for annotation in alive)
         assert "annotator:zed" in aggregates.sources(tx)
         same = aggregates.compare(tx, "gold", "gold")
         assert same is not None
@@ -246,19 +252,19 @@ def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Fille
 def test_links_into_label_studio(tmp_path: Path) -> None:
     """The last pushed task of each image, under the server's numbers; what was never pushed has no link."""
     store = Store(tmp_path)
-    one, two, three = ("1" * 32, "2" * 32, "3" * 32)
+    pushed_twice, pending, last = ("1" * 32, "2" * 32, "3" * 32)
     with store.write() as tx:
-        for place, (image, state) in enumerate(
-            [(one, "pushed"), (one, "pushed"), (two, "intended"), (three, "pushed")]
+        for number, (image, state) in enumerate(
+            [(pushed_twice, "pushed"), (pushed_twice, "pushed"), (pending, "intended"), (last, "pushed")]
         ):
             task = LabelTask(
-                id=f"{place:032x}", project_id="a" * 32, image_id=image, prelabel_id=None, parent_id=None, blind=True,
-                overlap=1, priority=0.0, state=state, created_at=at(place),
+                id=f"{number:032x}", project_id="a" * 32, image_id=image, prelabel_id=None, parent_id=None, blind=True,
+                overlap=1, priority=0.0, state=state, created_at=at(number),
             )  # fmt: skip
             labelling.intend(tx, [task])
-            if place != 3:
-                labelling.confirm(tx, {task.id: 40 + place})
+            if number != 3:
+                labelling.confirm(tx, {task.id: 40 + number})
         labelling.set_on_server(tx, ServerIds(project_id="a" * 32, url="http://127.0.0.1:8085/", server_id=7))
-        tx.execute("UPDATE label_tasks SET state = 'intended' WHERE image_id = ?", [two])
-        found = agreement.label_studio_links(tx, [one, two, three])
-    assert found == {one: "http://127.0.0.1:8085/projects/7/data?task=41"}
+        tx.execute("UPDATE label_tasks SET state = 'intended' WHERE image_id = ?", [pending])
+        links = agreement.label_studio_links(tx, [pushed_twice, pending, last])
+    assert links == {pushed_twice: "http://127.0.0.1:8085/projects/7/data?task=41"}

@@ -132,9 +132,9 @@ def test_looking_at_pictures_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert tx is not None
         blobs = sorted({image.blob for image in made.images if image.id != made.gone})
         assert list(pixels.look(tx)) == [(0, len(blobs)), (len(blobs), len(blobs))]
-        found = pixel_report(tx, pixels)
-        assert (found.total, found.seen) == (len(blobs), len(blobs))
-        assert [row["blob"] for row in found.damaged] == [made.images[0].blob]
+        report = pixel_report(tx, pixels)
+        assert (report.total, report.seen) == (len(blobs), len(blobs))
+        assert [row["blob"] for row in report.damaged] == [made.images[0].blob]
         assert list(pixels.look(tx)) == [(0, 0)]
         lines = pixels.path.read_bytes().splitlines(keepends=True)
         pixels.path.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])  # a crash in the middle of the last line
@@ -159,7 +159,7 @@ def test_flat_pictures_are_named_and_not_called_near(tmp_path: Path) -> None:
     with snapshots.read() as tx:
         assert tx is not None
         list(pixels.look(tx))
-        found = pixel_report(tx, pixels)
-    assert [row["blob"] for row in found.flat] == [name]
-    assert {frozenset(row.values()) for row in found.near} >= {frozenset({original, near})}
-    assert not any(name in row.values() for row in found.near)
+        report = pixel_report(tx, pixels)
+    assert [row["blob"] for row in report.flat] == [name]
+    assert {frozenset(row.values()) for row in report.near} >= {frozenset({original, near})}
+    assert not any(name in row.values() for row in report.near)

@@ -9,7 +9,7 @@ from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import ALL, choice, chosen
 from sdg_data.dashboard.html import figure, nothing, text
-from sdg_data.dashboard.page import MOST, Page
+from sdg_data.dashboard.page import MOST, Page, Rows
 from sdg_data.dashboard.pages.browse.overlay import SCRIPT, picture
 from sdg_data.dashboard.pages.browse.queries import (
     CLEAN,
@@ -125,7 +125,7 @@ def render_grid(tx: Tx | None, wanted: ImageFilter, number: int) -> str:
 
 
 def _card(row: dict[str, Any]) -> str:
-    if row["said"] is None:
+    if row["label_source"] is None:
         label = "nobody looked"
     elif not row["artifacts"] and not row["misalignments"]:
         label = "clean"
@@ -161,11 +161,19 @@ def render_image(tx: Tx | None, image_id: str) -> str:
     )
 
 
+def download_rows(tx: Tx, wanted: ImageFilter) -> Rows:
+    """The rows of every image that matches, at most `MOST`; the column of `label_source` is called `said` there."""
+    return [
+        {"said" if name == "label_source" else name: value for name, value in row.items()}
+        for row in page(tx, wanted, 0, MOST)
+    ]
+
+
 PAGE = Page(
     title="Browse",
     path="browse",
     build=build,
     figures={
-        "images": lambda context, tx, parameters: page(tx, ImageFilter.from_parameters(parameters), 0, MOST),
+        "images": lambda context, tx, parameters: download_rows(tx, ImageFilter.from_parameters(parameters)),
     },
 )

@@ -88,7 +88,8 @@ def by_numbers(tx: Tx, numbers: Sequence[int]) -> Rows:
     return select(
         tx,
         """
-        SELECT n, image_id, model, split, sample, blob, prompt, state, said, artifacts, misalignments, worst, people
+        SELECT n, image_id, model, split, sample, blob, prompt, state, label_source, artifacts, misalignments, worst,
+               people
         FROM dash_images WHERE n BETWEEN ? AND ? AND n IN (SELECT unnest(?::INTEGER[])) ORDER BY n
         """,
         [min(numbers), max(numbers), list(numbers)],
@@ -103,7 +104,7 @@ def _condition(wanted: ImageFilter) -> tuple[str, list[Any]]:
             values.append(getattr(wanted, column))
     defect_columns = [name for name in ("type", "subtype", "tier") if getattr(wanted, name) and wanted.type != CLEAN]
     if wanted.type == CLEAN:
-        parts.append("said IS NOT NULL AND artifacts = 0 AND misalignments = 0")
+        parts.append("label_source IS NOT NULL AND artifacts = 0 AND misalignments = 0")
     if defect_columns:
         conditions = " AND ".join(f"{name} = ?" for name in defect_columns)
         parts.append(f"n IN (SELECT n FROM dash_defects WHERE {conditions})")
@@ -169,7 +170,7 @@ def image_detail(tx: Tx, image_id: str) -> ImageDetail | None:
         for annotation in image_annotations
         if annotation.status in ("defects", "clean")
     ]
-    if image["said"] == "gold":
+    if image["label_source"] == "gold":
         accepted = next(annotation for annotation in image_annotations if annotation.id == image["annotation_id"])
         enrichment = enrichments_of[accepted.id][-1] if accepted.id in enrichments_of else None
         layers.insert(0, BoxLayer("gold", "gold", "gold", gold.enriched(accepted, enrichment)))
