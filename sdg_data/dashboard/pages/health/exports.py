@@ -56,9 +56,9 @@ def verify_export(home: Path, name: str) -> VerifyReport:
     """
     folder = find_exports(home).get(name)
     if folder is None:
-        return VerifyReport(url=name, problems=["there is no such export"])
+        return VerifyReport(url=name, problems=["there is no such export"], checked={})
     try:
         with _VERIFYING:
             return verify(Target(str(folder)))
     except (SdgError, OSError) as error:
-        return VerifyReport(url=str(folder), problems=[str(error)])
+        return VerifyReport(url=str(folder), problems=[str(error)], checked={})
