@@ -21,7 +21,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from annotate.machine.answer_log import AnswerLog
 from annotate.machine.async_pool import AsyncPool
@@ -52,10 +52,14 @@ _MAYBE_PAID: Final = frozenset({"connection", "timeout"})
 class Result(Record, Generic[Stored]):
     """What came of an item: a record or a failure, and the call (None where none was made).
 
-    Answer logs of earlier versions call the record `kept`.
+    In answer logs the record is called `kept`.
     """
 
-    record: Stored | None = Field(default=None, validation_alias=AliasChoices("record", "kept"))
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    record: Stored | None = Field(
+        default=None, validation_alias=AliasChoices("record", "kept"), serialization_alias="kept"
+    )
     failure: Failure | None = None
     call: Call | None = None
 

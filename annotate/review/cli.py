@@ -27,8 +27,8 @@ def review_command(
     from annotate.review.run import review
 
     settings = settings_of(ctx)
-    with open_sync(settings) as work, command_lock(settings, LOCK, wait=wait):
-        facts = review(work, round_=round_, early=early, limit=limit, dry_run=dry_run)
+    with open_sync(settings) as sync, command_lock(settings, LOCK, wait=wait):
+        facts = review(sync, round_=round_, early=early, limit=limit, dry_run=dry_run)
     if as_json:
         print_json(facts)
         return
@@ -81,21 +81,21 @@ def simulate_command(
     from schemas.labelling import ProjectKind
     from sdg_data.errors import ConfigError
 
-    who = annotators(reviewers, seed, kind="reviewer", reviewers=True) if review else annotators(people, seed)
-    total: dict[str, Any] = {"people": len(who), "submitted": 0, "done_before": 0}
-    with open_sync(settings_of(ctx)) as work:
-        projects = open_projects(work, ProjectKind.REVIEW if review else ProjectKind.ANNOTATE)
+    members = annotators(reviewers, seed, kind="reviewer", reviewers=True) if review else annotators(people, seed)
+    total: dict[str, Any] = {"people": len(members), "submitted": 0, "done_before": 0}
+    with open_sync(settings_of(ctx)) as sync:
+        projects = open_projects(sync, ProjectKind.REVIEW if review else ProjectKind.ANNOTATE)
         if not projects:
             raise ConfigError(
                 "there is no project for them yet", hint=f"sdg annotate {'review' if review else 'init, then push'}"
             )
-        with SimulatedTeam(work, who) as hands:
+        with SimulatedTeam(sync, members) as team:
             for project in projects:
-                done = hands.work(project, limit=images)
+                done = team.work(project, limit=images)
                 total["submitted"] += len(done.submitted)
                 total["done_before"] += done.done_before
                 for name, number in done.counts.items():
                     total[name] = total.get(name, 0) + number
-    say(f"{total['submitted']} answers of {len(who)} simulated {'reviewers' if review else 'annotators'}")
+    say(f"{total['submitted']} answers of {len(members)} simulated {'reviewers' if review else 'annotators'}")
     if as_json:
         print_json(total)

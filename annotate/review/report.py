@@ -1,4 +1,4 @@
-"""How annotation stands: agreement between people, each against the consensus, what prelabels do, hours, quarantine.
+"""`sdg annotate report`: agreement of people, with each other and with gold, effect of prelabels, hours, quarantine.
 
 The figures are those of `sdg_data.metrics` (agreement, bias); this module hands them what the store holds. What counts:
 
@@ -34,8 +34,8 @@ _REFERENCES = {"gold": GoldRule(), "gold:unreviewed": GoldRule(unreviewed=True)}
 
 
 @dataclass(frozen=True)
-class PersonRow:
-    """One annotator: answers, hours, skips, what waits in quarantine, and how they stand against the consensus."""
+class AnnotatorRow:
+    """One annotator: answers, hours, skips, answers in quarantine, and agreement with the consensus."""
 
     annotator: str
     images: int
@@ -51,14 +51,14 @@ class PersonRow:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that `sdg annotate report` says. `hours`: person-hours by what was done."""
+    """Everything that `sdg annotate report` prints. `hours`: person-hours by round."""
 
     images: int
     annotations: int
     statuses: Mapping[str, int]
     agreement: Agreement
     blind_agreement: Agreement
-    people: Sequence[PersonRow]
+    people: Sequence[AnnotatorRow]
     bias: Bias
     reviews: Mapping[str, int]
     standing: Mapping[str, int]
@@ -71,34 +71,44 @@ class Report:
 
 
 def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed: int = 0) -> Report:
-    """The report on a store. ConfigError for an unknown reference."""
+    """The report on a store.
+
+    Args:
+        store: The store.
+        reference: A key of `gold` or `gold:unreviewed`, which annotators are compared with.
+        resamples: Bootstrap resamples of the 95 % intervals.
+        seed: Seed of the resamples.
+
+    Raises:
+        ConfigError: There is no such reference.
+    """
     if reference not in _REFERENCES:
         raise ConfigError(
             f"there is no reference {reference!r}", item="--reference", hint=f"It is {' or '.join(_REFERENCES)}."
         )
     with store.read() as tx:
-        everyone = _last_versions(tx)
-        truth = _gold(tx, _REFERENCES[reference], sorted({one.image_id for one in everyone}))
-        machine = prelabels_of(tx, everyone)
+        versions = _last_versions(tx)
+        truth = _gold(tx, _REFERENCES[reference], sorted({version.image_id for version in versions}))
+        machine = prelabels_of(tx, versions)
         quarantine = answers.count_quarantined(tx)
-        waiting = Counter(one.annotator for one in answers.quarantined(tx, waiting=True))
+        waiting = Counter(answer.annotator for answer in answers.quarantined(tx, waiting=True))
         verdicts = reviews.count_by_verdict(tx)
-        standing = _standing(tx)
+        review_status = _review_status(tx)
         hours = _hours(tx)
-    claims = [one for one in everyone if one.status in CLAIMS]
+    claims = [version for version in versions if version.status in CLAIMS]
     by_image = _by_image(claims)
-    blind_only = _by_image([one for one in claims if one.prelabel_id is None])
-    done = {one.image_id for one in everyone if one.status is not AnnotationStatus.SKIPPED}
+    blind_only = _by_image([version for version in claims if version.prelabel_id is None])
+    done = {version.image_id for version in versions if version.status is not AnnotationStatus.SKIPPED}
     return Report(
         images=len(done),
-        annotations=len(everyone),
-        statuses=dict(sorted(Counter(one.status.value for one in everyone).items())),
+        annotations=len(versions),
+        statuses=dict(sorted(Counter(version.status.value for version in versions).items())),
         agreement=agreement(by_image, resamples=resamples, seed=seed),
         blind_agreement=agreement(blind_only, resamples=resamples, seed=seed),
-        people=_people(everyone, by_image, truth, waiting),
+        people=_annotator_rows(versions, by_image, truth, waiting),
         bias=bias(*by_condition(claims, machine, truth), resamples=resamples, seed=seed),
         reviews=verdicts,
-        standing=standing,
+        standing=review_status,
         hours=hours,
         minutes_per_image=60 * sum(hours.values()) / len(done) if done else None,
         quarantine=quarantine,
@@ -112,25 +122,25 @@ def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed:
 
 
 def _last_versions(tx: Tx) -> list[Annotation]:
-    """First-hand, a person's last one per image, skips too."""
-    ids = [one.annotation_id for one in first_verdicts.listed(tx, skips=True)]
-    found = annotation_table.by_ids(tx, ids)
-    return [found[one] for one in ids]
+    """Each person's own last version of an image in the first round, skips too."""
+    ids = [verdict.annotation_id for verdict in first_verdicts.listed(tx, skips=True)]
+    by_id = annotation_table.by_ids(tx, ids)
+    return [by_id[key] for key in ids]
 
 
 def _gold(tx: Tx, rule: GoldRule, image_ids: Sequence[str]) -> dict[str, tuple[Defect, ...]]:
-    """As people left it: without a machine's longer reasons."""
+    """Gold by image, as people left it, without a machine's longer reasons."""
     return {
-        key: tuple(item.defect for item in one.annotation.defects)
-        for key, one in gold.of_images(tx, image_ids, rule).items()
-        if one.annotation is not None
+        image_id: tuple(annotated.defect for annotated in label.annotation.defects)
+        for image_id, label in gold.of_images(tx, image_ids, rule).items()
+        if label.annotation is not None
     }
 
 
-def _standing(tx: Tx) -> dict[str, int]:
-    from annotate.review.rounds import standing
+def _review_status(tx: Tx) -> dict[str, int]:
+    from annotate.review.rounds import status
 
-    return standing(tx)
+    return status(tx)
 
 
 def _hours(tx: Tx) -> dict[str, float]:
@@ -155,38 +165,39 @@ def _hours(tx: Tx) -> dict[str, float]:
 
 
 def _by_image(versions: Sequence[Annotation]) -> dict[str, dict[str, list[Defect]]]:
-    found: dict[str, dict[str, list[Defect]]] = defaultdict(dict)
-    for one in versions:
-        found[one.image_id][one.annotator] = [item.defect for item in one.defects]
-    return dict(found)
+    by_image: dict[str, dict[str, list[Defect]]] = defaultdict(dict)
+    for version in versions:
+        by_image[version.image_id][version.annotator] = [annotated.defect for annotated in version.defects]
+    return dict(by_image)
 
 
-def _people(
-    everyone: Sequence[Annotation],
+def _annotator_rows(
+    versions: Sequence[Annotation],
     by_image: Mapping[str, Mapping[str, Sequence[Defect]]],
     truth: Mapping[str, Sequence[Defect]],
     waiting: Mapping[str, int],
-) -> list[PersonRow]:
-    held = against_consensus({key: by_image[key] for key in by_image if key in truth}, truth, resamples=0)
-    mine: dict[str, list[Annotation]] = defaultdict(list)
-    for one in everyone:
-        mine[one.annotator].append(one)
+) -> list[AnnotatorRow]:
+    compared = against_consensus({key: by_image[key] for key in by_image if key in truth}, truth, resamples=0)
+    by_annotator: dict[str, list[Annotation]] = defaultdict(list)
+    for version in versions:
+        by_annotator[version.annotator].append(version)
     rows = []
-    for name in sorted(mine.keys() | waiting.keys()):
-        times = sorted(one.seconds for one in mine[name] if one.seconds is not None)
-        summary = held[name].summary if name in held else None
+    for name in sorted(by_annotator.keys() | waiting.keys()):
+        own = by_annotator[name]
+        times = sorted(version.seconds for version in own if version.seconds is not None)
+        summary = compared[name].summary if name in compared else None
         rows.append(
-            PersonRow(
+            AnnotatorRow(
                 annotator=name,
-                images=sum(one.status is not AnnotationStatus.SKIPPED for one in mine[name]),
-                skipped=sum(one.status is AnnotationStatus.SKIPPED for one in mine[name]),
+                images=sum(version.status is not AnnotationStatus.SKIPPED for version in own),
+                skipped=sum(version.status is AnnotationStatus.SKIPPED for version in own),
                 quarantined=waiting.get(name, 0),
                 hours=sum(times) / 3600,
                 median_seconds=times[(len(times) - 1) // 2] if times else None,
                 box_f1={
                     kind: None if summary is None else summary["boxes"]["0.5"][kind]["f1"] for kind in DEFECT_TYPES
                 },
-                clean_accuracy=None if summary is None else _clean_accuracy(mine[name], truth),
+                clean_accuracy=None if summary is None else _clean_accuracy(own, truth),
                 importance_accuracy={
                     kind: None if summary is None else summary["importance"][kind] for kind in DEFECT_TYPES
                 },
@@ -197,12 +208,16 @@ def _people(
 
 
 def _clean_accuracy(versions: Sequence[Annotation], truth: Mapping[str, Sequence[Defect]]) -> float | None:
-    """Share of the images that are clean by the consensus which this person called clean."""
-    clean = [one for one in versions if one.status in CLAIMS and one.image_id in truth and not truth[one.image_id]]
-    return sum(not one.defects for one in clean) / len(clean) if clean else None
+    """Of the images that are clean by the consensus, the share that this person called clean; None without any."""
+    clean = [
+        version
+        for version in versions
+        if version.status in CLAIMS and version.image_id in truth and not truth[version.image_id]
+    ]
+    return sum(not version.defects for version in clean) / len(clean) if clean else None
 
 
-# --- for people and programs
+# --- as JSON and as tables
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -211,7 +226,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def tables(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
-    """(title, rows) for a terminal."""
+    """The tables for a terminal, as (title, rows)."""
     minutes = "" if report.minutes_per_image is None else f", {report.minutes_per_image:.2f} minutes an image"
     hours = sum(report.hours.values())
     blind, shown = report.bias.blind.annotations, report.bias.prelabelled.annotations
@@ -221,7 +236,7 @@ def tables(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
             [{"what": name, "answers": number} for name, number in report.statuses.items()],
         ),
         (f"Agreement between people ({report.agreement.images} images seen by several)", _agreement_rows(report)),
-        (f"Each person against the consensus ({report.reference})", [_person_row(one) for one in report.people]),
+        (f"Each person against the consensus ({report.reference})", [_table_row(row) for row in report.people]),
         (f"Blind ({blind} answers) against prelabelled ({shown})", _bias_rows(report.bias)),
         (
             "Review",
@@ -243,18 +258,18 @@ def _agreement_rows(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _person_row(one: PersonRow) -> dict[str, Any]:
+def _table_row(row: AnnotatorRow) -> dict[str, Any]:
     return {
-        "annotator": one.annotator,
-        "images": one.images,
-        "skipped": one.skipped,
-        "quarantine": one.quarantined,
-        "hours": round(one.hours, 2),
-        "median s": _rounded(one.median_seconds, 0),
-        **{f"BoxF1@0.5 {kind}": _rounded(value) for kind, value in one.box_f1.items()},
-        "clean found": _rounded(one.clean_accuracy),
-        **{f"importance {kind}": _rounded(value) for kind, value in one.importance_accuracy.items()},
-        "of images": one.compared,
+        "annotator": row.annotator,
+        "images": row.images,
+        "skipped": row.skipped,
+        "quarantine": row.quarantined,
+        "hours": round(row.hours, 2),
+        "median s": _rounded(row.median_seconds, 0),
+        **{f"BoxF1@0.5 {kind}": _rounded(value) for kind, value in row.box_f1.items()},
+        "clean found": _rounded(row.clean_accuracy),
+        **{f"importance {kind}": _rounded(value) for kind, value in row.importance_accuracy.items()},
+        "of images": row.compared,
     }
 
 

@@ -1,10 +1,10 @@
-"""The second round: whose work is looked at again, what the reviewers' answers decide, and what becomes of it.
+"""Rounds of review: which annotations are reviewed, and what the reviewers' answers decide.
 
 A case is a task of the review project. It starts from a person's version, and is one of three kinds:
 
     review       one version, or several that agree (the one nearest to the others stands for them)
     adjudicate   several people's versions that differ: every box that any of them drew is shown
-    redo         everything was rejected: a fresh start, whose result is reviewed in its turn
+    redo         all versions were rejected: the image is annotated anew, and that is reviewed in its turn
 
 What the reviewer submits decides (`settle`), and every verdict names who gave it:
 
@@ -13,12 +13,13 @@ What the reviewer submits decides (`settle`), and every verdict names who gave i
     "reject"       all of the case are rejected, and the image is done again
     skipped        nothing is decided
 
-Gold is then the last accepted version (`sdg_data.store.gold`). A version that is **edited after its review** stays what
-the review made of it, gold included; the edited one waits for a review of its own, and takes over when it is accepted.
-One that is edited before its review was answered makes that answer void: it is about what nobody claims any more. A
-reviewer who edits their answer decides anew; one who deletes it takes the decision back.
+Gold is then the last accepted version (`sdg_data.store.gold`). If the annotator edits an annotation **after its
+review**, the reviewed version keeps its verdict and stays gold; the edited one waits for a review of its own, and takes
+over when it is accepted. If the annotator edits it while its review is open, that review's answer is discarded, because
+it judged an outdated version. A reviewer who edits their answer decides anew; one who deletes it withdraws the
+decision.
 
-Everything here reads and writes the store alone, so a run that was killed is run again.
+Everything here reads and writes only the store, so a run that was killed is simply run again.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def likeness(first: Annotation, second: Annotation, iou: float) -> float:
 
 
 def in_agreement(versions: Sequence[Annotation], settings: ReviewSettings) -> bool:
-    """Whether every two of them are alike enough."""
+    """Whether every two of the versions are alike enough."""
     pairs = itertools.combinations(versions, 2)
     return all(likeness(a, b, settings.agree_iou) >= settings.agree_f1 for a, b in pairs)
 
@@ -72,9 +73,9 @@ def in_agreement(versions: Sequence[Annotation], settings: ReviewSettings) -> bo
 def nearest_to_others(versions: Sequence[Annotation], settings: ReviewSettings) -> Annotation:
     """The version most like the others; of equals the earliest, then the lowest id."""
 
-    def key(one: Annotation) -> tuple[float, datetime, str]:
-        others = [likeness(one, other, settings.agree_iou) for other in versions if other.id != one.id]
-        return (-fmean(others) if others else 0.0, one.created_at, one.id)
+    def key(candidate: Annotation) -> tuple[float, datetime, str]:
+        others = [likeness(candidate, other, settings.agree_iou) for other in versions if other.id != candidate.id]
+        return (-fmean(others) if others else 0.0, candidate.created_at, candidate.id)
 
     return min(versions, key=key)
 
@@ -85,19 +86,24 @@ def nearest_to_others(versions: Sequence[Annotation], settings: ReviewSettings) 
 def plan(
     tx: Tx, project_id: str, settings: ReviewSettings, *, round_: int = FIRST, early: bool = False
 ) -> list[tuple[Case, LabelTask]]:
-    """The cases that there should be and are not yet, with their tasks in that project, the disputed ones first.
+    """The cases that are due and do not exist yet, with their tasks, disputed ones first.
 
-    `early`: also of images that wait for more people. `round_` 2 and later: what the round before accepted.
+    Args:
+        tx: The store.
+        project_id: The review project that the tasks belong to.
+        settings: When annotations agree.
+        round_: The round of review. From 2 on, it reviews what the round before accepted.
+        early: Also images that wait for more annotators.
     """
-    found = _first_round(tx, settings, early=early) if round_ == FIRST else _later_round(tx, round_)
+    due = _first_round(tx, settings, early=early) if round_ == FIRST else _later_round(tx, round_)
     known: dict[str, list[Case]] = defaultdict(list)
-    for one in cases.listed(tx):
-        if one.round == round_:
-            known[one.image_id].append(one)
+    for case in cases.listed(tx):
+        if case.round == round_:
+            known[case.image_id].append(case)
     now = datetime.now(UTC)
     planned = []
-    for image_id, kind, ids in found:
-        if any(_covers(one, kind, ids) for one in known[image_id]):
+    for image_id, kind, ids in due:
+        if any(_covers(case, kind, ids) for case in known[image_id]):
             continue
         task_id = content_id("review-task", project_id, image_id, kind.value, *ids)
         start_from = None if kind is CaseKind.REDO else ids[0]
@@ -114,45 +120,48 @@ def plan(
             created_at=now,
         )
         planned.append((Case(task_id, image_id, kind, round_, ids), task))
-    return sorted(planned, key=lambda one: (-one[1].priority, one[0].task_id))
+    return sorted(planned, key=lambda pair: (-pair[1].priority, pair[0].task_id))
 
 
 def _covers(known: Case, kind: CaseKind, ids: Iterable[str]) -> bool:
-    """Whether that case, open as it may still be, is about all of these versions already."""
+    """Whether a known case, open or not, is about all of these versions."""
     return (known.kind is CaseKind.REDO) == (kind is CaseKind.REDO) and set(ids) <= set(known.annotation_ids)
 
 
-_Found = tuple[str, CaseKind, tuple[str, ...]]
+_DueCase = tuple[str, CaseKind, tuple[str, ...]]
+"""(image id, kind, ids of the versions, the leading one first)."""
 
 
-def _first_round(tx: Tx, settings: ReviewSettings, *, early: bool) -> list[_Found]:
+def _first_round(tx: Tx, settings: ReviewSettings, *, early: bool) -> list[_DueCase]:
     missing = {} if early else cases.waiting(tx)
     by_image: dict[str, list[FirstVerdict]] = defaultdict(list)
-    for one in first_verdicts.listed(tx):
-        by_image[one.image_id].append(one)
+    for verdict in first_verdicts.listed(tx):
+        by_image[verdict.image_id].append(verdict)
     accepted = _accepted(tx)
     unreviewed = {
-        image: [one.annotation_id for one in people if one.state == "unreviewed"] for image, people in by_image.items()
+        image: [verdict.annotation_id for verdict in verdicts_of_image if verdict.state == "unreviewed"]
+        for image, verdicts_of_image in by_image.items()
     }
-    versions = versions_table.by_ids(tx, [one for ids in unreviewed.values() for one in ids])
-    found: list[_Found] = []
-    for image, people in by_image.items():
-        mine = [versions[one] for one in unreviewed[image]]
-        if not mine:
-            if image not in accepted and all(one.state != "superseded" for one in people):
-                found.append((image, CaseKind.REDO, tuple(one.annotation_id for one in people)))
+    versions = versions_table.by_ids(tx, [version_id for ids in unreviewed.values() for version_id in ids])
+    due: list[_DueCase] = []
+    for image, verdicts_of_image in by_image.items():
+        candidates = [versions[version_id] for version_id in unreviewed[image]]
+        if not candidates:
+            if image not in accepted and all(verdict.state != "superseded" for verdict in verdicts_of_image):
+                due.append((image, CaseKind.REDO, tuple(verdict.annotation_id for verdict in verdicts_of_image)))
             continue
         if image in missing:
             continue
-        first = nearest_to_others(mine, settings)
-        kind = CaseKind.REVIEW if in_agreement(mine, settings) else CaseKind.ADJUDICATE
-        found.append((image, kind, (first.id, *sorted(one.id for one in mine if one.id != first.id))))
-    return found
+        leading = nearest_to_others(candidates, settings)
+        kind = CaseKind.REVIEW if in_agreement(candidates, settings) else CaseKind.ADJUDICATE
+        others = sorted(version.id for version in candidates if version.id != leading.id)
+        due.append((image, kind, (leading.id, *others)))
+    return due
 
 
-def _later_round(tx: Tx, round_: int) -> list[_Found]:
+def _later_round(tx: Tx, round_: int) -> list[_DueCase]:
     before, done = (_gold_of(tx, rounds) for rounds in (round_ - 1, round_))
-    return [(image, CaseKind.REVIEW, (one,)) for image, one in before.items() if image not in done]
+    return [(image, CaseKind.REVIEW, (version_id,)) for image, version_id in before.items() if image not in done]
 
 
 def _gold_of(tx: Tx, rounds: int) -> dict[str, str]:
@@ -169,94 +178,97 @@ def _accepted(tx: Tx) -> set[str]:
 
 
 @dataclass
-class Settled:
-    """What `settle` found. `void`: answers about versions that were edited or deleted meanwhile."""
+class SettleSummary:
+    """Reviews and answers, counted. `void`: answers about versions that were edited or deleted meanwhile."""
 
     verdicts: Counter[str]
     new: int = 0
     void: int = 0
-    taken_back: int = 0
+    withdrawn: int = 0
     own_work: int = 0
 
 
-def settle(tx: Tx) -> Settled:
-    """Store the verdicts of all answers, and withdraw those whose answer was deleted. Idempotent."""
-    answers = [one for one in cases.answered(tx) if one.case.kind is not CaseKind.REDO]
-    asked = [one for answer in answers for one in answer.case.annotation_ids]
-    versions = versions_table.by_ids(tx, [*asked, *(answer.annotation_id for answer in answers)])
-    replaced = cases.replaced(tx, asked)
-    withdrawn = {one.item_id for one in tombstones.listed(tx, Withdrawn.ANNOTATION)}
-    settled = Settled(Counter())
-    decided: dict[str, str] = {}
+def settle(tx: Tx) -> SettleSummary:
+    """Store the verdicts of all answers, and withdraw those whose answer was deleted.
+
+    Doing it again changes nothing.
+    """
+    answers = [answer for answer in cases.answered(tx) if answer.case.kind is not CaseKind.REDO]
+    reviewed = [version_id for answer in answers for version_id in answer.case.annotation_ids]
+    versions = versions_table.by_ids(tx, [*reviewed, *(answer.annotation_id for answer in answers)])
+    replaced = cases.replaced(tx, reviewed)
+    withdrawn = {tombstone.item_id for tombstone in tombstones.listed(tx, Withdrawn.ANNOTATION)}
+    summary = SettleSummary(Counter())
+    answer_of: dict[str, str] = {}
     for answer in answers:
-        given = versions[answer.annotation_id]
-        parents = [versions[one] for one in answer.case.annotation_ids if one not in withdrawn]
-        edited = any(one.id in replaced and replaced[one.id] <= given.created_at for one in parents)
+        submitted = versions[answer.annotation_id]
+        parents = [versions[key] for key in answer.case.annotation_ids if key not in withdrawn]
+        edited = any(parent.id in replaced and replaced[parent.id] <= submitted.created_at for parent in parents)
         if edited or not parents:
-            settled.void += 1
+            summary.void += 1
             continue
-        settled.own_work += given.annotator in {one.annotator for one in parents}
-        found = verdicts(answer, given, parents)
-        settled.new += reviews.insert(tx, found)
-        settled.verdicts[_outcome(found)] += 1
-        decided |= {one.id: given.id for one in found}
-    cases.insert_answers(tx, decided)
-    settled.taken_back = _take_back(tx)
-    return settled
+        summary.own_work += submitted.annotator in {parent.annotator for parent in parents}
+        decided = verdicts(answer, submitted, parents)
+        summary.new += reviews.insert(tx, decided)
+        summary.verdicts[_outcome(decided)] += 1
+        answer_of |= {review.id: submitted.id for review in decided}
+    cases.insert_answers(tx, answer_of)
+    summary.withdrawn = _withdraw_reviews(tx)
+    return summary
 
 
-def verdicts(answer: Answered, given: Annotation, parents: Sequence[Annotation]) -> list[Review]:
-    """One review for each version of the case, by what the reviewer's version `given` says."""
+def verdicts(answer: Answered, submitted: Annotation, parents: Sequence[Annotation]) -> list[Review]:
+    """One review for each version of the case, by what the reviewer's version `submitted` says."""
     if json.loads(answer.entered).get("verdict") == [REJECT]:
-        return [_review(answer, given, parent, Verdict.REJECTED) for parent in parents]
-    chosen = next((parent for parent in parents if is_unchanged(given, parent)), None)
-    result = given if chosen is None else chosen
+        return [_review(answer, submitted, parent, Verdict.REJECTED) for parent in parents]
+    chosen = next((parent for parent in parents if is_unchanged(submitted, parent)), None)
+    result = submitted if chosen is None else chosen
     return [
-        _review(answer, given, parent, Verdict.ACCEPTED)
+        _review(answer, submitted, parent, Verdict.ACCEPTED)
         if parent.id == result.id
-        else _review(answer, given, parent, Verdict.CORRECTED, result.id)
+        else _review(answer, submitted, parent, Verdict.CORRECTED, result.id)
         for parent in parents
     ]
 
 
-def is_unchanged(given: Annotation, parent: Annotation) -> bool:
+def is_unchanged(submitted: Annotation, parent: Annotation) -> bool:
     """Whether a reviewer left exactly that version: all of its boxes as they were, and no other."""
-    if given.status is not parent.status:
+    if submitted.status is not parent.status:
         return False
-    left = {one.region_id for one in given.defects if one.origin is Origin.PREDICTION}
-    return len(given.defects) == len(left) and left == {
+    unchanged = {annotated.region_id for annotated in submitted.defects if annotated.origin is Origin.PREDICTION}
+    return len(submitted.defects) == len(unchanged) and unchanged == {
         region_id(parent.id, index) for index in range(len(parent.defects))
     }
 
 
 def _review(
-    answer: Answered, given: Annotation, parent: Annotation, verdict: Verdict, result_id: str | None = None
+    answer: Answered, submitted: Annotation, parent: Annotation, verdict: Verdict, result_id: str | None = None
 ) -> Review:
     return Review(
-        id=content_id("review", parent.id, given.id),
+        id=content_id("review", parent.id, submitted.id),
         annotation_id=parent.id,
         result_id=result_id,
-        reviewer=given.annotator,
+        reviewer=submitted.annotator,
         round=answer.case.round,
         verdict=verdict,
-        note=given.note,
-        seconds=given.seconds,
+        note=submitted.note,
+        seconds=submitted.seconds,
         tool=f"sdg-data {version('sdg-data')}",
-        created_at=given.created_at,
+        created_at=submitted.created_at,
     )
 
 
-def _outcome(found: Iterable[Review]) -> str:
-    """What the case came to: accepted as somebody left it, corrected by the reviewer, or rejected."""
-    verdicts_given = {one.verdict for one in found}
+def _outcome(decided: Iterable[Review]) -> str:
+    """What became of a case: accepted where one of its versions was, else corrected by the reviewer, or rejected."""
+    outcomes = {review.verdict for review in decided}
     for verdict in (Verdict.REJECTED, Verdict.ACCEPTED):
-        if verdict in verdicts_given:
+        if verdict in outcomes:
             return verdict.value
     return Verdict.CORRECTED.value
 
 
-def _take_back(tx: Tx) -> int:
-    gone = cases.reviews_without_answer(tx)
+def _withdraw_reviews(tx: Tx) -> int:
+    withdrawn = cases.reviews_without_answer(tx)
     now = datetime.now(UTC)
     return tombstones.insert(
         tx,
@@ -268,18 +280,18 @@ def _take_back(tx: Tx) -> int:
                 source="review",
                 created_at=now,
             )
-            for review in gone
+            for review in withdrawn
         ],
     )
 
 
-# --- how things stand
+# --- the status of the review
 
 
-def standing(tx: Tx) -> dict[str, int]:
+def status(tx: Tx) -> dict[str, int]:
     """Cases by kind, answered or open, and how many images have gold."""
-    answered = {one.case.task_id for one in cases.answered(tx)}
-    counted = Counter(
+    answered = {answer.case.task_id for answer in cases.answered(tx)}
+    counts = Counter(
         f"{case.kind.value}_{'answered' if case.task_id in answered else 'open'}" for case in cases.listed(tx)
     )
-    return {**dict(sorted(counted.items())), "gold": sum(gold.count(tx).values())}
+    return {**dict(sorted(counts.items())), "gold": sum(gold.count(tx).values())}

@@ -1,15 +1,16 @@
-"""Which images go to people, in what order, and how: a pure function of the store and of [annotate.routing].
+"""Routing: which images go to people, in what order, and how. A pure function of the store and of [annotate.routing].
 
-- **Who goes.** A share of the images of each model and split, chosen by the hash of the image's id: a larger share adds
+- **Which images.** A share of the images of each model and split, chosen by the hash of the image's id: a larger share
+adds
   images and drops none. Of the images that the detector calls clean a share of their own goes, so that people also
   confirm "no defects". Withdrawn images, and those that somebody annotated elsewhere, stay out.
 - **Blind or not.** A share, again by hash and by nothing else, is worked on without prelabels.
 - **How many people.** `overlap` for a share of each split (all of the test split: there the human ceiling is measured).
-- **In what order.** Within each model, split and side (clean or not, by the detector) the most doubtful first; these
-  lists are dealt out evenly, so that wherever people stop, what they did is in the same proportions as the whole.
+- **In what order.** Within each model, split and side (clean or not, by the detector) the most doubtful first. These
+  lists are interleaved evenly, so that wherever people stop, their work has the proportions of the whole.
 
-Doubt is what an answer without probabilities shows: it had to be mended or asked again, its gravest defect is slight
-(near to "clean"), or two detectors (models, templates, settings) do not agree about the image.
+An answer without probabilities is doubtful where it had to be repaired or asked for again, where its gravest defect is
+slight (near to "clean"), or where two detectors (models, templates, settings) do not agree about the image.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sdg_data.store.rows import select
 ALL_MODELS = "*"
 AGREED_IOU = 0.5
 REPAIRED_DOUBT, RETRIED_DOUBT = 0.5, 0.75
-"""Of an answer that had to be mended, or asked for again."""
+"""Of an answer that had to be repaired, or asked for again."""
 _PAGE = 2000
 _DIGITS = 13
 """Hexadecimal digits that a float holds exactly."""
@@ -47,54 +48,60 @@ def route(
     split: Split | None = None,
     limit: int | None = None,
 ) -> list[RoutedImage]:
-    """The images for people, first things first; `limit`: only so many of the first.
+    """The images for people, in the order in which people shall see them.
 
-    `prelabels_of`: whose prelabels people see, "" for the last one of each image. `ours`: how the source of annotations
-    begins that were made by routing; an image with others stays out (`annotated_elsewhere`). `models`, `split`: only
-    these.
+    Args:
+        tx: The store.
+        settings: Shares, overlap and weights.
+        prelabels_of: The model whose prelabels people see; "" for the last one of each image.
+        ours: How the source of annotations begins that came by routing; an image with others stays out, unless
+            `settings.annotated_elsewhere`.
+        models: Only images of these models.
+        split: Only images of this split.
+        limit: How many images at the most.
     """
     candidates = _candidates(tx, settings, ours, models, split)
     sides: dict[tuple[str, str, str], list[tuple[float, str]]] = defaultdict(list)
     for start in range(0, len(candidates), _PAGE):
         page = candidates[start : start + _PAGE]
-        found = prelabels.of_images(tx, [image for image, _, _ in page])
-        for image, model, of_split in page:
-            answers = found.get(image, [])
-            shown = next((one for one in reversed(answers) if prelabels_of in ("", one.model)), None)
+        by_image = prelabels.of_images(tx, [image for image, _, _ in page])
+        for image, model, image_split in page:
+            answers = by_image.get(image, [])
+            shown = next((answer for answer in reversed(answers) if prelabels_of in ("", answer.model)), None)
             if shown is None and not settings.without_prelabel:
                 continue
             side = "unknown" if shown is None else "defects" if shown.defects else "clean"
-            share = _share(settings, model, of_split) * (settings.clean_share if side == "clean" else 1.0)
+            share = _share(settings, model, image_split) * (settings.clean_share if side == "clean" else 1.0)
             if fraction("annotate-route", image) < share:
-                sides[model, of_split, side].append((_score(settings, shown, answers), image))
-    dealt = sorted(
-        (-_place(rank, len(members)), content_id("annotate-order", image), image, key[1])
+                sides[model, image_split, side].append((_score(settings, shown, answers), image))
+    ordered = sorted(
+        (-_interleaving_key(rank, len(members)), content_id("annotate-order", image), image, key[1])
         for key, members in sides.items()
-        for rank, (_, image) in enumerate(sorted(members, key=lambda one: (-one[0], one[1])))
+        for rank, (_, image) in enumerate(sorted(members, key=lambda scored: (-scored[0], scored[1])))
     )
     return [
         RoutedImage(
             image_id=image,
             blind=is_blind(image, settings.blind_share),
             priority=-minus_priority,
-            overlap=_overlap(settings, image, of_split),
+            overlap=_overlap(settings, image, image_split),
         )
-        for minus_priority, _, image, of_split in dealt[:limit]
+        for minus_priority, _, image, image_split in ordered[:limit]
     ]
 
 
 def fraction(domain: str, image_id: str) -> float:
-    """Where an image lies in 0..1, evenly spread: a pure function of its id, another one for each `domain`."""
+    """A number from 0 to 1 that spreads images evenly: a pure function of the image's id, another for each `domain`."""
     return int(content_id(domain, image_id)[:_DIGITS], 16) / 16.0**_DIGITS
 
 
 def is_blind(image_id: str, share: float) -> bool:
-    """Whether an image is worked on without prelabels: by its id alone, so the same for everybody and for good."""
+    """Whether an image is annotated without prelabels: by its id alone, so the same for everybody and for good."""
     return fraction("annotate-blind", image_id) < share
 
 
 def uncertainty(answer: Prelabel | None) -> float:
-    """How doubtful an answer is by itself, 0..1; 1 where there is none."""
+    """How doubtful an answer is by itself, from 0 to 1; 1 where there is none."""
     if answer is None:
         return 1.0
     doubts = [0.0]
@@ -103,7 +110,7 @@ def uncertainty(answer: Prelabel | None) -> float:
     if answer.attempt > 1:
         doubts.append(RETRIED_DOUBT)
     if answer.defects:
-        doubts.append(1 - max(one.importance for one in answer.defects) / 100)
+        doubts.append(1 - max(defect.importance for defect in answer.defects) / 100)
     return max(doubts)
 
 
@@ -112,7 +119,7 @@ def disagreement(answers: Sequence[Prelabel]) -> float:
 
     Of each detector (model, revision, template, settings) the last answer counts. Two that say "clean" agree fully.
     """
-    last = {(one.model, one.revision, one.template, one.settings): one for one in answers}
+    last = {(answer.model, answer.revision, answer.template, answer.settings): answer for answer in answers}
     pairs = list(itertools.combinations((last[key] for key in sorted(last)), 2))
     if not pairs:
         return 0.0
@@ -127,13 +134,13 @@ def _score(settings: RoutingSettings, shown: Prelabel | None, answers: Sequence[
     return sum(weight * value() for weight, value in weights if weight)
 
 
-def _place(rank: int, of: int) -> float:
-    """1 for the first of a list, towards 0 for the last: lists of any length, merged by it, are dealt out evenly."""
-    return 1 - rank / of
+def _interleaving_key(rank: int, length: int) -> float:
+    """A key that interleaves lists of any length evenly: 1 for the first of a list, falling towards 0 for the last."""
+    return 1 - rank / length
 
 
 def _share(settings: RoutingSettings, model: str, split: str) -> float:
-    """What stands nearest: the model's own, that of all models, the general one."""
+    """The most specific share: the model's own, that of all models, the general one."""
     for name in (model, ALL_MODELS):
         share = settings.shares.get(name, {}).get(Split(split))
         if share is not None:

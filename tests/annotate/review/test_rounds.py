@@ -131,7 +131,7 @@ class Desk:
     def settles(self) -> dict[str, int]:
         with self.store.write() as tx:
             found = settle(tx)
-        return {**found.verdicts, **{k: v for k in ("void", "taken_back", "own_work") if (v := getattr(found, k))}}
+        return {**found.verdicts, **{k: v for k in ("void", "withdrawn", "own_work") if (v := getattr(found, k))}}
 
     def gold(self) -> str | None:
         with self.store.read() as tx:
@@ -332,7 +332,7 @@ def test_a_reviewer_who_edits_decides_anew_and_one_who_deletes_takes_it_back(des
     assert desk.states()[accepted.id] == "superseded"
     desk.deletes(fixed, case.task_id)
     desk.deletes(accepted, case.task_id)
-    assert desk.settles() == {"taken_back": 2}
+    assert desk.settles() == {"withdrawn": 2}
     assert desk.gold() is None
     assert desk.states() == {first.id: "unreviewed"}
     assert desk.asks() == [], "the task is open again where it is"
