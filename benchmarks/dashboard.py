@@ -28,10 +28,10 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from sdg_data.blobs import Blobs
-from sdg_data.dashboard import aggregates
 from sdg_data.dashboard.app import PAGES
 from sdg_data.dashboard.page import all_tables
-from sdg_data.dashboard.pages import agreement, overview
+from sdg_data.dashboard.pages import evaluate, overview
+from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse.queries import ImageFilter, choices, count, image_detail, page
 from sdg_data.dashboard.pages.health import queries as health
 from sdg_data.dashboard.snapshots import Snapshots
@@ -251,7 +251,7 @@ def time_queries(home: Path) -> bool:
             "Browse: one image and its lineage": lambda: image_detail(tx, accepted),
             "Agreement: links into Label Studio": lambda: agreement.label_studio_links(tx, image_ids),
             "Agreement: images of the queue": lambda: agreement.images_by_id(tx, image_ids),
-            "Evaluate: sources": lambda: aggregates.sources(tx),
+            "Evaluate: sources": lambda: evaluate.sources(tx),
             "Health: split proof": lambda: health.split_leakage(tx),
             "Health: the same bytes": lambda: health.same_bytes(tx),
             "Health: quarantine": lambda: (health.quarantine(tx), health.quarantined(tx)),

@@ -15,9 +15,10 @@ from fastapi.responses import PlainTextResponse, Response
 from sdg_data.blobs import Blobs
 from sdg_data.dashboard.access import Access, Login
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.data import as_csv
+from sdg_data.dashboard.downloads import as_csv
 from sdg_data.dashboard.page import FigureRows, Page, all_figures, all_tables
-from sdg_data.dashboard.pages import agreement, evaluate, overview
+from sdg_data.dashboard.pages import evaluate, overview
+from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
 from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.snapshots import Snapshots

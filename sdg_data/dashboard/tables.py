@@ -25,11 +25,16 @@ from importlib import metadata
 
 from schemas.defect import TIER_FLOORS
 from schemas.records import Withdrawn
+from sdg_data.metrics.agreement import Annotations
+from sdg_data.metrics.ceiling import of_people
 from sdg_data.metrics.store_sources import OVERLAP, Filter, listed
 from sdg_data.store import tombstones, views
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 
+EVERYTHING = Filter()
+MOST_SHARED = 3_000
+"""Images compared for agreement at the most: the first by id, which is a hash, so a random part."""
 _TIERS = (f"WHEN importance >= {floor} THEN '{tier}'" for tier, floor in TIER_FLOORS.items())
 TIER = f"CASE {' '.join(_TIERS)} END"
 
@@ -129,7 +134,6 @@ _STEPS = (
     """,
 )
 
-
 _TEMPORARY = ("latest_enrichments", "label_of_image", "label_defects")
 """Tables for making others; those of the pages may use them too."""
 
@@ -146,7 +150,7 @@ def build(tx: Tx, page_tables: Sequence[str] = ()) -> None:
     views.refresh(tx)  # the copy of an older store has older ones
     for statement in _STEPS:
         tx.execute(statement)
-    tx.execute(f"CREATE TABLE dash_overlap AS {OVERLAP}", Filter().parameters)
+    tx.execute(f"CREATE TABLE dash_overlap AS {OVERLAP}", EVERYTHING.parameters)
     tx.execute("CREATE TABLE dash_sources (source VARCHAR NOT NULL, images BIGINT NOT NULL)")
     for row in listed(tx):
         tx.execute("INSERT INTO dash_sources VALUES (?, ?)", [row["source"], row["images"]])
@@ -159,3 +163,20 @@ def build(tx: Tx, page_tables: Sequence[str] = ()) -> None:
 def models(tx: Tx) -> list[str]:
     """The generators that made the images of a snapshot, by name."""
     return [row["model"] for row in select(tx, "SELECT DISTINCT model FROM dash_models ORDER BY model")]
+
+
+def independent_verdicts(tx: Tx, chosen: Filter = EVERYTHING) -> Annotations:
+    """By image, by annotator, the verdicts on the first `MOST_SHARED` images that several people judged."""
+    rows = select(
+        tx,
+        """
+        SELECT * FROM dash_overlap WHERE image_id IN (
+            SELECT DISTINCT image_id FROM dash_overlap JOIN dash_images USING (image_id)
+            WHERE ($split::VARCHAR IS NULL OR split = $split)
+              AND ($models::VARCHAR[] IS NULL OR model IN (SELECT unnest($models::VARCHAR[])))
+            ORDER BY image_id LIMIT $most
+        )
+        """,
+        {**chosen.parameters, "most": MOST_SHARED},
+    )
+    return of_people(tx, rows)

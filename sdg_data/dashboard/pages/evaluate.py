@@ -1,25 +1,30 @@
 """Evaluate: two sources side by side, metrics with intervals, worst cases first, confusion, importance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from schemas.defect import DEFECT_TYPES
 from schemas.records import Split
-from sdg_data.dashboard import aggregates
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import ALL, choice, chosen
-from sdg_data.dashboard.data import worst
 from sdg_data.dashboard.html import figure, grid, image_link, matrix, nothing, table, text
 from sdg_data.dashboard.page import Page, Parameters, Rows
-from sdg_data.dashboard.tables import models
-from sdg_data.errors import SdgError
+from sdg_data.dashboard.tables import independent_verdicts, models
+from sdg_data.errors import ConfigError, SdgError
+from sdg_data.metrics.ceiling import second_opinions
 from sdg_data.metrics.charts import Series, bars, scatter
+from sdg_data.metrics.confusion import confusion
 from sdg_data.metrics.definitions import METRICS
 from sdg_data.metrics.protocol import Protocol
-from sdg_data.metrics.report import summary_rows
+from sdg_data.metrics.report import summary_rows, worst_images
+from sdg_data.metrics.sdg_eval import evaluate, pair_up
+from sdg_data.metrics.store_sources import Filter, SourceName, parse_source, read_source
 from sdg_data.store.connection import Tx
+from sdg_data.store.rows import select
 
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
@@ -46,16 +51,16 @@ def build(context: PageContext) -> None:
 
     def on_open() -> tuple[Any, ...]:
         with context.snapshots.read() as tx:
-            sources = aggregates.sources(tx) if tx is not None else []
+            names = sources(tx) if tx is not None else []
             generators = models(tx) if tx is not None else []
-        first = sources[0] if sources else None
-        second = next((name for name in sources if name.startswith("prelabel:")), sources[-1] if sources else None)
+        first = names[0] if names else None
+        second = next((name for name in names if name.startswith("prelabel:")), names[-1] if names else None)
         return (
-            gr.Dropdown(choices=sources, value=first),
-            gr.Dropdown(choices=sources, value=second),
+            gr.Dropdown(choices=names, value=first),
+            gr.Dropdown(choices=names, value=second),
             gr.Dropdown(choices=[ALL, *generators], value=ALL),
             context.stamp(),
-            nothing(*_MISSING) if len(sources) < 2 else _HINT,
+            nothing(*_MISSING) if len(names) < 2 else _HINT,
         )
 
     def on_compare(*values: Any) -> str:
@@ -73,17 +78,89 @@ def build(context: PageContext) -> None:
     start.click(on_compare, controls, body, show_progress="minimal")
 
 
-def compare(context: PageContext, tx: Tx, parameters: Parameters) -> aggregates.Comparison | None:
-    """`aggregates.compare` of what the page's controls, or a download's address, choose; remembered."""
+@dataclass(frozen=True)
+class Comparison:
+    """Two sources against each other.
+
+    Attributes:
+        document: The JSON of `sdg eval run`, with the confusion of types.
+        importance: By defect type, (ground truth, prediction) of matched boxes, 1 to 100.
+    """
+
+    document: dict[str, Any]
+    importance: dict[str, list[tuple[float, float]]]
+
+
+def sources(tx: Tx) -> list[str]:
+    """What can be compared; the oracle is left out, as it reads pictures."""
+    return [row["source"] for row in select(tx, "SELECT source FROM dash_sources")]
+
+
+def compare_sources(
+    tx: Tx, gt: str, pred: str, *, model: str = "", split: str = "", protocol: str = "paper"
+) -> Comparison | None:
+    """SDG-Eval of two sources of the store.
+
+    Args:
+        tx: A connection to a snapshot.
+        gt: The source taken for true, for example `gold`.
+        pred: The source that is measured, for example `prelabel:MODEL`.
+        model: Only this generator's images; "" for all.
+        split: Only this split; "" for both.
+        protocol: One of `Protocol`.
+
+    Returns:
+        None where the sources have no image in common.
+
+    Raises:
+        ConfigError: `gt` or `pred` is no source of the store.
+    """
+    chosen = Filter((model,) if model else None, Split(split) if split else None)
+    rules = Protocol(protocol)
+    pairs = pair_up(read_source(tx, _source_name(gt), chosen), read_source(tx, _source_name(pred), chosen), rules)
+    if not len(pairs.gt):
+        return None
+    result = evaluate(pairs, protocol=rules)
+    verdicts = independent_verdicts(tx, chosen)
+    ceiling = evaluate(pair_up(*second_opinions(verdicts), rules), protocol=rules) if verdicts else None
+    document = {**result.as_dict(ceiling=ceiling), "confusion": confusion(pairs)}
+    matches = result.counts.matches.at_least(rules.reasons_at)
+    points: dict[str, list[tuple[float, float]]] = {}
+    for code, name in enumerate(DEFECT_TYPES):
+        of_type = pairs.gt.labels[matches.first] == code
+        truth, prediction = (
+            table.importance[rows[of_type]] for table, rows in ((pairs.gt, matches.first), (pairs.pred, matches.second))
+        )
+        given = ~(np.isnan(truth) | np.isnan(prediction))  # NaN is an importance that an answer did not state
+        points[name] = list(zip(truth[given].tolist(), prediction[given].tolist(), strict=True))
+    return Comparison(document, points)
+
+
+def _source_name(name: str) -> SourceName:
+    source = parse_source(name)
+    if source is None:
+        raise ConfigError("this is no source of the store", item=name, hint="`sdg eval sources` lists them.")
+    return source
+
+
+def compare(context: PageContext, tx: Tx, parameters: Parameters) -> Comparison | None:
+    """`compare_sources` of what the page's controls, or a download's address, choose; remembered."""
     gt, pred, model, split, protocol = (parameters.get(name, "") for name in _CHOICES)
     return context.cached(
         tx,
         ("compare", gt, pred, model, split, protocol),
-        lambda: aggregates.compare(tx, gt, pred, model=model, split=split, protocol=protocol or "paper"),
+        lambda: compare_sources(tx, gt, pred, model=model, split=split, protocol=protocol or "paper"),
     )
 
 
-def render(comparison: aggregates.Comparison, parameters: Parameters) -> str:
+def worst(document: Mapping[str, Any], limit: int = 60) -> Rows:
+    """The images with the lowest F1 at 0.5, those with the most boxes first."""
+    names = ("filepath", "model", "gt_all", "pred_all", "tp_all@0.5", "f1@0.5", "f1@0.1", "importance", "parsing")
+    rows = worst_images(document["per_image"])[:limit]
+    return [{"image" if name == "filepath" else name: row[name] for name in names} for row in rows]
+
+
+def render(comparison: Comparison, parameters: Parameters) -> str:
     """A comparison as HTML."""
     document = comparison.document
     ceiling, published = document["ceiling"], document["published"]["models"]["SDG SFT"]
@@ -153,7 +230,7 @@ def _worst_cells(row: dict[str, Any]) -> dict[str, Any]:
     return {**cells, "image": image_link(row["image"])}
 
 
-def _confusion_rows(comparison: aggregates.Comparison, name: str) -> Rows:
+def _confusion_rows(comparison: Comparison, name: str) -> Rows:
     part = comparison.document["confusion"][name]
     return [
         {"ground_truth": label, **dict(zip(part["labels"], counts, strict=True))}
@@ -161,7 +238,7 @@ def _confusion_rows(comparison: aggregates.Comparison, name: str) -> Rows:
     ]
 
 
-def _importance_rows(comparison: aggregates.Comparison) -> Rows:
+def _importance_rows(comparison: Comparison) -> Rows:
     return [
         {"type": kind, "ground_truth": truth, "predicted": prediction}
         for kind, pairs in comparison.importance.items()
@@ -169,7 +246,7 @@ def _importance_rows(comparison: aggregates.Comparison) -> Rows:
     ]
 
 
-def _of_comparison(rows: Callable[[aggregates.Comparison], Any], empty: Any) -> Callable[..., Any]:
+def _of_comparison(rows: Callable[[Comparison], Any], empty: Any) -> Callable[..., Any]:
     """A figure that is drawn from a comparison; `empty` where the sources have no image in common."""
 
     def figure_rows(context: PageContext, tx: Tx, parameters: Parameters) -> Any:

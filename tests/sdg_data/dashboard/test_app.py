@@ -17,10 +17,11 @@ from sdg_data.cli import run
 from sdg_data.dashboard.access import Login, login_from
 from sdg_data.dashboard.app import PAGES, make_app, make_context
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.data import as_csv
+from sdg_data.dashboard.downloads import as_csv
 from sdg_data.dashboard.html import folded, table, text
 from sdg_data.dashboard.page import all_figures
-from sdg_data.dashboard.pages import agreement, evaluate, overview
+from sdg_data.dashboard.pages import evaluate, overview
+from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
 from sdg_data.dashboard.pages.browse.queries import ImageFilter
 from sdg_data.dashboard.pages.health import page as health

@@ -11,8 +11,9 @@ pytest.importorskip("gradio")
 from schemas.defect import Defect, tier
 from schemas.labelling import LabelTask
 from schemas.records import Annotation
-from sdg_data.dashboard import aggregates
-from sdg_data.dashboard.pages import agreement, overview
+from sdg_data.dashboard.pages import evaluate, overview
+from sdg_data.dashboard.pages.agreement import aggregates
+from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse.queries import CLEAN, ImageFilter, by_numbers, choices, count, image_detail, page
 from sdg_data.dashboard.pages.health import queries as health
 from sdg_data.dashboard.snapshots import Snapshots
@@ -223,7 +224,7 @@ def test_health(snapshots: Snapshots, filled: Filled) -> None:
 def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Filled) -> None:
     with snapshots.read() as tx:
         assert tx is not None
-        people = aggregates.people(tx)
+        people = aggregates.people_agreement(tx)
         assert people is not None
         shared = Counter(annotation.image_id for annotation in filled.annotations if annotation.image_id != filled.gone)
         assert people.agreed.images == sum(number > 1 for number in shared.values())
@@ -237,16 +238,18 @@ def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Fille
         assert bias is not None
         alive = [annotation for annotation in filled.annotations if annotation.image_id != filled.gone]
         assert bias.blind.annotations == sum(annotation.prelabel_id is None for annotation in alive)
-        assert "annotator:zed" in aggregates.sources(tx)
-        same = aggregates.compare(tx, "gold", "gold")
+        assert "annotator:zed" in evaluate.sources(tx)
+        same = evaluate.compare_sources(tx, "gold", "gold")
         assert same is not None
         assert same.document["boxes"]["0.5"]["all"]["f1"] == 1
         assert all(a == b for pairs in same.importance.values() for a, b in pairs)
-        other = aggregates.compare(tx, "gold", "prelabel:vlm", model="flux2", split="train")
+        other = evaluate.compare_sources(tx, "gold", "prelabel:vlm", model="flux2", split="train")
         assert other is not None
         assert set(other.document["breakdown"]["model"]) == {"flux2"}
-        assert aggregates.compare(tx, "gold", "prelabel:vlm", model="sana") is None  # every other image is annotated
-        assert aggregates.compare(tx, "gold", "prelabel:nobody") is None
+        assert (
+            evaluate.compare_sources(tx, "gold", "prelabel:vlm", model="sana") is None
+        )  # every other image is annotated
+        assert evaluate.compare_sources(tx, "gold", "prelabel:nobody") is None
 
 
 def test_links_into_label_studio(tmp_path: Path) -> None:

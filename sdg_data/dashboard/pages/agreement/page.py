@@ -6,11 +6,18 @@ from typing import Any
 import gradio as gr
 
 from schemas.defect import DEFECT_TYPES
-from sdg_data.dashboard import aggregates
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.data import agreement_rows, blind_rows
 from sdg_data.dashboard.html import figure, grid, image_link, nothing, table, text
 from sdg_data.dashboard.page import Page, Rows
+from sdg_data.dashboard.pages.agreement.aggregates import (
+    People,
+    agreement_rows,
+    annotators,
+    blind_or_not,
+    blind_rows,
+    people_agreement,
+)
+from sdg_data.dashboard.tables import MOST_SHARED
 from sdg_data.metrics.charts import Series, bars
 from sdg_data.metrics.definitions import headline
 from sdg_data.metrics.paper_numbers import published
@@ -27,7 +34,7 @@ def build(context: PageContext) -> None:
     """Make the page's components inside its Blocks. What takes longer comes after what does not."""
     stamp = context.header()
     ceiling = gr.HTML(_WORKING, elem_id="ceiling", elem_classes="sdg")
-    annotators = gr.HTML(elem_id="annotators", elem_classes="sdg")
+    each = gr.HTML(elem_id="annotators", elem_classes="sdg")
     blind = gr.HTML(_WORKING, elem_id="blind", elem_classes="sdg")
 
     def shown(render: Callable[[PageContext, Tx | None], str]) -> str:
@@ -35,7 +42,7 @@ def build(context: PageContext) -> None:
             return render(context, tx)
 
     context.on_open(lambda: (context.stamp(), shown(render_ceiling)), [stamp, ceiling])
-    context.on_open(lambda: shown(render_annotators), [annotators])
+    context.on_open(lambda: shown(render_annotators), [each])
     context.on_open(lambda: shown(render_blind), [blind])
 
 
@@ -63,7 +70,7 @@ def render_ceiling(context: PageContext, tx: Tx | None) -> str:
             Series("the paper's people", [paper[f"box_f1@{threshold}"][kind] for threshold, kind in cells]),
         ],
     )
-    images = f"the first {aggregates.MOST_SHARED:,} images" if people.capped else f"{people.agreed.images:,} images"
+    images = f"the first {MOST_SHARED:,} images" if people.capped else f"{people.agreed.images:,} images"
     note = f"{images} judged by several people on their own; whiskers: 95 % of resamples"
     return grid(
         figure("ceiling", "Human ceiling", chart, note=note),
@@ -116,7 +123,7 @@ def render_blind(context: PageContext, tx: Tx | None) -> str:
     return figure("blind", "Blind or prelabelled", table(blind_rows(bias)), note=note)
 
 
-def queue(tx: Tx, people: aggregates.People) -> Rows:
+def queue(tx: Tx, people: People) -> Rows:
     """The images where people differ most, the lowest F1 at IoU 0.5 first, with their tasks in Label Studio."""
     rows = worst_images(people.ceiling.per_image())[:QUEUE]
     image_ids = [row["filepath"] for row in rows]
@@ -168,19 +175,19 @@ def images_by_id(tx: Tx, image_ids: list[str]) -> dict[str, dict[str, Any]]:
     return {row["image_id"]: row for row in rows}
 
 
-def _people(context: PageContext, tx: Tx) -> aggregates.People | None:
-    return context.cached(tx, "people", lambda: aggregates.people(tx))
+def _people(context: PageContext, tx: Tx) -> People | None:
+    return context.cached(tx, "people", lambda: people_agreement(tx))
 
 
 def _annotators(context: PageContext, tx: Tx) -> Rows:
-    return context.cached(tx, "annotators", lambda: aggregates.annotators(tx))
+    return context.cached(tx, "annotators", lambda: annotators(tx))
 
 
 def _blind(context: PageContext, tx: Tx) -> Any:
-    return context.cached(tx, "blind", lambda: aggregates.blind_or_not(tx))
+    return context.cached(tx, "blind", lambda: blind_or_not(tx))
 
 
-def _of_people(rows: Callable[[Tx, aggregates.People], Rows]) -> Callable[[PageContext, Tx, object], Rows]:
+def _of_people(rows: Callable[[Tx, People], Rows]) -> Callable[[PageContext, Tx, object], Rows]:
     """A figure that is drawn from `People`; no rows where no image was judged by two people."""
 
     def figure_rows(context: PageContext, tx: Tx, parameters: object) -> Rows:

@@ -1,0 +1,1 @@
+"""Agreement: the human ceiling, annotators, blind against prelabelled, where people differ."""

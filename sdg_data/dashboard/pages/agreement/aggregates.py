@@ -1,0 +1,163 @@
+"""What Agreement computes in Python (bootstrap, matching), and the tables made from it.
+
+Every function takes a connection to a snapshot. They take seconds on large stores: the page calls them through
+`PageContext.cached`, which remembers the results per snapshot.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.defect import DefectType
+from sdg_data.dashboard.page import Rows
+from sdg_data.dashboard.tables import MOST_SHARED, independent_verdicts
+from sdg_data.metrics.agreement import Agreement, Annotations, against_others, agreement, by_group
+from sdg_data.metrics.anchoring import Bias, bias, by_condition
+from sdg_data.metrics.ceiling import prelabels_of, second_opinions
+from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
+from sdg_data.metrics.store_sources import read_owners
+from sdg_data.metrics.tables import PARSED
+from sdg_data.store import annotations, gold
+from sdg_data.store.connection import Tx
+from sdg_data.store.rows import select
+
+MOST_JUDGED = 600
+"""Verdicts of each way of working, and of each person against gold: their boxes are matched image by image."""
+
+
+@dataclass(frozen=True)
+class People:
+    """How people agree on the images that several of them judged independently.
+
+    Attributes:
+        annotations: By image, by annotator, the defects of each one's verdict.
+        agreed: The symmetric figures.
+        ceiling: The second verdicts measured against the first like a detector's.
+        capped: There were more than `MOST_SHARED` such images, and the rest was left out.
+    """
+
+    annotations: Annotations
+    agreed: Agreement
+    ceiling: Evaluation
+    capped: bool
+
+
+def people_agreement(tx: Tx) -> People | None:
+    """Agreement and ceiling of the images that two people or more judged independently; None where there is none."""
+    shared = independent_verdicts(tx)
+    if not shared:
+        return None
+    ceiling = evaluate(pair_up(*second_opinions(shared), Protocol.PAPER))
+    return People(shared, agreement(shared), ceiling, len(shared) == MOST_SHARED)
+
+
+def annotators(tx: Tx) -> Rows:
+    """One row a person: what they did, how fast, and BoxF1@0.5 against gold and against the other people.
+
+    Speed is the median of seconds a verdict took. Gold flatters whose version became gold unchanged; other people's
+    independent verdicts on the same images do not.
+    """
+    speed = select(
+        tx,
+        """
+        SELECT who, sum(items)::BIGINT AS verdicts, sum(seconds) / 3600 AS hours,
+               sum(median_seconds * timed) / nullif(sum(timed), 0) AS seconds_a_verdict,
+               sum(clean) / sum(items) AS clean_share
+        FROM dash_people WHERE work = 'annotation' GROUP BY who ORDER BY who
+        """,
+    )
+    truth, own = (read_owners(tx, _OF_ANNOTATORS.format(side=side), {}) for side in ("gold", "own"))
+    against_gold, against_peers = by_group(truth, own), against_others(independent_verdicts(tx))
+    rows = []
+    for row in speed:
+        gold_part, peer_part = against_gold.get(row["who"]), against_peers.get(row["who"])
+        rows.append(
+            {
+                **row,
+                "reviewed_images": gold_part["images"] if gold_part else 0,
+                **{f"{kind}_F1_gold": _box_f1(gold_part, kind) for kind in DefectType},
+                "shared_images": peer_part["images"] if peer_part else 0,
+                **{f"{kind}_F1_others": _box_f1(peer_part, kind) for kind in DefectType},
+            }
+        )
+    return rows
+
+
+def _box_f1(part: Mapping[str, Any] | None, kind: DefectType) -> float | None:
+    """BoxF1@0.5 of a part of an evaluation's breakdown."""
+    f1: float | None = part["boxes"]["0.5"][kind]["f1"] if part else None
+    return f1
+
+
+_OF_ANNOTATORS = f"""
+    WITH own AS (
+        SELECT states.annotator, states.image_id, states.annotation_id, dash_images.annotation_id AS gold_id
+        FROM annotation_states AS states JOIN dash_images USING (image_id)
+        WHERE label_source = 'gold' AND states.status IN ('defects', 'clean')
+          AND states.annotation_id IN (SELECT id FROM annotations WHERE parent_id IS NULL)
+        QUALIFY row_number() OVER (
+            PARTITION BY states.annotator, states.image_id ORDER BY states.created_at DESC, states.annotation_id DESC
+        ) = 1
+    )
+    SELECT annotator || '/' || image_id AS image_id, annotator AS model, {PARSED} AS outcome,
+           if('{{side}}' = 'gold', gold_id, annotation_id) AS annotation_id,
+           NULL::VARCHAR AS enrichment_id, NULL::VARCHAR AS prelabel_id
+    FROM own QUALIFY row_number() OVER (PARTITION BY annotator ORDER BY own.image_id) <= {MOST_JUDGED}
+"""
+
+
+def blind_or_not(tx: Tx) -> Bias | None:
+    """First verdicts of people who worked blind against those who saw the prelabels; None where one kind is missing."""
+    rows = select(
+        tx,
+        """
+        SELECT own.id, own.image_id, own.prelabel_id IS NULL AS blind FROM annotations AS own
+        JOIN annotation_states ON annotation_id = own.id
+        WHERE own.parent_id IS NULL AND own.status IN ('defects', 'clean')
+        QUALIFY row_number() OVER (PARTITION BY own.prelabel_id IS NULL ORDER BY own.image_id, own.id) <= ?
+        """,
+        [MOST_JUDGED],
+    )
+    if len({row["blind"] for row in rows}) < 2:
+        return None
+    image_ids = sorted({row["image_id"] for row in rows})
+    versions = list(annotations.by_ids(tx, [row["id"] for row in rows]).values())
+    truth = {image_id: label.defects for image_id, label in gold.of_images(tx, image_ids).items()}
+    return bias(*by_condition(versions, prelabels_of(tx, versions), truth))
+
+
+def agreement_rows(people: People) -> Rows:
+    """The symmetric figures as a table: figure, scope, value, interval (95 %), what it counts."""
+    rows: Rows = []
+    for title, scope, estimate in people.agreed.rows():
+        low, high = estimate.interval or (None, None)
+        rows.append(
+            {
+                "figure": title,
+                "scope": scope,
+                "value": estimate.value,
+                "low": low,
+                "high": high,
+                "count": estimate.count,
+            }
+        )
+    return rows
+
+
+def blind_rows(difference: Bias | None) -> Rows:
+    """Blind against prelabelled as a table: figure, both values, their difference with its interval (95 %)."""
+    rows: Rows = []
+    for row in difference.rows() if difference is not None else []:
+        low, high = (row.difference.interval if row.difference is not None else None) or (None, None)
+        rows.append(
+            {
+                "figure": row.key,
+                "blind": row.blind.value,
+                "prelabelled": row.prelabelled.value,
+                "difference": None if row.difference is None else row.difference.value,
+                "low": low,
+                "high": high,
+            }
+        )
+    return rows
