@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from generators.mini.corpus import render_corpus, to_tensor
 from generators.mini.recipes import AutoencoderRecipe
+from sdg_data.mini.schedule import warmup_cosine
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +97,7 @@ def train_autoencoder(
     autoencoder.train()
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = (
-                learning_rate * min(1.0, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
-            )
+            group["lr"] = warmup_cosine(step, steps, warmup=50, floor=0.01, peak=learning_rate)
         pixels = to_tensor(images[generator.integers(0, train, batch)])
         latents, divergence = encode(autoencoder, pixels)
         spread = latents.detach().std()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from torch.nn import functional
 
+from sdg_data.mini.schedule import warmup_cosine
 from sdg_data.mini.world import (
     BACKGROUNDS,
     COLOURS,
@@ -223,7 +223,7 @@ def train_text_encoder(
     start = time.monotonic()
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+            group["lr"] = warmup_cosine(step, steps, warmup=50, floor=0.01, peak=2e-3)
         chosen = rng.sample(prompts, batch)
         features, ids, mask = read(chosen)
         nouns = torch.isin(ids, noun_ids) & mask.bool()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch.nn import functional
 from generators.mini.corpus import Corpus, to_tensor
 from generators.mini.recipes import MiniRecipe, Phase
 from generators.models.flow import Conditioning, Flow
+from sdg_data.mini.schedule import warmup_cosine
 
 logger = logging.getLogger(__name__)
 
@@ -114,12 +114,7 @@ class _Run:
         self.model.train().requires_grad_(True)
         begun, recent = time.monotonic() - self.seconds, []
         while self.step < self.steps:
-            progress = self.step / self.horizon
-            rate = (
-                self.learning_rate
-                * min(1.0, (self.step + 1) / 100)
-                * (0.95 * 0.5 * (1 + math.cos(math.pi * progress)) + 0.05)
-            )
+            rate = warmup_cosine(self.step, self.horizon, warmup=100, floor=0.05, span=0.95, peak=self.learning_rate)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             loss = loss_of(self.generator)

@@ -8,7 +8,6 @@ and grounds poorly; what it lacks, supervised fine-tuning on the export teaches.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from annotate.vlm.qwen.attention import batch_equal_images
+from sdg_data.mini.schedule import warmup_cosine
 from trainers.detector.mini.heads import Heads
 from trainers.detector.mini.language import NUMBERS
 from trainers.detector.mini.model import GRID, WIDTH, make_model, make_processor
@@ -178,7 +178,7 @@ class BaseTraining:
         recent: list[float] = []
         self.model.train()
         while step < phase.steps:
-            rate = min(1.0, (step + 1) / 150) * (0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * step / phase.steps)))
+            rate = warmup_cosine(step, phase.steps, warmup=150, floor=0.04, span=0.96)
             for group in optimizer.param_groups:
                 group["lr"] = phase.learning_rate * rate
             loss = self.loss(self.batcher.of_step(phase, number, step), phase.answers)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -40,6 +39,7 @@ from generators.models.registry import choose, load_presets
 from generators.revisions import revision_of
 from sdg_data.mini.inject import Kind, sample_spoiled, spoil
 from sdg_data.mini.render import render
+from sdg_data.mini.schedule import warmup_cosine
 from sdg_data.mini.world import Scene, parse_prompt, sample_scene
 
 log = logging.getLogger("paper-mini-model")
@@ -176,8 +176,7 @@ def _refine_decoder(autoencoder: Any, images: npt.NDArray[np.uint8]) -> None:
     autoencoder.train()
     for step in range(_DECODER_STEPS):
         for group in optimizer.param_groups:
-            cosine = 0.5 * (1 + math.cos(math.pi * step / _DECODER_STEPS))
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 30) * (cosine + 0.01)
+            group["lr"] = warmup_cosine(step, _DECODER_STEPS, warmup=30, floor=0.01, peak=2e-3)
         rows = generator.integers(0, len(images), 16)
         pixels, clean = to_tensor(images[rows]), latents[rows]
         decoded = autoencoder.decode(clean + 0.05 * spread * torch.randn_like(clean)).sample
