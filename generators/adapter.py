@@ -1,7 +1,7 @@
-"""The one contract between the generate stage and a text-to-image pipeline: prompts and seeds in, float images out.
+"""The contract between the generate stage and a text-to-image pipeline: prompts and seeds in, float images out.
 
-An image depends on its prompt, its seed and its preset, and on nothing else; not on what is computed beside it, because
-a run that was killed and resumed forms other batches than the first one did. That takes three things:
+An image must not depend on the batch it was computed in, only on its prompt, its seed and its preset: a resumed run
+forms different batches and must give the same bytes. Three rules make it so:
 
 - the noise of an image comes from its own generator, seeded with its own seed, on the CPU;
 - a prompt is encoded once for all of its images, and no other prompt pads it;
@@ -10,7 +10,7 @@ a run that was killed and resumed forms other batches than the first one did. Th
   ends one level off), but at one size a row's result depends neither on its place nor on its neighbours. Prompts whose
   lengths give other shapes are computed in calls of their own (`shape_keys`).
 
-So a different batch size gives the same picture, but perhaps not the same bytes; a resumed run keeps to its batch size.
+So another batch size gives the same picture, but perhaps not the same bytes; a resumed run keeps its batch size.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _WORKED_OUT: Final = {"self", "prompt", "device", "do_classifier_free_guidance",
 
 
 class Remembered:
-    """A function of texts, each computed once while it is among the last `size` asked for.
+    """A cache around a function of texts, which keeps the results of the last `size` texts.
 
-    `compute` takes a list of texts and returns a result for each; it is given `rows()` texts at a time, always, a short
-    list being filled up by repeating its last.
+    `compute` takes a list of texts and returns a result for each. It always gets exactly `rows()` texts: a short list
+    is filled up by repeating its last text.
     """
 
     def __init__(self, compute: Callable[[list[str]], Sequence[Any]], *, rows: Callable[[], int], size: int) -> None:
@@ -66,9 +66,13 @@ class Remembered:
 
 
 class Adapter:
-    """A loaded pipeline, run as its preset says. Subclasses adapt the classes that need it, one file each.
+    """A loaded pipeline, run as its preset says.
 
-    `batch_size` may be lowered between calls (the stage halves it when memory runs out).
+    This class fits any diffusers pipeline whose call takes prompts, steps and a list of generators; a class that needs
+    more has a subclass in its model's file. Where the call takes encoded prompts, the preset's `embeds` names those
+    arguments (in the order in which `encode_prompt` returns them), and a prompt is encoded alone and once. Otherwise
+    the pipeline encodes the prompts of a batch together; if it pads them to the longest, an image depends on its
+    neighbours in the last bit. `batch_size` may be lowered between calls (the stage halves it when memory runs out).
     """
 
     encode_together = False
@@ -77,7 +81,8 @@ class Adapter:
     def __init__(self, preset: Preset, pipeline: Any, *, device: str = "cpu", batch_size: int | None = None) -> None:
         """Take over a loaded pipeline: put it on the device, arrange its memory, check the preset's arguments.
 
-        Raises ConfigError for an argument that the pipeline's call does not take.
+        Raises:
+            ConfigError: The pipeline's call does not take an argument of the preset, or lacks an attribute of it.
         """
         self.preset = preset
         self.pipeline = pipeline
@@ -95,9 +100,11 @@ class Adapter:
         )
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Pixels]:
-        """One image per prompt and seed, in order. At most `batch_size` of them at once.
+        """One image per prompt and seed, in order; at most `batch_size` at once.
 
-        Raises whatever the pipeline raises; `generators.memory.is_out_of_memory` knows the shortage of memory.
+        Raises:
+            ValueError: Prompts and seeds differ in number, or are more than a batch. Beside that, whatever the pipeline
+                raises; `generators.memory.is_out_of_memory` recognises a shortage of memory.
         """
         import torch
 
@@ -115,11 +122,11 @@ class Adapter:
         return [images[index] for index in range(len(prompts))]
 
     def shape_keys(self, prompts: Sequence[str]) -> list[Hashable]:
-        """A key for each prompt: those with equal ones give arrays of one shape, and may be computed in one call."""
+        """A key for each prompt. Prompts with equal keys give arrays of one shape and may share a call."""
         return [None] * len(prompts)
 
     def conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """The arguments of the call that say what to draw: encoded prompts, or their text where a class needs that."""
+        """The arguments of the call that state the prompts: encoded, or as text where a class needs that."""
         import torch
 
         names = self.preset.embeds
@@ -137,7 +144,7 @@ class Adapter:
         return arguments
 
     def encode(self, prompts: list[str]) -> Sequence[Any]:
-        """What `encode_prompt` returns, a row for each prompt; `encoded` remembers it for their other samples."""
+        """What `encode_prompt` returns, one row for each prompt; `encoded` caches it for the prompts' other samples."""
         returned = self.pipeline.encode_prompt(prompt=list(prompts), **self.encode_arguments())
         # What the call computes anew is not kept: position ids, say, need not even have a row for each prompt.
         wanted = zip(self.preset.embeds, returned, strict=True)

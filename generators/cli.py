@@ -49,7 +49,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Plan and summary as JSON on stdout")] = False,
 ) -> None:
     """Make the images that are missing. Interrupted, killed or out of disk: run the same command again to go on."""
-    from generators.plan import outline
+    from generators.plan import plan_lines
     from sdg_data.errors import ConfigError
     from sdg_data.store.connection import Store
 
@@ -71,7 +71,7 @@ def run(
     sizes = [batch or preset.batch_size for preset in chosen]
     store = Store(settings.home)
     if dry_run:
-        lines = outline(store, selection, sizes)
+        lines = plan_lines(store, selection, sizes)
         if as_json:
             print_json({"plan": [asdict(line) for line in lines]})
         else:
@@ -174,7 +174,7 @@ def _execute(
     wait: bool,
     as_json: bool,
 ) -> None:
-    from generators.plan import STAGE, outline
+    from generators.plan import STAGE, plan_lines
     from sdg_data.blobs import Blobs
 
     with store.read():
@@ -182,7 +182,7 @@ def _execute(
     blobs = Blobs(settings.blob_url)
     with command_lock(settings, STAGE, wait=wait):
         blobs.sweep_temporary()
-        lines = outline(store, selection, sizes)
+        lines = plan_lines(store, selection, sizes)
         if not as_json:
             _show(lines)
         if not any(line.missing for line in lines):

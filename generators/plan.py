@@ -1,7 +1,7 @@
-"""What a generate run is to make: images per model, how long that takes and how much disk it needs.
+"""The plan of a generate run: missing images per model in batches, with estimates of time and disk.
 
-The store does the planning itself (`sdg_data.store.images`: an anti-join on prompt, variant and sample); this module
-turns presets into variants, pages into batches, and what the store knows about earlier images into an estimate.
+The store finds what is missing (`sdg_data.store.images`: an anti-join on prompt, variant and sample). This module turns
+presets into the store's variants, pages of missing rows into batches, and figures of earlier images into estimates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """One line of the plan. `seconds` and `bytes` for all of the missing images; None: nobody knows."""
+    """One line of the plan. `seconds` and `bytes` are estimates for all of the missing images; None if unknown.
+
+    `seconds_from` and `bytes_from` say what the estimates rest on.
+    """
 
     model: str
     revision: str
@@ -58,9 +61,10 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class Selection:
-    """What to make: these variants for the prompts of `split`, samples 0..samples-1 each, at most `limit` images.
+    """What to make: images of these models for the prompts of `split`, samples 0 to `samples` - 1 of each prompt.
 
-    The models share a limit evenly, so that a small one shows something of each.
+    At most `limit` images; the models share it evenly, so that a small limit shows something of each.
+    `retry_failures`: also those that failed before, all or only with the code `retry_code`.
     """
 
     presets: tuple[Preset, ...]
@@ -81,15 +85,21 @@ class Selection:
 
     @property
     def wanted(self) -> Wanted:
-        """The question to the store."""
+        """The selection in the store's own terms."""
         from schemas.records import Split
 
         split = Split(self.split) if self.split else None
         return Wanted(self.variants, self.samples, split, retry_failed=self.retry_failures)
 
 
-def outline(store: Store, selection: Selection, batch_sizes: Sequence[int]) -> list[ModelPlan]:
-    """The plan, a line per model."""
+def plan_lines(store: Store, selection: Selection, batch_sizes: Sequence[int]) -> list[ModelPlan]:
+    """What a run would do now, one line per model, in the order of the selection.
+
+    Args:
+        store: Where the prompts and the images made before are.
+        selection: What is wanted.
+        batch_sizes: Rows per call, one for each model.
+    """
     lines = []
     with store.read() as tx:
         missing = images.count_missing(tx, selection.wanted)
@@ -125,14 +135,14 @@ def outline(store: Store, selection: Selection, batch_sizes: Sequence[int]) -> l
 def shared(missing: Sequence[int], limit: int | None) -> list[int]:
     """How many images each model may make: all that it misses, or an even share of the limit.
 
-    What one does not need goes to the others; what cannot be divided to the first.
+    What a model does not need goes to the others; the remainder of a division goes to the first.
     """
     shares = [0] * len(missing)
     left = sum(missing) if limit is None else min(limit, sum(missing))
     while left:
-        hungry = [index for index, number in enumerate(missing) if shares[index] < number]
-        even = max(1, left // len(hungry))
-        for index in hungry:
+        short_of_images = [index for index, number in enumerate(missing) if shares[index] < number]
+        even = max(1, left // len(short_of_images))
+        for index in short_of_images:
             portion = min(even, missing[index] - shares[index], left)
             shares[index] += portion
             left -= portion
@@ -142,7 +152,14 @@ def shared(missing: Sequence[int], limit: int | None) -> list[int]:
 def batches(
     store: Store, selection: Selection, shares: Sequence[int], batch_sizes: Sequence[int]
 ) -> Iterator[list[Item]]:
-    """The missing images, model by model, `shares` of each, in batches; samples of one prompt stand together."""
+    """The missing images in batches, model by model; the samples of one prompt follow one another.
+
+    Args:
+        store: Where the prompts are.
+        selection: What is wanted.
+        shares: Images to make, one number for each model.
+        batch_sizes: Rows per call, one for each model.
+    """
     excluded: set[tuple[int, str, int]] = set()
     if selection.retry_code is not None:
         with store.read() as tx:
@@ -164,13 +181,13 @@ def _missing(store: Store, selection: Selection, index: int, excluded: set[tuple
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    rest = iter(items)
-    while chunk := list(itertools.islice(rest, size)):
+    remaining = iter(items)
+    while chunk := list(itertools.islice(remaining, size)):
         yield chunk
 
 
 def _other_failures(tx: Tx, selection: Selection) -> set[tuple[int, str, int]]:
-    """With `retry_code`: the images without a picture whose last failure was of another kind; they stay as they are."""
+    """With `retry_code`: the failed images whose last failure has another code, which are not tried again."""
     if not selection.retry_failures or selection.retry_code is None:
         return set()
     number = {variant.id: index for index, variant in enumerate(selection.variants)}
@@ -206,7 +223,7 @@ def _figures(tx: Tx, preset: Preset, variant: Variant) -> tuple[float | None, st
 
 
 def _measured(tx: Tx, condition: str, value: str) -> dict[str, Any]:
-    """Of this software's own images only: an imported one says nothing about time."""
+    """Count, mean seconds and mean bytes of this software's own images; an imported one says nothing about time."""
     return select(
         tx,
         f"""

@@ -14,7 +14,6 @@ What fails is recorded with a code, and not tried again unless asked for:
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections.abc import Sequence
@@ -25,11 +24,10 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from generators import plan
 from generators.adapter import Adapter, Pixels
+from generators.images import GeneratedImage
 from generators.memory import is_out_of_memory
 from generators.models.loading import load
 from generators.plan import STAGE, Item, Selection
@@ -45,23 +43,23 @@ from sdg_data.work import Plan
 log = logging.getLogger(__name__)
 
 # On an image with the spectrum of a photograph 4 takes 25 % more time than 1..3 and saves 2.5 %; 6 and 9 save no more.
-_PNG_LEVEL: Final = 4
+PNG_LEVEL: Final = 4
 # After so many images in a row that do not fit at batch 1, and none that did, the model itself does not fit.
-_HOPELESS: Final = 3
+_MISFITS_TO_GIVE_UP: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """A picture on its way to the store: `pixels` (height, width, 3) uint8, `seconds` its share of its call's time."""
+class UnstoredImage:
+    """An image on its way to the store; `seconds` is its share of its call's time."""
 
     item: Item
-    pixels: npt.NDArray[np.uint8]
+    image: GeneratedImage
     seconds: float
     tool: str
 
 
-Result = Drawn | ImageRecord | FailedImage
-"""What `run` returns (Drawn), what `persist` makes of it (ImageRecord), and what failed."""
+Result = UnstoredImage | ImageRecord | FailedImage
+"""What `run` returns (UnstoredImage), what `persist` makes of it (ImageRecord), and what failed."""
 
 
 class GenerateStage:
@@ -96,7 +94,7 @@ class GenerateStage:
 
     def plan(self) -> Plan[Item]:
         """What is missing now."""
-        lines = plan.outline(self._store, self._selection, self.batch_sizes)
+        lines = plan.plan_lines(self._store, self._selection, self.batch_sizes)
         shares = [line.missing for line in lines]
         return Plan(sum(shares), plan.batches(self._store, self._selection, shares, self.batch_sizes))
 
@@ -112,7 +110,7 @@ class GenerateStage:
             if computed is not None:
                 seconds = (time.perf_counter() - started) / len(chunk)
                 results += [
-                    self._result(item, one, seconds, adapter) for item, one in zip(chunk, computed, strict=True)
+                    self._result(item, outcome, seconds, adapter) for item, outcome in zip(chunk, computed, strict=True)
                 ]
                 done += len(chunk)
             elif adapter.batch_size > 1:
@@ -125,9 +123,11 @@ class GenerateStage:
 
     def persist(self, results: Sequence[Result]) -> Sequence[Result]:
         """Encode and store the pictures; what comes back names their blobs."""
-        encoded = [encode_png(result.pixels) for result in results if isinstance(result, Drawn)]
+        encoded = [result.image.png(PNG_LEVEL) for result in results if isinstance(result, UnstoredImage)]
         stored = iter(zip(self._blobs.put_many(encoded), encoded, strict=True))
-        return [self._record(result, *next(stored)) if isinstance(result, Drawn) else result for result in results]
+        return [
+            self._record(result, *next(stored)) if isinstance(result, UnstoredImage) else result for result in results
+        ]
 
     def commit(self, results: Sequence[Result]) -> None:
         """One transaction for rows and failures."""
@@ -135,11 +135,11 @@ class GenerateStage:
         failed = [result for result in results if isinstance(result, FailedImage)]
         with self._store.write() as tx:
             images.insert(tx, records)
-            tried = failures.attempts(tx, STAGE, [one.failure.item_id for one in failed])
-            images.insert_failed(tx, [_attempted(one, tried.get(one.failure.item_id, 0) + 1) for one in failed])
+            tried = failures.attempts(tx, STAGE, [image.failure.item_id for image in failed])
+            images.insert_failed(tx, [_attempted(image, tried.get(image.failure.item_id, 0) + 1) for image in failed])
         self.made += len(records)
-        for one in failed:
-            self.failed[one.failure.code] = self.failed.get(one.failure.code, 0) + 1
+        for image in failed:
+            self.failed[image.failure.code] = self.failed.get(image.failure.code, 0) + 1
 
     def close(self) -> None:
         """Let go of the model."""
@@ -174,12 +174,12 @@ class GenerateStage:
         # One bad prompt must not take its neighbours with it. If none of them works, and none did before, the pipeline
         # itself is at fault, and thousands of failures would hide that.
         alone = [self._generate(adapter, [item]) for item in chunk] if len(chunk) > 1 else [outcome]
-        if not self._fits and all(isinstance(one, Exception) for one in alone):
+        if not self._fits and all(isinstance(result, Exception) for result in alone):
             raise GenerationError(
                 f"the pipeline cannot run as its preset says ({type(outcome).__name__}: {outcome})",
                 item=adapter.preset.name,
             ) from outcome
-        return [one if isinstance(one, Exception) else one[0] for one in alone]
+        return [result if isinstance(result, Exception) else result[0] for result in alone]
 
     def _generate(self, adapter: Adapter, chunk: Sequence[Item]) -> Sequence[Pixels] | Exception:
         seeds = [ids.seed_of(self._id(item)) for item in chunk]
@@ -198,16 +198,17 @@ class GenerateStage:
         pixels = np.round(outcome * 255).astype(np.uint8)
         if (pixels == pixels[0, 0]).all():
             return self._failed(item, "blank-image", f"every pixel is {tuple(pixels[0, 0].tolist())}")
-        return Drawn(item, pixels, seconds, _tool(str(adapter.pipeline._execution_device), adapter.batch_size))
+        image = GeneratedImage(pixels, item.text)
+        return UnstoredImage(item, image, seconds, _tool(str(adapter.pipeline._execution_device), adapter.batch_size))
 
     def _no_memory(self, item: Item, adapter: Adapter) -> FailedImage:
         self._refused += 1
-        if self._refused >= _HOPELESS and not self._fits:
+        if self._refused >= _MISFITS_TO_GIVE_UP and not self._fits:
             raise GenerationError(
                 "the memory does not suffice for a single image",
                 item=adapter.preset.name,
                 hint=f'Try [models.{adapter.preset.name}.memory] offload = "model" or vae_tiling = true; then '
-                "`sdg generate run --retry-failures out-of-memory`.",
+                "`sdg generate run --retry-failures --code out-of-memory`.",
             )
         return self._failed(item, "out-of-memory", "no memory for a batch of one")
 
@@ -220,11 +221,11 @@ class GenerateStage:
         variant = self._selection.variants[item.variant]
         return ids.image_id(item.prompt_id, variant.model, variant.revision, item.sample, variant.settings)
 
-    def _record(self, drawn: Drawn, blob: str, data: bytes) -> ImageRecord:
-        item = drawn.item
+    def _record(self, unstored: UnstoredImage, blob: str, data: bytes) -> ImageRecord:
+        item = unstored.item
         preset, variant = self._selection.presets[item.variant], self._selection.variants[item.variant]
         image_id = self._id(item)
-        height, width = drawn.pixels.shape[:2]
+        height, width = unstored.image.pixels.shape[:2]
         return ImageRecord(
             id=image_id,
             prompt_id=item.prompt_id,
@@ -240,17 +241,10 @@ class GenerateStage:
             bytes=len(data),
             licence=preset.licence,
             source="generated",
-            tool=drawn.tool,
-            seconds=drawn.seconds,
+            tool=unstored.tool,
+            seconds=unstored.seconds,
             created_at=datetime.now(UTC),
         )
-
-
-def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """PNG bytes of (height, width, 3) uint8: equal pixels always give equal bytes (with one version of Pillow)."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=_PNG_LEVEL)
-    return buffer.getvalue()
 
 
 def _attempted(failed: FailedImage, attempt: int) -> FailedImage:

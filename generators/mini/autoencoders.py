@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def build_kl(
     kind: str = "AutoencoderKL", latent_channels: int = 16, widths: tuple[int, int, int] = (16, 32, 64)
 ) -> Any:
-    """A 4x autoencoder of diffusers' ``AutoencoderKL`` or ``AutoencoderKLFlux2`` class, latents (N, C, 16, 16)."""
+    """A 4x autoencoder of diffusers' `AutoencoderKL` or `AutoencoderKLFlux2` class, latents (N, C, 16, 16)."""
     import diffusers
 
     return getattr(diffusers, kind)(
@@ -42,7 +42,7 @@ def build_kl(
 
 
 def build_dc(latent_channels: int = 16) -> Any:
-    """An 8x autoencoder of diffusers' ``AutoencoderDC`` class (SANA's), latents (N, C, 8, 8)."""
+    """An 8x autoencoder of diffusers' `AutoencoderDC` class (SANA's), latents (N, C, 8, 8)."""
     from diffusers import AutoencoderDC
 
     return AutoencoderDC(
@@ -66,7 +66,7 @@ def build_dc(latent_channels: int = 16) -> Any:
 
 
 def encode(autoencoder: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean latents of ``pixels`` (N, 3, H, W) in -1..1, and the KL to a unit Gaussian (0 for AutoencoderDC)."""
+    """Mean latents of `pixels` (N, 3, H, W) in -1..1, and the KL to a unit Gaussian (0 for AutoencoderDC)."""
     encoded = autoencoder.encode(pixels)
     if hasattr(encoded, "latent_dist"):
         return encoded.latent_dist.mean, encoded.latent_dist.kl()
@@ -86,7 +86,7 @@ def train_autoencoder(
 ) -> float:
     """Fit in place; returns the PSNR in dB on the last 256 images, which are not trained on.
 
-    ``noise`` is added to the latents while training, in units of the latents' own spread, so that the decoder
+    `noise` is added to the latents while training, in units of the latents' own spread, so that the decoder
     forgives the small errors that a flow model makes.
     """
     torch.manual_seed(seed)
@@ -143,17 +143,17 @@ def make_autoencoder(recipe: AutoencoderRecipe) -> tuple[Any, float]:
 
 @torch.no_grad()
 def reduce_channels(autoencoder: Any, keep: int, images: npt.NDArray[np.uint8], channels: int | None = None) -> Any:
-    """The same autoencoder with its latents turned to their principal channels, all but the first ``keep`` dropped.
+    """The same autoencoder with its latents turned to their principal channels, all but the first `keep` dropped.
 
     A turn is a change of basis that the last layer of the encoder and the first of the decoder absorb, so nothing is
     trained again. Of the 16 channels 8 hold 94 % of the variance and lose 1.5 dB; a transformer that has to
     tell signal from noise in half as many numbers learns many times faster.
 
     Args:
-        autoencoder: an ``AutoencoderKL``.
+        autoencoder: an `AutoencoderKL`.
         keep: channels that carry something.
         images: uint8 (N, 64, 64, 3), to find the principal channels on.
-        channels: channels of the result; those above ``keep`` are always 0. For pipelines that insist on a number.
+        channels: channels of the result; those above `keep` are always 0. For pipelines that insist on a number.
     """
     channels = channels or keep
     latents = encode(autoencoder, to_tensor(images))[0]

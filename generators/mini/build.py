@@ -1,7 +1,7 @@
 """Build the mini family from nothing: autoencoders, text encoders, transformers, then judge and save each mini.
 
 Every stage leaves its result in the work folder and is skipped when the result is there, so a build that was killed
-goes on where it was. ``sdg minis train`` is the command.
+goes on where it was. `sdg minis train` is the command.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_autoencoder(name: str, work: Path) -> Any:
-    """The trained autoencoder ``name`` ("kl" or "dc"), from the work folder or made now."""
+    """The trained autoencoder `name` ("kl" or "dc"), from the work folder or made now."""
     import diffusers
 
     recipe = AUTOENCODERS[name]
@@ -77,7 +77,7 @@ def _build_text_encoder(flow: Flow, recipe: MiniRecipe, folder: Path) -> dict[st
 
 
 def train_mini(name: str, work: Path) -> tuple[Flow, dict[str, Any]]:
-    """Train the mini ``name`` by its recipe; returns it with what is to be said of the training."""
+    """Train the mini `name` by its recipe; returns it with what is to be said of the training."""
     recipe = MINIS[name]
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def train_mini(name: str, work: Path) -> tuple[Flow, dict[str, Any]]:
 
 
 def save_mini(flow: Flow, target: Path, extra: dict[str, str]) -> None:
-    """Save the pipeline as float16 safetensors with ``extra`` text files beside it, whole or not at all."""
+    """Save the pipeline as float16 safetensors with `extra` text files beside it, whole or not at all."""
     temporary = target.with_name(f".{target.name}.building")
     shutil.rmtree(temporary, ignore_errors=True)
     # halves the repository's weight; loaded as float32, the rounding is far below what the oracle sees

@@ -21,7 +21,7 @@ _CALLS: dict[str, dict[str, Any]] = {
 
 
 def preset_values(recipe: MiniRecipe) -> dict[str, Any]:
-    """The contents of ``preset.json``: what :mod:`generators.models.presets` lays over the built-in mini preset."""
+    """The contents of `preset.json`: what `generators.models.registry` lays over the built-in mini preset."""
     return {"steps": recipe.sample_steps, "guidance": recipe.guidance, **_CALLS[recipe.name]}
 
 

@@ -1,4 +1,4 @@
-"""``sdg minis``: train the toy pipelines by their recipes, and measure them with the oracle."""
+"""`sdg minis`: train the toy pipelines by their recipes, and measure them with the oracle."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ HELD_OUT_COUNT = 2_000
 
 @dataclass(frozen=True)
 class Corpus:
-    """``images``: uint8 (N, 64, 64, 3); ``prompts``: N texts."""
+    """`images`: uint8 (N, 64, 64, 3); `prompts`: N texts."""
 
     images: npt.NDArray[np.uint8]
     prompts: list[str]
 
 
 def held_out_prompts(count: int) -> list[str]:
-    """The first ``count`` of the prompts on which no mini was trained."""
+    """The first `count` of the prompts on which no mini was trained."""
     if count > HELD_OUT_COUNT:
         raise ValueError(f"only {HELD_OUT_COUNT} prompts are held out, asked for {count}")
     return sample_prompts(HELD_OUT_COUNT, HELD_OUT_SEED)[:count]
@@ -46,9 +46,9 @@ def render_corpus(
     wanted: Callable[[Scene], bool] = _any_scene,
     draw: Callable[[Scene, random.Random], npt.NDArray[np.uint8]] = render,
 ) -> Corpus:
-    """``count`` scenes that are ``wanted``, none with a held-out prompt, rendered cleanly or by another ``draw``.
+    """`count` scenes that are `wanted`, none with a held-out prompt, rendered cleanly or by another `draw`.
 
-    A scene for which ``draw`` raises CannotDraw is left out.
+    A scene for which `draw` raises CannotDraw is left out.
     """
     held_out = set(held_out_prompts(HELD_OUT_COUNT))
     rng = random.Random(seed)

@@ -31,7 +31,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares of images and defects per image; ``subtypes`` counts per image, most frequent first."""
+    """Shares of images and defects per image; `subtypes` counts per image, most frequent first."""
 
     images: int
     right: float
@@ -50,7 +50,7 @@ class Scores:
 
 
 def generate_and_judge(adapter: Adapter, count: int) -> tuple[list[Judged], Scores]:
-    """Images of the first ``count`` held-out prompts, seeds derived as ``sdg generate`` derives them."""
+    """Images of the first `count` held-out prompts, seeds derived as `sdg generate` derives them."""
     prompts = held_out_prompts(count)
     seeds = [
         seed_of(image_id(prompt_id(prompt), adapter.preset.name, "judged", 0, adapter.preset.settings))
@@ -90,7 +90,7 @@ def score(judged: Sequence[Judged], seconds_per_image: float) -> Scores:
 
 
 def cells(judged: Sequence[Judged], model: str) -> list[SheetCell]:
-    """For :func:`sdg_data.sheets.draw.render_sheet`, with the oracle's boxes."""
+    """For `sdg_data.sheets.draw.render_sheet`, with the oracle's boxes."""
     return [
         SheetCell(
             image=Image.fromarray(each.pixels),

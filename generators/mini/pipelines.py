@@ -42,7 +42,7 @@ def _standardised(autoencoder: Any) -> Any:
 
 
 def flux2_autoencoder(shared: Any, images: npt.NDArray[np.uint8]) -> Any:
-    """FLUX.2's class with the weights of an ``AutoencoderKL``, and its batch statistics of these images' latents."""
+    """FLUX.2's class with the weights of an `AutoencoderKL`, and its batch statistics of these images' latents."""
     autoencoder = build_kl("AutoencoderKLFlux2", shared.config.latent_channels, tuple(shared.config.block_out_channels))
     autoencoder.load_state_dict(shared.state_dict(), strict=False)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """How one autoencoder is trained (:func:`generators.mini.autoencoders.train_autoencoder`)."""
+    """How one autoencoder is trained (`generators.mini.autoencoders.train_autoencoder`)."""
 
     kind: str
     latent_channels: int
@@ -37,7 +37,7 @@ class Phase:
 
     The more numbers a latent has, the more noise it takes to hide what is drawn: in the 4,096 numbers of the "kl"
     latents everything is decided above σ = 0.8, which an unshifted draw visits one time in twelve.
-    ``horizon``: the length of the cosine schedule of the learning rate, where the phase ends before it.
+    `horizon`: the length of the cosine schedule of the learning rate, where the phase ends before it.
     """
 
     steps: int
@@ -49,11 +49,11 @@ class Phase:
 class MiniRecipe:
     """One mini: its shape, how its transformer is trained, and how the preset calls it.
 
-    ``width`` and ``layers`` are the transformer's (``double_layers``: blocks with separate text and image weights,
-    where the class has them). ``distil`` steps of guidance distillation follow the training: the model learns to answer
-    at once what two forwards with classifier-free guidance ``distil_guidance`` would. The pipeline's own schedule of
-    noise levels has the shift of the last phase. ``channels``: how many principal channels of a "kl" latent are kept
-    (:func:`generators.mini.autoencoders.reduce_channels`); None keeps all.
+    `width` and `layers` are the transformer's (`double_layers`: blocks with separate text and image weights,
+    where the class has them). `distil` steps of guidance distillation follow the training: the model learns to answer
+    at once what two forwards with classifier-free guidance `distil_guidance` would. The pipeline's own schedule of
+    noise levels has the shift of the last phase. `channels`: how many principal channels of a "kl" latent are kept
+    (`generators.mini.autoencoders.reduce_channels`); None keeps all.
     """
 
     name: str

@@ -76,7 +76,7 @@ def _byte_bpe(extra: Sequence[str]) -> tuple[dict[str, int], list[tuple[str, str
 
 
 def qwen_tokenizer(extra: Sequence[str] = ()) -> Any:
-    """A ``Qwen2Tokenizer`` with the world's words as single tokens."""
+    """A `Qwen2Tokenizer` with the world's words as single tokens."""
     from transformers import Qwen2Tokenizer
 
     vocab, merges = _byte_bpe(extra)
@@ -121,7 +121,7 @@ def mistral_tokenizer() -> Any:
 
 
 def gemma_tokenizer() -> Any:
-    """A ``GemmaTokenizer`` with byte fallback."""
+    """A `GemmaTokenizer` with byte fallback."""
     from transformers import GemmaTokenizer
 
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [f"<0x{byte:02X}>" for byte in range(256)]
@@ -168,7 +168,7 @@ class ReadingHeads(nn.Module):
     def loss(
         self, features: torch.Tensor, nouns: torch.Tensor, last: torch.Tensor, scenes: Sequence[Scene]
     ) -> torch.Tensor:
-        """Mean cross-entropy. ``nouns``: (B, L) true at shape words; ``last``: (B,) index of the last token read."""
+        """Mean cross-entropy. `nouns`: (B, L) true at shape words; `last`: (B,) index of the last token read."""
         total = features.new_zeros(())
         at_nouns = features[nouns]
         facts = torch.tensor([_facts_of_group(scene, i) for scene in scenes for i in range(len(scene.groups))])
@@ -196,7 +196,7 @@ def train_text_encoder(
     batch: int,
     seed: int,
 ) -> float:
-    """Teach ``encoder`` to read prompts.
+    """Teach `encoder` to read prompts.
 
     Args:
         encoder: the text encoder, trained in place, then frozen.

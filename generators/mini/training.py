@@ -1,6 +1,6 @@
 """Train a mini's transformer: flow matching on cached latents, an average of the weights, guidance distillation.
 
-A training is resumable: every ``SAVE_EVERY`` steps its whole state goes to one file (temporary name, then rename),
+A training is resumable: every `SAVE_EVERY` steps its whole state goes to one file (temporary name, then rename),
 and a run finds it and goes on. The same recipe gives the same steps, interrupted or not.
 """
 
@@ -168,7 +168,7 @@ def train_transformer(flow: Flow, recipe: MiniRecipe, data: Encoded, folder: Pat
 def distil_guidance(flow: Flow, recipe: MiniRecipe, data: Encoded, folder: Path) -> tuple[float, list[float]]:
     """Learn to answer in one forward what classifier-free guidance answers in two (the teacher is the model before).
 
-    A model with embedded guidance (FLUX.2) learns it for strengths 1 to 4, any other for ``recipe.distil_guidance``.
+    A model with embedded guidance (FLUX.2) learns it for strengths 1 to 4, any other for `recipe.distil_guidance`.
     """
     teacher = copy.deepcopy(flow.pipeline.transformer).eval().requires_grad_(False)
     embedded = bool(getattr(flow.pipeline.transformer.config, "guidance_embeds", False))

@@ -4,7 +4,7 @@ import math
 
 
 def warmup_cosine(step: int, steps: int, *, warmup: int, floor: float, span: float = 1.0, peak: float = 1.0) -> float:
-    """The learning rate of one step: peak · min(1, (step + 1) / warmup) · (span · ½(1 + cos(π · step / steps)) + floor).
+    """peak · min(1, (step + 1) / warmup) · (span · ½(1 + cos(π · step / steps)) + floor): the rate of one step.
 
     Args:
         step: Steps taken before, from 0.

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from generators.images import GeneratedImage
 from generators.models.loading import adapt
 from generators.models.registry import built_in_presets, image_models
-from generators.stage import encode_png
+from generators.stage import PNG_LEVEL
 from sdg_data.errors import ConfigError
 from tests.generators.support import PROMPTS, REAL_FOR, compositions, quick, small
 
@@ -19,7 +20,7 @@ SEEDS = [11 + 2**62, 12, 13, 14, 15, 16]
 
 
 def png(image: np.ndarray[Any, Any]) -> bytes:
-    return encode_png(np.round(image * 255).astype(np.uint8))
+    return GeneratedImage(np.round(image * 255).astype(np.uint8), "").png(PNG_LEVEL)
 
 
 @pytest.fixture(autouse=True)

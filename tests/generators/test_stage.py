@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from generators.adapter import Pixels
+from generators.images import GeneratedImage
 from generators.models.loading import adapt
-from generators.plan import Selection, batches, outline, shared
-from generators.stage import GenerateStage, encode_png
+from generators.plan import Selection, batches, plan_lines, shared
+from generators.stage import PNG_LEVEL, GenerateStage
 from schemas.records import ImageRecord, Split
 from sdg_data import ids
 from sdg_data.blobs import Blobs
@@ -163,7 +164,7 @@ def test_failures_are_tried_again_when_asked(store: Store, blobs: Blobs) -> None
             ("nan-image", 1),
         ]
     only = select([fake_preset()], retry_failures=True, retry_code="nan-image")
-    assert outline(store, only, [4])[0].missing == 0  # their last failure was another
+    assert plan_lines(store, only, [4])[0].missing == 0  # their last failure was another
     assert generate(store, blobs, only, Loader()).made == 0
     only = select([fake_preset()], retry_failures=True, retry_code="blank-image")
     assert generate(store, blobs, only, Loader()).made == 2
@@ -257,7 +258,8 @@ def test_a_real_pipeline_recovers_from_a_shortage(store: Store, blobs: Blobs, pi
     for record in stored(store).values():
         text = next(text for text in TEXTS if ids.prompt_id(text) == record.prompt_id)
         image = two.generate([text], [record.seed or 0])[0]
-        assert blobs.get(record.blob) == encode_png(np.round(image * 255).astype(np.uint8))
+        expected = GeneratedImage(np.round(image * 255).astype(np.uint8), text)
+        assert blobs.get(record.blob) == expected.png(PNG_LEVEL)
 
 
 def test_nan_of_a_real_pipeline_is_seen_before_it_becomes_black(
@@ -279,7 +281,7 @@ def test_the_plan_counts_what_is_there_and_what_is_missing(store: Store, blobs: 
     add_prompts(store, TEXTS)
     presets = [fake_preset("a", seconds_per_image=2.0, figure_on="H800"), fake_preset("b", width=64, height=32)]
     generate(store, blobs, select([presets[0]], limit=4), Loader())
-    a, b = outline(store, select(presets, samples=3), [4, 4])
+    a, b = plan_lines(store, select(presets, samples=3), [4, 4])
     assert (a.present, a.missing, b.present, b.missing) == (4, 26, 0, 30)
     assert a.seconds_from == a.bytes_from == "4 earlier images"
     mean = sum(record.bytes for record in stored(store).values()) / 4
@@ -290,7 +292,7 @@ def test_the_plan_counts_what_is_there_and_what_is_missing(store: Store, blobs: 
 
 def test_before_any_image_a_stated_figure_is_marked_as_such(store: Store) -> None:
     add_prompts(store, TEXTS)
-    line = outline(store, select([fake_preset(seconds_per_image=2.0, figure_on="H800")]), [4])[0]
+    line = plan_lines(store, select([fake_preset(seconds_per_image=2.0, figure_on="H800")]), [4])[0]
     assert (line.seconds, line.seconds_from) == (20.0, "stated: H800")
 
 
@@ -330,6 +332,7 @@ def test_only_the_prompts_of_a_split(store: Store, blobs: Blobs) -> None:
 
 def test_equal_pixels_give_equal_png_bytes(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    assert encode_png(pixels) == encode_png(pixels.copy())
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(pixels)))), pixels)
+    data = GeneratedImage(pixels, "").png(PNG_LEVEL)
+    assert data == GeneratedImage(pixels.copy(), "").png(PNG_LEVEL)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
     assert FakeAdapter(fake_preset()).generate(["a"], [1])[0].max() <= 1
