@@ -3,8 +3,8 @@
 Two parts:
 
 - reward maps and advantages of 768 images (48 groups of 16) at 64×64 cells, 0 to 4 boxes each, on one core;
-- whole steps (sampling, signal, learning) of a FLUX-shaped model with random weights, by `box` and by `scalar` in turn
-  in one run; the detector's and the reward's own time is none, their answers are made up. Memory is the peak of a
+- whole steps (sampling, advantages, learning) of a FLUX-shaped model with random weights, by `box` and by `scalar` in
+  turn in one run; the detector's and the reward's own time is none, their answers are made up. Memory is the peak of a
   process that does one kind alone (on a GPU, of what torch has allocated).
 
 What counts on a CPU is CPU time: it is what an undisturbed core would take. With a GPU: --device cuda --width 3072
@@ -33,10 +33,19 @@ from generators.models.presets import Preset
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from trainers.boxflow.advantage import group_advantages
-from trainers.boxflow.advantages import training_signal
-from trainers.boxflow.config import BoxFlowConfig, LoraSettings
+from trainers.boxflow.config import (
+    BoxFlowConfig,
+    CreditSettings,
+    LoraSettings,
+    MonitoringSettings,
+    PolicySettings,
+    RewardGroup,
+    RolloutSettings,
+    SavingSettings,
+)
+from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.reward_map import group_sigma, known_rewards, reward_maps
-from trainers.boxflow.rollout import chunks_of, draw, group_ids, sample
+from trainers.boxflow.rollout import chunks_of, group_ids, plan_rollout, sample
 from trainers.boxflow.trainer import BoxFlowTrainer, Task
 from trainers.rewards.mini import PaletteReward
 from trainers.rewards.settings import RewardSettings
@@ -159,24 +168,21 @@ class Bench:
         gpu = options.device != "cpu"
         config = BoxFlowConfig(
             recipe="benchmark",
-            model="random",
-            width=options.size,
-            height=options.size,
-            steps=4,
-            guidance=3.5,
-            lora=LoraSettings(rank=64, alpha=128),
-            precision="bf16" if gpu else "fp32",
-            checkpointing=gpu,
-            device="auto" if gpu else "cpu",
-            prompts=2,
-            samples=8,
-            batch_size=4,
-            window=(1, 4),
-            sde_steps=1,
-            advantage=kind,
-            base=(RewardSettings(kind="palette"),),
-            sample_every=0,
-            report="none",
+            policy=PolicySettings(
+                model="random",
+                width=options.size,
+                height=options.size,
+                guidance=3.5,
+                lora=LoraSettings(rank=64, alpha=128),
+                precision="bf16" if gpu else "fp32",
+                checkpointing=gpu,
+                device="auto" if gpu else "cpu",
+            ),
+            rollout=RolloutSettings(steps=4, prompts=2, samples=8, batch_size=4, window=(1, 4), sde_steps=1),
+            credit=CreditSettings(advantage=kind),
+            rewards=RewardGroup(base=(RewardSettings(kind="palette"),)),
+            monitoring=MonitoringSettings(sample_every=0),
+            saving=SavingSettings(report="none"),
         )
         preset = Preset(name="random", pipeline="FluxPipeline", repository="random")
         task = Task(
@@ -207,10 +213,10 @@ class Bench:
         if gpu:
             torch.cuda.synchronize()
         started = time.perf_counter() if gpu else time.process_time()
-        drawn = draw(config, trainer.task.prompts, self.number)
-        chunks = list(sample(trainer.policy, drawn, chunks_of(config, 0, 1), device))
-        signal = training_signal(config, rewards, found, group_ids(config), trainer.policy.grid)
-        trainer.updater.learn(chunks, signal)
+        plan = plan_rollout(config, trainer.task.prompts, self.number)
+        chunks = list(sample(trainer.policy, plan, chunks_of(config, 0, 1), device))
+        advantages = compute_advantages(config, rewards, found, group_ids(config), trainer.policy.grid)
+        trainer.updater.learn(chunks, advantages)
         if gpu:
             torch.cuda.synchronize()
         self.number += 1

@@ -30,22 +30,31 @@ import numpy.typing as npt
 import torch
 
 from sdg_data.mini.oracle import find_defects
-from trainers.boxflow.advantages import training_signal
+from trainers.boxflow.config import changed
+from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.loss import policy_loss, step_weights
-from trainers.boxflow.rollout import chunks_of, draw, group_ids, sample, stds, step
+from trainers.boxflow.rollout import chunks_of, group_ids, noise_stds, plan_rollout, sample, step
 from trainers.paper.boxflow.arms import configuration
 from trainers.paper.boxflow.training import make_trainer
 
 ARMS: Final[dict[str, dict[str, Any]]] = {
-    "Flow-GRPO": {"advantage": "scalar"},
-    "scalar with boxes, α 2": {"advantage": "scalar-boxes", "weight_artifact": 2.0, "weight_misalignment": 2.0},
-    "BoxFlow, paper's α": {"advantage": "box", "weight_artifact": 0.5, "weight_misalignment": 0.05},
-    "BoxFlow, α 3": {"advantage": "box", "weight_artifact": 3.0, "weight_misalignment": 3.0},
+    "Flow-GRPO": {"credit.advantage": "scalar"},
+    "scalar with boxes, α 2": {
+        "credit.advantage": "scalar-boxes",
+        "credit.weight_artifact": 2.0,
+        "credit.weight_misalignment": 2.0,
+    },
+    "BoxFlow, paper's α": {
+        "credit.advantage": "box",
+        "credit.weight_artifact": 0.5,
+        "credit.weight_misalignment": 0.05,
+    },
+    "BoxFlow, α 3": {"credit.advantage": "box", "credit.weight_artifact": 3.0, "credit.weight_misalignment": 3.0},
     "BoxFlow, α 3, margin 1": {
-        "advantage": "box",
-        "weight_artifact": 3.0,
-        "weight_misalignment": 3.0,
-        "box_margin": 1.0,
+        "credit.advantage": "box",
+        "credit.weight_artifact": 3.0,
+        "credit.weight_misalignment": 3.0,
+        "credit.box_margin": 1.0,
     },
 }
 BURDEN: Final = "R = −burden"
@@ -60,27 +69,32 @@ def gradients(rollouts: int, seed: int, changes: dict[str, Any]) -> tuple[dict[s
     found: dict[str, list[torch.Tensor]] = {name: [] for name in (BURDEN, *ARMS)}
     burdens = []
     for number in range(rollouts):
-        drawn = draw(config, trainer.task.prompts, number)
-        chunks = [chunk for rows in chunks_of(config, 0, 1) for chunk in sample(policy, drawn, [rows], device)]
-        shots = [shot for chunk in chunks for shot in chunk.shots]
-        defects = [find_defects(shot.pixels, shot.prompt) for shot in shots]
+        plan = plan_rollout(config, trainer.task.prompts, number)
+        chunks = [chunk for rows in chunks_of(config, 0, 1) for chunk in sample(policy, plan, [rows], device)]
+        images = [image for chunk in chunks for image in chunk.images]
+        defects = [find_defects(image.pixels, image.prompt) for image in images]
         burden = [sum(one.importance for one in some) / 100 for some in defects]
         burdens += burden
-        base = [score.value for score in asyncio.run(trainer.task.reward.score(shots))]
-        weights = step_weights(stds(policy, drawn.trained), config.weigh_steps)
+        base = [score.value for score in asyncio.run(trainer.task.reward.score(images))]
+        weights = step_weights(noise_stds(policy, plan.trained), config.loss.weigh_steps)
         for name in found:
-            arm = config.model_copy(update={"box_margin": 0.0, **ARMS.get(name, {"advantage": "scalar"})})
+            arm = changed(config, {"credit.box_margin": 0.0, **ARMS.get(name, {"credit.advantage": "scalar"})})
             rewards = [-one for one in burden] if name == BURDEN else base
-            signal = training_signal(arm, rewards, defects, ids, policy.grid)
+            advantages = compute_advantages(arm, rewards, defects, ids, policy.grid)
             for parameter in trainer.named.values():
                 parameter.grad = None
-            for place, chunk in itertools.product(range(len(drawn.trained)), chunks):
-                taken, rows = chunk.taken[place], slice(chunk.indices.start, chunk.indices.stop)
-                again = step(policy, taken.sample, taken.step, chunk.text, next_sample=taken.next_sample)
-                advantages = signal.at(rows, taken.sample.dim() == 3)
-                counts = signal.counts[rows]
+            for place, chunk in itertools.product(range(len(plan.trained)), chunks):
+                transition, rows = chunk.transitions[place], slice(chunk.indices.start, chunk.indices.stop)
+                again = step(policy, transition.sample, transition.step, chunk.text, next_sample=transition.next_sample)
+                advantages = advantages.rows(rows, transition.sample.dim() == 3)
+                counts = advantages.counts[rows]
                 loss = policy_loss(
-                    again.log_prob, taken.log_prob, advantages, config.clip, counts=counts, denominator=config.total
+                    again.log_prob,
+                    transition.log_prob,
+                    advantages,
+                    config.loss.clip,
+                    counts=counts,
+                    denominator=config.total,
                 )
                 (loss.value * weights[place]).backward()
             parts = [one.grad.flatten() for one in trainer.named.values() if one.grad is not None]

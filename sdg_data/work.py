@@ -10,17 +10,20 @@ blobs without a row, which the next run makes again under the same name. Resumin
 """
 
 import contextlib
+import logging
 import queue
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from sdg_data.errors import Interrupted, MissingDependency
 from sdg_data.progress import Progress
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,12 +77,12 @@ class LocalExecutor:
         """Run the stage to its end; returns how many results were committed."""
         plan = stage.plan()
         progress = progress or Progress(stage.name)
-        with progress.running(plan.total), _stop_on_interrupt() as stopped, _Committer(stage, progress) as committer:
+        with progress.running(plan.total), StopRequest() as stop, _Committer(stage, progress) as committer:
             for batch in plan.batches:
-                if stopped.is_set():
+                if stop.asked:
                     break
                 committer.put(stage.run(batch))
-        if stopped.is_set() and committer.committed < plan.total:
+        if stop.asked and committer.committed < plan.total:
             raise _interrupted(stage.name, committer.committed, plan.total)
         return committer.committed
 
@@ -116,7 +119,7 @@ class RayExecutor:
             idle = [worker.remote(stage) for _ in range(self._workers)]
             with (
                 progress.running(plan.total),
-                _stop_on_interrupt() as stopped,
+                StopRequest() as stop,
                 _Committer(stage, progress) as committer,
             ):
                 busy: dict[Any, Any] = {}
@@ -124,7 +127,7 @@ class RayExecutor:
                 more = True
                 while more or busy:
                     while more and idle:
-                        batch = None if stopped.is_set() else next(batches, None)
+                        batch = None if stop.asked else next(batches, None)
                         more = batch is not None
                         if more:
                             actor = idle.pop()
@@ -136,7 +139,7 @@ class RayExecutor:
         finally:
             if started_here:
                 ray.shutdown()
-        if stopped.is_set() and committer.committed < plan.total:
+        if stop.asked and committer.committed < plan.total:
             raise _interrupted(stage.name, committer.committed, plan.total)
         return committer.committed
 
@@ -213,25 +216,54 @@ class _Committer(contextlib.AbstractContextManager["_Committer"]):
         self._progress.advance(len(results))
 
 
-@contextlib.contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """The first Ctrl-C (or SIGTERM) asks for a stop at the batch's end, the second one stops at once."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped  # signals belong to the main thread, which has its own way to stop
-        return
+class StopRequest:
+    """Whether somebody asked to stop: the first Ctrl-C or SIGTERM asks, the second one stops at once.
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
+    Work looks at `asked` where it can stop without losing anything. Used as a context manager, or by `listen` and
+    `restore` where beginning and end are callbacks. Outside the main thread signals cannot be taken over, and nothing
+    changes.
+    """
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
+    def __init__(self, message: str = "") -> None:
+        """`message`: logged as a warning at the first signal; empty: nothing is."""
+        self._message = message
+        self._asked = threading.Event()
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._asked.is_set()
+
+    def ask(self) -> None:
+        """Ask from within the program, as when another process of the same training was asked."""
+        self._asked.set()
+
+    def listen(self) -> None:
+        """Take over Ctrl-C and SIGTERM."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def restore(self) -> None:
+        """Give the signals back to whom they belonged."""
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        self._handlers.clear()
+
+    def __enter__(self) -> Self:
+        self.listen()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.restore()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+        if self._message:
+            log.warning(self._message)
 
 
 def _interrupted(name: str, committed: int, total: int) -> Interrupted:

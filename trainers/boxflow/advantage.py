@@ -1,4 +1,7 @@
-"""Advantages within the group of one prompt's samples, per location (arXiv 2606.06113, eq. 5)."""
+"""Normalisation within the group of one prompt's samples, per location (arXiv 2606.06113, eq. 5).
+
+This is the A of `trainers.boxflow.credit`, which decides what is normalised for each kind of training.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 MINIMUM = 2
-"""Fewer samples than this that count say nothing about each other: their group is dropped."""
+"""A group with fewer samples that count is dropped: one sample alone cannot be compared."""
 
 
 def group_advantages(
@@ -55,7 +58,16 @@ def group_advantages(
 def counting_samples(
     reward_maps: torch.Tensor, group_ids: torch.Tensor | Sequence[int], *, minimum: int = MINIMUM
 ) -> torch.Tensor:
-    """Which samples count: (N,) bool. Finite everywhere, and in a group of at least `minimum` such samples."""
+    """Which samples count: those that are finite everywhere, in a group of at least `minimum` such samples.
+
+    Args:
+        reward_maps: (N, ...), as in `group_advantages`.
+        group_ids: (N,), integers.
+        minimum: at least 2.
+
+    Returns:
+        (N,), bool.
+    """
     ids = checked_ids(group_ids, len(reward_maps))
     result = torch.zeros(len(reward_maps), dtype=torch.bool, device=reward_maps.device)
     for rows, known in _groups(reward_maps.float(), ids, minimum):
@@ -64,9 +76,20 @@ def counting_samples(
 
 
 def checked_ids(group_ids: torch.Tensor | Sequence[int], count: int) -> torch.Tensor:
-    """(N,) int64. Raises ValueError for floats, which lose digits from 2²⁴ on, and for another number of them."""
+    """Group ids as a tensor.
+
+    Args:
+        group_ids: integers.
+        count: how many there must be.
+
+    Returns:
+        (N,), int64.
+
+    Raises:
+        ValueError: floats, which lose digits from 2²⁴ on, or another number of ids than `count`.
+    """
     if not isinstance(group_ids, torch.Tensor):
-        if not all(isinstance(one, int) and not isinstance(one, bool) for one in group_ids):
+        if not all(isinstance(number, int) and not isinstance(number, bool) for number in group_ids):
             raise ValueError("group ids are integers")
         group_ids = torch.tensor(list(group_ids), dtype=torch.int64)
     if group_ids.is_floating_point() or group_ids.is_complex() or group_ids.dtype is torch.bool:

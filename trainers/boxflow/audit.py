@@ -1,7 +1,7 @@
-"""Images of a training put into the store, so that people can look whether the reward was earned (`--audit-share`).
+"""Images of a training in the store, so that people can judge if the reward was earned (`--audit-share`).
 
-They are images as any other: `sdg annotate push` routes them to Label Studio. Their model is "<preset>+boxflow", their
-revision the training's folder and settings, their sample the number of the image in the training.
+They are images like any other: `sdg annotate push` routes them to Label Studio. Their model is "<preset>+boxflow",
+their revision the training's folder and settings, their sample the number of the image in the training.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from sdg_data import ids
 from sdg_data.blobs import Blobs
 from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
-from trainers.rewards.contract import Shot
+from trainers.rewards.contract import GeneratedImage
 
 SOURCE = "imported:boxflow"
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Where audited images go. `revision` names the training, `settings` is canonical JSON, `licence` the model's."""
+    """Where audited images go, and what they are recorded as.
+
+    `revision` names the training, `settings` is canonical JSON, `licence` the model's, `test_share` the fraction of
+    prompts in the test split.
+    """
 
     store: Store
     blobs: Blobs
@@ -34,17 +38,21 @@ class Audit:
     licence: str
     test_share: float
 
-    def put(self, shots: Sequence[tuple[int, Shot]]) -> int:
-        """Store images with their sample numbers; returns how many were new."""
+    def put(self, numbered: Sequence[tuple[int, GeneratedImage]]) -> int:
+        """Store (number, image) of a training.
+
+        Returns:
+            How many images were new.
+        """
         now = datetime.now(UTC)
         records, texts = [], {}
-        for sample, shot in shots:
-            data = shot.png()
-            text = ids.normalise_prompt(shot.prompt)
+        for sample, image in numbered:
+            data = image.png()
+            text = ids.normalise_prompt(image.prompt)
             prompt = ids.prompt_id(text)
             split = ids.split_of(prompt, self.test_share)
             texts[prompt] = Prompt(id=prompt, text=text, source="boxflow", licence=None, split=split)
-            height, width = shot.pixels.shape[:2]
+            height, width = image.pixels.shape[:2]
             records.append(
                 ImageRecord(
                     id=ids.image_id(prompt, self.model, self.revision, sample, self.settings),
@@ -72,7 +80,17 @@ class Audit:
 
 
 def chosen(seed: int, rollout: int, indices: Sequence[int], share: float) -> list[int]:
-    """Which images of a rollout are audited: by a hash of their number, so the same on every process and every run."""
+    """Which images of a rollout are audited: by a hash of their number, so the same on every process and every run.
+
+    Args:
+        seed: the training's.
+        rollout: its number, from 0.
+        indices: the images' numbers in the rollout.
+        share: the fraction that is chosen, 0..1.
+
+    Returns:
+        Those of `indices` that are audited.
+    """
     return [index for index in indices if _fraction(f"{seed}/audit/{rollout}/{index}") < share]
 
 

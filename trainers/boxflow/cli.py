@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,37 +21,98 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
+def _print_settings(asked: bool) -> None:
+    if asked:
+        from trainers.boxflow.config import RECIPES
+        from trainers.common.config_docs import settings_text
+
+        print(settings_text(RECIPES))
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def train(
     ctx: typer.Context,
-    out: Annotated[Path | None, typer.Option(help="The training's folder; run again with it to go on")] = None,
-    recipe: Annotated[str, typer.Option(help="mini (two CPU cores), flux1-dev or sd35-medium (GPUs)")] = "mini",
-    model: Annotated[str | None, typer.Option(help="Another preset than the recipe's (sdg generate models)")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The training's folder; run again with it to go on", rich_help_panel="What to train on"),
+    ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="Text file, a prompt a line (default: the store's train split)")
+        Path | None,
+        typer.Option(
+            help="Text file, a prompt a line (default: the store's train split)", rich_help_panel="What to train on"
+        ),
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option(help="Prompts to look at, never to train on (default: the store's test split)")
+        Path | None,
+        typer.Option(
+            help="Prompts to look at, never to train on (default: the store's test split)",
+            rich_help_panel="What to train on",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(help="mini (two CPU cores), flux1-dev or sd35-medium (GPUs)", rich_help_panel="Model"),
+    ] = "mini",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Another preset than the recipe's (sdg generate models)", rich_help_panel="Model"),
+    ] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="RANK", help="Train an adapter of this rank; 0: every weight", rich_help_panel="Model"
+        ),
     ] = None,
     advantage: Annotated[
-        str | None, typer.Option(help="box, scalar (Flow-GRPO), dense-heatmap (DenseFlow-GRPO), scalar-boxes (control)")
+        str | None,
+        typer.Option(
+            help="box, scalar (Flow-GRPO), dense-heatmap (DenseFlow-GRPO), scalar-boxes (control)",
+            rich_help_panel="Reward",
+        ),
     ] = None,
-    cell_rule: Annotated[str | None, typer.Option(help="fractional, or floor as in the paper's release")] = None,
+    cell_rule: Annotated[
+        str | None,
+        typer.Option(help="fractional, or floor as in the paper's release", rich_help_panel="Reward"),
+    ] = None,
     detector: Annotated[
-        str | None, typer.Option(help="mini, transformers, openai (a server), or oracle (tests); default: the recipe's")
+        str | None,
+        typer.Option(
+            help="mini, transformers, openai (a server), or oracle (tests); default: the recipe's",
+            rich_help_panel="Reward",
+        ),
     ] = None,
-    detector_url: Annotated[str | None, typer.Option(help="Where the server is, such as http://host:9090/v1")] = None,
-    rollouts: Annotated[int | None, typer.Option(min=1, help="Rollouts in all")] = None,
-    lora: Annotated[
-        int | None, typer.Option(min=0, metavar="RANK", help="Train an adapter of this rank; 0: every weight")
+    detector_url: Annotated[
+        str | None,
+        typer.Option(help="Where the server is, such as http://host:9090/v1", rich_help_panel="Reward"),
     ] = None,
+    rollouts: Annotated[int | None, typer.Option(min=1, help="Rollouts in all", rich_help_panel="Settings")] = None,
     audit_share: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Of the images, put into the store for people to look at")
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Of the images, put into the store for people to look at",
+            rich_help_panel="Settings",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, rich_help_panel="Settings")] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting (docs/boxflow.md)")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other setting (docs/boxflow.md)", rich_help_panel="Settings"
+        ),
     ] = None,
+    help_config: Annotated[
+        bool,
+        typer.Option(
+            "--help-config",
+            is_eager=True,
+            callback=_print_settings,
+            help="Print every setting of --set with type, default and meaning",
+            rich_help_panel="Settings",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained")] = False,
     as_json: Json = False,
 ) -> None:
@@ -60,36 +120,37 @@ def train(
     if ctx.invoked_subcommand is not None:
         return
     from trainers.boxflow.config import RECIPES, changed
+    from trainers.common.config import parse_changes
 
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}", hint=f"There are {', '.join(RECIPES)}.")
     options: dict[str, Any] = {
-        "model": model,
-        "advantage": advantage,
-        "cell_rule": cell_rule,
+        "policy.model": model,
+        "credit.advantage": advantage,
+        "credit.cell_rule": cell_rule,
         "rollouts": rollouts,
-        "audit_share": audit_share,
+        "monitoring.audit_share": audit_share,
         "seed": seed,
     }
     changes = {name: value for name, value in options.items() if value is not None}
     if lora is not None:
-        changes["lora"] = {"rank": lora, "alpha": 2 * lora} if lora else None
+        changes["policy.lora"] = {"rank": lora, "alpha": 2 * lora} if lora else None
     if detector == "oracle":
-        changes["detector.kind"] = "oracle"
+        changes["rewards.detector.kind"] = "oracle"
     elif detector is not None:
-        changes["detector.vlm.backend"] = detector
+        changes["rewards.detector.vlm.backend"] = detector
     if detector_url is not None:
-        changes["detector.vlm.base_url"] = detector_url
-    changes |= _changes(change or [])
+        changes["rewards.detector.vlm.base_url"] = detector_url
+    changes |= parse_changes(change or [])
     config = changed(RECIPES[recipe](), changes)
     settings = settings_of(ctx)
-    texts, looked_at = _prompts(settings, prompts, held_out)
+    texts, held_out_texts = _prompts(settings, prompts, held_out)
     if dry_run:
-        _plan(config, texts, looked_at, as_json)
+        _plan(config, texts, held_out_texts, as_json)
         return
     if out is None:
         raise ConfigError("--out is missing", hint="The training's folder: --out runs/boxflow.")
-    _train(settings, config, texts, looked_at, out, as_json)
+    _train(settings, config, texts, held_out_texts, out, as_json)
 
 
 @app.command()
@@ -110,33 +171,20 @@ def export(
         say(f"written: {path}")
 
 
-def _changes(given: list[str]) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for one in given:
-        name, mark, value = one.partition("=")
-        if not mark:
-            raise ConfigError(f"--set wants KEY=VALUE, not {one!r}")
-        try:
-            changes[name] = json.loads(value)
-        except ValueError:
-            changes[name] = value
-    return changes
-
-
 def _prompts(settings: Settings, given: Path | None, held_out: Path | None) -> tuple[list[str], list[str]]:
-    """(prompts to train on, prompts to look at), none in both."""
+    """(prompts to train on, held-out prompts), none in both."""
     from schemas.records import Split
 
     texts = _lines(given) if given is not None else _stored(settings, Split.TRAIN)
-    looked_at = _lines(held_out) if held_out is not None else []
+    held_out_texts = _lines(held_out) if held_out is not None else []
     if held_out is None and given is None:
-        looked_at = _stored(settings, Split.TEST)
+        held_out_texts = _stored(settings, Split.TEST)
     if not texts:
         raise InputError(
             "there are no prompts to train on", hint="--prompts FILE, or `sdg prompts import FILE` into this home."
         )
-    both = set(texts) & set(looked_at)
-    return texts, [text for text in looked_at if text not in both]
+    both = set(texts) & set(held_out_texts)
+    return texts, [text for text in held_out_texts if text not in both]
 
 
 def _lines(path: Path) -> list[str]:
@@ -160,23 +208,24 @@ def _stored(settings: Settings, split: Any) -> list[str]:
         return [prompt.text for prompt in prompts.page(tx, split=split)]
 
 
-def _plan(config: BoxFlowConfig, texts: list[str], looked_at: list[str], as_json: bool) -> None:
+def _plan(config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], as_json: bool) -> None:
     plan = {
         "config": config.model_dump(mode="json"),
         "prompts": len(texts),
-        "held_out": len(looked_at),
+        "held_out": len(held_out_texts),
         "images": config.rollouts * config.total,
-        "optimizer_steps": config.rollouts * config.passes * config.minibatches,
+        "optimizer_steps": config.rollouts * config.optimizer.passes * config.optimizer.minibatches,
     }
     if as_json:
         print_json(plan)
         return
-    say(f"{config.model} by {config.advantage}: {plan['prompts']} prompts, {plan['held_out']} held out")
-    say(f"{config.rollouts} rollouts of {config.prompts} × {config.samples} images, {plan['optimizer_steps']} steps")
+    say(f"{config.policy.model} by {config.credit.advantage}: {plan['prompts']} prompts, {plan['held_out']} held out")
+    images = f"{config.rollout.prompts} × {config.rollout.samples} images"
+    say(f"{config.rollouts} rollouts of {images}, {plan['optimizer_steps']} steps")
 
 
 def _train(
-    settings: Settings, config: BoxFlowConfig, texts: list[str], looked_at: list[str], out: Path, as_json: bool
+    settings: Settings, config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], out: Path, as_json: bool
 ) -> None:
     from generators.models.loading import load_pipeline
     from generators.models.registry import choose, load_presets
@@ -184,21 +233,22 @@ def _train(
     from trainers.boxflow.trainer import BoxFlowTrainer, Task
     from trainers.rewards.settings import make_detector, make_reward
 
-    preset = choose([config.model], load_presets(settings.models))[0]
+    preset = choose([config.policy.model], load_presets(settings.models))[0]
     revision = revision_of(preset, online=True)
-    needed = config.advantage != "scalar" or config.detector.vlm.backend != "openai"
+    guard = config.monitoring.guard
+    needed = config.credit.advantage != "scalar" or config.rewards.detector.vlm.backend != "openai"
     task = Task(
         config=config,
         preset=preset,
         revision=revision,
         pipeline=load_pipeline(preset, revision),
         prompts=texts,
-        held_out=looked_at,
-        reward=make_reward(config.base),
-        detector=make_detector(config.detector) if needed else None,
-        guard=make_reward((config.guard,)) if config.guard is not None else None,
+        held_out=held_out_texts,
+        reward=make_reward(config.rewards.base),
+        detector=make_detector(config.rewards.detector) if needed else None,
+        held_out_reward=None if guard is None else make_reward((guard,)),
         out=out,
-        audit=_audit(settings, config, preset, revision, out) if config.audit_share else None,
+        audit=_audit(settings, config, preset, revision, out) if config.monitoring.audit_share else None,
     )
     trainer = BoxFlowTrainer(task)
     figures = trainer.train()
@@ -213,8 +263,9 @@ def _audit(settings: Settings, config: BoxFlowConfig, preset: Any, revision: str
     from sdg_data.ids import canonical_json, content_id
     from sdg_data.store.connection import Store
     from trainers.boxflow.audit import Audit
+    from trainers.common.config import flat_json
 
-    name = content_id("boxflow", str(out.absolute()), canonical_json(config.model_dump(mode="json")))
+    name = content_id("boxflow", str(out.absolute()), canonical_json(flat_json(config)))
     return Audit(
         store=Store(settings.home),
         blobs=Blobs(settings.blob_url),

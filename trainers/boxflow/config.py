@@ -1,249 +1,299 @@
-"""What a BoxFlow-GRPO training is told, and the recipes: small functions that return a whole configuration.
+"""The configuration of a BoxFlow-GRPO training, and the recipes: functions that return a whole configuration.
 
 `flux1-dev` has the settings of the paper and its release (arXiv 2606.06113) for GPUs, `sd35-medium` the same for
-Stable Diffusion 3.5; `mini` is for the toy FLUX.2 on two CPU cores. A run differs from its recipe by `--set key=value`.
+Stable Diffusion 3.5; `mini` is for the toy FLUX.2 on two CPU cores. A run differs from its recipe by
+`--set group.key=value`. The string below a field is its documentation: `sdg train boxflow --help-config` prints it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from sdg_data.errors import ConfigError
 from sdg_data.settings import VlmSettings
 from trainers.boxflow.dynamics import Dynamics
 from trainers.boxflow.reward_map import CellRule
+from trainers.common import config as common
+from trainers.common.config import AboveZero, ConfigGroup, Natural, NotNegative, Positive, TrainingSettings
 from trainers.rewards.settings import DetectorSettings, RewardSettings
 
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Advantage = Literal["scalar", "dense-heatmap", "box", "scalar-boxes"]
+AdvantageKind = Literal["scalar", "dense-heatmap", "box", "scalar-boxes"]
 
 
-class LoraSettings(BaseModel):
-    """A low-rank adapter. `targets`: ends of the names of linear layers; none: attention and feed-forward layers."""
+class LoraSettings(common.LoraSettings):
+    """A low-rank adapter on the transformer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: Positive = 64
-    alpha: Positive = 128
     targets: tuple[str, ...] = ()
+    """Ends of the names of the linear layers that get one; none: attention and feed-forward layers."""
 
 
-class BoxFlowConfig(BaseModel):
-    """Settings of a training.
+class PolicySettings(ConfigGroup):
+    """The model that is trained, and in which form."""
 
-    Model: `model` is a preset's name (`sdg generate models`); `width`, `height`, `guidance` None: the preset's.
-    `steps`: of the sampler while training. `lora` None: every weight is trained. `precision` bf16: autocast, and bf16
-    weights under an adapter. `checkpointing`: recompute activations instead of keeping them.
-
-    Rollout: `prompts` groups of `samples` images. `batch_size`: images that one process holds at a time; they stay
-    together from sampling to loss, so that a probability is computed twice by the very same calls. Of the steps
-    `window[0]` to `window[1]` − 1 (from 0), `sde_steps` are drawn and get noise; `train_steps` of those are learned
-    from (None: all). `noise_level` is a of `dynamics`. `shared_noise`: images of a group start from the same noise, as
-    in DanceGRPO, so that only the steps' noise tells them apart. `trajectory`: what samples are rounded to and kept as.
-
-    Signal: `advantage` scalar is Flow-GRPO, dense-heatmap DenseFlow-GRPO (`dense_form` weighted: A·(1−H), normalised:
-    of R·(1−H) per location; H from the boxes), box BoxFlow-GRPO, scalar-boxes the control that takes the boxes from
-    the scalar. `weight_artifact` and `weight_misalignment` times σ_R are α of eq. 4; `sigma_floor` is the least σ_R, in
-    units of the reward. `box_margin`: cells by which boxes grow on all sides (advantage box alone; 0 is the paper's).
-    `epsilon` of eq. 5. `minimum_group`: samples with an answer that a group needs.
-
-    Loss: `clip` of the ratio; `ratio` per location or per image (auto: per image for the scalar advantages, as in
-    Flow-GRPO). `beta` of the KL to the model as it was. `weigh_steps`: losses of several SDE steps in proportion to
-    the step's noise. `passes` over a rollout, in `minibatches` optimizer steps each. `warmup`: optimizer steps.
-
-    Guards: `guard` is a reward that is tracked and never learned from, on `guard_prompts` fixed prompts with fixed
-    noise every `sample_every` rollouts; `sheet_prompts` of these are drawn. `max_failure_rate`: of images without an
-    answer, beyond which the run stops. `reward_deadline`: seconds to wait after the last image of a rollout.
-    `audit_share`: of the rollout's images, put into the store for people to look at. `ratio_tolerance`: how far from 1
-    the ratio may be before the first update; 0 where the same call gives the same bits.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recipe: str
     model: str
+    """A preset's name (`sdg generate models`)."""
     width: Positive | None = None
+    """Pixels; none: the preset's."""
     height: Positive | None = None
-    steps: Annotated[int, Field(ge=2)] = 10
+    """Pixels; none: the preset's."""
     guidance: NotNegative | None = None
+    """Guidance scale while sampling and learning; none: the preset's."""
     lora: LoraSettings | None = LoraSettings()
+    """The adapter that is trained; none: every weight is."""
     precision: Literal["bf16", "fp32"] = "bf16"
+    """bf16: autocast, and bf16 weights under an adapter. fp32 on CPUs, where bf16 is slower."""
     checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them: less memory, about a third more time."""
     device: Literal["auto", "cpu"] = "auto"
+    """auto: a GPU where there is one."""
+
+
+class RolloutSettings(ConfigGroup):
+    """What is sampled before each round of learning, and how."""
 
     prompts: Positive = 48
+    """Groups of a rollout, a prompt each (the release's 48)."""
     samples: Annotated[int, Field(ge=2)] = 16
+    """Images of a group, which are compared with one another (the release's 16)."""
     batch_size: Positive = 8
+    """Images that one process holds at a time. They stay together from sampling to loss, so that a probability is
+    computed twice by the very same calls."""
+    steps: Annotated[int, Field(ge=2)] = 10
+    """Sampler steps while training: fewer than for a final image, because each costs a forward pass."""
     dynamics: Dynamics = "flow-sde"
+    """How a step gets its noise, see `trainers/boxflow/dynamics.py`."""
     noise_level: AboveZero = 0.7
+    """a of the dynamics: how much noise a step gets (Flow-GRPO's 0.7)."""
     shared_noise: bool = False
+    """Images of a group start from the same noise, as in DanceGRPO: only the steps' noise tells them apart."""
     window: tuple[Natural, Positive] = (1, 4)
+    """Steps that may get noise, from 0: the first, and the one after the last. (1, 4) is the release's 1 to 3."""
     sde_steps: Positive = 1
+    """How many steps of the window get noise; which ones is drawn for each rollout."""
     train_steps: Positive | None = None
+    """How many of the steps with noise are learned from; none: all of them."""
     trajectory: Literal["float32", "bfloat16"] = "float32"
+    """What latents are rounded to and kept as between sampling and learning."""
 
-    advantage: Advantage = "box"
+
+class CreditSettings(ConfigGroup):
+    """Credit assignment: how rewards and boxes become each location's advantage (arXiv 2606.06113, eq. 4 and 5)."""
+
+    advantage: AdvantageKind = "box"
+    """box: BoxFlow-GRPO. scalar: Flow-GRPO. dense-heatmap: DenseFlow-GRPO, with the boxes' heat H as its map.
+    scalar-boxes: the control that takes the boxes from the scalar reward."""
     dense_form: Literal["weighted", "normalised"] = "weighted"
+    """Of dense-heatmap: weighted is A·(1−H), normalised the advantage of R·(1−H) at each location."""
     weight_artifact: NotNegative = 0.5
+    """Times σ_R it is α of eq. 4 for artifacts (the paper's 0.5)."""
     weight_misalignment: NotNegative = 0.05
+    """Times σ_R it is α of eq. 4 for misalignments (the paper's 0.05)."""
     sigma_floor: NotNegative = 0.01
+    """The least σ_R, in units of the reward. Equal rewards in a group give σ_R = 0, which would switch the boxes off
+    just where they are all there is to learn from."""
     cell_rule: CellRule = "fractional"
+    """fractional: a cell counts by the part that a box covers. floor: as in the paper's release, where boxes thinner
+    than a cell vanish."""
     box_margin: NotNegative = 0.0
+    """Cells by which boxes grow on all sides first, for the advantage box (0, the paper's). A box that ends at the
+    object makes a smaller object pay less."""
     epsilon: AboveZero = 1e-4
+    """ε of eq. 5, in units of the reward: keeps a group of equal rewards at 0."""
     advantage_clip: AboveZero = 5.0
+    """Advantages are cut to ± this (Flow-GRPO's 5)."""
     minimum_group: Annotated[int, Field(ge=2)] = 2
+    """Images with an answer that a group needs; a smaller one is dropped."""
+
+
+class LossSettings(ConfigGroup):
+    """The clipped objective (arXiv 2606.06113, eq. 6)."""
 
     clip: AboveZero = 1e-4
+    """ε of the ratio (the release's 1e-4)."""
     ratio: Literal["auto", "location", "image"] = "auto"
+    """One ratio for each location, or for each image; auto: per image for the scalar advantages, as in Flow-GRPO."""
     beta: NotNegative = 0.0
+    """Weight of the KL to the model before training (0: the release has none)."""
     weigh_steps: bool = False
+    """Losses of several noisy steps in proportion to the step's noise; else the last, quiet ones rule."""
+
+
+class OptimizerSettings(ConfigGroup):
+    """AdamW, and how often a rollout is learned from."""
+
     passes: Positive = 1
+    """Times that a rollout is learned from."""
     minibatches: Positive = 1
+    """Optimizer steps of each pass."""
     learning_rate: AboveZero = 3e-4
+    """Of the adapter's weights; for all weights a smaller one (mini: 1e-4)."""
     weight_decay: NotNegative = 1e-4
+    """AdamW's."""
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
+    """AdamW's β₁ and β₂."""
     max_grad_norm: AboveZero = 1.0
+    """Gradients are scaled down to this norm."""
     warmup: Natural = 0
+    """Optimizer steps over which the learning rate rises."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    rollouts: Positive = 500
-    seed: Natural = 0
+    """Decay of the average of the weights, at each optimizer step. The average is what is exported."""
+
+
+class RewardGroup(ConfigGroup):
+    """Who says how good an image is, and what is done where nobody answers."""
 
     base: tuple[RewardSettings, ...]
+    """Base rewards, each a table with the keys of `monitoring.guard`; the reward is their weighted sum."""
     detector: DetectorSettings = DetectorSettings()
-    guard: RewardSettings | None = None
-    guard_prompts: Positive = 32
-    sheet_prompts: Natural = 12
-    sample_every: Natural = 20
+    """Who draws the boxes."""
     max_failure_rate: Share = 0.25
+    """Share of a rollout's images without an answer beyond which the run stops, and learns nothing from them."""
     reward_deadline: AboveZero = 300.0
+    """Seconds to wait for answers after the last image of a rollout was sampled."""
+
+
+class MonitoringSettings(ConfigGroup):
+    """What is looked at and never learned from."""
+
+    guard: RewardSettings | None = None
+    """A held-out reward against reward hacking, of the averaged weights' images of fixed prompts; none: the base's."""
+    guard_prompts: Positive = 32
+    """Fixed prompts, each with fixed noise."""
+    sheet_prompts: Natural = 12
+    """How many of the fixed prompts are drawn into `samples/`."""
+    sample_every: Natural = 20
+    """Rollouts between two looks at the fixed prompts; 0: never."""
     audit_share: Share = 0.0
+    """Share of the rollout's images that are put into the store for people to look at."""
     ratio_tolerance: NotNegative = 0.0
+    """How far from 1 the ratio may be before the first update; 0 where the same call gives the same bits."""
+
+
+class SavingSettings(ConfigGroup):
+    """Checkpoints and curves."""
+
     save_every: Positive = 10
+    """Rollouts between two checkpoints."""
     keep: Positive = 2
+    """Checkpoints that are kept."""
     report: Literal["tensorboard", "none"] = "tensorboard"
+    """Where curves go."""
+
+
+class BoxFlowConfig(TrainingSettings):
+    """All settings of a training, in groups."""
+
+    recipe: str
+    """The recipe that it was made from."""
+    rollouts: Positive = 500
+    """Rollouts in all."""
+    seed: Natural = 0
+    """Prompts, steps with noise and every image's noise follow from it."""
+    policy: PolicySettings
+    rollout: RolloutSettings = RolloutSettings()
+    credit: CreditSettings = CreditSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    rewards: RewardGroup
+    monitoring: MonitoringSettings = MonitoringSettings()
+    saving: SavingSettings = SavingSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        first, after = self.window
-        if not first < after <= self.steps:
-            raise ValueError(f"window {first}..{after} is no range of the {self.steps} steps")
-        if self.sde_steps > after - first:
-            raise ValueError(f"{self.sde_steps} sde_steps do not fit into a window of {after - first}")
-        if self.train_steps is not None and self.train_steps > self.sde_steps:
-            raise ValueError(f"train_steps {self.train_steps} is more than sde_steps {self.sde_steps}")
-        if self.dynamics == "cps" and (after == self.steps or self.noise_level > 1):
+        rollout = self.rollout
+        first, after = rollout.window
+        if not first < after <= rollout.steps:
+            raise ValueError(f"window {first}..{after} is no range of the {rollout.steps} steps")
+        if rollout.sde_steps > after - first:
+            raise ValueError(f"{rollout.sde_steps} sde_steps do not fit into a window of {after - first}")
+        if rollout.train_steps is not None and rollout.train_steps > rollout.sde_steps:
+            raise ValueError(f"train_steps {rollout.train_steps} is more than sde_steps {rollout.sde_steps}")
+        if rollout.dynamics == "cps" and (after == rollout.steps or rollout.noise_level > 1):
             raise ValueError(
                 "cps has no noise in the last step (end the window before it), and noise_level is at most 1"
             )
-        if self.total % (self.batch_size * self.minibatches):
+        if self.total % (rollout.batch_size * self.optimizer.minibatches):
             raise ValueError(
                 f"prompts × samples = {self.total} is no multiple of batch_size × minibatches = "
-                f"{self.batch_size * self.minibatches}"
+                f"{rollout.batch_size * self.optimizer.minibatches}"
             )
-        if self.minimum_group > self.samples:
-            raise ValueError(f"minimum_group {self.minimum_group} is more than samples {self.samples}")
+        if self.credit.minimum_group > rollout.samples:
+            raise ValueError(f"minimum_group {self.credit.minimum_group} is more than samples {rollout.samples}")
         return self
 
     @property
     def total(self) -> int:
         """Images of a rollout, of all processes together."""
-        return self.prompts * self.samples
+        return self.rollout.prompts * self.rollout.samples
 
     @property
     def ratio_per_image(self) -> bool:
-        """Whether an image has one ratio."""
-        return self.ratio == "image" or (self.ratio == "auto" and self.advantage in ("scalar", "scalar-boxes"))
+        """Whether an image has one ratio, instead of one for each location."""
+        ratio, advantage = self.loss.ratio, self.credit.advantage
+        return ratio == "image" or (ratio == "auto" and advantage in ("scalar", "scalar-boxes"))
 
     def check_processes(self, processes: int) -> None:
-        """ConfigError where the images cannot be dealt out evenly."""
-        each = self.batch_size * self.minibatches * processes
+        """Check that the images of a rollout can be dealt out evenly.
+
+        Raises:
+            ConfigError: where some process would get fewer chunks than another.
+        """
+        each = self.rollout.batch_size * self.optimizer.minibatches * processes
         if self.total % each:
             raise ConfigError(
                 f"prompts × samples = {self.total} is no multiple of batch_size × minibatches × processes = {each}",
-                hint="--set batch_size=N, prompts=N or samples=N.",
+                hint="--set rollout.batch_size=N, rollout.prompts=N or rollout.samples=N.",
             )
 
 
 def flux1_dev() -> BoxFlowConfig:
     """The release's settings for FLUX.1-dev: 512², LoRA 64/128, 48 prompts × 16, one SDE step of steps 1 to 3."""
+    judge = VlmSettings(backend="openai", model="UnifiedReward-2.0-qwen3vl-8b")
+    pick = RewardSettings(
+        kind="pick", model="yuvalkirstain/PickScore_v1", processor="laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    )
+    detector = VlmSettings(backend="openai", model="sdg-detector", base_url="http://127.0.0.1:9090/v1")
     return BoxFlowConfig(
         recipe="flux1-dev",
-        model="flux1-dev",
-        width=512,
-        height=512,
-        guidance=3.5,
-        checkpointing=True,
-        batch_size=4,
-        minibatches=2,
-        base=(RewardSettings(kind="judge", vlm=VlmSettings(backend="openai", model="UnifiedReward-2.0-qwen3vl-8b")),),
-        guard=RewardSettings(
-            kind="pick", model="yuvalkirstain/PickScore_v1", processor="laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-        ),
-        detector=DetectorSettings(
-            vlm=VlmSettings(backend="openai", model="sdg-detector", base_url="http://127.0.0.1:9090/v1")
-        ),
+        policy=PolicySettings(model="flux1-dev", width=512, height=512, guidance=3.5, checkpointing=True),
+        rollout=RolloutSettings(batch_size=4),
+        optimizer=OptimizerSettings(minibatches=2),
+        rewards=RewardGroup(base=(RewardSettings(kind="judge", vlm=judge),), detector=DetectorSettings(vlm=detector)),
+        monitoring=MonitoringSettings(guard=pick),
     )
 
 
 def sd35_medium() -> BoxFlowConfig:
     """As `flux1-dev`, for a Stable Diffusion 3.5 Medium that a config file names (`[models.sd35-medium]`)."""
-    return flux1_dev().model_copy(update={"recipe": "sd35-medium", "model": "sd35-medium", "guidance": 4.5})
+    return changed(flux1_dev(), {"recipe": "sd35-medium", "policy.model": "sd35-medium", "policy.guidance": 4.5})
 
 
 def mini() -> BoxFlowConfig:
     """The toy FLUX.2 on two cores: every weight, many SDE steps, several optimizer steps a rollout."""
     return BoxFlowConfig(
         recipe="mini",
-        model="mini-flux2",
-        lora=None,
-        precision="fp32",
-        device="cpu",
-        prompts=6,
-        samples=8,
-        batch_size=16,
-        window=(0, 9),
-        sde_steps=9,
-        train_steps=4,
-        clip=1e-2,
-        weigh_steps=True,
-        passes=3,
-        learning_rate=1e-4,
-        weight_decay=0.0,
-        adam_betas=(0.9, 0.99),
-        ema=0.9,
         rollouts=30,
-        base=(RewardSettings(kind="palette"),),
-        guard=RewardSettings(kind="oracle"),
-        guard_prompts=32,
-        sample_every=10,
-        save_every=5,
+        policy=PolicySettings(model="mini-flux2", lora=None, precision="fp32", device="cpu"),
+        rollout=RolloutSettings(prompts=6, samples=8, batch_size=16, window=(0, 9), sde_steps=9, train_steps=4),
+        loss=LossSettings(clip=1e-2, weigh_steps=True),
+        optimizer=OptimizerSettings(passes=3, learning_rate=1e-4, weight_decay=0.0, adam_betas=(0.9, 0.99), ema=0.9),
+        rewards=RewardGroup(base=(RewardSettings(kind="palette"),)),
+        monitoring=MonitoringSettings(guard=RewardSettings(kind="oracle"), guard_prompts=32, sample_every=10),
+        saving=SavingSettings(save_every=5),
     )
 
 
 RECIPES = {"mini": mini, "flux1-dev": flux1_dev, "sd35-medium": sd35_medium}
 
 
-def changed(config: BoxFlowConfig, changes: dict[str, Any]) -> BoxFlowConfig:
-    """The configuration with other values; a dotted name reaches into a table. ConfigError names what is wrong."""
-    values = config.model_dump()
-    for name, value in changes.items():
-        place = values
-        *tables, last = name.split(".")
-        for table in tables:
-            inner = place.get(table)
-            place[table] = dict(inner) if isinstance(inner, dict) else {}
-            place = place[table]
-        place[last] = value
-    try:
-        return BoxFlowConfig.model_validate(values)
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}" for one in error.errors()]
-        raise ConfigError(
-            "; ".join(lines), item=f"recipe {config.recipe}", hint="docs/boxflow.md has the keys."
-        ) from error
+def changed(config: BoxFlowConfig, changes: Mapping[str, Any]) -> BoxFlowConfig:
+    """The configuration with other values, see `trainers.common.config.changed`.
+
+    Raises:
+        ConfigError: an unknown key or an impossible value, by name.
+    """
+    return common.changed(config, changes, docs="docs/boxflow.md")

@@ -23,9 +23,10 @@ DYNAMICS: Final[tuple[str, ...]] = get_args(Dynamics)
 
 
 class Step(NamedTuple):
-    """A step. `mean` and `next_sample` have the sample's shape, `std` is a number's tensor that broadcasts over it.
+    """A step with noise; all tensors are float32.
 
-    `log_prob` is per location, (B, L) or (B, H, W): the mean over channels of the Gaussian log-density. All float32.
+    `mean` and `next_sample` have the sample's shape, `std` broadcasts over it. `log_prob` is per location, (B, L) or
+    (B, H, W): the mean over channels of the Gaussian log-density.
     """
 
     mean: torch.Tensor
@@ -63,6 +64,9 @@ def sde_step(
         sigma_below_one: the first σ below 1 of the schedule; by default σ_next, which it is where σ = 1.
         channel_dim: the axis of channels; by default the last of three and the second of four.
 
+    Returns:
+        The step that was drawn, or the given one, with its log-probability.
+
     Raises:
         ValueError: σ_next is not below σ, σ = 0, no noise at all (a step without noise has no probability), shapes that
             differ, unknown dynamics.
@@ -96,7 +100,7 @@ def sde_step(
 def ode_step(
     velocity: torch.Tensor, sample: torch.Tensor, sigma: float | torch.Tensor, sigma_next: float | torch.Tensor
 ) -> torch.Tensor:
-    """Euler's step x + v·(σ_next − σ), float32."""
+    """Euler's step x + v·(σ_next − σ), without noise: of the sample's shape, float32."""
     x = sample.float()
     return x + velocity.float() * (_level(sigma_next, x) - _level(sigma, x))
 
@@ -109,7 +113,18 @@ def step_std(
     dynamics: Dynamics = "flow-sde",
     sigma_below_one: float | None = None,
 ) -> float:
-    """The standard deviation of a step's noise alone; 0 for CPS' step to 0."""
+    """The standard deviation of a step's noise, without drawing it.
+
+    Args:
+        sigma: the noise level, 0 < σ ≤ 1.
+        sigma_next: the next one, below it.
+        noise_level: a.
+        dynamics: see the module.
+        sigma_below_one: the first σ below 1 of the schedule, see `sde_step`.
+
+    Returns:
+        In units of the latents; 0 for the step of CPS that ends at 0.
+    """
     if dynamics == "cps":
         return sigma_next * math.sin(noise_level * math.pi / 2)
     now, after = torch.tensor(sigma, dtype=torch.float64), torch.tensor(sigma_next, dtype=torch.float64)
@@ -122,7 +137,14 @@ def gaussian_kl(mean: torch.Tensor, reference: torch.Tensor, std: torch.Tensor, 
 
 
 def channel_axis(latents: torch.Tensor) -> int:
-    """The axis of channels: the last of packed latents (B, L, C), the second of a grid (B, C, H, W)."""
+    """The axis of channels: the last of packed latents (B, L, C), the second of a grid (B, C, H, W).
+
+    Returns:
+        2 or 1.
+
+    Raises:
+        ValueError: latents of neither shape.
+    """
     if latents.dim() == 3:
         return 2
     if latents.dim() == 4:

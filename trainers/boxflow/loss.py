@@ -8,7 +8,7 @@ import torch
 
 
 class Loss(NamedTuple):
-    """`value` is what is minimised; the others are detached, for looking at.
+    """A loss with figures for the log. `value` is minimised; the others are detached numbers.
 
     `ratio` is the mean of ρ, `ratio_off` the mean of |ρ − 1|, `clipped` the share of ρ outside 1 ± clip, `kl` the mean
     KL to the reference (0 without one).
@@ -36,7 +36,7 @@ def policy_loss(
     """−mean over samples and locations of min(ρA, clip(ρ, 1−ε, 1+ε)·A) + β·KL, with ρ per location.
 
     Args:
-        log_prob: (B, ...) of one step under the weights as they are, per location, float32.
+        log_prob: (B, ...) of one step under the weights as they are now, per location, float32.
         old_log_prob: (B, ...) under the weights that sampled.
         advantages: (B, ...) of the same locations, or (B, 1, ...) where all locations share one.
         clip: ε of the ratio.
@@ -46,6 +46,9 @@ def policy_loss(
         kl: (B, ...) per location, for `beta`.
         beta: the weight of the KL.
         ratio_per_image: ρ from the mean log-probability of an image's locations, as Flow-GRPO has it.
+
+    Returns:
+        The loss, a number, and its figures.
     """
     locations = tuple(range(1, log_prob.dim()))
     difference = log_prob - old_log_prob
@@ -76,8 +79,15 @@ def policy_loss(
 def step_weights(stds: list[float], by_noise: bool) -> list[float]:
     """A weight for each SDE step's loss, of mean 1.
 
-    `by_noise`: in proportion to the standard deviation of the step's noise. The gradient of a log-probability with
-    respect to the velocity goes with dt/std, so the last, quiet steps would rule the first; this evens them out.
+    The gradient of a log-probability with respect to the velocity goes with dt/std, so the last steps, whose noise is
+    small, would rule the first. Weights in proportion to the noise even them out.
+
+    Args:
+        stds: the standard deviation of each step's noise.
+        by_noise: weights in proportion to `stds`; else all are 1.
+
+    Returns:
+        A weight for each step.
     """
     if not by_noise or not stds:
         return [1.0] * len(stds)

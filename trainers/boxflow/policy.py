@@ -25,21 +25,39 @@ ADAPTER: Final = "default"
 
 
 class Policy:
-    """A Flow at one size, schedule and guidance. `accelerator` gives the precision."""
+    """The model that is trained: a `Flow` at one size, schedule and guidance.
+
+    `grid` is (rows, columns) of locations, `levels` the noise levels of the steps from 1 down to 0 and `below_one` the
+    first of them below 1. `reference` is the copy of the model before training, None where there is an adapter (without
+    which the model is as it was before).
+    """
 
     def __init__(
         self, flow: Flow, config: BoxFlowConfig, size: tuple[int, int], guidance: float | None, accelerator: Any
     ) -> None:
-        """`size`: (height, width) in pixels. Raises ConfigError where it does not fit the model."""
+        """Set the flow to a size.
+
+        Args:
+            flow: the pipeline's flow.
+            config: the training's.
+            size: (height, width) in pixels.
+            guidance: the scale; None: the model's own way.
+            accelerator: gives the precision of forward passes.
+
+        Raises:
+            ConfigError: the size does not fit the model.
+        """
         self.flow, self.config, self.guidance = flow, config, guidance
         self.height, self.width = size
         self._accelerator = accelerator
         try:
             self.grid = flow.locations(*size)
         except ValueError as error:
-            raise ConfigError(str(error), item=config.model, hint="--set height=N --set width=N") from error
+            raise ConfigError(
+                str(error), item=config.policy.model, hint="--set policy.height=N --set policy.width=N"
+            ) from error
         flow.grid = self.grid
-        self.levels = flow.levels(config.steps, *size)
+        self.levels = flow.levels(config.rollout.steps, *size)
         self.below_one = next(level for level in self.levels if level < 1)
         self.guided = flow.guided(guidance)
         self.reference: Any = None
@@ -50,24 +68,31 @@ class Policy:
         return self.flow.pipeline.transformer
 
     def prepare(self) -> None:
-        """Freeze everything, then make what is trained trainable. Raises ConfigError for an adapter on nothing."""
+        """Freeze everything, then make the adapter's weights, or all of the transformer's, trainable.
+
+        Raises:
+            ConfigError: an adapter that fits no layer.
+        """
         for part in self.flow.pipeline.components.values():
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False)
                 part.eval()
-        if self.config.checkpointing:
+        if self.config.policy.checkpointing:
             self.model.enable_gradient_checkpointing()
-        if self.config.lora is not None:
-            add_lora(self.model, self.config.lora)
+        if self.config.policy.lora is not None:
+            add_lora(self.model, self.config.policy.lora)
             return
         self.reference = copy.deepcopy(self.model)
         self.model.requires_grad_(True)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Text features of prompts, each different one computed once and by itself; twice the rows where guided.
+        """Text features of prompts, each different prompt computed once and by itself.
 
-        The second half is then that of empty prompts.
+        Computed alone, a prompt's features do not depend on the others of its batch.
+
+        Returns:
+            A row for each prompt; with classifier-free guidance twice as many, the second half of empty prompts.
         """
         known: dict[str, Conditioning] = {}
         texts = [*prompts, *([""] * len(prompts) if self.guided else [])]
@@ -79,7 +104,16 @@ class Policy:
         return Conditioning(torch.cat([row.features for row in rows]), torch.cat([row.mask for row in rows]), pooled)
 
     def velocity(self, latents: torch.Tensor, step: int, text: Conditioning) -> torch.Tensor:
-        """v at a step's noise level, guided; float32. `text` as `encode` gives it."""
+        """The velocity v at a step's noise level, with guidance.
+
+        Args:
+            latents: (B, L, C) or (B, C, H, W).
+            step: from 0.
+            text: as `encode` gives it.
+
+        Returns:
+            Of the latents' shape, float32.
+        """
         x = torch.cat([latents, latents]) if self.guided else latents
         sigma = torch.full((len(x),), self.levels[step], device=x.device)
         scale = torch.full((len(x),), self.guidance or 1.0, device=x.device) if self.flow.embedded_guidance else None
@@ -92,12 +126,13 @@ class Policy:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the transformer takes."""
-        return next(p.dtype for p in self.model.parameters() if (p.is_floating_point() and not p.requires_grad) or True)
+        """The type of latents that the transformer takes: that of its first weight."""
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
 
     @contextlib.contextmanager
-    def as_it_was(self) -> Iterator[None]:
-        """Inside, `velocity` is that of the model before training: without the adapter, or of the copy."""
+    def reference_mode(self) -> Iterator[None]:
+        """While it is entered, `velocity` is that of the model before training: without the adapter, or of the copy."""
         wrapped = self.flow.wrapped
         if self.reference is not None:
             self.flow.wrapped = self.reference
@@ -116,16 +151,24 @@ class Policy:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, H, W, 3), uint8, on the CPU; one image at a time, as a decoder's memory is the largest of all."""
+        """Images of latents, decoded one at a time, because a decoder needs the most memory of all parts.
+
+        Returns:
+            Pixels (B, height, width, 3), uint8, on the CPU.
+        """
         rows = [self.flow.decode(latents[row : row + 1], self.height, self.width) for row in range(len(latents))]
         pixels = torch.cat(rows).permute(0, 2, 3, 1)
         return (pixels * 255).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
 def add_lora(model: Any, settings: LoraSettings) -> int:
-    """Put an adapter on the layers, its weights in float32; returns on how many.
+    """Put an adapter on a transformer's layers, with weights in float32.
 
-    Raises ConfigError where no layer fits: such a training would change nothing.
+    Returns:
+        On how many layers.
+
+    Raises:
+        ConfigError: no layer fits, so that a training would change nothing, or not all that fit were bound.
     """
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
@@ -137,7 +180,7 @@ def add_lora(model: Any, settings: LoraSettings) -> int:
     if not names:
         raise ConfigError(
             f"the adapter fits no layer of {type(model).__name__}: none ends in {', '.join(ends)}",
-            item="lora.targets",
+            item="policy.lora.targets",
             hint=f"It has, for example: {', '.join(sorted(linear)[:8])}.",
         )
     model.add_adapter(
@@ -147,12 +190,12 @@ def add_lora(model: Any, settings: LoraSettings) -> int:
     cast_training_params(model, dtype=torch.float32)
     bound = sum(1 for name, p in model.named_parameters() if p.requires_grad and "lora_B" in name)
     if bound != len(names):
-        raise ConfigError(f"the adapter was put on {bound} of {len(names)} layers", item="lora.targets")
+        raise ConfigError(f"the adapter was put on {bound} of {len(names)} layers", item="policy.lora.targets")
     return bound
 
 
 class Ema:
-    """An exponential moving average of the trained weights, in float32."""
+    """An exponential moving average of the trained weights, in float32 (`average`, in the order of the parameters)."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], decay: float) -> None:
         self.decay = decay
@@ -161,13 +204,13 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """After an optimizer step."""
+        """Take in the weights after an optimizer step."""
         for average, parameter in zip(self.average, self._parameters, strict=True):
             average.lerp_(parameter.detach().to(average.dtype), 1 - self.decay)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the model has the average's weights."""
+        """While it is entered, the model has the average's weights."""
         kept = [parameter.detach().clone() for parameter in self._parameters]
         self._copy(self.average)
         try:

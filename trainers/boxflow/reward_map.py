@@ -3,8 +3,8 @@
     W_type(h, w) = max over the boxes of a type of  covered part of the cell · importance/100,  0 where there is none
     R_D(h, w)    = R − α_art·W_art(h, w) − α_mis·W_mis(h, w)          α_type = weight of the type · σ_R
 
-A sample whose base reward or detection is missing (None, or a reward that is not finite) is NaN everywhere; what reads
-these maps leaves it out (`trainers.boxflow.advantage`). It is never taken for a clean image.
+A sample whose base reward or detection is missing (None, or a reward that is not finite) is NaN everywhere; the
+functions that read these maps leave it out (`trainers.boxflow.advantage`). It is never taken for a clean image.
 """
 
 from __future__ import annotations
@@ -73,24 +73,37 @@ def reward_maps(
 
 
 def penalty_maps(defects: Detections, grid: tuple[int, int], cell_rule: CellRule = "fractional") -> torch.Tensor:
-    """W_art and W_mis: (N, 2, rows, columns), float32, 0..1, types as in `TYPES`; NaN without a detection."""
+    """W_art and W_mis of eq. 4.
+
+    Args:
+        defects: N lists, None where the detector gave no answer.
+        grid: (rows, columns) of locations.
+        cell_rule: see `reward_maps`.
+
+    Returns:
+        (N, 2, rows, columns), float32, 0..1, types as in `TYPES`; NaN without a detection.
+    """
     maps = np.zeros((len(defects), len(TYPES), *_checked(grid)), dtype=np.float32)
     for sample, kind, patch, heat in _heats(defects, grid, cell_rule):
         maps[sample, kind][patch] = heat
-    for sample, found in enumerate(defects):
-        if found is None:
+    for sample, detection in enumerate(defects):
+        if detection is None:
             maps[sample] = np.nan
     return torch.from_numpy(maps)
 
 
 def burdens(defects: Detections) -> torch.Tensor:
-    """Σ importance/100 of each sample's defects: (N, 2), float32, types as in `TYPES`; NaN where there is no answer."""
+    """Σ importance/100 of each sample's defects, by type.
+
+    Returns:
+        (N, 2), float32, types as in `TYPES`; NaN where there is no answer.
+    """
     sums = np.zeros((len(defects), len(TYPES)), dtype=np.float32)
-    for sample, found in enumerate(defects):
-        if found is None:
+    for sample, detection in enumerate(defects):
+        if detection is None:
             sums[sample] = np.nan
             continue
-        for defect in found:
+        for defect in detection:
             sums[sample, TYPES.index(defect.type)] += defect.importance / 100
     return torch.from_numpy(sums)
 
@@ -103,8 +116,11 @@ def scalar_box_rewards(
 ) -> torch.Tensor:
     """The control: the same boxes taken from the scalar, R − α_art·Σ_art ŝ/100 − α_mis·Σ_mis ŝ/100.
 
-    (N,), float32; NaN as in `reward_maps`. It knows what the boxes say but not where, so what BoxFlow gains over it is
-    gained by the location.
+    It knows what the boxes say but not where, so what BoxFlow gains over it is gained by the location. Arguments are
+    those of `reward_maps`.
+
+    Returns:
+        (N,), float32; NaN as in `reward_maps`.
     """
     rewards = _rewards(base_rewards, defects)
     sums = burdens(defects).numpy()
@@ -137,7 +153,7 @@ def group_sigma(base_rewards: torch.Tensor, group_ids: torch.Tensor, floor: floa
 
 
 def known_rewards(base_rewards: Rewards, defects: Detections) -> torch.Tensor:
-    """R with NaN wherever reward or detection is missing: (N,), float32."""
+    """R with NaN wherever the reward or the detection is missing: (N,), float32."""
     return torch.from_numpy(_rewards(base_rewards, defects))
 
 
@@ -145,9 +161,9 @@ def _rewards(base_rewards: Rewards, defects: Detections) -> _Floats:
     given = base_rewards.tolist() if isinstance(base_rewards, torch.Tensor) else base_rewards
     if len(given) != len(defects):
         raise ValueError(f"{len(given)} base rewards and {len(defects)} detections")
-    values = np.array([np.nan if one is None else one for one in given], dtype=np.float32)
+    values = np.array([np.nan if reward is None else reward for reward in given], dtype=np.float32)
     values[~np.isfinite(values)] = np.nan
-    values[[found is None for found in defects]] = np.nan
+    values[[detection is None for detection in defects]] = np.nan
     return values
 
 
@@ -174,20 +190,20 @@ def _heats(
         raise ValueError(f"there is no cell rule {cell_rule!r}; it is one of {', '.join(CELL_RULES)}")
     if not margin >= 0:
         raise ValueError(f"a margin of {margin} cells; boxes do not shrink")
-    flat = [(sample, one) for sample, found in enumerate(defects) for one in found or ()]
+    flat = [(sample, defect) for sample, detection in enumerate(defects) for defect in detection or ()]
     if not flat:
         return
-    corners = box_array([one.box for _, one in flat])
+    corners = box_array([defect.box for _, defect in flat])
     if margin:
         by = margin * GRID / np.array([grid[1], grid[0]] * 2)
         corners = np.clip(corners + np.array([-1, -1, 1, 1]) * by, 0, GRID)
     rows, top, bottom = _cover(corners[:, 1], corners[:, 3], grid[0], cell_rule)
     columns, left, right = _cover(corners[:, 0], corners[:, 2], grid[1], cell_rule)
-    rows *= np.array([one.importance / 100 for _, one in flat], dtype=np.float32)[:, None]
+    rows *= np.array([defect.importance / 100 for _, defect in flat], dtype=np.float32)[:, None]
     members: dict[tuple[int, int], list[int]] = {}
-    for index, (sample, one) in enumerate(flat):
+    for index, (sample, defect) in enumerate(flat):
         if top[index] < bottom[index] and left[index] < right[index]:
-            members.setdefault((sample, TYPES.index(one.type)), []).append(index)
+            members.setdefault((sample, TYPES.index(defect.type)), []).append(index)
     for (sample, kind), boxes in members.items():
         y0, y1 = min(top[box] for box in boxes), max(bottom[box] for box in boxes)
         x0, x1 = min(left[box] for box in boxes), max(right[box] for box in boxes)

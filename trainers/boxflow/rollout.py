@@ -18,13 +18,16 @@ from generators.models.flow import Conditioning
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.dynamics import Step, ode_step, sde_step, step_std
 from trainers.boxflow.policy import Policy
-from trainers.rewards.contract import Shot
+from trainers.rewards.contract import GeneratedImage
 
 
 @dataclass(frozen=True)
-class Draw:
-    """What a rollout consists of. `prompts`: one for each group. `noisy` and `trained`: steps with noise, and those of
-    them that are learned from, in order."""
+class RolloutPlan:
+    """What a rollout will consist of.
+
+    `prompts`: one for each group. `noisy`: the steps that get noise, `trained`: those of them that are learned from,
+    both in order and counted from 0.
+    """
 
     number: int
     prompts: tuple[str, ...]
@@ -33,8 +36,12 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A step that was taken: from `sample` to `next_sample`, and its log-probability per location then."""
+class Transition:
+    """A sampled step that is learned from.
+
+    `step` counts from 0. `sample` and `next_sample` are the latents before and after it, (B, L, C) or (B, C, H, W);
+    `log_prob` is its log-probability per location under the weights that sampled, (B, L) or (B, H, W).
+    """
 
     step: int
     sample: torch.Tensor
@@ -43,65 +50,85 @@ class Taken:
 
 
 @dataclass
-class Chunk:
-    """Images that are sampled and learned from together: their numbers in the rollout, text, and trained steps."""
+class RolloutChunk:
+    """Images that are sampled and learned from together.
+
+    `indices` are their numbers in the rollout, `text` the features of their prompts, `transitions` the steps that are
+    learned from, in order.
+    """
 
     indices: range
     text: Conditioning
-    taken: list[Taken] = field(default_factory=list)
-    shots: list[Shot] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
+    images: list[GeneratedImage] = field(default_factory=list)
 
 
-def draw(config: BoxFlowConfig, prompts: Sequence[str], number: int) -> Draw:
-    """The rollout of that number. Prompts come in a new order each time round, none twice before all were there."""
+def plan_rollout(config: BoxFlowConfig, prompts: Sequence[str], number: int) -> RolloutPlan:
+    """The plan of the rollout of that number, which counts from 0.
+
+    Prompts come in a new order each time round; none comes twice before all have come.
+    """
+    settings = config.rollout
     chosen = []
-    for place in range(number * config.prompts, (number + 1) * config.prompts):
-        around, within = divmod(place, len(prompts))
-        chosen.append(prompts[_order(config.seed, around, len(prompts))[within]])
+    for place in range(number * settings.prompts, (number + 1) * settings.prompts):
+        turn, within = divmod(place, len(prompts))
+        chosen.append(prompts[_prompt_order(config.seed, turn, len(prompts))[within]])
     rng = random.Random(f"{config.seed}/steps/{number}")
-    noisy = sorted(rng.sample(range(*config.window), config.sde_steps))
-    trained = sorted(rng.sample(noisy, config.train_steps or config.sde_steps))
-    return Draw(number, tuple(chosen), tuple(noisy), tuple(trained))
+    noisy = sorted(rng.sample(range(*settings.window), settings.sde_steps))
+    trained = sorted(rng.sample(noisy, settings.train_steps or settings.sde_steps))
+    return RolloutPlan(number, tuple(chosen), tuple(noisy), tuple(trained))
 
 
 def group_ids(config: BoxFlowConfig) -> torch.Tensor:
-    """(N,) int64: the group of each image of a rollout, by its number."""
-    return torch.arange(config.total) // config.samples
+    """The group of each image of a rollout, by its number: (N,), int64."""
+    return torch.arange(config.total) // config.rollout.samples
 
 
 def chunks_of(config: BoxFlowConfig, process: int, processes: int) -> list[range]:
     """The images of one process, chunk by chunk. Chunks are dealt out in turn, so each minibatch is shared evenly."""
-    starts = range(0, config.total, config.batch_size)
-    return [range(start, start + config.batch_size) for start in starts[process::processes]]
+    size = config.rollout.batch_size
+    starts = range(0, config.total, size)
+    return [range(start, start + size) for start in starts[process::processes]]
 
 
 @torch.no_grad()
-def sample(policy: Policy, drawn: Draw, chunks: Sequence[range], device: torch.device) -> Iterator[Chunk]:
-    """Sample the chunks, one after another, each with its images."""
-    config = policy.config
-    kept = torch.bfloat16 if config.trajectory == "bfloat16" else torch.float32
+def sample(policy: Policy, plan: RolloutPlan, chunks: Sequence[range], device: torch.device) -> Iterator[RolloutChunk]:
+    """Sample chunks of images, one after another.
+
+    Args:
+        policy: the model, with the weights that sample.
+        plan: the rollout.
+        chunks: the images' numbers in the rollout, see `chunks_of`.
+        device: where the latents are.
+
+    Yields:
+        Each chunk with its transitions and its images.
+    """
+    config, settings = policy.config, policy.config.rollout
+    kept = torch.bfloat16 if settings.trajectory == "bfloat16" else torch.float32
     for indices in chunks:
-        prompts = [drawn.prompts[index // config.samples] for index in indices]
-        chunk = Chunk(indices, policy.encode(prompts))
-        generators = [_generator(config.seed, drawn.number, index) for index in indices]
+        prompts = [plan.prompts[index // settings.samples] for index in indices]
+        chunk = RolloutChunk(indices, policy.encode(prompts))
+        generators = [_generator(config.seed, plan.number, index) for index in indices]
         starts = generators
-        if config.shared_noise:
-            starts = [_generator(config.seed, drawn.number, f"group {index // config.samples}") for index in indices]
+        if settings.shared_noise:
+            groups = [index // settings.samples for index in indices]
+            starts = [_generator(config.seed, plan.number, f"group {group}") for group in groups]
         x = policy.flow.noise(starts, policy.height, policy.width).to(device)
-        for number in range(config.steps):
-            if number not in drawn.noisy:
+        for number in range(settings.steps):
+            if number not in plan.noisy:
                 x = ode_step(policy.velocity(x, number, chunk.text), x, *policy.levels[number : number + 2])
                 continue
             # Rounded before it is used, so that what is kept is what was sampled.
             x = x.to(kept)
             noise = torch.stack([torch.randn(x.shape[1:], generator=generator) for generator in generators])
-            made = step(policy, x, number, chunk.text, noise=noise.to(device), kept=kept)
-            following = made.next_sample.to(kept)
-            if number in drawn.trained:
-                chunk.taken.append(Taken(number, x, following, made.log_prob))
+            result = step(policy, x, number, chunk.text, noise=noise.to(device), kept=kept)
+            following = result.next_sample.to(kept)
+            if number in plan.trained:
+                chunk.transitions.append(Transition(number, x, following, result.log_prob))
             x = following
         pixels = policy.decode(x.float()).numpy()
-        chunk.shots = [Shot(image, prompt) for image, prompt in zip(pixels, prompts, strict=True)]
+        chunk.images = [GeneratedImage(image, prompt) for image, prompt in zip(pixels, prompts, strict=True)]
         yield chunk
 
 
@@ -115,37 +142,50 @@ def step(
     next_sample: torch.Tensor | None = None,
     kept: torch.dtype = torch.float32,
 ) -> Step:
-    """The step of that number from x, drawn with `noise` (and rounded to `kept`) or as it was taken."""
-    config = policy.config
+    """A noisy step of the sampler, drawn or looked at again.
+
+    Args:
+        policy: the model.
+        x: latents before the step, (B, L, C) or (B, C, H, W).
+        number: the step, from 0.
+        text: the prompts' features.
+        noise: standard normal noise of the shape of `x`, to draw the step with.
+        next_sample: the step as it was drawn, to get its probability under the weights as they are now.
+        kept: what a drawn step is rounded to.
+
+    Returns:
+        The step with its log-probability per location.
+    """
+    settings = policy.config.rollout
     velocity = policy.velocity(x, number, text)
 
-    def made(taken: torch.Tensor | None) -> Step:
+    def sde(following: torch.Tensor | None) -> Step:
         return sde_step(
             velocity,
             x,
             policy.levels[number],
             policy.levels[number + 1],
-            config.noise_level,
-            next_sample=taken,
+            settings.noise_level,
+            next_sample=following,
             noise=noise,
-            dynamics=config.dynamics,
+            dynamics=settings.dynamics,
             sigma_below_one=policy.below_one,
         )
 
-    result = made(next_sample)
+    result = sde(next_sample)
     # The probability is of the step as it is kept, not as it was before rounding.
-    return result if next_sample is not None or kept is torch.float32 else made(result.next_sample.to(kept))
+    return result if next_sample is not None or kept is torch.float32 else sde(result.next_sample.to(kept))
 
 
-def stds(policy: Policy, numbers: Sequence[int]) -> list[float]:
-    """The standard deviation of the noise of these steps."""
-    config = policy.config
+def noise_stds(policy: Policy, numbers: Sequence[int]) -> list[float]:
+    """The standard deviation of the noise of each of these steps."""
+    settings = policy.config.rollout
     return [
         step_std(
             policy.levels[number],
             policy.levels[number + 1],
-            config.noise_level,
-            dynamics=config.dynamics,
+            settings.noise_level,
+            dynamics=settings.dynamics,
             sigma_below_one=policy.below_one,
         )
         for number in numbers
@@ -153,23 +193,26 @@ def stds(policy: Policy, numbers: Sequence[int]) -> list[float]:
 
 
 @torch.no_grad()
-def sample_plainly(policy: Policy, prompts: Sequence[str], seeds: Sequence[int], device: torch.device) -> list[Shot]:
-    """Images without added noise, each from its own seed, `batch_size` at a time."""
-    shots: list[Shot] = []
-    for start in range(0, len(prompts), policy.config.batch_size):
-        some = list(prompts[start : start + policy.config.batch_size])
-        text = policy.encode(some)
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + len(some)]]
+def sample_without_noise(
+    policy: Policy, prompts: Sequence[str], seeds: Sequence[int], device: torch.device
+) -> list[GeneratedImage]:
+    """Images by the deterministic sampler, each from its own seed, `batch_size` of them at a time."""
+    settings = policy.config.rollout
+    images: list[GeneratedImage] = []
+    for start in range(0, len(prompts), settings.batch_size):
+        batch = list(prompts[start : start + settings.batch_size])
+        text = policy.encode(batch)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + len(batch)]]
         x = policy.flow.noise(generators, policy.height, policy.width).to(device)
-        for number in range(policy.config.steps):
+        for number in range(settings.steps):
             x = ode_step(policy.velocity(x, number, text), x, *policy.levels[number : number + 2])
         pixels = policy.decode(x).numpy()
-        shots += [Shot(image, prompt) for image, prompt in zip(pixels, some, strict=True)]
-    return shots
+        images += [GeneratedImage(image, prompt) for image, prompt in zip(pixels, batch, strict=True)]
+    return images
 
 
-def _order(seed: int, around: int, count: int) -> list[int]:
-    return random.Random(f"{seed}/prompts/{around}").sample(range(count), count)
+def _prompt_order(seed: int, turn: int, count: int) -> list[int]:
+    return random.Random(f"{seed}/prompts/{turn}").sample(range(count), count)
 
 
 def _generator(seed: int, number: int, index: int | str) -> torch.Generator:

@@ -15,10 +15,18 @@ WEIGHTS: Final = "pytorch_lora_weights.safetensors"
 
 
 def save_lora(pipeline: Any, weights: Mapping[str, torch.Tensor], folder: Path) -> Path:
-    """Write an adapter's weights (names as the transformer's parameters) in diffusers' format; returns the file.
+    """Write an adapter's weights in diffusers' format.
 
     It loads with `pipeline.load_lora_weights(folder)`, or, for a class that has no such method (LongCat-Image), with
     `pipeline.transformer.load_lora_adapter(folder)`. Rank and alpha travel in the file.
+
+    Args:
+        pipeline: the pipeline whose transformer has the adapter.
+        weights: parameter name of the transformer -> value.
+        folder: where the file goes.
+
+    Returns:
+        The file.
     """
     from diffusers.loaders.lora_pipeline import FluxLoraLoaderMixin
     from diffusers.training_utils import _collate_lora_metadata
@@ -38,14 +46,23 @@ def save_lora(pipeline: Any, weights: Mapping[str, torch.Tensor], folder: Path) 
 
 
 def save_whole(pipeline: Any, weights: Mapping[str, torch.Tensor], folder: Path) -> Path:
-    """Write the pipeline with its transformer's weights replaced; returns the folder."""
+    """Write the pipeline with other weights in its transformer, which itself stays as it is.
+
+    Args:
+        pipeline: a diffusers pipeline.
+        weights: parameter name of the transformer -> value; the others are those of its class, freshly made.
+        folder: where it goes.
+
+    Returns:
+        The folder.
+    """
     model = pipeline.transformer
     _check(model, weights)
     # A model of its own: the trained one may be sharded over processes, and goes on being trained.
     # Sharding puts a class of its own in front of the model's.
-    kind: Any = next(one for one in type(model).__mro__ if one.__module__.startswith("diffusers."))
+    kind: Any = next(base for base in type(model).__mro__ if base.__module__.startswith("diffusers."))
     whole = kind.from_config(model.config)
-    put(whole, weights)
+    copy_weights(whole, weights)
     pipeline.transformer = whole
     try:
         pipeline.save_pretrained(str(folder))
@@ -55,8 +72,8 @@ def save_whole(pipeline: Any, weights: Mapping[str, torch.Tensor], folder: Path)
 
 
 @torch.no_grad()
-def put(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Copy weights into a model, by the names of its parameters. InputError where they are of another one."""
+def copy_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights into a model, by the names of its parameters; raises InputError where they are another model's."""
     _check(model, weights)
     parameters = dict(model.named_parameters())
     for name, value in weights.items():
@@ -64,6 +81,6 @@ def put(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def _check(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    strange = sorted(weights.keys() - {name for name, _ in model.named_parameters()})
-    if strange or not weights:
-        raise InputError(f"the weights are of another model: it has no {', '.join(strange[:3]) or 'trained weights'}")
+    unknown = sorted(weights.keys() - {name for name, _ in model.named_parameters()})
+    if unknown or not weights:
+        raise InputError(f"the weights are of another model: it has no {', '.join(unknown[:3]) or 'trained weights'}")

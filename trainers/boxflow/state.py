@@ -10,7 +10,18 @@ from trainers.boxflow.policy import Ema
 
 
 def gathered(named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> dict[str, Any]:
-    """Weights, averages and optimizer state, on the CPU. All processes call it: sharded tensors are put together."""
+    """Weights, averages, optimizer state and random states, on the CPU.
+
+    All processes call it, because sharded tensors are put together.
+
+    Args:
+        named: the trained parameters by name.
+        ema: their averages.
+        optimizer: the one that trains them.
+
+    Returns:
+        What `restored` takes, of plain tensors and numbers.
+    """
     names = list(named)
     moments = {}
     for name, parameter in named.items():
@@ -26,7 +37,7 @@ def gathered(named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> 
 
 @torch.no_grad()
 def restored(state: dict[str, Any], named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> None:
-    """Put a state back. KeyError where it is of other weights."""
+    """Put a state of `gathered` back; raises KeyError where it is of other weights."""
     for (name, parameter), average in zip(named.items(), ema.average, strict=True):
         parameter.copy_(_like(state["weights"][name], parameter))
         average.copy_(_like(state["ema"][name], average))

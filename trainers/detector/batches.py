@@ -26,7 +26,7 @@ _GROUP: Final = 50
 
 
 class Item(NamedTuple):
-    """A row, its image's bytes, and the epoch that it is drawn in."""
+    """A row with its image's bytes and the epoch that it is drawn in, which the jitter depends on."""
 
     row: Row
     image: bytes
@@ -34,7 +34,7 @@ class Item(NamedTuple):
 
 
 class EpochItems(Dataset[Item]):
-    """Rows by number; the number also carries the epoch (`epoch·len + row`), so that worker processes know it."""
+    """Rows by number. A number is `epoch · len(rows) + row`, so that worker processes know the epoch."""
 
     def __init__(self, table: ShardTable, rows: Sequence[Row]) -> None:
         self.table, self.rows = table, rows
@@ -67,9 +67,18 @@ class EpochSampler(Sampler[int]):
 
 
 def epoch_order(lengths: Sequence[int], *, batch: int, seed: int, epoch: int) -> list[int]:
-    """Which samples, in which order: batches of like length, the longest batch first, the others shuffled.
+    """The order of an epoch: batches of like length, the longest batch first, the others shuffled.
 
     The longest comes first so that memory runs out in the first step or never.
+
+    Args:
+        lengths: tokens of each sample.
+        batch: samples of a global batch.
+        seed: the training's.
+        epoch: from 0.
+
+    Returns:
+        Numbers of samples, of whole batches only.
     """
     rng = random.Random(f"sdg-order:{seed}:{epoch}")
     order = list(range(len(lengths)))
@@ -83,39 +92,43 @@ def epoch_order(lengths: Sequence[int], *, batch: int, seed: int, epoch: int) ->
     longest = max(range(len(batches)), key=lambda at: lengths[batches[at][0]], default=0)
     if batches:
         batches[0], batches[longest] = batches[longest], batches[0]
-    return [index for one in batches for index in one]
+    return [index for numbers in batches for index in numbers]
 
 
 class SftCollator:
-    """Items to tensors: input_ids, attention_mask and labels (batch, length), and what the processor makes of images.
+    """Makes tensors of items: input_ids, attention_mask and labels, (batch, length), and those of the images.
 
-    Jitter happens here, by the item's epoch. Raises InputError for an image that does not decode.
+    Jitter happens here, by the item's epoch. An image that does not decode raises InputError.
     """
 
     def __init__(self, chat: Chat, *, jitter: float, seed: int) -> None:
         self._chat, self._jitter, self._seed = chat, jitter, seed
 
     def __call__(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """One batch."""
+        """Make a batch.
+
+        Returns:
+            Name of the model's argument -> tensor.
+        """
         chat = self._chat
-        made = chat.processor(
+        inputs = chat.processor(
             text=[chat.asked(item.row.prompt, item.row.size) for item in items],
             images=[self._picture(item) for item in items],
             add_special_tokens=False,
         )
         answers = [self.answer(item) + chat.end for item in items]
         replies = chat.processor.tokenizer(answers, add_special_tokens=False)["input_ids"]
-        batch = _padded(made.pop("input_ids"), replies, chat.processor.tokenizer.pad_token_id)
-        kinds = made.pop("mm_token_type_ids", None)
+        batch = _padded(inputs.pop("input_ids"), replies, chat.processor.tokenizer.pad_token_id)
+        kinds = inputs.pop("mm_token_type_ids", None)
         if kinds is not None:
             length = batch["input_ids"].shape[1]
             batch["mm_token_type_ids"] = torch.tensor([[*map(int, row), *[0] * (length - len(row))] for row in kinds])
         for name in ("pixel_values", "image_grid_thw"):
-            batch[name] = torch.as_tensor(made[name])
+            batch[name] = torch.as_tensor(inputs[name])
         return batch
 
     def answer(self, item: Item) -> str:
-        """What the model shall say of it in that epoch."""
+        """The answer's text that the model learns, in the item's epoch."""
         row = item.row
         defects = jitter_defects(row.defects, self._jitter, seed=self._seed, epoch=item.epoch, key=row.key)
         return self._chat.answer(defects, row.trace, row.size)

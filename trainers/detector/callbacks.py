@@ -1,13 +1,14 @@
-"""What happens around the steps of a training: lines on stderr, the log, pictures, a clean stop, SDG-Eval."""
+"""What happens around the steps of a training: lines on stderr, the log, pictures, a clean stop, SDG-Eval.
+
+`RunReporter` is a callback of the trainer; `DetectorTrainerMixin` changes methods of TRL's trainers, so it stands
+before them among a class's bases.
+"""
 
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,61 +18,61 @@ from trl.models.utils import unwrap_model_for_generation
 
 from exports.read.shard_table import ShardTable
 from schemas.defect import DEFECT_TYPES
+from sdg_data.work import StopRequest
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row
-from trainers.detector.evaluation import SCORE, Said, answer_rows, draw, figures, measure
-from trainers.detector.run_folder import RunFolder
+from trainers.detector.evaluation import SCORE, Prediction, answer_rows, draw, figures, measure
+from trainers.detector.run_folder import DetectorRunFolder
 from trainers.detector.train_config import TrainConfig
 
 log = logging.getLogger(__name__)
 
-_SHOWN = ("loss", "reward", "kl", "grad_norm", "learning_rate", "data_wait_share")
+_IN_LINE = ("loss", "reward", "kl", "grad_norm", "learning_rate", "data_wait_share")
 
 
-class Watcher(TrainerCallback):
-    """Lines, the log file, and a clean stop on Ctrl-C or SIGTERM: at the end of a step, with a checkpoint.
+class RunReporter(TrainerCallback):
+    """Writes lines and the log file, and stops on Ctrl-C or SIGTERM at the end of a step, with a checkpoint.
 
     Each checkpoint comes with a log entry, so a resumed run averages over the same steps as an unbroken one.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: DetectorRunFolder) -> None:
         self._folder = folder
-        self._stop = threading.Event()
-        self._handlers: dict[int, Any] = {}
+        self._stop = StopRequest("stopping at the end of this step, with a checkpoint; once more stops at once")
         self._started = 0.0
         self._first = 0
 
     @property
     def stopped(self) -> bool:
         """Whether somebody asked to stop."""
-        return self._stop.is_set()
+        return self._stop.asked
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take over the signals; forget what the log says beyond the step that is resumed."""
         self._started, self._first = time.monotonic(), state.global_step
         if state.is_world_process_zero:
             self._folder.trim_log(state.global_step)
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._ask)
+        self._stop.listen()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Give the signals back."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
+        self._stop.restore()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """See the class."""
-        if _anywhere(self._stop.is_set(), args.world_size):
-            self._stop.set()
+        """Stop all processes where one was asked to; log at each checkpoint.
+
+        Returns:
+            The trainer's control.
+        """
+        if _on_any_process(self._stop.asked, args.world_size):
+            self._stop.ask()
             control.should_training_stop = control.should_save = True
         if control.should_save:
             control.should_log = True
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """One entry."""
+        """Write an entry, and its line."""
         if not state.is_world_process_zero or not logs:
             return
         numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
@@ -90,41 +91,43 @@ class Watcher(TrainerCallback):
             done = state.global_step - self._first
             pace = (time.monotonic() - self._started) / max(done, 1)
             left = pace * (state.max_steps - state.global_step)
-            shown = ", ".join(f"{name} {numbers[name]:.4g}" for name in _SHOWN if name in numbers)
+            line = ", ".join(f"{name} {numbers[name]:.4g}" for name in _IN_LINE if name in numbers)
             log.info(
-                "step %d/%d: %s; %.2f s a step, %s left", state.global_step, state.max_steps, shown, pace, _time(left)
+                "step %d/%d: %s; %.2f s a step, %s left", state.global_step, state.max_steps, line, pace, _time(left)
             )
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._stop.is_set():
-            raise KeyboardInterrupt
-        self._stop.set()
-        log.warning("stopping at the end of this step, with a checkpoint; once more stops at once")
 
 
 class DetectorTrainerMixin:
-    """Before TRL's trainer among the bases: SDG-Eval instead of a loss as evaluation, and what is waited for."""
+    """Changes TRL's trainers: evaluation is SDG-Eval instead of a loss, and the log says what share of time data took.
+
+    Put it before TRL's trainer among a class's bases.
+    """
 
     chat: Chat
     table: ShardTable
     held_out: list[Row]
     config: TrainConfig
-    folder: RunFolder
-    last_said: list[Said]
+    folder: DetectorRunFolder
 
-    def watch(self, chat: Chat, table: ShardTable, held_out: list[Row], config: TrainConfig, folder: RunFolder) -> None:
-        """What evaluation needs; before training."""
-        limit = len(held_out) if config.eval_limit is None else config.eval_limit
+    def prepare_evaluation(
+        self, chat: Chat, table: ShardTable, held_out: list[Row], config: TrainConfig, folder: DetectorRunFolder
+    ) -> None:
+        """Hand over what evaluation needs. Call it before training."""
+        limit = len(held_out) if config.evaluation.eval_limit is None else config.evaluation.eval_limit
         self.chat, self.table, self.config, self.folder = chat, table, config, folder
         self.held_out = sorted(held_out, key=lambda row: row.key)[:limit]
         self._waited, self._since = 0.0, time.perf_counter()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """As the trainer's, timed."""
+        """As the trainer's, timed.
+
+        Returns:
+            What the trainer's returns.
+        """
         start = time.perf_counter()
-        found = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        batches = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         self._waited += time.perf_counter() - start
-        return found
+        return batches
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As the trainer's, with the share of the time since the last entry that went into waiting for data."""
@@ -139,20 +142,24 @@ class DetectorTrainerMixin:
         return time.perf_counter() - self._since
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
-        """SDG-Eval of greedy answers on the held-out rows, all processes sharing them. Writes the picture."""
+        """SDG-Eval of greedy answers on the held-out rows, which all processes share. Writes the picture.
+
+        Returns:
+            The figures, each with the prefix in front.
+        """
         trainer: Any = self
-        said = self.answers()
-        rows = self.held_out
-        found = figures(measure(rows, said, similarity=self.config.similarity), said)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        if trainer.is_world_process_zero() and self.config.pictures:
-            self._picture(rows[: self.config.pictures], said, trainer.state.global_step)
+        predictions = self.answers()
+        rows, settings = self.held_out, self.config.evaluation
+        evaluation = figures(measure(rows, predictions, similarity=settings.similarity), predictions)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in evaluation.items()}
+        if trainer.is_world_process_zero() and settings.pictures:
+            self._picture(rows[: settings.pictures], predictions, trainer.state.global_step)
         trainer.log(dict(metrics))
         trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
         self._since = time.perf_counter()  # evaluation is no part of a step
         return metrics
 
-    def answers(self) -> list[Said]:
+    def answers(self) -> list[Prediction]:
         """Greedy answers to the held-out rows, the same list on every process."""
         trainer: Any = self
         accelerator, rows = trainer.accelerator, self.held_out
@@ -170,29 +177,29 @@ class DetectorTrainerMixin:
                 self.chat,
                 self.table,
                 padded[rank::world],
-                batch=self.config.eval_batch,
-                max_tokens=self.config.eval_max_tokens,
+                batch=self.config.evaluation.eval_batch,
+                max_tokens=self.config.evaluation.eval_max_tokens,
             )
         self.chat.processor.tokenizer.padding_side = side
         trainer.model.train(was_training)
         everyone = gather_object(mine) if world > 1 else mine
-        by_key = {one.key: one for one in everyone}
+        by_key = {prediction.key: prediction for prediction in everyone}
         return [by_key[row.key] for row in rows]
 
-    def _picture(self, rows: list[Row], said: list[Said], step: int) -> None:
-        image = draw(self.chat, self.table, rows, said[: len(rows)], title=f"Held-out samples at step {step}")
+    def _picture(self, rows: list[Row], predictions: list[Prediction], step: int) -> None:
+        image = draw(self.chat, self.table, rows, predictions[: len(rows)], title=f"Held-out samples at step {step}")
         image.save(self.folder.samples / f"step-{step:06d}.png")
-        show_picture(self, "samples", np.asarray(image), step)
+        report_picture(self, "samples", np.asarray(image), step)
 
     def _send_telemetry(self) -> None:
-        """TRL tells its makers which trainer runs; this one tells nobody."""
+        """Disable TRL's telemetry, which reports to its makers which trainer runs."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """TRL writes its own into each checkpoint; ours is written by `sdg train detector push`."""
+        """Write no card: TRL's would be in each checkpoint, and `sdg train detector push` writes ours."""
 
 
-def show_picture(trainer: Any, name: str, pixels: Any, step: int) -> None:
-    """RGB (height, width, 3) uint8 to wherever the curves go."""
+def report_picture(trainer: Any, name: str, pixels: Any, step: int) -> None:
+    """Send a picture to wherever the curves go. `pixels`: (height, width, 3), uint8, RGB."""
     for callback in trainer.callback_handler.callbacks:
         kind = type(callback).__name__
         if kind == "TensorBoardCallback" and callback.tb_writer is not None:
@@ -204,15 +211,15 @@ def show_picture(trainer: Any, name: str, pixels: Any, step: int) -> None:
 
 
 def tensorboard(folder: Path, step: int) -> Any:
-    """The callback that writes there; entries after `step` are replaced."""
+    """The callback that writes curves into a folder; what is there of steps after `step` is replaced."""
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
     return TensorBoardCallback(SummaryWriter(str(folder), purge_step=step + 1 if step else None))
 
 
-def _anywhere(flag: bool, processes: int) -> bool:
-    """Whether any process says so; all of them must stop at the same step."""
+def _on_any_process(flag: bool, processes: int) -> bool:
+    """Whether the flag is set on any process: all of them must stop at the same step."""
     if processes == 1:
         return flag
     return any(gather_object([flag]))

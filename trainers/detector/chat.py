@@ -1,6 +1,6 @@
-"""A sample as a detector sees and says it: the versioned question, the fitted picture, the answer's text, their tokens.
+"""A sample in the form of a conversation: the versioned question, the fitted image, the answer's text, their tokens.
 
-Training, rollouts and evaluation all ask through this, in the very form that `annotate.vlm` asks when it prelabels.
+Training, rollouts and evaluation all ask through `Chat`, in the same form as `annotate.vlm` when it prelabels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ Planned = tuple[str, ImageSize, tuple[Defect, ...], str | None]
 
 @dataclass(frozen=True)
 class Chat:
-    """`family` is how the model writes boxes; `trace`: whether answers think first; `max_side`: of the picture."""
+    """How a model is asked.
+
+    `family` is how it writes boxes, `max_side` the most pixels of an image's side, `trace` whether answers think first.
+    """
 
     processor: Any
     template: Template
@@ -36,7 +39,16 @@ class Chat:
     trace: bool
 
     def question(self, prompt: str, size: ImageSize, data: bytes = b"") -> Question:
-        """The question about an image of that size; `data`: PNG bytes of the fitted picture, where it is needed."""
+        """The question about an image.
+
+        Args:
+            prompt: the image's.
+            size: the image's own.
+            data: PNG bytes of the fitted image, where they are needed.
+
+        Returns:
+            The template's question.
+        """
         fitted = self.fitted(size)
         return Question(
             text=self.template.question(prompt, codec_of(self.family, fitted)),
@@ -46,15 +58,15 @@ class Chat:
         )
 
     def fitted(self, size: ImageSize) -> ImageSize:
-        """The size of the picture as the model is shown it."""
+        """The size in which the model is shown an image of that size."""
         return fitted_size(size, self.family, self.max_side)
 
     def picture(self, data: bytes) -> Image.Image:
-        """The image as the model is shown it. ValueError where the bytes are no image."""
+        """The image as the model is shown it, RGB; raises ValueError where the bytes are no image."""
         image = open_image(data).convert("RGB")
-        wanted = self.fitted(ImageSize(width=image.width, height=image.height))
-        if (image.width, image.height) != (wanted.width, wanted.height):
-            image = image.resize((wanted.width, wanted.height), Image.Resampling.BICUBIC)
+        fitted = self.fitted(ImageSize(width=image.width, height=image.height))
+        if (image.width, image.height) != (fitted.width, fitted.height):
+            image = image.resize((fitted.width, fitted.height), Image.Resampling.BICUBIC)
         return image
 
     def png(self, data: bytes) -> bytes:
@@ -79,13 +91,13 @@ class Chat:
         return str(self.processor.tokenizer.eos_token)
 
     def image_tokens(self, size: ImageSize) -> int:
-        """How many tokens an image of that size takes."""
+        """How many tokens an image of that size takes in a question."""
         fitted, images = self.fitted(size), self.processor.image_processor
         patches: int = images.get_number_of_image_patches(fitted.height, fitted.width, {})
         return patches // int(images.merge_size) ** 2
 
     def lengths(self, rows: Sequence[Planned]) -> list[int]:
-        """Tokens of question, image, answer and end, without the images' bytes."""
+        """Tokens of question, image, answer and end of each row; the images' bytes are not needed."""
         return self._lengths(
             [
                 (self.asked(prompt, size) + self.answer(defects, trace, size) + self.end, size)
@@ -94,10 +106,10 @@ class Chat:
         )
 
     def question_lengths(self, rows: Sequence[tuple[str, ImageSize]]) -> list[int]:
-        """Tokens of question (by prompt and image size) and image."""
+        """Tokens of question and image, of each (prompt, image size)."""
         return self._lengths([(self.asked(prompt, size), size) for prompt, size in rows])
 
     def _lengths(self, texts: Sequence[tuple[str, ImageSize]]) -> list[int]:
         ids = self.processor.tokenizer([text for text, _ in texts], add_special_tokens=False)["input_ids"]
         # The picture's one placeholder stands in the text.
-        return [len(one) - 1 + self.image_tokens(size) for one, (_, size) in zip(ids, texts, strict=True)]
+        return [len(tokens) - 1 + self.image_tokens(size) for tokens, (_, size) in zip(ids, texts, strict=True)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,29 +21,88 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Recipe = Annotated[str, typer.Option(help="mini (two CPU cores) or sdg30k (the paper's, on GPUs)")]
-Data = Annotated[str, typer.Option(help="Shards: the folder or URL of an export")]
-Base = Annotated[str, typer.Option("--model", help="What to start from: a folder or a hub repository")]
+Recipe = Annotated[
+    str, typer.Option(help="mini (two CPU cores) or sdg30k (the paper's, on GPUs)", rich_help_panel="Model and data")
+]
+Data = Annotated[str, typer.Option(help="Shards: the folder or URL of an export", rich_help_panel="Model and data")]
+Base = Annotated[
+    str,
+    typer.Option("--model", help="What to start from: a folder or a hub repository", rich_help_panel="Model and data"),
+]
 Out = Annotated[Path, typer.Option(help="The run's folder; run again with it to go on")]
-Trace = Annotated[bool | None, typer.Option("--trace/--no-trace", help="Answers think first [default: the recipe's]")]
-Lora = Annotated[int | None, typer.Option(min=0, metavar="RANK", help="Train an adapter of this rank; 0: everything")]
+Trace = Annotated[
+    bool | None,
+    typer.Option(
+        "--trace/--no-trace", help="Answers think first [default: the recipe's]", rich_help_panel="Model and data"
+    ),
+]
+Lora = Annotated[
+    int | None,
+    typer.Option(
+        min=0, metavar="RANK", help="Train an adapter of this rank; 0: everything", rich_help_panel="Training"
+    ),
+]
 FreezeVision = Annotated[
-    bool | None, typer.Option("--freeze-vision/--train-vision", help="The vision tower [default: the recipe's]")
+    bool | None,
+    typer.Option(
+        "--freeze-vision/--train-vision", help="The vision tower [default: the recipe's]", rich_help_panel="Training"
+    ),
 ]
-Epochs = Annotated[float | None, typer.Option(min=0.0, help="Passes over the data")]
-MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps, whatever the epochs")]
-Report = Annotated[str | None, typer.Option(help="Where curves go: tensorboard, trackio, wandb or none")]
-Seed = Annotated[int | None, typer.Option(min=0)]
+Epochs = Annotated[float | None, typer.Option(min=0.0, help="Passes over the data", rich_help_panel="Training")]
+MaxSteps = Annotated[
+    int | None, typer.Option(min=1, help="Stop after so many steps, whatever the epochs", rich_help_panel="Training")
+]
+Report = Annotated[
+    str | None,
+    typer.Option(help="Where curves go: tensorboard, trackio, wandb or none", rich_help_panel="Evaluation and curves"),
+]
+Seed = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training")]
 Change = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting (docs/train-detector.md)")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any other setting (docs/train-detector.md)", rich_help_panel="Training"
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many samples, for a trial")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Only the first so many samples, for a trial", rich_help_panel="Model and data"),
+]
 Similarity = Annotated[
     str | None,
-    typer.Option(help="Of reasons: lexical, or a sentence-transformers model such as Qwen/Qwen3-Embedding-0.6B"),
+    typer.Option(
+        help="Of reasons: lexical, or a sentence-transformers model such as Qwen/Qwen3-Embedding-0.6B",
+        rich_help_panel="Evaluation and curves",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only read the data and say what would be trained")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+
+
+def _settings_printer(module: str) -> Callable[[bool], None]:
+    """A callback that prints the settings of a training, whose recipes are in a module, and ends the command."""
+
+    def print_settings(asked: bool) -> None:
+        if asked:
+            from trainers.common.config_docs import settings_text
+
+            print(settings_text(importlib.import_module(module).RECIPES))
+            raise typer.Exit
+
+    return print_settings
+
+
+def _help_config(module: str) -> Any:
+    return typer.Option(
+        "--help-config",
+        is_eager=True,
+        callback=_settings_printer(module),
+        help="Print every setting of --set with type, default and meaning",
+        rich_help_panel="Training",
+    )
+
+
+SftHelp = Annotated[bool, _help_config("trainers.detector.sft_config")]
+GrpoHelp = Annotated[bool, _help_config("trainers.detector.grpo_config")]
 
 
 @app.command()
@@ -53,18 +113,27 @@ def sft(
     recipe: Recipe = "mini",
     trace: Trace = None,
     jitter: Annotated[
-        float | None, typer.Option(min=0.0, metavar="N", help="Move coordinates by up to N thousandths; 0: do not")
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="N",
+            help="Move coordinates by up to N thousandths; 0: do not",
+            rich_help_panel="Training",
+        ),
     ] = None,
     lora: Lora = None,
     freeze_vision: FreezeVision = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Leave longer samples out")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Leave longer samples out", rich_help_panel="Model and data")
+    ] = None,
     similarity: Similarity = None,
     report: Report = None,
     seed: Seed = None,
     change: Change = None,
     limit: Limit = None,
+    help_config: SftHelp = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -73,17 +142,20 @@ def sft(
     from trainers.detector.train_config import changed
 
     options: dict[str, Any] = {
-        "trace": trace,
-        "jitter": jitter,
-        "freeze_vision": freeze_vision,
-        "epochs": epochs,
-        "max_steps": max_steps,
+        "data.trace": trace,
+        "data.jitter": jitter,
+        "data.max_tokens": max_tokens,
+        "model.freeze_vision": freeze_vision,
+        "optimizer.epochs": epochs,
+        "optimizer.max_steps": max_steps,
+        "evaluation.similarity": similarity,
+        "saving.report": report,
+        "seed": seed,
     }
-    options |= {"max_tokens": max_tokens, "similarity": similarity, "report": report, "seed": seed}
     config = changed(_recipe(RECIPES, recipe), _changes(options, lora, change))
     _check_report(config)
     if dry_run:
-        _plan(config, data, model, limit, max_tokens=config.max_tokens, as_json=as_json)
+        _plan(config, data, model, limit, max_tokens=config.data.max_tokens, as_json=as_json)
         return
     from trainers.detector.sft_trainer import train_sft
 
@@ -100,11 +172,18 @@ def grpo(
     require_overlap: Annotated[
         bool | None,
         typer.Option(
-            "--require-overlap/--no-require-overlap", help="No credit for reasons of boxes that do not overlap"
+            "--require-overlap/--no-require-overlap",
+            help="No credit for reasons of boxes that do not overlap",
+            rich_help_panel="Training",
         ),
     ] = None,
     guard: Annotated[
-        bool | None, typer.Option("--guard/--no-guard", help="Stop when the answers collapse [default: the recipe's]")
+        bool | None,
+        typer.Option(
+            "--guard/--no-guard",
+            help="Stop when the answers collapse [default: the recipe's]",
+            rich_help_panel="Training",
+        ),
     ] = None,
     lora: Lora = None,
     freeze_vision: FreezeVision = None,
@@ -115,6 +194,7 @@ def grpo(
     seed: Seed = None,
     change: Change = None,
     limit: Limit = None,
+    help_config: GrpoHelp = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -122,8 +202,16 @@ def grpo(
     from trainers.detector.grpo_config import RECIPES, GuardSettings
     from trainers.detector.train_config import changed
 
-    options: dict[str, Any] = {"trace": trace, "require_overlap": require_overlap, "freeze_vision": freeze_vision}
-    options |= {"epochs": epochs, "max_steps": max_steps, "similarity": similarity, "report": report, "seed": seed}
+    options: dict[str, Any] = {
+        "data.trace": trace,
+        "objective.require_overlap": require_overlap,
+        "model.freeze_vision": freeze_vision,
+        "optimizer.epochs": epochs,
+        "optimizer.max_steps": max_steps,
+        "evaluation.similarity": similarity,
+        "saving.report": report,
+        "seed": seed,
+    }
     changes = _changes(options, lora, change)
     config = _recipe(RECIPES, recipe)
     if guard is not None:
@@ -131,7 +219,15 @@ def grpo(
     config = changed(config, changes)
     _check_report(config)
     if dry_run:
-        _plan(config, data, model, limit, max_tokens=config.max_prompt_tokens, as_json=as_json, each=config.group)
+        _plan(
+            config,
+            data,
+            model,
+            limit,
+            max_tokens=config.data.max_prompt_tokens,
+            as_json=as_json,
+            each=config.answers.group,
+        )
         return
     from trainers.detector.grpo_trainer import train_grpo
 
@@ -231,27 +327,20 @@ def _recipe(recipes: dict[str, Any], name: str) -> Any:
 
 
 def _changes(options: dict[str, Any], lora: int | None, change: list[str] | None) -> dict[str, Any]:
+    from trainers.common.config import parse_changes
+
     changes = {name: value for name, value in options.items() if value is not None}
     if lora is not None:
-        changes["lora"] = {"rank": lora, "alpha": 2 * lora} if lora else None
-    for one in change or []:
-        name, mark, value = one.partition("=")
-        if not mark:
-            raise ConfigError(f"--set wants KEY=VALUE, not {one!r}")
-        try:
-            changes[name] = json.loads(value)
-        except ValueError:
-            changes[name] = value
-    return changes
+        changes["model.lora"] = {"rank": lora, "alpha": 2 * lora} if lora else None
+    return changes | parse_changes(change or [])
 
 
 def _check_report(config: TrainConfig) -> None:
     import importlib.util
 
-    if config.report != "none" and importlib.util.find_spec(config.report) is None:
-        raise ConfigError(
-            f"{config.report} is not installed", hint=f"pip install {config.report}, or --report tensorboard|none."
-        )
+    report = config.saving.report
+    if report != "none" and importlib.util.find_spec(report) is None:
+        raise ConfigError(f"{report} is not installed", hint=f"pip install {report}, or --report tensorboard|none.")
 
 
 def _plan(
@@ -265,25 +354,27 @@ def _plan(
     from trainers.detector.loading import model_type_of
 
     kind = model_type_of(model)
-    chat = Chat(
-        load_processor(model, kind), load_template(config.template), FAMILIES[kind], config.max_side, config.trace
-    )
-    found = read_training_data(
+    asked = config.data
+    chat = Chat(load_processor(model, kind), load_template(asked.template), FAMILIES[kind], asked.max_side, asked.trace)
+    samples = read_training_data(
         data,
         chat,
         max_tokens=max_tokens,
-        held_out=config.held_out,
+        held_out=asked.held_out,
         seed=config.seed,
         limit=limit,
         questions_only=each > 1,
     )
-    steps = config.max_steps or int(len(found.train) * each // config.batch_size * config.epochs)
-    plan: dict[str, Any] = {"config": config.model_dump(mode="json"), "data": found.report(), "steps": steps}
+    optimizer = config.optimizer
+    steps = optimizer.max_steps or int(len(samples.train) * each // optimizer.batch_size * optimizer.epochs)
+    plan: dict[str, Any] = {"config": config.model_dump(mode="json"), "data": samples.report(), "steps": steps}
     if as_json:
         print_json(plan)
         return
     report = plan["data"]
-    say(f"{report['train']} samples to train on, {report['held_out']} held out, {steps} steps of {config.batch_size}")
+    say(
+        f"{report['train']} samples to train on, {report['held_out']} held out, {steps} steps of {optimizer.batch_size}"
+    )
     say(f"tokens: {report['tokens']}; left out: {report['dropped'] or 'nothing'}")
 
 

@@ -32,7 +32,10 @@ _PAGE: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A sample without its image. `place`: its number in the table; `tokens`: of question, image and answer."""
+    """A sample without its image.
+
+    `place` is its number in the table, `tokens` the length of question, image and answer.
+    """
 
     place: int
     key: str
@@ -47,7 +50,10 @@ class Row:
 
 @dataclass
 class TrainingData:
-    """`train` and `held_out` in stored order, `dropped`: reason -> keys (of what would have been trained)."""
+    """What is trained and what is held out, in stored order.
+
+    `dropped`: reason -> keys of the samples that would have been trained.
+    """
 
     table: ShardTable
     train: list[Row]
@@ -55,7 +61,7 @@ class TrainingData:
     dropped: dict[str, list[str]] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
-        """For logs and the run's record: what is trained, and what was left out and why."""
+        """What is trained, and what was left out and why, as JSON for logs and `run.json`."""
         tokens = sorted(row.tokens for row in self.train)
         return {
             "train": len(self.train),
@@ -80,12 +86,23 @@ def read_training_data(
     limit: int | None = None,
     questions_only: bool = False,
 ) -> TrainingData:
-    """The train split of an export, planned for `chat`. `limit`: only so many samples, for a trial.
+    """Read the train split of an export.
 
-    `questions_only`: for reinforcement learning, where the model writes the answers: the question's tokens alone count,
-    and no trace is needed.
+    Args:
+        source: shards, as `ShardTable` takes them.
+        chat: how the model is asked, which decides how long a sample is.
+        max_tokens: longer samples are left out.
+        held_out: share of the prompts that is held out.
+        seed: of the choice of these prompts.
+        limit: only so many samples, for a trial.
+        questions_only: for reinforcement learning, where the model writes the answers: the question's tokens alone
+            count, and no trace is needed.
 
-    Raises InputError where nothing is left to train on.
+    Returns:
+        The samples without their images.
+
+    Raises:
+        InputError: nothing is left to train on.
     """
     table = ShardTable(source, split=Split.TRAIN)
     data = TrainingData(table, [], [])
@@ -116,7 +133,7 @@ def read_training_data(
 
 
 def is_held_out(prompt_id: str, share: float, seed: int = 0) -> bool:
-    """Whether a train prompt's images are kept for evaluation: a pure function of the prompt."""
+    """Whether the images of a train prompt are held out: a pure function of the prompt's id and the seed."""
     digest = hashlib.sha256(f"sdg-held-out:{seed}:{prompt_id}".encode()).digest()
     return int.from_bytes(digest[:8]) < share * 2**64
 

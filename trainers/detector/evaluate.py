@@ -16,7 +16,7 @@ from sdg_data.progress import Progress
 from sdg_data.prompt_templates import load_template
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row
-from trainers.detector.evaluation import Said, answer_rows, draw, figures, measure
+from trainers.detector.evaluation import Prediction, answer_rows, draw, figures, measure
 from trainers.detector.loading import model_type_of, quieten
 
 _PAGE = 4
@@ -81,7 +81,7 @@ def evaluate_detector(
     table = ShardTable(data, split=split)
     loaded, chat = load_trained(model, device=device, template=template)
     rows = read_rows(table, chat, limit)
-    said: list[Said] = []
+    said: list[Prediction] = []
     with Progress("asking", unit="images").running(len(rows)) as progress:
         for start in range(0, len(rows), _PAGE * batch):
             part = rows[start : start + _PAGE * batch]

@@ -1,7 +1,7 @@
 """SDG-Eval of a detector while it trains: answers for held-out samples, the figures, and some of them as a picture.
 
-Answers are made by the very code that prelabels (`annotate.vlm.generating`), greedily. As there, an answer that needs a
-repair counts as read; how many followed the form to the letter is `format_rate`.
+Answers are made by the code that prelabels (`annotate.vlm.generating`), greedily. As in prelabelling, an answer that
+needs a repair counts as read; how many need none is `format_rate`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ SCORE: Final = "score"
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A model's answer about a row. `defects` None where it cannot be read; `strict`: to the letter of the form."""
+class Prediction:
+    """A model's answer about a row.
+
+    `defects` is None where the text cannot be read, `strict` whether it needed no repair, `tokens` the answer's length.
+    """
 
     key: str
     text: str
@@ -43,36 +46,66 @@ class Said:
 
 def answer_rows(
     model: Any, chat: Chat, table: ShardTable, rows: Sequence[Row], *, batch: int, max_tokens: int
-) -> list[Said]:
-    """Greedy answers for rows, in their order; rows of like length are asked together."""
+) -> list[Prediction]:
+    """Greedy answers about rows; rows of like length are asked together.
+
+    Args:
+        model: a loaded model.
+        chat: how it is asked.
+        table: where the rows' images are.
+        rows: what is asked about.
+        batch: rows that are asked about at once.
+        max_tokens: of an answer.
+
+    Returns:
+        One answer for each row, in their order.
+    """
     order = sorted(range(len(rows)), key=lambda index: (rows[index].tokens, index))
-    found: dict[int, Said] = {}
+    predictions: dict[int, Prediction] = {}
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
-        asked = [rows[place] for place in places]
-        questions = [chat.question(row.prompt, row.size, chat.png(table.image(row.place))) for row in asked]
+        together = [rows[place] for place in places]
+        questions = [chat.question(row.prompt, row.size, chat.png(table.image(row.place))) for row in together]
         answers = generate_answers(model, chat.processor, questions, max_tokens=max_tokens)
-        for place, row, question, answer in zip(places, asked, questions, answers, strict=True):
+        for place, row, question, answer in zip(places, together, questions, answers, strict=True):
             codec = codec_of(chat.family, question.image.size)
             parsed = parse_answer(answer.text, codec=codec, require_trace=chat.trace, hit_length=answer.hit_length)
             strict = parsed.outcome is Outcome.PARSED
-            if parsed.defects is None and chat.trace:  # a missing trace spoils the form, not the boxes
+            if parsed.defects is None and chat.trace:  # a missing trace is an error of the form, not of the boxes
                 parsed = parse_answer(answer.text, codec=codec, hit_length=answer.hit_length)
-            found[place] = Said(row.key, answer.text, parsed.defects, strict, answer.tokens_out or 0)
-    return [found[index] for index in range(len(rows))]
+            predictions[place] = Prediction(row.key, answer.text, parsed.defects, strict, answer.tokens_out or 0)
+    return [predictions[index] for index in range(len(rows))]
 
 
-def measure(rows: Sequence[Row], said: Sequence[Said], *, similarity: str, resamples: int = 0) -> Evaluation:
-    """SDG-Eval, protocol `paper`, of the answers against the rows' own defects."""
+def measure(
+    rows: Sequence[Row], predictions: Sequence[Prediction], *, similarity: str, resamples: int = 0
+) -> Evaluation:
+    """SDG-Eval, protocol `paper`, of the answers against the rows' own defects.
+
+    Args:
+        rows: the truth.
+        predictions: one for each row.
+        similarity: how reasons are compared, by name.
+        resamples: of the bootstrap; 0: no intervals.
+
+    Returns:
+        The evaluation.
+    """
     groups = {row.key: row.model for row in rows}
     truth = DefectTable.from_defects(((row.key, row.defects) for row in rows), groups=groups)
-    claims = DefectTable.from_defects(((one.key, one.defects) for one in said), groups=groups)
+    claims = DefectTable.from_defects(
+        ((prediction.key, prediction.defects) for prediction in predictions), groups=groups
+    )
     pairs = pair_up(truth, claims, Protocol.PAPER)
     return evaluate(pairs, similarity=similarity_named(similarity), resamples=resamples)
 
 
-def figures(evaluation: Evaluation, said: Sequence[Said]) -> dict[str, float]:
-    """The headline figures as flat numbers for logs, `score` among them; undefined ones are left out."""
+def figures(evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[str, float]:
+    """The headline figures as flat numbers for logs.
+
+    Returns:
+        Metric and type -> value, without those that are undefined; `score`; and figures of the form of the answers.
+    """
     flat: dict[str, float] = {}
     for metric, kinds in headline(evaluation.summary).items():
         for kind, value in kinds.items():
@@ -81,22 +114,24 @@ def figures(evaluation: Evaluation, said: Sequence[Said]) -> dict[str, float]:
     both = [flat.get(f"box_f1@0.5/{kind}", 0.0) for kind in DEFECT_TYPES]
     flat[SCORE] = sum(both) / 2
     flat["parse_failure_rate"] = evaluation.summary["parsing"]["rate"] or 0.0
-    count = max(len(said), 1)
-    flat["format_rate"] = sum(one.strict for one in said) / count
-    flat["empty_rate"] = sum(one.defects == () for one in said) / count
-    flat["boxes_per_answer"] = sum(len(one.defects or ()) for one in said) / count
-    flat["tokens_per_answer"] = sum(one.tokens for one in said) / count
+    count = max(len(predictions), 1)
+    flat["format_rate"] = sum(prediction.strict for prediction in predictions) / count
+    flat["empty_rate"] = sum(prediction.defects == () for prediction in predictions) / count
+    flat["boxes_per_answer"] = sum(len(prediction.defects or ()) for prediction in predictions) / count
+    flat["tokens_per_answer"] = sum(prediction.tokens for prediction in predictions) / count
     return flat
 
 
-def draw(chat: Chat, table: ShardTable, rows: Sequence[Row], said: Sequence[Said], *, title: str) -> Image.Image:
-    """Rows with their truth on the left and what the model said on the right."""
+def draw(
+    chat: Chat, table: ShardTable, rows: Sequence[Row], predictions: Sequence[Prediction], *, title: str
+) -> Image.Image:
+    """A sheet of rows, with the true defects on the left and the predicted ones on the right."""
     cells = []
-    for row, one in zip(rows, said, strict=True):
+    for row, prediction in zip(rows, predictions, strict=True):
         image = chat.picture(table.image(row.place))
         cells.append(SheetCell(image, row.prompt, "truth", None, row.defects))
-        note = "" if one.defects is not None else "cannot be read"
-        cells.append(SheetCell(image, row.prompt, "detector", None, one.defects, note=note))
+        note = "" if prediction.defects is not None else "cannot be read"
+        cells.append(SheetCell(image, row.prompt, "detector", None, prediction.defects, note=note))
     return render_sheet(cells, title=title)
 
 

@@ -1,105 +1,157 @@
-"""What a GRPO training is told, and its recipes (arXiv 2606.06113, the detector's reinforcement learning)."""
+"""The configuration of a GRPO training, and its recipes (arXiv 2606.06113, the detector's reinforcement learning)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sdg_data.prompt_templates import DETECT_SHORT
-from trainers.detector.train_config import Positive, Share, TrainConfig
+from trainers.common.config import ConfigGroup, Natural, Positive, TrainingSettings
+from trainers.detector.train_config import (
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+    OptimizerSettings,
+    SavingSettings,
+    Share,
+    TrainConfig,
+)
 
 
-class GuardSettings(BaseModel):
-    """When a training counts as collapsed: one of these in each of the last `window` log entries.
-
-    `max_silent`: share of valid answers that say "no defects" of images that have some. `min_format`: share of answers
-    in a valid form. `max_boxes`: boxes an answer. `max_copied`: share of answers given word for word to another image.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class GuardSettings(TrainingSettings):
+    """When a training counts as collapsed: one of these in each of the last `window` log entries."""
 
     window: Positive = 5
+    """Log entries in a row."""
     max_silent: Share = 0.98
+    """Share of valid answers that say "no defects" of images that have some."""
     min_format: Share = 0.05
+    """Share of answers in a valid form."""
     max_boxes: Annotated[float, Field(gt=0)] = 12.0
+    """Boxes of an answer."""
     max_copied: Share = 0.9
+    """Share of answers that are another image's too, word for word."""
 
 
-class VllmSettings(BaseModel):
-    """Rollouts by vLLM: in the training's own processes (`colocate`) or by `trl vllm-serve` elsewhere (`server`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class VllmSettings(TrainingSettings):
+    """Rollouts by vLLM."""
 
     mode: Literal["colocate", "server"] = "colocate"
+    """colocate: in the training's own processes. server: by `trl vllm-serve` elsewhere."""
     gpu_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of the GPU's memory that vLLM takes."""
     tensor_parallel: Positive = 1
+    """GPUs that hold one model."""
     base_url: str | None = None
+    """Where the server is."""
     max_model_length: Positive | None = None
+    """Tokens of question and answer; none: the model's."""
     sleep: bool = False
+    """Free vLLM's memory while learning."""
+
+
+class GrpoDataSettings(DataSettings):
+    """What is asked about, and how."""
+
+    max_prompt_tokens: Positive = 4096
+    """Tokens of a question with its image; longer ones are left out and counted."""
+
+
+class AnswerSettings(ConfigGroup):
+    """How answers are sampled."""
+
+    group: Annotated[int, Field(ge=2)] = 8
+    """Answers to a question, which are compared with one another (the paper's 8). A step has batch_size / group
+    questions."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of sampling (the paper's 1.0)."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.85
+    """Of sampling (the paper's 0.85)."""
+    max_new_tokens: Positive = 4096
+    """Tokens of an answer (the paper's 4,096)."""
+    vllm: VllmSettings | None = None
+    """Sample by vLLM, on GPUs; none: by transformers."""
+
+
+class ObjectiveSettings(ConfigGroup):
+    """The loss, and which answers are in it."""
+
+    beta: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the KL to the model that it started from (the paper's 0.01)."""
+    iterations: Positive = 1
+    """Optimizer passes over a batch of answers."""
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """ε of the probability ratio."""
+    loss: str = "grpo"
+    """TRL's `loss_type`."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """TRL's name of what advantages are divided by."""
+    group_filter: Literal["none", "zero-std"] = "none"
+    """zero-std: groups whose rewards are all equal are left out of the loss."""
+    min_valid: Natural = 0
+    """Groups with fewer answers in a valid form are left out of the loss: they teach the form alone."""
+    mask_truncated: bool = False
+    """Answers that hit the length limit are left out of the loss."""
+    require_overlap: bool = False
+    """Pairs of boxes that do not overlap earn no credit for reason and importance, see `trainers/detector/reward.py`
+    (false, the paper's)."""
 
 
 class GrpoConfig(TrainConfig):
-    """`group` answers a question; `batch_size` counts answers, so a step has batch_size / group questions.
-
-    `max_new_tokens` an answer, `max_prompt_tokens` a question with its image (longer ones are left out and counted).
-    `beta`: weight of the KL to the starting model. `iterations`: optimiser passes over a batch of answers; `clip`: of
-    the probability ratio. `loss`, `scale_rewards`: TRL's names. `group_filter` "zero-std" leaves groups out of the loss
-    whose rewards are all equal, `min_valid` those with fewer answers in a valid form (they teach the form alone).
-    `mask_truncated` leaves answers out that hit the length limit. `require_overlap`: see `trainers.detector.reward`.
-    """
+    """All settings of a GRPO training, in groups."""
 
     kind: Literal["grpo"] = "grpo"
-    group: Annotated[int, Field(ge=2)] = 8
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.85
-    beta: Annotated[float, Field(ge=0)] = 0.01
-    max_new_tokens: Positive = 4096
-    max_prompt_tokens: Positive = 4096
-    iterations: Positive = 1
-    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    loss: str = "grpo"
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    group_filter: Literal["none", "zero-std"] = "none"
-    min_valid: Annotated[int, Field(ge=0)] = 0
-    mask_truncated: bool = False
-    require_overlap: bool = False
+    """The kind of training."""
+    data: GrpoDataSettings = GrpoDataSettings()
+    answers: AnswerSettings = AnswerSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
     guard: GuardSettings | None = None
-    vllm: VllmSettings | None = None
+    """Stop a training that has collapsed; none: it goes on."""
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
-        if self.batch_size % self.group:
-            raise ValueError(f"batch_size {self.batch_size} answers is no multiple of group {self.group}")
-        if self.min_valid > self.group:
-            raise ValueError(f"min_valid {self.min_valid} is more than a group of {self.group} can have")
+        group = self.answers.group
+        if self.optimizer.batch_size % group:
+            raise ValueError(f"batch_size {self.optimizer.batch_size} answers is no multiple of group {group}")
+        if self.objective.min_valid > group:
+            raise ValueError(f"min_valid {self.objective.min_valid} is more than a group of {group} can have")
         return self
 
     def grpo_arguments(self, folder: str, processes: int) -> dict[str, Any]:
-        """TRL's `GRPOConfig`."""
+        """The arguments of TRL's `GRPOConfig`.
+
+        Args:
+            folder: where checkpoints go.
+            processes: how many train together.
+
+        Returns:
+            Name of the argument -> value.
+        """
+        answers, objective, vllm = self.answers, self.objective, self.answers.vllm
         arguments = {
             **self.common_arguments(folder, processes),
-            "num_generations": self.group,
-            "max_completion_length": self.max_new_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
+            "num_generations": answers.group,
+            "max_completion_length": answers.max_new_tokens,
+            "temperature": answers.temperature,
+            "top_p": answers.top_p,
             "top_k": 0,
-            "beta": self.beta,
-            "num_iterations": self.iterations,
-            "epsilon": self.clip,
-            "loss_type": self.loss,
-            "scale_rewards": self.scale_rewards,
-            "mask_truncated_completions": self.mask_truncated,
+            "beta": objective.beta,
+            "num_iterations": objective.iterations,
+            "epsilon": objective.clip,
+            "loss_type": objective.loss,
+            "scale_rewards": objective.scale_rewards,
+            "mask_truncated_completions": objective.mask_truncated,
         }
-        if self.vllm is not None:
+        if vllm is not None:
             arguments |= {
                 "use_vllm": True,
-                "vllm_mode": self.vllm.mode,
-                "vllm_gpu_memory_utilization": self.vllm.gpu_memory,
-                "vllm_tensor_parallel_size": self.vllm.tensor_parallel,
-                "vllm_server_base_url": self.vllm.base_url,
-                "vllm_max_model_length": self.vllm.max_model_length,
-                "vllm_enable_sleep_mode": self.vllm.sleep,
+                "vllm_mode": vllm.mode,
+                "vllm_gpu_memory_utilization": vllm.gpu_memory,
+                "vllm_tensor_parallel_size": vllm.tensor_parallel,
+                "vllm_server_base_url": vllm.base_url,
+                "vllm_max_model_length": vllm.max_model_length,
+                "vllm_enable_sleep_mode": vllm.sleep,
             }
         return arguments
 
@@ -108,15 +160,9 @@ def sdg30k() -> GrpoConfig:
     """The paper's: 8 answers, temperature 1.0, top-p 0.85, lr 5e-6, β 0.01, ≤ 4,096 new tokens, 2 epochs."""
     return GrpoConfig(
         recipe="sdg30k",
-        learning_rate=5e-6,
-        epochs=2,
-        batch_size=128,
-        micro_batch=4,
-        save_every=50,
-        eval_every=100,
-        eval_limit=512,
-        eval_max_tokens=4096,
-        log_every=1,
+        optimizer=OptimizerSettings(learning_rate=5e-6, epochs=2, batch_size=128, micro_batch=4),
+        evaluation=EvaluationSettings(eval_every=100, eval_limit=512, eval_max_tokens=4096),
+        saving=SavingSettings(log_every=1, save_every=50),
         guard=GuardSettings(window=20),
     )
 
@@ -125,25 +171,12 @@ def mini() -> GrpoConfig:
     """The toy Qwen3-VL on two cores: 32 questions a step (fewer are too noisy to learn from), short answers."""
     return GrpoConfig(
         recipe="mini",
-        template=DETECT_SHORT,
-        freeze_vision=False,
-        learning_rate=5e-5,
-        max_steps=60,
-        batch_size=256,
-        micro_batch=64,
-        max_new_tokens=320,
-        max_prompt_tokens=512,
-        precision="fp32",
-        checkpointing=False,
-        device="cpu",
-        held_out=0.05,
-        log_every=1,
-        save_every=20,
-        eval_every=20,
-        eval_limit=500,
-        eval_batch=50,
-        eval_max_tokens=512,
-        workers=0,
+        model=ModelSettings(freeze_vision=False, precision="fp32", checkpointing=False, device="cpu"),
+        data=GrpoDataSettings(template=DETECT_SHORT, max_prompt_tokens=512, held_out=0.05, workers=0),
+        optimizer=OptimizerSettings(learning_rate=5e-5, max_steps=60, batch_size=256, micro_batch=64),
+        evaluation=EvaluationSettings(eval_every=20, eval_limit=500, eval_batch=50, eval_max_tokens=512),
+        saving=SavingSettings(log_every=1, save_every=20),
+        answers=AnswerSettings(max_new_tokens=320),
         guard=GuardSettings(window=20),
     )
 

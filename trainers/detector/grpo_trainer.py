@@ -27,21 +27,21 @@ from exports.read.shard_table import ShardTable
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.metrics.similarity import similarity_named
 from sdg_data.prompt_templates import load_template
-from trainers.detector.callbacks import DetectorTrainerMixin, Watcher
+from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row, read_training_data
 from trainers.detector.grpo_config import GrpoConfig
 from trainers.detector.guard import CollapseGuard
 from trainers.detector.loading import load_detector, lora_config, trainable
 from trainers.detector.reward_logging import CompositeReward
-from trainers.detector.run_folder import RunFolder
+from trainers.detector.run_folder import DetectorRunFolder
 from trainers.detector.sft_trainer import check_size, run, run_note, summary
 
 log = logging.getLogger(__name__)
 
 
 class RolloutItems(Dataset[dict[str, Any]]):
-    """Questions with their pictures, and what the reward compares with."""
+    """Questions with their images, and what the reward compares the answers with."""
 
     def __init__(self, table: ShardTable, rows: list[Row], chat: Chat) -> None:
         self.table, self.rows, self.chat = table, rows, chat
@@ -77,7 +77,7 @@ class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
     """TRL's trainer on `RolloutItems`."""
 
     def __init__(self, *, items: RolloutItems, reward: CompositeReward, config: GrpoConfig, **kwargs: Any) -> None:
-        placeholder = datasets.Dataset.from_dict({"prompt": ["?"] * max(len(items), config.batch_size)})
+        placeholder = datasets.Dataset.from_dict({"prompt": ["?"] * max(len(items), config.optimizer.batch_size)})
         super().__init__(reward_funcs=[reward], train_dataset=placeholder, eval_dataset=placeholder, **kwargs)
         self.train_dataset = items
         self.reward = reward
@@ -103,8 +103,8 @@ class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
             self.accelerator.gather(output["advantages"]),
             self.accelerator.gather(torch.tensor(self.reward.valid, device=output["advantages"].device)),
             group=self.num_generations,
-            zero_std=self._config.group_filter == "zero-std",
-            min_valid=self._config.min_valid,
+            zero_std=self._config.objective.group_filter == "zero-std",
+            min_valid=self._config.objective.min_valid,
         )
         self._metrics["train"]["groups_left_out"].append(1 - keep.float().mean().item())
         if not bool(keep.all()):
@@ -115,7 +115,7 @@ class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As the trainer's, with the share of the time that went into the reward (embedding apart)."""
+        """As the trainer's, with the share of the time that went into the reward, without the embedding."""
         spent, self._rewarded = self.reward.seconds - self._rewarded, self.reward.seconds
         if spent and "loss" in logs:
             logs["reward_share"] = spent / max(self.elapsed, 1e-9)
@@ -125,10 +125,17 @@ class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
 def kept_groups(
     advantages: torch.Tensor, valid: torch.Tensor, *, group: int, zero_std: bool, min_valid: int
 ) -> torch.Tensor:
-    """Which answers stay in the loss: (n,) bool. Both arguments are (n,), all processes', whole groups in a row.
+    """Which answers stay in the loss.
 
-    `zero_std` leaves a group out whose advantages are all 0 (its rewards are equal), `min_valid` one with fewer valid
-    answers.
+    Args:
+        advantages: (n,), of all processes, a group after the other.
+        valid: (n,), whether the answer has a valid form.
+        group: answers of a group.
+        zero_std: leave out a group whose advantages are all 0, because its rewards are equal.
+        min_valid: leave out a group with fewer valid answers.
+
+    Returns:
+        (n,), bool, the same for all answers of a group.
     """
     keep = torch.ones(len(advantages) // group, dtype=torch.bool, device=advantages.device)
     if zero_std:
@@ -139,57 +146,63 @@ def kept_groups(
 
 
 def train_grpo(config: GrpoConfig, *, data: str, model: str, out: Path, limit: int | None = None) -> dict[str, Any]:
-    """Train, or go on where it stopped; arguments, result and errors as `sft_trainer.train_sft`'s.
+    """Train, or go on where it stopped; arguments and result are those of `sft_trainer.train_sft`.
 
-    Also ModelError where the guard found the training collapsed.
+    Returns:
+        The model's folder and its evaluation. Errors are those of `train_sft`; also ModelError where the guard found
+        the training collapsed.
+
+    Raises:
+        MissingDependency: rollouts by vLLM without vLLM.
     """
-    folder = RunFolder(out)
+    folder = DetectorRunFolder(out)
     if folder.finished:
         log.info("%s has ended already", out)
         return summary(folder)
     detector, processor, family = load_detector(model, config)
-    chat = Chat(processor, load_template(config.template), family, config.max_side, config.trace)
-    found = read_training_data(
+    chat = Chat(processor, load_template(config.data.template), family, config.data.max_side, config.data.trace)
+    samples = read_training_data(
         data,
         chat,
-        max_tokens=config.max_prompt_tokens,
-        held_out=config.held_out,
+        max_tokens=config.data.max_prompt_tokens,
+        held_out=config.data.held_out,
         seed=config.seed,
         limit=limit,
         questions_only=True,
     )
-    check_size(found, config, each=config.group)
+    check_size(samples, config, each=config.answers.group)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    watcher = Watcher(folder)
+    reporter = RunReporter(folder)
     guard = None if config.guard is None else CollapseGuard(config.guard)
     reward = CompositeReward(
-        similarity_named(config.similarity),
+        similarity_named(config.evaluation.similarity),
         family=family,
-        require_trace=config.trace,
-        require_overlap=config.require_overlap,
+        require_trace=config.data.trace,
+        require_overlap=config.objective.require_overlap,
     )
     try:
         trainer = DetectorGRPOTrainer(
-            items=RolloutItems(found.table, found.train, chat),
+            items=RolloutItems(samples.table, samples.train, chat),
             reward=reward,
             config=config,
             model=detector,
             args=TrlGrpoConfig(**config.grpo_arguments(str(folder.checkpoints), processes)),
             processing_class=processor,
-            peft_config=lora_config(config.lora, freeze_vision=config.freeze_vision),
-            callbacks=[watcher] if guard is None else [watcher, guard],
+            peft_config=lora_config(config.model.lora, freeze_vision=config.model.freeze_vision),
+            callbacks=[reporter] if guard is None else [reporter, guard],
         )
     except ImportError as error:
         raise MissingDependency(f"rollouts by vLLM need it ({error})", hint="pip install vllm, on a GPU.") from error
-    trainer.watch(chat, found.table, found.held_out, config, folder)
-    note = run_note(config, found, chat, model=model, data=data, counts=trainable(trainer.model))
-    return run(trainer, folder, note, watcher, check=lambda: _stop_if_collapsed(guard, folder))
+    trainer.prepare_evaluation(chat, samples.table, samples.held_out, config, folder)
+    note = run_note(config, samples, chat, model=model, data=data, counts=trainable(trainer.model))
+    return run(trainer, folder, note, reporter, check=lambda: _stop_if_collapsed(guard, folder))
 
 
-def _stop_if_collapsed(guard: CollapseGuard | None, folder: RunFolder) -> None:
+def _stop_if_collapsed(guard: CollapseGuard | None, folder: DetectorRunFolder) -> None:
     if guard is not None and guard.verdict is not None:
         raise ModelError(
             f"the training has collapsed: {guard.verdict}",
             item=str(folder.root),
-            hint="Look at log.jsonl; a smaller --lr or a larger --set beta=… holds the model closer to its start.",
+            hint="Look at log.jsonl; a smaller --set optimizer.learning_rate=… or a larger "
+            "--set objective.beta=… holds the model closer to its start.",
         )

@@ -1,4 +1,4 @@
-"""Stops a reinforcement learning that has collapsed, before it burns hours."""
+"""Stops a reinforcement learning that has collapsed, before it costs hours."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ class CollapseGuard(TrainerCallback):
         self.verdict: str | None = None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-        """See the class."""
+        """Look at a log entry.
+
+        Returns:
+            The trainer's control.
+        """
         if logs and "format_rate" in logs and self.judge(logs) is not None:
             control.should_training_stop = control.should_save = True
         return control
 
     def judge(self, figures: dict[str, Any]) -> str | None:
-        """Take one more entry; the verdict so far."""
+        """Look at one more entry.
+
+        Returns:
+            What went wrong, or None.
+        """
         self._seen.append(frozenset(self._wrong(figures)))
         if len(self._seen) == self._settings.window:
             always = frozenset.intersection(*self._seen)
@@ -39,13 +47,13 @@ class CollapseGuard(TrainerCallback):
 
     def _wrong(self, figures: dict[str, Any]) -> list[str]:
         bounds = self._settings
-        found = []
+        problems = []
         if figures["format_rate"] < bounds.min_format:
-            found.append(f"fewer than {bounds.min_format:.0%} of the answers have a valid form")
+            problems.append(f"fewer than {bounds.min_format:.0%} of the answers have a valid form")
         if (figures.get("silent_rate") or 0) > bounds.max_silent:
-            found.append(f"more than {bounds.max_silent:.0%} of the answers about defective images are empty")
+            problems.append(f"more than {bounds.max_silent:.0%} of the answers about defective images are empty")
         if (figures.get("boxes_per_answer") or 0) > bounds.max_boxes:
-            found.append(f"more than {bounds.max_boxes:g} boxes an answer")
+            problems.append(f"more than {bounds.max_boxes:g} boxes an answer")
         if (figures.get("copied_rate") or 0) > bounds.max_copied:
-            found.append(f"more than {bounds.max_copied:.0%} of the answers are another image's, word for word")
-        return found
+            problems.append(f"more than {bounds.max_copied:.0%} of the answers are another image's, word for word")
+        return problems

@@ -1,8 +1,8 @@
 """Detectors that give heatmaps: ours, its boxes drawn as maps, and ImageDoctor (arXiv 2510.01010), the baseline.
 
-One contract for both, `MapDetector`: for an image and its prompt a `Reading` with defects, a map for each type, and
-scores where there are any. What a model did not say is None, never empty: ImageDoctor draws a map only if its answer
-holds the token for it, and an answer without one says nothing about that type.
+One contract for both, `MapDetector`: for an image and its prompt a `HeatmapReading` with defects, a map for each
+type, and scores where there are any. What a model did not say is None, never empty: ImageDoctor draws a map only if its
+answer holds the token for it, and an answer without one says nothing about that type.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ SIDE: Final = 64
 
 
 @dataclass(frozen=True)
-class Reading:
-    """`heatmaps`: (H, W) each, rows from the top, 0..1, None where the detector gave none. `defects` None: unreadable.
+class HeatmapReading:
+    """A detector's answer about an image.
 
-    `scores` by name, 0..1. `reason` says why something is missing.
+    `defects` is None where the answer cannot be read. `heatmaps` are (H, W) each, rows from the top, 0..1, None where
+    the detector gave none. `scores` by name, 0..1. `text` is the answer, `reason` says why something is missing.
     """
 
     defects: tuple[Defect, ...] | None
@@ -45,14 +46,18 @@ class MapDetector(Protocol):
 
     name: str
 
-    def read(self, asked: Asked) -> list[Reading]:
-        """One for each."""
+    def read(self, asked: Asked) -> list[HeatmapReading]:
+        """Look at images with their prompts.
+
+        Returns:
+            One reading for each image, in their order.
+        """
 
 
 class BoxMaps:
     """A detector of boxes as one of maps: a cell's heat is the largest importance/100 of a box times its covered share.
 
-    `detect` gives defects for images and prompts, None where its answer cannot be read.
+    `detect` gives the defects of images with their prompts, None where an answer cannot be read.
     """
 
     def __init__(
@@ -60,19 +65,29 @@ class BoxMaps:
     ) -> None:
         self.name, self._detect, self._side = name, detect, side
 
-    def read(self, asked: Asked) -> list[Reading]:
+    def read(self, asked: Asked) -> list[HeatmapReading]:
         """See `MapDetector`."""
         return [self._drawn(defects) for defects in self._detect(asked)]
 
-    def _drawn(self, defects: tuple[Defect, ...] | None) -> Reading:
+    def _drawn(self, defects: tuple[Defect, ...] | None) -> HeatmapReading:
         if defects is None:
-            return Reading(None, dict.fromkeys(DefectType), reason="its answer cannot be read")
+            return HeatmapReading(None, dict.fromkeys(DefectType), reason="its answer cannot be read")
         side = self._side
-        return Reading(defects, {kind: rasterise(defects, side, side, type=kind) for kind in DefectType})
+        return HeatmapReading(defects, {kind: rasterise(defects, side, side, type=kind) for kind in DefectType})
 
 
 def trained_detector(model: str, *, device: str = "auto", max_tokens: int = 2048, side: int = SIDE) -> BoxMaps:
-    """A detector that was trained here, by its folder, as one of maps."""
+    """A detector that was trained here as one of maps.
+
+    Args:
+        model: its folder.
+        device: torch's name; auto: a GPU where there is one.
+        max_tokens: of an answer.
+        side: rows and columns of the maps.
+
+    Returns:
+        The detector, loaded.
+    """
     from annotate.vlm.generating import generate_answers
     from schemas.answer.parse import parse_answer
     from trainers.detector.evaluate import load_trained

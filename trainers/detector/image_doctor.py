@@ -27,7 +27,7 @@ from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.metrics.heatmaps import boxes_of
-from trainers.detector.heatmaps import Asked, Floats, Reading
+from trainers.detector.heatmaps import Asked, Floats, HeatmapReading
 
 AREA: Final = 512 * 512
 SCORES: Final = {
@@ -54,7 +54,7 @@ _QUESTION: Final = (
 class ImageDoctor:
     """A loaded checkpoint with its processor. `question` has `{caption}` in it; the card's own may be given.
 
-    `threshold`: from which heat on a region counts as a defect in `Reading.defects`.
+    `threshold`: from which heat on a region counts as a defect in `HeatmapReading.defects`.
     """
 
     def __init__(
@@ -77,7 +77,21 @@ class ImageDoctor:
 
     @classmethod
     def load(cls, source: str, *, revision: str, device: str = "cuda", **options: Any) -> ImageDoctor:
-        """The published checkpoint. It brings code of its own, so the revision to be trusted must be named."""
+        """Load the published checkpoint. It brings code of its own, so the revision to be trusted must be named.
+
+        Args:
+            source: a folder or a hub repository.
+            revision: the commit that is trusted.
+            device: torch's name.
+            options: those of the class.
+
+        Returns:
+            The loaded model.
+
+        Raises:
+            MissingDependency: transformers is not installed.
+            ModelError: it does not load, or is no ImageDoctor.
+        """
         try:
             from transformers import AutoModelForCausalLM, AutoProcessor
         except ImportError as error:
@@ -90,18 +104,18 @@ class ImageDoctor:
             raise ModelError(f"cannot load it ({str(error).splitlines()[0]})", item=source) from error
         return cls(model, processor, name=f"{source}@{revision[:12]}", **options)
 
-    def read(self, asked: Asked) -> list[Reading]:
+    def read(self, asked: Asked) -> list[HeatmapReading]:
         """See `MapDetector`."""
         return [self._one(image, prompt) for image, prompt in asked]
 
     @torch.inference_mode()
-    def _one(self, image: Image.Image, prompt: str) -> Reading:
+    def _one(self, image: Image.Image, prompt: str) -> HeatmapReading:
         parts = [{"type": "image"}, {"type": "text", "text": self._question.replace("{caption}", prompt)}]
         text = self._processor.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
-        shown = resized(image)
-        inputs = self._processor(text=[text], images=[shown], return_tensors="pt").to(self._model.device)
+        fitted = resized(image)
+        inputs = self._processor(text=[text], images=[fitted], return_tensors="pt").to(self._model.device)
         output = self._model.generate(
             **inputs,
             max_new_tokens=self._limit,
@@ -132,10 +146,10 @@ class ImageDoctor:
         features = model.image_hidden_fcs[0](model.visual(inputs["pixel_values"], grid_thw=grid).unsqueeze(0))
         height, width = _merged(grid, features.shape[1])
         embedded = features.transpose(1, 2).reshape(1, -1, height, width)
-        for kind, found in places.items():
-            if found:
+        for kind, steps in places.items():
+            if steps:
                 sparse, dense = model.prompt_encoder(
-                    points=None, boxes=None, masks=None, text_embeds=words[found[0]][None, None]
+                    points=None, boxes=None, masks=None, text_embeds=words[steps[0]][None, None]
                 )
                 low = model.heatmap(
                     image_embeddings=embedded,
@@ -148,31 +162,48 @@ class ImageDoctor:
         return maps
 
 
-def reading(answer: str, maps: dict[DefectType, Floats | None], *, threshold: float) -> Reading:
-    """An answer's text and its maps as a `Reading`. Without an answer block there are no scores, and no defects."""
+def reading(answer: str, maps: dict[DefectType, Floats | None], *, threshold: float) -> HeatmapReading:
+    """An answer's text and its maps as a reading.
+
+    Args:
+        answer: the text.
+        maps: (H, W) each, None where the model gave none.
+        threshold: a region with more heat than this counts as a defect.
+
+    Returns:
+        Defects of the maps, None where there is no map at all; scores of the answer block.
+    """
     scores = scores_of(answer)
     missing = [name for name in SCORES if name not in scores]
     missing += [f"{kind} heatmap" for kind in DefectType if maps.get(kind) is None]
     known = [kind for kind in DefectType if maps.get(kind) is not None]
     defects: tuple[Defect, ...] | None = None
     if known:
-        defects = tuple(one for kind in known for one in boxes_of(maps[kind], kind, threshold=threshold))
-    return Reading(defects, maps, scores, answer, f"it gave no {', '.join(missing)}" if missing else "")
+        defects = tuple(defect for kind in known for defect in boxes_of(maps[kind], kind, threshold=threshold))
+    return HeatmapReading(defects, maps, scores, answer, f"it gave no {', '.join(missing)}" if missing else "")
 
 
 def scores_of(answer: str) -> dict[str, float]:
-    """The scores in the first answer block, by our names; one that is missing or outside 0..1 is left out."""
+    """The scores in the first answer block, by our names; a score that is missing or outside 0..1 is left out."""
     block = _ANSWER.search(answer)
-    found = {}
+    scores = {}
     for name, words in SCORES.items():
         match = block and re.search(rf"{words}\s*:\s*(\d+(?:\.\d+)?)", block.group(1))
         if match and 0 <= float(match.group(1)) <= 1:
-            found[name] = float(match.group(1))
-    return found
+            scores[name] = float(match.group(1))
+    return scores
 
 
 def regions_of(answer: str, size: tuple[int, int]) -> list[Box]:
-    """The regions that the model proposed to look at, (width, height) being the shown image's; empty ones left out."""
+    """The regions that the model proposed to look at.
+
+    Args:
+        answer: the text.
+        size: (width, height) of the image as the model was shown it, in pixels.
+
+    Returns:
+        Boxes in thousandths, without empty ones.
+    """
     boxes = []
     for match in _REGION.finditer(answer.partition("</think>")[0]):
         x0, y0, x1, y1 = (float(number) for number in match.group(1).split(","))
@@ -190,18 +221,24 @@ def resized(image: Image.Image) -> Image.Image:
 
 def _merged(grid: torch.Tensor, tokens: int) -> tuple[int, int]:
     """(rows, columns) of the image's tokens: the grid of patches, 2 × 2 merged (or whatever gives that many)."""
-    _, height, width = (int(one) for one in grid[0].tolist())
+    _, height, width = (int(number) for number in grid[0].tolist())
     side = math.isqrt(height * width // tokens)
     return height // side, width // side
 
 
 def best_threshold(heats: Sequence[Floats | None], has: Sequence[bool], candidates: Sequence[float]) -> float:
-    """The threshold on the largest heat with the best image-level F1; the lowest of equally good ones.
+    """The threshold on an image's largest heat with the best image-level F1.
 
-    An image without a map is one that nothing was said of: it counts as clean.
+    Args:
+        heats: an image's map, None where the model gave none: the image counts as clean then.
+        has: whether the image has defects.
+        candidates: thresholds to try.
+
+    Returns:
+        The best candidate; of equally good ones the lowest.
     """
     from sdg_data.metrics.heatmaps import image_level_f1
 
     scores = [0.0 if heat is None else float(heat.max()) for heat in heats]
-    found = image_level_f1(scores, has, candidates)
-    return max(candidates, key=lambda one: (found[f"{one:g}"]["f1"], -one))
+    results = image_level_f1(scores, has, candidates)
+    return max(candidates, key=lambda threshold: (results[f"{threshold:g}"]["f1"], -threshold))

@@ -14,16 +14,27 @@ from schemas.geometry import GRID, Box
 
 
 def jitter_defects(defects: Sequence[Defect], amount: float, *, seed: int, epoch: int, key: str) -> tuple[Defect, ...]:
-    """The defects with moved boxes, in the same order; each coordinate within `amount` (thousandths), rounded."""
+    """Defects with moved boxes.
+
+    Args:
+        defects: those of one sample.
+        amount: thousandths of the image's side that a coordinate moves at most; 0: it stays.
+        seed: the training's.
+        epoch: from 0.
+        key: the sample's.
+
+    Returns:
+        The defects in the same order, with whole coordinates.
+    """
     if amount <= 0:
         return tuple(defects)
     digest = hashlib.sha256(f"sdg-jitter:{seed}:{epoch}:{key}".encode()).digest()
     rng = random.Random(int.from_bytes(digest))
-    return tuple(one.model_copy(update={"box": jitter_box(one.box, amount, rng)}) for one in defects)
+    return tuple(defect.model_copy(update={"box": jitter_box(defect.box, amount, rng)}) for defect in defects)
 
 
 def jitter_box(box: Box, amount: float, rng: random.Random) -> Box:
-    """One box, moved by the next four numbers of `rng`."""
+    """A box that is moved by the next four numbers of `rng`."""
     moved = [min(max(round(value + rng.uniform(-amount, amount)), 0), GRID) for value in _corners(box)]
     x0, x1 = _apart(moved[0], moved[2])
     y0, y1 = _apart(moved[1], moved[3])

@@ -28,10 +28,10 @@ def load_detector(source: str, config: TrainConfig) -> tuple[Any, Any, str]:
     model_type = model_type_of(source)
     quieten()
     # Full fine-tuning keeps fp32 weights under autocast; under an adapter the frozen base may be bf16.
-    half = config.precision == "bf16" and config.lora is not None
+    half = config.model.precision == "bf16" and config.model.lora is not None
     processor = load_processor(source, model_type, extra="train")
     model = load_model(source, "bfloat16" if half else "float32", extra="train")
-    if config.freeze_vision:
+    if config.model.freeze_vision:
         freeze_vision(model)
     return model, processor, FAMILIES[model_type]
 

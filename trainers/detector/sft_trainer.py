@@ -26,13 +26,14 @@ from exports.files.manifest import read_manifest
 from exports.files.target import Target
 from sdg_data.errors import InputError, Interrupted
 from sdg_data.prompt_templates import load_template
+from trainers.common.run_folder import write_json
 from trainers.detector.batches import EpochItems, EpochSampler, SftCollator
-from trainers.detector.callbacks import DetectorTrainerMixin, Watcher, tensorboard
+from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter, tensorboard
 from trainers.detector.chat import Chat
 from trainers.detector.data import Row, TrainingData, read_training_data
 from trainers.detector.evaluation import figures, measure
 from trainers.detector.loading import load_detector, lora_config, trainable, write_detector_file
-from trainers.detector.run_folder import RunFolder, source_fingerprint, write_json
+from trainers.detector.run_folder import DetectorRunFolder, source_fingerprint
 from trainers.detector.sft_config import SftConfig
 from trainers.detector.train_config import TrainConfig
 
@@ -58,7 +59,7 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
         rows: list[Row] = list(self.train_dataset.rows)
         return EpochSampler(
             [row.tokens for row in rows],
-            batch=self._config.batch_size,
+            batch=self._config.optimizer.batch_size,
             seed=self._config.seed,
             # Not by `set_epoch`: accelerate does not hand it on to the sampler of a resumed run in several processes.
             epoch=lambda: int(self.state.epoch or 0),
@@ -66,89 +67,108 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
 
 
 def train_sft(config: SftConfig, *, data: str, model: str, out: Path, limit: int | None = None) -> dict[str, Any]:
-    """Train, or go on where it stopped, and return what the run's `evaluation.json` and `run.json` say.
+    """Train, or go on where it stopped.
 
-    `data`: shards (an export's folder or URL); `model`: the base; `out`: the run's folder (`RunFolder`). Raises
-    ConfigError where the folder holds another run, InputError for unusable data, ModelError for an unusable model,
-    Interrupted after Ctrl-C.
+    Args:
+        config: the training's.
+        data: shards, an export's folder or URL.
+        model: the base, a folder or a hub repository.
+        out: the run's folder (`DetectorRunFolder`).
+        limit: only so many samples, for a trial.
+
+    Returns:
+        The model's folder and its evaluation, see `summary`. Unusable data raises InputError, an unusable model
+        ModelError, a folder of another run ConfigError, and Ctrl-C Interrupted.
     """
-    folder = RunFolder(out)
+    folder = DetectorRunFolder(out)
     if folder.finished:
         log.info("%s has ended already", out)
         return summary(folder)
     detector, processor, family = load_detector(model, config)
-    chat = Chat(processor, load_template(config.template), family, config.max_side, config.trace)
-    found = read_training_data(
-        data, chat, max_tokens=config.max_tokens, held_out=config.held_out, seed=config.seed, limit=limit
+    chat = Chat(processor, load_template(config.data.template), family, config.data.max_side, config.data.trace)
+    samples = read_training_data(
+        data, chat, max_tokens=config.data.max_tokens, held_out=config.data.held_out, seed=config.seed, limit=limit
     )
-    check_size(found, config)
+    check_size(samples, config)
     arguments = TrlSftConfig(
         **config.common_arguments(str(folder.checkpoints), int(os.environ.get("WORLD_SIZE", "1"))), max_length=None
     )
-    watcher = Watcher(folder)
+    reporter = RunReporter(folder)
     trainer = DetectorSFTTrainer(
-        items=EpochItems(found.table, found.train),
+        items=EpochItems(samples.table, samples.train),
         config=config,
         model=detector,
         args=arguments,
-        data_collator=SftCollator(chat, jitter=config.jitter, seed=config.seed),
+        data_collator=SftCollator(chat, jitter=config.data.jitter, seed=config.seed),
         processing_class=processor,
-        peft_config=lora_config(config.lora, freeze_vision=config.freeze_vision),
-        callbacks=[watcher],
+        peft_config=lora_config(config.model.lora, freeze_vision=config.model.freeze_vision),
+        callbacks=[reporter],
     )
-    trainer.watch(chat, found.table, found.held_out, config, folder)
-    note = run_note(config, found, chat, model=model, data=data, counts=trainable(trainer.model))
-    return run(trainer, folder, note, watcher)
+    trainer.prepare_evaluation(chat, samples.table, samples.held_out, config, folder)
+    note = run_note(config, samples, chat, model=model, data=data, counts=trainable(trainer.model))
+    return run(trainer, folder, note, reporter)
 
 
 def run(
     trainer: Any,
-    folder: RunFolder,
+    folder: DetectorRunFolder,
     note: dict[str, Any],
-    watcher: Watcher,
+    reporter: RunReporter,
     *,
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Train with a prepared trainer from the last whole checkpoint; leave the best model behind.
+    """Train with a prepared trainer from the last whole checkpoint, and leave the best model behind.
 
-    `check` is called when the training stops, and may raise.
+    Args:
+        trainer: a `DetectorTrainerMixin` with its evaluation prepared.
+        folder: the run's.
+        note: what `run.json` says.
+        reporter: the trainer's callback.
+        check: called when the training ends or stops; it may raise.
+
+    Returns:
+        See `summary`.
+
+    Raises:
+        Interrupted: it was asked to stop, and did so with a checkpoint.
     """
     config: TrainConfig = trainer.config
     if trainer.is_world_process_zero():
-        folder.claim(note)
+        folder.claim(note, type(config))
     trainer.accelerator.wait_for_everyone()
     last = folder.last_checkpoint() if trainer.is_world_process_zero() else None
     trainer.accelerator.wait_for_everyone()
     last = last or folder.last_checkpoint()
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for results
     step = 0 if last is None else int(last.name.partition("-")[2])
-    if config.report == "tensorboard" and trainer.is_world_process_zero():
+    if config.saving.report == "tensorboard" and trainer.is_world_process_zero():
         trainer.add_callback(tensorboard(folder.tensorboard, step))
     if last is not None:
         log.info("going on from step %d", step)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     check()
-    if watcher.stopped and trainer.state.global_step < trainer.state.max_steps:
+    if reporter.stopped and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted("stopped; the same command goes on from here", item=str(folder.root))
     finish(trainer, folder, note)
     return summary(folder)
 
 
-def finish(trainer: Any, folder: RunFolder, note: dict[str, Any]) -> None:
-    """The best checkpoint's weights to `model/`, with their SDG-Eval; the folder appears whole or not at all."""
+def finish(trainer: Any, folder: DetectorRunFolder, note: dict[str, Any]) -> None:
+    """Write the best checkpoint's weights and their SDG-Eval; `model/` appears whole or not at all."""
     state = trainer.state
     # A best score of 0 chose nothing: it is the first evaluation's.
-    chosen = state.best_model_checkpoint is not None and (state.best_metric or 0) > 0
-    if chosen and state.best_global_step != state.global_step:
+    is_chosen = state.best_model_checkpoint is not None and (state.best_metric or 0) > 0
+    if is_chosen and state.best_global_step != state.global_step:
         trainer._load_best_model()
     evaluation: dict[str, Any] = {}
     if trainer.held_out:
-        said = trainer.answers()
-        measured = measure(trainer.held_out, said, similarity=trainer.config.similarity, resamples=1000)
+        predictions = trainer.answers()
+        similarity = trainer.config.evaluation.similarity
+        measured = measure(trainer.held_out, predictions, similarity=similarity, resamples=1000)
         evaluation = {
             "what": "held-out part of the train split",
-            "step": state.best_global_step if chosen else state.global_step,
-            "figures": figures(measured, said),
+            "step": state.best_global_step if is_chosen else state.global_step,
+            "figures": figures(measured, predictions),
             **measured.summary,
         }
     temporary = folder.root / "model.tmp"
@@ -164,9 +184,21 @@ def finish(trainer: Any, folder: RunFolder, note: dict[str, Any]) -> None:
 
 
 def run_note(
-    config: TrainConfig, found: TrainingData, chat: Chat, *, model: str, data: str, counts: dict[str, int]
+    config: TrainConfig, samples: TrainingData, chat: Chat, *, model: str, data: str, counts: dict[str, int]
 ) -> dict[str, Any]:
-    """What `run.json` says."""
+    """What `run.json` says.
+
+    Args:
+        config: the training's.
+        samples: what is trained and held out.
+        chat: how the model is asked.
+        model: the base's name, as it was given.
+        data: the shards' name, as it was given.
+        counts: parameters, see `trainers.detector.loading.trainable`.
+
+    Returns:
+        JSON.
+    """
     source: dict[str, Any] = {"source": data}
     if not data.endswith((".tar", "}", "*")):
         manifest = read_manifest(Target(data))
@@ -174,7 +206,7 @@ def run_note(
     return {
         "config": config.model_dump(mode="json"),
         "base": {"model": model, "fingerprint": source_fingerprint(model)},
-        "data": {**source, **found.report()},
+        "data": {**source, **samples.report()},
         "template": chat.template.id,
         "boxes": chat.family,
         "parameters": counts,
@@ -183,13 +215,16 @@ def run_note(
 
 
 def detector_note(note: dict[str, Any]) -> dict[str, Any]:
-    """What `detector.json` beside the weights says: the part of the run's note that describes the model."""
-    config = note["config"]
+    """What `detector.json` beside the weights says: the part of the run's note that describes the model.
+
+    Its keys are read by whoever asks the model, and stay flat.
+    """
+    config, data = note["config"], note["config"]["data"]
     return {
         "template": note["template"],
         "boxes": note["boxes"],
-        "trace": config["trace"],
-        "max_side": config["max_side"],
+        "trace": data["trace"],
+        "max_side": data["max_side"],
         "kind": config["kind"],
         "recipe": config["recipe"],
         # A local base by its folder's name: where it lay on this machine is nobody else's business.
@@ -198,24 +233,34 @@ def detector_note(note: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def summary(folder: RunFolder) -> dict[str, Any]:
-    """The result of a run that has ended."""
+def summary(folder: DetectorRunFolder) -> dict[str, Any]:
+    """The result of a run that has ended: `model`, its folder, and `evaluation`, the figures on the held-out part."""
     result: dict[str, Any] = {"model": str(folder.model)}
     if folder.evaluation.is_file():
         result["evaluation"] = json.loads(folder.evaluation.read_text(encoding="utf-8"))["figures"]
     return result
 
 
-def check_size(found: TrainingData, config: TrainConfig, *, each: int = 1) -> None:
-    """InputError where there are too few samples for a batch (a sample fills `each` places of it), or none held out."""
-    if len(found.train) * each < config.batch_size:
+def check_size(samples: TrainingData, config: TrainConfig, *, each: int = 1) -> None:
+    """Check that there are enough samples for a step, and some to evaluate on.
+
+    Args:
+        samples: what is trained and held out.
+        config: the training's.
+        each: places of a batch that a sample fills: the group's size for GRPO.
+
+    Raises:
+        InputError: too few samples for a batch, or none held out though some should be.
+    """
+    batch_size = config.optimizer.batch_size
+    if len(samples.train) * each < batch_size:
         raise InputError(
-            f"{len(found.train)} samples do not fill a batch of {config.batch_size}",
-            hint="More data, or --set batch_size=N.",
+            f"{len(samples.train)} samples do not fill a batch of {batch_size}",
+            hint="More data, or --set optimizer.batch_size=N.",
         )
-    if config.held_out and not found.held_out:
+    if config.data.held_out and not samples.held_out:
         raise InputError(
-            "no prompt fell into the held-out part", hint="More data, or --set held_out=0.2 (0: no evaluation)."
+            "no prompt fell into the held-out part", hint="More data, or --set data.held_out=0.2 (0: no evaluation)."
         )
 
 

@@ -1,129 +1,197 @@
-"""What supervised fine-tuning and GRPO are both told, and how a recipe is changed."""
+"""What supervised fine-tuning and GRPO have in common in their configurations.
+
+`trainers.detector.sft_config` and `trainers.detector.grpo_config` add what only they have, and the recipes. The string
+below a field is its documentation: `sdg train detector sft --help-config` prints it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from sdg_data.errors import ConfigError
 from sdg_data.prompt_templates import DETECT
+from trainers.common import config as common
+from trainers.common.config import ConfigGroup, Natural, Positive, TrainingSettings
 
-Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Report = Literal["tensorboard", "trackio", "wandb", "none"]
 
 
-class LoraSettings(BaseModel):
+class LoraSettings(common.LoraSettings):
     """A low-rank adapter on the linear layers of the language model (and of the vision tower where it is trained)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: Positive = 64
-    alpha: Positive = 128
     dropout: Share = 0.0
+    """Of the adapter's input; 0, the paper's."""
 
 
-class TrainConfig(BaseModel):
-    """What both kinds of training share.
+class ModelSettings(ConfigGroup):
+    """What of the model is trained, and in which form."""
 
-    `template`: the question's name. `trace`: answers think first. `max_side`: of pictures, in pixels. `batch_size` is
-    global: of all processes, accumulation included; `micro_batch` is what one process holds at a time. `precision`
-    bf16: autocast over fp32 weights, or bf16 weights under an adapter. `checkpointing`: recompute activations instead
-    of keeping them. `held_out`: the share of train prompts kept for evaluation. `save_every`, `eval_every`, `log_every`
-    in steps; `keep` checkpoints besides the best. `eval_limit`: images of an evaluation (None: all held out).
-    `pictures`: sample predictions drawn each evaluation. `workers`: processes that prepare batches.
-    """
+    freeze_vision: bool = True
+    """Keep the vision tower as it is (the paper's)."""
+    lora: LoraSettings | None = None
+    """An adapter that is trained instead of all weights; none: everything is trained."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """bf16: autocast over fp32 weights, or bf16 weights under an adapter. fp32 on CPUs, where bf16 is slower."""
+    checkpointing: bool = True
+    """Recompute activations in the backward pass instead of keeping them: less memory, about a third more time."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: GPUs where there are some."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class DataSettings(ConfigGroup):
+    """What is asked about, and how."""
+
+    template: str = DETECT
+    """The question's name; the model is asked with it for ever after."""
+    trace: bool = True
+    """Answers think first (`<think>…</think>`)."""
+    max_side: Positive = 1024
+    """Pixels of an image's longer side; larger images are shown smaller (the paper's 1,024)."""
+    held_out: Share = 0.02
+    """Share of the train split's prompts that is kept to choose the best checkpoint, by hash; 0: no evaluation."""
+    workers: Natural = 4
+    """Processes that prepare batches."""
+
+
+class OptimizerSettings(ConfigGroup):
+    """AdamW with a cosine schedule, and the size of a step."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    """The highest one, at the end of the warm-up."""
+    warmup: Share = 0.05
+    """Share of the steps over which the learning rate rises (the paper's 5 %)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are scaled down to this norm."""
+    adam_betas: tuple[Share, Share] = (0.9, 0.999)
+    """AdamW's β₁ and β₂."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the data."""
+    max_steps: Positive | None = None
+    """Steps after which it ends, whatever the epochs; none: by the epochs."""
+    batch_size: Positive = 16
+    """Samples (for GRPO: answers) of a step, of all processes together, accumulation included."""
+    micro_batch: Positive = 1
+    """Samples (for GRPO: answers) that one process holds at a time."""
+
+
+class EvaluationSettings(ConfigGroup):
+    """SDG-Eval of the held-out part while it trains."""
+
+    eval_every: Positive = 500
+    """Steps between two evaluations; a multiple of `save_every`, so that the best checkpoint was saved."""
+    eval_limit: Positive | None = None
+    """Images of an evaluation; none: all that are held out."""
+    eval_batch: Positive = 16
+    """Images that are asked about at once."""
+    eval_max_tokens: Positive = 2048
+    """Tokens of an answer."""
+    pictures: Natural = 8
+    """Answers that are drawn into `samples/` at each evaluation."""
+    similarity: str = "lexical"
+    """How reasons are compared: lexical, or the name of a sentence-transformers model."""
+
+
+class SavingSettings(ConfigGroup):
+    """Checkpoints, log and curves."""
+
+    log_every: Positive = 10
+    """Steps between two entries of the log."""
+    save_every: Positive = 100
+    """Steps between two checkpoints."""
+    keep: Positive = 2
+    """Checkpoints that are kept besides the best."""
+    report: Report = "tensorboard"
+    """Where curves go."""
+
+
+class TrainConfig(TrainingSettings):
+    """What both kinds of training share, in groups."""
 
     recipe: str
-    template: str = DETECT
-    trace: bool = True
-    max_side: Positive = 1024
-    freeze_vision: bool = True
-    lora: LoraSettings | None = None
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup: Share = 0.05
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    adam_betas: tuple[Share, Share] = (0.9, 0.999)
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    max_steps: Positive | None = None
-    batch_size: Positive = 16
-    micro_batch: Positive = 1
-    precision: Literal["bf16", "fp32"] = "bf16"
-    checkpointing: bool = True
-    device: Literal["auto", "cpu"] = "auto"
-    held_out: Share = 0.02
-    log_every: Positive = 10
-    save_every: Positive = 100
-    eval_every: Positive = 500
-    eval_limit: Positive | None = None
-    eval_batch: Positive = 16
-    eval_max_tokens: Positive = 2048
-    keep: Positive = 2
-    pictures: Annotated[int, Field(ge=0)] = 8
-    similarity: str = "lexical"
-    workers: Annotated[int, Field(ge=0)] = 4
-    report: Report = "tensorboard"
+    """The recipe that it was made from."""
     seed: int = 0
+    """The order of samples, the jitter and the sampling of answers follow from it."""
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    optimizer: OptimizerSettings
+    evaluation: EvaluationSettings = EvaluationSettings()
+    saving: SavingSettings = SavingSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.batch_size % self.micro_batch:
-            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch {self.micro_batch}")
-        if self.eval_every % self.save_every:
+        batch_size, micro_batch = self.optimizer.batch_size, self.optimizer.micro_batch
+        if batch_size % micro_batch:
+            raise ValueError(f"batch_size {batch_size} is no multiple of micro_batch {micro_batch}")
+        if self.evaluation.eval_every % self.saving.save_every:
             raise ValueError(
-                f"eval_every {self.eval_every} is no multiple of save_every {self.save_every}: "
+                f"eval_every {self.evaluation.eval_every} is no multiple of save_every {self.saving.save_every}: "
                 "the best checkpoint must be one that was saved"
             )
         return self
 
     def accumulation(self, processes: int) -> int:
-        """Micro-batches a step of each of so many processes. ConfigError where they do not fill the batch."""
-        at_once = self.micro_batch * processes
-        if self.batch_size % at_once:
+        """How many micro-batches each process adds up for a step.
+
+        Raises:
+            ConfigError: the micro-batches of so many processes do not fill the batch.
+        """
+        at_once = self.optimizer.micro_batch * processes
+        if self.optimizer.batch_size % at_once:
             raise ConfigError(
-                f"batch_size {self.batch_size} is no multiple of micro_batch × processes = {at_once}",
-                hint="--set micro_batch=N or --set batch_size=N.",
+                f"batch_size {self.optimizer.batch_size} is no multiple of micro_batch × processes = {at_once}",
+                hint="--set optimizer.micro_batch=N or --set optimizer.batch_size=N.",
             )
-        return self.batch_size // at_once
+        return self.optimizer.batch_size // at_once
 
     def common_arguments(self, folder: str, processes: int) -> dict[str, Any]:
-        """The `TrainingArguments` that follow from the above."""
-        on_cpu = self.device == "cpu"
+        """The arguments of transformers' `TrainingArguments` that follow from the configuration.
+
+        Args:
+            folder: where checkpoints go.
+            processes: how many train together.
+
+        Returns:
+            Name of the argument -> value.
+        """
+        on_cpu = self.model.device == "cpu"
+        optimizer, saving, held_out = self.optimizer, self.saving, self.data.held_out
         return {
             "output_dir": folder,
-            "learning_rate": self.learning_rate,
+            "learning_rate": optimizer.learning_rate,
             "lr_scheduler_type": "cosine",
-            "warmup_steps": self.warmup,
-            "weight_decay": self.weight_decay,
-            "max_grad_norm": self.max_grad_norm,
-            "adam_beta1": self.adam_betas[0],
-            "adam_beta2": self.adam_betas[1],
-            "num_train_epochs": self.epochs,
-            "max_steps": self.max_steps or -1,
-            "per_device_train_batch_size": self.micro_batch,
+            "warmup_steps": optimizer.warmup,
+            "weight_decay": optimizer.weight_decay,
+            "max_grad_norm": optimizer.max_grad_norm,
+            "adam_beta1": optimizer.adam_betas[0],
+            "adam_beta2": optimizer.adam_betas[1],
+            "num_train_epochs": optimizer.epochs,
+            "max_steps": optimizer.max_steps or -1,
+            "per_device_train_batch_size": optimizer.micro_batch,
             "gradient_accumulation_steps": self.accumulation(processes),
-            "bf16": self.precision == "bf16",
-            "activation_checkpointing": self.checkpointing,
+            "bf16": self.model.precision == "bf16",
+            "activation_checkpointing": self.model.checkpointing,
             "use_cpu": on_cpu,
             "dataloader_pin_memory": not on_cpu,
-            "dataloader_num_workers": self.workers,
-            "dataloader_persistent_workers": self.workers > 0,
+            "dataloader_num_workers": self.data.workers,
+            "dataloader_persistent_workers": self.data.workers > 0,
             "logging_strategy": "steps",
-            "logging_steps": self.log_every,
+            "logging_steps": saving.log_every,
             "logging_nan_inf_filter": False,
             "save_strategy": "steps",
-            "save_steps": self.save_every,
-            "save_total_limit": self.keep,
-            "eval_strategy": "steps" if self.held_out else "no",
-            "eval_steps": self.eval_every,
-            "metric_for_best_model": "score" if self.held_out else None,
-            "greater_is_better": True if self.held_out else None,
+            "save_steps": saving.save_every,
+            "save_total_limit": saving.keep,
+            "eval_strategy": "steps" if held_out else "no",
+            "eval_steps": self.evaluation.eval_every,
+            "metric_for_best_model": "score" if held_out else None,
+            "greater_is_better": True if held_out else None,
             # TensorBoard by a callback of ours, which knows where a resumed run stands.
-            "report_to": [] if self.report in ("none", "tensorboard") else [self.report],
+            "report_to": [] if saving.report in ("none", "tensorboard") else [saving.report],
             "remove_unused_columns": False,
             "disable_tqdm": True,
             "seed": self.seed,
@@ -134,19 +202,10 @@ class TrainConfig(BaseModel):
 Config = TypeVar("Config", bound=TrainConfig)
 
 
-def changed(config: Config, changes: dict[str, Any]) -> Config:
-    """The configuration with other values; a dotted name reaches into `lora`. ConfigError names what is wrong."""
-    values = config.model_dump()
-    for name, value in changes.items():
-        head, _, tail = name.partition(".")
-        if tail:
-            values[head] = {**(values.get(head) or {}), tail: value}
-        else:
-            values[head] = value
-    try:
-        return type(config).model_validate(values)
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}" for one in error.errors()]
-        raise ConfigError(
-            "; ".join(lines), item=f"recipe {config.recipe}", hint="docs/train-detector.md has the keys."
-        ) from error
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The configuration with other values, see `trainers.common.config.changed`.
+
+    Raises:
+        ConfigError: an unknown key or an impossible value, by name.
+    """
+    return common.changed(config, changes, docs="docs/train-detector.md")

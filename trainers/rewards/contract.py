@@ -1,7 +1,7 @@
 """What a base reward and a detector are, and what they may answer: a value, or that there is none.
 
-An answer is never made up: not asked, timed out, refused, unreadable, all are `None` with a reason. "No defects" is an
-answer, the empty tuple, and nothing else is.
+A missing answer is never replaced by a guess. Not asked, timed out, refused, unreadable: all of these are `None` with a
+reason. "No defects" is an answer, the empty tuple, and nothing else is.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A generated image, `pixels` (H, W, 3) uint8 RGB, and its prompt."""
+class GeneratedImage:
+    """A generated image with its prompt. `pixels`: (height, width, 3), uint8, RGB."""
 
     pixels: Pixels
     prompt: str
@@ -36,7 +36,11 @@ class Shot:
 
 @dataclass(frozen=True)
 class Score:
-    """A base reward, or None and why. `parts` are what it was made of, for looking at."""
+    """A base reward's answer about an image.
+
+    `value` is None where there is no answer, and `reason` says why. `parts` are the numbers that the value was made of,
+    for the log.
+    """
 
     value: float | None
     reason: str = ""
@@ -45,7 +49,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Detection:
-    """A detector's defects (empty: it says the image is clean), or None and why."""
+    """A detector's answer about an image.
+
+    `defects` is empty where the detector says that the image is clean, and None where there is no answer; `reason` says
+    why then.
+    """
 
     defects: tuple[Defect, ...] | None
     reason: str = ""
@@ -56,8 +64,12 @@ class BaseReward(Protocol):
 
     name: str
 
-    async def score(self, shots: Sequence[Shot]) -> list[Score]:
-        """One for each. Raises only where it cannot answer at all; then none of these counts."""
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
+        """Score images.
+
+        Returns:
+            One score for each image, in their order. An exception means that none of these images has an answer.
+        """
 
     async def close(self) -> None:
         """Let go of connections and models."""
@@ -68,8 +80,12 @@ class Detector(Protocol):
 
     name: str
 
-    async def detect(self, shots: Sequence[Shot]) -> list[Detection]:
-        """One for each. Raises only where it cannot answer at all; then none of these counts."""
+    async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
+        """Find the defects of images.
+
+        Returns:
+            One detection for each image, in their order. An exception means that none of these images has an answer.
+        """
 
     async def close(self) -> None:
         """Let go of connections and models."""

@@ -1,60 +1,66 @@
 """Detectors of defects: any model that `annotate.vlm` can ask, here or behind `sdg serve detector`.
 
-Only an answer in the strict form counts. One that had to be mended, cut off or refused is none: a repair may drop the
-box that was cut off, and a missing box is a reward.
+Only an answer in the strict form counts. An answer that needs a repair, was cut off or refused counts as missing: a
+repair may drop the box that was cut off, and a box that is missing raises the reward.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from annotate.machine.prelabel import ask_about
-from annotate.vlm.contract import AskError, Backend
-from annotate.vlm.retrying import RetryingClient, RetryPolicy
+from annotate.vlm.contract import Answer, Backend, EncodedImage, Question
 from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.prompt_templates import Template
-from trainers.rewards.contract import Detection, Shot
+from trainers.rewards.contract import Detection, Detector, GeneratedImage
+from trainers.rewards.settings import DetectorSettings
+from trainers.rewards.vlm_client import VlmClient, deadline_of
 
 
-class VlmDetector:
-    """Asks a backend about each image, with the question it was trained with."""
+class VlmDetector(VlmClient[Detection]):
+    """A detector behind a backend, asked with the question that it was trained with."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        template: Template,
-        *,
-        concurrency: int = 32,
-        deadline: float | None = 120.0,
-        policy: RetryPolicy | None = None,
-    ) -> None:
-        """`deadline` in seconds, for an image with its retries; None for a model in this process."""
-        self.name = f"detector:{backend.identity.model}"
-        self._backend, self._template = backend, template
-        self._concurrency, self._deadline, self._policy = concurrency, deadline, policy
-        self._client: RetryingClient | None = None
+    kind = "detector"
 
-    async def detect(self, shots: Sequence[Shot]) -> list[Detection]:
+    def __init__(self, backend: Backend, template: Template, **options: Any) -> None:
+        """Prepare a detector; `options` are those of `VlmClient`."""
+        super().__init__(backend, **options)
+        self._template = template
+
+    async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
         """See `Detector`."""
-        if self._client is None:  # bound to the loop that it is first used on
-            self._client = RetryingClient(
-                self._backend, concurrency=self._concurrency, deadline=self._deadline, policy=self._policy
-            )
-        return list(await asyncio.gather(*(self._one(self._client, shot) for shot in shots)))
+        return await self.ask_all(images)
 
-    async def close(self) -> None:
-        """See `Detector`."""
-        await self._backend.close()
+    def question(self, image: GeneratedImage, encoded: EncodedImage) -> Question:
+        """The template's question about the image's prompt."""
+        return ask_about(self._backend, self._template, image.prompt, encoded)
 
-    async def _one(self, client: RetryingClient, shot: Shot) -> Detection:
-        picture = self._backend.prepare(shot.png(), "image/png")
-        try:
-            answer = await client.ask(ask_about(self._backend, self._template, shot.prompt, picture))
-        except AskError as error:
-            return Detection(None, f"{error.code}: {error.message}")
-        parsed = parse_answer(answer.text, codec=self._backend.codec(picture.size), hit_length=answer.hit_length)
+    def read(self, answer: Answer, encoded: EncodedImage) -> Detection:
+        """The defects of an answer in the strict form; of any other answer none, with the reason."""
+        parsed = parse_answer(answer.text, codec=self._backend.codec(encoded.size), hit_length=answer.hit_length)
         if parsed.outcome is not Outcome.PARSED or parsed.defects is None:
-            why = str(parsed.reason) if parsed.reason else "needs repair"
-            return Detection(None, f"malformed: {why}")
+            return self.missing(f"malformed: {parsed.reason or 'needs repair'}")
         return Detection(parsed.defects)
+
+    def missing(self, reason: str) -> Detection:
+        """A detection without an answer."""
+        return Detection(None, reason)
+
+
+def make_vlm_detector(settings: DetectorSettings) -> Detector:
+    """The detector that `vlm` names.
+
+    Raises:
+        ConfigError: a backend or a template that does not exist.
+        ModelError: a model that does not load.
+    """
+    from annotate.vlm.registry import make_backend, template_for
+
+    backend = make_backend(settings.vlm)
+    return VlmDetector(
+        backend,
+        template_for(backend, settings.vlm),
+        concurrency=1024 if backend.local else settings.vlm.concurrency,
+        **deadline_of(backend, settings.vlm),
+    )

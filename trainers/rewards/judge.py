@@ -2,20 +2,22 @@
 
     R = (0.8·Alignment + 0.1·Coherence + 0.1·Style) / 5          (arXiv 2606.06113, section 5)
 
-The answer must have each of the three lines once, with a number from 1 to 5 and nothing else on the line. Anything else
-is no score. The question's wording is ours; a model that was trained with another one gets it by `template`.
+The answer must have each of the three lines once, with a number from 1 to 5 and nothing else on the line. Any other
+answer gives no score. The question's wording is ours; a model that was trained with another one gets it by `template`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
-from annotate.vlm.contract import AskError, Backend, Question
-from annotate.vlm.retrying import RetryingClient, RetryPolicy
-from trainers.rewards.contract import Score, Shot
+from annotate.vlm.contract import Answer, Backend, EncodedImage, Question
+from sdg_data.errors import ConfigError
+from trainers.rewards.contract import BaseReward, GeneratedImage, Score
+from trainers.rewards.settings import RewardSettings
+from trainers.rewards.vlm_client import VlmClient, deadline_of
 
 WEIGHTS: Final[Mapping[str, float]] = {"alignment": 0.8, "coherence": 0.1, "style": 0.1}
 TEMPLATE: Final = """\
@@ -38,58 +40,80 @@ _NUMBER: Final = re.compile(r"[1-5](?:\.\d{1,4})?")
 
 
 def parse_judgement(text: str) -> Score:
-    """The reward of an answer, or None and what is wrong with it. Never raises for a `str`."""
-    found: dict[str, float] = {}
+    """Read a judge's answer.
+
+    Returns:
+        The weighted reward with the axes as its parts, or no value and what is wrong with the answer.
+    """
+    scores: dict[str, float] = {}
     for match in _LINE.finditer(text):
         axis, number = match[1].lower(), match[2]
-        if axis in found:
+        if axis in scores:
             return Score(None, f"{axis} is there twice")
         if not _NUMBER.fullmatch(number) or float(number) > 5:
             return Score(None, f"{axis} is {number[:20]!r}, no number from 1 to 5")
-        found[axis] = float(number)
-    missing = [axis for axis in WEIGHTS if axis not in found]
+        scores[axis] = float(number)
+    missing = [axis for axis in WEIGHTS if axis not in scores]
     if missing:
         return Score(None, f"no score for {', '.join(missing)}")
-    return Score(sum(WEIGHTS[axis] * value for axis, value in found.items()) / 5, parts=found)
+    return Score(sum(WEIGHTS[axis] * value for axis, value in scores.items()) / 5, parts=scores)
 
 
-class Judge:
-    """Asks a model for the three axes of each image."""
+class Judge(VlmClient[Score]):
+    """A judge behind a backend, asked for the three axes of each image."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        *,
-        template: str = TEMPLATE,
-        concurrency: int = 32,
-        deadline: float | None = 120.0,
-        policy: RetryPolicy | None = None,
-    ) -> None:
-        """`template` has `{prompt}` where the caption goes. `deadline` in seconds, for an image with its retries."""
-        self.name = f"judge:{backend.identity.model}"
-        self._backend, self._template = backend, template
-        self._concurrency, self._deadline, self._policy = concurrency, deadline, policy
-        self._client: RetryingClient | None = None
+    kind = "judge"
 
-    async def score(self, shots: Sequence[Shot]) -> list[Score]:
+    def __init__(self, backend: Backend, *, template: str = TEMPLATE, **options: Any) -> None:
+        """Prepare a judge.
+
+        Args:
+            backend: the model.
+            template: the question, with `{prompt}` where the caption goes.
+            options: those of `VlmClient`.
+        """
+        super().__init__(backend, **options)
+        self._template = template
+
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
         """See `BaseReward`."""
-        if self._client is None:  # bound to the loop that it is first used on
-            self._client = RetryingClient(
-                self._backend, concurrency=self._concurrency, deadline=self._deadline, policy=self._policy
-            )
-        return list(await asyncio.gather(*(self._one(self._client, shot) for shot in shots)))
+        return await self.ask_all(images)
 
-    async def close(self) -> None:
-        """See `BaseReward`."""
-        await self._backend.close()
+    def question(self, image: GeneratedImage, encoded: EncodedImage) -> Question:
+        """The template with the image's prompt in it."""
+        return Question(text=self._template.replace("{prompt}", image.prompt), image=encoded, prompt=image.prompt)
 
-    async def _one(self, client: RetryingClient, shot: Shot) -> Score:
-        picture = self._backend.prepare(shot.png(), "image/png")
-        text = self._template.replace("{prompt}", shot.prompt)
+    def read(self, answer: Answer, encoded: EncodedImage) -> Score:
+        """The reward of an answer that was not cut off."""
+        return self.missing("the answer was cut off") if answer.hit_length else parse_judgement(answer.text)
+
+    def missing(self, reason: str) -> Score:
+        """A score without a value."""
+        return Score(None, reason)
+
+
+def make_judge(settings: RewardSettings) -> BaseReward:
+    """The judge that `vlm` names, with the question of the file `template`.
+
+    Raises:
+        ConfigError: no `vlm`, an unknown backend, or a question that cannot be read or has no `{prompt}`.
+    """
+    from annotate.vlm.registry import make_backend
+
+    if settings.vlm is None:
+        raise ConfigError("the reward 'judge' needs `vlm`", hint="Its backend, model and base_url, as in [prelabel].")
+    template = TEMPLATE
+    if settings.template:
         try:
-            answer = await client.ask(Question(text=text, image=picture, prompt=shot.prompt))
-        except AskError as error:
-            return Score(None, f"{error.code}: {error.message}")
-        if answer.hit_length:
-            return Score(None, "the answer was cut off")
-        return parse_judgement(answer.text)
+            template = Path(settings.template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot read it ({error.strerror})", item=settings.template) from error
+        if "{prompt}" not in template:
+            raise ConfigError("the question has no {prompt}", item=settings.template)
+    backend = make_backend(settings.vlm)
+    return Judge(
+        backend,
+        template=template,
+        concurrency=settings.vlm.concurrency,
+        **deadline_of(backend, settings.vlm),
+    )

@@ -11,21 +11,21 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal, cast
 
 from PIL import Image
 
-from sdg_data.errors import MissingDependency, ModelError
-from trainers.rewards.contract import Score, Shot
+from sdg_data.errors import ConfigError, MissingDependency, ModelError
+from trainers.rewards.contract import BaseReward, GeneratedImage, Score
+from trainers.rewards.settings import RewardSettings
 
 log = logging.getLogger(__name__)
 
 Kind = Literal["clip", "pick", "scorer"]
-KINDS: Final = ("clip", "pick", "scorer")
 
 
 class LocalReward:
-    """Scores by a model that is loaded when first asked; calls come one after another, in a thread."""
+    """Scores by a model in this process. It is loaded at the first call; calls run one after another, in a thread."""
 
     def __init__(
         self,
@@ -37,7 +37,16 @@ class LocalReward:
         device: str = "auto",
         batch_size: int = 16,
     ) -> None:
-        """`processor`: where it is not in the model's repository (PickScore's is CLIP-ViT-H-14's)."""
+        """Prepare a reward; nothing is loaded yet.
+
+        Args:
+            kind: see the module.
+            model: a folder or a hub repository.
+            processor: its repository, where it is not the model's (PickScore's is CLIP-ViT-H-14's).
+            revision: of the model; empty: the newest.
+            device: torch's name for it; auto: a GPU where there is one.
+            batch_size: images scored at once.
+        """
         self.name = f"{kind}:{model}"
         self._kind, self._source, self._processor_source = kind, model, processor or model
         self._revision, self._device, self._batch_size = revision, device, batch_size
@@ -45,18 +54,23 @@ class LocalReward:
         self._processor: Any = None
         self._busy: asyncio.Lock | None = None
 
-    async def score(self, shots: Sequence[Shot]) -> list[Score]:
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
         """See `BaseReward`."""
         self._busy = self._busy or asyncio.Lock()
         async with self._busy:
-            return await asyncio.to_thread(self._score, list(shots))
+            return await asyncio.to_thread(self._score, list(images))
 
     async def close(self) -> None:
         """See `BaseReward`."""
         self._model = self._processor = None
 
     def load(self) -> None:
-        """Load the weights now. Raises ModelError."""
+        """Load the weights now, if they are not loaded yet.
+
+        Raises:
+            MissingDependency: torch or transformers is not installed.
+            ModelError: the weights do not load.
+        """
         if self._model is not None:
             return
         try:
@@ -79,16 +93,16 @@ class LocalReward:
                 f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=self._source
             ) from error
 
-    def _score(self, shots: list[Shot]) -> list[Score]:
+    def _score(self, images: list[GeneratedImage]) -> list[Score]:
         import torch
 
         self.load()
         values: list[float] = []
-        for start in range(0, len(shots), self._batch_size):
-            chunk = shots[start : start + self._batch_size]
+        for start in range(0, len(images), self._batch_size):
+            chunk = images[start : start + self._batch_size]
             inputs = self._processor(
-                text=[shot.prompt for shot in chunk],
-                images=[Image.fromarray(shot.pixels) for shot in chunk],
+                text=[image.prompt for image in chunk],
+                images=[Image.fromarray(image.pixels) for image in chunk],
                 padding=True,
                 truncation=True,
                 return_tensors="pt",
@@ -104,3 +118,21 @@ class LocalReward:
         if self._kind == "clip":
             return 100 * cosine.clamp_min(0)
         return self._model.logit_scale.exp() * cosine
+
+
+def make_local_reward(settings: RewardSettings) -> BaseReward:
+    """The reward of the settings' kind.
+
+    Raises:
+        ConfigError: no model is named.
+    """
+    if not settings.model:
+        raise ConfigError(f"the reward {settings.kind!r} needs a model", hint="`model`: a folder or a hub repository.")
+    return LocalReward(
+        cast(Kind, settings.kind),
+        settings.model,
+        processor=settings.processor,
+        revision=settings.revision,
+        device=settings.device,
+        batch_size=settings.batch_size,
+    )

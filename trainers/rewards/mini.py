@@ -16,7 +16,8 @@ import numpy as np
 from schemas.defect import DefectType
 from sdg_data.mini.oracle import find_defects
 from sdg_data.mini.world import COLOURS, RADII, SIZE, parse_prompt
-from trainers.rewards.contract import Detection, Pixels, Score, Shot
+from trainers.rewards.contract import BaseReward, Detection, Detector, GeneratedImage, Pixels, Score
+from trainers.rewards.settings import DetectorSettings, RewardSettings
 
 _COLOUR_VALUES: Final = np.array(list(COLOURS.values()), np.float32)
 _NEAR: Final = 60.0
@@ -33,36 +34,37 @@ class PaletteReward:
 
     name = "palette"
 
-    async def score(self, shots: Sequence[Shot]) -> list[Score]:
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
         """See `BaseReward`."""
-        return await asyncio.to_thread(lambda: [_palette(shot) for shot in shots])
+        return await asyncio.to_thread(lambda: [_palette(image) for image in images])
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to let go of."""
 
 
 class OracleReward:
-    """−Σ importance/100 of the oracle's defects, plus noise of a standard deviation, the same for the same image."""
+    """−Σ importance/100 of the oracle's defects, plus noise that depends on the image alone."""
 
     def __init__(self, noise: float = 0.0) -> None:
+        """`noise`: its standard deviation."""
         self.name = "oracle"
         self._noise = noise
 
-    async def score(self, shots: Sequence[Shot]) -> list[Score]:
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
         """See `BaseReward`."""
-        return await asyncio.to_thread(lambda: [self._one(shot) for shot in shots])
+        return await asyncio.to_thread(lambda: [self._score(image) for image in images])
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to let go of."""
 
-    def _one(self, shot: Shot) -> Score:
+    def _score(self, image: GeneratedImage) -> Score:
         try:
-            defects = find_defects(shot.pixels, shot.prompt)
+            defects = find_defects(image.pixels, image.prompt)
         except ValueError as error:
             return Score(None, str(error))
         burden = sum(defect.importance for defect in defects) / 100
         right = not any(defect.type is DefectType.MISALIGNMENT for defect in defects)
-        return Score(self._noise * _normal(shot) - burden, parts={"burden": burden, "right": float(right)})
+        return Score(self._noise * _normal(image) - burden, parts={"burden": burden, "right": float(right)})
 
 
 class OracleDetector:
@@ -70,31 +72,46 @@ class OracleDetector:
 
     name = "oracle"
 
-    async def detect(self, shots: Sequence[Shot]) -> list[Detection]:
+    async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
         """See `Detector`."""
-        return await asyncio.to_thread(lambda: [_oracle(shot) for shot in shots])
+        return await asyncio.to_thread(lambda: [_oracle(image) for image in images])
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to let go of."""
 
 
-def _oracle(shot: Shot) -> Detection:
+def make_palette(settings: RewardSettings) -> BaseReward:
+    """The palette reward; it has no settings."""
+    return PaletteReward()
+
+
+def make_oracle(settings: RewardSettings) -> BaseReward:
+    """The oracle as a reward, with the settings' noise."""
+    return OracleReward(settings.noise)
+
+
+def make_oracle_detector(settings: DetectorSettings) -> Detector:
+    """The oracle as a detector; it has no settings."""
+    return OracleDetector()
+
+
+def _oracle(image: GeneratedImage) -> Detection:
     try:
-        return Detection(find_defects(shot.pixels, shot.prompt))
+        return Detection(find_defects(image.pixels, image.prompt))
     except ValueError as error:
         return Detection(None, str(error))
 
 
-def _palette(shot: Shot) -> Score:
+def _palette(image: GeneratedImage) -> Score:
     try:
-        scene = parse_prompt(shot.prompt)
+        scene = parse_prompt(image.prompt)
     except ValueError as error:
         return Score(None, str(error))
     wanted = dict.fromkeys(COLOURS, 0.0)
     for group in scene.groups:
         radius = sum(RADII[group.size]) / 2
         wanted[group.colour] += group.count * _FILL[group.shape] * radius**2
-    seen = _areas(shot.pixels)
+    seen = _areas(image.pixels)
     off = sum(abs(wanted[name] - seen[name]) for name in COLOURS)
     return Score(max(0.0, 1 - off / (2 * sum(wanted.values()))))
 
@@ -109,7 +126,7 @@ def _areas(pixels: Pixels) -> dict[str, float]:
     return {name: float(counts[index]) * scale for index, name in enumerate(COLOURS)}
 
 
-def _normal(shot: Shot) -> float:
+def _normal(image: GeneratedImage) -> float:
     """A standard normal number that belongs to the image."""
-    digest = hashlib.sha256(shot.prompt.encode() + b"\0" + shot.pixels.tobytes()).digest()
+    digest = hashlib.sha256(image.prompt.encode() + b"\0" + image.pixels.tobytes()).digest()
     return float(np.random.default_rng(int.from_bytes(digest[:8])).standard_normal())

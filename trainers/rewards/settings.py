@@ -1,117 +1,113 @@
-"""Which rewards and which detector a training uses, and making them."""
+"""Which rewards and which detector a training uses, and making them.
+
+A reward is a module with a function that makes it from `RewardSettings`, and one line in `REWARDS`; a detector likewise
+in `DETECTORS`. Modules are named by text and imported when they are used, because some need torch.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, field_validator
 
 from sdg_data.errors import ConfigError
 from sdg_data.settings import VlmSettings
+from trainers.common.config import Positive, TrainingSettings
 from trainers.rewards.contract import BaseReward, Detector
 from trainers.rewards.weighted import WeightedSum
 
+REWARDS: Final[dict[str, str]] = {
+    "clip": "trainers.rewards.local_models:make_local_reward",
+    "pick": "trainers.rewards.local_models:make_local_reward",
+    "scorer": "trainers.rewards.local_models:make_local_reward",
+    "judge": "trainers.rewards.judge:make_judge",
+    "palette": "trainers.rewards.mini:make_palette",
+    "oracle": "trainers.rewards.mini:make_oracle",
+}
+"""Kind of base reward -> `module:function` that makes it from `RewardSettings`."""
+DETECTORS: Final[dict[str, str]] = {
+    "vlm": "trainers.rewards.detectors:make_vlm_detector",
+    "oracle": "trainers.rewards.mini:make_oracle_detector",
+}
+"""Kind of detector -> `module:function` that makes it from `DetectorSettings`."""
 
-class RewardSettings(BaseModel):
-    """One base reward.
 
-    `kind`: clip, pick or scorer (a transformers `model` in this process, with `processor` and `revision`); judge (an
-    OpenAI-compatible server, `vlm`); palette or oracle (the mini world). `noise`: the oracle's. `template`: a file with
-    the judge's question, `{prompt}` where the caption goes.
-    """
+class RewardSettings(TrainingSettings):
+    """One base reward."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["clip", "pick", "scorer", "judge", "palette", "oracle"]
+    kind: str
+    """clip, pick or scorer: a transformers `model` in this process. judge: an OpenAI-compatible server, `vlm`. palette
+    or oracle: the mini world's."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """In the sum of the base rewards."""
     model: str = ""
+    """Of clip, pick and scorer: a folder or a hub repository."""
     processor: str = ""
+    """The processor's repository, where it is not the model's."""
     revision: str = ""
+    """The model's revision; empty: the newest."""
     device: str = "auto"
-    batch_size: Annotated[int, Field(ge=1)] = 16
+    """auto: a GPU where there is one."""
+    batch_size: Positive = 16
+    """Images scored at once."""
     vlm: VlmSettings | None = None
+    """The judge's model, with the keys of `[prelabel]`."""
     template: str = ""
+    """A file with the judge's question, `{prompt}` where the caption goes; empty: ours."""
     noise: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of the oracle's noise."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return _checked_kind(kind, REWARDS)
 
 
-class DetectorSettings(BaseModel):
-    """The detector: `vlm` says which backend (mini, transformers, openai); oracle is for tests and measuring."""
+class DetectorSettings(TrainingSettings):
+    """The detector whose boxes are trained on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["vlm", "oracle"] = "vlm"
+    kind: str = "vlm"
+    """vlm: the model that `vlm` names. oracle: the mini world's, for tests and measuring."""
     vlm: VlmSettings = VlmSettings()
+    """Backend (mini, transformers, openai) and model, with the keys of `[prelabel]`."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return _checked_kind(kind, DETECTORS)
 
 
 def make_reward(settings: tuple[RewardSettings, ...]) -> BaseReward:
-    """Their weighted sum. Raises ConfigError, ModelError."""
+    """The weighted sum of base rewards.
+
+    Raises:
+        ConfigError: no reward is named, or one lacks a setting.
+        ModelError: a model that does not load.
+    """
     if not settings:
-        raise ConfigError("no base reward is named", hint='--set \'base=[{"kind": "clip", "model": "..."}]\'')
-    return WeightedSum([(_one(one), one.weight) for one in settings])
+        raise ConfigError("no base reward is named", hint='--set \'rewards.base=[{"kind": "clip", "model": "..."}]\'')
+    return WeightedSum([(_maker(REWARDS[part.kind])(part), part.weight) for part in settings])
 
 
 def make_detector(settings: DetectorSettings) -> Detector:
-    """The detector. Raises ConfigError, ModelError."""
-    if settings.kind == "oracle":
-        from trainers.rewards.mini import OracleDetector
+    """The detector.
 
-        return OracleDetector()
-    from annotate.vlm.registry import make_backend, template_for
-    from trainers.rewards.detectors import VlmDetector
-
-    backend = make_backend(settings.vlm)
-    return VlmDetector(
-        backend,
-        template_for(backend, settings.vlm),
-        concurrency=1024 if backend.local else settings.vlm.concurrency,
-        deadline=None if backend.local else settings.vlm.deadline,
-    )
+    Raises:
+        ConfigError: an unknown backend or template.
+        ModelError: a model that does not load.
+    """
+    detector: Detector = _maker(DETECTORS[settings.kind])(settings)
+    return detector
 
 
-def _one(settings: RewardSettings) -> BaseReward:
-    if settings.kind == "oracle":
-        from trainers.rewards.mini import OracleReward
-
-        return OracleReward(settings.noise)
-    if settings.kind == "palette":
-        from trainers.rewards.mini import PaletteReward
-
-        return PaletteReward()
-    if settings.kind == "judge":
-        return _judge(settings)
-    if not settings.model:
-        raise ConfigError(f"the reward {settings.kind!r} needs a model", hint="`model`: a folder or a hub repository.")
-    from trainers.rewards.local_models import LocalReward
-
-    return LocalReward(
-        settings.kind,
-        settings.model,
-        processor=settings.processor,
-        revision=settings.revision,
-        device=settings.device,
-        batch_size=settings.batch_size,
-    )
+def _checked_kind(kind: str, registry: Mapping[str, str]) -> str:
+    if kind not in registry:
+        raise ValueError(f"there is no {kind!r}; there are {', '.join(registry)}")
+    return kind
 
 
-def _judge(settings: RewardSettings) -> BaseReward:
-    from annotate.vlm.registry import make_backend
-    from trainers.rewards.judge import TEMPLATE, Judge
-
-    if settings.vlm is None:
-        raise ConfigError("the reward 'judge' needs `vlm`", hint="Its backend, model and base_url, as in [prelabel].")
-    template = TEMPLATE
-    if settings.template:
-        try:
-            template = Path(settings.template).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read it ({error.strerror})", item=settings.template) from error
-        if "{prompt}" not in template:
-            raise ConfigError("the question has no {prompt}", item=settings.template)
-    backend = make_backend(settings.vlm)
-    return Judge(
-        backend,
-        template=template,
-        concurrency=settings.vlm.concurrency,
-        deadline=None if backend.local else settings.vlm.deadline,
-    )
+def _maker(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from trainers.rewards.contract import BaseReward, Score, Shot
+from trainers.rewards.contract import BaseReward, GeneratedImage, Score
 
 
 class WeightedSum:
-    """Σ weight·reward. Parts are kept by name."""
+    """Σ weight·reward; a score's `parts` are the rewards' values by name."""
 
     def __init__(self, rewards: Sequence[tuple[BaseReward, float]]) -> None:
-        """ValueError for none."""
+        """Make a sum of (reward, weight).
+
+        Raises:
+            ValueError: no rewards.
+        """
         if not rewards:
             raise ValueError("a sum of no rewards")
         self._rewards = tuple(rewards)
         self.name = " + ".join(f"{weight:g}·{reward.name}" for reward, weight in rewards)
 
-    async def score(self, shots: Sequence[Shot]) -> list[Score]:
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
         """See `BaseReward`."""
-        columns = await asyncio.gather(*(reward.score(shots) for reward, _ in self._rewards))
+        columns = await asyncio.gather(*(reward.score(images) for reward, _ in self._rewards))
         return [self._sum(scores) for scores in zip(*columns, strict=True)]
 
     async def close(self) -> None:

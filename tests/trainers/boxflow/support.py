@@ -15,7 +15,8 @@ from tests.generators.tiny_sd3 import sd3
 from tests.trainers.boxflow.naive import defect
 from trainers.boxflow.config import BoxFlowConfig, LoraSettings
 from trainers.boxflow.trainer import Task
-from trainers.rewards.contract import Detection, Score, Shot
+from trainers.common.config import read_config
+from trainers.rewards.contract import Detection, GeneratedImage, Score
 from trainers.rewards.settings import RewardSettings
 
 PROMPTS = ("a red circle at the left", "a green star at the top", "a blue square at the right")
@@ -48,6 +49,7 @@ def preset_of(name: str) -> Preset:
 
 
 def tiny_config(**changes: Any) -> BoxFlowConfig:
+    """`changes`: flat keys."""
     values: dict[str, Any] = {
         "recipe": "test",
         "model": "tiny",
@@ -68,7 +70,7 @@ def tiny_config(**changes: Any) -> BoxFlowConfig:
         "save_every": 1,
         "report": "none",
     }
-    return BoxFlowConfig(**{**values, **changes})
+    return read_config(BoxFlowConfig, {**values, **changes})
 
 
 class Brightness:
@@ -76,8 +78,8 @@ class Brightness:
 
     name = "brightness"
 
-    async def score(self, shots: Sequence[Shot]) -> list[Score]:
-        return [Score(float(shot.pixels[..., 0].mean()) / 255) for shot in shots]
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
+        return [Score(float(image.pixels[..., 0].mean()) / 255) for image in images]
 
     async def close(self) -> None:
         return
@@ -88,17 +90,17 @@ class DarkCorner:
 
     name = "dark-corner"
 
-    async def detect(self, shots: Sequence[Shot]) -> list[Detection]:
-        return [Detection((darkest(shot),)) for shot in shots]
+    async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
+        return [Detection((darkest(image),)) for image in images]
 
     async def close(self) -> None:
         return
 
 
-def darkest(shot: Shot) -> Defect:
-    height, width = shot.pixels.shape[:2]
+def darkest(image: GeneratedImage) -> Defect:
+    height, width = image.pixels.shape[:2]
     quarters = {
-        (x, y): shot.pixels[y * height // 2 : (y + 1) * height // 2, x * width // 2 : (x + 1) * width // 2].mean()
+        (x, y): image.pixels[y * height // 2 : (y + 1) * height // 2, x * width // 2 : (x + 1) * width // 2].mean()
         for x in (0, 1)
         for y in (0, 1)
     }
@@ -115,8 +117,8 @@ class Broken:
     def __init__(self, how: str, every: int = 3) -> None:
         self._how, self._every, self._asked = how, every, 0
 
-    async def detect(self, shots: Sequence[Shot]) -> list[Detection]:
-        answers = await DarkCorner().detect(shots)
+    async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
+        answers = await DarkCorner().detect(images)
         result = []
         for answer in answers:
             self._asked += 1
@@ -135,7 +137,11 @@ class Broken:
 
 
 def tiny_task(out: Path, name: str = "FluxPipeline", **changes: Any) -> Task:
-    more = {key: changes.pop(key) for key in ("reward", "detector", "guard", "held_out", "audit") if key in changes}
+    more = {
+        key: changes.pop(key)
+        for key in ("reward", "detector", "held_out_reward", "held_out", "audit")
+        if key in changes
+    }
     values: dict[str, Any] = {
         "config": tiny_config(**changes),
         "preset": preset_of(name),
@@ -145,7 +151,7 @@ def tiny_task(out: Path, name: str = "FluxPipeline", **changes: Any) -> Task:
         "held_out": (),
         "reward": Brightness(),
         "detector": DarkCorner(),
-        "guard": None,
+        "held_out_reward": None,
         "out": out,
     }
     return Task(**{**values, **more})

@@ -16,7 +16,7 @@ from sdg_data.store.rows import select
 from tests.trainers.boxflow.support import tiny_task
 from trainers.boxflow.audit import Audit, chosen
 from trainers.boxflow.trainer import BoxFlowTrainer
-from trainers.rewards.contract import Shot
+from trainers.rewards.contract import GeneratedImage
 
 
 def audit_of(home: Path) -> Audit:
@@ -26,9 +26,13 @@ def audit_of(home: Path) -> Audit:
 def test_images_are_stored_once(tmp_path: Path) -> None:
     audit = audit_of(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    shots = [(3, Shot(pixels, "a  red circle")), (4, Shot(pixels, "a red circle")), (5, Shot(255 - pixels, "a star"))]
-    assert audit.put(shots) == 3
-    assert audit.put(shots) == 0
+    images = [
+        (3, GeneratedImage(pixels, "a  red circle")),
+        (4, GeneratedImage(pixels, "a red circle")),
+        (5, GeneratedImage(255 - pixels, "a star")),
+    ]
+    assert audit.put(images) == 3
+    assert audit.put(images) == 0
     with audit.store.read() as tx:
         rows = select(tx, "SELECT * FROM images ORDER BY sample")
         texts = {prompt.text for prompt in prompts.page(tx, split=Split.TRAIN)}

@@ -25,18 +25,25 @@ def test_a_plan(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     held_out.write_text(prompts.read_text().splitlines()[0] + "\na small blue square\n")
     command = ["train", "boxflow", "--dry-run", "--json", "--prompts", str(prompts), "--held-out", str(held_out)]
     command += ["--advantage", "scalar-boxes", "--cell-rule", "floor", "--lora", "8", "--rollouts", "3"]
-    command += ["--set", 'lora.targets=["to_q"]', "--set", "detector.vlm.max_tokens=99", "--detector", "oracle"]
+    command += [
+        "--set",
+        'policy.lora.targets=["to_q"]',
+        "--set",
+        "rewards.detector.vlm.max_tokens=99",
+        "--detector",
+        "oracle",
+    ]
     code = run(command)
     assert code == ExitCode.OK
     plan = json.loads(capsys.readouterr().out)
     # once each, and what is trained on is not looked at
     assert (plan["prompts"], plan["held_out"]) == (12, 1)
     config = plan["config"]
-    assert plan["images"] == 3 * config["prompts"] * config["samples"]
-    assert config["lora"] == {"rank": 8, "alpha": 16, "targets": ["to_q"]}
-    assert (config["advantage"], config["cell_rule"]) == ("scalar-boxes", "floor")
-    assert config["detector"]["kind"] == "oracle"
-    assert config["detector"]["vlm"]["max_tokens"] == 99
+    assert plan["images"] == 3 * config["rollout"]["prompts"] * config["rollout"]["samples"]
+    assert config["policy"]["lora"] == {"rank": 8, "alpha": 16, "targets": ["to_q"]}
+    assert (config["credit"]["advantage"], config["credit"]["cell_rule"]) == ("scalar-boxes", "floor")
+    assert config["rewards"]["detector"]["kind"] == "oracle"
+    assert config["rewards"]["detector"]["vlm"]["max_tokens"] == 99
 
 
 @pytest.mark.parametrize(
@@ -44,9 +51,9 @@ def test_a_plan(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         (["--recipe", "paper"], ExitCode.CONFIG, "there is no recipe 'paper'"),
         (["--advantage", "spatial"], ExitCode.CONFIG, "advantage"),
-        (["--set", "clip"], ExitCode.CONFIG, "KEY=VALUE"),
-        (["--set", "clipp=1"], ExitCode.CONFIG, "clipp"),
-        (["--set", "base=[]", "--out", "x"], ExitCode.CONFIG, "no base reward"),
+        (["--set", "loss.clip"], ExitCode.CONFIG, "KEY=VALUE"),
+        (["--set", "loss.clipp=1"], ExitCode.CONFIG, "clipp"),
+        (["--set", "rewards.base=[]", "--out", "x"], ExitCode.CONFIG, "no base reward"),
         (["--model", "mini-nothing", "--out", "x"], ExitCode.CONFIG, "mini-nothing"),
         ([], ExitCode.CONFIG, "--out is missing"),
     ],
@@ -77,7 +84,7 @@ def test_the_mini_from_prompts_to_an_exported_adapter(
     command += ["--prompts", str(prompts), "--detector", "oracle", "--lora", "4", "--rollouts", "1"]
     command += ["--audit-share", "0.3"]
     for change in ("prompts=2", "samples=4", "batch_size=4", "steps=4", "window=[0,3]", "sde_steps=2", "train_steps=1"):
-        command += ["--set", change]
+        command += ["--set", f"rollout.{change}"]
     assert run(command) == ExitCode.OK
     figures = json.loads(capsys.readouterr().out)
     assert figures["ratio_off_first"] == 0

@@ -10,10 +10,10 @@ import torch
 
 from sdg_data.errors import ConfigError, InputError, ModelError
 from tests.trainers.boxflow.support import PROMPTS, Brightness, darkest, pipeline_of, tiny_config, tiny_task
-from trainers.boxflow.advantages import training_signal
 from trainers.boxflow.config import LoraSettings, changed
+from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.policy import add_lora
-from trainers.boxflow.rollout import chunks_of, draw, group_ids, sample, step
+from trainers.boxflow.rollout import chunks_of, group_ids, plan_rollout, sample, step
 from trainers.boxflow.trainer import BoxFlowTrainer
 
 CLASSES = [
@@ -72,25 +72,29 @@ def test_other_dynamics_and_rounded_trajectories(dynamics: str, tmp_path: Path) 
 def test_what_had_an_advantage_becomes_likelier_where_it_had_it(kind: str, tmp_path: Path) -> None:
     trainer = BoxFlowTrainer(tiny_task(tmp_path, advantage=kind, passes=3, samples=8, weight_artifact=2.0))
     device = torch.device("cpu")
-    chunks = list(sample(trainer.policy, draw(trainer.config, PROMPTS, 0), chunks_of(trainer.config, 0, 1), device))
-    shots = [shot for chunk in chunks for shot in chunk.shots]
-    scores = asyncio.run(Brightness().score(shots))
-    signal = training_signal(
+    chunks = list(
+        sample(trainer.policy, plan_rollout(trainer.config, PROMPTS, 0), chunks_of(trainer.config, 0, 1), device)
+    )
+    images = [image for chunk in chunks for image in chunk.images]
+    scores = asyncio.run(Brightness().score(images))
+    advantages = compute_advantages(
         trainer.config,
         [score.value for score in scores],
-        [(darkest(shot),) for shot in shots],
+        [(darkest(image),) for image in images],
         group_ids(trainer.config),
         trainer.policy.grid,
     )
-    trainer.updater.learn(chunks, signal)
+    trainer.updater.learn(chunks, advantages)
     gain, within = 0.0, 0.0
     with torch.no_grad():
         for chunk in chunks:
             rows = slice(chunk.indices.start, chunk.indices.stop)
-            for taken in chunk.taken:
-                made = step(trainer.policy, taken.sample, taken.step, chunk.text, next_sample=taken.next_sample)
-                change = made.log_prob - taken.log_prob
-                advantages = signal.at(rows, packed=True).expand_as(change)
+            for transition in chunk.transitions:
+                made = step(
+                    trainer.policy, transition.sample, transition.step, chunk.text, next_sample=transition.next_sample
+                )
+                change = made.log_prob - transition.log_prob
+                advantages = advantages.rows(rows, packed=True).expand_as(change)
                 gain += float((change * advantages).sum())
                 centred = advantages - advantages.mean(dim=1, keepdim=True)
                 within += float((change * centred).sum())
@@ -154,14 +158,14 @@ def test_a_stopped_training_goes_on_to_the_same_weights(lora: bool, tmp_path: Pa
 
 def test_a_folder_of_another_training_is_left_alone(tmp_path: Path) -> None:
     BoxFlowTrainer(tiny_task(tmp_path, rollouts=1)).train()
-    with pytest.raises(ConfigError, match=r"config\.clip"):
+    with pytest.raises(ConfigError, match=r"config\.loss\.clip"):
         BoxFlowTrainer(tiny_task(tmp_path, rollouts=1, clip=0.2))
 
 
 def test_fixed_prompts_are_scored_by_what_is_not_learned_from(tmp_path: Path) -> None:
     class Darkness(Brightness):
-        async def score(self, shots: Any) -> Any:
-            scores = await super().score(shots)
+        async def score(self, images: Any) -> Any:
+            scores = await super().score(images)
             return [type(one)(-(one.value or 0.0)) for one in scores]
 
     task = tiny_task(
@@ -170,7 +174,7 @@ def test_fixed_prompts_are_scored_by_what_is_not_learned_from(tmp_path: Path) ->
         sample_every=1,
         guard_prompts=3,
         sheet_prompts=2,
-        guard=Darkness(),
+        held_out_reward=Darkness(),
         held_out=("a yellow star at the left", "a blue circle at the top", "a red star at the right"),
     )
     BoxFlowTrainer(task).train()
@@ -180,12 +184,12 @@ def test_fixed_prompts_are_scored_by_what_is_not_learned_from(tmp_path: Path) ->
 
 def test_rollouts_are_drawn_by_seed_and_number_alone() -> None:
     config = tiny_config(prompts=2, sde_steps=1, window=(0, 3))
-    drawn = [draw(config, PROMPTS, number) for number in range(3)]
+    plans = [plan_rollout(config, PROMPTS, number) for number in range(3)]
     # six places are two rounds of three prompts
-    texts = [text for one in drawn for text in one.prompts]
+    texts = [text for plan in plans for text in plan.prompts]
     assert sorted(texts[:3]) == sorted(texts[3:]) == sorted(PROMPTS)
-    assert drawn == [draw(config, PROMPTS, number) for number in range(3)]
-    steps = {draw(config, PROMPTS, number).noisy for number in range(20)}
+    assert plans == [plan_rollout(config, PROMPTS, number) for number in range(3)]
+    steps = {plan_rollout(config, PROMPTS, number).noisy for number in range(20)}
     assert steps == {(0,), (1,), (2,)}
 
 
@@ -199,25 +203,25 @@ def test_chunks_are_dealt_out_in_turn() -> None:
 
 def test_images_do_not_depend_on_their_chunk_s_place(tmp_path: Path) -> None:
     trainer = BoxFlowTrainer(tiny_task(tmp_path, rollouts=1))
-    drawn = draw(trainer.config, PROMPTS, 0)
+    plan = plan_rollout(trainer.config, PROMPTS, 0)
     chunks = chunks_of(trainer.config, 0, 1)
-    together = list(sample(trainer.policy, drawn, chunks, torch.device("cpu")))
-    alone = next(sample(trainer.policy, drawn, chunks[2:3], torch.device("cpu")))
-    for one, other in zip(together[2].taken, alone.taken, strict=True):
+    together = list(sample(trainer.policy, plan, chunks, torch.device("cpu")))
+    alone = next(sample(trainer.policy, plan, chunks[2:3], torch.device("cpu")))
+    for one, other in zip(together[2].transitions, alone.transitions, strict=True):
         assert torch.equal(one.next_sample, other.next_sample)
         assert torch.equal(one.log_prob, other.log_prob)
     # what a step starts from is where the last one ended, and is stored once
-    assert together[0].taken[0].next_sample is together[0].taken[1].sample
+    assert together[0].transitions[0].next_sample is together[0].transitions[1].sample
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_group_starts_from_the_same_noise_where_asked(shared: bool, tmp_path: Path) -> None:
     trainer = BoxFlowTrainer(tiny_task(tmp_path, shared_noise=shared, window=[0, 2], sde_steps=2))
     config = trainer.config
-    [chunk] = sample(trainer.policy, draw(config, PROMPTS, 0), [range(config.total)], torch.device("cpu"))
-    assert chunk.taken[0].step == 0
-    first = chunk.taken[0]
-    starts, after = (one.unflatten(0, (-1, config.samples)) for one in (first.sample, first.next_sample))
+    [chunk] = sample(trainer.policy, plan_rollout(config, PROMPTS, 0), [range(config.total)], torch.device("cpu"))
+    assert chunk.transitions[0].step == 0
+    first = chunk.transitions[0]
+    starts, after = (one.unflatten(0, (-1, config.rollout.samples)) for one in (first.sample, first.next_sample))
     for group in starts:
         assert all(torch.equal(group[0], other) == shared for other in group[1:])
     assert not torch.equal(starts[0, 0], starts[1, 0])
@@ -226,20 +230,20 @@ def test_a_group_starts_from_the_same_noise_where_asked(shared: bool, tmp_path: 
 
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     for name, value in [
-        ("window", [2, 9]),
-        ("sde_steps", 3),
-        ("train_steps", 3),
-        ("batch_size", 3),
-        ("minimum_group", 9),
-        ("clip", 0),
-        ("advantage", "boxes"),
-        ("lora.rank", 0),
+        ("rollout.window", [2, 9]),
+        ("rollout.sde_steps", 3),
+        ("rollout.train_steps", 3),
+        ("rollout.batch_size", 3),
+        ("credit.minimum_group", 9),
+        ("loss.clip", 0),
+        ("credit.advantage", "boxes"),
+        ("policy.lora.rank", 0),
         ("nothing", 1),
     ]:
-        with pytest.raises(ConfigError, match=name.partition(".")[0]):
+        with pytest.raises(ConfigError, match=name.rpartition(".")[2]):
             changed(tiny_config(), {name: value})
     with pytest.raises(ConfigError, match="cps"):
-        changed(tiny_config(), {"dynamics": "cps", "window": [0, 3]})
+        changed(tiny_config(), {"rollout.dynamics": "cps", "rollout.window": [0, 3]})
     with pytest.raises(ConfigError, match="multiples"):
         BoxFlowTrainer(tiny_task(tmp_path / "1", width=33))
     with pytest.raises(ConfigError, match="needs a detector"):

@@ -12,11 +12,17 @@ def test_a_dry_run_says_what_would_be_trained(
     detector_shards: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["train", "detector", "sft", "--data", str(detector_shards), "--model", str(tiny), "--out", "nowhere"]
-    assert run([*asked, "--dry-run", "--json", "--no-trace", "--jitter", "3", "--set", "batch_size=8", "--set",
-                "micro_batch=8"]) == 0  # fmt: skip
+    asked += ["--set", "optimizer.batch_size=8", "--set", "optimizer.micro_batch=8"]
+    assert run([*asked, "--dry-run", "--json", "--no-trace", "--jitter", "3"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["config"]["jitter"], plan["config"]["trace"], plan["config"]["batch_size"]) == (3, False, 8)
-    assert plan["steps"] == plan["data"]["train"] // 8 * plan["config"]["epochs"], "epochs of whole batches"
+    assert (
+        plan["config"]["data"]["jitter"],
+        plan["config"]["data"]["trace"],
+        plan["config"]["optimizer"]["batch_size"],
+    ) == (3, False, 8)
+    assert plan["steps"] == plan["data"]["train"] // 8 * plan["config"]["optimizer"]["epochs"], (
+        "epochs of whole batches"
+    )
     assert not Path("nowhere").exists()
 
 

@@ -13,6 +13,7 @@ from schemas.defect import Defect
 from sdg_data.metrics.similarity import LexicalSimilarity
 from sdg_data.prompt_templates import load_template
 from tests.trainers.detector.runs import curve, entries, finished, killed_at
+from trainers.common.config import flat_keys
 from trainers.detector.chat import Chat
 from trainers.detector.data import read_training_data
 from trainers.detector.grpo_config import GrpoConfig, mini
@@ -20,7 +21,7 @@ from trainers.detector.grpo_trainer import DetectorGRPOTrainer, RolloutItems
 from trainers.detector.loading import load_detector
 from trainers.detector.reward import composite_reward
 from trainers.detector.reward_logging import CompositeReward
-from trainers.detector.run_folder import RunFolder
+from trainers.detector.run_folder import DetectorRunFolder
 from trainers.detector.train_config import changed
 
 pytestmark = pytest.mark.slow
@@ -53,9 +54,11 @@ class Scripted(DetectorGRPOTrainer):
 def trainer(detector_shards: Path, tiny: Path, tmp_path: Path) -> Any:
     def make(script: Any = None, **changes: Any) -> Scripted:
         small = {"batch_size": 8, "micro_batch": 8, "group": 4, "trace": False, "beta": 0.0, "report": "none"}
-        config: GrpoConfig = changed(mini(), {**small, "guard": None, "held_out": 0.0, **changes})
+        keys = flat_keys(GrpoConfig)
+        flat = {**small, "guard": None, "held_out": 0.0, **changes}
+        config: GrpoConfig = changed(mini(), {keys.get(name, name): value for name, value in flat.items()})
         model, processor, family = load_detector(str(tiny), config)
-        chat = Chat(processor, load_template(config.template), family, 1024, config.trace)
+        chat = Chat(processor, load_template(config.data.template), family, 1024, config.data.trace)
         data = read_training_data(detector_shards, chat, max_tokens=10**6, questions_only=True)
         made = Scripted(
             items=RolloutItems(data.table, data.train, chat),
@@ -67,7 +70,7 @@ def trainer(detector_shards: Path, tiny: Path, tmp_path: Path) -> Any:
         )
         if script is not None:
             made.script = script  # type: ignore[method-assign]
-        made.watch(chat, data.table, [], config, RunFolder(tmp_path))
+        made.prepare_evaluation(chat, data.table, [], config, DetectorRunFolder(tmp_path))
         return made
 
     return make
@@ -153,8 +156,9 @@ def test_groups_that_teach_nothing_leave_the_loss(trainer: Any) -> None:
 
 def command(shards: Path, model: Path, out: Path, *more: str) -> list[str]:
     settings = {
-        "batch_size": 8, "micro_batch": 8, "group": 4, "log_every": 1, "save_every": 2, "eval_every": 4,
-        "guard": "null", "held_out": 0.15, "eval_max_tokens": 8, "pictures": 0, "report": "none", "max_new_tokens": 6,
+        "optimizer.batch_size": 8, "optimizer.micro_batch": 8, "answers.group": 4, "answers.max_new_tokens": 6,
+        "saving.log_every": 1, "saving.save_every": 2, "saving.report": "none", "guard": "null", "data.held_out": 0.15,
+        "evaluation.eval_every": 4, "evaluation.eval_max_tokens": 8, "evaluation.pictures": 0,
     }  # fmt: skip
     changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     return [

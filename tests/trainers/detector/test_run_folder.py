@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from sdg_data.errors import ConfigError
-from trainers.detector.run_folder import RunFolder, source_fingerprint
-from trainers.detector.sft_config import mini, sdg30k
+from trainers.detector.run_folder import DetectorRunFolder, source_fingerprint
+from trainers.detector.sft_config import SftConfig, mini, sdg30k
 from trainers.detector.train_config import changed
 
 
@@ -18,18 +18,18 @@ def note(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_folder_is_that_of_one_run(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
-    folder.claim(note())
-    folder.claim(note(workers=7, report="none"))
-    with pytest.raises(ConfigError, match=r"another run; different: config.jitter \(10.0, now 0.0\)"):
-        folder.claim(note(jitter=0.0))
+    folder = DetectorRunFolder(tmp_path / "run")
+    folder.claim(note(), SftConfig)
+    folder.claim(note(**{"data.workers": 7, "saving.report": "none"}), SftConfig)
+    with pytest.raises(ConfigError, match=r"another run; different: config.data.jitter \(10.0, now 0.0\)"):
+        folder.claim(note(**{"data.jitter": 0.0}), SftConfig)
     with pytest.raises(ConfigError, match=r"data\.fingerprint"):
-        folder.claim({**note(), "data": {"fingerprint": "g"}})
+        folder.claim({**note(), "data": {"fingerprint": "g"}}, SftConfig)
 
 
 def test_the_last_whole_checkpoint_counts(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.claim(note())
+    folder = DetectorRunFolder(tmp_path)
+    folder.claim(note(), SftConfig)
     assert folder.last_checkpoint() is None
     for step, state in ((9, "{}"), (10, "{}"), (100, '{"cut off'), (200, None)):
         path = folder.checkpoints / f"checkpoint-{step}"
@@ -41,7 +41,7 @@ def test_the_last_whole_checkpoint_counts(tmp_path: Path) -> None:
 
 
 def test_the_log_forgets_what_will_come_again(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = DetectorRunFolder(tmp_path)
     for step in (1, 2, 2, 3):
         folder.append_log({"step": step, "loss": 0.5})
     with folder.log.open("a") as file:
@@ -59,13 +59,13 @@ def test_a_model_is_known_by_its_files(tmp_path: Path) -> None:
 
 
 def test_settings_are_checked() -> None:
-    assert changed(mini(), {"lora": {"rank": 4}}).lora is not None
-    assert changed(mini(), {"lora.rank": 8, "lora.alpha": 2}).lora.alpha == 2  # type: ignore[union-attr]
+    assert changed(mini(), {"model.lora": {"rank": 4}}).model.lora is not None
+    assert changed(mini(), {"model.lora.rank": 8, "model.lora.alpha": 2}).model.lora.alpha == 2  # type: ignore[union-attr]
     for changes, message in (
-        ({"learning_rat": 1}, "learning_rat"),
-        ({"micro_batch": 5}, "batch_size 16 is no multiple of micro_batch 5"),
-        ({"eval_every": 30, "save_every": 20}, "eval_every 30 is no multiple of save_every 20"),
-        ({"jitter": -1}, "jitter"),
+        ({"optimizer.learning_rat": 1}, "learning_rat"),
+        ({"optimizer.micro_batch": 5}, "batch_size 16 is no multiple of micro_batch 5"),
+        ({"evaluation.eval_every": 30, "saving.save_every": 20}, "eval_every 30 is no multiple of save_every 20"),
+        ({"data.jitter": -1}, "jitter"),
     ):
         with pytest.raises(ConfigError, match=message):
             changed(mini(), changes)
@@ -77,10 +77,15 @@ def test_settings_are_checked() -> None:
 def test_sdg30k_has_the_papers_settings() -> None:
     """arXiv 2606.06113, the detector's SFT."""
     recipe = sdg30k()
-    assert recipe.template == "detect-1"
-    assert (recipe.learning_rate, recipe.warmup, recipe.batch_size) == (3e-5, 0.05, 16)
-    assert (recipe.max_tokens, recipe.max_side, recipe.jitter, recipe.precision) == (5100, 1024, 10, "bf16")
-    assert recipe.freeze_vision
-    assert recipe.trace
+    assert recipe.data.template == "detect-1"
+    assert (recipe.optimizer.learning_rate, recipe.optimizer.warmup, recipe.optimizer.batch_size) == (3e-5, 0.05, 16)
+    assert (recipe.data.max_tokens, recipe.data.max_side, recipe.data.jitter, recipe.model.precision) == (
+        5100,
+        1024,
+        10,
+        "bf16",
+    )
+    assert recipe.model.freeze_vision
+    assert recipe.data.trace
     arguments = recipe.common_arguments("out", 1)
     assert (arguments["lr_scheduler_type"], arguments["warmup_steps"]) == ("cosine", 0.05)

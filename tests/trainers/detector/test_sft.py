@@ -20,8 +20,9 @@ STEPS = 12
 
 def command(shards: Path, model: Path, out: Path, *more: str) -> list[str]:
     settings = {
-        "batch_size": 8, "micro_batch": 8, "log_every": 1, "save_every": 3, "eval_every": 6, "held_out": 0.15,
-        "eval_max_tokens": 8, "pictures": 2, "workers": 0, "report": "none",
+        "optimizer.batch_size": 8, "optimizer.micro_batch": 8, "saving.log_every": 1, "saving.save_every": 3,
+        "saving.report": "none", "evaluation.eval_every": 6, "evaluation.eval_max_tokens": 8, "evaluation.pictures": 2,
+        "data.held_out": 0.15, "data.workers": 0,
     }  # fmt: skip
     changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     return [
@@ -76,7 +77,7 @@ def test_killed_at_a_random_step_and_resumed_is_unbroken(
 
 def test_two_processes_learn_what_one_learns(unbroken: Path, detector_shards: Path, tiny: Path, tmp_path: Path) -> None:
     """gloo; each holds half of every batch."""
-    asked = command(detector_shards, tiny, tmp_path / "run", "--set", "micro_batch=4")
+    asked = command(detector_shards, tiny, tmp_path / "run", "--set", "optimizer.micro_batch=4")
     finished(asked, processes=2, log=tmp_path / "log")
     assert curve(tmp_path / "run") == pytest.approx(curve(unbroken), rel=1e-3)
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "run", unbroken))
@@ -89,7 +90,7 @@ def test_two_processes_learn_what_one_learns(unbroken: Path, detector_shards: Pa
 def test_micro_batches_with_checkpointed_activations_add_up_to_the_batch(
     unbroken: Path, detector_shards: Path, tiny: Path, tmp_path: Path
 ) -> None:
-    more = ("--set", "micro_batch=2", "--set", "checkpointing=true")
+    more = ("--set", "optimizer.micro_batch=2", "--set", "model.checkpointing=true")
     finished(command(detector_shards, tiny, tmp_path / "run", *more), log=tmp_path / "log")
     assert curve(tmp_path / "run") == pytest.approx(curve(unbroken), rel=1e-3)
 

@@ -21,6 +21,7 @@ from sdg_data.mini.oracle import find_defects
 from sdg_data.mini.render import render
 from sdg_data.mini.world import BACKGROUNDS, parse_prompt
 from trainers.boxflow.config import mini
+from trainers.common.config import flat_json
 from trainers.paper.boxflow.arms import (
     ARMS,
     BASE,
@@ -34,22 +35,22 @@ from trainers.paper.boxflow.arms import (
 from trainers.paper.boxflow.judge import MEASURES, judge
 from trainers.paper.boxflow.model import damaged_corpus, preset
 from trainers.paper.boxflow.report import figure, markdown, summarise
-from trainers.rewards.contract import Shot
+from trainers.rewards.contract import GeneratedImage
 
 PROMPT = "a large red circle on a grey background"
 
 
-def shot(change: np.ndarray | float = 0.0, prompt: str = PROMPT) -> Shot:
+def image(change: np.ndarray | float = 0.0, prompt: str = PROMPT) -> GeneratedImage:
     pixels = render(parse_prompt(prompt), random.Random(1)).astype(np.float32)
-    return Shot(np.clip(pixels + change, 0, 255).astype(np.uint8), prompt)
+    return GeneratedImage(np.clip(pixels + change, 0, 255).astype(np.uint8), prompt)
 
 
-def measured(one: Shot) -> dict[str, float]:
+def measured(one: GeneratedImage) -> dict[str, float]:
     return judge([one]).mean()
 
 
 def test_a_clean_image_has_no_burden_and_no_drift() -> None:
-    values = measured(shot())
+    values = measured(image())
     assert values["burden"] == 0
     assert values["right"] == 1
     assert values["drift"] < 0.05
@@ -58,24 +59,24 @@ def test_a_clean_image_has_no_burden_and_no_drift() -> None:
 def test_a_texture_under_the_oracle_s_threshold_is_drift() -> None:
     rows, columns = np.mgrid[:64, :64]
     waves = (8 * np.sin(rows) * np.cos(columns))[..., None]
-    assert not find_defects(shot(waves).pixels, PROMPT)
-    values = measured(shot(waves))
+    assert not find_defects(image(waves).pixels, PROMPT)
+    values = measured(image(waves))
     assert values["burden"] == 0
-    assert values["drift"] > measured(shot())["drift"] + 0.1
+    assert values["drift"] > measured(image())["drift"] + 0.1
     assert values["total"] == pytest.approx(values["burden"] + values["drift"])
 
 
 def test_a_background_that_turns_white_or_dark_is_drift() -> None:
-    pixels = shot().pixels.copy()
+    pixels = image().pixels.copy()
     grey = np.abs(pixels.astype(int) - BACKGROUNDS["grey"]).max(axis=2) < 3
     pixels[grey] = 255
     # white clipped at 255 is 9 from the world's white in each channel
-    drift = measured(Shot(pixels, PROMPT))["drift"]
+    drift = measured(GeneratedImage(pixels, PROMPT))["drift"]
     assert drift >= 9 * 3**0.5 / 30 - 1e-6
 
 
 def test_the_wrong_thing_counts_as_the_oracle_says() -> None:
-    wrong = Shot(shot().pixels, "a small blue square")
+    wrong = GeneratedImage(image().pixels, "a small blue square")
     defects = find_defects(wrong.pixels, wrong.prompt)
     values = measured(wrong)
     assert values["right"] == 0
@@ -132,17 +133,17 @@ def test_the_figure_holds_every_arm() -> None:
 def test_arms_differ_in_nothing_but_their_advantage() -> None:
     made = {arm: configuration(arm, 3, 20, "oracle", {}) for arm in ARMS}
     free = {"advantage", "weight_artifact", "weight_misalignment", "box_margin", "learning_rate"}
-    plain = [one.model_dump(exclude=free) for one in made.values()]
+    plain = [{key: value for key, value in flat_json(config).items() if key not in free} for config in made.values()]
     assert all(one == plain[0] for one in plain)
-    assert {one.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
-    assert made["boxflow-paper"].weight_artifact == 0.5
-    assert made["boxflow-paper"].weight_misalignment == 0.05
+    assert {one.credit.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
+    assert made["boxflow-paper"].credit.weight_artifact == 0.5
+    assert made["boxflow-paper"].credit.weight_misalignment == 0.05
     assert made["flow-grpo"].rollouts != mini().rollouts
-    assert all(one.base[0].kind == "palette" for one in made.values())
+    assert all(one.rewards.base[0].kind == "palette" for one in made.values())
     assert len(candidates("boxflow")) == len(candidates("scalar-boxes"))
-    assert made["boxflow-paper"].box_margin == 0
+    assert made["boxflow-paper"].credit.box_margin == 0
     tried = candidates("boxflow")[-1]
-    assert configuration("boxflow", 0, 20, "mini", tried).box_margin == tried["box_margin"] == 2
+    assert configuration("boxflow", 0, 20, "mini", tried).credit.box_margin == tried["credit.box_margin"] == 2
 
 
 def test_prompts_of_training_tuning_and_judging_are_apart() -> None:
@@ -189,8 +190,10 @@ def test_the_shipped_model_draws_right_and_damaged_images() -> None:
         output_type="np",
         **model.call,
     ).images
-    shots = [Shot((255 * one).round().astype(np.uint8), text) for one, text in zip(made, prompts, strict=True)]
-    mean = judge(shots).mean()
+    images = [
+        GeneratedImage((255 * one).round().astype(np.uint8), text) for one, text in zip(made, prompts, strict=True)
+    ]
+    mean = judge(images).mean()
     assert 0.25 < mean["right"] < 0.75
     assert 0.3 < mean["artifact burden"] < 1.2
 

@@ -110,8 +110,26 @@ def test_every_comparison_is_of_arms_that_there_are() -> None:
 @pytest.mark.slow
 def test_the_whole_of_it_goes_on_where_it_stopped(tiny: Path, detector_shards: Path, tmp_path: Path) -> None:
     asked = ["--out", str(tmp_path), "--data", str(detector_shards), "--base", str(tiny), "--limit", "12"]
-    asked += ["--set", "max_steps=2", "--set", "save_every=2", "--set", "eval_every=2", "--set", "batch_size=4"]
-    asked += ["--set", "micro_batch=4", "--set", "held_out=0.3", "--set", "report=none", "--set", "eval_max_tokens=8"]
+    asked += [
+        "--set",
+        "optimizer.max_steps=2",
+        "--set",
+        "saving.save_every=2",
+        "--set",
+        "evaluation.eval_every=2",
+        "--set",
+        "optimizer.batch_size=4",
+    ]
+    asked += [
+        "--set",
+        "optimizer.micro_batch=4",
+        "--set",
+        "data.held_out=0.3",
+        "--set",
+        "saving.report=none",
+        "--set",
+        "evaluation.eval_max_tokens=8",
+    ]
     assert main([*asked, "--arms", "base,sft"]) == 0
     first = json.loads((tmp_path / "paper" / "summary.json").read_text())
     assert first["arms"].keys() == {"base", "sft"}
@@ -119,7 +137,8 @@ def test_the_whole_of_it_goes_on_where_it_stopped(tiny: Path, detector_shards: P
     assert main([*asked, "--arms", "base,sft,sft-no-jitter", "--docs", str(tmp_path / "docs")]) == 0
     assert (tmp_path / "sft" / "run.json").stat().st_mtime_ns == stamp
     jitter = [
-        json.loads((tmp_path / name / "run.json").read_text())["config"]["jitter"] for name in ("sft", "sft-no-jitter")
+        json.loads((tmp_path / name / "run.json").read_text())["config"]["data"]["jitter"]
+        for name in ("sft", "sft-no-jitter")
     ]
     assert jitter == [10.0, 0.0]
     page = (tmp_path / "docs" / "paper-mini-detector-table.md").read_text()

@@ -20,7 +20,7 @@ from sdg_data.errors import ConfigError
 from sdg_data.prompt_templates import DETECT_SHORT, load_template
 from sdg_data.settings import VlmSettings
 from tests.trainers.boxflow.naive import defect
-from trainers.rewards.contract import Shot
+from trainers.rewards.contract import GeneratedImage
 from trainers.rewards.detectors import VlmDetector
 from trainers.rewards.settings import DetectorSettings, RewardSettings, make_detector, make_reward
 
@@ -29,8 +29,8 @@ ANSWER = render_answer(FOUND, None)
 TEMPLATE = load_template(DETECT_SHORT)
 
 
-def shots(*names: str) -> list[Shot]:
-    return [Shot(np.full((32, 32, 3), 7, np.uint8), name) for name in names]
+def images(*names: str) -> list[GeneratedImage]:
+    return [GeneratedImage(np.full((32, 32, 3), 7, np.uint8), name) for name in names]
 
 
 def test_answers_in_the_strict_form_count_and_no_others() -> None:
@@ -44,7 +44,7 @@ def test_answers_in_the_strict_form_count_and_no_others() -> None:
         "refused": [AskError("refused", "no")],
     }
     detector = VlmDetector(FakeBackend(lambda question: answers[question.prompt]), TEMPLATE)
-    found = asyncio.run(detector.detect(shots(*answers)))
+    found = asyncio.run(detector.detect(images(*answers)))
     assert found[0].defects == FOUND
     assert found[1].defects == ()
     assert [one.defects for one in found[2:]] == [None] * 5
@@ -54,7 +54,7 @@ def test_answers_in_the_strict_form_count_and_no_others() -> None:
 def test_a_late_answer_is_none() -> None:
     backend = FakeBackend([ANSWER], gate=asyncio.Event)  # a gate that nobody opens
     detector = VlmDetector(backend, TEMPLATE, deadline=0.05, policy=RetryPolicy(tries=1))
-    found = asyncio.run(detector.detect(shots("a", "b")))
+    found = asyncio.run(detector.detect(images("a", "b")))
     assert [one.defects for one in found] == [None, None]
     assert "timeout" in found[0].reason
 
@@ -85,7 +85,7 @@ def test_the_served_detector(server: str) -> None:
     detector = VlmDetector(OpenAIBackend(settings, environ={}), TEMPLATE, policy=RetryPolicy(tries=1))
 
     async def ask() -> None:
-        found = await detector.detect(shots("a healthy prompt", "a sick one"))
+        found = await detector.detect(images("a healthy prompt", "a sick one"))
         await detector.close()
         assert found[0].defects == FOUND
         assert found[1].defects is None

@@ -8,11 +8,11 @@ import pytest
 from annotate.vlm.contract import Answer, AskError
 from annotate.vlm.fake import FakeBackend
 from annotate.vlm.retrying import RetryPolicy
-from trainers.rewards.contract import Shot
+from trainers.rewards.contract import GeneratedImage
 from trainers.rewards.judge import Judge, parse_judgement
 
 GOOD = "Alignment Score (1-5): 4.5\nCoherence Score (1-5): 3\nStyle Score (1-5): 2"
-SHOT = Shot(np.zeros((8, 8, 3), np.uint8), "a red [circle] {x}")
+IMAGE = GeneratedImage(np.zeros((8, 8, 3), np.uint8), "a red [circle] {x}")
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_each_image_has_its_own_answer_or_failure() -> None:
     }
     backend = FakeBackend(lambda question: answers[question.prompt])
     judge = Judge(backend, policy=RetryPolicy(first_pause=0.0))
-    shots = [Shot(SHOT.pixels, name) for name in answers]
-    scores = asyncio.run(judge.score(shots))
+    images = [GeneratedImage(IMAGE.pixels, name) for name in answers]
+    scores = asyncio.run(judge.score(images))
     assert [score.value is None for score in scores] == [False, True, True, False]
     assert "cut off" in scores[1].reason
     assert "refused: no" in scores[2].reason
@@ -68,7 +68,7 @@ def test_each_image_has_its_own_answer_or_failure() -> None:
 
 def test_the_caption_goes_into_the_question_as_it_is() -> None:
     backend = FakeBackend([GOOD])
-    asyncio.run(Judge(backend).score([SHOT]))
+    asyncio.run(Judge(backend).score([IMAGE]))
     assert "Caption: [a red [circle] {x}]" in backend.asked[0].text
-    asyncio.run(Judge(backend, template="Rate {prompt}!").score([SHOT]))
+    asyncio.run(Judge(backend, template="Rate {prompt}!").score([IMAGE]))
     assert backend.asked[1].text == "Rate a red [circle] {x}!"

@@ -9,14 +9,14 @@ import pytest
 
 from sdg_data.errors import ModelError
 from tests.trainers.boxflow.naive import defect
-from trainers.rewards.contract import Detection, Score, Shot
-from trainers.rewards.scoring import Assessed, Scoring, check_failures
+from trainers.rewards.contract import Detection, GeneratedImage, Score
+from trainers.rewards.scoring import ScoredImage, Scoring, check_failures
 
 BOX = (defect(0, 0, 10, 10),)
 
 
-def shots(*names: str) -> list[Shot]:
-    return [Shot(np.zeros((4, 4, 3), np.uint8), name) for name in names]
+def images(*names: str) -> list[GeneratedImage]:
+    return [GeneratedImage(np.zeros((4, 4, 3), np.uint8), name) for name in names]
 
 
 class Reward:
@@ -26,13 +26,13 @@ class Reward:
         self._act = act
         self.asked = threading.Event()
 
-    async def score(self, shots: Sequence[Shot]) -> list[Score]:
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
         self.asked.set()
         if self._act == "bug":
             raise KeyError("a bug of ours")
         if self._act == "short":
             return [Score(1.0)]
-        return [Score(float(shot.prompt)) for shot in shots]
+        return [Score(float(image.prompt)) for image in images]
 
     async def close(self) -> None:
         return
@@ -41,12 +41,12 @@ class Reward:
 class Detector:
     name = "detector"
 
-    async def detect(self, shots: Sequence[Shot]) -> list[Detection]:
-        if any(shot.prompt == "3" for shot in shots):
+    async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
+        if any(image.prompt == "3" for image in images):
             raise RuntimeError("out of memory")
-        if any(shot.prompt == "4" for shot in shots):
+        if any(image.prompt == "4" for image in images):
             await asyncio.Event().wait()
-        return [Detection(BOX if shot.prompt == "1" else ()) for shot in shots]
+        return [Detection(BOX if image.prompt == "1" else ()) for image in images]
 
     async def close(self) -> None:
         return
@@ -55,7 +55,7 @@ class Detector:
 def test_answers_come_in_the_order_of_the_images_and_failures_stay_with_their_own() -> None:
     scoring = Scoring(Reward(), Detector(), deadline=0.3)
     for names in (("1", "2"), ("3", "5"), ("4",), ("6",)):
-        scoring.submit(shots(*names))
+        scoring.submit(images(*names))
     found = scoring.collect()
     assert [one.reward for one in found] == [1, 2, 3, 5, 4, 6]
     assert [one.defects for one in found] == [BOX, (), None, None, None, ()]
@@ -68,40 +68,40 @@ def test_answers_come_in_the_order_of_the_images_and_failures_stay_with_their_ow
 def test_asking_starts_before_it_is_waited_for() -> None:
     reward = Reward()
     scoring = Scoring(reward, None, deadline=5)
-    scoring.submit(shots("1"))
+    scoring.submit(images("1"))
     assert reward.asked.wait(30)
     assert [one.defects for one in scoring.collect()] == [()]
     scoring.close()
 
 
 def test_the_guard_scores_what_it_is_given() -> None:
-    scoring = Scoring(Reward("short"), None, deadline=5, guard=Reward())
-    scoring.submit(shots("7"), by_guard=True)
+    scoring = Scoring(Reward("short"), None, deadline=5, held_out_reward=Reward())
+    scoring.submit(images("7"), held_out=True)
     assert scoring.collect()[0].reward == 7
     scoring.close()
 
 
 def test_an_answer_too_few_is_no_answer() -> None:
     scoring = Scoring(Reward("short"), None, deadline=5)
-    scoring.submit(shots("1", "2"))
+    scoring.submit(images("1", "2"))
     assert [one.reward for one in scoring.collect()] == [None, None]
     scoring.close()
 
 
 def test_a_bug_is_not_taken_for_a_missing_answer() -> None:
     scoring = Scoring(Reward("bug"), None, deadline=5)
-    scoring.submit(shots("1"))
+    scoring.submit(images("1"))
     with pytest.raises(KeyError):
         scoring.collect()
     scoring.close()
 
 
 def test_the_share_that_stops_a_run() -> None:
-    good, bad = Assessed(1.0, ()), Assessed(1.0, None, detector_reason="timeout: 5 s")
+    good, bad = ScoredImage(1.0, ()), ScoredImage(1.0, None, detector_reason="timeout: 5 s")
     assert check_failures([good] * 7 + [bad] * 3, limit=0.3) == {"base reward": 0.0, "detector": 0.3}
     with pytest.raises(ModelError, match=r"the detector gave no answer for 4 of 10 images \(40 %, more than 30 %\)"):
         check_failures([good] * 6 + [bad] * 4, limit=0.3)
     with pytest.raises(ModelError, match="base reward") as caught:
-        check_failures([good, Assessed(None, (), "no score for style")], limit=0.3)
+        check_failures([good, ScoredImage(None, (), "no score for style")], limit=0.3)
     assert "no score for style (1×)" in str(caught.value)
     assert check_failures([], limit=0.0) == {"base reward": 0.0, "detector": 0.0}

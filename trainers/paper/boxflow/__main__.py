@@ -13,10 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +23,9 @@ from typing import Any
 import numpy as np
 
 from sdg_data.console import Names
-from sdg_data.progress import duration
+from sdg_data.errors import ConfigError
+from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
+from trainers.common.config import parse_changes
 from trainers.files import replace_file
 from trainers.paper.boxflow.arms import ARMS, BASE, SEEDS, TUNE_SEEDS, candidates, configuration, judged_prompts
 from trainers.paper.boxflow.judge import MEASURES
@@ -42,17 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
     if options.one:
-        _one(options)
+        _train_one(options)
         return 0
-    # ended from outside, it ends its trainings
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stop_children_on_sigterm()
     options.out.mkdir(parents=True, exist_ok=True)
     _claim(options)
     if options.tune:
         return _tune(options)
-    wanted = [(BASE, 0), *((arm, seed) for seed in SEEDS[: options.seeds] for arm in options.arms)]
+    trainings = [(BASE, 0), *((arm, seed) for seed in SEEDS[: options.seeds] for arm in options.arms)]
     tuned = _tuned(options)
-    jobs = [(arm, seed, tuned.get(arm, {}), _name(arm, seed)) for arm, seed in wanted]
+    jobs = [(arm, seed, tuned.get(arm, {}), _name(arm, seed)) for arm, seed in trainings]
     failed = _work(options, jobs, tuning=False)
     if failed:
         log.error("%d trainings failed; run again to try them again", failed)
@@ -76,21 +74,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for hidden in ("--one", "--values", "--result"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    try:
+        parse_changes(options.changes)
+    except ConfigError as error:
+        parser.error(str(error))
     unknown = set(options.arms) - ARMS.keys()
     if unknown:
         parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
     return options
-
-
-def _changes(options: argparse.Namespace) -> dict[str, Any]:
-    changes = {}
-    for one in options.changes:
-        name, _, value = one.partition("=")
-        try:
-            changes[name] = json.loads(value)
-        except ValueError:
-            changes[name] = value
-    return changes
 
 
 def _claim(options: argparse.Namespace) -> None:
@@ -114,34 +105,13 @@ def _name(arm: str, seed: int) -> str:
 def _work(options: argparse.Namespace, jobs: list[tuple[str, int, dict[str, Any], str]], *, tuning: bool) -> int:
     """Do what is not done yet, `--workers` at a time; returns how many failed."""
     folder = options.out / ("tuning" if tuning else "results")
-    folder.mkdir(exist_ok=True)
-    left = [job for job in jobs if not (folder / f"{job[3]}.json").is_file()]
-    log.info("%d of %d are done", len(jobs) - len(left), len(jobs))
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    started, done, failed, total = time.monotonic(), 0, 0, len(left)
-    try:
-        while left or running:
-            while left and len(running) < options.workers:
-                arm, seed, values, name = left.pop(0)
-                log_file = (folder / f"{name}.log").open("wb")
-                running[name] = subprocess.Popen(
-                    _command(options, arm, seed, values, folder / f"{name}.json", tuning=tuning),
-                    stdout=log_file,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, "OMP_NUM_THREADS": "1"},
-                )
-                log_file.close()
-            time.sleep(0.2)
-            for name in [name for name, process in running.items() if process.poll() is not None]:
-                code = running.pop(name).returncode
-                done, failed = done + 1, failed + bool(code)
-                rest = duration((time.monotonic() - started) / done * (total - done))
-                said = f"failed ({code}), see {folder / name}.log" if code else "done"
-                log.info("%s %s; %d/%d, %s left", name, said, done, total, rest)
-    finally:
-        for process in running.values():
-            process.terminate()
-    return failed
+    by_name = {name: (arm, seed, values) for arm, seed, values, name in jobs}
+
+    def next_step(name: str) -> ArmStep | None:
+        result = folder / f"{name}.json"
+        return None if result.is_file() else ArmStep(name, _command(options, *by_name[name], result, tuning=tuning))
+
+    return len(run_arms(list(by_name), next_step, folder, workers=options.workers))
 
 
 def _command(
@@ -150,21 +120,21 @@ def _command(
     parts = ["-m", "trainers.paper.boxflow", "--out", str(options.out), "--one", f"{arm}:{seed}:{int(tuning)}"]
     parts += ["--rollouts", str(options.rollouts), "--prompts", str(options.prompts), "--detector", options.detector]
     parts += ["--values", json.dumps(values), "--result", str(result)]
-    return [sys.executable, *parts, *(part for one in options.changes for part in ("--set", one))]
+    return [*parts, *(part for change in options.changes for part in ("--set", change))]
 
 
-def _one(options: argparse.Namespace) -> None:
+def _train_one(options: argparse.Namespace) -> None:
     """One training (none for the base), judged, into its file."""
     import torch
 
-    from trainers.boxflow.rollout import sample_plainly
+    from trainers.boxflow.rollout import sample_without_noise
     from trainers.paper.boxflow.judge import judge
     from trainers.paper.boxflow.training import make_trainer
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     arm, number, tuning = options.one.split(":")
-    values = {**_changes(options), **json.loads(options.values)}
+    values = {**parse_changes(options.changes), **json.loads(options.values)}
     trained = "flow-grpo" if arm == BASE else arm
     config = configuration(trained, int(number), options.rollouts, options.detector, values)
     run = options.out / "runs" / Path(options.result).stem
@@ -177,10 +147,10 @@ def _one(options: argparse.Namespace) -> None:
     seconds = time.monotonic() - started
     prompts = judged_prompts(options.prompts, tuning=tuning == "1")
     with trainer.ema.applied():
-        shots = sample_plainly(
+        images = sample_without_noise(
             trainer.policy, prompts, [_SEED + place for place in range(len(prompts))], trainer.accelerator.device
         )
-    verdicts = judge(shots)
+    verdicts = judge(images)
     result = {
         "arm": arm,
         "seed": int(number),
@@ -206,10 +176,10 @@ def _tune(options: argparse.Namespace) -> int:
     for arm in options.arms:
         scores = []
         for place, values in enumerate(candidates(arm)):
-            found = [
+            results = [
                 json.loads((options.out / "tuning" / f"{arm}-c{place}-s{seed}.json").read_text()) for seed in TUNE_SEEDS
             ]
-            scores.append((float(np.mean([one["mean"]["total"] for one in found])), place, values))
+            scores.append((float(np.mean([result["mean"]["total"] for result in results])), place, values))
         score, _, best[arm] = min(scores)
         log.info("%s: %s (%.3f)", arm, best[arm], score)
     replace_file(options.out / "tuned.json", json.dumps(best, indent=2) + "\n", parents=True)
@@ -223,9 +193,9 @@ def _report(options: argparse.Namespace) -> None:
     spent = []
     for arm in (BASE, *options.arms):
         seeds = [0] if arm == BASE else SEEDS[: options.seeds]
-        found = [json.loads((options.out / "results" / f"{_name(arm, seed)}.json").read_text()) for seed in seeds]
-        results[arm] = np.array([one["images"] for one in found])
-        spent += [one["seconds"] for one in found if arm != BASE]
+        trainings = [json.loads((options.out / "results" / f"{_name(arm, seed)}.json").read_text()) for seed in seeds]
+        results[arm] = np.array([training["images"] for training in trainings])
+        spent += [training["seconds"] for training in trainings if arm != BASE]
     summary = summarise(results)
     facts = {
         "seeds": options.seeds,
@@ -234,12 +204,15 @@ def _report(options: argparse.Namespace) -> None:
         "detector": options.detector,
         "seconds a training": round(float(np.mean(spent)), 1),
     }
-    replace_file(options.out / "summary.json", json.dumps({"facts": facts, **summary}, indent=2) + "\n", parents=True)
-    for folder in filter(None, (options.out, options.docs)):
-        plain = folder == options.out
-        replace_file(folder / ("report.md" if plain else "paper-mini-table.md"), markdown(summary, facts), parents=True)
-        replace_file(folder / ("figure.svg" if plain else "images/paper-mini.svg"), figure(summary), parents=True)
-    print(markdown(summary, facts), end="")  # noqa: T201  (the result of the command)
+    table, picture = markdown(summary, facts), figure(summary)
+    pages = [(options.out / "report.md", table), (options.out / "figure.svg", picture)]
+    if options.docs:
+        pages += [
+            (options.docs / "paper-mini-table.md", table),
+            (options.docs / "images" / "paper-mini.svg", picture),
+        ]
+    write_report(summary, facts, options.out / "summary.json", pages)
+    print(table, end="")  # noqa: T201  (the result of the command)
 
 
 if __name__ == "__main__":

@@ -18,19 +18,29 @@ from trainers.paper.boxflow.model import NAME, simple_prompts
 from trainers.rewards.settings import DetectorSettings, RewardSettings
 
 BASE: Final = "base"
-_RATES: Final = ({"learning_rate": 6e-4}, {"learning_rate": 1e-3})
+_RATES: Final = ({"optimizer.learning_rate": 6e-4}, {"optimizer.learning_rate": 1e-3})
 ARMS: Final[Mapping[str, dict[str, Any]]] = {
-    "flow-grpo": {"advantage": "scalar", **_RATES[0]},
-    "denseflow": {"advantage": "dense-heatmap", **_RATES[1]},
-    "boxflow-paper": {"advantage": "box", "weight_artifact": 0.5, "weight_misalignment": 0.05, **_RATES[0]},
-    "boxflow": {
-        "advantage": "box",
-        "weight_artifact": 1.5,
-        "weight_misalignment": 1.5,
-        "box_margin": 2.0,
+    "flow-grpo": {"credit.advantage": "scalar", **_RATES[0]},
+    "denseflow": {"credit.advantage": "dense-heatmap", **_RATES[1]},
+    "boxflow-paper": {
+        "credit.advantage": "box",
+        "credit.weight_artifact": 0.5,
+        "credit.weight_misalignment": 0.05,
         **_RATES[0],
     },
-    "scalar-boxes": {"advantage": "scalar-boxes", "weight_artifact": 4.0, "weight_misalignment": 4.0, **_RATES[0]},
+    "boxflow": {
+        "credit.advantage": "box",
+        "credit.weight_artifact": 1.5,
+        "credit.weight_misalignment": 1.5,
+        "credit.box_margin": 2.0,
+        **_RATES[0],
+    },
+    "scalar-boxes": {
+        "credit.advantage": "scalar-boxes",
+        "credit.weight_artifact": 4.0,
+        "credit.weight_misalignment": 4.0,
+        **_RATES[0],
+    },
 }
 """With the settings that tuning chose; `tuned.json` of another tuning goes before them."""
 TITLES: Final[Mapping[str, str]] = {
@@ -46,33 +56,33 @@ SEEDS: Final = range(1, 100)
 TUNE_SEEDS: Final = (101,)
 _CHOICES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
     "boxflow": (
-        {"weight_artifact": 3.0, "weight_misalignment": 3.0, "box_margin": 1.0},
-        {"weight_artifact": 1.5, "weight_misalignment": 1.5, "box_margin": 2.0},
-        {"weight_artifact": 1.5, "weight_misalignment": 1.5, "box_margin": 2.0, **_RATES[1]},
+        {"credit.weight_artifact": 3.0, "credit.weight_misalignment": 3.0, "credit.box_margin": 1.0},
+        {"credit.weight_artifact": 1.5, "credit.weight_misalignment": 1.5, "credit.box_margin": 2.0},
+        {"credit.weight_artifact": 1.5, "credit.weight_misalignment": 1.5, "credit.box_margin": 2.0, **_RATES[1]},
     ),
     "scalar-boxes": (
-        {"weight_artifact": 2.0, "weight_misalignment": 2.0},
-        {"weight_artifact": 4.0, "weight_misalignment": 4.0},
-        {"weight_artifact": 4.0, "weight_misalignment": 4.0, **_RATES[1]},
+        {"credit.weight_artifact": 2.0, "credit.weight_misalignment": 2.0},
+        {"credit.weight_artifact": 4.0, "credit.weight_misalignment": 4.0},
+        {"credit.weight_artifact": 4.0, "credit.weight_misalignment": 4.0, **_RATES[1]},
     ),
 }
 _SHARED: Final[Mapping[str, Any]] = {
-    "model": NAME,
-    "ratio": "location",  # in all arms: a ratio per image is clipped less often, which would be a difference too
+    "policy.model": NAME,
+    "loss.ratio": "location",  # in all arms: a ratio per image is clipped less often, which would be a difference too
     # Noise where things are decided, by dynamics that leave none in the image: what is learned is then not to
     # draw better with noise, which the judge's images do not have.
-    "steps": 6,
-    "dynamics": "cps",
-    "noise_level": 0.8,
-    "window": (1, 3),
-    "sde_steps": 2,
-    "train_steps": 2,
-    "shared_noise": True,
-    "prompts": 12,
-    "samples": 8,
-    "passes": 1,
-    "beta": 0.04,
-    "ema": 0.8,
+    "rollout.steps": 6,
+    "rollout.dynamics": "cps",
+    "rollout.noise_level": 0.8,
+    "rollout.window": (1, 3),
+    "rollout.sde_steps": 2,
+    "rollout.train_steps": 2,
+    "rollout.shared_noise": True,
+    "rollout.prompts": 12,
+    "rollout.samples": 8,
+    "optimizer.passes": 1,
+    "loss.beta": 0.04,
+    "optimizer.ema": 0.8,
 }
 
 TRAIN_PROMPTS: Final = 600
@@ -80,7 +90,7 @@ TRAIN_PROMPTS: Final = 600
 
 def candidates(arm: str) -> list[dict[str, Any]]:
     """What tuning tries: learning rates, and how boxes count where an arm is free to choose."""
-    return [dict(one) for one in _CHOICES.get(arm, _RATES)]
+    return [dict(values) for values in _CHOICES.get(arm, _RATES)]
 
 
 def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mapping[str, Any]) -> BoxFlowConfig:
@@ -90,16 +100,16 @@ def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mappi
         **_SHARED,
         "seed": seed,
         "rollouts": rollouts,
-        "base": (RewardSettings(kind="palette").model_dump(),),
-        "guard": None,
-        "detector": DetectorSettings(
+        "rewards.base": (RewardSettings(kind="palette").model_dump(),),
+        "monitoring.guard": None,
+        "rewards.detector": DetectorSettings(
             kind="oracle" if oracle else "vlm",
             vlm=VlmSettings(backend="mini" if oracle else detector, device="cpu", max_tokens=256, batch_size=48),
         ).model_dump(),
-        "sample_every": 0,
-        "save_every": 5,
-        "keep": 1,
-        "report": "none",
+        "monitoring.sample_every": 0,
+        "saving.save_every": 5,
+        "saving.keep": 1,
+        "saving.report": "none",
     }
     return changed(mini(), {**shared, **ARMS[arm], **more})
 

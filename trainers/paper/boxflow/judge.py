@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from schemas.defect import DefectType
 from sdg_data.mini.oracle import MARK_CONTRAST, examine
 from sdg_data.mini.world import BACKGROUNDS
-from trainers.rewards.contract import Pixels, Shot
+from trainers.rewards.contract import GeneratedImage, Pixels
 
 MEASURES: Final = (
     "artifact",
@@ -46,12 +46,12 @@ class Verdicts:
         return dict(zip(MEASURES, self.values.mean(axis=0).tolist(), strict=True))
 
 
-def judge(shots: Sequence[Shot]) -> Verdicts:
+def judge(shots: Sequence[GeneratedImage]) -> Verdicts:
     """The judge's view of images, each with its prompt."""
     return Verdicts(np.array([_measures(shot) for shot in shots]))
 
 
-def _measures(shot: Shot) -> list[float]:
+def _measures(shot: GeneratedImage) -> list[float]:
     verdict = examine(shot.pixels, shot.prompt)
     counts, burdens = [], []
     for kind in (DefectType.ARTIFACT, DefectType.MISALIGNMENT):

@@ -14,7 +14,7 @@ from trainers.rewards.settings import make_detector, make_reward
 
 
 def make_trainer(config: BoxFlowConfig, out: Path) -> BoxFlowTrainer:
-    """A trainer that keeps its run in the folder `out`; no guard, since the judge looks at the end alone."""
+    """A trainer whose run is in the folder `out`, without a held-out reward: the judge looks at the end alone."""
     model = preset()
     revision = revision_of(model)
     return BoxFlowTrainer(
@@ -25,9 +25,9 @@ def make_trainer(config: BoxFlowConfig, out: Path) -> BoxFlowTrainer:
             pipeline=load_pipeline(model, revision),
             prompts=training_prompts(),
             held_out=(),
-            reward=make_reward(config.base),
-            detector=make_detector(config.detector),
-            guard=None,
+            reward=make_reward(config.rewards.base),
+            detector=make_detector(config.rewards.detector),
+            held_out_reward=None,
             out=out,
         )
     )

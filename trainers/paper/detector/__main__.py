@@ -12,11 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,15 +20,16 @@ from typing import Any, Final
 from exports.read.shard_table import ShardTable
 from schemas.records import Split
 from sdg_data.console import Names
-from sdg_data.errors import InputError
+from sdg_data.errors import ConfigError, InputError
 from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.metrics.store_sources import Filter, SourceName, StoreSource
 from sdg_data.metrics.tables import DefectTable
 from sdg_data.store.connection import Store
+from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
+from trainers.common.config import parse_changes
 from trainers.detector.mini.corrected import CEILING as SECOND_PEOPLE
 from trainers.detector.mini.rendered import MODEL as RENDERER
 from trainers.detector.sft_config import RECIPES
-from trainers.files import replace_file
 from trainers.paper.detector.arms import ARMS, BASE, Arm
 from trainers.paper.detector.report import EVERYTHING, GENERATED, figure, markdown, of_groups, score, summarise
 
@@ -40,14 +37,14 @@ log = logging.getLogger("paper-mini-detector")
 
 _ANSWER_TOKENS: Final = 300
 _BATCH: Final = 100
+_SDG: Final = ("-m", "sdg_data.cli")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """See the module."""
     options = _options(arguments)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
-    # ended from outside, it ends its trainings
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stop_children_on_sigterm()
     options.out.mkdir(parents=True, exist_ok=True)
     if not _work(options):
         return 1
@@ -70,6 +67,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--docs", type=Path, help="also copy table and figure there")
     options = parser.parse_args(arguments)
+    try:
+        parse_changes(options.changes)
+    except ConfigError as error:
+        parser.error(str(error))
     unknown = set(options.arms) - ARMS.keys()
     if unknown:
         parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
@@ -88,77 +89,42 @@ def _evaluation(options: argparse.Namespace, name: str) -> Path:
     return Path(options.out / f"eval-{name}" / "evaluation.json")
 
 
-def _next(options: argparse.Namespace, name: str) -> tuple[str, list[str]] | None:
-    """(what it is, command) of an arm's next step; None where nothing is left, or it waits for another arm."""
+def _next(options: argparse.Namespace, name: str) -> ArmStep | None:
+    """An arm's next step; None where nothing is left, or it waits for another arm."""
     arm = ARMS[name]
     if not _model(options, name).is_dir():
         ready = arm.command is not None and _model(options, arm.start).is_dir()
-        return (f"{name}: training", _training(options, arm)) if ready else None
+        return ArmStep(f"{name}: training", _training(options, arm)) if ready else None
     if _evaluation(options, name).is_file():
         return None
-    return f"{name}: answers on the test split", _asking(options, name)
+    return ArmStep(f"{name}: answers on the test split", _asking(options, name))
 
 
 def _training(options: argparse.Namespace, arm: Arm) -> list[str]:
-    parts = ["train", "detector", str(arm.command), "--recipe", options.recipe, "--data", str(options.data)]
+    parts = [*_SDG, "train", "detector", str(arm.command), "--recipe", options.recipe, "--data", str(options.data)]
     parts += ["--model", str(_model(options, arm.start)), "--out", str(options.out / arm.name), *arm.options]
     parts += [] if options.limit is None else ["--limit", str(options.limit)]
-    return [*parts, *(part for one in options.changes for part in ("--set", one))]
+    return [*parts, *(part for change in options.changes for part in ("--set", change))]
 
 
 def _asking(options: argparse.Namespace, name: str) -> list[str]:
-    parts = ["train", "detector", "eval", "--data", str(options.data), "--model", str(_model(options, name))]
+    parts = [*_SDG, "train", "detector", "eval", "--data", str(options.data), "--model", str(_model(options, name))]
     parts += ["--out", str(_evaluation(options, name).parent)]
     parts += ["--batch", str(_BATCH), "--max-tokens", str(_ANSWER_TOKENS)]
     if name == BASE:  # it was not trained by `sdg train detector`, which notes the question beside a model
-        parts += ["--template", RECIPES[options.recipe]().template]
+        parts += ["--template", RECIPES[options.recipe]().data.template]
     return parts if options.limit is None else [*parts, "--limit", str(options.limit)]
 
 
 def _work(options: argparse.Namespace) -> bool:
-    """Do what is not done yet; whether all went well. An arm that failed is not tried again now."""
-    logs = options.out / "paper"
-    logs.mkdir(exist_ok=True)
-    running: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
-    failed: set[str] = set()
+    """Do what is not done yet; whether all went well."""
     if BASE in options.arms and not options.base.is_dir():
         raise InputError("there is no base", item=str(options.base), hint="sdg train mini-detector base")
-    try:
-        while True:
-            for name in options.arms:
-                step = None if name in running or name in failed else _next(options, name)
-                if step is not None and len(running) < options.workers:
-                    what, command = step
-                    log.info(what)
-                    with (logs / f"{name}.log").open("ab") as said:
-                        running[name] = what, _started(command, said)
-            if not running:
-                break
-            time.sleep(0.2)
-            for name in [name for name, (_, process) in running.items() if process.poll() is not None]:
-                what, process = running.pop(name)
-                # nothing came of it: the same step would be started again and again
-                if process.returncode or (_next(options, name) or ("",))[0] == what:
-                    failed.add(name)
-                    log.error("%s failed (%d), see %s", what, process.returncode, logs / f"{name}.log")
-                else:
-                    log.info("%s: done", what)
-    finally:
-        for _, process in running.values():
-            process.terminate()
+    run_arms(options.arms, lambda name: _next(options, name), options.out / "paper", workers=options.workers)
     missing = [name for name in options.arms if not _evaluation(options, name).is_file()]
     if missing:
         log.error("no answers of %s; run again to go on", ", ".join(missing))
     return not missing
-
-
-def _started(command: Sequence[str], said: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "sdg_data.cli", *command],
-        stdout=said,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -168,8 +134,8 @@ def _report(options: argparse.Namespace) -> None:
     for name in options.arms:
         folder = _evaluation(options, name).parent
         truth = _grouped(ReleaseFile(folder / "truth.jsonl", "gt").read(), groups)
-        said = ReleaseFile(folder / "predictions.jsonl", "pred").read()
-        scores[name] = {EVERYTHING: score(truth, said), GENERATED: score(of_groups(truth, generated), said)}
+        predicted = ReleaseFile(folder / "predictions.jsonl", "pred").read()
+        scores[name] = {EVERYTHING: score(truth, predicted), GENERATED: score(of_groups(truth, generated), predicted)}
         if ARMS[name].command is not None:
             minutes[name] = _minutes(options.out / name / "log.jsonl")
     summary = summarise(scores, _ceiling(options.home, generated), minutes)
@@ -180,18 +146,15 @@ def _report(options: argparse.Namespace) -> None:
         "shards": settings.get("data", {}).get("fingerprint", "unknown"),
         "test images of": ", ".join(sorted(set(groups.values()))),
     }
-    replace_file(
-        options.out / "paper" / "summary.json", json.dumps({"facts": facts, **summary}, indent=2) + "\n", parents=True
-    )
-    for folder in filter(None, (options.out / "paper", options.docs)):
-        plain = folder != options.docs
-        replace_file(
-            folder / ("table.md" if plain else "paper-mini-detector-table.md"), markdown(summary, facts), parents=True
-        )
-        replace_file(
-            folder / ("figure.svg" if plain else "images/paper-mini-detector.svg"), figure(summary), parents=True
-        )
-    print(markdown(summary, facts), end="")  # noqa: T201  (the result of the command)
+    table, picture, folder = markdown(summary, facts), figure(summary), options.out / "paper"
+    pages = [(folder / "table.md", table), (folder / "figure.svg", picture)]
+    if options.docs:
+        pages += [
+            (options.docs / "paper-mini-detector-table.md", table),
+            (options.docs / "images" / "paper-mini-detector.svg", picture),
+        ]
+    write_report(summary, facts, folder / "summary.json", pages)
+    print(table, end="")  # noqa: T201  (the result of the command)
 
 
 def _groups(data: Path) -> dict[str, str]:

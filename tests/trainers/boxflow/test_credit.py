@@ -10,7 +10,7 @@ import torch
 from schemas.defect import Defect
 from tests.trainers.boxflow.naive import advantage, defect, heat, reward
 from tests.trainers.boxflow.support import tiny_config
-from trainers.boxflow.advantages import describe, training_signal
+from trainers.boxflow.credit import compute_advantages, describe
 
 GRID = (3, 5)
 BASE = [0.2, 0.9, 0.4, 0.7]
@@ -26,7 +26,7 @@ SIGMA = statistics.stdev(BASE)
 
 def signal_of(**changes: Any) -> torch.Tensor:
     config = tiny_config(advantage_clip=100.0, **changes)
-    return training_signal(config, BASE, FOUND, IDS, GRID).advantages
+    return compute_advantages(config, BASE, FOUND, IDS, GRID).values
 
 
 def places() -> list[tuple[int, int]]:
@@ -85,27 +85,27 @@ def test_missing_answers_mask_their_sample_and_thin_groups_are_dropped(kind: str
     base = [0.2, None, 0.4, 0.7, 0.1, None, 0.3, 0.9]
     found: list[list[Defect] | None] = [*FOUND, None, [], [], []]
     ids = torch.arange(8) // 4
-    signal = training_signal(config, base, found, ids, GRID)
-    assert signal.counts.tolist() == [True, False, True, True, False, False, False, False]
-    assert torch.isfinite(signal.advantages).all()
-    assert signal.advantages[~signal.counts].abs().max() == 0
-    alone = training_signal(config, [0.2, 0.4, 0.7], [FOUND[0], FOUND[2], FOUND[3]], torch.zeros(3).long(), GRID)
-    torch.testing.assert_close(signal.advantages[signal.counts], alone.advantages)
+    advantages = compute_advantages(config, base, found, ids, GRID)
+    assert advantages.counts.tolist() == [True, False, True, True, False, False, False, False]
+    assert torch.isfinite(advantages.values).all()
+    assert advantages.values[~advantages.counts].abs().max() == 0
+    alone = compute_advantages(config, [0.2, 0.4, 0.7], [FOUND[0], FOUND[2], FOUND[3]], torch.zeros(3).long(), GRID)
+    torch.testing.assert_close(advantages.values[advantages.counts], alone.values)
 
 
 def test_nothing_answered_is_nothing_to_learn() -> None:
-    signal = training_signal(tiny_config(), [None] * 4, FOUND, IDS, GRID)
-    assert not signal.counts.any()
-    assert describe(signal, FOUND, GRID) == {"kept": 0.0}
+    advantages = compute_advantages(tiny_config(), [None] * 4, FOUND, IDS, GRID)
+    assert not advantages.counts.any()
+    assert describe(advantages, FOUND, GRID) == {"kept": 0.0}
 
 
 def test_what_is_described() -> None:
-    signal = training_signal(tiny_config(), BASE, FOUND, IDS, GRID)
-    figures = describe(signal, FOUND, GRID)
+    advantages = compute_advantages(tiny_config(), BASE, FOUND, IDS, GRID)
+    figures = describe(advantages, FOUND, GRID)
     assert figures["burden/artifact"] == pytest.approx((0.8 + 0.3) / 4)
     assert figures["burden/misalignment"] == pytest.approx((0.6 + 1.0) / 4)
     inside = [
-        signal.advantages[sample, row, column].item()
+        advantages.values[sample, row, column].item()
         for sample in range(4)
         for row, column in places()
         if heat(FOUND[sample], "artifact", row, column, GRID, "fractional") > 0
@@ -115,9 +115,9 @@ def test_what_is_described() -> None:
 
 
 def test_layouts_for_the_loss() -> None:
-    signal = training_signal(tiny_config(), BASE, FOUND, IDS, GRID)
-    packed = signal.at(slice(1, 3), packed=True)
+    advantages = compute_advantages(tiny_config(), BASE, FOUND, IDS, GRID)
+    packed = advantages.rows(slice(1, 3), packed=True)
     assert packed.shape == (2, 15)
     # reading order: location (1, 2) of five columns
-    assert packed[0, 7] == signal.advantages[1, 1, 2]
-    assert signal.at(slice(1, 3), packed=False).shape == (2, 3, 5)
+    assert packed[0, 7] == advantages.values[1, 1, 2]
+    assert advantages.rows(slice(1, 3), packed=False).shape == (2, 3, 5)

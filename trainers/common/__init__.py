@@ -1,0 +1,1 @@
+"""What the trainings share: grouped configurations, run folders, and the runner of experiments with several arms."""

@@ -1,0 +1,119 @@
+"""The folder of a training: whose it is, its log, and its checkpoints.
+
+    run.json             configuration, model and data; a training with other values needs another folder
+    log.jsonl            one line for each step (or rollout) that was logged
+    checkpoints/
+    samples/             pictures
+    tensorboard/
+    model/               the trained weights; there when the training has ended
+
+What differs between the trainings (checkpoints, further files) is in `trainers.boxflow.run_folder` and
+`trainers.detector.run_folder`. A `run.json` from before configurations had groups is read as well, and is written anew
+in groups when its training goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from sdg_data.errors import ConfigError, InputError
+from trainers.common.config import ConfigGroup, grouped
+from trainers.files import replace_file
+
+
+class RunFolder:
+    """Paths of a training, and what is in them."""
+
+    counter: ClassVar[str]
+    """The key of log entries that counts steps or rollouts."""
+    compared: ClassVar[tuple[str, ...]]
+    """The parts of `run.json` by which two trainings are told apart, besides `config`."""
+    may_change: ClassVar[frozenset[str]]
+    """Dotted keys of the configuration that change nothing about what was learned so far."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.run = root / "run.json"
+        self.log = root / "log.jsonl"
+        self.checkpoints = root / "checkpoints"
+        self.samples = root / "samples"
+        self.tensorboard = root / "tensorboard"
+        self.model = root / "model"
+
+    def claim(self, note: dict[str, Any], kind: type[BaseModel]) -> None:
+        """Make the folder that of a training, or check that it is already.
+
+        Args:
+            note: what `run.json` says: `config` as JSON, and the parts in `compared`.
+            kind: the class of the configuration.
+
+        Raises:
+            InputError: the folder cannot be written to.
+            ConfigError: it holds another training; the message names what is different.
+        """
+        try:
+            for folder in (self.root, self.checkpoints, self.samples):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write there ({error.strerror})", item=str(self.root)) from error
+        if self.run.is_file():
+            before = json.loads(self.run.read_text(encoding="utf-8"))
+            different = list(self._differences(before, note, kind))
+            if different:
+                raise ConfigError(
+                    f"the folder holds another run; different: {', '.join(different)}",
+                    item=str(self.root),
+                    hint="Name another --out, or delete this folder.",
+                )
+        write_json(self.run, note)
+
+    def trim_log(self, done: int) -> None:
+        """Forget what was logged after `done` steps (or rollouts): it will be logged again."""
+        if not self.log.is_file():
+            return
+        kept = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # a line that was cut off
+            if entry[self.counter] <= done:
+                kept.append(line)
+        replace_file(self.log, "".join(f"{line}\n" for line in kept))
+
+    def append_log(self, entry: dict[str, Any]) -> None:
+        """Add a line to the log."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _differences(self, before: dict[str, Any], now: dict[str, Any], kind: type[BaseModel]) -> Iterator[str]:
+        for part in ("config", *self.compared):
+            old, new = before.get(part) or {}, now.get(part) or {}
+            if part == "config":
+                old, new = _by_field(kind, old), _by_field(kind, new)
+            for name in sorted({*old, *new} - self.may_change):
+                if old.get(name) != new.get(name):
+                    yield f"{part}.{name} ({old.get(name)!r}, now {new.get(name)!r})"
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write indented JSON in one step: a reader sees the old file or the new one."""
+    replace_file(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _by_field(kind: type[BaseModel], config: dict[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value of a configuration's fields, whether its JSON has groups or is flat."""
+    fields: dict[str, Any] = {}
+    for name, value in grouped(kind, config).items():
+        info = kind.model_fields.get(name)
+        annotation = None if info is None else info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, ConfigGroup) and isinstance(value, dict):
+            fields |= {f"{name}.{field}": inner for field, inner in value.items()}
+        else:
+            fields[name] = value
+    return fields
