@@ -110,7 +110,8 @@ def _file(entry: FileEntry) -> dict[str, Any]:
         "name": entry.path,
         "contentUrl": entry.path,
         "contentSize": f"{entry.bytes} B",
-        "encodingFormat": _ENCODINGS[_kind(entry.path)],
+        # A format of another package may write files that we do not know.
+        "encodingFormat": _ENCODINGS.get(_kind(entry.path), "application/octet-stream"),
         "sha256": entry.sha256,
     }
 

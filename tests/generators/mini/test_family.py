@@ -70,6 +70,7 @@ def test_a_card_says_what_was_measured(name: str) -> None:
         assert value in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mini_draws_what_its_card_says(name: str) -> None:
     preset = choose([name], load_presets())[0]
@@ -101,6 +102,7 @@ def test_scores_count_by_hand() -> None:
     assert scores.subtypes == {"attribute:colour": 0.5}
 
 
+@pytest.mark.slow
 def test_a_training_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(
         MINIS["mini-longcat"], width=32, layers=1, text_width=32, batch=2, phases=(Phase(6, 1.0), Phase(5, 3.0))

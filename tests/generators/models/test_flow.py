@@ -26,7 +26,7 @@ PROMPTS = sample_prompts(3, seed=8)
 UNGUIDED = {"mini-flux2": 1.0, "mini-zimage": 0.0, "mini-longcat": 1.0, "mini-sana": 1.0}
 
 
-@pytest.fixture(params=list(MINIS))
+@pytest.fixture(scope="module", params=list(MINIS))
 def flow(request: pytest.FixtureRequest) -> Flow:
     recipe = replace(MINIS[request.param], width=32, layers=1, text_width=32)
     torch.manual_seed(0)

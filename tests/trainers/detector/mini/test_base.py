@@ -100,6 +100,7 @@ def test_neighbouring_numbers_look_alike(processor):
     assert near < 0.5 * far
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_an_unbroken_one(tmp_path, monkeypatch):
     monkeypatch.setattr("trainers.detector.mini.base.SAVE_EVERY", 1)
     whole = BaseTraining(TINY, tmp_path / "whole").run().state_dict()

@@ -5,6 +5,7 @@ import io
 import json
 from itertools import islice
 
+import pytest
 from PIL import Image
 
 from annotate.vlm.contract import Question
@@ -21,6 +22,7 @@ COUNT = 80
 UNSEEN = 987_654
 
 
+@pytest.mark.slow
 def test_it_finds_defects_that_were_injected() -> None:
     backend = make_backend(VlmSettings(backend="mini", max_tokens=300))
     template = template_for(backend, VlmSettings(backend="mini"))
