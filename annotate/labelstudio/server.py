@@ -1,8 +1,8 @@
 """The home's own Label Studio: installed into a venv of its own, started on loopback with safe settings, stopped.
 
-Safe: bound to 127.0.0.1, no sign-up without an invitation, no telemetry and no look for updates, files served from
-`media/` below its folder only (hard links to images, see `media`), and its webhooks may reach loopback but no private
-or link-local network. Its database (SQLite unless the settings name a PostgreSQL), log and process id lie in
+The safe settings: bound to 127.0.0.1, no sign-up without an invitation, no telemetry and no look for updates, files
+served from `media/` below its folder only (hard links to images, see `media`), and its webhooks may reach loopback but
+no private or link-local network. Its database (SQLite unless the settings name a PostgreSQL), log and process id lie in
 `home/labelstudio/`.
 """
 
@@ -35,7 +35,7 @@ START_SECONDS = 300.0
 """The first start makes the database: 35 s on two quiet cores."""
 STOP_SECONDS = 20.0
 PORT_SECONDS = 5.0
-# Everything that its own list bans but loopback, which our webhook listens on.
+# Label Studio's own list without loopback, where our webhook listens.
 BANNED_SUBNETS = (
     "10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,192.168.0.0/16,198.18.0.0/15,"
     "224.0.0.0/4,240.0.0.0/4,fc00::/7,fe80::/10,ff00::/8"
@@ -47,7 +47,7 @@ class ServerFailed(SdgError):
 
 
 class Running(Record):
-    """A server that was started: its process, and when the kernel says that began (so a reused number is noticed)."""
+    """A server that was started: its process, and when that started, which tells a reused process id apart."""
 
     pid: int
     started: int
@@ -55,9 +55,10 @@ class Running(Record):
 
 
 def install(venv: Path, *, version: str = VERSION) -> bool:
-    """Make `venv` with Label Studio in it, if it is not there yet; whether that was needed. Takes minutes.
+    """Make `venv` with Label Studio in it, if it is not there yet; returns whether that was needed. Takes minutes.
 
-    Raises ServerFailed with the last lines of what pip said.
+    Raises:
+        ServerFailed: With the last lines of pip's output.
     """
     program = venv / "bin" / "label-studio"
     if program.exists():
@@ -85,16 +86,22 @@ class Server:
 
     @property
     def media(self) -> Path:
-        """The only folder that it serves files from is `images` in here (a storage may not be the root itself)."""
+        """The folder above `images`, the only one that it serves files from (a storage may not be the root itself)."""
         return self.folder / "media"
 
     @property
     def connection(self) -> Connection:
-        """Where it is, and its key; whether it runs or not."""
+        """Its address and key, whether it runs or not."""
         return connection_of(self.home, self.settings.port, environ={})
 
     def start(self, *, timeout: float = START_SECONDS) -> bool:
-        """Start it and wait until it answers; False if it ran already. Raises ServerFailed, ConfigError."""
+        """Start it and wait until it answers; returns False if it ran already.
+
+        Raises:
+            ServerFailed: It does not start, or does not answer in time.
+            ConfigError: The database's address cannot be used.
+            MissingDependency: Label Studio is not installed.
+        """
         with stage_lock(self.home, "labelstudio"):
             if self.running() is not None:
                 self._wait(timeout)
@@ -116,7 +123,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    start_new_session=True,  # it outlives the command, and a Ctrl-C there
+                    start_new_session=True,  # so that it outlives the command and a Ctrl-C there
                 )
             started = _start_time(process.pid)
             if started is not None:
@@ -126,7 +133,11 @@ class Server:
             return True
 
     def stop(self, *, kill: bool = False) -> bool:
-        """End it, at once with `kill`; whether there was one. Raises ServerFailed where it does not go."""
+        """End it, at once with `kill`; returns whether it ran.
+
+        Raises:
+            ServerFailed: The process does not end.
+        """
         running = self.running()
         if running is None:
             return False
@@ -144,7 +155,7 @@ class Server:
         return True
 
     def running(self) -> Running | None:
-        """The process that was started here, if it lives."""
+        """The process that was started here, None where it does not run."""
         try:
             state = Running.model_validate_json(self._state.read_text(encoding="utf-8"))
         except (OSError, ValidationError):
@@ -152,22 +163,26 @@ class Server:
         return state if _start_time(state.pid) == state.started else None
 
     def healthy(self) -> bool:
-        """Whether it answers, and knows our key."""
-        where = self.connection
+        """Whether it answers and accepts our key."""
+        connection = self.connection
         try:
             answer = httpx.get(
-                f"{where.url}/api/current-user/whoami", headers={"Authorization": f"Token {where.key}"}, timeout=10
+                f"{connection.url}/api/current-user/whoami",
+                headers={"Authorization": f"Token {connection.key}"},
+                timeout=10,
             )
         except httpx.HTTPError:
             return False
         return answer.status_code == 200
 
     def environment(self) -> dict[str, str]:
-        """The environment it is started in: ours without what is meant for other programs, and its settings."""
+        """The environment that it is started in: few of our variables, and its settings."""
         own = credentials(self.home)
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR") if name in os.environ}
+        inherited = {
+            name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR") if name in os.environ
+        }
         return {
-            **kept,
+            **inherited,
             "LABEL_STUDIO_BASE_DATA_DIR": str(self.folder / "data"),
             "LABEL_STUDIO_USERNAME": own.email,
             "LABEL_STUDIO_PASSWORD": own.password,
@@ -202,16 +217,20 @@ class Server:
         while not self.healthy():
             dead = self.running() is None if process is None else process.poll() is not None
             if dead or time.monotonic() > deadline:
-                why = "it ended" if dead else f"it did not answer within {timeout:g} s"
-                raise ServerFailed(f"Label Studio does not start: {why}", item=str(self.log), hint=self._last_words())
+                reason = "it ended" if dead else f"it did not answer within {timeout:g} s"
+                raise ServerFailed(f"Label Studio does not start: {reason}", item=str(self.log), hint=self._log_tail())
             time.sleep(0.2)
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         return "\n  ".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
 
 
 def database_environment(database: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """What tells Label Studio its database. ConfigError where it is no postgresql:// address with user and name."""
+    """The variables that name Label Studio's database.
+
+    Raises:
+        ConfigError: It is no postgresql:// address with user and name, or it holds a password.
+    """
     if not database:
         return {"DJANGO_DB": "sqlite"}
     parts = urlsplit(database)
@@ -243,7 +262,7 @@ def started(server: Server) -> Iterator[Server]:
 
 
 def _port_free(port: int) -> bool:
-    """Whether the port can be listened on, now or soon: what a killed server held is let go after a moment."""
+    """Whether the port is free, now or within seconds: the kernel frees the port of a killed server after a moment."""
     deadline = time.monotonic() + PORT_SECONDS
     while True:
         with socket.socket() as probe:
@@ -257,7 +276,7 @@ def _port_free(port: int) -> bool:
 
 
 def _start_time(pid: int) -> int | None:
-    """When the process began, in the kernel's ticks since boot; None where there is no such process, or it is dead."""
+    """When a process started, in the kernel's ticks since boot; None where there is none, or it is dead."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -266,6 +285,6 @@ def _start_time(pid: int) -> int | None:
 
 
 def _reap(pid: int) -> None:
-    """A child of ours that has ended stays a zombie until it is asked after; others' are none of our business."""
+    """Collect a child that has ended, which stays a zombie otherwise. No error where it is no child of ours."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

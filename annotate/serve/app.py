@@ -1,4 +1,4 @@
-"""The server: one detector, one queue, and who may ask.
+"""The HTTP server of a detector: its routes, its one queue, and who may use it.
 
     GET  /health                what is served: model, state of its weights, template; no token needed
     POST /v1/chat/completions   OpenAI's protocol (`chat`)
@@ -29,7 +29,7 @@ MAX_BODY = 32 * 2**20
 
 
 def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
-    """The application. The backend's own queue bounds what waits (`annotate.vlm.batching`)."""
+    """The application. The backend's own queue bounds how many requests wait (`annotate.vlm.batching`)."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -47,11 +47,11 @@ def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
     )
 
     @app.exception_handler(HTTPException)
-    async def said(request: Request, error: HTTPException) -> JSONResponse:
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
         return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.middleware("http")
-    async def guarded(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+    async def check_token(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
         if token is not None and request.url.path != "/health" and not _allowed(request, token):
             return refusal(401, "a token is needed", {"www-authenticate": "Bearer"})
         return await proceed(request)

@@ -1,7 +1,7 @@
 """OpenAI's chat completions, as far as a detector needs them: one image, text, no streaming, one choice.
 
 The client writes the whole question (`sdg_data.prompt_templates`; GET /health says which template the model was trained
-with). What cannot be honoured is refused with 400, never ignored.
+with). A field that cannot be honoured is refused with 400, never ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Message(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """The fields that count; unknown ones are refused by name."""
+    """The fields of a request that have a meaning here; others are refused by name."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,11 +60,11 @@ def chat_router(served: Served) -> APIRouter:
 
     @router.post("/chat/completions")
     async def completions(request: Request) -> dict[str, Any]:
-        asked = _read(await request.body())
-        if asked.temperature is not None and asked.temperature != served.temperature:
+        completion = _read(await request.body())
+        if completion.temperature is not None and completion.temperature != served.temperature:
             raise HTTPException(400, f"this server answers with temperature {served.temperature:g}, not another")
-        limit = asked.max_completion_tokens or asked.max_tokens or served.max_tokens
-        text, url, image_first, more = _conversation(asked.messages)
+        limit = completion.max_completion_tokens or completion.max_tokens or served.max_tokens
+        text, url, image_first, more = _conversation(completion.messages)
         question = Question(
             text=text,
             image=await image_of_url(backend, url),
@@ -102,7 +102,7 @@ def _read(body: bytes) -> ChatRequest:
     try:
         return ChatRequest.model_validate(json.loads(body))
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]]
+        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:5]]
         raise HTTPException(400, "; ".join(lines)) from error
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"the body is no JSON: {error}") from error

@@ -47,13 +47,13 @@ def detector(
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
-    chosen = settings.prelabel
-    if backend is not None and backend != chosen.backend:
-        chosen = chosen.model_copy(update={"backend": backend, "model": "", "revision": "", "template": ""})
+    section = settings.prelabel
+    if backend is not None and backend != section.backend:
+        section = section.model_copy(update={"backend": backend, "model": "", "revision": "", "template": ""})
     given = {"model": model, "revision": revision, "batch_size": batch_size}
-    chosen = chosen.model_copy(update={name: value for name, value in given.items() if value is not None})
-    if chosen.backend not in ("mini", "transformers"):
-        raise ConfigError(f"{chosen.backend!r} is no model on this machine", hint="--backend mini or transformers")
+    section = section.model_copy(update={name: value for name, value in given.items() if value is not None})
+    if section.backend not in ("mini", "transformers"):
+        raise ConfigError(f"{section.backend!r} is no model on this machine", hint="--backend mini or transformers")
     token = os.environ.get(token_env) or None
     if token is None and not is_loopback(host):
         raise ConfigError(
@@ -61,19 +61,19 @@ def detector(
             item=f"--host {host}",
             hint=f"Put one into the environment variable {token_env}; clients send it as their API key.",
         )
-    local = LocalBackend(chosen, name=chosen.backend, max_wait=linger / 1000, max_waiting=queue)
+    local = LocalBackend(section, name=section.backend, max_wait=linger / 1000, max_waiting=queue)
     local.load()
     has_home = with_home and Store(settings.home).path.exists()
     served = Served(
         local,
-        template_for(local, chosen),
-        chosen.max_tokens,
-        chosen.temperature,
+        template_for(local, section),
+        section.max_tokens,
+        section.temperature,
         Store(settings.home) if has_home else None,
         Blobs(settings.blob_url) if has_home else None,
     )
-    who = local.identity
-    say(f"{who.model} ({who.revision[:12]}) on http://{host}:{port}/v1, template {served.template.id}")
+    identity = local.identity
+    say(f"{identity.model} ({identity.revision[:12]}) on http://{host}:{port}/v1, template {served.template.id}")
     uvicorn.run(make_app(served, token=SecretStr(token) if token else None), host=host, port=port, log_level="warning")
 
 

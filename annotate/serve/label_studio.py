@@ -44,7 +44,11 @@ class _Predict(BaseModel):
 
 
 def read_tags(config: str) -> Tags:
-    """The tags of a labelling config. HTTPException 400 where it is no XML or has no RectangleLabels."""
+    """The tags of a labelling config.
+
+    Raises:
+        HTTPException: 400 where it is no XML, or has no RectangleLabels.
+    """
     if not config.strip():
         return Tags(reason="reason", importance="importance")
     if len(config) > _MAX_CONFIG or "<!DOCTYPE" in config or "<!ENTITY" in config:
@@ -83,21 +87,21 @@ def regions(defects: tuple[Defect, ...], tags: Tags, size: ImageSize) -> list[di
 def label_studio_router(served: Served) -> APIRouter:
     """The routes."""
     router = APIRouter()
-    who = served.backend.identity
-    model_version = f"{who.model}:{who.revision[:12]}:{served.template.id}"
+    identity = served.backend.identity
+    model_version = f"{identity.model}:{identity.revision[:12]}:{served.template.id}"
 
     @router.post("/setup")
     async def setup() -> dict[str, str]:
         return {"model_version": model_version}
 
     @router.post("/predict")
-    async def predict(asked: _Predict) -> dict[str, Any]:
-        tags = read_tags(asked.label_config)
-        results = await asyncio.gather(*(_one(task, tags) for task in asked.tasks))
+    async def predict(request: _Predict) -> dict[str, Any]:
+        tags = read_tags(request.label_config)
+        results = await asyncio.gather(*(_answer_task(task, tags) for task in request.tasks))
         return {"results": results, "model_version": model_version}
 
-    async def _one(task: _Task, tags: Tags) -> dict[str, Any]:
-        """A full queue refuses the whole request (503, it is asked again); other failures are the task's own."""
+    async def _answer_task(task: _Task, tags: Tags) -> dict[str, Any]:
+        """A task's result. A full queue refuses the whole request with 503; other failures are the task's own."""
         try:
             image, prompt, size = await _image(served, task)
             answer = await answered(served.backend, ask_about(served.backend, served.template, prompt, image))
@@ -114,7 +118,7 @@ def label_studio_router(served: Served) -> APIRouter:
 
 
 async def _image(served: Served, task: _Task) -> tuple[EncodedImage, str, ImageSize]:
-    """(the image as sent, its prompt, its own size). Raises HTTPException."""
+    """(the image as sent to the model, its prompt, its own size in pixels). Raises HTTPException."""
     image_id, prompt, url = (task.data.get(name) for name in ("image_id", "prompt", "image"))
     if isinstance(image_id, str) and served.store is not None and served.blobs is not None:
         return await asyncio.to_thread(_stored, served, image_id)

@@ -22,7 +22,7 @@ from sdg_data.ids import content_id
 from sdg_data.metrics.matching import match_defects
 
 RECOGNISED_IOU = 0.3
-"""From which overlap on a person takes a prelabel's box for the defect that they see."""
+"""The least IoU at which an annotator takes a prelabel's box for the defect that they see."""
 _LEAST_SIDE = 12.0
 """Thousandths: nobody draws a smaller box with a mouse."""
 
@@ -74,7 +74,7 @@ REVIEWER_RATES = ErrorRates(
 
 @dataclass(frozen=True)
 class Region:
-    """A box as it is on the page: `corners` x0, y0, x1, y1 in thousandths, as fine as the mouse is."""
+    """A box as it is on the page: `corners` are x0, y0, x1, y1 in thousandths, with the fractions of a mouse."""
 
     region_id: str
     corners: tuple[float, float, float, float]
@@ -85,7 +85,7 @@ class Region:
 
 @dataclass(frozen=True)
 class SimulatedAnswer:
-    """What a person submits. `status` SKIPPED: they pressed skip, with whatever was on the page."""
+    """What an annotator submits. With status SKIPPED they pressed skip, with whatever was on the page."""
 
     status: AnnotationStatus
     regions: tuple[Region, ...]
@@ -96,7 +96,7 @@ class SimulatedAnswer:
 
 @dataclass(frozen=True)
 class SimulatedAnnotator:
-    """A simulated person. What they enter about an image follows from `seed`, their name and the image alone."""
+    """A simulated annotator, whose answer about an image is a function of seed, name and image alone."""
 
     name: str
     seed: int = 0
@@ -104,14 +104,20 @@ class SimulatedAnnotator:
     reviewer: bool = False
 
     def enter(self, image_id: str, truth: Sequence[Defect], shown: Sequence[Region]) -> SimulatedAnswer:
-        """Their answer about an image with these true defects, having been shown these regions (none: blind)."""
+        """The annotator's answer about an image.
+
+        Args:
+            image_id: The image.
+            truth: Its true defects.
+            shown: The regions on the page; none where the annotator works blind.
+        """
         rng = random.Random(content_id("simulated-person", self.seed, self.name, image_id))
-        return _Work(self.rates, rng, f"{self.name}:{image_id}").enter(truth, shown, may_reject=self.reviewer)
+        return _Session(self.rates, rng, f"{self.name}:{image_id}").enter(truth, shown, may_reject=self.reviewer)
 
 
 def annotators(count: int, seed: int, *, kind: str = "annotator", reviewers: bool = False) -> list[SimulatedAnnotator]:
-    """`count` people called `<kind>-1` …, each with habits of their own around the usual ones."""
-    people = []
+    """So many annotators called `<kind>-1` …, each with error rates of their own around the usual ones."""
+    team = []
     for number in range(1, count + 1):
         rng = random.Random(content_id("simulated-habits", seed, kind, number))
         usual = REVIEWER_RATES if reviewers else ErrorRates()
@@ -127,11 +133,11 @@ def annotators(count: int, seed: int, *, kind: str = "annotator", reviewers: boo
             draw=usual.draw * pace,
             check=usual.check * pace,
         )
-        people.append(SimulatedAnnotator(f"{kind}-{number}", seed, rates, reviewers))
-    return people
+        team.append(SimulatedAnnotator(f"{kind}-{number}", seed, rates, reviewers))
+    return team
 
 
-class _Work:
+class _Session:
     def __init__(self, rates: ErrorRates, rng: random.Random, name: str) -> None:
         self.rates, self.rng, self.name = rates, rng, name
         self.seconds = 0.0
@@ -150,12 +156,12 @@ class _Work:
             return SimulatedAnswer(
                 AnnotationStatus.DEFECTS, tuple(shown), self._total(), reject=True, note="none of the boxes is a defect"
             )
-        regions = [region for index, one in enumerate(shown) for region in self._judged(one, partner.get(index))]
-        seen = set(map(id, partner.values()))
+        regions = [region for index, box in enumerate(shown) for region in self._judged(box, partner.get(index))]
+        recognised = set(map(id, partner.values()))
         regions.extend(
             self._draw(defect)
             for defect in truth
-            if id(defect) not in seen and rng.random() >= self._miss(defect, anchored=bool(shown))
+            if id(defect) not in recognised and rng.random() >= self._miss(defect, anchored=bool(shown))
         )
         if rng.random() < rates.invent:
             regions.append(self._draw(self._invented()))
@@ -163,10 +169,10 @@ class _Work:
         return SimulatedAnswer(status, tuple(regions), self._total())
 
     def _recognised(self, truth: Sequence[Defect], shown: Sequence[Region]) -> dict[int, Defect]:
-        """Which true defect a person sees in each of the boxes that they are shown."""
+        """The true defect that the annotator sees in a shown box, by the box's index."""
         if not truth or not shown:
             return {}
-        pairs = match_defects([one.defect for one in shown], truth).at_least(RECOGNISED_IOU)
+        pairs = match_defects([region.defect for region in shown], truth).at_least(RECOGNISED_IOU)
         return {int(first): truth[int(second)] for first, second in zip(pairs.first, pairs.second, strict=True)}
 
     def _judged(self, shown: Region, truth: Defect | None) -> list[Region]:
@@ -184,7 +190,7 @@ class _Work:
         return [Region(shown.region_id, corners, defect, Origin.PREDICTION_CHANGED)]
 
     def _miss(self, defect: Defect, *, anchored: bool) -> float:
-        """Slight defects are missed more often, and so is what the prelabels do not point at."""
+        """The chance to miss a defect: higher for slight ones, and for those that prelabels do not point at."""
         return min(0.95, self.rates.miss * (1.6 - defect.importance / 100) * (1.5 if anchored else 1.0))
 
     def _draw(self, defect: Defect) -> Region:
@@ -196,7 +202,7 @@ class _Work:
             kind = DefectType.ARTIFACT if kind is DefectType.MISALIGNMENT else DefectType.MISALIGNMENT
             subtype = attribute = None
         elif self.rng.random() < 0.3:
-            subtype = attribute = None  # it is optional, and people know
+            subtype = attribute = None  # it is optional, and people leave it out
         entered = Defect(
             box=rounded(corners),
             type=kind,
@@ -228,7 +234,7 @@ class _Work:
         return first, second
 
     def _importance(self, right: int) -> int:
-        """People give round numbers."""
+        """A noisy importance, rounded to fives as people do."""
         noisy = right + self.rng.gauss(0, self.rates.importance)
         return min(100, max(1, 5 * round(noisy / 5)))
 
@@ -240,6 +246,6 @@ class _Work:
 
 
 def rounded(corners: tuple[float, float, float, float]) -> Box:
-    """The box of whole thousandths that is nearest."""
+    """The nearest box of whole thousandths."""
     x0, y0, x1, y1 = (math.floor(value + 0.5) for value in corners)
     return Box(x0=x0, y0=y0, x1=x1, y1=y1)

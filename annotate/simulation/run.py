@@ -1,10 +1,9 @@
-"""Simulated people at a real Label Studio: they join by the invitation link, open tasks, and submit what they enter.
+"""Simulated annotators at a real Label Studio: they sign up by the invitation link, open tasks, and submit answers.
 
-What they know of an image is what the mini world's oracle says of it; what they enter is that with human noise
-(`annotate.simulation.annotators`). They go through the HTTP API, each with an account of their own, and do what the
-page would do: the regions that they are shown keep their ids, boxes have the mouse's fractions, a skip sends what was
-on the page. Who does which image follows from the seed, and so does what they enter; run again, they do what they have
-not done yet.
+They know of an image what the mini world's oracle finds in it, and enter that with human noise
+(`annotate.simulation.annotators`). They use the HTTP API, each with an account of their own, and send what the page
+would send: shown regions keep their ids, boxes have the fractions of a mouse, a skip sends what was on the page. The
+seed determines who annotates which image and what they enter. Run again, they do what they have not done yet.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class Submitted:
-    """What somebody submitted: to which task (our id), under which number there, and what it was."""
+    """An answer that was submitted: our id of the task, the server's id of the annotation, and its content."""
 
     task_id: str
     image_id: str
     person: str
     user: str
-    number: int
-    entered: SimulatedAnswer
+    server_id: int
+    answer: SimulatedAnswer
 
 
 @dataclass
 class WorkSummary:
-    """What a crew did."""
+    """The answers that a team submitted, and how many it had submitted before."""
 
     submitted: list[Submitted] = field(default_factory=list)
     done_before: int = 0
@@ -67,103 +66,112 @@ class WorkSummary:
     @property
     def counts(self) -> Counter[str]:
         """How many answers of each kind."""
-        found = Counter("rejected" if one.entered.reject else one.entered.status.value for one in self.submitted)
-        found["regions"] = sum(len(one.entered.regions) for one in self.submitted)
-        return found
+        answers = [submitted.answer for submitted in self.submitted]
+        counts = Counter("rejected" if answer.reject else answer.status.value for answer in answers)
+        counts["regions"] = sum(len(answer.regions) for answer in answers)
+        return counts
 
 
 @dataclass(frozen=True)
 class _Member:
-    person: SimulatedAnnotator
+    annotator: SimulatedAnnotator
     client: Client
     user_id: int
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What a person may know of an image: its size, and by the oracle its defects."""
+class _ImageTruth:
+    """An image with the defects that the oracle finds in it."""
 
     image: ImageRecord
     truth: tuple[Defect, ...]
 
 
 class SimulatedTeam:
-    """People with accounts on the session's server. Use it in a `with`."""
+    """Simulated annotators with accounts on a server. Use it in a `with`."""
 
-    def __init__(self, session: LabelStudioSync, people: Sequence[SimulatedAnnotator]) -> None:
-        self._session = session
-        self._people = people
+    def __init__(self, sync: LabelStudioSync, annotators: Sequence[SimulatedAnnotator]) -> None:
+        self._sync = sync
+        self._annotators = annotators
         self._members: list[_Member] = []
 
     def __enter__(self) -> SimulatedTeam:
-        for person in self._people:
-            client = Client(self._join(person), patience=self._session.settings.annotate.patience)
-            self._members.append(_Member(person, client, int(client.me()["id"])))
+        for annotator in self._annotators:
+            client = Client(self._sign_up(annotator), patience=self._sync.settings.annotate.patience)
+            self._members.append(_Member(annotator, client, int(client.me()["id"])))
         return self
 
     def __exit__(self, *_: object) -> None:
         for member in self._members:
             member.client.close()
 
-    def _join(self, person: SimulatedAnnotator) -> Connection:
-        """By name and home: two homes at one server have people of their own."""
-        secret = credentials(self._session.settings.home).webhook_secret
-        drawn = hashlib.sha256(f"{secret}:{person.name}".encode()).hexdigest()
-        return sign_up(self._session.client, f"{person.name}.{drawn[:6]}@{DOMAIN}", drawn[-20:])
+    def _sign_up(self, annotator: SimulatedAnnotator) -> Connection:
+        """An account by name and home, so that two homes at one server have annotators of their own."""
+        secret = credentials(self._sync.settings.home).webhook_secret
+        digest = hashlib.sha256(f"{secret}:{annotator.name}".encode()).hexdigest()
+        return sign_up(self._sync.client, f"{annotator.name}.{digest[:6]}@{DOMAIN}", digest[-20:])
 
     def work(self, project: LabelProject, *, limit: int | None = None) -> WorkSummary:
-        """Do the project's tasks that wait for people, at most `limit` of them in all. Raises ServerError."""
-        with self._session.store.read() as tx:
+        """Do the project's tasks that wait for annotators, at most `limit` of them in all.
+
+        Raises:
+            ConfigError: The project was never created, or an image is not of the mini world.
+            ServerError: The server refuses a request or does not answer.
+        """
+        with self._sync.store.read() as tx:
             remote = labelling.on_server(tx, project.id)
             tasks = {task.id: task for task in labelling.tasks_in(tx, project.id)}
         if remote is None:
             raise ConfigError("the project was not made yet", item=project.name, hint="sdg annotate init")
-        worked = WorkSummary()
-        todo: dict[str, list[dict[str, Any]]] = {member.person.name: [] for member in self._members}
+        summary = WorkSummary()
+        todo: dict[str, list[dict[str, Any]]] = {member.annotator.name: [] for member in self._members}
         chosen = 0
-        for task in self._session.client.listed(remote.server_id, []):
+        for task in self._sync.client.listed(remote.server_id, []):
             ours = tasks.get(str(task["data"].get("sdg_uid")))
             if ours is None or (limit is not None and chosen >= limit):
                 continue
             chosen += 1
-            by = {int(one["completed_by"]) for one in task.get("annotations") or []}
-            for member in self._who_does(project, ours):
-                if member.user_id in by:
-                    worked.done_before += 1
+            done_by = {int(annotation["completed_by"]) for annotation in task.get("annotations") or []}
+            for member in self._members_for(project, ours):
+                if member.user_id in done_by:
+                    summary.done_before += 1
                 else:
-                    todo[member.person.name].append(task)
+                    todo[member.annotator.name].append(task)
         known = self._known([task for tasks in todo.values() for task in tasks])
         stop = threading.Event()
         with ThreadPoolExecutor(max(1, len(self._members))) as pool:
-            running = [pool.submit(self._of, one, todo[one.person.name], known, stop) for one in self._members]
+            running = [
+                pool.submit(self._work_through, member, todo[member.annotator.name], known, stop)
+                for member in self._members
+            ]
             try:
-                for done in running:
-                    worked.submitted += done.result()
+                for future in running:
+                    summary.submitted += future.result()
             finally:
-                stop.set()  # one failed, or Ctrl-C: the others finish what they are at
-        return worked
+                stop.set()  # one failed, or Ctrl-C: the others finish their current task
+        return summary
 
-    def _who_does(self, project: LabelProject, task: LabelTask) -> list[_Member]:
-        """As many members as the task needs, by hash: a draw that does not depend on who comes first."""
+    def _members_for(self, project: LabelProject, task: LabelTask) -> list[_Member]:
+        """As many members as the task needs, drawn by hash, so that it does not depend on who comes first."""
 
         def drawn(member: _Member) -> str:
-            person = member.person
-            return content_id("simulated-draw", person.seed, project.round, task.image_id, person.name)
+            annotator = member.annotator
+            return content_id("simulated-draw", annotator.seed, project.round, task.image_id, annotator.name)
 
         return sorted(self._members, key=drawn)[: task.overlap]
 
-    def _known(self, tasks: Sequence[Mapping[str, Any]]) -> dict[str, _Known]:
+    def _known(self, tasks: Sequence[Mapping[str, Any]]) -> dict[str, _ImageTruth]:
         ids = sorted({str(task["data"]["image_id"]) for task in tasks})
-        with self._session.store.read() as tx:
-            found = images.by_ids(tx, ids)
-            texts = prompts.by_ids(tx, list({image.prompt_id for image in found.values()}))
-        return {key: self._look(image, texts[image.prompt_id].text) for key, image in found.items()}
+        with self._sync.store.read() as tx:
+            records = images.by_ids(tx, ids)
+            texts = prompts.by_ids(tx, list({image.prompt_id for image in records.values()}))
+        return {key: self._find_truth(image, texts[image.prompt_id].text) for key, image in records.items()}
 
-    def _look(self, image: ImageRecord, prompt: str) -> _Known:
-        with Image.open(io.BytesIO(self._session.blobs.get(image.blob))) as picture:
+    def _find_truth(self, image: ImageRecord, prompt: str) -> _ImageTruth:
+        with Image.open(io.BytesIO(self._sync.blobs.get(image.blob))) as picture:
             pixels = np.asarray(picture.convert("RGB"))
         try:
-            return _Known(image, find_defects(pixels, prompt))
+            return _ImageTruth(image, find_defects(pixels, prompt))
         except ValueError as error:
             raise ConfigError(
                 f"simulated people know the mini world only ({error})",
@@ -171,11 +179,11 @@ class SimulatedTeam:
                 hint="Use the mini profile, or let people annotate.",
             ) from error
 
-    def _of(
+    def _work_through(
         self,
         member: _Member,
         tasks: Sequence[Mapping[str, Any]],
-        known: Mapping[str, _Known],
+        known: Mapping[str, _ImageTruth],
         stop: threading.Event,
     ) -> list[Submitted]:
         done = []
@@ -185,66 +193,67 @@ class SimulatedTeam:
             done.append(self._do(member, task, known[str(task["data"]["image_id"])]))
         return done
 
-    def _do(self, member: _Member, task: Mapping[str, Any], known: _Known) -> Submitted:
+    def _do(self, member: _Member, task: Mapping[str, Any], known: _ImageTruth) -> Submitted:
         """Open a task, look, submit."""
         opened = member.client.task(int(task["id"]))
         shown = shown_regions(opened)
-        entered = member.person.enter(known.image.id, known.truth, shown)
+        answer = member.annotator.enter(known.image.id, known.truth, shown)
         size = ImageSize(width=known.image.width, height=known.image.height)
-        number = member.client.create_annotation(
+        server_id = member.client.create_annotation(
             int(task["id"]),
-            page_result(entered, size),
-            lead_time=entered.seconds,
-            was_cancelled=entered.status is AnnotationStatus.SKIPPED,
+            page_result(answer, size),
+            lead_time=answer.seconds,
+            was_cancelled=answer.status is AnnotationStatus.SKIPPED,
         )
         return Submitted(
             str(task["data"]["sdg_uid"]),
             known.image.id,
-            member.person.name,
+            member.annotator.name,
             f"user-{member.user_id}",
-            number,
-            entered,
+            server_id,
+            answer,
         )
 
 
-def open_projects(session: LabelStudioSync, kind: ProjectKind) -> list[LabelProject]:
+def open_projects(sync: LabelStudioSync, kind: ProjectKind) -> list[LabelProject]:
     """The projects of this kind that are on a server."""
-    with session.store.read() as tx:
-        return [one for one in labelling.projects(tx, kind) if labelling.on_server(tx, one.id) is not None]
+    with sync.store.read() as tx:
+        return [project for project in labelling.projects(tx, kind) if labelling.on_server(tx, project.id) is not None]
 
 
 def shown_regions(task: Mapping[str, Any]) -> list[Region]:
-    """What the page shows of a task's prediction, as a person sees it."""
+    """The regions that the page shows of a task's prediction."""
     predictions = task.get("predictions") or []
     if not predictions or not predictions[0]["result"]:
         return []
     parsed = parse(predictions[0]["result"], ShownRegions())
-    places = {one["id"]: one for one in parsed.entered["regions"]}
+    geometry = {region["id"]: region for region in parsed.entered["regions"]}
     return [
-        Region(one.region_id, _corners(places[one.region_id]), one.defect, Origin.PREDICTION) for one in parsed.defects
+        Region(shown.region_id, _corners(geometry[shown.region_id]), shown.defect, Origin.PREDICTION)
+        for shown in parsed.defects
     ]
 
 
-def page_result(entered: SimulatedAnswer, size: ImageSize) -> list[dict[str, Any]]:
-    """What the page sends for it."""
+def page_result(answer: SimulatedAnswer, size: ImageSize) -> list[dict[str, Any]]:
+    """The `result` that the page sends for an answer."""
     result: list[dict[str, Any]] = []
-    for one in entered.regions:
-        x0, y0, x1, y1 = one.corners
-        place = {"x": x0 / 10, "y": y0 / 10, "width": (x1 - x0) / 10, "height": (y1 - y0) / 10}
-        for item in region(one.region_id, one.defect, size):
-            item["value"] |= place
-            item["origin"] = one.origin.value
+    for drawn in answer.regions:
+        x0, y0, x1, y1 = drawn.corners
+        geometry = {"x": x0 / 10, "y": y0 / 10, "width": (x1 - x0) / 10, "height": (y1 - y0) / 10}
+        for item in region(drawn.region_id, drawn.defect, size):
+            item["value"] |= geometry
+            item["origin"] = drawn.origin.value
             result.append(item)
-    if entered.status in _STATUS:
-        result.append(whole_image(page.STATUS, "choices", {"choices": [_STATUS[entered.status]]}))
-    if entered.reject:
+    if answer.status in _STATUS:
+        result.append(whole_image(page.STATUS, "choices", {"choices": [_STATUS[answer.status]]}))
+    if answer.reject:
         result.append(whole_image(page.VERDICT, "choices", {"choices": [page.REJECT]}))
-    if entered.note:
-        result.append(whole_image(page.NOTE, "textarea", {"text": [entered.note]}))
+    if answer.note:
+        result.append(whole_image(page.NOTE, "textarea", {"text": [answer.note]}))
     return result
 
 
-def _corners(place: Mapping[str, float]) -> tuple[float, float, float, float]:
-    """Percent to thousandths, without the digits that floats make up."""
-    x0, y0 = round(10 * place["x"], 6), round(10 * place["y"], 6)
-    return x0, y0, round(x0 + 10 * place["width"], 6), round(y0 + 10 * place["height"], 6)
+def _corners(percent: Mapping[str, float]) -> tuple[float, float, float, float]:
+    """Percent to thousandths, without the digits of float rounding."""
+    x0, y0 = round(10 * percent["x"], 6), round(10 * percent["y"], 6)
+    return x0, y0, round(x0 + 10 * percent["width"], 6), round(y0 + 10 * percent["height"], 6)

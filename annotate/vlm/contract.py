@@ -1,7 +1,7 @@
-"""What is asked, what comes back, and what a backend is.
+"""The contract of all backends: a question about an image, its answer, and why there is none.
 
-A backend answers one question, or says in an `AskError` why not. It does not retry, wait or count: that is the job of
-`asking.RetryingClient`, the same for all of them. It is never asked to judge an answer: that is `schemas.answer`'s.
+A backend answers one question, or raises an `AskError`. It does not retry, wait or count, which
+`annotate.vlm.retrying.RetryingClient` does for all of them, nor judge an answer, which `schemas.answer` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schemas.records import AnnotatedDefect
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An image as it is sent: encoded bytes, their media type, and their size in pixels."""
+    """An image as it is sent to a model: encoded bytes, their media type, and its size in pixels."""
 
     data: bytes
     media_type: str
@@ -35,8 +35,8 @@ class Turn:
 class Question:
     """One image and what is asked about it.
 
-    `prompt` is the image's prompt and already stands in `text`; only backends that read no text look at it. So it is
-    with `known`, the defects that an enrichment is about. `more` continues the conversation after the first answer.
+    `prompt` is the image's prompt, which also stands in `text`; only backends that read no text use it. The same holds
+    for `known`, the defects that an enrichment is about. `more` continues the conversation after the first answer.
     """
 
     text: str
@@ -50,9 +50,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model wrote. `finish` is "stop", "length" or the server's own word; `requests` counts the tries.
+    """A model's answer. `finish` is "stop", "length" or the server's own word; `requests` counts the tries.
 
-    `text` is what `schemas.answer` reads; `raw` what came, where that is something else (structured output).
+    `text` is what `schemas.answer` reads. `raw` is what the server sent, where that is something else (structured
+    output).
     """
 
     text: str
@@ -70,11 +71,11 @@ class Answer:
 
 
 class AskError(Exception):
-    """A question without an answer.
+    """The reason why a question has no answer.
 
     `code` is the reason that is recorded: timeout, connection, rate-limited, server-error, http-NNN, bad-request,
     bad-response, refused, out-of-memory, model-error. `transient`: asking again may help; `fatal`: no other question
-    will fare better. `retry_after` in seconds, as the server asked. `raw` is what came, if anything did.
+    will be answered either. `retry_after` in seconds, as the server asked. `raw` is what came, if anything did.
     """
 
     def __init__(
@@ -106,16 +107,15 @@ class Prices:
     per_million_out: float
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """In US dollars."""
+        """The cost of so many tokens in US dollars."""
         return (tokens_in * self.per_million_in + tokens_out * self.per_million_out) / 1_000_000
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who answers: what answers are filed under.
+    """The key that answers are filed under: backend, model, revision, and all settings that shape an answer.
 
-    `settings` holds everything else that shapes an answer. `template` is the one the model was trained with, None where
-    it was trained for none in particular.
+    `template` is the one that the model was trained with, None where it was trained for none in particular.
     """
 
     backend: str
@@ -126,7 +126,7 @@ class Identity:
 
 
 class Backend(Protocol):
-    """A way to ask a model. `local`: on this machine, so that waiting in line is no time-out."""
+    """A way to ask a model. `local`: the model is on this machine, so that waiting for it is no time-out."""
 
     identity: Identity
     local: bool
@@ -135,10 +135,18 @@ class Backend(Protocol):
         """How the model writes boxes on a image of this size (as sent)."""
 
     def prepare(self, data: bytes, media_type: str) -> EncodedImage:
-        """An image as the model expects it. Raises ValueError where the bytes are no image."""
+        """An image as the model expects it.
+
+        Raises:
+            ValueError: The bytes are no image.
+        """
 
     async def ask(self, question: Question) -> Answer:
-        """The answer; AskError where there is none."""
+        """Ask the model.
+
+        Raises:
+            AskError: There is no answer.
+        """
 
     async def close(self) -> None:
-        """Let go of connections, threads and models."""
+        """Close connections, threads and models."""

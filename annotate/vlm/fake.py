@@ -1,4 +1,4 @@
-"""A backend that answers by script: first-class, beside the real ones, for tests of everything that asks."""
+"""A backend that answers by a script, for tests of everything that asks models."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Step = Answer | AskError | str
 
 
 class FakeBackend:
-    """Answers what `script` says: for each question the steps in their order, the last one for ever after.
+    """Answers what a script says: for each question the steps in their order, and then the last one again and again.
 
     `script` is one list for all, or a function of the question. `asked` holds every request, in order. With `gate`, an
-    answer is only given once the gate is open: how tests hold calls in flight without a clock.
+    answer is given only once the gate is open, so that tests hold calls in flight without a clock.
     """
 
     local = False
@@ -50,7 +50,7 @@ class FakeBackend:
 
     async def ask(self, question: Question) -> Answer:
         """See `Backend`."""
-        earlier = sum(one == question for one in self.asked)
+        earlier = sum(request == question for request in self.asked)
         self.asked.append(question)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

@@ -1,7 +1,7 @@
-"""Model families: how each writes boxes, and the image it wants.
+"""Model families: how each writes boxes, and the size of image that it wants.
 
-Which image is sent matters for Qwen2.5-VL alone: its boxes count pixels of the image *after* its processor has
-resized it. So the image is brought to that size here; the processor leaves it as it is, and both sides count alike.
+The size matters for Qwen2.5-VL alone: its boxes count pixels of the image *after* its processor has resized it. So the
+image is brought to that size here. The processor then leaves it as it is, and both sides count alike.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _SENDABLE: Final = ("image/png", "image/jpeg")
 
 
 def family_of(model: str, stated: str = "") -> str:
-    """The family by a model's name, unless it is stated. What is none of ours is asked in Qwen3-VL's convention.
+    """The family of a model, by its name unless it is stated. Unknown names get Qwen3-VL's convention.
 
-    Raises ConfigError for a stated family that does not exist.
+    Raises:
+        ConfigError: The stated family does not exist.
     """
     if stated:
         if stated not in FAMILIES:
@@ -36,16 +37,23 @@ def family_of(model: str, stated: str = "") -> str:
 
 
 def codec_of(family: str, sent: ImageSize) -> AnswerCodec:
-    """The convention of a family's boxes on a image as `fit_image` made it."""
+    """The convention of a family's boxes on an image of the size that `fit_image` gave it."""
     if family == "gemini":
         return Gemini()
     return Qwen25VL(sent) if family == "qwen2.5-vl" else Qwen3VL()
 
 
 def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> EncodedImage:
-    """The image for a model: its own bytes where they will do, else a PNG of the size wanted.
+    """An image for a model: its own bytes where size and type fit, else a PNG of the size wanted.
 
-    Raises ValueError where the bytes are no image.
+    Args:
+        data: The encoded image.
+        media_type: Its media type.
+        family: One of `FAMILIES`.
+        max_side: The longest side in pixels.
+
+    Raises:
+        ValueError: The bytes are no image.
     """
     try:
         with Image.open(io.BytesIO(data)) as opened:
@@ -64,7 +72,7 @@ def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> En
 
 
 def fitted_size(size: ImageSize, family: str, max_side: int) -> ImageSize:
-    """What `fit_image` brings an image to: the longer side at most `max_side`, then the family's own rule."""
+    """The size that `fit_image` gives an image: the longer side at most `max_side`, then the family's own rule."""
     longest = max(size.width, size.height)
     if longest > max_side:
         size = ImageSize(

@@ -1,4 +1,4 @@
-"""A loaded Qwen-VL's answers to a batch of questions: one way, for prelabelling and for evaluation while training."""
+"""A batch of answers from a loaded Qwen-VL: the same code for prelabelling and for evaluation while training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ from annotate.vlm.contract import Answer, Question
 def generate_answers(
     model: Any, processor: Any, questions: Sequence[Question], *, max_tokens: int, temperature: float = 0.0
 ) -> list[Answer]:
-    """The answers, greedy at temperature 0; the processor pads on the left. `max_tokens` bounds each of them."""
+    """Answer a batch of questions, greedily at temperature 0.
+
+    Args:
+        model: The loaded model.
+        processor: Its processor, which pads on the left.
+        questions: The questions.
+        max_tokens: Bound of each answer.
+        temperature: Of sampling.
+
+    Returns:
+        One answer for each question, in the same order.
+    """
     import torch
 
     texts = [
@@ -50,7 +61,7 @@ def generate_answers(
 
 
 def messages(question: Question) -> list[dict[str, Any]]:
-    """The conversation as chat templates take it."""
+    """A question's conversation in the form that chat templates take."""
     parts = [{"type": "image"}, {"type": "text", "text": question.text}]
     first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
     later = [{"role": turn.role, "content": [{"type": "text", "text": turn.text}]} for turn in question.more]

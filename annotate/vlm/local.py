@@ -29,7 +29,7 @@ MINI_MODEL: Final = "mini-detector"
 
 
 class LocalBackend:
-    """Answers with a model in this process, loaded when the first question comes."""
+    """Answers with a model in this process, which is loaded when the first question comes."""
 
     local = True
 
@@ -41,7 +41,17 @@ class LocalBackend:
         max_wait: float = 0.0,
         max_waiting: int | None = None,
     ) -> None:
-        """Reads the model's config but not its weights. Raises ModelError where it is not there or of another kind."""
+        """Read the model's config but not its weights.
+
+        Args:
+            settings: The model and how it is asked.
+            name: `mini` or `transformers`.
+            max_wait: As in `DynamicBatcher`.
+            max_waiting: As in `DynamicBatcher`.
+
+        Raises:
+            ModelError: The model is not there, or of a kind that does not run here.
+        """
         self._settings = settings
         self._source = settings.model
         folder = Path(settings.model)
@@ -57,7 +67,7 @@ class LocalBackend:
                 item=MINI_MODEL,
                 hint="`make mini-detector` trains them (minutes). Or ask another model: --backend transformers|openai.",
             )
-        config, self._revision = self._look()
+        config, self._revision = self._read_config()
         self._model_type = str(config.get("model_type"))
         if self._model_type not in FAMILIES:
             raise ModelError(
@@ -113,7 +123,12 @@ class LocalBackend:
         self._model = self._processor = None
 
     def load(self) -> None:
-        """Load the weights now. Raises ModelError."""
+        """Load the weights now.
+
+        Raises:
+            ModelError: They cannot be loaded.
+            MissingDependency: torch or transformers is not installed.
+        """
         if self._model is not None:
             return
         try:
@@ -128,14 +143,14 @@ class LocalBackend:
         )
 
     def generate(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
-        """Answers to a batch; where memory runs out, to its halves. Runs in the batcher's thread."""
+        """Answer a batch; where memory runs out, its halves. Runs in the batcher's thread."""
         import torch
 
         self.load()
         try:
             return self._generate(questions)
         except torch.OutOfMemoryError:
-            pass  # out of the handler first: the traceback holds on to what filled the memory
+            pass  # leave the handler first: the traceback refers to the tensors that filled the memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(questions) == 1:
@@ -152,7 +167,7 @@ class LocalBackend:
             temperature=self._settings.temperature,
         )
 
-    def _look(self) -> tuple[dict[str, Any], str]:
+    def _read_config(self) -> tuple[dict[str, Any], str]:
         """(the model's config, the state of its weights)."""
         stated = self._settings.revision
         if self._folder is not None:

@@ -1,7 +1,7 @@
 """Any server that speaks OpenAI's chat completions: vLLM, SGLang, hosted Gemini and GPT, `sdg serve detector`.
 
 The key comes from the environment, lives in a `SecretStr`, and is in no record, log or error. The SDK's own retries are
-off: `asking.RetryingClient` counts them.
+off, because `RetryingClient` makes and counts the tries.
 """
 
 from __future__ import annotations
@@ -36,12 +36,17 @@ _NO_KEY: Final = "none"
 
 
 class OpenAIBackend:
-    """Asks one model of one server."""
+    """Asks one model on one server."""
 
     local = False
 
     def __init__(self, settings: VlmSettings, *, environ: Mapping[str, str] | None = None) -> None:
-        """Raises ConfigError where model or key are missing, MissingDependency without the SDK."""
+        """Connect to nothing yet.
+
+        Raises:
+            ConfigError: The model or the key is missing.
+            MissingDependency: The SDK is not installed.
+        """
         if not settings.model:
             raise ConfigError("no model is named", item="openai", hint="--model NAME, as the server calls it.")
         self._settings = settings
@@ -119,13 +124,13 @@ class OpenAIBackend:
                 api_key=self._key.get_secret_value(),
                 base_url=self._settings.base_url or None,
                 max_retries=0,
-                # The deadline is the RetryingClient's; this only ends a connection that was forgotten.
+                # `RetryingClient` has the deadline; this only ends a connection that was forgotten.
                 timeout=self._settings.deadline + 60,
             )
         return self._client
 
     def _clean(self, text: str) -> str:
-        """A server that repeats the key in its reply must not bring it into a record."""
+        """The text without the key, in case a server repeats it in its reply."""
         key = self._key.get_secret_value()
         return text.replace(key, "***") if len(key) > len(_NO_KEY) else text
 
@@ -138,7 +143,7 @@ class OpenAIBackend:
         return [first, *({"role": turn.role, "content": turn.text} for turn in question.more)]
 
     def _answer(self, body: str, seconds: float) -> Answer:
-        """Read here and not by the SDK, which takes any JSON for a completion."""
+        """Read the answer here and not by the SDK, which takes any JSON for a completion."""
         try:
             value = json.loads(body)
             choice = value["choices"][0]
@@ -167,9 +172,10 @@ class OpenAIBackend:
 
 
 def api_key(settings: VlmSettings, environ: Mapping[str, str]) -> SecretStr:
-    """The key from the environment. A server of one's own that asks for none gets the word "none".
+    """The key from the environment; "none" for a server of one's own that asks for none.
 
-    Raises ConfigError where a hosted one (no `base_url`, or one that is not this machine's) has no key.
+    Raises:
+        ConfigError: A hosted server (no `base_url`, or one by https) has no key.
     """
     key = environ.get(settings.api_key_env, "")
     if not key and (not settings.base_url or settings.base_url.startswith("https://")):
@@ -197,7 +203,7 @@ def _status_error(status: int, body: str, headers: Mapping[str, str]) -> AskErro
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds that a server asks to wait: a number, or a date. None where it says nothing that can be read."""
+    """The seconds that a server asks to wait, as a number or a date; None where it says nothing readable."""
     text = headers.get("retry-after", "").strip()
     if not text:
         return None

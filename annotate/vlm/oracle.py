@@ -1,7 +1,7 @@
 """The mini world's oracle as a backend: the right answer, by classical vision. For tests and the demo's annotators.
 
-It knows the mini world and nothing else, so it is no prelabeller: settings cannot name it (`registry`), and whoever
-wants it says so in code.
+It knows the mini world and nothing else, so it is no prelabeller: settings cannot name it (`registry`), only code can
+make it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sdg_data.mini.oracle import find_defects
 
 
 class OracleBackend:
-    """States an image's defects from its pixels and its prompt."""
+    """Finds an image's defects from its pixels and its prompt."""
 
     local = True
 
@@ -37,7 +37,7 @@ class OracleBackend:
         return fit_image(data, media_type, family="qwen3-vl", max_side=4096)
 
     async def ask(self, question: Question) -> Answer:
-        """See `Backend`. A image or prompt that is not of the mini world is a `bad-request`."""
+        """See `Backend`. An image or prompt that is not of the mini world is a `bad-request`."""
         with Image.open(io.BytesIO(question.image.data)) as image:
             pixels = np.asarray(image.convert("RGB"))
         try:

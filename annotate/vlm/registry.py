@@ -1,4 +1,4 @@
-"""From settings to a backend. Imports only the one that is named."""
+"""Makes the backend that settings name, and imports no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ BACKENDS: Final = ("mini", "transformers", "openai")
 
 
 def make_backend(settings: VlmSettings) -> Backend:
-    """The backend that the settings name. Raises ConfigError for an unknown one, ModelError where it cannot be."""
+    """The backend that the settings name.
+
+    Raises:
+        ConfigError: There is no such backend, or it lacks a setting.
+        ModelError: The model is not there.
+    """
     if settings.backend == "openai":
         from annotate.vlm.openai_chat import OpenAIBackend
 
@@ -31,7 +36,8 @@ def make_backend(settings: VlmSettings) -> Backend:
 def template_for(backend: Backend, settings: VlmSettings, default: str = DETECT) -> Template:
     """The question: the one that is named, else the one the model was trained with, else `default`.
 
-    Raises ConfigError where the model was trained with another one than is named.
+    Raises:
+        ConfigError: The model was trained with another one than is named.
     """
     trained = backend.identity.template
     if settings.template and trained and load_template(settings.template) != load_template(trained):
@@ -42,7 +48,11 @@ def template_for(backend: Backend, settings: VlmSettings, default: str = DETECT)
 
 
 def prices_of(settings: VlmSettings) -> Prices | None:
-    """What tokens cost, if the settings say it: both prices or none. Raises ConfigError for one alone."""
+    """What tokens cost, None where the settings do not say it.
+
+    Raises:
+        ConfigError: Only one of the two prices is set.
+    """
     if settings.price_in is None and settings.price_out is None:
         return None
     if settings.price_in is None or settings.price_out is None:

@@ -1,7 +1,6 @@
 """Structured output: for servers that can hold a model to a JSON Schema, one object instead of our tags.
 
-The object is turned into the text form that `schemas.answer` reads, so that an answer is judged by one parser whatever
-way it came.
+The object is turned into the text form that `schemas.answer` reads, so that one parser judges all answers.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ INSTRUCTION: Final = (
 
 
 def response_format() -> dict[str, Any]:
-    """What goes into a request as `response_format`."""
+    """The `response_format` of a request."""
     items = TypeAdapter(list[AnswerItem]).json_schema(ref_template="#/$defs/{model}")
     definitions = items.pop("$defs", {})
     schema = {
@@ -36,7 +35,7 @@ def response_format() -> dict[str, Any]:
 
 
 def as_text(raw: str) -> str:
-    """The reply in the tagged form; as it came where it is not such an object (the parser then says what is wrong)."""
+    """The reply in the tagged form, or unchanged where it is no such object; the parser then says what is wrong."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):

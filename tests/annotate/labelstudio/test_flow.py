@@ -87,11 +87,11 @@ def _compare(work: LabelStudioSync, submitted: list[Submitted], *, round_: int) 
         if version.round == round_
     }
     for one in submitted:
-        version = stored.pop((one.image_id, one.user, one.number))
-        assert version.status is one.entered.status or one.entered.reject
-        assert version.seconds == pytest.approx(one.entered.seconds)
+        version = stored.pop((one.image_id, one.user, one.server_id))
+        assert version.status is one.answer.status or one.answer.reject
+        assert version.seconds == pytest.approx(one.answer.seconds)
         if version.status is AnnotationStatus.DEFECTS:
-            _same(version, one.entered)
+            _same(version, one.answer)
         else:
             assert version.defects == ()
     assert not [one for one in stored if one[0] in {each.image_id for each in submitted}]
@@ -112,7 +112,7 @@ def _same(version: Annotation, entered: SimulatedAnswer) -> None:
 def _review(work: LabelStudioSync, world: World, first: list[Submitted]) -> list[Submitted]:
     """Rounds of review until nothing is left to do."""
     answers: list[Submitted] = []
-    claims = {one.image_id for one in first if one.entered.status is not AnnotationStatus.SKIPPED}
+    claims = {one.image_id for one in first if one.answer.status is not AnnotationStatus.SKIPPED}
     for attempt in range(6):
         facts = review(work)
         if attempt == 0:
@@ -134,13 +134,13 @@ def _review(work: LabelStudioSync, world: World, first: list[Submitted]) -> list
 
 
 def _check_gold(work: LabelStudioSync, world: World, first: list[Submitted], decided: list[Submitted]) -> None:
-    by_number = {one.number: one for one in (*first, *decided)}
+    by_number = {one.server_id: one for one in (*first, *decided)}
     versions = [one.id for one in _versions(work, world)]
     with work.store.read() as tx:
         found = gold.of_images(tx, world.images)
         verdicts = reviews.of_annotations(tx, versions)
     last = {one.image_id: one for one in decided}
-    expected = {image for image, one in last.items() if one.entered.status not in NO_CLAIM and not one.entered.reject}
+    expected = {image for image, one in last.items() if one.answer.status not in NO_CLAIM and not one.answer.reject}
     assert found.keys() == expected
     reviewers = {one.user for one in decided}
     for image, one in found.items():
@@ -148,7 +148,7 @@ def _check_gold(work: LabelStudioSync, world: World, first: list[Submitted], dec
         source = by_number[int(one.annotation.source.rsplit("/", 1)[1])]
         assert source.image_id == image
         if one.annotation.status is AnnotationStatus.DEFECTS:
-            _same(one.annotation, source.entered)
+            _same(one.annotation, source.answer)
         decisions = [review_ for each in verdicts.values() for review_ in each if review_.id == one.review_id]
         assert [review_.reviewer in reviewers for review_ in decisions] == [True]
         if decisions[0].verdict is Verdict.CORRECTED:
@@ -163,5 +163,5 @@ def _check_report(work: LabelStudioSync, first: list[Submitted]) -> None:
     assert report.bias.prelabelled.annotations > report.bias.blind.annotations
     assert report.annotations == len(first)
     assert len(report.people) == PEOPLE
-    seconds = sum(one.entered.seconds for one in first)
+    seconds = sum(one.answer.seconds for one in first)
     assert report.hours["annotation"] == pytest.approx(seconds / 3600)
