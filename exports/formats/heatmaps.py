@@ -6,7 +6,7 @@ rows of `{name}-{split}.jsonl` name image, maps, prompt and scores.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
 from exports.formats.contract import Format
-from schemas.defect import Defect, DefectType
-from schemas.geometry import GRID
+from schemas.defect import DefectType
 from schemas.records import Split
+from sdg_data.metrics.heatmaps import rasterise
 
 Map = npt.NDArray[np.float64]
 
@@ -35,7 +35,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
 
         def write_map(entry: Entry, kind: DefectType = kind) -> FileEntry:
             job.check()
-            data = encode(weight_map(job.buffer.sample(entry).plain_defects, kind, side))
+            data = encode(rasterise(job.buffer.sample(entry).plain_defects, side, side, type=kind))
             job.withdraw_manifest()
             name = map_path(entry, kind)
             return FileEntry(path=name, bytes=len(data), sha256=job.target.write(name, data))
@@ -62,29 +62,11 @@ def map_path(entry: Entry, kind: DefectType) -> str:
     return f"heatmaps/{entry.split}/{entry.key}.{kind}.png"
 
 
-def weight_map(defects: Sequence[Defect], kind: DefectType, side: int) -> Map:
-    """W of one type: (side, side), rows from the top, 0..1."""
-    weights = np.zeros((side, side))
-    for one in defects:
-        if one.type is kind:
-            rows = _covered(one.box.y0, one.box.y1, side)
-            columns = _covered(one.box.x0, one.box.x1, side)
-            weights = np.maximum(weights, one.importance / 100 * np.outer(rows, columns))
-    return weights
-
-
 def encode(weights: Map) -> bytes:
     """PNG bytes of round(255·W)."""
     buffer = io.BytesIO()
     Image.fromarray(np.rint(weights * 255).astype(np.uint8)).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
-
-
-def _covered(low: int, high: int, side: int) -> Map:
-    """The share of each of `side` equal cells of 0..1000 that lies between `low` and `high`."""
-    edges = np.arange(side + 1) * (GRID / side)
-    inside = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
-    return np.asarray(np.clip(inside * (side / GRID), 0, 1))
 
 
 FORMAT = Format("Artifact and misalignment maps for heatmap methods", write)

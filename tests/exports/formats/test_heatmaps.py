@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exports.formats.heatmaps import encode, weight_map
+from exports.formats.heatmaps import encode
 from exports.run import ExportResult
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
+from sdg_data.metrics.heatmaps import rasterise
 from tests.exports.worlds import picture
 
 
@@ -30,12 +31,12 @@ def test_against_counting_thousandths(side: int) -> None:
         fine[one.box.y0 : one.box.y1, one.box.x0 : one.box.x1] = one.importance / 100
         step = 1000 // side
         naive = np.maximum(naive, fine.reshape(side, step, side, step).mean(axis=(1, 3)))
-    assert np.allclose(weight_map(defects, DefectType.ARTIFACT, side), naive)
-    assert not weight_map(defects, DefectType.MISALIGNMENT, side).any()
+    assert np.allclose(rasterise(defects, side, side, type=DefectType.ARTIFACT), naive)
+    assert not rasterise(defects, side, side, type=DefectType.MISALIGNMENT).any()
 
 
 def test_png_holds_the_rounded_map() -> None:
-    weights = weight_map([defect(0, 0, 500, 1000, 62)], DefectType.ARTIFACT, 8)
+    weights = rasterise([defect(0, 0, 500, 1000, 62)], 8, 8, type=DefectType.ARTIFACT)
     stored = np.asarray(Image.open(io.BytesIO(encode(weights))))
     assert stored.dtype == np.uint8
     assert (stored[:, :4] == round(0.62 * 255)).all()
