@@ -8,12 +8,10 @@ from typing import Any
 
 import orjson
 
-from exports import figures
 from exports.dataset.sample_buffer import Entry
 from exports.describe.croissant import CROISSANT, croissant
 from exports.describe.split_leakage import SplitLeakage, split_leakage
 from exports.describe.statistics import Statistics, people
-from exports.figures import Bars
 from exports.files.export_job import ExportJob
 from exports.files.image_files import in_threads
 from exports.files.manifest import FileEntry, Manifest
@@ -24,6 +22,7 @@ from exports.formats.contract import Columns
 from schemas.defect import DefectType, ImportanceTier
 from schemas.sample import Composition, Sample
 from sdg_data.ingest.near_duplicates import perceptual_hash
+from sdg_data.metrics.charts import Series, bars_png
 from sdg_data.store.connection import Store
 
 CARD, SCHEMA = "README.md", "sample.schema.json"
@@ -39,7 +38,7 @@ def describe(job: ExportJob, store: Store, manifest: Manifest, options: ExportOp
         counted.add(sample)
     leakage = measure_leakage(job, phash=options.phash)
     job.notes["split_proof"] = leakage.model_dump(mode="json")
-    files = [job.write_bytes(f"figures/{name}.png", figures.draw(bars)) for name, bars in _figures(counted).items()]
+    files = [job.write_bytes(f"figures/{name}.png", png) for name, png in _charts(counted).items()]
     schema = orjson.dumps(Sample.model_json_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     files.append(job.write_bytes(SCHEMA, schema))
     form = load_format(manifest.format)
@@ -76,25 +75,23 @@ def measure_leakage(job: ExportJob, *, phash: bool) -> SplitLeakage:
     return split_leakage(prompts, blobs, hashes)
 
 
-def _figures(counted: Statistics) -> dict[str, Bars]:
-    kinds = list(DefectType)
+def _charts(counted: Statistics) -> dict[str, bytes]:
+    """File name -> PNG."""
     return {
-        "defects-per-image": Bars(
+        "defects-per-image": bars_png(
             "Defects per image, by model and type",
             "mean number of defects",
             counted.models,
-            [str(kind) for kind in kinds],
-            [counted.per_image(kind) for kind in kinds],
+            [Series(str(kind), counted.per_image(kind)) for kind in DefectType],
         ),
-        "composition": Bars(
-            "Composition", "% of images", [str(kind) for kind in Composition], ["images"], [counted.shares()]
+        "composition": bars_png(
+            "Composition", "% of images", [str(kind) for kind in Composition], [Series("images", counted.shares())]
         ),
-        "importance": Bars(
+        "importance": bars_png(
             "Importance, by tier and type",
             "defects",
             [str(name) for name in ImportanceTier],
-            [str(kind) for kind in kinds],
-            [counted.by_tier(kind) for kind in kinds],
+            [Series(str(kind), counted.by_tier(kind)) for kind in DefectType],
         ),
     }
 

@@ -1,5 +1,12 @@
-"""Small charts as SVG, written by hand: no plotting library is needed, and figures are text that diffs."""
+"""Small charts without a plotting library: SVG for reports and pages, PNG for a dataset's card.
 
+`bars`, `histogram` and `scatter` write SVG, which is text that diffs. `bars_png` draws with Pillow, the same picture on
+every machine, because a card's figures are files of an export and must have the same bytes wherever it is made. For
+that reason it keeps a palette (`_PNG_COLOURS`) and an axis (`nice_step`) of its own: another one would change the
+figures of every dataset that is exported again.
+"""
+
+import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +23,10 @@ _FEW = 500
 _LABEL, _LETTER = 24, 6.2
 """Characters of a label, and the width of one at 11 pixels."""
 _FONT = 'font-family="system-ui, sans-serif"'
+_PNG_SIZE = (960, 480)
+_PNG_LEFT, _PNG_RIGHT, _PNG_TOP, _PNG_BOTTOM = 80, 30, 90, 60
+_PNG_COLOURS = ((66, 106, 179), (222, 143, 60), (88, 152, 96), (160, 93, 150), (120, 120, 120))
+_INK, _FAINT, _PAPER = (40, 40, 40), (215, 215, 215), (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,78 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: fl
                 parts.append(f'<path d="M{middle:.1f} {low_y:.1f}V{high_y:.1f}" stroke="#222" stroke-width="1.5"/>')
         parts.append(_label(_LEFT + (place + 0.5) * group_width, group))
     return _document(parts, width)
+
+
+def bars_png(title: str, axis: str, groups: Sequence[str], series: Sequence[Series]) -> bytes:
+    """Grouped bars as PNG: one group for each name in `groups`, with its value above each bar.
+
+    Args:
+        title: The large line above the chart.
+        axis: What the bars count, in words; the small line below the title.
+        groups: The groups' names, shortened where they are too long.
+        series: One colour each; values are not negative, and None is no bar. Intervals are not drawn.
+
+    Returns:
+        The file's bytes, equal for equal arguments on every machine with the same fonts.
+    """
+    from PIL import Image, ImageDraw
+
+    from sdg_data.sheets.typeface import Typeface
+
+    width, height = _PNG_SIZE
+    heights = [[value or 0.0 for value in one.values] for one in series]
+    image = Image.new("RGB", _PNG_SIZE, _PAPER)
+    pen, face = ImageDraw.Draw(image), Typeface()
+    top = max((value for values in heights for value in values), default=0.0) or 1.0
+    step = nice_step(top)
+    ceiling = step * -(-top // step)
+    face.draw(pen, (_PNG_LEFT, 16), title, 22, _INK)
+    face.draw(pen, (_PNG_LEFT, 48), axis, 14, _INK)
+
+    def level(value: float) -> float:
+        return height - _PNG_BOTTOM - value / ceiling * (height - _PNG_TOP - _PNG_BOTTOM)
+
+    for mark in range(round(ceiling / step) + 1):
+        y = round(level(mark * step))
+        pen.line([(_PNG_LEFT, y), (width - _PNG_RIGHT, y)], fill=_FAINT if mark else _INK)
+        text = f"{mark * step:g}"
+        face.draw(pen, (_PNG_LEFT - 10 - round(face.width(text, 14)), y - 9), text, 14, _INK)
+    slot = (width - _PNG_LEFT - _PNG_RIGHT) / max(1, len(groups))
+    thick = slot * 0.8 / max(1, len(series))
+    for group, name in enumerate(groups):
+        left = _PNG_LEFT + group * slot + slot * 0.1
+        for row, values in enumerate(heights):
+            edge = round(left + row * thick)
+            pen.rectangle(
+                [edge, round(level(values[group])), round(left + (row + 1) * thick) - 2, height - _PNG_BOTTOM],
+                fill=_PNG_COLOURS[row % len(_PNG_COLOURS)],
+            )
+            label = f"{values[group]:.3g}"
+            middle = edge + (thick - 2 - face.width(label, 12)) / 2
+            face.draw(pen, (round(middle), round(level(values[group])) - 17), label, 12, _INK)
+        text = face.shorten(name, 14, slot - 6)
+        middle = _PNG_LEFT + group * slot + (slot - face.width(text, 14)) / 2
+        face.draw(pen, (round(middle), height - _PNG_BOTTOM + 8), text, 14, _INK)
+    if len(series) > 1:
+        x = width - _PNG_RIGHT
+        for row, one in reversed(list(enumerate(series))):
+            x -= round(face.width(one.name, 14)) + 40
+            pen.rectangle([x, 50, x + 14, 64], fill=_PNG_COLOURS[row % len(_PNG_COLOURS)])
+            face.draw(pen, (x + 20, 48), one.name, 14, _INK)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=9)
+    return buffer.getvalue()
+
+
+def nice_step(top: float) -> float:
+    """The distance of grid lines, 1, 2 or 5 times a power of ten: 4 to 10 of them up to `top` (> 0)."""
+    power = 10.0 ** (len(f"{int(top)}") if top >= 1 else 0)
+    while top / power < 4:
+        for part in (5, 2, 1):
+            if top / (power * part / 10) >= 4:
+                return power * part / 10
+        power /= 10
+    return power
 
 
 def histogram(title: str, counts: Mapping[str, Sequence[int]]) -> str:

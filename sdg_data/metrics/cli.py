@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure predictions against a ground truth.", no_args_is_help=True, add_completion=False)
 
 _SOURCES = "a JSONL file in the public release's form, or gold, prelabel:MODEL, annotator:NAME, … of the store"
+
+
+_AXIS_ORDER_IMAGES = 1_000
+"""Images with boxes on both sides that are looked at to tell transposed boxes; a dozen can be enough."""
 
 
 @app.callback()
@@ -88,7 +93,7 @@ def run_command(
         chosen = Filter(None if models is None else tuple(models), split)
         inputs = _read_store(settings_of(ctx), gt, pred, ceiling, chosen)
     pairs = pair_up(inputs.gt, inputs.pred, protocol, fill_missing=missing == "fail")
-    for note in (*inputs.notes, *_unpaired(pairs, fill=missing == "fail")):
+    for note in (*inputs.notes, *_unpaired(pairs, fill=missing == "fail"), *_axis_order(pairs)):
         say(note)
 
     def measure(pairs: "Pairs") -> "Evaluation":
@@ -217,6 +222,22 @@ def _unpaired(pairs: "Pairs", *, fill: bool) -> Iterator[str]:
         yield f"{len(pairs.missing)} images have no prediction, {fate}: {_some(pairs.missing)}"
     if pairs.extra:
         yield f"{len(pairs.extra)} predictions have no ground truth, left out: {_some(pairs.extra)}"
+
+
+def _axis_order(pairs: "Pairs") -> Iterator[str]:
+    """A line where the predictions fit the ground truth better with x and y swapped, as a Gemini answer read as
+    Qwen's does. Nothing else gives that away, because a mirrored box is a valid box.
+    """
+    from schemas.axis_order import AxisOrder, axis_order
+
+    images = zip(pairs.pred.box_lists(), pairs.gt.box_lists(), strict=True)
+    both = ((guess, truth) for guess, truth in images if guess and truth)
+    evidence = axis_order(islice(both, _AXIS_ORDER_IMAGES))
+    if evidence.verdict is AxisOrder.TRANSPOSED:
+        yield (
+            f"the predictions' boxes look transposed: on {evidence.for_transposed} images they fit the ground truth "
+            f"better with x and y swapped, on {evidence.for_as_read} as they are; were they written as y, x, y, x?"
+        )
 
 
 def _some(keys: tuple[str, ...]) -> str:

@@ -67,8 +67,8 @@ def token_f1(first: Sequence[str], second: Sequence[str]) -> Floats:
 def cosine_and_f1(first: Sequence[str], second: Sequence[str], similarity: Similarity) -> tuple[Floats, Floats]:
     """`similarity.pairs` and `token_f1`, at the price of one where both need the same words."""
     if isinstance(similarity, LexicalSimilarity) and all(map(str.isascii, first)) and all(map(str.isascii, second)):
-        bags = overlap(first, second)
-        return bags.cosine, bags.f1
+        words = overlap(first, second)
+        return words.cosine, words.f1
     return similarity.pairs(first, second), token_f1(first, second)
 
 

@@ -4,8 +4,9 @@ A million pydantic records would take minutes and gigabytes; these are a dozen a
 items or `Defect`s, `join` brings two of them to the same images in the same order.
 """
 
+import itertools
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.defect import DEFECT_TYPES, Defect, DefectType, Subtype
+from schemas.geometry import GRID, Box
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -66,6 +68,16 @@ class DefectTable:
     def images(self) -> Ints:
         """(N,) the image that each defect is on."""
         return np.repeat(np.arange(len(self.keys)), self.counts)
+
+    def box_lists(self) -> Iterator[list[Box]]:
+        """The boxes of each image, in order; those that are no valid `Box` (of the release, unchecked) are left out."""
+        edges = self.boxes.tolist()
+        for start, end in itertools.pairwise(self.offsets.tolist()):
+            yield [
+                Box(x0=int(x0), y0=int(y0), x1=int(x1), y1=int(y1))
+                for x0, y0, x1, y1 in edges[start:end]
+                if 0 <= x0 < x1 <= GRID and 0 <= y0 < y1 <= GRID
+            ]
 
     def take(self, rows: Sequence[int]) -> "DefectTable":
         """These images, in this order; every one at most once."""

@@ -1,8 +1,10 @@
-"""Bags of words of many pairs of texts at once.
+"""How many words two texts have in common, for many pairs of texts at once.
 
-Two texts of thirty words are quickly compared with two dictionaries, and 70,000 pairs of them in two seconds. ASCII
-pairs, nearly all of them in an English set, go another way here, in a tenth of that: all texts are one array of bytes,
-words are 64-bit keys cut out of it, and one sort brings equal words of a pair together.
+Two `Counter`s do it for one pair (`_by_counters`), and for texts with letters beyond ASCII. A set of 30,000 images has
+55,000 pairs: with counters alone they took 3.3 of the 5.2 seconds of `sdg eval run`, against an aim of 2 for all of it
+(benchmarks/eval.py). So ASCII pairs, nearly all of an English set, go another way, which takes 0.45 seconds: all texts
+are one array of bytes, words are 64-bit keys cut out of it, and one sort brings equal words of a pair together.
+The detector's reward compares a few hundred pairs a step, where either way is too fast to matter.
 """
 
 import re

@@ -12,7 +12,6 @@ from PIL import Image, ImageFilter
 
 from exports.describe.split_leakage import split_leakage
 from exports.describe.statistics import people
-from exports.figures import Bars, draw, nice_step
 from exports.files.manifest import read_manifest
 from exports.files.target import Target
 from exports.run import ExportResult
@@ -23,7 +22,7 @@ from sdg_data.ingest.near_duplicates import near_prompts, perceptual_hash, trigr
 from sdg_data.mini.world import sample_prompts
 from sdg_data.store import annotations, images, snapshot
 from sdg_data.store.connection import Store
-from tests.exports.worlds import TRACE, fill, person, picture, png
+from tests.exports.worlds import fill, person, picture, png
 
 Export = Callable[..., ExportResult]
 
@@ -178,26 +177,6 @@ def test_near_images_are_looked_for_on_request(export: Export, tmp_path: Path) -
     assert proof["near_images"] is not None
     values = [perceptual_hash(png(picture(n).pixels)) for n in range(24)]
     assert len(set(values)) > 20
-
-
-@pytest.mark.parametrize("top", [0.003, 0.5, 1, 3, 7, 10, 46.3, 99, 100, 28945])
-def test_grid_lines_are_round_and_few(top: float) -> None:
-    step = nice_step(top)
-    assert 4 <= top / step <= 10.000001
-    assert f"{step:e}"[0] in "125"
-
-
-def test_bars_are_as_high_as_their_values() -> None:
-    image = np.asarray(Image.open(io.BytesIO(draw(Bars("t", "a", ["g"], ["s"], [[5.0]])))))
-    half = np.asarray(Image.open(io.BytesIO(draw(Bars("t", "a", ["g", "h"], ["s"], [[5.0, 2.5]])))))
-    colour = np.array([66, 106, 179])
-
-    def tall(pixels: np.ndarray[Any, Any], low: float, high: float) -> int:
-        part = (pixels == colour).all(axis=2)[:, int(low * 960) : int(high * 960)]
-        return int(part.sum(axis=0).max())
-
-    assert tall(half, 0.55, 0.95) == pytest.approx(tall(image, 0.1, 0.9) / 2, abs=10)
-    assert TRACE
 
 
 def test_an_export_of_one_split_compares_nothing(tmp_path: Path, export: Export) -> None:

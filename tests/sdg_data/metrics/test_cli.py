@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from schemas.answer.parse import render_answer
+from schemas.defect import Defect
+from schemas.geometry import Box
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode
 from sdg_data.metrics.charts import Series, bars, histogram
@@ -187,3 +189,20 @@ def test_a_histogram_counts_and_gathers_the_tail() -> None:
     assert "1, pred: 3.000" in titles
     assert "20+, gt: 1.000" in titles
     ElementTree.fromstring(histogram("nothing", {"gt": []}))
+
+
+def test_boxes_that_look_transposed_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(5)
+    scenes = [some_defects(rng, grid=20) for _ in range(60)]
+
+    def swapped(defect: Defect) -> Defect:
+        box = defect.box
+        return defect.model_copy(update={"box": Box(x0=box.y0, y0=box.x0, x1=box.y1, y1=box.x1)})
+
+    for name, sides in (("gt", scenes), ("same", scenes), ("swapped", [[swapped(d) for d in one] for one in scenes])):
+        rows = [{"filepath": f"{n}.png", "ann_response": render_answer(one, "t")} for n, one in enumerate(sides)]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for name, warned in (("same", False), ("swapped", True)):
+        sides = ["--gt", str(tmp_path / "gt"), "--pred", str(tmp_path / name)]
+        assert run(["eval", "run", *sides, "--resamples", "0"]) == 0
+        assert ("look transposed" in capsys.readouterr().err) == warned
