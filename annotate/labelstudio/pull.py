@@ -212,7 +212,7 @@ class Puller:
         gone = sorted({task_id for task_id in gone if task_id not in moved})
         self._check_deletions(len(gone), len(numbers))
         with self._store.write() as tx:
-            labelling.confirm(tx, {uid: number for uid, number in moved.items() if uid is not None})
+            labelling.mark_pushed(tx, {uid: number for uid, number in moved.items() if uid is not None})
             self.done.counts += PulledChanges.tasks_deleted(tx, self._remote, gone)
             labelling.set_on_server(tx, self._remote)
 

@@ -193,7 +193,7 @@ class Pusher:
     def _prepare(self, batch: Sequence[LabelTask]) -> list[_Ready]:
         """Store that these tasks are about to be sent, and make their bodies."""
         with self._store.write() as tx:
-            labelling.intend(tx, batch)
+            labelling.mark_pending(tx, batch)
             planned = _planned(tx, batch)
         if self._media is not None:
             serve(self._blobs, self._media, (task.image for task in planned))
@@ -205,7 +205,7 @@ class Pusher:
         numbers |= self._send([ready for ready in batch if ready.task.id not in present])
         self._set_overlaps([ready.task for ready in batch], numbers)
         with self._store.write() as tx:
-            labelling.confirm(tx, numbers)
+            labelling.mark_pushed(tx, numbers)
 
     def _send(self, batch: Sequence[_Ready]) -> dict[str, int]:
         """Import tasks; returns our id to the server's. A task that the server refuses is recorded, the others go."""
@@ -284,7 +284,7 @@ class Pusher:
             kept[uid] = keep
         self._remote = dataclasses.replace(self._remote, foreign_tasks=foreign)
         with self._store.write() as tx:
-            labelling.confirm(tx, kept)
+            labelling.mark_pushed(tx, kept)
             now = labelling.on_server(tx, self._project.id) or self._remote
             labelling.set_on_server(tx, dataclasses.replace(now, foreign_tasks=foreign))
 

@@ -116,7 +116,7 @@ class PulledChanges:
 
     def commit(self, tx: Tx) -> None:
         """Store everything."""
-        labelling.confirm(tx, self.server_ids)
+        labelling.mark_pushed(tx, self.server_ids)
         annotation_table.insert(tx, self.annotations)
         answers.insert_entered(tx, self.entered)
         answers.insert_quarantined(tx, self.quarantined)

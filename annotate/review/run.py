@@ -53,7 +53,7 @@ def review(
         return facts
     with sync.store.write() as tx:
         cases.insert(tx, [case for case, _ in planned])
-        labelling.intend(tx, [task for _, task in planned])
+        labelling.mark_pending(tx, [task for _, task in planned])
     pushed = sync.push_tasks(project, [])
     facts |= {"sent": pushed.sent, "refused": pushed.refused}
     with sync.store.read() as tx:

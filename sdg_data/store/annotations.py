@@ -3,39 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from schemas.records import AnnotatedDefect, Annotation, Withdrawn
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, as_stored, insert_new, select
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("image_id", pa.string()),
-        ("prelabel_id", pa.string()),
-        ("parent_id", pa.string()),
-        ("annotator", pa.string()),
-        ("round", pa.int32()),
-        ("status", pa.string()),
-        ("note", pa.string()),
-        ("source", pa.string()),
-        ("seconds", pa.float64()),
-        ("tool", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
-DEFECT_SCHEMA = pa.schema(
-    [
-        ("annotation_id", pa.string()),
-        *defect_rows.COLUMNS,
-        ("region_id", pa.string()),
-        ("origin", pa.string()),
-        ("prelabel_index", pa.int32()),
-        ("rated", pa.bool_()),
-    ]
-)
+from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
 
 
 def insert(tx: Tx, records: Sequence[Annotation]) -> int:
@@ -55,8 +26,8 @@ def insert(tx: Tx, records: Sequence[Annotation]) -> int:
         for record in fresh.values()
         for position, one in enumerate(record.defects)
     ]
-    defect_rows.insert(tx, "annotation_defects", defects, DEFECT_SCHEMA)
-    return insert_new(tx, "annotations", rows, SCHEMA, key=["id"])
+    append(tx, "annotation_defects", defects)
+    return insert_new(tx, "annotations", rows, key=["id"])
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Annotation]:

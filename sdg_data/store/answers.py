@@ -3,48 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from schemas.labelling import LabelEntry, Quarantined
 from schemas.records import Withdrawn
 from sdg_data.store import tombstones
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import as_record, as_stored, insert_new, select
 
-ENTRY_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("task_id", pa.string()),
-        ("task_number", pa.int64()),
-        ("number", pa.int64()),
-        ("annotator", pa.string()),
-        ("annotation_id", pa.string()),
-        ("quarantine_id", pa.string()),
-        ("deleted", pa.bool_()),
-    ]
-)
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("entry_id", pa.string()),
-        ("task_id", pa.string()),
-        ("image_id", pa.string()),
-        ("annotator", pa.string()),
-        ("code", pa.string()),
-        ("message", pa.string()),
-        ("raw", pa.string()),
-        ("source", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
-ENTERED_SCHEMA = pa.schema([("annotation_id", pa.string()), ("entry_id", pa.string()), ("entered", pa.string())])
-
 
 def put(tx: Tx, entries: Sequence[LabelEntry]) -> None:
     """Insert the entries, or replace what they were."""
     last = {entry.id: entry for entry in entries}
     tx.execute("DELETE FROM label_entries WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(last)])
-    insert_new(tx, "label_entries", [entry.model_dump() for entry in last.values()], ENTRY_SCHEMA, key=["id"])
+    insert_new(tx, "label_entries", [entry.model_dump() for entry in last.values()], key=["id"])
 
 
 def of_tasks(tx: Tx, task_ids: Sequence[str]) -> dict[str, list[LabelEntry]]:
@@ -79,7 +49,7 @@ def insert_entered(tx: Tx, entered: Mapping[str, tuple[str, str]]) -> int:
         {"annotation_id": annotation_id, "entry_id": entry_id, "entered": text}
         for annotation_id, (entry_id, text) in entered.items()
     ]
-    return insert_new(tx, "annotation_entries", rows, ENTERED_SCHEMA, key=["annotation_id"])
+    return insert_new(tx, "annotation_entries", rows, key=["annotation_id"])
 
 
 def entered(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, str]:
@@ -110,7 +80,7 @@ def versions(tx: Tx, entry_ids: Sequence[str]) -> dict[str, list[str]]:
 def insert_quarantined(tx: Tx, records: Sequence[Quarantined]) -> int:
     """Insert those that are not there yet; returns how many."""
     rows = [{**record.model_dump(), "created_at": as_stored(record.created_at)} for record in records]
-    return insert_new(tx, "quarantine", rows, QUARANTINE_SCHEMA, key=["id"])
+    return insert_new(tx, "quarantine", rows, key=["id"])
 
 
 def quarantined(tx: Tx, *, waiting: bool = False) -> list[Quarantined]:

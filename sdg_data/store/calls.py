@@ -6,26 +6,8 @@ Answers carry their own cost too; this is the whole bill, which failed answers a
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import pyarrow as pa
-
 from sdg_data.store.connection import Tx, utc_now
 from sdg_data.store.rows import insert_new, scalar, select
-
-SCHEMA = pa.schema(
-    [
-        ("stage", pa.string()),
-        ("item_id", pa.string()),
-        ("attempt", pa.int32()),
-        ("model", pa.string()),
-        ("outcome", pa.string()),
-        ("requests", pa.int32()),
-        ("tokens_in", pa.int64()),
-        ("tokens_out", pa.int64()),
-        ("cost", pa.float64()),
-        ("seconds", pa.float64()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -48,7 +30,7 @@ def insert(tx: Tx, calls: Sequence[Call]) -> int:
     """Insert the calls that are not there yet; returns how many."""
     now = utc_now()
     rows = [{**asdict(call), "created_at": now} for call in calls]
-    return insert_new(tx, "calls", rows, SCHEMA, key=["stage", "item_id", "attempt"])
+    return insert_new(tx, "calls", rows, key=["stage", "item_id", "attempt"])
 
 
 def spent(tx: Tx, stage: str | None = None) -> float:

@@ -1,28 +1,13 @@
 """A defect as a row, one per defect, for every table that holds some; and back, exactly as it was."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-import pyarrow as pa
 
 from schemas.defect import Defect
 from schemas.geometry import Box
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
-
-COLUMNS: list[tuple[str, Any]] = [
-    ("position", pa.int32()),
-    ("x0", pa.int16()),
-    ("y0", pa.int16()),
-    ("x1", pa.int16()),
-    ("y1", pa.int16()),
-    ("type", pa.string()),
-    ("subtype", pa.string()),
-    ("attribute", pa.string()),
-    ("reason", pa.string()),
-    ("importance", pa.int16()),
-]
 
 
 def as_row(position: int, defect: Defect) -> dict[str, Any]:
@@ -53,18 +38,6 @@ def of_owners(tx: Tx, table: str, owner: str, ids: Iterable[str]) -> dict[str, l
     for row in select(tx, sql, [list(ids)]):
         found[row[owner]].append(row)
     return found
-
-
-def insert(tx: Tx, table: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Append the rows of owners that are new (the caller knows which)."""
-    if not rows:
-        return
-    columns = ", ".join(schema.names)
-    tx.register("incoming_defects", pa.Table.from_pylist(list(rows), schema=schema))
-    try:
-        tx.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM incoming_defects")
-    finally:
-        tx.unregister("incoming_defects")
 
 
 def new_ids(tx: Tx, table: str, ids: Iterable[str]) -> set[str]:

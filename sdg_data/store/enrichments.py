@@ -3,42 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from schemas.records import EnrichedDefect, Enrichment, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, as_stored, insert_new, select
+from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
 
 STAGE = "enrich"
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("annotation_id", pa.string()),
-        ("model", pa.string()),
-        ("revision", pa.string()),
-        ("template", pa.string()),
-        ("settings", pa.string()),
-        ("raw", pa.string()),
-        ("trace", pa.string()),
-        ("attempt", pa.int32()),
-        ("tokens_in", pa.int64()),
-        ("tokens_out", pa.int64()),
-        ("cost", pa.float64()),
-        ("seconds", pa.float64()),
-        ("tool", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
-DEFECT_SCHEMA = pa.schema(
-    [
-        ("enrichment_id", pa.string()),
-        ("position", pa.int32()),
-        ("reason", pa.string()),
-        ("importance", pa.int16()),
-    ]
-)
 
 
 def enrichment_id(annotation_id: str, model: str, revision: str, template: str, settings: str) -> str:
@@ -59,8 +30,8 @@ def insert(tx: Tx, records: Sequence[Enrichment]) -> int:
         for record in fresh.values()
         for one in record.defects
     ]
-    defect_rows.insert(tx, "enrichment_defects", defects, DEFECT_SCHEMA)
-    return insert_new(tx, "enrichments", rows, SCHEMA, key=["id"])
+    append(tx, "enrichment_defects", defects)
+    return insert_new(tx, "enrichments", rows, key=["id"])
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Enrichment]:

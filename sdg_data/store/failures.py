@@ -2,30 +2,16 @@
 
 from collections.abc import Sequence
 
-import pyarrow as pa
-
 from schemas.records import Failure
 from sdg_data.store.connection import Tx, utc_now
 from sdg_data.store.rows import insert_new, select
-
-SCHEMA = pa.schema(
-    [
-        ("stage", pa.string()),
-        ("item_id", pa.string()),
-        ("attempt", pa.int32()),
-        ("code", pa.string()),
-        ("message", pa.string()),
-        ("raw", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
 
 
 def insert(tx: Tx, failures: Sequence[Failure]) -> int:
     """Insert the failures whose (stage, item, attempt) is not there yet; returns how many."""
     now = utc_now()
     rows = [{**failure.model_dump(mode="json"), "created_at": now} for failure in failures]
-    return insert_new(tx, "failures", rows, SCHEMA, key=["stage", "item_id", "attempt"])
+    return insert_new(tx, "failures", rows, key=["stage", "item_id", "attempt"])
 
 
 def attempts(tx: Tx, stage: str, item_ids: Sequence[str]) -> dict[str, int]:

@@ -18,29 +18,6 @@ from sdg_data.store import failures, prompts
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.rows import as_record, as_stored, insert_new, scalar, select
 
-VARIANT_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "model", "revision", "settings")])
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("prompt_id", pa.string()),
-        ("variant_id", pa.string()),
-        ("sample", pa.int32()),
-        ("seed", pa.int64()),
-        ("blob", pa.string()),
-        ("media_type", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("bytes", pa.int64()),
-        ("licence", pa.string()),
-        ("source", pa.string()),
-        ("tool", pa.string()),
-        ("seconds", pa.float64()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
-FAILED_SCHEMA = pa.schema(
-    [("id", pa.string()), ("prompt_id", pa.string()), ("variant_id", pa.string()), ("sample", pa.int32())]
-)
 MISSING_SCHEMA = pa.schema(
     [("variant", pa.int32()), ("prompt_id", pa.string()), ("sample", pa.int32()), ("text", pa.string())]
 )
@@ -95,7 +72,7 @@ def insert(tx: Tx, records: Sequence[ImageRecord]) -> int:
         row = record.model_dump(exclude={"model", "revision", "settings"})
         rows.append({**row, "variant_id": variant.id, "created_at": as_stored(record.created_at)})
     _insert_variants(tx, list(variants.values()))
-    return insert_new(tx, "images", rows, SCHEMA, key=["id"])
+    return insert_new(tx, "images", rows, key=["id"])
 
 
 def insert_failed(tx: Tx, failed: Sequence[FailedImage]) -> None:
@@ -106,7 +83,7 @@ def insert_failed(tx: Tx, failed: Sequence[FailedImage]) -> None:
         {"id": one.failure.item_id, "prompt_id": one.prompt_id, "variant_id": one.variant.id, "sample": one.sample}
         for one in failed
     ]
-    insert_new(tx, "failed_images", rows, FAILED_SCHEMA, key=["id"])
+    insert_new(tx, "failed_images", rows, key=["id"])
 
 
 def count_missing(tx: Tx, wanted: Wanted) -> list[int]:
@@ -239,7 +216,7 @@ def _insert_variants(tx: Tx, variants: Sequence[Variant]) -> None:
         {"id": variant.id, "model": variant.model, "revision": variant.revision, "settings": variant.settings}
         for variant in variants
     ]
-    insert_new(tx, "variants", rows, VARIANT_SCHEMA, key=["id"])
+    insert_new(tx, "variants", rows, key=["id"])
 
 
 def _record(row: dict[str, Any]) -> ImageRecord:

@@ -5,40 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
-
 from schemas.labelling import LabelProject, LabelTask, ProjectKind, TaskState
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, as_stored, incoming, insert_new, select
-
-PROJECT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("name", pa.string()),
-        ("kind", pa.string()),
-        ("round", pa.int32()),
-        ("generation", pa.int32()),
-        ("config_version", pa.string()),
-        ("config", pa.string()),
-        ("closed", pa.bool_()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
-TASK_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("project_id", pa.string()),
-        ("image_id", pa.string()),
-        ("prelabel_id", pa.string()),
-        ("parent_id", pa.string()),
-        ("blind", pa.bool_()),
-        ("overlap", pa.int32()),
-        ("priority", pa.float64()),
-        ("state", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
-NUMBER_SCHEMA = pa.schema([("task_id", pa.string()), ("number", pa.int64())])
+from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
 
 
 @dataclass(frozen=True)
@@ -67,7 +36,7 @@ class ServerIds:
 def insert_project(tx: Tx, project: LabelProject) -> int:
     """Insert it if it is not there yet; returns how many."""
     row = {**project.model_dump(mode="json"), "created_at": as_stored(project.created_at)}
-    return insert_new(tx, "label_projects", [row], PROJECT_SCHEMA, key=["id"])
+    return insert_new(tx, "label_projects", [row], key=["id"])
 
 
 def close_project(tx: Tx, project_id: str) -> None:
@@ -124,21 +93,20 @@ def set_on_server(tx: Tx, place: ServerIds) -> None:
 # --- tasks
 
 
-def intend(tx: Tx, tasks: Sequence[LabelTask]) -> int:
+def mark_pending(tx: Tx, tasks: Sequence[LabelTask]) -> int:
     """Insert tasks that are about to be pushed and are not there yet; returns how many."""
     rows = [{**task.model_dump(mode="json"), "created_at": as_stored(task.created_at)} for task in tasks]
-    return insert_new(tx, "label_tasks", rows, TASK_SCHEMA, key=["id"])
+    return insert_new(tx, "label_tasks", rows, key=["id"])
 
 
-def confirm(tx: Tx, numbers: Mapping[str, int]) -> None:
+def mark_pushed(tx: Tx, numbers: Mapping[str, int]) -> None:
     """These tasks are there, under these numbers. One that was deleted stays so."""
     if not numbers:
         return
     ids = list(numbers)
     tx.execute("DELETE FROM label_numbers WHERE task_id IN (SELECT unnest(?::VARCHAR[]))", [ids])
     rows = [{"task_id": task_id, "number": number} for task_id, number in numbers.items()]
-    with incoming(tx, rows, NUMBER_SCHEMA) as name:
-        tx.execute(f"INSERT INTO label_numbers (task_id, number) SELECT task_id, number FROM {name}")
+    append(tx, "label_numbers", rows)
     tx.execute(
         "UPDATE label_tasks SET state = 'pushed' WHERE state = 'intended' AND id IN (SELECT unnest(?::VARCHAR[]))",
         [ids],

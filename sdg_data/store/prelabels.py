@@ -8,36 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from schemas.records import ImageRecord, Prelabel, Split, Withdrawn
 from sdg_data.ids import ID_DIGITS, canonical_json, content_id
 from sdg_data.store import defect_rows, images, prompts, tombstones
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.rows import as_record, as_stored, insert_new, select
+from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
 
 STAGE = "prelabel"
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("image_id", pa.string()),
-        ("model", pa.string()),
-        ("revision", pa.string()),
-        ("template", pa.string()),
-        ("settings", pa.string()),
-        ("raw", pa.string()),
-        ("trace", pa.string()),
-        ("repairs", pa.list_(pa.string())),
-        ("attempt", pa.int32()),
-        ("tokens_in", pa.int64()),
-        ("tokens_out", pa.int64()),
-        ("cost", pa.float64()),
-        ("seconds", pa.float64()),
-        ("tool", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
-DEFECT_SCHEMA = pa.schema([("prelabel_id", pa.string()), *defect_rows.COLUMNS])
 
 
 @dataclass(frozen=True)
@@ -98,8 +75,8 @@ def insert(tx: Tx, records: Sequence[Prelabel]) -> int:
         for record in fresh.values()
         for position, defect in enumerate(record.defects)
     ]
-    defect_rows.insert(tx, "prelabel_defects", defects, DEFECT_SCHEMA)
-    return insert_new(tx, "prelabels", rows, SCHEMA, key=["id"])
+    append(tx, "prelabel_defects", defects)
+    return insert_new(tx, "prelabels", rows, key=["id"])
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Prelabel]:

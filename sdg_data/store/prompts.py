@@ -2,29 +2,16 @@
 
 from collections.abc import Sequence
 
-import pyarrow as pa
-
 from schemas.records import Prompt, Split
 from sdg_data.store.connection import Tx, utc_now
 from sdg_data.store.rows import insert_new, scalar, select
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.string()),
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("split", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
 
 
 def insert(tx: Tx, prompts: Sequence[Prompt]) -> int:
     """Insert the prompts that are not there yet; returns how many. One that is there keeps its source."""
     now = utc_now()
     rows = [{**prompt.model_dump(mode="json"), "created_at": now} for prompt in prompts]
-    return insert_new(tx, "prompts", rows, SCHEMA, key=["id"])
+    return insert_new(tx, "prompts", rows, key=["id"])
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Prompt]:

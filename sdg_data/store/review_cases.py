@@ -6,24 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import pyarrow as pa
-
 from schemas.labelling import ProjectKind
 from schemas.records import Withdrawn
 from sdg_data.store import tombstones
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import as_record, insert_new, select
-
-CASE_SCHEMA = pa.schema(
-    [
-        ("task_id", pa.string()),
-        ("image_id", pa.string()),
-        ("kind", pa.string()),
-        ("round", pa.int32()),
-        ("annotation_ids", pa.list_(pa.string())),
-    ]
-)
-ANSWER_SCHEMA = pa.schema([("review_id", pa.string()), ("annotation_id", pa.string())])
 
 
 class CaseKind(StrEnum):
@@ -66,7 +53,7 @@ def insert(tx: Tx, cases: Sequence[Case]) -> int:
         }
         for case in cases
     ]
-    return insert_new(tx, "review_cases", rows, CASE_SCHEMA, key=["task_id"])
+    return insert_new(tx, "review_cases", rows, key=["task_id"])
 
 
 def by_tasks(tx: Tx, task_ids: Sequence[str]) -> dict[str, Case]:
@@ -124,7 +111,7 @@ def replaced(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, datetime]:
 def insert_answers(tx: Tx, answers: Mapping[str, str]) -> int:
     """Review id -> the version that it was read from, where that is not there yet; returns how many."""
     rows = [{"review_id": review, "annotation_id": annotation} for review, annotation in answers.items()]
-    return insert_new(tx, "review_answers", rows, ANSWER_SCHEMA, key=["review_id"])
+    return insert_new(tx, "review_answers", rows, key=["review_id"])
 
 
 def reviews_without_answer(tx: Tx) -> list[str]:

@@ -3,33 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from schemas.records import Review, Withdrawn
 from sdg_data.store import tombstones
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import as_record, as_stored, insert_new, select
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("annotation_id", pa.string()),
-        ("result_id", pa.string()),
-        ("reviewer", pa.string()),
-        ("round", pa.int32()),
-        ("verdict", pa.string()),
-        ("note", pa.string()),
-        ("seconds", pa.float64()),
-        ("tool", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
-
 
 def insert(tx: Tx, records: Sequence[Review]) -> int:
     """Insert the reviews that are not there yet; returns how many. What they name must be stored already."""
     rows = [{**record.model_dump(), "created_at": as_stored(record.created_at)} for record in records]
-    return insert_new(tx, "reviews", rows, SCHEMA, key=["id"])
+    return insert_new(tx, "reviews", rows, key=["id"])
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Review]:

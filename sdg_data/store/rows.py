@@ -9,42 +9,52 @@ import pyarrow as pa
 
 from sdg_data.store.connection import Tx
 
-INCOMING = "incoming_rows"
-"""The name under which `incoming` shows rows to SQL."""
+_INCOMING = "incoming_rows"
 
 
 @contextlib.contextmanager
-def incoming(tx: Tx, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> Iterator[str]:
-    """`rows` as a table that SQL can name, for the length of the block."""
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    tx.register(INCOMING, table)
+def _incoming(tx: Tx, rows: Sequence[Mapping[str, Any]], table: str) -> Iterator[str]:
+    """`rows` as a table that SQL can name, for the length of the block; its columns and types are those of `table`."""
+    schema = tx.sql(f"SELECT * FROM {table} LIMIT 0").to_arrow_table().schema
+    tx.register(_INCOMING, pa.Table.from_pylist(list(rows), schema=schema))
     try:
-        yield INCOMING
+        yield _INCOMING
     finally:
-        tx.unregister(INCOMING)
+        tx.unregister(_INCOMING)
 
 
-def insert_new(tx: Tx, table: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, key: Sequence[str]) -> int:
-    """Insert the rows whose `key` columns are not in `table` yet, the first of equals; returns how many those were.
+def append(tx: Tx, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that the caller knows to be new. A column that a row does not name is NULL.
 
-    `schema` names the columns of `table`, in any order. The write lock makes check and insert one step.
+    Here and below, `table` and column names are our own words, never a user's.
     """
-    seen: set[tuple[Any, ...]] = set()
-    first: list[Mapping[str, Any]] = []
+    if rows:
+        with _incoming(tx, rows, table) as incoming:
+            tx.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {incoming}")
+
+
+def insert_new(tx: Tx, table: str, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> int:
+    """Insert the rows whose `key` columns are not in `table` yet, the first of equal ones.
+
+    The store's write lock makes the check and the insert one step.
+
+    Args:
+        tx: A transaction that writes.
+        table: The table's name.
+        rows: Column names to values; a column that a row does not name is NULL.
+        key: The columns that tell rows apart.
+
+    Returns:
+        How many rows were inserted.
+    """
+    first: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for row in rows:
-        values = tuple(row[column] for column in key)
-        if values not in seen:
-            seen.add(values)
-            first.append(row)
+        first.setdefault(tuple(row[column] for column in key), row)
     if not first:
         return 0
-    columns = ", ".join(schema.names)
-    with incoming(tx, first, schema) as name:
-        inserted = scalar(
-            tx,
-            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {name} ANTI JOIN {table} USING ({', '.join(key)})",
-        )
-    return int(inserted)
+    with _incoming(tx, list(first.values()), table) as incoming:
+        joined = f"SELECT * FROM {incoming} ANTI JOIN {table} USING ({', '.join(key)})"
+        return int(scalar(tx, f"INSERT INTO {table} BY NAME {joined}"))
 
 
 def select(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
@@ -55,7 +65,10 @@ def select(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ())
 
 
 def scalar(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
-    """The one value of a query that has one. Fetched whole: DuckDB runs nothing beside a half-read result."""
+    """The one value of a query that has one.
+
+    The result is fetched whole, because DuckDB cannot run another query on a connection while a result is half read.
+    """
     return tx.execute(sql, parameters).fetchall()[0][0]
 
 

@@ -2,27 +2,15 @@
 
 from collections.abc import Sequence
 
-import pyarrow as pa
-
 from schemas.records import Tombstone, Withdrawn
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import as_record, as_stored, insert_new, select
-
-SCHEMA = pa.schema(
-    [
-        ("kind", pa.string()),
-        ("item_id", pa.string()),
-        ("reason", pa.string()),
-        ("source", pa.string()),
-        ("created_at", pa.timestamp("us")),
-    ]
-)
 
 
 def insert(tx: Tx, records: Sequence[Tombstone]) -> int:
     """Insert the tombstones of what has none yet; returns how many."""
     rows = [{**record.model_dump(mode="json"), "created_at": as_stored(record.created_at)} for record in records]
-    return insert_new(tx, "tombstones", rows, SCHEMA, key=["kind", "item_id"])
+    return insert_new(tx, "tombstones", rows, key=["kind", "item_id"])
 
 
 def listed(tx: Tx, kind: Withdrawn | None = None) -> list[Tombstone]:

@@ -54,7 +54,7 @@ class Desk:
         with self.store.write() as tx:
             labelling.insert_project(tx, ANNOTATE)
             labelling.insert_project(tx, REVIEW)
-            labelling.intend(tx, [self.first_task])
+            labelling.mark_pending(tx, [self.first_task])
 
     def _task(self, of: LabelProject, overlap: int = 1) -> LabelTask:
         return LabelTask(
@@ -97,7 +97,7 @@ class Desk:
         """New review tasks, pushed."""
         with self.store.write() as tx:
             planned = plan(tx, REVIEW.id, SETTINGS, early=early, round_=round_)
-            labelling.intend(tx, [task for _, task in planned])
+            labelling.mark_pending(tx, [task for _, task in planned])
             cases.insert(tx, [case for case, _ in planned])
         return [case for case, _ in planned]
 

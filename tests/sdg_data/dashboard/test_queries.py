@@ -264,9 +264,9 @@ def test_links_into_label_studio(tmp_path: Path) -> None:
                 id=f"{number:032x}", project_id="a" * 32, image_id=image, prelabel_id=None, parent_id=None, blind=True,
                 overlap=1, priority=0.0, state=state, created_at=at(number),
             )  # fmt: skip
-            labelling.intend(tx, [task])
+            labelling.mark_pending(tx, [task])
             if number != 3:
-                labelling.confirm(tx, {task.id: 40 + number})
+                labelling.mark_pushed(tx, {task.id: 40 + number})
         labelling.set_on_server(tx, ServerIds(project_id="a" * 32, url="http://127.0.0.1:8085/", server_id=7))
         tx.execute("UPDATE label_tasks SET state = 'intended' WHERE image_id = ?", [pending])
         links = agreement.label_studio_links(tx, [pushed_twice, pending, last])

@@ -35,7 +35,7 @@ def answer(store: Store, version: Annotation, **changes: Any) -> None:
         "annotation_id": version.id, "quarantine_id": None, "deleted": False,
     }  # fmt: skip
     with store.write() as tx:
-        labelling.intend(tx, [TASK])
+        labelling.mark_pending(tx, [TASK])
         annotations.insert(tx, [version])
         answers.insert_entered(tx, {version.id: (entry, "{}")})
         answers.put(tx, [LabelEntry.model_validate({**values, **changes})])
