@@ -24,7 +24,7 @@ from measure import available_memory
 from reading import reading
 from writing import whole_export, writing
 
-from exports.read.reader import find_shards
+from exports.read.shard_files import find_shards
 from sdg_data.blobs import Blobs
 from sdg_data.progress import Progress
 from sdg_data.store.connection import Store

@@ -1,15 +1,26 @@
-"""Streaming shards back: typed samples, shuffled by a seed, shared out over ranks and workers, resumable anywhere.
+"""Stream shards: typed samples, shuffled by a seed, shared out over ranks and workers, resumable at any sample.
 
     for example in ShardReader("exports/sdg30k", split="train", seed=0, decode="numpy"):
         example.image        # (height, width, 3) uint8
         example.sample       # a Sample, its defects typed
 
 The order of an epoch is a pure function of (shards, seed, epoch): shards are permuted, and the samples within each.
-It is cut into as many consecutive parts as there are consumers, so each sample goes to exactly one of them and each of
-them reads few shards. A position in it is all there is to a checkpoint.
+It is cut into as many consecutive parts as there are consumers (ranks times workers), so each sample goes to exactly
+one of them and each of them reads few shards. A checkpoint is a position in that order.
 
-Shards on this machine are read in place; others are fetched one ahead to a temporary folder, and deleted behind.
-What this leaves out: shuffling across shards (the exporter has hashed every sample into its place).
+Shards on this machine are read in place. Others are fetched to a temporary folder, one ahead of the one being read, and
+deleted once they have been read.
+
+Beside webdataset, which reads the same files:
+
+    webdataset                                    here
+    WebDataset(urls, shardshuffle, seed)          ShardReader(source, seed=…)
+    split_by_node, split_by_worker                rank, world; DataLoader workers are found by themselves
+    with_epoch, resampled                         even="drop" or "pad": equal parts
+    decode("pil"), decode("rgb8")                 decode="pil", decode="numpy"
+    handler=warn_and_continue                     on_error="skip", and the list `skipped`
+    shuffle(buffer)                               none: the exporter has hashed every sample into its place
+    none                                          state_dict, load_state_dict: exact resumption
 """
 
 import bisect
@@ -18,13 +29,10 @@ import hashlib
 import logging
 import os
 import random
-import shutil
 import sys
-import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -32,14 +40,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from exports.files import tar
-from exports.files.manifest import read_manifest
-from exports.files.target import Target
 from exports.read.decode import decode_rgb, open_image
+from exports.read.shard_files import Location, Shard, ShardFile, find_shards, opened_shards
 from schemas.records import Split
 from schemas.sample import Sample
 from sdg_data.errors import ConfigError, InputError
-from sdg_data.ingest.image_files import expand_shards
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +56,11 @@ _STATE_VERSION = 1
 
 
 class Example(NamedTuple):
-    """One sample. `image`: bytes, a Pillow image, or RGB (height, width, 3) uint8; `sample` None with `typed=False`."""
+    """A sample as it was read.
+
+    `image` is what `decode` asked for: encoded bytes, a Pillow image, or RGB as (height, width, 3) uint8. `text` is the
+    sample's JSON; `sample` is None with `typed=False`.
+    """
 
     key: str
     image: Any
@@ -60,38 +69,29 @@ class Example(NamedTuple):
 
 
 class CorruptSample(InputError):
-    """A sample that cannot be read: which shard, which key, and why."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A tar file, and how many samples it holds."""
-
-    path: str
-    samples: int
-
-
-class _Location(NamedTuple):
-    """Where a sample is in its shard; `problem` says why there is none."""
-
-    key: str
-    text: tuple[int, int]
-    image: tuple[int, int]
-    problem: str | None = None
+    """A sample cannot be read; the message names its shard, its key and the reason."""
 
 
 class ShardReader:
     """Iterates over one consumer's part of the shards; each pass is an epoch.
 
-    `source`: an export's folder or URL, or a tar file, a pattern of them (`*`, `{000..012}`), or a list of them.
-    `seed` None: in stored order, every epoch alike (evaluation). `rank` and `world`: this process and how many there
-    are (None: the environment's RANK and WORLD_SIZE); the workers of a torch DataLoader share a rank's part by
-    themselves. `even`: "keep" gives every sample to exactly one consumer, so parts may differ by one; "drop" makes them
-    equal by leaving out the last few; "pad" by giving the first few twice. `on_error="skip"` passes over samples that
-    cannot be read, logs each and lists them in `skipped`. `check_bytes` compares each image with its sha256. `threads`
-    read and decode ahead, in order; 0: none.
+    Args:
+        source: An export's folder or URL, or a tar file, a pattern of them (`*`, `{000..012}`), or a list of them.
+        split: Only this split.
+        seed: Shuffles shards and the samples within each; None: in stored order, every epoch alike (evaluation).
+        decode: "bytes" as stored, "pil" for Pillow images, "numpy" for (height, width, 3) uint8.
+        typed: Parse each sample's JSON; else `Example.sample` is None.
+        rank: This process; None: the environment's RANK. The workers of a torch DataLoader share a rank's part.
+        world: How many processes there are; None: the environment's WORLD_SIZE.
+        even: "keep" gives every sample to exactly one consumer, so parts may differ by one sample; "drop" makes them
+            equally long by leaving out the last few, "pad" by giving the first few twice.
+        on_error: "raise" CorruptSample for a sample that cannot be read, or "skip" it, log it and list it in `skipped`.
+        check_bytes: Compare each image with its sha256.
+        threads: How many read and decode ahead, in order; 0: none.
 
-    Raises InputError where there are no shards, CorruptSample with `on_error="raise"`.
+    Raises:
+        InputError: There are no shards.
+        ConfigError: `rank` is not below `world`.
     """
 
     def __init__(
@@ -124,19 +124,19 @@ class ShardReader:
 
     @property
     def total(self) -> int:
-        """Samples in all parts together."""
+        """The number of samples in all parts together."""
         return sum(shard.samples for shard in self._shards)
 
     def __len__(self) -> int:
-        """Samples in this consumer's part of an epoch."""
+        """Count the samples in this consumer's part of an epoch."""
         return len(self._part())
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch of the next pass; by itself it counts up at the end of each."""
+        """Choose the epoch of the next pass; without this it counts up at the end of each."""
         self.epoch, self._position, self._resume = epoch, 0, False
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this consumer stands: after the last example that was handed out."""
+        """Save where this consumer stands: after the last example that was handed out. Goes into JSON."""
         return {
             "version": _STATE_VERSION,
             "epoch": self.epoch,
@@ -145,7 +145,14 @@ class ShardReader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on there at the next pass. ConfigError where it is of other shards, another order or another part."""
+        """Let the next pass go on from a saved state.
+
+        Args:
+            state: What `state_dict` gave.
+
+        Raises:
+            ConfigError: It is of other shards, another order or another consumer.
+        """
         if state.get("version") != _STATE_VERSION or state.get("fingerprint") != self._fingerprint():
             raise ConfigError(
                 "this state is of another reader",
@@ -154,7 +161,7 @@ class ShardReader:
         self.epoch, self._position, self._resume = int(state["epoch"]), int(state["position"]), True
 
     def __iter__(self) -> Iterator[Example]:
-        """This part of the epoch, from its beginning, or from where `load_state_dict` said."""
+        """Read this part of the epoch, from its beginning, or from where `load_state_dict` said."""
         if not self._resume:
             self._position = 0
         self._resume = False
@@ -230,7 +237,7 @@ class ShardReader:
 
     def _tasks(self) -> Iterator[Callable[[], "Example | str"]]:
         """What to do for each position: it returns an example, or says why there is none."""
-        with contextlib.closing(_opened(self._runs())) as runs:
+        with contextlib.closing(opened_shards(self._runs())) as runs:
             for file, places in runs:
                 for place in places:
                     yield partial(self._read, file, place)
@@ -245,9 +252,9 @@ class ShardReader:
         self.skipped.append(outcome)
         return None
 
-    def _read(self, file: "ShardFile", number: int) -> Example | str:
+    def _read(self, file: ShardFile, number: int) -> Example | str:
         where = f"{file.path}#{number}"
-        place = file.places[number] if number < len(file.places) else _Location("", (0, 0), (0, 0), "it is missing")
+        place = file.places[number] if number < len(file.places) else Location("", (0, 0), (0, 0), "it is missing")
         if place.problem is not None:
             return f"{where}: {place.problem}"
         text = os.pread(file.fd, place.text[1], place.text[0])
@@ -268,132 +275,3 @@ class ShardReader:
 
 
 _DECODERS: dict[Decode, Callable[[bytes], Any]] = {"bytes": lambda data: data, "pil": open_image, "numpy": decode_rgb}
-
-
-class ShardFile:
-    """An open shard and the places of its samples. Closed when nobody holds it any more."""
-
-    def __init__(self, path: str, local: Path, *, delete: bool = False) -> None:
-        self.path = path
-        self.fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
-        if delete:
-            local.unlink()
-        self.places = _places(self.fd, os.fstat(self.fd).st_size)
-
-    def __del__(self) -> None:
-        fd = getattr(self, "fd", None)
-        if fd is not None:
-            os.close(fd)
-
-
-class _Handle:
-    """A file descriptor as `tar.members` reads it, without a buffer between."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd, self._at = fd, 0
-
-    def seek(self, offset: int, /) -> int:
-        self._at = offset
-        return offset
-
-    def read(self, size: int, /) -> bytes:
-        return os.pread(self._fd, size, self._at)
-
-
-def _places(fd: int, size: int) -> list[_Location]:
-    """The samples of a shard: members that share a key and stand together, an image and its JSON.
-
-    A damaged header belongs to the sample before it if that is short of a member, else to the one behind; if that is
-    whole too, a sample between them is lost.
-    """
-    places: list[_Location] = []
-    group: dict[str, tuple[int, int]] = {}
-    current: str | None = None
-    damaged_here = damaged_next = False
-
-    def finish() -> None:
-        image = next((where for kind, where in group.items() if kind != "json"), None)
-        if "json" in group and image is not None:
-            if damaged_here:
-                places.append(_lost())
-            places.append(_Location(current or "", group["json"], image))
-        elif damaged_here:
-            places.append(_lost(current))
-        else:
-            places.append(_Location(current or "", (0, 0), (0, 0), f"it has only {', '.join(sorted(group))}"))
-
-    for member in tar.members(_Handle(fd), size):
-        if not member.name:
-            damaged_next |= len(group) != 1
-            damaged_here |= len(group) == 1
-            continue
-        key, _, kind = member.name.partition(".")
-        if key != current:
-            if current is not None:
-                finish()
-            current, group = key, {}
-            damaged_here, damaged_next = damaged_next, False
-        group[kind] = (member.offset, member.size)
-    if current is not None:
-        finish()
-    if damaged_next:
-        places.append(_lost())
-    return places
-
-
-def _lost(key: str | None = None) -> _Location:
-    return _Location(key or "?", (0, 0), (0, 0), "a header is damaged, or the file is cut off")
-
-
-def _opened(runs: Iterator[tuple[Shard, list[int]]]) -> Generator[tuple[ShardFile, list[int]], None, None]:
-    """The shards as open files; those elsewhere are fetched, the next one while this one is read."""
-    with tempfile.TemporaryDirectory(prefix="sdg-shards-") as folder, ThreadPoolExecutor(1) as pool:
-        ahead: deque[tuple[Future[ShardFile], list[int]]] = deque()
-        for shard, places in runs:
-            ahead.append((pool.submit(open_shard, shard, Path(folder)), places))
-            if len(ahead) == 2:
-                future, chosen = ahead.popleft()
-                yield future.result(), chosen
-        while ahead:
-            future, chosen = ahead.popleft()
-            yield future.result(), chosen
-
-
-def open_shard(shard: Shard, folder: Path) -> ShardFile:
-    """A shard of this machine in place; one from elsewhere is fetched to `folder`. Raises InputError."""
-    if "://" not in shard.path:
-        try:
-            return ShardFile(shard.path, Path(shard.path))
-        except OSError as error:
-            raise InputError(f"cannot read the shard ({error.strerror})", item=shard.path) from error
-    base, _, name = shard.path.rpartition("/")
-    handle, fetched = tempfile.mkstemp(dir=folder)
-    with os.fdopen(handle, "wb") as sink, Target(base).open(name) as file:
-        shutil.copyfileobj(file, sink, 1 << 20)
-    return ShardFile(shard.path, Path(fetched), delete=True)
-
-
-def find_shards(source: str | Path | Sequence[str | Path], split: Split | None) -> list[Shard]:
-    """See `ShardReader`'s `source`. Raises InputError where there are none."""
-    if isinstance(source, str | Path):
-        text = str(source)
-        if not text.endswith((".tar", "}", "*")):
-            target = Target(text)
-            entries = read_manifest(target).shards(split)
-            if not entries:
-                raise InputError("the export has no shards" + (f" of {split}" if split else ""), item=text)
-            return [Shard(target.path(entry.path), entry.samples or 0) for entry in entries]
-        paths = [text] if "://" in text else [str(path) for path in expand_shards(text)]
-    else:
-        paths = [str(path) for path in source]
-    if split is not None:
-        paths = [path for path in paths if f"-{split}-" in Path(path).name]
-    if not paths:
-        raise InputError("no such shards", item=str(source))
-    return [_counted(path) for path in paths]
-
-
-def _counted(path: str) -> Shard:
-    """A shard without a manifest: its headers are read to count its samples."""
-    with tempfile.TemporaryDirectory(prefix="sdg-shards-") as folder:
-        return Shard(path, len(open_shard(Shard(path, 0), Path(folder)).places))

@@ -1,7 +1,7 @@
-"""Shards by number: any sample at any time, for trainers that plan their own order (batches of like length).
+"""Samples of shards by number, for trainers that plan their own order (batches of like length).
 
-`ShardReader` streams and needs no more than one shard on this machine; this needs all of them: shards elsewhere are
-fetched to a temporary folder at the first access and kept until the end.
+`ShardReader` streams and needs no more than two shards on this machine at a time. `ShardTable` needs all of them:
+shards on another machine are fetched to a temporary folder at the first access and kept until the table is dropped.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exports.read.reader import CorruptSample, ShardFile, find_shards, open_shard
+from exports.read.reader import CorruptSample
+from exports.read.shard_files import ShardFile, find_shards, open_shard
 from schemas.records import Split
 from schemas.sample import Sample
 
@@ -23,10 +24,14 @@ _HINT = "`sdg export verify` names all damage."
 
 
 class ShardTable:
-    """The samples of an export in stored order; `source` and `split` as for `ShardReader`.
+    """The samples of an export in stored order. It may be handed to worker processes: each opens the shards anew.
 
-    May be handed to worker processes: each opens the shards anew. Raises InputError where there are no shards,
-    CorruptSample for a sample that cannot be read.
+    Args:
+        source: As for `ShardReader`.
+        split: Only this split.
+
+    Raises:
+        InputError: There are no shards.
     """
 
     def __init__(self, source: str | Path | Sequence[str | Path], *, split: str | None = None) -> None:
@@ -39,11 +44,21 @@ class ShardTable:
         return self._ends[-1]
 
     def __iter__(self) -> Iterator[Sample]:
-        """All samples, without their images."""
+        """Iterate over all samples, without their images."""
         return map(self.sample, range(len(self)))
 
     def sample(self, number: int) -> Sample:
-        """The sample's record."""
+        """Read a sample's record, without its image.
+
+        Args:
+            number: From 0, in stored order.
+
+        Returns:
+            The validated sample.
+
+        Raises:
+            CorruptSample: It cannot be read. (IndexError where there is no such number.)
+        """
         file, inside = self._find(number)
         place = file.places[inside]
         text = os.pread(file.fd, place.text[1], place.text[0])
@@ -54,13 +69,13 @@ class ShardTable:
             raise CorruptSample(message, hint=_HINT) from error
 
     def image(self, number: int) -> bytes:
-        """The image's bytes as they were stored."""
+        """Read an image's bytes as they were stored; the same errors as `sample`."""
         file, inside = self._find(number)
         place = file.places[inside]
         return os.pread(file.fd, place.image[1], place.image[0])
 
     def fingerprint(self) -> str:
-        """16 hex digits that change with the shards: their names, sizes and numbers of samples."""
+        """Hash the shards' names, sizes and numbers of samples: 16 hex digits that change with them."""
         parts = []
         for index, shard in enumerate(self._shards):
             parts.append((Path(shard.path).name, shard.samples, os.fstat(self._file(index).fd).st_size))

@@ -1,4 +1,4 @@
-"""The reader as torch's DataLoader takes it. Apart, because importing torch takes seconds."""
+"""A `ShardReader` as torch's DataLoader takes it. A module of its own, because importing torch takes seconds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,17 +19,17 @@ class TorchShards(IterableDataset):
         self.reader = reader
 
     def __iter__(self) -> Iterator[Example]:
-        """This worker's part."""
+        """Iterate over this worker's part of the epoch."""
         return iter(self.reader)
 
     def __len__(self) -> int:
-        """Samples of this rank; inside a worker, of that worker."""
+        """Count the samples of this rank; inside a worker, of that worker."""
         return len(self.reader)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `ShardReader.state_dict`."""
+        """Where this worker stands; see `ShardReader.state_dict`."""
         return self.reader.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `ShardReader.load_state_dict`."""
+        """Go on from such a state; see `ShardReader.load_state_dict`."""
         self.reader.load_state_dict(state)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from exports.dataset.assemble import sample_json
 from exports.files.manifest import read_manifest
 from exports.files.target import Target
-from exports.read.reader import CorruptSample, Shard, ShardReader
+from exports.read.reader import CorruptSample, ShardReader
+from exports.read.shard_files import Shard
 from exports.run import ExportResult
 from sdg_data.errors import ConfigError, InputError
 from tests.exports.worlds import picture

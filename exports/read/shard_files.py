@@ -1,0 +1,205 @@
+"""Shards as files: which ones a source names, opening them, and where their samples are.
+
+A shard is a tar file; its headers are read once when it is opened, and samples by their offsets after that.
+"""
+
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from exports.files import tar
+from exports.files.manifest import read_manifest
+from exports.files.target import Target
+from schemas.records import Split
+from sdg_data.errors import InputError
+from sdg_data.ingest.image_files import expand_shards
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file (a path or a URL), and how many samples it holds."""
+
+    path: str
+    samples: int
+
+
+class Location(NamedTuple):
+    """Where a sample's JSON and image are in a shard, as (offset, size); `problem`: why it cannot be read."""
+
+    key: str
+    text: tuple[int, int]
+    image: tuple[int, int]
+    problem: str | None = None
+
+
+class ShardFile:
+    """An open shard and the places of its samples; closed when the last reference to it is gone.
+
+    Args:
+        path: The shard's path or URL, for messages.
+        local: Where its bytes are on this machine.
+        delete: Unlink that file now; it stays readable until it is closed.
+    """
+
+    def __init__(self, path: str, local: Path, *, delete: bool = False) -> None:
+        self.path = path
+        self.fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
+        if delete:
+            local.unlink()
+        self.places = _places(self.fd, os.fstat(self.fd).st_size)
+
+    def __del__(self) -> None:
+        fd = getattr(self, "fd", None)
+        if fd is not None:
+            os.close(fd)
+
+
+class _Handle:
+    """A file descriptor as `tar.members` reads it, without a buffer between."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._at = fd, 0
+
+    def seek(self, offset: int, /) -> int:
+        self._at = offset
+        return offset
+
+    def read(self, size: int, /) -> bytes:
+        return os.pread(self._fd, size, self._at)
+
+
+def _places(fd: int, size: int) -> list[Location]:
+    """Find the samples of a shard: members that share a key and stand together, an image and its JSON.
+
+    A damaged header belongs to the sample before it if that is short of a member, else to the one behind; if that is
+    whole too, a sample between them is lost.
+
+    Returns:
+        Every sample in its order; those that cannot be read have a `problem`.
+    """
+    places: list[Location] = []
+    group: dict[str, tuple[int, int]] = {}
+    current: str | None = None
+    damaged_here = damaged_next = False
+
+    def finish() -> None:
+        image = next((where for kind, where in group.items() if kind != "json"), None)
+        if "json" in group and image is not None:
+            if damaged_here:
+                places.append(_lost())
+            places.append(Location(current or "", group["json"], image))
+        elif damaged_here:
+            places.append(_lost(current))
+        else:
+            places.append(Location(current or "", (0, 0), (0, 0), f"it has only {', '.join(sorted(group))}"))
+
+    for member in tar.members(_Handle(fd), size):
+        if not member.name:
+            damaged_next |= len(group) != 1
+            damaged_here |= len(group) == 1
+            continue
+        key, _, kind = member.name.partition(".")
+        if key != current:
+            if current is not None:
+                finish()
+            current, group = key, {}
+            damaged_here, damaged_next = damaged_next, False
+        group[kind] = (member.offset, member.size)
+    if current is not None:
+        finish()
+    if damaged_next:
+        places.append(_lost())
+    return places
+
+
+def _lost(key: str | None = None) -> Location:
+    return Location(key or "?", (0, 0), (0, 0), "a header is damaged, or the file is cut off")
+
+
+def opened_shards(runs: Iterator[tuple[Shard, list[int]]]) -> Generator[tuple[ShardFile, list[int]], None, None]:
+    """Open shards one after another; those elsewhere are fetched, the next one while this one is read.
+
+    Args:
+        runs: Each shard with the indices of the samples to read from it, in order.
+
+    Yields:
+        The open shard with those indices.
+    """
+    with tempfile.TemporaryDirectory(prefix="sdg-shards-") as folder, ThreadPoolExecutor(1) as pool:
+        ahead: deque[tuple[Future[ShardFile], list[int]]] = deque()
+        for shard, places in runs:
+            ahead.append((pool.submit(open_shard, shard, Path(folder)), places))
+            if len(ahead) == 2:
+                future, chosen = ahead.popleft()
+                yield future.result(), chosen
+        while ahead:
+            future, chosen = ahead.popleft()
+            yield future.result(), chosen
+
+
+def open_shard(shard: Shard, folder: Path) -> ShardFile:
+    """Open a shard: in place on this machine, or fetched.
+
+    Args:
+        shard: Its path or URL.
+        folder: Takes what is fetched.
+
+    Returns:
+        The open shard with its samples' places.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    if "://" not in shard.path:
+        try:
+            return ShardFile(shard.path, Path(shard.path))
+        except OSError as error:
+            raise InputError(f"cannot read the shard ({error.strerror})", item=shard.path) from error
+    base, _, name = shard.path.rpartition("/")
+    handle, fetched = tempfile.mkstemp(dir=folder)
+    with os.fdopen(handle, "wb") as sink, Target(base).open(name) as file:
+        shutil.copyfileobj(file, sink, 1 << 20)
+    return ShardFile(shard.path, Path(fetched), delete=True)
+
+
+def find_shards(source: str | Path | Sequence[str | Path], split: Split | None) -> list[Shard]:
+    """List the shards that a `source` names; without a manifest their headers are read to count samples.
+
+    Args:
+        source: As for `ShardReader`.
+        split: Only shards of this split: by the manifest, or by `-train-` or `-test-` in the file's name.
+
+    Returns:
+        The shards, an export's train first.
+
+    Raises:
+        InputError: There are none.
+    """
+    if isinstance(source, str | Path):
+        text = str(source)
+        if not text.endswith((".tar", "}", "*")):
+            target = Target(text)
+            entries = read_manifest(target).shards(split)
+            if not entries:
+                raise InputError("the export has no shards" + (f" of {split}" if split else ""), item=text)
+            return [Shard(target.path(entry.path), entry.samples or 0) for entry in entries]
+        paths = [text] if "://" in text else [str(path) for path in expand_shards(text)]
+    else:
+        paths = [str(path) for path in source]
+    if split is not None:
+        paths = [path for path in paths if f"-{split}-" in Path(path).name]
+    if not paths:
+        raise InputError("no such shards", item=str(source))
+    return [_counted(path) for path in paths]
+
+
+def _counted(path: str) -> Shard:
+    """A shard without a manifest: its headers are read to count its samples."""
+    with tempfile.TemporaryDirectory(prefix="sdg-shards-") as folder:
+        return Shard(path, len(open_shard(Shard(path, 0), Path(folder)).places))
