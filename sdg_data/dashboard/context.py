@@ -58,7 +58,7 @@ class PageContext:
         snapshot = self.snapshots.current()
         if snapshot is None:
             return f'<span class="stamp">no store yet in {text(str(self.home))}</span>{warning}'
-        age = (datetime.now(UTC) - snapshot.taken_at).total_seconds()
+        age = max(0.0, (datetime.now(UTC) - snapshot.taken_at).total_seconds())
         old = f"{age:.0f} s" if age < 120 else f"{age / 60:.0f} min" if age < 7200 else f"{age / 3600:.0f} h"
         news = (
             "it has not changed since" if self.snapshots.is_current() else f"{old} ago; it has changed since: Refresh"

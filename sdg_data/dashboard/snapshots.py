@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -26,6 +26,7 @@ from sdg_data.store.connection import Store, Tx, utc_now
 log = logging.getLogger(__name__)
 
 Stamp = tuple[int, int]
+_NAME = "%Y%m%dT%H%M%S%f"
 _REST = 10
 """A snapshot rests for this many times the time it took: at most one tenth of the time goes into making them."""
 
@@ -40,6 +41,8 @@ class Snapshot:
         stamp: The store file's modification time in nanoseconds and its size in bytes, when it was copied.
         seconds: How long it took to make.
         connection: Read-only; take a cursor of it for each reader.
+        opened_at: When this process opened it, by the monotonic clock: a clock that was set wrong and put right would
+            make `taken_at` lie in the future, and the snapshot would never be old.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class Snapshot:
     stamp: Stamp
     seconds: float
     connection: Tx
+    opened_at: float
 
 
 class Snapshots:
@@ -74,7 +78,7 @@ class Snapshots:
         current = self._current
         if current is None:
             return self.refresh()
-        age = (datetime.now(UTC) - current.taken_at).total_seconds()
+        age = time.monotonic() - current.opened_at
         idle = self._thread is None or not self._thread.is_alive()
         if age >= max(self.every, _REST * current.seconds) and idle and self._stamp() != current.stamp:
             self._thread = threading.Thread(target=self.refresh, name="publish", daemon=True)
@@ -149,13 +153,14 @@ class Snapshots:
                 [taken_at, *stamp, time.monotonic() - began, self._version],
             )
 
-        target = self.folder / f"{taken_at:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.duckdb"
+        target = self.folder / f"{taken_at:{_NAME}}-{secrets.token_hex(4)}.duckdb"
         path = snapshot.publish(self.store, target=target, prepare=prepare)
         published = self._open(path)
         assert published is not None  # its version was written a line ago
-        for old in self.folder.glob("*.duckdb"):
-            if old < path:
-                old.unlink(missing_ok=True)  # whoever reads it keeps it until it closes
+        soon = f"{taken_at + timedelta(minutes=10):{_NAME}}"
+        for other in self.folder.glob("*.duckdb"):  # a name beyond `soon` was given by a clock that was ahead
+            if other < path or other.name > soon:
+                other.unlink(missing_ok=True)  # whoever reads it keeps it until it closes
         return published
 
     def _open(self, path: Path) -> Snapshot | None:
@@ -175,7 +180,9 @@ class Snapshots:
             if version != self._version:
                 return None
             on_failure.pop_all()
-        return Snapshot(path, taken_at.replace(tzinfo=UTC), (stamp_time, stamp_size), seconds, connection)
+        return Snapshot(
+            path, taken_at.replace(tzinfo=UTC), (stamp_time, stamp_size), seconds, connection, time.monotonic()
+        )
 
 
 def snapshot_id(tx: Tx) -> str:

@@ -1,6 +1,7 @@
 """Snapshots: made when the store has changed, read while others write, one at a time."""
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -73,6 +74,27 @@ def test_looking_starts_a_new_snapshot_in_the_background(store: Store) -> None:
     assert snapshots._thread is not None
     snapshots._thread.join(timeout=60)
     assert counted(snapshots) == 2
+
+
+def test_a_snapshot_from_tomorrow_is_renewed_and_deleted(store: Store) -> None:
+    """The clock was a day ahead when the last snapshot was made."""
+    add(store, "one")
+    snapshots = Snapshots(store, every=0.0)
+    old = snapshots.current()
+    assert old is not None
+    tomorrow = old.taken_at + timedelta(days=1)
+    name = f"{tomorrow:%Y%m%dT%H%M%S%f}-00000000.duckdb"
+    old.path.rename(old.path.with_name(name))
+    object.__setattr__(old, "taken_at", tomorrow)
+    object.__setattr__(old, "seconds", 0.0)
+    add(store, "two")
+    snapshots.current()
+    assert snapshots._thread is not None
+    snapshots._thread.join(timeout=60)
+    assert counted(snapshots) == 2
+    current = snapshots.current()
+    assert current is not None
+    assert [path.name for path in snapshots.folder.glob("*")] == [current.path.name]
 
 
 def test_a_snapshot_of_an_earlier_run_is_taken_up(store: Store) -> None:
