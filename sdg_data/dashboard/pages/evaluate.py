@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
@@ -30,6 +31,7 @@ DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
 _CHARTED = ("box_f1@0.1", "box_f1@0.5", "det_type_f1")
 _CHOICES = ("gt", "pred", "model", "split", "protocol")
+_Choice = TypeVar("_Choice", bound=StrEnum)
 _MISSING = ("Two sources are needed: gold, a detector's prelabels, or people's annotations.", "sdg eval sources")
 _HINT = '<p class="note">Choose two sources and press Compare. 30,000 images take a few seconds.</p>'
 
@@ -113,10 +115,10 @@ def compare_sources(
         None where the sources have no image in common.
 
     Raises:
-        ConfigError: `gt` or `pred` is no source of the store.
+        ConfigError: `gt` or `pred` is no source of the store, or there is no such split or protocol.
     """
-    chosen = Filter((model,) if model else None, Split(split) if split else None)
-    rules = Protocol(protocol)
+    chosen = Filter((model,) if model else None, _member(Split, split) if split else None)
+    rules = _member(Protocol, protocol)
     pairs = pair_up(read_source(tx, _source_name(gt), chosen), read_source(tx, _source_name(pred), chosen), rules)
     if not len(pairs.gt):
         return None
@@ -141,6 +143,13 @@ def _source_name(name: str) -> SourceName:
     if source is None:
         raise ConfigError("this is no source of the store", item=name, hint="`sdg eval sources` lists them.")
     return source
+
+
+def _member(choices: type[_Choice], value: str) -> _Choice:
+    try:
+        return choices(value)
+    except ValueError as error:
+        raise ConfigError(f"this is none of {', '.join(choices)}", item=value) from error
 
 
 def compare(context: PageContext, tx: Tx, parameters: Parameters) -> Comparison | None:

@@ -155,6 +155,35 @@ def test_every_figure_is_data(client: TestClient) -> None:
     assert client.get("/data/metrics.csv", params={"gt": "oracle", "pred": "gold"}).status_code == 400
 
 
+def test_a_figure_that_cannot_be_made_says_why(client: TestClient) -> None:
+    good = {"gt": "gold", "pred": "prelabel:vlm"}
+    for wrong in (
+        {"split": "x"},
+        {"split": "a\x00b"},
+        {"protocol": "x"},
+        {"gt": "x"},
+        {"pred": "prelabel:"},
+        {"gt": ""},
+    ):
+        for name in ("evaluation", "metrics", "worst", "confusion-type", "confusion-subtype", "importance-pairs"):
+            answer = client.get(f"/data/{name}.json", params={**good, **wrong})
+            assert answer.status_code == 400, (name, wrong)
+            assert next(iter(wrong.values())) in answer.text
+    for name in all_figures(PAGES):
+        odd = dict.fromkeys(("said", "model", "state", "type", "subtype", "tier", "text"), "' OR 1=1 -- \x00é")
+        assert client.get(f"/data/{name}.csv", params={**good, **odd}).status_code == 200, name
+
+
+def test_every_figure_of_an_empty_store(tmp_path: Path) -> None:
+    with Store(tmp_path).write():
+        pass
+    client = TestClient(make_app(tmp_path, Blobs(tmp_path / "blobs")))
+    for name in all_figures(PAGES):
+        for form in ("csv", "json"):
+            answer = client.get(f"/data/{name}.{form}", params={"gt": "gold", "pred": "gold"})
+            assert answer.status_code == 200, name
+
+
 def test_csv_starts_no_formula() -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv([{"a": "=1+1", "b": [1], "c": -5}, {"d": "@x"}]))))
     assert rows == [{"a": "'=1+1", "b": "[1]", "c": "-5", "d": ""}, {"a": "", "b": "", "c": "", "d": "'@x"}]
