@@ -33,10 +33,8 @@ def group_advantages(
 
     Returns:
         Of the shape of `reward_maps`, float32; 0 for samples that do not count (`counting_samples` says which). The
-        standard deviation is the unbiased one (n − 1), as σ_R's.
-
-    Raises:
-        ValueError: group ids that are no integers, or not N of them; a minimum below 2.
+        standard deviation is the unbiased one (n − 1), as σ_R's. Group ids that are no integers, or not N of them, and
+        a minimum below 2 raise ValueError.
     """
     ids = checked_ids(group_ids, len(reward_maps))
     values = reward_maps.float()

@@ -291,9 +291,5 @@ RECIPES = {"mini": mini, "flux1-dev": flux1_dev, "sd35-medium": sd35_medium}
 
 
 def changed(config: BoxFlowConfig, changes: Mapping[str, Any]) -> BoxFlowConfig:
-    """The configuration with other values, see `trainers.common.config.changed`.
-
-    Raises:
-        ConfigError: an unknown key or an impossible value, by name.
-    """
+    """The configuration with other values, see `trainers.common.config.changed`, which raises ConfigError."""
     return common.changed(config, changes, docs="docs/boxflow.md")

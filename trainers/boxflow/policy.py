@@ -70,8 +70,7 @@ class Policy:
     def prepare(self) -> None:
         """Freeze everything, then make the adapter's weights, or all of the transformer's, trainable.
 
-        Raises:
-            ConfigError: an adapter that fits no layer.
+        An adapter that fits no layer raises ConfigError (`add_lora`).
         """
         for part in self.flow.pipeline.components.values():
             if isinstance(part, torch.nn.Module):

@@ -57,10 +57,8 @@ def reward_maps(
             whether a defect comes about lies around it too, and a box that ends at the object rewards a smaller object.
 
     Returns:
-        (N, rows, columns), float32; NaN for samples without a reward or a detection.
-
-    Raises:
-        ValueError: N differs between the arguments, a grid without cells, an unknown rule, a margin below 0.
+        (N, rows, columns), float32; NaN for samples without a reward or a detection. ValueError is raised where N
+        differs between the arguments, for a grid without cells, an unknown rule and a margin below 0.
     """
     rewards = _rewards(base_rewards, defects)
     count = len(rewards)
@@ -182,9 +180,15 @@ def _checked(grid: tuple[int, int]) -> tuple[int, int]:
 def _heats(
     defects: Detections, grid: tuple[int, int], cell_rule: CellRule, margin: float = 0.0
 ) -> Iterator[tuple[int, int, _Patch, _Floats]]:
-    """(sample, index of the type, the part of the grid with any heat, W there) for each sample and type with boxes.
+    """The heat of each sample and type with boxes.
 
     Only the cells around the boxes are touched: most of a map is never written twice.
+
+    Yields:
+        (sample, index of the type, the part of the grid with any heat, W there).
+
+    Raises:
+        ValueError: an unknown rule, or a margin below 0.
     """
     if cell_rule not in CELL_RULES:
         raise ValueError(f"there is no cell rule {cell_rule!r}; it is one of {', '.join(CELL_RULES)}")

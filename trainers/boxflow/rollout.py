@@ -67,6 +67,14 @@ def plan_rollout(config: BoxFlowConfig, prompts: Sequence[str], number: int) -> 
     """The plan of the rollout of that number, which counts from 0.
 
     Prompts come in a new order each time round; none comes twice before all have come.
+
+    Args:
+        config: the training's.
+        prompts: all that are trained on.
+        number: the rollout's, from 0.
+
+    Returns:
+        The same for the same seed, whatever the number of processes.
     """
     settings = config.rollout
     chosen = []

@@ -34,10 +34,8 @@ class Updater:
 
         Returns:
             Figures for the log, each the mean over the optimizer steps; `ratio_off_first` is |ratio − 1| before the
-            first of them.
-
-        Raises:
-            ModelError: before the first update the ratio is not 1 (`monitoring.ratio_tolerance`).
+            first of them. Where it is more than `monitoring.ratio_tolerance`, ModelError is raised before the
+            first update of a run.
         """
         settings = self._policy.config.optimizer
         sums: dict[str, float] = {}
@@ -161,6 +159,13 @@ def kl_of_first_chunk(policy: Policy, chunks: Sequence[RolloutChunk]) -> float:
 
     It goes into the log where β is 0 and the loss computes no KL: how far the weights have drifted matters then too,
     and one chunk is enough to see it.
+
+    Args:
+        policy: the model.
+        chunks: those of this process.
+
+    Returns:
+        The mean over steps and locations.
     """
     chunk = chunks[0]
     values = []

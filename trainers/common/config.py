@@ -76,11 +76,7 @@ def grouped(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """A configuration from JSON, in groups or flat, as `run.json` holds it.
-
-    Raises:
-        ValueError: unknown keys or impossible values (pydantic's ValidationError).
-    """
+    """A configuration from JSON, in groups or flat, as `run.json` holds it; raises pydantic's ValidationError."""
     return kind.model_validate(grouped(kind, values))
 
 
@@ -101,6 +97,9 @@ def changed(config: Config, changes: Mapping[str, Any], *, docs: str) -> Config:
         changes: dotted key -> value. A dot reaches into a group or a table; where a table was None, its other fields
             get their defaults. A flat key is taken with a DeprecationWarning.
         docs: the page that lists the keys, for the hint of an error.
+
+    Returns:
+        The changed configuration, checked as a whole.
 
     Raises:
         ConfigError: an unknown key or an impossible value, by name.
@@ -129,6 +128,12 @@ def changed(config: Config, changes: Mapping[str, Any], *, docs: str) -> Config:
 
 def parse_changes(options: Sequence[str]) -> dict[str, Any]:
     """The values of `--set KEY=VALUE`: JSON where it is JSON, else the text itself.
+
+    Args:
+        options: `KEY=VALUE` each; of equal keys the last one counts.
+
+    Returns:
+        Key -> value.
 
     Raises:
         ConfigError: an option without `=`.

@@ -73,38 +73,59 @@ def evaluate_detector(
     device: str = "auto",
     template: str | None = None,
 ) -> dict[str, Any]:
-    """Answers for every sample of `split`, and their figures. Writes to `out`:
+    """Ask a detector about every sample of a split, and measure its answers.
 
-    `predictions.jsonl` and `truth.jsonl` (rows of the public release, for `sdg eval run`), `evaluation.json` (as a
-    run's), `samples.png`.
+    Args:
+        model: a trained detector's folder, or a hub repository.
+        data: shards, an export's folder or URL.
+        out: receives `predictions.jsonl` and `truth.jsonl` (rows of the public release, for `sdg eval run`),
+            `evaluation.json` (as a run's) and `samples.png`.
+        split: train or test.
+        batch: images that are asked about at once.
+        max_tokens: of an answer.
+        similarity: how reasons are compared, by name.
+        resamples: of the bootstrap.
+        limit: only so many samples.
+        pictures: samples that are drawn.
+        device: torch's name; auto: a GPU where there is one.
+        template: the question, where the model does not say.
+
+    Returns:
+        What `evaluation.json` says.
+
+    Raises:
+        InputError: `out` cannot be written to.
     """
     table = ShardTable(data, split=split)
     loaded, chat = load_trained(model, device=device, template=template)
     rows = read_rows(table, chat, limit)
-    said: list[Prediction] = []
+    predictions: list[Prediction] = []
     with Progress("asking", unit="images").running(len(rows)) as progress:
         for start in range(0, len(rows), _PAGE * batch):
             part = rows[start : start + _PAGE * batch]
-            said += answer_rows(loaded, chat, table, part, batch=batch, max_tokens=max_tokens)
+            predictions += answer_rows(loaded, chat, table, part, batch=batch, max_tokens=max_tokens)
             progress.advance(len(part))
-    measured = measure(rows, said, similarity=similarity, resamples=resamples)
+    measured = measure(rows, predictions, similarity=similarity, resamples=resamples)
     result = {
         "what": f"split {split}",
         "model": model,
         "data": {"source": data, "fingerprint": table.fingerprint(), "split": split},
         "template": chat.template.id,
         "similarity": similarity,
-        "figures": figures(measured, said),
+        "figures": figures(measured, predictions),
         **measured.summary,
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write_lines(out / "truth.jsonl", [(row.key, row.defects, None) for row in rows])
-        _write_lines(out / "predictions.jsonl", [(one.key, one.defects, one.text) for one in said])
+        _write_lines(
+            out / "predictions.jsonl",
+            [(prediction.key, prediction.defects, prediction.text) for prediction in predictions],
+        )
         (out / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         if pictures:
-            shown = rows[:pictures]
-            draw(chat, table, shown, said[: len(shown)], title=f"{model}: {split}").save(out / "samples.png")
+            drawn = rows[:pictures]
+            draw(chat, table, drawn, predictions[: len(drawn)], title=f"{model}: {split}").save(out / "samples.png")
     except OSError as error:
         raise InputError(f"cannot write there ({error.strerror})", item=str(out)) from error
     return result

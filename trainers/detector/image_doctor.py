@@ -131,6 +131,9 @@ class ImageDoctor:
         """The maps of the tokens that were written, each from the last state of the step that wrote it.
 
         The first step reads the whole prompt; it is left out, as the model's own code does.
+
+        Returns:
+            (H, W) each, 0..1; None where the answer has no such token.
         """
         places = {
             kind: (written[1:] == getattr(self._model.config, token)).nonzero().flatten().tolist()

@@ -21,9 +21,15 @@ _VISION_LINEAR: Final = "qkv|proj|linear_fc1|linear_fc2|gate_proj|up_proj|down_p
 
 
 def load_detector(source: str, config: TrainConfig) -> tuple[Any, Any, str]:
-    """(model, processor, family) of a folder or hub repository, ready for a trainer: no adapter yet, vision frozen.
+    """Load a detector for a trainer: no adapter yet, the vision tower frozen where the configuration says so.
 
-    Raises ModelError where it does not load or is of another kind, MissingDependency without the libraries.
+    Args:
+        source: a folder or a hub repository.
+        config: the training's.
+
+    Returns:
+        (model, processor, family): the family is how the model writes boxes. A model that does not load or is of
+        another kind raises ModelError, missing libraries MissingDependency.
     """
     model_type = model_type_of(source)
     quieten()

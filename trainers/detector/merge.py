@@ -25,10 +25,20 @@ TOLERANCE: Final = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
 def merge_adapter(adapter: Path, out: Path, *, base: str | None = None, precision: str = "fp32") -> dict[str, Any]:
-    """Write the merged model, processor and `detector.json` to `out`; returns what was compared.
+    """Write the merged model, its processor and `detector.json`.
 
-    `base`: the model that the adapter was trained on, where it lies elsewhere by now. Raises InputError where `adapter`
-    is none, ModelError where the merged model says something else.
+    Args:
+        adapter: the folder `model` of a run that trained an adapter.
+        out: the merged model's folder, which must not be there yet.
+        base: the model that the adapter was trained on, where it lies elsewhere by now.
+        precision: fp32 or bf16.
+
+    Returns:
+        `model`, the folder, and `parity`: how far the logits lie apart, as a share of their standard deviation.
+
+    Raises:
+        InputError: `adapter` is no adapter, or `out` is there already.
+        ModelError: the adapter changes nothing, or the merged model's logits are others.
     """
     from peft import PeftModel
 

@@ -39,11 +39,22 @@ def write_card(
     licence: str | None = None,
     notes: str = "",
 ) -> str:
-    """Write the card into the model's folder and return it.
+    """Write the card into the model's folder.
 
-    `evaluation`: `evaluation.json` of `sdg train detector eval`, or the JSON of `sdg eval run`. `ceiling`: the same of
-    a second person's annotation, unless the evaluation has one. `run`: the run's `run.json`. Raises InputError where a
-    file cannot be read, ModelError where the folder is no detector's.
+    Args:
+        model: the folder.
+        evaluation: `evaluation.json` of `sdg train detector eval`, or the JSON of `sdg eval run`.
+        ceiling: the same of a second person's annotation, unless the evaluation has one.
+        run: the run's `run.json`.
+        name: the card's title; None: the folder's name.
+        licence: as the hub spells it.
+        notes: a text to end the card with.
+
+    Returns:
+        The card. A file that cannot be read raises InputError.
+
+    Raises:
+        ModelError: the folder is no detector's.
     """
     note = _read(model / DETECTOR_FILE)
     if "template" not in note:

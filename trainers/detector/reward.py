@@ -50,8 +50,9 @@ _Cosines = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """`total` in −1..1; `box` (−1..1), `description` and `importance` (0..1) before their weights, 0 where invalid.
+    """The composite reward of an answer, with its components.
 
+    `total` is in −1..1; `box` (−1..1), `description` and `importance` (0..1) are before their weights, 0 where invalid.
     `reason` says why the format is invalid, None where it is not. `defects` is what the answer says, None where
     invalid.
     """
@@ -74,10 +75,21 @@ def composite_reward(
     require_overlap: bool = False,
     codec: AnswerCodec = QWEN3_VL,
 ) -> Reward:
-    """The reward of one answer. `similarity(predicted, true)` is the cosine of two reasons, −1..1.
+    """The reward of one answer.
 
-    `require_trace=False` for detectors trained without a trace; `codec` is how the model writes boxes. The order of the
-    boxes never matters. Never raises for a `str`; ValueError where `similarity` gives no number.
+    The order of the boxes never matters.
+
+    Args:
+        completion: the answer's text, whatever it is.
+        ground_truth: the image's defects.
+        similarity: gives the cosine of a predicted and a true reason, −1..1. Where it gives no number, ValueError is
+            raised.
+        require_trace: False for detectors that are trained without a trace.
+        require_overlap: pairs that do not overlap earn no credit for description and importance.
+        codec: how the model writes boxes.
+
+    Returns:
+        The reward with its components.
     """
 
     def cosines(first: Sequence[str], second: Sequence[str]) -> list[float]:
@@ -96,17 +108,32 @@ def composite_rewards(
     require_overlap: bool = False,
     codecs: Sequence[AnswerCodec] | None = None,
 ) -> list[Reward]:
-    """`composite_reward` of many answers, each against its own ground truth, with one call for all similarities."""
+    """`composite_reward` of many answers, each against its own ground truth, with one call for all similarities.
+
+    Args:
+        completions: the answers' texts.
+        ground_truths: one for each answer.
+        similarity: of reasons.
+        require_trace: see `composite_reward`.
+        require_overlap: see `composite_reward`.
+        codecs: one for each answer; None: Qwen3-VL's for all.
+
+    Returns:
+        One reward for each answer.
+
+    Raises:
+        ValueError: not as many ground truths as answers.
+    """
     if len(completions) != len(ground_truths):
         raise ValueError(f"{len(completions)} answers against {len(ground_truths)} ground truths")
     answers = [
-        read_strictly(one, require_trace=require_trace, codec=codec)
-        for one, codec in zip(completions, codecs or [QWEN3_VL] * len(completions), strict=True)
+        read_strictly(completion, require_trace=require_trace, codec=codec)
+        for completion, codec in zip(completions, codecs or [QWEN3_VL] * len(completions), strict=True)
     ]
 
     def cosines(first: Sequence[str], second: Sequence[str]) -> list[float]:
-        found: list[float] = similarity.pairs(first, second).tolist()
-        return found
+        values: list[float] = similarity.pairs(first, second).tolist()
+        return values
 
     return _scored(answers, ground_truths, cosines, require_overlap)
 
@@ -114,7 +141,7 @@ def composite_rewards(
 def read_strictly(
     completion: str, *, require_trace: bool, codec: AnswerCodec = QWEN3_VL
 ) -> tuple[tuple[Defect, ...] | None, str | None]:
-    """(what the answer says, None) where its format is valid, else (None, why not)."""
+    """The defects of an answer of valid format, in one order, and None; else None and what is wrong with the format."""
     parsed = parse_answer(completion, codec=codec, require_trace=require_trace)
     if parsed.outcome is Outcome.PARSED and parsed.defects is not None:
         return tuple(sorted(parsed.defects, key=_order)), None
@@ -179,8 +206,10 @@ def _pairs(
     """Of each answer: (place in the prediction, place in the ground truth, DIoU)."""
     sides = []
     for side in (predictions, truths):
-        boxes = box_array([one.box for defects in side for one in defects])
-        kinds = [(index, one.type is DefectType.MISALIGNMENT) for index, defects in enumerate(side) for one in defects]
+        boxes = box_array([defect.box for defects in side for defect in defects])
+        kinds = [
+            (index, defect.type is DefectType.MISALIGNMENT) for index, defects in enumerate(side) for defect in defects
+        ]
         starts = np.cumsum([0, *(len(defects) for defects in side)]).tolist()
         sides.append((boxes, np.array([2 * index + kind for index, kind in kinds], dtype=np.int64), starts))
     (boxes, cells, starts), (true_boxes, true_cells, true_starts) = sides
@@ -203,19 +232,19 @@ def _alike(
 ) -> list[list[tuple[float, int]]]:
     """Of each answer and each pair that earns credit: (cosine of the reasons, |difference of importance|)."""
     credited = []
-    for index, found in enumerate(pairs):
-        for first, second, _ in found:
-            said, true = predictions[index][first], truths[index][second]
-            if not require_overlap or said.box.iou(true.box) > 0:
-                credited.append((index, said, true))
+    for index, matched in enumerate(pairs):
+        for first, second, _ in matched:
+            predicted, true = predictions[index][first], truths[index][second]
+            if not require_overlap or predicted.box.iou(true.box) > 0:
+                credited.append((index, predicted, true))
     result: list[list[tuple[float, int]]] = [[] for _ in predictions]
     if not credited:
         return result
-    values = cosines([said.reason for _, said, _ in credited], [true.reason for _, _, true in credited])
-    for (index, said, true), cosine in zip(credited, values, strict=True):
+    values = cosines([predicted.reason for _, predicted, _ in credited], [true.reason for _, _, true in credited])
+    for (index, predicted, true), cosine in zip(credited, values, strict=True):
         if not math.isfinite(cosine):
-            raise ValueError(f"the similarity of {said.reason!r} and {true.reason!r} is {cosine}")
-        result[index].append((float(cosine), abs(said.importance - true.importance)))
+            raise ValueError(f"the similarity of {predicted.reason!r} and {true.reason!r} is {cosine}")
+        result[index].append((float(cosine), abs(predicted.importance - true.importance)))
     return result
 
 

@@ -39,7 +39,7 @@ class CompositeReward:
 
     @property
     def embedding_seconds(self) -> float:
-        """See the class."""
+        """Seconds that the similarity took."""
         return self._similarity.seconds
 
     def __call__(
@@ -52,16 +52,30 @@ class CompositeReward:
         log_metric: Callable[[str, float], None],
         **columns: Any,
     ) -> list[float]:
-        """One reward for each answer. `completions` are conversations of one message, or plain texts."""
+        """Reward answers, and log their figures.
+
+        Args:
+            completions: conversations of one message, or plain texts.
+            key: which image each answer is about.
+            ground_truth: that image's defects.
+            size: that image's size as the model was shown it.
+            log_metric: TRL's.
+            columns: what else TRL hands over; it is not used.
+
+        Returns:
+            One reward for each answer.
+        """
         start, embedded = time.perf_counter(), self.embedding_seconds
-        texts = [one if isinstance(one, str) else str(one[0]["content"]) for one in completions]
+        texts = [
+            completion if isinstance(completion, str) else str(completion[0]["content"]) for completion in completions
+        ]
         rewards = composite_rewards(
             texts,
             ground_truth,
             self._similarity,
             require_trace=self._require_trace,
             require_overlap=self._require_overlap,
-            codecs=[codec_of(self._family, one) for one in size],
+            codecs=[codec_of(self._family, image_size) for image_size in size],
         )
         self.valid = [reward.format_ok for reward in rewards]
         for name, value in health(rewards, key, ground_truth).items():
@@ -81,13 +95,13 @@ class _Timed:
     def pairs(self, first: Sequence[str], second: Sequence[str]) -> Any:
         """See `Similarity`."""
         start = time.perf_counter()
-        found = self._similarity.pairs(first, second)
+        cosines = self._similarity.pairs(first, second)
         self.seconds += time.perf_counter() - start
-        return found
+        return cosines
 
 
 def health(rewards: Sequence[Reward], keys: Sequence[str], truths: Sequence[Sequence[Defect]]) -> dict[str, float]:
-    """The components' means over valid answers, and what shows a collapse; what is undefined is left out.
+    """The components' means over valid answers, and the figures that show a collapse.
 
     format_rate        share of answers in a valid form
     empty_rate         share of valid answers that say "no defects"
@@ -96,39 +110,50 @@ def health(rewards: Sequence[Reward], keys: Sequence[str], truths: Sequence[Sequ
     repeated_boxes     share of boxes that stand twice in their answer
     copied_rate        share of valid answers with boxes that another image got too, word for word
     distinct_in_group  different answers to one question, as a share of its valid answers
+
+    Args:
+        rewards: those of the answers.
+        keys: which image each answer is about.
+        truths: that image's defects.
+
+    Returns:
+        Figure -> value, without those that are undefined.
     """
-    figures = {"format_rate": sum(one.format_ok for one in rewards) / max(len(rewards), 1)}
-    said = [(key, one, truth) for key, one, truth in zip(keys, rewards, truths, strict=True) if one.defects is not None]
-    if not said:
+    figures = {"format_rate": sum(reward.format_ok for reward in rewards) / max(len(rewards), 1)}
+    answers = list(zip(keys, rewards, truths, strict=True))
+    valid = [(key, reward, truth) for key, reward, truth in answers if reward.defects is not None]
+    if not valid:
         return figures
-    boxes = [len(one.defects or ()) for _, one, _ in said]
+    boxes = [len(reward.defects or ()) for _, reward, _ in valid]
     figures |= {
-        "reward_box": _mean([one.box for _, one, _ in said]),
-        "reward_description": _mean([one.description for _, one, _ in said]),
-        "reward_importance": _mean([one.importance for _, one, _ in said]),
+        "reward_box": _mean([reward.box for _, reward, _ in valid]),
+        "reward_description": _mean([reward.description for _, reward, _ in valid]),
+        "reward_importance": _mean([reward.importance for _, reward, _ in valid]),
         "empty_rate": _mean([count == 0 for count in boxes]),
         "boxes_per_answer": _mean(boxes),
-        "boxes_over_truth": _mean([count - len(truth) for count, (_, _, truth) in zip(boxes, said, strict=True)]),
+        "boxes_over_truth": _mean([count - len(truth) for count, (_, _, truth) in zip(boxes, valid, strict=True)]),
     }
-    with_defects = [not one.defects for _, one, truth in said if truth]
+    with_defects = [not reward.defects for _, reward, truth in valid if truth]
     if with_defects:
         figures["silent_rate"] = _mean(with_defects)
     if sum(boxes):
-        repeated = sum(len(one.defects or ()) - len({d.box for d in one.defects or ()}) for _, one, _ in said)
+        repeated = sum(
+            len(reward.defects or ()) - len({defect.box for defect in reward.defects or ()}) for _, reward, _ in valid
+        )
         figures["repeated_boxes"] = repeated / sum(boxes)
-    return figures | _copying([(key, one.defects or ()) for key, one, _ in said])
+    return figures | _copying([(key, reward.defects or ()) for key, reward, _ in valid])
 
 
-def _copying(said: Sequence[tuple[str, tuple[Defect, ...]]]) -> dict[str, float]:
+def _copying(valid: Sequence[tuple[str, tuple[Defect, ...]]]) -> dict[str, float]:
     askers: dict[tuple[Defect, ...], set[str]] = defaultdict(set)
     by_key: dict[str, list[tuple[Defect, ...]]] = defaultdict(list)
-    for key, defects in said:
+    for key, defects in valid:
         askers[defects].add(key)
         by_key[key].append(defects)
     figures = {"distinct_in_group": _mean([len(set(answers)) / len(answers) for answers in by_key.values()])}
-    spoken = [(key, defects) for key, defects in said if defects]
-    if spoken and len(by_key) > 1:
-        figures["copied_rate"] = _mean([len(askers[defects]) > 1 for _, defects in spoken])
+    with_boxes = [(key, defects) for key, defects in valid if defects]
+    if with_boxes and len(by_key) > 1:
+        figures["copied_rate"] = _mean([len(askers[defects]) > 1 for _, defects in with_boxes])
     return figures
 
 

@@ -60,7 +60,11 @@ class DetectorRunFolder(run_folder.RunFolder):
 def source_fingerprint(source: str) -> str:
     """What a model's name stands for: two models with the same name and other weights have different ones.
 
-    Of a folder it is a hash of its files (of a large folder, of their names and sizes), else the name itself.
+    Args:
+        source: a folder, or a hub repository.
+
+    Returns:
+        Of a folder a hash of its files (of a large folder, of their names and sizes), else the name itself.
     """
     folder = Path(source)
     if not folder.is_dir():

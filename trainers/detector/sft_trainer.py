@@ -218,6 +218,12 @@ def detector_note(note: dict[str, Any]) -> dict[str, Any]:
     """What `detector.json` beside the weights says: the part of the run's note that describes the model.
 
     Its keys are read by whoever asks the model, and stay flat.
+
+    Args:
+        note: that of `run.json`.
+
+    Returns:
+        JSON.
     """
     config, data = note["config"], note["config"]["data"]
     return {

@@ -138,6 +138,12 @@ class TrainConfig(TrainingSettings):
     def accumulation(self, processes: int) -> int:
         """How many micro-batches each process adds up for a step.
 
+        Args:
+            processes: how many train together.
+
+        Returns:
+            At least 1.
+
         Raises:
             ConfigError: the micro-batches of so many processes do not fill the batch.
         """
@@ -203,9 +209,5 @@ Config = TypeVar("Config", bound=TrainConfig)
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The configuration with other values, see `trainers.common.config.changed`.
-
-    Raises:
-        ConfigError: an unknown key or an impossible value, by name.
-    """
+    """The configuration with other values, see `trainers.common.config.changed`, which raises ConfigError."""
     return common.changed(config, changes, docs="docs/train-detector.md")

@@ -49,12 +49,7 @@ class VlmDetector(VlmClient[Detection]):
 
 
 def make_vlm_detector(settings: DetectorSettings) -> Detector:
-    """The detector that `vlm` names.
-
-    Raises:
-        ConfigError: a backend or a template that does not exist.
-        ModelError: a model that does not load.
-    """
+    """The detector that `vlm` names; raises ConfigError for an unknown backend, ModelError where it does not load."""
     from annotate.vlm.registry import make_backend, template_for
 
     backend = make_backend(settings.vlm)

@@ -95,6 +95,12 @@ class Judge(VlmClient[Score]):
 def make_judge(settings: RewardSettings) -> BaseReward:
     """The judge that `vlm` names, with the question of the file `template`.
 
+    Args:
+        settings: the reward's.
+
+    Returns:
+        The judge; nothing is asked yet.
+
     Raises:
         ConfigError: no `vlm`, an unknown backend, or a question that cannot be read or has no `{prompt}`.
     """

@@ -123,6 +123,12 @@ class LocalReward:
 def make_local_reward(settings: RewardSettings) -> BaseReward:
     """The reward of the settings' kind.
 
+    Args:
+        settings: the reward's.
+
+    Returns:
+        The reward; nothing is loaded yet.
+
     Raises:
         ConfigError: no model is named.
     """

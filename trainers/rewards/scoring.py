@@ -123,9 +123,16 @@ class Scoring:
 
 
 def check_failures(images: Sequence[ScoredImage], limit: float) -> dict[str, float]:
-    """The shares of images without a reward and without a detection, by source.
+    """Stop a run with too many missing answers.
 
     Give it the images of all processes, in one order: then all processes go on, or all of them stop.
+
+    Args:
+        images: those of a rollout.
+        limit: the share of images without an answer that is still allowed, 0..1.
+
+    Returns:
+        The shares of images without a reward and without a detection, by source.
 
     Raises:
         ModelError: one of the shares is over `limit`; the hint has the commonest reasons.

@@ -82,9 +82,14 @@ class DetectorSettings(TrainingSettings):
 def make_reward(settings: tuple[RewardSettings, ...]) -> BaseReward:
     """The weighted sum of base rewards.
 
+    Args:
+        settings: one for each. What a reward's own maker raises comes through.
+
+    Returns:
+        The sum, with the rewards' values as parts.
+
     Raises:
-        ConfigError: no reward is named, or one lacks a setting.
-        ModelError: a model that does not load.
+        ConfigError: no reward is named.
     """
     if not settings:
         raise ConfigError("no base reward is named", hint='--set \'rewards.base=[{"kind": "clip", "model": "..."}]\'')
@@ -92,12 +97,7 @@ def make_reward(settings: tuple[RewardSettings, ...]) -> BaseReward:
 
 
 def make_detector(settings: DetectorSettings) -> Detector:
-    """The detector.
-
-    Raises:
-        ConfigError: an unknown backend or template.
-        ModelError: a model that does not load.
-    """
+    """The detector of the settings' kind; what its maker raises comes through."""
     detector: Detector = _maker(DETECTORS[settings.kind])(settings)
     return detector
 

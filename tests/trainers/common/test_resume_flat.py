@@ -50,7 +50,7 @@ def test_a_boxflow_training_with_other_settings_is_still_refused(tmp_path: Path)
     folder = BoxFlowRunFolder(tmp_path)
     may_change = {**note, "config": {**note["config"], "rollouts": 99, "keep": 9, "audit_share": 0.5}}
     folder.claim(may_change, BoxFlowConfig)
-    with pytest.raises(ConfigError, match=r"config\.loss\.clip \(0\.1, now 0\.2\)$"):
+    with pytest.raises(ConfigError, match=r"config\.loss\.clip \(0\.1, now 0\.2\)\n"):
         folder.claim({**note, "config": {**note["config"], "clip": 0.2}}, BoxFlowConfig)
 
 
@@ -65,5 +65,5 @@ def test_a_detectors_run_is_the_same_in_groups(name: str, kind: type[SftConfig |
     folder.claim(now, kind)
     assert json.loads(folder.run.read_text(encoding="utf-8")) == now
     folder.claim({**now, "config": grouped(kind, {**note["config"], "workers": 3})}, kind)
-    with pytest.raises(ConfigError, match=r"different: config\.seed \(0, now 1\)$"):
+    with pytest.raises(ConfigError, match=r"different: config\.seed \(0, now 1\)\n"):
         folder.claim({**now, "config": {**now["config"], "seed": 1}}, kind)

@@ -148,17 +148,18 @@ def test_sdg30k_has_the_papers_settings() -> None:
     """arXiv 2606.06113, the detector's GRPO."""
     recipe = sdg30k()
     arguments = recipe.grpo_arguments("out", 8)
-    assert (recipe.group, recipe.epochs, recipe.learning_rate, recipe.beta) == (8, 2, 5e-6, 0.01)
+    assert (recipe.answers.group, recipe.objective.beta) == (8, 0.01)
+    assert (recipe.optimizer.epochs, recipe.optimizer.learning_rate) == (2, 5e-6)
     assert (arguments["num_generations"], arguments["temperature"], arguments["top_p"]) == (8, 1.0, 0.85)
     assert arguments["max_completion_length"] == 4096
-    assert not recipe.require_overlap
+    assert not recipe.objective.require_overlap
     assert "use_vllm" not in arguments
-    with_vllm = changed(recipe, {"vllm.mode": "server", "vllm.base_url": "http://localhost:8000"})
+    with_vllm = changed(recipe, {"answers.vllm.mode": "server", "answers.vllm.base_url": "http://localhost:8000"})
     assert with_vllm.grpo_arguments("out", 8)["vllm_server_base_url"] == "http://localhost:8000"
 
 
 def test_groups_are_whole() -> None:
     with pytest.raises(ConfigError, match="no multiple of group 8"):
-        changed(mini(), {"batch_size": 12, "micro_batch": 4})
+        changed(mini(), {"optimizer.batch_size": 12, "optimizer.micro_batch": 4})
     with pytest.raises(ConfigError, match="min_valid 9"):
-        changed(mini(), {"min_valid": 9})
+        changed(mini(), {"objective.min_valid": 9})

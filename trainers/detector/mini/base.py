@@ -23,7 +23,7 @@ from sdg_data.mini.schedule import warmup_cosine
 from trainers.detector.mini.heads import Heads
 from trainers.detector.mini.language import NUMBERS
 from trainers.detector.mini.model import GRID, WIDTH, make_model, make_processor
-from trainers.detector.mini.scenes import Sample, answer, samples
+from trainers.detector.mini.scenes import RenderedScene, answer, samples
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _IGNORED: Final = -100
 
 @dataclass(frozen=True)
 class Phase:
-    """``answers``: None for the vision tower alone, else whether in the full form. Rates fall by a cosine."""
+    """`answers`: None for the vision tower alone, else whether in the full form. Rates fall by a cosine."""
 
     name: str
     answers: bool | None
@@ -45,7 +45,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """All numbers of the base's training. ``smoothing``: spread of a coordinate's target, on 0..1000."""
+    """All numbers of the base's training. `smoothing`: spread of a coordinate's target, on 0..1000."""
 
     phases: tuple[Phase, ...] = (
         Phase("see", None, 1000, 32, 2e-3),
@@ -76,10 +76,10 @@ class Batcher:
         apart = torch.arange(len(numbers))[:, None] - torch.arange(len(numbers))[None]
         self.spread = torch.softmax(-0.5 * (apart / recipe.smoothing) ** 2, dim=1)
         self._chunk: tuple[int, int] | None = None
-        self._drawn: list[Sample] = []
+        self._drawn: list[RenderedScene] = []
 
-    def of_step(self, phase: Phase, number: int, step: int) -> list[Sample]:
-        """The samples of a step: the same in every run. ``number``: the phase's."""
+    def of_step(self, phase: Phase, number: int, step: int) -> list[RenderedScene]:
+        """The samples of a step: the same in every run. `number`: the phase's."""
         chunk, index = divmod(step, _BUCKET)
         if getattr(self, "_chunk", None) != (number, chunk):
             drawn = list(
@@ -90,17 +90,17 @@ class Batcher:
         order = [(index + chunk) % _BUCKET]
         return self._drawn[order[0] * phase.batch : (order[0] + 1) * phase.batch]
 
-    def pixels(self, chosen: list[Sample]) -> torch.Tensor:
+    def pixels(self, chosen: list[RenderedScene]) -> torch.Tensor:
         """(batch·GRID·GRID, 3·2·patch·patch), as the image processor makes them."""
         images = torch.from_numpy(np.stack([sample.pixels for sample in chosen]))
         made = self.processor.image_processor(images=list(images.permute(0, 3, 1, 2)), return_tensors="pt")
         return torch.as_tensor(made["pixel_values"])
 
-    def patches(self, chosen: list[Sample]) -> torch.Tensor:
-        """(batch·GRID·GRID, 8), see :class:`Sample`."""
+    def patches(self, chosen: list[RenderedScene]) -> torch.Tensor:
+        """(batch·GRID·GRID, 8), see `RenderedScene`."""
         return torch.from_numpy(np.concatenate([sample.patches for sample in chosen]))
 
-    def text(self, chosen: list[Sample], *, full: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def text(self, chosen: list[RenderedScene], *, full: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and labels, both (batch, length), padded on the right."""
         rows = []
         for sample in chosen:
@@ -118,7 +118,7 @@ class Batcher:
         return ids, labels
 
     def positions(self, ids: torch.Tensor) -> torch.Tensor:
-        """(3, batch, length): what ``get_rope_index`` computes for one image a row, without its loop over rows."""
+        """(3, batch, length): what `get_rope_index` computes for one image a row, without its loop over rows."""
         image = ids == self.image_token
         start = image.long().argmax(1)[:, None]
         place = torch.arange(ids.shape[1])[None]
@@ -129,7 +129,7 @@ class Batcher:
 
 
 class BaseTraining:
-    """The base's training, resumable from ``folder``."""
+    """The base's training, resumable from `folder`."""
 
     def __init__(self, recipe: BaseRecipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
@@ -196,8 +196,8 @@ class BaseTraining:
             if step % SAVE_EVERY == 0 or step == phase.steps:
                 self._save(path, optimizer, step)
 
-    def loss(self, chosen: list[Sample], answers: bool | None) -> torch.Tensor:
-        """The vision heads' loss, and unless ``answers`` is None that of the answers and of the kinds' head."""
+    def loss(self, chosen: list[RenderedScene], answers: bool | None) -> torch.Tensor:
+        """The vision heads' loss, and unless `answers` is None that of the answers and of the kinds' head."""
         batcher, inner = self.batcher, self.model.model
         pixels, patches = batcher.pixels(chosen), batcher.patches(chosen)
         grid = torch.tensor([[1, GRID, GRID]] * len(chosen))

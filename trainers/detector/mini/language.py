@@ -51,7 +51,7 @@ FORM: Final = (
     '}, {"box_2d":[',
     "}]</answer>",
 )
-"""The parts of an answer's JSON as :func:`schemas.answer.parse.render_answer` writes it."""
+"""The parts of an answer's JSON as `schemas.answer.parse.render_answer` writes it."""
 _PLACES = ("upper", "middle", "lower", "left", "right", "centre")
 _VARYING = (
     *(word for name in BACKGROUNDS for word in name.split()),
@@ -72,7 +72,7 @@ def full_form(defects: Iterable[Defect]) -> tuple[list[Defect], str]:
         AnnotatedDefect(defect=defect, region_id=str(index), origin=Origin.MANUAL)
         for index, defect in enumerate(defects)
     ]
-    return [expanded(one) for one in people], trace_of(people)
+    return [expanded(defect) for defect in people], trace_of(people)
 
 
 def sentences(count: int = 1500, seed: int = 5) -> Iterator[str]:
@@ -83,12 +83,12 @@ def sentences(count: int = 1500, seed: int = 5) -> Iterator[str]:
         defects = sample_spoiled(rng).defects
         longer, trace = full_form(defects)
         yield trace
-        for one in (*defects, *longer):
-            yield one.reason
+        for defect in (*defects, *longer):
+            yield defect.reason
 
 
 def fixed_parts(texts: Iterable[str]) -> list[str]:
-    """What stands between the varying words, where it is frequent: `the outline of the`, ` is broken` …"""
+    """The texts between the varying words that are frequent, such as `the outline of the` and ` is broken`."""
     alternatives = "|".join(re.escape(word) for word in sorted(_VARYING, key=len, reverse=True))
     varying = re.compile(rf" ?\b(?:{alternatives})\b|\d+")
     counts = Counter(part for text in texts for part in varying.split(text))
@@ -97,7 +97,7 @@ def fixed_parts(texts: Iterable[str]) -> list[str]:
 
 
 def make_tokenizer() -> Any:
-    """A ``Qwen2Tokenizer`` with the chat template of :data:`CHAT`, the same on every machine."""
+    """A `Qwen2Tokenizer` with the chat template `CHAT`, the same on every machine."""
     from transformers import Qwen2Tokenizer
 
     texts = list(sentences())

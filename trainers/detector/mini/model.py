@@ -1,4 +1,4 @@
-"""The mini detector's architecture: ``Qwen3VLForConditionalGeneration`` with 1.7 M parameters, and its processor.
+"""The mini detector's architecture: `Qwen3VLForConditionalGeneration` with 1.7 M parameters, and its processor.
 
 A patch of 8 px without merging makes 64 visual tokens of a 64×64 image. Position embeddings and the tokens of numbers
 start as Fourier features of their value, so that neighbours look alike from the first step: without that, a thousand

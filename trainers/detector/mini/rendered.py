@@ -1,5 +1,6 @@
-"""Rendered scenes with their exact labels as images of a store: what the mini profile's detector trains on besides
-the minis' own images.
+"""Rendered scenes with their exact labels as images of a store.
+
+The mini profile's detector trains on them besides the minis' own images.
 
 Their model is `mini-renderer`, their annotator `renderer`: nothing of it is passed off as a person's work.
 """
@@ -18,7 +19,7 @@ from sdg_data.mini.world import SIZE
 from sdg_data.progress import Progress
 from sdg_data.store import annotations, images, prompts
 from sdg_data.store.connection import Store
-from trainers.detector.mini.scenes import Sample, samples
+from trainers.detector.mini.scenes import RenderedScene, samples
 
 MODEL: Final = "mini-renderer"
 ANNOTATOR: Final = "renderer"
@@ -27,7 +28,7 @@ _BATCH: Final = 500
 
 
 def add_rendered(store: Store, blobs: Blobs, count: int, seed: int, *, test_share: float) -> int:
-    """Put ``count`` scenes and their labels into the store, the same for the same seed; returns how many were new."""
+    """Put scenes and their labels into the store, the same for the same seed; returns how many were new."""
     new = 0
     progress = Progress("rendered", unit="scenes")
     stream = enumerate(islice(samples(seed), count))
@@ -48,7 +49,7 @@ def add_rendered(store: Store, blobs: Blobs, count: int, seed: int, *, test_shar
 
 
 def _records(
-    sample: Sample, number: int, seed: int, test_share: float
+    sample: RenderedScene, number: int, seed: int, test_share: float
 ) -> tuple[Prompt, ImageRecord, Annotation, bytes]:
     buffer = io.BytesIO()
     Image.fromarray(sample.pixels).save(buffer, "PNG")

@@ -31,9 +31,11 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One scene. ``patches``: int64 (GRID·GRID, 8), rows of patches from the top left:
-    (is a shape, shape, colour, kind of defect + 1, x0, y0, x1, y1 in pixels); −100 where there is nothing to say.
+class RenderedScene:
+    """A drawn scene with its labels.
+
+    `patches` are int64 (GRID·GRID, 8), row by row from the top left: (is a shape, shape, colour, kind of defect + 1,
+    x0, y0, x1, y1 in pixels), −100 where a number has no meaning.
     """
 
     pixels: Pixels
@@ -47,7 +49,7 @@ def _held_out() -> frozenset[str]:
     return frozenset(held_out_prompts(HELD_OUT_COUNT))
 
 
-def samples(seed: int) -> Iterator[Sample]:
+def samples(seed: int) -> Iterator[RenderedScene]:
     """Scenes without end: a quarter clean, none with a prompt on which detectors are judged."""
     rng = random.Random(seed)
     held_out = _held_out()
@@ -55,18 +57,22 @@ def samples(seed: int) -> Iterator[Sample]:
         if rng.random() < CLEAN_SHARE:
             scene = sample_scene(rng)
             canvas = lay_out(scene, rng)
-            made = Sample(to_pixels(paint(canvas)), scene.prompt, (), describe(canvas.objects, (), ()))
+            made = RenderedScene(to_pixels(paint(canvas)), scene.prompt, (), describe(canvas.objects, (), ()))
         else:
             spoiled = sample_spoiled(rng)
             patches = describe(spoiled.drawn, spoiled.defects, spoiled.kinds)
-            made = Sample(spoiled.pixels, spoiled.prompt, in_reading_order(spoiled.defects), patches)
+            made = RenderedScene(spoiled.pixels, spoiled.prompt, in_reading_order(spoiled.defects), patches)
         if made.prompt not in held_out:
             yield made
 
 
 def in_reading_order(defects: tuple[Defect, ...]) -> tuple[Defect, ...]:
     """From left to right, then from the top: one order of a set, so that the model need not guess which."""
-    return tuple(sorted(defects, key=lambda one: (one.box.x0, one.box.y0, one.box.x1, one.box.y1, one.reason)))
+    return tuple(sorted(defects, key=_reading_order))
+
+
+def _reading_order(defect: Defect) -> tuple[int, int, int, int, str]:
+    return defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1, defect.reason
 
 
 def answer(defects: tuple[Defect, ...], *, full: bool) -> str:
@@ -78,7 +84,7 @@ def answer(defects: tuple[Defect, ...], *, full: bool) -> str:
 
 
 def describe(drawn: tuple[Drawn, ...], defects: tuple[Defect, ...], kinds: tuple[Kind, ...]) -> Ints:
-    """What stands in each patch (:class:`Sample`): the nearest shape whose extent holds the patch's centre."""
+    """The labels of each patch (`RenderedScene.patches`): those of the nearest shape that holds its centre."""
     centres = (np.arange(GRID) + 0.5) * PATCH
     xs, ys = np.meshgrid(centres, centres)
     patches = np.full((GRID, GRID, 8), -100, np.int64)

@@ -33,7 +33,13 @@ _CONTRASTS: Final = (
 def summarise(results: Mapping[str, Floats], seed: int = 0) -> dict[str, Any]:
     """Means, intervals and paired differences.
 
-    `results`: arm -> (seeds, prompts, measures); the base has one seed, which stands beside each of the others'.
+    Args:
+        results: arm -> (seeds, prompts, measures), in the order of `MEASURES`; the base has one seed, which is
+            compared with each of the others'.
+        seed: of the resampling.
+
+    Returns:
+        JSON: `arms` with means and intervals of each measure, `contrasts` with those of paired differences.
     """
     draws = _draws({name: values.shape[:2] for name, values in results.items() if name != BASE}, results, seed)
     arms: dict[str, Any] = {}
