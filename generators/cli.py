@@ -9,6 +9,8 @@ import typer
 
 from sdg_data.console import (
     Names,
+    RetryCommand,
+    RetryFailures,
     chosen_split,
     command_lock,
     names_option,
@@ -31,7 +33,7 @@ app = typer.Typer(
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-@app.command()
+@app.command(cls=RetryCommand)
 def run(
     ctx: typer.Context,
     models: Annotated[
@@ -42,8 +44,9 @@ def run(
     limit: Annotated[int | None, typer.Option(min=0, help="Make at most so many images now")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows per call [default: the preset's]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
-    retry_failures: Annotated[bool, typer.Option(help="Try again what failed before")] = False,
+    retry_failures: RetryFailures = None,
     code: Annotated[str | None, typer.Option(help="With --retry-failures: only failures of this code")] = None,
+    no_retry_failures: Annotated[bool, typer.Option("--no-retry-failures", hidden=True)] = False,
     wait: Annotated[bool, typer.Option(help="Wait for another `generate run` on this home, or leave at once")] = True,
     dry_run: Annotated[bool, typer.Option(help="Only show the plan")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Plan and summary as JSON on stdout")] = False,
@@ -53,6 +56,8 @@ def run(
     from sdg_data.errors import ConfigError
     from sdg_data.store.connection import Store
 
+    if no_retry_failures:
+        retry_failures = None
     if code is not None and not retry_failures:
         raise ConfigError("--code goes with --retry-failures", item="sdg generate run")
     settings = settings_of(ctx)
@@ -63,8 +68,7 @@ def run(
         samples=samples_per_prompt,
         split=split,
         limit=limit,
-        retry_failures=retry_failures,
-        code=code,
+        retry=_retry_codes(retry_failures, code),
         online=not dry_run,
     )
     batch = batch_size or settings.generate.batch_size
@@ -138,6 +142,14 @@ def _chosen(settings: Settings, models: Names | None) -> list[Preset]:
     return choose(names, load_presets(settings.models))
 
 
+def _retry_codes(retry_failures: Names | None, code: str | None) -> tuple[str, ...] | None:
+    """The codes of failures that are tried again: None for no failures, no codes for all of them."""
+    if not retry_failures:
+        return None
+    codes = () if "all" in retry_failures else tuple(retry_failures)
+    return codes if code is None else (*codes, code)
+
+
 def _selection(
     settings: Settings,
     chosen: list[Preset],
@@ -145,8 +157,7 @@ def _selection(
     samples: int | None,
     split: str | None,
     limit: int | None,
-    retry_failures: bool,
-    code: str | None,
+    retry: tuple[str, ...] | None,
     online: bool,
 ) -> Selection:
     from generators.plan import Selection
@@ -159,8 +170,8 @@ def _selection(
         samples=samples or settings.generate.samples_per_prompt,
         split=split,
         limit=limit,
-        retry_failures=retry_failures,
-        retry_code=code,
+        retry_failures=retry is not None,
+        retry_codes=retry or (),
     )
 
 

@@ -64,7 +64,7 @@ class Selection:
     """What to make: images of these models for the prompts of `split`, samples 0 to `samples` - 1 of each prompt.
 
     At most `limit` images; the models share it evenly, so that a small limit shows something of each.
-    `retry_failures`: also those that failed before, all or only with the code `retry_code`.
+    `retry_failures`: also those that failed before, all of them or those whose last failure has one of `retry_codes`.
     """
 
     presets: tuple[Preset, ...]
@@ -73,7 +73,7 @@ class Selection:
     split: str | None = None
     limit: int | None = None
     retry_failures: bool = False
-    retry_code: str | None = None
+    retry_codes: tuple[str, ...] = ()
 
     @cached_property
     def variants(self) -> tuple[Variant, ...]:
@@ -161,7 +161,7 @@ def batches(
         batch_sizes: Rows per call, one for each model.
     """
     excluded: set[tuple[int, str, int]] = set()
-    if selection.retry_code is not None:
+    if selection.retry_codes:
         with store.read() as tx:
             excluded = _other_failures(tx, selection)
     for index, (share, size) in enumerate(zip(shares, batch_sizes, strict=True)):
@@ -187,8 +187,8 @@ def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _other_failures(tx: Tx, selection: Selection) -> set[tuple[int, str, int]]:
-    """With `retry_code`: the failed images whose last failure has another code, which are not tried again."""
-    if not selection.retry_failures or selection.retry_code is None:
+    """With `retry_codes`: the failed images whose last failure has another code, which are not tried again."""
+    if not selection.retry_failures or not selection.retry_codes:
         return set()
     number = {variant.id: index for index, variant in enumerate(selection.variants)}
     rows = select(
@@ -199,9 +199,9 @@ def _other_failures(tx: Tx, selection: Selection) -> set[tuple[int, str, int]]:
         JOIN prompts ON prompts.id = failed.prompt_id
         WHERE failed.sample < ? AND (? IS NULL OR prompts.split = ?)
           AND NOT EXISTS (SELECT 1 FROM images WHERE images.id = failed.id)
-        GROUP BY ALL HAVING code <> ?
+        GROUP BY ALL HAVING NOT list_contains(?::VARCHAR[], code)
         """,
-        [STAGE, selection.samples, selection.split, selection.split, selection.retry_code],
+        [STAGE, selection.samples, selection.split, selection.split, list(selection.retry_codes)],
     )
     return {(number[row["variant_id"]], row["prompt_id"], row["sample"]) for row in rows if row["variant_id"] in number}
 

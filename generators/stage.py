@@ -208,7 +208,7 @@ class GenerateStage:
                 "the memory does not suffice for a single image",
                 item=adapter.preset.name,
                 hint=f'Try [models.{adapter.preset.name}.memory] offload = "model" or vae_tiling = true; then '
-                "`sdg generate run --retry-failures --code out-of-memory`.",
+                "`sdg generate run --retry-failures out-of-memory`.",
             )
         return self._failed(item, "out-of-memory", "no memory for a batch of one")
 

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from schemas.records import Split
@@ -64,6 +65,33 @@ def names_option(*flags: str, help: str, metavar: str = "TEXT") -> Any:
         metavar: What stands for the value there.
     """
     return typer.Option(*flags, help=help, metavar=metavar, parser=Names.parse)
+
+
+RetryFailures = Annotated[
+    Names | None,
+    names_option(
+        "--retry-failures",
+        metavar="[CODE]",
+        help="Try again what failed before: everything, or only failures of these codes by comma",
+    ),
+]
+"""Of a `RetryCommand`. `("all",)` where it is given without codes."""
+
+
+class RetryCommand(TyperCommand):
+    """A command whose `--retry-failures` takes codes by comma, or stands alone and then means `all`.
+
+    Typer knows options that always take a value and flags that never do, so the value is put in before it parses.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments with `all` behind a `--retry-failures` that nothing, or another option, follows."""
+        complete: list[str] = []
+        for argument, following in zip(args, [*args[1:], "--"], strict=False):
+            complete.append(argument)
+            if argument == "--retry-failures" and following.startswith("-"):
+                complete.append("all")
+        return super().parse_args(ctx, complete)
 
 
 def chosen_split(name: str | None) -> "Split | None":

@@ -8,6 +8,8 @@ import typer
 
 from sdg_data.console import (
     Names,
+    RetryCommand,
+    RetryFailures,
     chosen_split,
     command_lock,
     names_option,
@@ -55,16 +57,12 @@ Limit = Annotated[int | None, typer.Option(min=0, help="Ask about at most so man
 BudgetUsd = Annotated[
     float | None, typer.Option("--budget", min=0, help="US dollars that this stage may have cost in all; never passed")
 ]
-Retry = Annotated[
-    Names | None,
-    names_option("--retry-failures", metavar="CODE", help="Ask again what failed so: codes by comma, or `all`"),
-]
 Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
-@prelabel_app.command("run")
+@prelabel_app.command("run", cls=RetryCommand)
 def prelabel_run(
     ctx: typer.Context,
     backend: BackendName = None,
@@ -77,7 +75,7 @@ def prelabel_run(
     split: SplitName = None,
     limit: Limit = None,
     budget: BudgetUsd = None,
-    retry_failures: Retry = None,
+    retry_failures: RetryFailures = None,
     wait: Wait = True,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -117,7 +115,7 @@ def prelabel_run(
     _run(settings, stage, vlm, counts, wait=wait, dry_run=dry_run, as_json=as_json, unit="images")
 
 
-@enrich_app.command("run")
+@enrich_app.command("run", cls=RetryCommand)
 def enrich_run(
     ctx: typer.Context,
     backend: EnricherName = None,
@@ -132,7 +130,7 @@ def enrich_run(
     ] = False,
     limit: Limit = None,
     budget: BudgetUsd = None,
-    retry_failures: Retry = None,
+    retry_failures: RetryFailures = None,
     wait: Wait = True,
     dry_run: DryRun = False,
     as_json: Json = False,

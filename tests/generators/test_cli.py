@@ -68,6 +68,11 @@ def test_a_run_with_failures_ends_with_its_own_code(
     assert "nothing to do" in capsys.readouterr().err
     assert sdg("run", "--models", "tiny", "--retry-failures", "--code", "blank-image") == 0
     assert "nothing to do" in capsys.readouterr().err
+    assert sdg("run", "--models", "tiny", "--retry-failures", "blank-image,out-of-memory") == 0
+    assert "nothing to do" in capsys.readouterr().err
+    for form in (["--code", "nan-image"], ["nan-image,blank-image"], ["all"], []):
+        assert sdg("run", "--models", "tiny", "--dry-run", "--json", "--retry-failures", *form) == 0
+        assert json.loads(capsys.readouterr().out)["plan"][0]["missing"] == 2
     assert sdg("run", "--models", "tiny", "--retry-failures", "--code", "nan-image", "--json") == 0
     assert json.loads(capsys.readouterr().out)["made"] == 2
     with store.read() as tx:

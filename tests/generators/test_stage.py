@@ -163,10 +163,10 @@ def test_failures_are_tried_again_when_asked(store: Store, blobs: Blobs) -> None
             ("nan-image", 1),
             ("nan-image", 1),
         ]
-    only = select([fake_preset()], retry_failures=True, retry_code="nan-image")
+    only = select([fake_preset()], retry_failures=True, retry_codes=("nan-image",))
     assert plan_lines(store, only, [4])[0].missing == 0  # their last failure was another
     assert generate(store, blobs, only, Loader()).made == 0
-    only = select([fake_preset()], retry_failures=True, retry_code="blank-image")
+    only = select([fake_preset()], retry_failures=True, retry_codes=("blank-image",))
     assert generate(store, blobs, only, Loader()).made == 2
     assert len(stored(store)) == 10
 

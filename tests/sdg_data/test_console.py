@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from schemas.records import Split
-from sdg_data.console import Names, chosen_split, names_option, run_stage
+from sdg_data.console import Names, RetryCommand, RetryFailures, chosen_split, names_option, run_stage
 from sdg_data.errors import ConfigError, ExitCode, Interrupted
 from sdg_data.work import Plan
 
@@ -42,6 +42,26 @@ def test_a_command_gets_names_or_none() -> None:
     assert run(app, []).output.strip() == "None"
     assert run(app, ["--of", "x, y"]).output.strip() == repr(("x", "y"))
     assert "WORDS" in run(app, ["--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], None),
+        (["--retry-failures"], ("all",)),
+        (["--retry-failures", "--limit", "3"], ("all",)),
+        (["--limit", "3", "--retry-failures", "a,b"], ("a", "b")),
+        (["--retry-failures=a"], ("a",)),
+    ],
+)
+def test_failures_are_tried_again_all_or_by_code(arguments: list[str], expected: tuple[str, ...] | None) -> None:
+    app = typer.Typer()
+
+    @app.command(cls=RetryCommand)
+    def show(retry_failures: RetryFailures = None, limit: int = 0) -> None:
+        typer.echo(repr((retry_failures, limit)))
+
+    assert CliRunner().invoke(app, arguments).output.strip() == repr((expected, 3 if "--limit" in arguments else 0))
 
 
 def test_a_split_by_name() -> None:
