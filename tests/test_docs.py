@@ -32,8 +32,14 @@ PAGES = sorted(
 REFERENCE = ROOT / "docs" / "reference" / "cli.md"
 # Options of other programs (benchmarks, pip, accelerate) that the pages name by themselves.
 FOREIGN_OPTIONS = {"--config_file", "--index-url", "--rollouts", "--size", "--width", "--double", "--single"}
+# And those that strings of the packages name: Label Studio's, LLaMA-Factory's, accelerate's.
+OF_OTHER_PROGRAMS = {
+    *("--quiet", "--no-browser", "--internal-host"),
+    *("--dataset_dir", "--media_dir", "--dataset", "--config_file"),
+}
 SUFFIXES = {".py", ".md", ".toml", ".json"}
 OTHER_FOLDERS = ("docs", "tests", "configs", "benchmarks", "examples")
+ENTRY_POINT_GROUPS = {"sdg_data.export_formats", "sdg_data.image_models"}
 # Strings that begin like a command line and are a title.
 TITLES = {"sdg detector", "sdg eval with embeddings"}
 
@@ -179,6 +185,22 @@ def test_every_option_that_stands_alone_exists() -> None:
     assert not sorted(wrong)
 
 
+def test_every_option_that_a_message_names_exists() -> None:
+    """In all strings of the packages but those of the miniatures, which have a command line of their own."""
+    known = set().union(*(command.options() for command in commands().values())) | {"--help"} | OF_OTHER_PROGRAMS
+    wrong = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {option}"
+        for name in PACKAGES
+        for path in (ROOT / name).rglob("*.py")
+        if "paper" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*", node.value)
+        if option not in known
+    }
+    assert not sorted(wrong)
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     wrong = {
@@ -217,9 +239,10 @@ def test_every_module_and_file_that_a_page_names_exists() -> None:
         for snippet in snippets_of_page(path):
             if snippet.text.startswith("["):
                 continue  # a table of a config file
-            names = [n for n in modules.findall(snippet.text) if Path(n).suffix not in SUFFIXES]
+            names = set(modules.findall(snippet.text)) - ENTRY_POINT_GROUPS
+            names = {name for name in names if Path(name).suffix not in SUFFIXES}
             wrong |= {f"{snippet.where}: {name}" for name in names if not is_module_or_attribute(name)}
-            paths = [name for name in files.findall(snippet.text) if not name.startswith("exports/sdg")]
+            paths = [n for n in files.findall(snippet.text) if not n.startswith("exports/sdg") and "NAME" not in n]
             wrong |= {
                 f"{snippet.where}: {name}"
                 for name in paths

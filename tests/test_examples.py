@@ -1,11 +1,13 @@
 """Every example runs, on a small store, as its README says; what it makes is checked by other means."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdg_data import cli
@@ -13,6 +15,8 @@ from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
 from sdg_data.store.snapshot import publish
 from tests.exports.worlds import fill
+from trainers.rewards.contract import GeneratedImage
+from trainers.rewards.settings import REWARDS, RewardSettings, make_reward
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -103,6 +107,22 @@ def test_a_generator_of_ones_own_makes_images(tmp_path: Path) -> None:
         ("a red circle", "plain-sana"),
         ("a blue star on a grey background", "plain-sana"),
     }
+
+
+def test_a_reward_of_ones_own_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command takes it, and the sum of rewards asks it; by hand: half black, half white has a deviation of 1."""
+    monkeypatch.setitem(REWARDS, "contrast", "own_reward:make")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    half = np.zeros((8, 8, 3), np.uint8)
+    half[:4] = 255
+    images = [GeneratedImage(half, "stripes"), GeneratedImage(np.full((8, 8, 3), 90, np.uint8), "nothing")]
+    reward = make_reward((RewardSettings(kind="contrast", weight=2.0),))
+    assert [score.value for score in asyncio.run(reward.score(images))] == [pytest.approx(2.0), 0.0]
+
+    (tmp_path / "train.txt").write_text("a red circle\na blue star\n")
+    (tmp_path / "test.txt").write_text("a yellow circle\n")
+    files = ("--out", "run", "--prompts", "train.txt", "--held-out", "test.txt", "--dry-run", "--json")
+    assert json.loads(run(sys.executable, EXAMPLES / "own_reward.py", *files, home=tmp_path))
 
 
 def test_images_of_ones_own_go_to_people(home: Path, tmp_path: Path) -> None:
