@@ -147,8 +147,8 @@ def push_command(
             print_json(facts) if as_json else print_table([facts])
             return
         done = sync.push_images(new)
-    summary = {**facts, "sent": done.sent, "found": done.found, "refused": done.refused}
-    say(f"{done.sent} tasks sent" + (f", {done.found} were there" if done.found else ""))
+    summary = {**facts, "sent": done.sent, "found": done.present, "refused": done.refused}
+    say(f"{done.sent} tasks sent" + (f", {done.present} were there" if done.present else ""))
     if as_json:
         print_json(summary)
     if done.refused:

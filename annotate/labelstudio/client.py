@@ -363,16 +363,16 @@ class Client:
 
     def find(self, project_id: int, uids: Sequence[str]) -> list[ServerTask]:
         """The tasks with these ids of ours; several where a task was made twice."""
-        found: list[ServerTask] = []
+        matches: list[ServerTask] = []
         for start in range(0, len(uids), _UIDS):
             chunk = list(uids[start : start + _UIDS])
-            found += [
+            matches += [
                 ServerTask(server_id=int(task["id"]), uid=task_uid(task))
                 for task in self.listed(
                     project_id, [condition("data.sdg_uid", "in_list", "List", chunk)], fields="id,data", page=1000
                 )
             ]
-        return found
+        return matches
 
     def find_all(self, project_id: int) -> Iterator[ServerTask]:
         """Every task of the project, in order of its number."""

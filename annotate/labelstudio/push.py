@@ -62,7 +62,7 @@ class PushSummary:
     """Tasks counted by what became of them. Those that the server refused are recorded as failures."""
 
     sent: int = 0
-    found: int = 0
+    present: int = 0
     refused: int = 0
     duplicates_removed: int = 0
 
@@ -201,7 +201,7 @@ class Pusher:
 
     def _deliver(self, batch: Sequence[_Ready], present: Mapping[str, int]) -> None:
         numbers = {ready.task.id: present[ready.task.id] for ready in batch if ready.task.id in present}
-        self.done.found += len(numbers)
+        self.done.present += len(numbers)
         numbers |= self._send([ready for ready in batch if ready.task.id not in present])
         self._set_overlaps([ready.task for ready in batch], numbers)
         with self._store.write() as tx:

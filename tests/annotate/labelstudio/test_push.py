@@ -31,7 +31,7 @@ def test_each_image_is_a_task_with_its_defects_and_blind_ones_show_nothing(tmp_p
     work = session_for(home, server.client())
     work.init()
     done = work.push_images(routed(home, blind=[1]))
-    assert (done.sent, done.found, done.refused) == (6, 0, 0)
+    assert (done.sent, done.present, done.refused) == (6, 0, 0)
     by_image = {task["data"]["image_id"]: task for task in server.tasks.values()}
     images = images_of(home)
     assert set(by_image) == {image.id for image in images}
