@@ -23,7 +23,14 @@ _PAGE = 4
 
 
 def load_trained(model: str, *, device: str = "auto", template: str | None = None) -> tuple[Any, Chat]:
-    """(model, chat) of a trained detector; `template` and the rest come from its `detector.json` unless stated."""
+    """A trained detector; `template` and the rest come from its `detector.json` unless stated.
+
+    Returns:
+        The model, and the chat that asks it as it was trained.
+
+    Raises:
+        ModelError: The folder does not say which question the model was trained on, or the model does not load.
+    """
     quieten()
     model_type = model_type_of(model)
     note = read_detector_file(Path(model))

@@ -54,7 +54,14 @@ def quieten() -> None:
 
 
 def model_type_of(source: str) -> str:
-    """The `model_type` of a model's config. ModelError for one that is not trained here."""
+    """The `model_type` of a model's config.
+
+    Returns:
+        A key of `FAMILIES`.
+
+    Raises:
+        ModelError: It is an adapter, its config cannot be read, or models of its type are not trained here.
+    """
     from transformers import AutoConfig
 
     folder = Path(source)
@@ -99,7 +106,14 @@ def lora_config(settings: LoraSettings | None, *, freeze_vision: bool) -> Any:
 
 
 def trainable(model: Any) -> dict[str, int]:
-    """How many parameters are trained, and how many there are. ModelError where none is."""
+    """How many parameters are trained, and how many there are.
+
+    Returns:
+        The counts under `trained` and `all`.
+
+    Raises:
+        ModelError: Every parameter is frozen.
+    """
     parameters = list(model.parameters())
     counts = {
         "trained": sum(one.numel() for one in parameters if one.requires_grad),

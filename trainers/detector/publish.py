@@ -136,7 +136,15 @@ def card_text(
 
 
 def push(model: Path, repository: str, *, private: bool = True, message: str = "Upload the detector") -> str:
-    """Upload the folder, card included; returns the address. ConfigError without a card or the right to write."""
+    """Upload the folder, card included.
+
+    Returns:
+        The address of the upload.
+
+    Raises:
+        ConfigError: The folder has no card, or the hub does not let us write.
+        MissingDependency: huggingface_hub is not installed.
+    """
     if not (model / CARD).is_file():
         raise ConfigError("has no card yet", item=str(model), hint="`write_card` writes one.")
     try:

@@ -122,7 +122,14 @@ def training_prompts() -> list[str]:
 
 
 def judged_prompts(count: int, *, tuning: bool) -> list[str]:
-    """Prompts that no mini and no arm was trained on; those of tuning are others than those of the result."""
+    """Prompts that no mini and no arm was trained on; those of tuning are others than those of the result.
+
+    Returns:
+        `count` prompts, the same each time.
+
+    Raises:
+        ValueError: There are fewer than `count`.
+    """
     prompts = simple_prompts(held_out_prompts(HELD_OUT_COUNT))
     random.Random(7).shuffle(prompts)
     half = len(prompts) // 2
