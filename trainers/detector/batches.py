@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from exports.read.shard_table import ShardTable
 from sdg_data.errors import InputError
 from trainers.detector.chat import Chat
-from trainers.detector.data import Row
+from trainers.detector.data import TrainingRow
 from trainers.detector.jitter import jitter_defects
 
 IGNORED: Final = -100
@@ -25,27 +25,27 @@ _GROUP: Final = 50
 """Batches of like length are formed within so many batches' worth of shuffled samples."""
 
 
-class Item(NamedTuple):
+class TrainingItem(NamedTuple):
     """A row with its image's bytes and the epoch that it is drawn in, which the jitter depends on."""
 
-    row: Row
+    row: TrainingRow
     image: bytes
     epoch: int
 
 
-class EpochItems(Dataset[Item]):
+class EpochItems(Dataset[TrainingItem]):
     """Rows by number. A number is `epoch · len(rows) + row`, so that worker processes know the epoch."""
 
-    def __init__(self, table: ShardTable, rows: Sequence[Row]) -> None:
+    def __init__(self, table: ShardTable, rows: Sequence[TrainingRow]) -> None:
         self.table, self.rows = table, rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, number: int) -> Item:
+    def __getitem__(self, number: int) -> TrainingItem:
         epoch, index = divmod(number, len(self.rows))
         row = self.rows[index]
-        return Item(row, self.table.image(row.place), epoch)
+        return TrainingItem(row, self.table.image(row.place), epoch)
 
 
 class EpochSampler(Sampler[int]):
@@ -104,7 +104,7 @@ class SftCollator:
     def __init__(self, chat: Chat, *, jitter: float, seed: int) -> None:
         self._chat, self._jitter, self._seed = chat, jitter, seed
 
-    def __call__(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+    def __call__(self, items: Sequence[TrainingItem]) -> dict[str, torch.Tensor]:
         """Make a batch.
 
         Returns:
@@ -127,13 +127,13 @@ class SftCollator:
             batch[name] = torch.as_tensor(inputs[name])
         return batch
 
-    def answer(self, item: Item) -> str:
+    def answer(self, item: TrainingItem) -> str:
         """The answer's text that the model learns, in the item's epoch."""
         row = item.row
         defects = jitter_defects(row.defects, self._jitter, seed=self._seed, epoch=item.epoch, key=row.key)
         return self._chat.answer(defects, row.trace, row.size)
 
-    def _picture(self, item: Item) -> Any:
+    def _picture(self, item: TrainingItem) -> Any:
         try:
             return self._chat.picture(item.image)
         except ValueError as error:

@@ -20,7 +20,7 @@ from exports.read.shard_table import ShardTable
 from schemas.defect import DEFECT_TYPES
 from sdg_data.work import StopRequest
 from trainers.detector.chat import Chat
-from trainers.detector.data import Row
+from trainers.detector.data import TrainingRow
 from trainers.detector.evaluation import SCORE, Prediction, answer_rows, draw, figures, measure
 from trainers.detector.run_folder import DetectorRunFolder
 from trainers.detector.train_config import TrainConfig
@@ -105,12 +105,12 @@ class DetectorTrainerMixin:
 
     chat: Chat
     table: ShardTable
-    held_out: list[Row]
+    held_out: list[TrainingRow]
     config: TrainConfig
     folder: DetectorRunFolder
 
     def prepare_evaluation(
-        self, chat: Chat, table: ShardTable, held_out: list[Row], config: TrainConfig, folder: DetectorRunFolder
+        self, chat: Chat, table: ShardTable, held_out: list[TrainingRow], config: TrainConfig, folder: DetectorRunFolder
     ) -> None:
         """Hand over what evaluation needs. Call it before training."""
         limit = len(held_out) if config.evaluation.eval_limit is None else config.evaluation.eval_limit
@@ -186,7 +186,7 @@ class DetectorTrainerMixin:
         by_key = {prediction.key: prediction for prediction in everyone}
         return [by_key[row.key] for row in rows]
 
-    def _picture(self, rows: list[Row], predictions: list[Prediction], step: int) -> None:
+    def _picture(self, rows: list[TrainingRow], predictions: list[Prediction], step: int) -> None:
         image = draw(self.chat, self.table, rows, predictions[: len(rows)], title=f"Held-out samples at step {step}")
         image.save(self.folder.samples / f"step-{step:06d}.png")
         report_picture(self, "samples", np.asarray(image), step)

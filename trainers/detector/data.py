@@ -31,7 +31,7 @@ _PAGE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainingRow:
     """A sample without its image.
 
     `place` is its number in the table, `tokens` the length of question, image and answer.
@@ -56,8 +56,8 @@ class TrainingData:
     """
 
     table: ShardTable
-    train: list[Row]
-    held_out: list[Row]
+    train: list[TrainingRow]
+    held_out: list[TrainingRow]
     dropped: dict[str, list[str]] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _pages(table: ShardTable, count: int) -> Iterator[list[tuple[int, Sample]]]:
         yield [(place, table.sample(place)) for place in range(start, min(start + _PAGE, count))]
 
 
-def _planned(page: list[tuple[int, Sample]], chat: Chat, questions_only: bool) -> Iterator[Row]:
+def _planned(page: list[tuple[int, Sample]], chat: Chat, questions_only: bool) -> Iterator[TrainingRow]:
     sizes = [ImageSize(width=sample.width, height=sample.height) for _, sample in page]
     if questions_only:
         lengths = chat.question_lengths([(sample.prompt, size) for (_, sample), size in zip(page, sizes, strict=True)])
@@ -155,7 +155,7 @@ def _planned(page: list[tuple[int, Sample]], chat: Chat, questions_only: bool) -
             ]
         )
     for (place, sample), size, tokens in zip(page, sizes, lengths, strict=True):
-        yield Row(
+        yield TrainingRow(
             place, sample.key, sample.prompt_id, sample.prompt, sample.model, size, sample.plain_defects, sample.trace,
             tokens,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from sdg_data.errors import InputError, ModelError
 from sdg_data.progress import Progress
 from sdg_data.prompt_templates import load_template
 from trainers.detector.chat import Chat
-from trainers.detector.data import Row
+from trainers.detector.data import TrainingRow
 from trainers.detector.evaluation import Prediction, answer_rows, draw, figures, measure
 from trainers.detector.loading import model_type_of, quieten
 
@@ -48,7 +48,7 @@ def load_trained(model: str, *, device: str = "auto", template: str | None = Non
     return loaded, chat
 
 
-def read_rows(table: ShardTable, chat: Chat, limit: int | None = None) -> list[Row]:
+def read_rows(table: ShardTable, chat: Chat, limit: int | None = None) -> list[TrainingRow]:
     """Every sample of a table as a row to be asked about."""
     rows = []
     count = len(table) if limit is None else min(limit, len(table))
@@ -57,7 +57,7 @@ def read_rows(table: ShardTable, chat: Chat, limit: int | None = None) -> list[R
         size = ImageSize(width=sample.width, height=sample.height)
         tokens = chat.question_lengths([(sample.prompt, size)])[0]
         rows.append(
-            Row(
+            TrainingRow(
                 place, sample.key, sample.prompt_id, sample.prompt, sample.model, size, sample.plain_defects,
                 sample.trace, tokens,
             )

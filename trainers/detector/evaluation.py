@@ -24,7 +24,7 @@ from sdg_data.metrics.similarity import similarity_named
 from sdg_data.metrics.tables import DefectTable
 from sdg_data.sheets.draw import SheetCell, render_sheet
 from trainers.detector.chat import Chat
-from trainers.detector.data import Row
+from trainers.detector.data import TrainingRow
 
 SCORE: Final = "score"
 """What chooses the best checkpoint: the mean of BoxF1@0.5 over both types (0 where one is undefined)."""
@@ -45,7 +45,7 @@ class Prediction:
 
 
 def answer_rows(
-    model: Any, chat: Chat, table: ShardTable, rows: Sequence[Row], *, batch: int, max_tokens: int
+    model: Any, chat: Chat, table: ShardTable, rows: Sequence[TrainingRow], *, batch: int, max_tokens: int
 ) -> list[Prediction]:
     """Greedy answers about rows; rows of like length are asked together.
 
@@ -78,7 +78,7 @@ def answer_rows(
 
 
 def measure(
-    rows: Sequence[Row], predictions: Sequence[Prediction], *, similarity: str, resamples: int = 0
+    rows: Sequence[TrainingRow], predictions: Sequence[Prediction], *, similarity: str, resamples: int = 0
 ) -> Evaluation:
     """SDG-Eval, protocol `paper`, of the answers against the rows' own defects.
 
@@ -123,7 +123,7 @@ def figures(evaluation: Evaluation, predictions: Sequence[Prediction]) -> dict[s
 
 
 def draw(
-    chat: Chat, table: ShardTable, rows: Sequence[Row], predictions: Sequence[Prediction], *, title: str
+    chat: Chat, table: ShardTable, rows: Sequence[TrainingRow], predictions: Sequence[Prediction], *, title: str
 ) -> Image.Image:
     """A sheet of rows, with the true defects on the left and the predicted ones on the right."""
     cells = []

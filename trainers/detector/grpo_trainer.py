@@ -29,7 +29,7 @@ from sdg_data.metrics.similarity import similarity_named
 from sdg_data.prompt_templates import load_template
 from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter
 from trainers.detector.chat import Chat
-from trainers.detector.data import Row, read_training_data
+from trainers.detector.data import TrainingRow, read_training_data
 from trainers.detector.grpo_config import GrpoConfig
 from trainers.detector.guard import CollapseGuard
 from trainers.detector.loading import load_detector, lora_config, trainable
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class RolloutItems(Dataset[dict[str, Any]]):
     """Questions with their images, and what the reward compares the answers with."""
 
-    def __init__(self, table: ShardTable, rows: list[Row], chat: Chat) -> None:
+    def __init__(self, table: ShardTable, rows: list[TrainingRow], chat: Chat) -> None:
         self.table, self.rows, self.chat = table, rows, chat
 
     def __len__(self) -> int:

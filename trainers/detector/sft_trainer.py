@@ -30,7 +30,7 @@ from trainers.common.run_folder import write_json
 from trainers.detector.batches import EpochItems, EpochSampler, SftCollator
 from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter, tensorboard
 from trainers.detector.chat import Chat
-from trainers.detector.data import Row, TrainingData, read_training_data
+from trainers.detector.data import TrainingData, TrainingRow, read_training_data
 from trainers.detector.evaluation import figures, measure
 from trainers.detector.loading import load_detector, lora_config, trainable, write_detector_file
 from trainers.detector.run_folder import DetectorRunFolder, source_fingerprint
@@ -56,7 +56,7 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
         self.model_accepts_loss_kwargs = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        rows: list[Row] = list(self.train_dataset.rows)
+        rows: list[TrainingRow] = list(self.train_dataset.rows)
         return EpochSampler(
             [row.tokens for row in rows],
             batch=self._config.optimizer.batch_size,

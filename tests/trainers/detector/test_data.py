@@ -13,7 +13,7 @@ from exports.read.reader import ShardReader
 from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.errors import InputError
 from sdg_data.prompt_templates import DETECT, DETECT_SHORT, load_template
-from trainers.detector.batches import IGNORED, EpochItems, EpochSampler, Item, SftCollator, epoch_order
+from trainers.detector.batches import IGNORED, EpochItems, EpochSampler, SftCollator, TrainingItem, epoch_order
 from trainers.detector.chat import Chat
 from trainers.detector.data import NO_TRACE, TOO_LONG, is_held_out, read_training_data
 from trainers.detector.jitter import jitter_defects
@@ -115,7 +115,7 @@ def test_jitter_moves_the_answer_of_every_epoch_and_nothing_else(
     tokenizer = asked.processor.tokenizer
     said = []
     for epoch in (0, 1, 0):
-        batch = collate([Item(row, image, epoch)])
+        batch = collate([TrainingItem(row, image, epoch)])
         told = batch["labels"][0] != IGNORED
         parsed = parse_answer(tokenizer.decode(batch["labels"][0][told]).removesuffix("<|im_end|>"))
         assert parsed.defects == jitter_defects(row.defects, 10, seed=3, epoch=epoch, key=row.key)

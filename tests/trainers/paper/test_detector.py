@@ -12,7 +12,7 @@ from schemas.geometry import Box
 from sdg_data.metrics.tables import DefectTable
 from trainers.paper.detector.__main__ import main
 from trainers.paper.detector.arms import ARMS, BASE, CONTRASTS
-from trainers.paper.detector.report import Scores, figure, markdown, of_groups, score, summarise
+from trainers.paper.detector.report import ArmScores, figure, markdown, of_groups, score, summarise
 
 
 def defect(x0: int, kind: DefectType = DefectType.ARTIFACT) -> Defect:
@@ -66,9 +66,9 @@ def test_only_the_wanted_generators_stay() -> None:
     assert kept.boxes[:, 0].tolist() == [0, 5]
 
 
-def made(f1: float, draws: list[float]) -> Scores:
+def made(f1: float, draws: list[float]) -> ArmScores:
     kinds = ("artifact", "misalignment")
-    return Scores(
+    return ArmScores(
         images=10,
         box_f1=dict.fromkeys(kinds, f1),
         draws={kind: np.array(draws) for kind in kinds},

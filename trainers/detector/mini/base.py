@@ -33,7 +33,7 @@ _IGNORED: Final = -100
 
 
 @dataclass(frozen=True)
-class Phase:
+class BasePhase:
     """`answers`: None for the vision tower alone, else whether in the full form. Rates fall by a cosine."""
 
     name: str
@@ -47,10 +47,10 @@ class Phase:
 class BaseRecipe:
     """All numbers of the base's training. `smoothing`: spread of a coordinate's target, on 0..1000."""
 
-    phases: tuple[Phase, ...] = (
-        Phase("see", None, 1000, 32, 2e-3),
-        Phase("ground", False, 2400, 16, 1.2e-3),
-        Phase("speak", True, 600, 16, 6e-4),
+    phases: tuple[BasePhase, ...] = (
+        BasePhase("see", None, 1000, 32, 2e-3),
+        BasePhase("ground", False, 2400, 16, 1.2e-3),
+        BasePhase("speak", True, 600, 16, 6e-4),
     )
     smoothing: float = 8.0
     coordinate_weight: float = 2.0
@@ -58,7 +58,7 @@ class BaseRecipe:
     seed: int = 31
 
 
-class Batcher:
+class SceneBatcher:
     """Samples as tensors. A prompt and its answer are one row; rows of a batch are of like length."""
 
     def __init__(self, processor: Any, recipe: BaseRecipe) -> None:
@@ -78,7 +78,7 @@ class Batcher:
         self._chunk: tuple[int, int] | None = None
         self._drawn: list[RenderedScene] = []
 
-    def of_step(self, phase: Phase, number: int, step: int) -> list[RenderedScene]:
+    def of_step(self, phase: BasePhase, number: int, step: int) -> list[RenderedScene]:
         """The samples of a step: the same in every run. `number`: the phase's."""
         chunk, index = divmod(step, _BUCKET)
         if getattr(self, "_chunk", None) != (number, chunk):
@@ -136,7 +136,7 @@ class BaseTraining:
         self.processor = make_processor()
         self.model = batch_equal_images(make_model(self.processor.tokenizer, recipe.seed))
         self.heads = Heads(WIDTH)
-        self.batcher = Batcher(self.processor, recipe)
+        self.batcher = SceneBatcher(self.processor, recipe)
         self.seen: dict[str, torch.Tensor] = {}
         self.seconds = 0.0
         self.curves: dict[str, list[float]] = {}
@@ -157,12 +157,12 @@ class BaseTraining:
             self._phase(number, phase)
         return self.model.eval()
 
-    def _phase(self, number: int, phase: Phase) -> None:
+    def _phase(self, number: int, phase: BasePhase) -> None:
         path = self.folder / f"base-{number}-{phase.name}.pt"
         parameters = [*self.model.parameters(), *self.heads.parameters()]
         groups = [
-            {"params": [one for one in parameters if one.ndim > 1], "weight_decay": 0.02},
-            {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+            {"params": [weights for weights in parameters if weights.ndim > 1], "weight_decay": 0.02},
+            {"params": [weights for weights in parameters if weights.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.98))
         step = 0
@@ -219,9 +219,9 @@ class BaseTraining:
 
     def _answers_loss(self, hidden: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         batcher, recipe = self.batcher, self.recipe
-        told = labels[:, 1:] != _IGNORED
-        target, before = labels[:, 1:][told], ids[:, :-1][told]
-        log_probability = self.model.lm_head(hidden[:, :-1][told]).log_softmax(-1)
+        trained = labels[:, 1:] != _IGNORED
+        target, before = labels[:, 1:][trained], ids[:, :-1][trained]
+        log_probability = self.model.lm_head(hidden[:, :-1][trained]).log_softmax(-1)
         losses = functional.nll_loss(log_probability, target, reduction="none")
         value = batcher.value_of[target]
         coordinate = (value >= 0) & torch.isin(before, batcher.before_coordinate)

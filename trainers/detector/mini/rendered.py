@@ -36,8 +36,8 @@ def add_rendered(store: Store, blobs: Blobs, count: int, seed: int, *, test_shar
         while chunk := list(islice(stream, _BATCH)):
             records = [_records(sample, number, seed, test_share) for number, sample in chunk]
             with store.write() as tx:  # makes the store where there is none yet
-                there = images.by_ids(tx, [image.id for _, image, _, _ in records])
-            fresh = [record for record in records if record[1].id not in there]
+                known = images.by_ids(tx, [image.id for _, image, _, _ in records])
+            fresh = [record for record in records if record[1].id not in known]
             blobs.put_many([data for *_, data in fresh])
             with store.write() as tx:
                 prompts.insert(tx, [prompt for prompt, *_ in fresh])

@@ -36,7 +36,7 @@ _COLOURS: Final = np.array(list(BACKGROUNDS.values()), np.float32)
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class JudgedImages:
     """`values` (images, measures), in the order of `MEASURES`."""
 
     values: NDArray[np.float64]
@@ -46,18 +46,18 @@ class Verdicts:
         return dict(zip(MEASURES, self.values.mean(axis=0).tolist(), strict=True))
 
 
-def judge(shots: Sequence[GeneratedImage]) -> Verdicts:
+def judge(shots: Sequence[GeneratedImage]) -> JudgedImages:
     """The judge's view of images, each with its prompt."""
-    return Verdicts(np.array([_measures(shot) for shot in shots]))
+    return JudgedImages(np.array([_measures(shot) for shot in shots]))
 
 
 def _measures(shot: GeneratedImage) -> list[float]:
     verdict = examine(shot.pixels, shot.prompt)
     counts, burdens = [], []
     for kind in (DefectType.ARTIFACT, DefectType.MISALIGNMENT):
-        found = [defect for defect in verdict.defects if defect.type is kind]
-        counts.append(float(len(found)))
-        burdens.append(sum(defect.importance for defect in found) / 100)
+        of_kind = [defect for defect in verdict.defects if defect.type is kind]
+        counts.append(float(len(of_kind)))
+        burdens.append(sum(defect.importance for defect in of_kind) / 100)
     drift = (verdict.reading.background_deviation + _offset(shot.pixels)) / MARK_CONTRAST
     burden = sum(burdens)
     return [*counts, *burdens, burden, drift, burden + drift, float(verdict.right)]

@@ -81,7 +81,7 @@ def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         cells = [_cell(values[measure]) for measure in _SHOWN]
         cuts = [_percent(values[cut]) if cut in values else "" for cut in ("burden cut", "total cut")]
         lines.append(f"| {TITLES[name]} | {' | '.join([*cells, *cuts])} |")
-    lines += ["", *(_sentence(one) for one in summary["contrasts"]), "", _verdict(summary)]
+    lines += ["", *(_sentence(contrast) for contrast in summary["contrasts"]), "", _verdict(summary)]
     lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in facts.items()) + "."]
     return "\n".join(lines) + "\n"
 
@@ -91,9 +91,9 @@ def figure(summary: Mapping[str, Any]) -> str:
     names = list(summary["arms"])
     series = []
     for title, measure in (("burden", "burden"), ("burden + drift", "total")):
-        found = [summary["arms"][name][measure] for name in names]
-        series.append(Series(title, [one["mean"] for one in found], [one["interval"] for one in found]))
-    top = nice_top(max(one["interval"][1] for name in names for one in [summary["arms"][name]["total"]]))
+        values = [summary["arms"][name][measure] for name in names]
+        series.append(Series(title, [value["mean"] for value in values], [value["interval"] for value in values]))
+    top = nice_top(max(summary["arms"][name]["total"]["interval"][1] for name in names))
     return bars("What the oracle finds per image", [TITLES[name] for name in names], series, top=top)
 
 
@@ -127,11 +127,13 @@ def _percent(value: Mapping[str, Any]) -> str:
     return f"{100 * value['mean']:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def _sentence(one: Mapping[str, Any]) -> str:
-    low, high = one["interval"]
-    said = "lower" if high < 0 else "higher" if low > 0 else "not established"
-    first, second = TITLES[one["of"]], TITLES[one["to"]]
-    return f"- {first} − {second}, burden + drift, paired: {one['mean']:+.3f} ({low:+.3f} to {high:+.3f}): {said}."
+def _sentence(contrast: Mapping[str, Any]) -> str:
+    low, high = contrast["interval"]
+    verdict = "lower" if high < 0 else "higher" if low > 0 else "not established"
+    first, second = TITLES[contrast["of"]], TITLES[contrast["to"]]
+    return (
+        f"- {first} − {second}, burden + drift, paired: {contrast['mean']:+.3f} ({low:+.3f} to {high:+.3f}): {verdict}."
+    )
 
 
 def _verdict(summary: Mapping[str, Any]) -> str:
@@ -139,7 +141,9 @@ def _verdict(summary: Mapping[str, Any]) -> str:
     if arm is None or "total cut" not in arm:
         return "BoxFlow-GRPO or the base is missing: nothing can be said yet."
     plain, cut = arm["burden cut"]["mean"], arm["total cut"]["mean"]
-    beaten = {one["to"]: one["interval"][1] < 0 for one in summary["contrasts"] if one["of"] == "boxflow"}
+    beaten = {
+        contrast["to"]: contrast["interval"][1] < 0 for contrast in summary["contrasts"] if contrast["of"] == "boxflow"
+    }
     goal = "reached" if min(plain, cut) >= GOAL else "not reached"
     won = [TITLES[name] for name, lower in beaten.items() if lower]
     lost = [TITLES[name] for name, lower in beaten.items() if not lower]

@@ -34,7 +34,7 @@ CEILING: Final = "ceiling"
 
 
 @dataclass(frozen=True)
-class Scores:
+class ArmScores:
     """BoxF1@0.5 by type, with the resamples that two arms are compared by; `unreadable` and `rated` for the table."""
 
     images: int
@@ -44,15 +44,15 @@ class Scores:
     importance: Mapping[str, float]
 
 
-def score(truth: DefectTable, said: DefectTable, *, resamples: int = RESAMPLES) -> Scores:
+def score(truth: DefectTable, predicted: DefectTable, *, resamples: int = RESAMPLES) -> ArmScores:
     """Of answers about the images of `truth`; one that is missing counts as unreadable."""
-    pairs = pair_up(truth, said, Protocol.PAPER, fill_missing=True)
+    pairs = pair_up(truth, predicted, Protocol.PAPER, fill_missing=True)
     counts = count(pairs, Protocol.PAPER, LexicalSimilarity())
     whole = metric_values(counts.totals(), Protocol.PAPER)
     names, values = counts.matrix()
     sums = resampled_sums(values, resamples=resamples)
     drawn = metric_values(dict(zip(names, sums.T, strict=True)), Protocol.PAPER)
-    return Scores(
+    return ArmScores(
         images=len(pairs.gt),
         box_f1={kind: float(whole["boxes"][AT][kind]["f1"]) for kind in KINDS},
         draws={kind: drawn["boxes"][AT][kind]["f1"] for kind in KINDS},
@@ -67,17 +67,17 @@ def of_groups(table: DefectTable, wanted: Sequence[str]) -> DefectTable:
 
 
 def summarise(
-    scores: Mapping[str, Mapping[str, Scores]], ceiling: Scores | None, minutes: Mapping[str, float]
+    scores: Mapping[str, Mapping[str, ArmScores]], ceiling: ArmScores | None, minutes: Mapping[str, float]
 ) -> dict[str, Any]:
     """For JSON and the table. `scores`: arm -> part (`all`, `generated`) -> scores; `minutes` of training by arm."""
     arms = {
-        name: {**{part: _plain(one) for part, one in parts.items()}, "minutes": minutes.get(name)}
+        name: {**{part: _plain(part_scores) for part, part_scores in parts.items()}, "minutes": minutes.get(name)}
         for name, parts in scores.items()
     }
     contrasts = [
-        {"of": one, "to": other, "part": part, "type": kind, **_gap(scores[one][part], scores[other][part], kind)}
-        for one, other in CONTRASTS
-        if one in scores and other in scores
+        {"of": first, "to": second, "part": part, "type": kind, **_gap(scores[first][part], scores[second][part], kind)}
+        for first, second in CONTRASTS
+        if first in scores and second in scores
         for part in (EVERYTHING, GENERATED)
         for kind in KINDS
     ]
@@ -94,57 +94,60 @@ def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         "| | artifact | misalignment | generated: artifact | generated: misalignment | unreadable | minutes |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, one in arms.items():
-        cells = [_cell(one[part], kind) for part in (EVERYTHING, GENERATED) for kind in KINDS]
-        spent = "" if one["minutes"] is None else f"{one['minutes']:.0f}"
+    for name, arm in arms.items():
+        cells = [_cell(arm[part], kind) for part in (EVERYTHING, GENERATED) for kind in KINDS]
+        spent = "" if arm["minutes"] is None else f"{arm['minutes']:.0f}"
         lines.append(
-            f"| {ARMS[name].title} | {' | '.join(cells)} | {100 * one[EVERYTHING]['unreadable']:.1f} % | {spent} |"
+            f"| {ARMS[name].title} | {' | '.join(cells)} | {100 * arm[EVERYTHING]['unreadable']:.1f} % | {spent} |"
         )
     if summary[CEILING] is not None:
         cells = [_cell(summary[CEILING], kind) for kind in KINDS]
         lines.append(f"| human ceiling | | | {' | '.join(cells)} | | |")
     lines += ["", "On the same images (95 % intervals):", ""]
-    lines += [_sentence(one) for one in summary["contrasts"]]
+    lines += [_sentence(contrast) for contrast in summary["contrasts"]]
     lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in facts.items()) + "."]
     return "\n".join(lines) + "\n"
 
 
 def figure(summary: Mapping[str, Any]) -> str:
     """SVG: both types of each arm, with intervals, and the human ceiling, on generated images."""
-    shown = [(ARMS[name].title, one[GENERATED]) for name, one in summary["arms"].items()]
+    groups = [(ARMS[name].title, arm[GENERATED]) for name, arm in summary["arms"].items()]
     if summary[CEILING] is not None:
-        shown.append(("human ceiling", summary[CEILING]))
+        groups.append(("human ceiling", summary[CEILING]))
     series = [
-        Series(kind, [one["box_f1"][kind] for _, one in shown], [one["intervals"][kind] for _, one in shown])
+        Series(kind, [arm["box_f1"][kind] for _, arm in groups], [arm["intervals"][kind] for _, arm in groups])
         for kind in KINDS
     ]
-    return bars("BoxF1@0.5 on generated images", [title for title, _ in shown], series)
+    return bars("BoxF1@0.5 on generated images", [title for title, _ in groups], series)
 
 
-def _plain(one: Scores) -> dict[str, Any]:
+def _plain(scores: ArmScores) -> dict[str, Any]:
     return {
-        "images": one.images,
-        "box_f1": dict(one.box_f1),
-        "intervals": {kind: interval(draws) for kind, draws in one.draws.items()},
-        "unreadable": one.unreadable,
-        "importance": dict(one.importance),
+        "images": scores.images,
+        "box_f1": dict(scores.box_f1),
+        "intervals": {kind: interval(draws) for kind, draws in scores.draws.items()},
+        "unreadable": scores.unreadable,
+        "importance": dict(scores.importance),
     }
 
 
-def _gap(one: Scores, other: Scores, kind: str) -> dict[str, Any]:
-    return {"mean": one.box_f1[kind] - other.box_f1[kind], "interval": interval(one.draws[kind] - other.draws[kind])}
+def _gap(first: ArmScores, second: ArmScores, kind: str) -> dict[str, Any]:
+    return {
+        "mean": first.box_f1[kind] - second.box_f1[kind],
+        "interval": interval(first.draws[kind] - second.draws[kind]),
+    }
 
 
-def _cell(one: Mapping[str, Any], kind: str) -> str:
-    low, high = one["intervals"][kind]
-    return f"{one['box_f1'][kind]:.3f} ({low:.3f}–{high:.3f})"
+def _cell(arm: Mapping[str, Any], kind: str) -> str:
+    low, high = arm["intervals"][kind]
+    return f"{arm['box_f1'][kind]:.3f} ({low:.3f}–{high:.3f})"
 
 
-def _sentence(one: Mapping[str, Any]) -> str:
-    low, high = one["interval"]
-    said = "better" if low > 0 else "worse" if high < 0 else "not established"
-    where = "all images" if one["part"] == EVERYTHING else "generated images"
+def _sentence(contrast: Mapping[str, Any]) -> str:
+    low, high = contrast["interval"]
+    verdict = "better" if low > 0 else "worse" if high < 0 else "not established"
+    where = "all images" if contrast["part"] == EVERYTHING else "generated images"
     return (
-        f"- {ARMS[one['of']].title} − {ARMS[one['to']].title}, {one['type']}, {where}: "
-        f"{one['mean']:+.3f} ({low:+.3f} to {high:+.3f}): {said}."
+        f"- {ARMS[contrast['of']].title} − {ARMS[contrast['to']].title}, {contrast['type']}, {where}: "
+        f"{contrast['mean']:+.3f} ({low:+.3f} to {high:+.3f}): {verdict}."
     )

@@ -12,15 +12,15 @@ from annotate.vlm.qwen.attention import batch_equal_images
 from annotate.vlm.qwen.load import load_processor
 from generators.mini.corpus import held_out_prompts
 from sdg_data.mini.inject import Kind, sample_spoiled
-from trainers.detector.mini.base import BaseRecipe, BaseTraining, Batcher, Phase
+from trainers.detector.mini.base import BasePhase, BaseRecipe, BaseTraining, SceneBatcher
 from trainers.detector.mini.model import GRID, make_model, make_processor, save
 from trainers.detector.mini.scenes import KINDS, answer, describe, samples
 
 TINY = BaseRecipe(
     phases=(
-        Phase("see", None, 2, 4, 1e-3),
-        Phase("ground", False, 3, 4, 1e-3),
-        Phase("speak", True, 2, 4, 1e-3),
+        BasePhase("see", None, 2, 4, 1e-3),
+        BasePhase("ground", False, 3, 4, 1e-3),
+        BasePhase("speak", True, 2, 4, 1e-3),
     )
 )
 
@@ -31,7 +31,7 @@ def processor():
 
 
 def test_positions_are_those_that_the_class_computes(processor):
-    batcher = Batcher(processor, TINY)
+    batcher = SceneBatcher(processor, TINY)
     model = make_model(processor.tokenizer, seed=1)
     ids, _ = batcher.text(list(islice(samples(3), 5)), full=True)
     expected, _ = model.model.get_rope_index(
@@ -41,7 +41,7 @@ def test_positions_are_those_that_the_class_computes(processor):
 
 
 def test_a_training_row_is_what_inference_feeds_the_model(processor):
-    batcher = Batcher(processor, TINY)
+    batcher = SceneBatcher(processor, TINY)
     sample = next(samples(8))
     ids, labels = batcher.text([sample], full=True)
     asked = [{"role": "user", "content": [{"type": "text", "text": sample.prompt}, {"type": "image"}]}]
