@@ -27,7 +27,7 @@ from schemas.defect import TIER_FLOORS
 from schemas.records import Withdrawn
 from sdg_data.metrics.agreement import Annotations
 from sdg_data.metrics.ceiling import of_people
-from sdg_data.metrics.store_sources import OVERLAP, Filter, listed
+from sdg_data.metrics.store_sources import MULTI_ANNOTATED, Filter, listed
 from sdg_data.store import tombstones, views
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
@@ -141,7 +141,7 @@ _TEMPORARY = ("latest_enrichments", "label_of_image", "label_defects")
 def version(page_tables: Sequence[str] = ()) -> str:
     """A hash of the software's version and all statements: a snapshot made by others is made anew."""
     software = metadata.version("sdg-data")  # `listed` may change with it
-    statements = [*views.VIEWS.values(), *_STEPS, OVERLAP, *page_tables]
+    statements = [*views.VIEWS.values(), *_STEPS, MULTI_ANNOTATED, *page_tables]
     return hashlib.sha256("\0".join([software, *statements]).encode()).hexdigest()[:16]
 
 
@@ -150,7 +150,7 @@ def build(tx: Tx, page_tables: Sequence[str] = ()) -> None:
     views.refresh(tx)  # the copy of an older store has older ones
     for statement in _STEPS:
         tx.execute(statement)
-    tx.execute(f"CREATE TABLE dash_overlap AS {OVERLAP}", EVERYTHING.parameters)
+    tx.execute(f"CREATE TABLE dash_overlap AS {MULTI_ANNOTATED}", EVERYTHING.parameters)
     tx.execute("CREATE TABLE dash_sources (source VARCHAR NOT NULL, images BIGINT NOT NULL)")
     for row in listed(tx):
         tx.execute("INSERT INTO dash_sources VALUES (?, ?)", [row["source"], row["images"]])

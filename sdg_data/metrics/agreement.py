@@ -199,10 +199,16 @@ def by_group(truth: DefectTable, own: DefectTable) -> dict[str, Any]:
 def krippendorff_alpha(
     units: Sequence[Sequence[float]], *, metric: Literal["interval", "nominal"] = "interval"
 ) -> float | None:
-    """Krippendorff's α: 1 − observed / expected disagreement, of units with any number of values each.
+    """Krippendorff's α: 1 − observed / expected disagreement.
 
     Units with fewer than two values say nothing. The distance is (a − b)² for `interval`, a ≠ b for `nominal`.
-    1 is perfect agreement, 0 is chance; None where all values are the same, or there are none.
+
+    Args:
+        units: For each thing that was judged, the values it got, in any number.
+        metric: The distance of two values.
+
+    Returns:
+        α: 1 is perfect agreement, 0 is chance. None where all values are the same, or there are none.
     """
     categories = tuple(sorted({value for unit in units for value in unit})) if metric == "nominal" else ()
     columns = _alpha_columns("x", range(len(units)), units, len(units), metric, categories)
@@ -220,6 +226,9 @@ def _alpha_columns(
     """Per image the sums that α is a function of: values n, disagreement within units, and what the expected one needs.
 
     interval: Σ over pairs of a unit of (a − b)² is 2(mΣx² − (Σx)²), of all values alike; nominal: m² − Σ count².
+
+    Returns:
+        Name of a column -> (images,).
     """
     columns: dict[str, Floats] = {
         f"{name}/units": np.zeros(images),
@@ -252,15 +261,15 @@ def _alpha_columns(
 def _alpha(sums: Sums, name: str) -> Estimate:
     """Krippendorff's α of the columns of `_alpha_columns`; the count is of units."""
 
-    def statistic(of: Floats) -> Floats:
-        n = sums.column(of, f"{name}/n")
+    def statistic(totals: Floats) -> Floats:
+        n = sums.column(totals, f"{name}/n")
         if f"{name}/x" in sums.names:
-            x = sums.column(of, f"{name}/x")
-            all_pairs = 2 * (n * sums.column(of, f"{name}/xx") - x * x)
+            x = sums.column(totals, f"{name}/x")
+            all_pairs = 2 * (n * sums.column(totals, f"{name}/xx") - x * x)
         else:
-            counts = [sums.column(of, column) for column in sums.names if column.startswith(f"{name}/c")]
+            counts = [sums.column(totals, column) for column in sums.names if column.startswith(f"{name}/c")]
             all_pairs = n * n - sum(count * count for count in counts)
-        observed = divided(sums.column(of, f"{name}/within"), n)
+        observed = divided(sums.column(totals, f"{name}/within"), n)
         expected = divided(all_pairs, n * (n - 1))
         return 1 - divided(observed, expected)
 

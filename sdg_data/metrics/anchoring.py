@@ -321,6 +321,9 @@ def _medians(times: Sequence[tuple[int, float]], images: int, resamples: int, se
     """The median of all times, and of the times of each resample of images; NaN where there is none.
 
     Of an even number the lower middle one, so that the median is a time that was measured.
+
+    Returns:
+        The median in seconds, and (resamples,) the medians of the resamples.
     """
     if not times:
         return float("nan"), np.full(resamples, np.nan)

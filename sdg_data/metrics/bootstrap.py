@@ -15,10 +15,18 @@ _CHUNK, _DRAWS = 1 << 22, 24
 
 
 def resampled_sums(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """(resamples, k): the column sums of `values` (n, k) over n rows drawn with replacement, again and again.
+    """Column sums of n rows drawn with replacement from n rows, again and again.
 
     The same for the same seed, values and order of rows. A draw is a vector of weights, and many of them are one matrix
     product, in single precision about the means. Sums of whole numbers are exact, others to some 1e-8 of their size.
+
+    Args:
+        values: (n, k), a row for each image.
+        resamples: How often to draw.
+        seed: Of the draws.
+
+    Returns:
+        (resamples, k) column sums.
     """
     n, k = values.shape
     if n == 0:
@@ -41,9 +49,12 @@ def resampled_sums(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0)
 
 
 def interval(samples: Floats, *, level: float = LEVEL) -> list[float] | None:
-    """[low, high], the percentiles that leave out the same share on each side; None where no resample has a value.
+    """The percentiles of resamples that leave out the same share on each side.
 
     Resamples without a value (NaN: no image of a type was drawn, say) are left out.
+
+    Returns:
+        [low, high], or None where no resample has a value.
     """
     known = samples[~np.isnan(samples)]
     if not known.size:

@@ -13,7 +13,7 @@ from typing import Any
 from schemas.defect import Defect
 from schemas.records import Annotation, Prelabel
 from sdg_data.metrics.agreement import Annotations
-from sdg_data.metrics.store_sources import OVERLAP, Filter
+from sdg_data.metrics.store_sources import MULTI_ANNOTATED, Filter
 from sdg_data.metrics.tables import DefectTable
 from sdg_data.store import annotations, prelabels
 from sdg_data.store.connection import Tx
@@ -22,7 +22,7 @@ from sdg_data.store.rows import select
 
 def overlapping(tx: Tx, chosen: Filter) -> Annotations:
     """Image -> annotator -> defects, of images with two annotators or more, in order of image and time."""
-    return of_people(tx, select(tx, OVERLAP, chosen.parameters))
+    return of_people(tx, select(tx, MULTI_ANNOTATED, chosen.parameters))
 
 
 def of_people(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> Annotations:
@@ -46,17 +46,20 @@ def second_opinions(people: Annotations) -> tuple[DefectTable, DefectTable]:
 
 
 def prelabels_of(tx: Tx, versions: Iterable[Annotation]) -> dict[str, Prelabel]:
-    """Annotation id -> the prelabel that was shown or, when blind, the image's last one: what would have been shown.
+    """Find each annotation's prelabel: the one that was shown or, when blind, the image's last, which would have been.
 
     Annotations of images without a prelabel are left out.
+
+    Returns:
+        Annotation id -> prelabel.
     """
     versions = list(versions)
-    shown = prelabels.by_ids(tx, [version.prelabel_id for version in versions if version.prelabel_id is not None])
+    by_id = prelabels.by_ids(tx, [version.prelabel_id for version in versions if version.prelabel_id is not None])
     of_images = prelabels.of_images(tx, [version.image_id for version in versions if version.prelabel_id is None])
     chosen = {}
     for version in versions:
         if version.prelabel_id is not None:
-            chosen[version.id] = shown[version.prelabel_id]
+            chosen[version.id] = by_id[version.prelabel_id]
         elif version.image_id in of_images:
             chosen[version.id] = of_images[version.image_id][-1]
     return chosen

@@ -39,29 +39,32 @@ class Series:
 
 
 def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: float = 1.0) -> str:
-    """Grouped bars from 0 to `top`, with whiskers; one group for each name in `groups`. No title, where "" is given.
+    """Grouped bars from 0 to `top`, with whiskers; one group for each name in `groups`. No title where it is empty.
 
     Series that are called like a type have its colour.
+
+    Returns:
+        The SVG document.
     """
     bar, gap = 16, 14
     labels = max((_LETTER * len(line) for group in groups for line in _lines(group)), default=0)
     group_width = max(bar * len(series), labels) + gap
-    legend = sum(28 + 7 * len(one.name) for one in series)
+    legend = sum(28 + 7 * len(colour.name) for colour in series)
     width = _LEFT + max(group_width * len(groups), legend, 9 * len(title)) + 16
-    parts = [*_frame(title, width, top), *_legend([one.name for one in series])]
+    parts = [*_frame(title, width, top), *_legend([colour.name for colour in series])]
     for place, group in enumerate(groups):
         left = _LEFT + place * group_width + (group_width - bar * len(series)) / 2
-        for number, one in enumerate(series):
-            value = one.values[place]
+        for number, colour in enumerate(series):
+            value = colour.values[place]
             if value is None:
                 continue
             x, high = left + number * bar, _HEIGHT * min(max(value, 0.0), top) / top
-            about = f"{group}, {one.name}: {value:,.3f}" if top <= 100 else f"{group}, {one.name}: {value:,.0f}"
+            about = f"{group}, {colour.name}: {value:,.3f}" if top <= 100 else f"{group}, {colour.name}: {value:,.0f}"
             parts.append(
                 f'<rect x="{x:.1f}" y="{_TOP + _HEIGHT - high:.1f}" width="{bar - 3}" height="{high:.1f}" '
-                f'fill="{_colour(one.name, number)}"><title>{_shown(about)}</title></rect>'
+                f'fill="{_colour(colour.name, number)}"><title>{_shown(about)}</title></rect>'
             )
-            whisker = one.intervals[place] if one.intervals else None
+            whisker = colour.intervals[place] if colour.intervals else None
             if whisker is not None:
                 low_y, high_y = (_TOP + _HEIGHT * (1 - min(max(end, 0.0), top) / top) for end in whisker)
                 middle = x + (bar - 3) / 2
@@ -87,7 +90,7 @@ def bars_png(title: str, axis: str, groups: Sequence[str], series: Sequence[Seri
     from sdg_data.sheets.typeface import Typeface
 
     width, height = _PNG_SIZE
-    heights = [[value or 0.0 for value in one.values] for one in series]
+    heights = [[value or 0.0 for value in colour.values] for colour in series]
     image = Image.new("RGB", _PNG_SIZE, _PAPER)
     pen, face = ImageDraw.Draw(image), Typeface()
     top = max((value for values in heights for value in values), default=0.0) or 1.0
@@ -122,10 +125,10 @@ def bars_png(title: str, axis: str, groups: Sequence[str], series: Sequence[Seri
         face.draw(pen, (round(middle), height - _PNG_BOTTOM + 8), text, 14, _INK)
     if len(series) > 1:
         x = width - _PNG_RIGHT
-        for row, one in reversed(list(enumerate(series))):
-            x -= round(face.width(one.name, 14)) + 40
+        for row, colour in reversed(list(enumerate(series))):
+            x -= round(face.width(colour.name, 14)) + 40
             pen.rectangle([x, 50, x + 14, 64], fill=_PNG_COLOURS[row % len(_PNG_COLOURS)])
-            face.draw(pen, (x + 20, 48), one.name, 14, _INK)
+            face.draw(pen, (x + 20, 48), colour.name, 14, _INK)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=9)
     return buffer.getvalue()
@@ -225,8 +228,8 @@ def _label(x: float, text: str) -> str:
 
 def _lines(text: str) -> list[str]:
     """A label in at most two lines."""
-    shown = text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
-    return shown.split(" ", 1)
+    label = text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
+    return label.split(" ", 1)
 
 
 def _shown(text: str) -> str:

@@ -73,27 +73,14 @@ def run_command(
     from sdg_data.metrics.report import summary_rows, write_json, write_report
     from sdg_data.metrics.sdg_eval import evaluate, pair_up
     from sdg_data.metrics.similarity import similarity_named
-    from sdg_data.metrics.store_sources import Filter, parse_source
+    from sdg_data.metrics.store_sources import Filter
 
-    if missing not in ("exclude", "fail"):
-        raise ConfigError(f"--missing is exclude or fail, not {missing}")
+    fill_missing = _fill_missing(missing)
     compare_reasons = similarity_named(similarity)
-    from_files = parse_source(gt) is None
-    if from_files != (parse_source(pred) is None):
-        raise ConfigError(
-            "one is a file, the other a source of the store: their images have no common name",
-            item=f"--gt {gt} --pred {pred}",
-            hint="Write the store's side with `sdg export run --format release-jsonl`, and compare two files.",
-        )
-    if from_files:
-        if split is not None or models is not None:
-            raise ConfigError("--split and --models choose images of the store, not rows of files")
-        inputs = _read_files(gt, pred, ceiling, protocol)
-    else:
-        chosen = Filter(None if models is None else tuple(models), split)
-        inputs = _read_store(settings_of(ctx), gt, pred, ceiling, chosen)
-    pairs = pair_up(inputs.gt, inputs.pred, protocol, fill_missing=missing == "fail")
-    for note in (*inputs.notes, *_unpaired(pairs, fill=missing == "fail"), *_axis_order(pairs)):
+    chosen = Filter(None if models is None else tuple(models), split)
+    inputs = _read(ctx, gt, pred, ceiling, protocol, chosen)
+    pairs = pair_up(inputs.gt, inputs.pred, protocol, fill_missing=fill_missing)
+    for note in (*inputs.notes, *_unpaired(pairs, fill=fill_missing), *_axis_order(pairs)):
         say(note)
 
     def measure(pairs: "Pairs") -> "Evaluation":
@@ -150,6 +137,31 @@ class _Inputs:
     agreement: dict[str, Any] | None
     rows: dict[str, Any]
     notes: list[str]
+
+
+def _fill_missing(missing: str) -> bool:
+    """What `--missing` says: whether an image without a prediction counts as a failure."""
+    if missing not in ("exclude", "fail"):
+        raise ConfigError(f"--missing is exclude or fail, not {missing}")
+    return missing == "fail"
+
+
+def _read(ctx: typer.Context, gt: str, pred: str, ceiling: str | None, protocol: Protocol, chosen: "Filter") -> _Inputs:
+    """Read both sides and the ceiling, all of them from files or all from the store."""
+    from sdg_data.metrics.store_sources import parse_source
+
+    from_files = parse_source(gt) is None
+    if from_files != (parse_source(pred) is None):
+        raise ConfigError(
+            "one is a file, the other a source of the store: their images have no common name",
+            item=f"--gt {gt} --pred {pred}",
+            hint="Write the store's side with `sdg export run --format release-jsonl`, and compare two files.",
+        )
+    if not from_files:
+        return _read_store(settings_of(ctx), gt, pred, ceiling, chosen)
+    if chosen.split is not None or chosen.models is not None:
+        raise ConfigError("--split and --models choose images of the store, not rows of files")
+    return _read_files(gt, pred, ceiling, protocol)
 
 
 def _read_files(gt: str, pred: str, ceiling: str | None, protocol: Protocol) -> _Inputs:
@@ -225,8 +237,12 @@ def _unpaired(pairs: "Pairs", *, fill: bool) -> Iterator[str]:
 
 
 def _axis_order(pairs: "Pairs") -> Iterator[str]:
-    """A line where the predictions fit the ground truth better with x and y swapped, as a Gemini answer read as
-    Qwen's does. Nothing else gives that away, because a mirrored box is a valid box.
+    """Say whether the predictions fit the ground truth better with x and y swapped.
+
+    A Gemini answer read as Qwen's does. Nothing else gives that away, because a mirrored box is a valid box.
+
+    Yields:
+        A line for the user, where they do.
     """
     from schemas.axis_order import AxisOrder, axis_order
 

@@ -17,10 +17,17 @@ IOU = 0.5
 
 
 def confusion(pairs: Pairs, *, threshold: float = IOU) -> dict[str, Any]:
-    """`{threshold, type, subtype}`, each of the two `{labels, counts}`; one Hungarian assignment per image on IoU.
+    """Count which labels matched boxes have on either side, by one Hungarian assignment per image on IoU.
 
     `counts[g][p]` is how many boxes are `labels[g]` in the ground truth and `labels[p]` in the prediction. The last
     label is NOTHING. Labels that nobody uses are left out, but for the two types.
+
+    Args:
+        pairs: Ground truth and predictions of the same images.
+        threshold: The lowest IoU at which two boxes count as matched.
+
+    Returns:
+        `{threshold, type, subtype}`, each of the two `{labels, counts}`.
     """
     gt, pred = pairs.gt, pairs.pred
     matched = match_cells(gt.boxes, gt.images, pred.boxes, pred.images).at_least(threshold)
@@ -31,7 +38,7 @@ def confusion(pairs: Pairs, *, threshold: float = IOU) -> dict[str, Any]:
     return {
         "threshold": threshold,
         "type": _named(kinds, [*gt.names, NOTHING], always=BOTH),
-        "subtype": _named(subtypes, [*(one.value for one in SUBTYPES), UNNAMED, NOTHING]),
+        "subtype": _named(subtypes, [*(subtype.value for subtype in SUBTYPES), UNNAMED, NOTHING]),
     }
 
 

@@ -43,10 +43,10 @@ def match(pairs: Pairs, protocol: Protocol) -> Assignment:
             raise ValueError("the paper's protocol knows the types artifact and misalignment only")
         cells_gt, cells_pred = gt.images * 2 + gt.labels, pred.images * 2 + pred.labels
         return match_cells(gt.boxes, cells_gt, pred.boxes, cells_pred).at_least(lowest)
-    found = candidates(gt.boxes, gt.images, pred.boxes, pred.images, lowest)
-    a, b = gt.labels[found.first], pred.labels[found.second]
+    near = candidates(gt.boxes, gt.images, pred.boxes, pred.images, lowest)
+    a, b = gt.labels[near.first], pred.labels[near.second]
     compatible = (a == b) | ((np.maximum(a, b) == BOTH) & (np.minimum(a, b) < BOTH))
-    truths, predictions, scores = found.first[compatible], found.second[compatible], found.score[compatible]
+    truths, predictions, scores = near.first[compatible], near.second[compatible], near.score[compatible]
     kept = greedy_pairs(predictions, truths, scores)
     return Assignment(truths[kept], predictions[kept], scores[kept])
 
@@ -150,9 +150,9 @@ def _image_level(gt: DefectTable, pred: DefectTable, gt_images: Ints, pred_image
     n = len(gt)
     columns: dict[str, Floats] = {}
     for scope in ("any", *DEFECT_TYPES):
-        has = _per_image(gt_images, n, _concerns(gt.labels, scope)) > 0
-        said = _per_image(pred_images, n, _concerns(pred.labels, scope)) > 0
-        for name, flags in (("tp", has & said), ("fp", ~has & said), ("fn", has & ~said)):
+        true = _per_image(gt_images, n, _concerns(gt.labels, scope)) > 0
+        claims = _per_image(pred_images, n, _concerns(pred.labels, scope)) > 0
+        for name, flags in (("tp", true & claims), ("fp", ~true & claims), ("fn", true & ~claims)):
             columns[f"image/{scope}/{name}"] = flags.astype(np.float64)
     return columns
 

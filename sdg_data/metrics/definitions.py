@@ -61,22 +61,22 @@ class Metric:
 
     def value(self, document: Mapping[str, Any], scope: str) -> float | None:
         """The value of a scope out of an evaluation's JSON (or of its `ceiling`); None where it is undefined."""
-        found: float | None = self._at(document, scope)
-        return found
+        value: float | None = self._at(document, scope)
+        return value
 
     def interval(self, document: Mapping[str, Any], scope: str) -> list[float] | None:
         """The bootstrap interval [low, high] out of an evaluation's JSON; None where none was computed."""
         intervals = document.get("intervals", {})
         if self.path[0] not in intervals:
             return None
-        found: list[float] | None = self._at(intervals, scope)
-        return found
+        interval: list[float] | None = self._at(intervals, scope)
+        return interval
 
     def _at(self, tree: Mapping[str, Any], scope: str) -> Any:
-        found: Any = tree
+        branch: Any = tree
         for key in self.path:
-            found = found[key.format(scope=scope)]
-        return found
+            branch = branch[key.format(scope=scope)]
+        return branch
 
 
 def _sum(name: str) -> Expression:

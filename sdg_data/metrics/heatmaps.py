@@ -29,9 +29,18 @@ def coverage(boxes: Sequence[Box], height: int, width: int) -> Floats:
 
 
 def rasterise(defects: Sequence[Defect], height: int, width: int, *, type: DefectType | None = None) -> Floats:
-    """(height, width): the largest coverage · importance/100 of the defects (of one type), 0 where there is none.
+    """Draw defects as a heatmap: the largest coverage · importance/100 in each cell, 0 where there is none.
 
     W of SPEC section 5, with fractions at the boxes' edges.
+
+    Args:
+        defects: The defects of one image.
+        height: Rows of cells.
+        width: Columns of cells.
+        type: Only defects of this type; None: of both.
+
+    Returns:
+        (height, width), 0..1.
     """
     heat = np.zeros((height, width))
     for defect in defects:
@@ -45,7 +54,14 @@ def boxes_of(
 ) -> tuple[Defect, ...]:
     """Connected regions (4 neighbours) of cells with heat ≥ `threshold` as boxes; importance is 100 · the largest heat.
 
-    No map has no boxes. A map says no reason: `reason`, or "<type> heat".
+    Args:
+        heat: (H, W), 0..1; None for no map, which has no boxes.
+        kind: The type of the defects.
+        threshold: The least heat of a cell that belongs to a region.
+        reason: What the defects say, because a map gives no reason; by default "<type> heat".
+
+    Returns:
+        A defect for each region, in the order of their first cells.
     """
     if heat is None:
         return ()
@@ -53,14 +69,14 @@ def boxes_of(
 
     regions, _ = label(heat >= threshold)
     height, width = heat.shape
-    found = []
+    defects = []
     for number, place in enumerate(find_objects(regions), start=1):
         rows, columns = place
         box = Box.from_corners(columns.start, rows.start, columns.stop, rows.stop, span_x=width, span_y=height)
         strongest: Any = heat[place][regions[place] == number].max()
         importance = min(max(round(100 * float(strongest)), 1), 100)
-        found.append(Defect(box=box, type=kind, reason=reason or f"{kind} heat", importance=importance))
-    return tuple(found)
+        defects.append(Defect(box=box, type=kind, reason=reason or f"{kind} heat", importance=importance))
+    return tuple(defects)
 
 
 def mse(prediction: Floats, truth: Floats) -> float:
@@ -78,8 +94,10 @@ def cc(prediction: Floats, truth: Floats) -> float:
 def kld(prediction: Floats, truth: Floats) -> float:
     """Kullback–Leibler divergence of the prediction from the truth, both scaled to sum 1: Σ q·ln(ε + q/(p + ε)).
 
-    ε is the smallest step of a double, as in the MIT saliency benchmark; an empty prediction costs about 36. NaN for an
-    empty truth.
+    ε is the smallest step of a double, as in the MIT saliency benchmark; an empty prediction costs about 36.
+
+    Returns:
+        The divergence, ≥ 0; NaN for an empty truth.
     """
     _same_shape(prediction, truth)
     p, q = _distribution(prediction), _distribution(truth)
@@ -96,10 +114,16 @@ def sim(prediction: Floats, truth: Floats) -> float:
 
 
 def heatmap_scores(predictions: Sequence[Floats], truths: Sequence[Floats]) -> dict[str, dict[str, float | int]]:
-    """`{mse, mse_clean, cc, kld, sim}`, each `{mean, images}` over the images where it is defined.
+    """Mean scores of predicted heatmaps, each over the images where it is defined.
 
     `mse` is over all images, `mse_clean` over those with an empty truth, for which nothing else is defined (reports on
     RichHF-18K have it too).
+
+    Returns:
+        `{mse, mse_clean, cc, kld, sim}`, each `{mean, images}`.
+
+    Raises:
+        ValueError: The two sequences differ in length, or two maps in shape.
     """
     if len(predictions) != len(truths):
         raise ValueError(f"{len(predictions)} predictions against {len(truths)} truths")
@@ -111,7 +135,7 @@ def heatmap_scores(predictions: Sequence[Floats], truths: Sequence[Floats]) -> d
         "kld": [kld(p, q) for p, q in pairs],
         "sim": [sim(p, q) for p, q in pairs],
     }
-    return {name: _mean(np.array(found)) for name, found in values.items()}
+    return {name: _mean(np.array(scores)) for name, scores in values.items()}
 
 
 def image_level_f1(
@@ -120,12 +144,15 @@ def image_level_f1(
     """ "This image has a defect", said where the image's score (the maximum of its heatmap, say) is ≥ the threshold.
 
     threshold -> `{precision, recall, f1}`; NaN for 0/0.
+
+    Returns:
+        Threshold -> `{precision, recall, f1}`; NaN for 0/0.
     """
     heat, has = np.asarray(scores, dtype=np.float64), np.asarray(truths, dtype=bool)
     result = {}
     for threshold in thresholds:
-        said = heat >= threshold
-        tp, fp, fn = int((said & has).sum()), int((said & ~has).sum()), int((~said & has).sum())
+        claimed = heat >= threshold
+        tp, fp, fn = int((claimed & has).sum()), int((claimed & ~has).sum()), int((~claimed & has).sum())
         result[f"{threshold:g}"] = {
             "precision": _part(tp, tp + fp),
             "recall": _part(tp, tp + fn),
@@ -156,13 +183,15 @@ def score_correlations(
     predictions: Mapping[str, Sequence[float]], truths: Mapping[str, Sequence[float]]
 ) -> dict[str, dict[str, float]]:
     """Aspect -> `{plcc, srcc}`, and their means under "average" (SPEC section 7: four aspects, 0..1)."""
-    found: dict[str, dict[str, float]] = {
+    scores: dict[str, dict[str, float]] = {
         name: {"plcc": plcc(predictions[name], truths[name]), "srcc": srcc(predictions[name], truths[name])}
         for name in truths
     }
-    if found:
-        found["average"] = {key: float(np.mean([one[key] for one in found.values()])) for key in ("plcc", "srcc")}
-    return found
+    if scores:
+        scores["average"] = {
+            key: float(np.mean([aspect[key] for aspect in scores.values()])) for key in ("plcc", "srcc")
+        }
+    return scores
 
 
 @dataclass(frozen=True)
@@ -220,10 +249,13 @@ def union_coverage(boxes: Sequence[Box], height: int, width: int) -> Floats:
 
 
 def _covered(low: Floats, high: Floats, cells: int) -> Floats:
-    """(n, cells): the share of each cell that lies between low and high (thousandths), n of each.
+    """The share of each cell that lies between low and high (thousandths, n of each).
 
     Differences are taken in thousandths, where boxes are whole numbers, and scaled after: so that a share which is
     exact on paper stays exact often enough for exported maps to round ½ as their documentation says.
+
+    Returns:
+        (n, cells), 0..1.
     """
     edges = np.arange(cells + 1) * (GRID / cells)
     inside = np.minimum(edges[1:], high[:, None]) - np.maximum(edges[:-1], low[:, None])

@@ -46,11 +46,14 @@ def box_array(boxes: Sequence[Box]) -> Floats:
 
 
 def iou_matrix(first: Boxes, second: Boxes) -> Floats:
-    """IoU of every box of `first` (…, n, 4) with every one of `second` (…, m, 4): (…, n, m), 0..1.
+    """IoU of every box of `first` (…, n, 4) with every one of `second` (…, m, 4).
 
     Areas are taken as they are, so that on the release's unchecked boxes (corners out of order) the result is its
     scripts': intersections are clipped at 0, areas are not, and a union that is not positive gives 0. Exact up to one
     rounding for whole numbers, so 0.1 and 0.5 can be compared with `>=`.
+
+    Returns:
+        (…, n, m), 0..1.
     """
     a, b = _pairwise(first, second)
     width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
@@ -63,9 +66,12 @@ def iou_matrix(first: Boxes, second: Boxes) -> Floats:
 
 
 def diou_matrix(first: Boxes, second: Boxes) -> Floats:
-    """DIoU = IoU − (centre distance)² / (diagonal of the enclosing box)² (SPEC section 4): (…, n, m), in −1..1.
+    """DIoU = IoU − (centre distance)² / (diagonal of the enclosing box)² of every two boxes (SPEC section 4).
 
     Both axes are in thousandths, as in `Box.diou`. Two equal points enclose nothing: 0.
+
+    Returns:
+        (…, n, m), −1..1.
     """
     a, b = _pairwise(first, second)
     dx = (a[..., 0] + a[..., 2]) - (b[..., 0] + b[..., 2])
@@ -100,8 +106,17 @@ def assign(scores: Boxes) -> Assignment:
 
 
 def greedy(scores: Boxes, allowed: NDArray[np.bool_], threshold: float) -> Assignment:
-    """The release's matching of one image: `scores` (predictions, ground truth), best first among pairs that are
-    `allowed` and have `score >= threshold`; ties to the higher prediction index, then the higher ground-truth index.
+    """The release's matching of one image: the best score first.
+
+    Ties go to the higher prediction index, then to the higher ground-truth index.
+
+    Args:
+        scores: (predictions, ground truth).
+        allowed: Which pairs may match at all; the same shape.
+        threshold: The lowest score of a pair.
+
+    Returns:
+        Prediction (`first`) and ground truth (`second`) of each pair.
     """
     scores = np.asarray(scores, dtype=np.float64)
     rows, columns = np.nonzero(allowed & (scores >= threshold))
@@ -112,10 +127,18 @@ def greedy(scores: Boxes, allowed: NDArray[np.bool_], threshold: float) -> Assig
 
 
 def greedy_pairs(predictions: Ints, truths: Ints, scores: Floats) -> Ints:
-    """Greedy matching over a list of candidate pairs, of any number of images at once: which candidates are kept.
+    """Greedy matching over a list of candidate pairs, of any number of images at once.
 
     Indices count over all images, so that pairs of different images share none. Taking the best candidate left again
     and again is the same as taking, in each round, every candidate that comes first for both of its boxes.
+
+    Args:
+        predictions: (c,) the prediction of each candidate.
+        truths: (c,) its ground truth.
+        scores: (c,) its score.
+
+    Returns:
+        Which candidates are kept, ascending.
     """
     order = np.lexsort((-truths, -predictions, -scores))
     kept: list[Ints] = []
@@ -132,29 +155,36 @@ def greedy_pairs(predictions: Ints, truths: Ints, scores: Floats) -> Ints:
 
 def candidates(first: Boxes, first_cells: Ints, second: Boxes, second_cells: Ints, threshold: float) -> Assignment:
     """Every pair of one cell with IoU ≥ `threshold` (> 0), for all cells at once; arguments as in `match_cells`."""
-    found = []
+    parts = []
     for index_a, index_b in _chunks(first_cells, second_cells):
         matrix = iou_matrix(first[index_a], second[index_b])
         cells, rows, columns = np.nonzero(matrix >= threshold)
-        found.append((index_a[cells, rows], index_b[cells, columns], matrix[cells, rows, columns]))
-    return _gathered(found)
+        parts.append((index_a[cells, rows], index_b[cells, columns], matrix[cells, rows, columns]))
+    return _gathered(parts)
 
 
 def match_cells(
     first: Boxes, first_cells: Ints, second: Boxes, second_cells: Ints, *, score: Score = "iou"
 ) -> Assignment:
-    """`assign` within each cell, for all cells at once.
+    """`assign` within each cell, for all cells at once. Boxes of one cell keep their order.
 
-    `first_cells` (n,) and `second_cells` (m,) say which cell each box belongs to (any whole number, such as
-    image·2 + type); boxes of one cell keep their order. The result's indices count over all boxes.
+    Args:
+        first: (n, 4) boxes.
+        first_cells: (n,) the cell of each, any whole number, such as image·2 + type.
+        second: (m, 4) boxes.
+        second_cells: (m,) the cell of each.
+        score: What the assignment maximises.
+
+    Returns:
+        Pairs of all cells; the indices count over all boxes.
     """
-    found = []
+    parts = []
     for index_a, index_b in _chunks(first_cells, second_cells):
         matrix = (iou_matrix if score == "iou" else diou_matrix)(first[index_a], second[index_b])
         rows, columns = _assign_group(matrix)
         cells = np.arange(len(index_a))[:, None]
-        found.append((index_a[cells, rows], index_b[cells, columns], matrix[cells, rows, columns]))
-    return _gathered(found)
+        parts.append((index_a[cells, rows], index_b[cells, columns], matrix[cells, rows, columns]))
+    return _gathered(parts)
 
 
 def match_defects(first: Sequence[Defect], second: Sequence[Defect], *, score: Score = "iou") -> Assignment:
@@ -213,12 +243,12 @@ def _firsts(values: Ints) -> Ints:
     return first[inverse]
 
 
-def _gathered(found: list[tuple[Ints, Ints, Floats]]) -> Assignment:
+def _gathered(parts: list[tuple[Ints, Ints, Floats]]) -> Assignment:
     """One assignment of many, ascending in `first`."""
-    if not found:
+    if not parts:
         nothing = np.empty(0, dtype=np.int64)
         return Assignment(nothing, nothing.copy(), np.empty(0))
-    first, second, score = (np.concatenate([part[place].ravel() for part in found]) for place in range(3))
+    first, second, score = (np.concatenate([part[place].ravel() for part in parts]) for place in range(3))
     order = np.lexsort((second, first))
     return Assignment(first[order], second[order], score[order])
 

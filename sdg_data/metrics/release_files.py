@@ -97,7 +97,14 @@ class ReleaseFile:
         return str(self.path)
 
     def read(self) -> DefectTable:
-        """All images of the file, in its order. InputError where it cannot be opened or holds no row at all."""
+        """All images of the file, in its order.
+
+        Returns:
+            The table; `report` then says what was left out.
+
+        Raises:
+            InputError: The file cannot be opened, or holds no row at all.
+        """
         report, builder = FileReport(str(self.path)), TableBuilder()
         self.report = report
         add = _ADD[self.protocol]

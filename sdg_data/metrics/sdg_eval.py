@@ -56,7 +56,12 @@ class Evaluation:
     def as_dict(self, *, ceiling: "Evaluation | None" = None, rows: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON of `sdg eval run`; its keys are described in docs/evaluation.md.
 
-        `ceiling` is a second person's annotation against the same ground truth, `rows` what the files held.
+        Args:
+            ceiling: A second person's annotation against the same ground truth.
+            rows: What the two sides held, for the key `rows`.
+
+        Returns:
+            The document; nothing in it is NaN.
         """
         pairs = self.pairs
         return {
@@ -94,8 +99,8 @@ class Evaluation:
         for threshold in self.protocol.thresholds:
             for scope in SCOPES:
                 names[f"tp_{scope}@{threshold:g}"] = _whole(columns[f"box/{threshold:g}/{scope}/tp"])
-            found = columns[f"box/{threshold:g}/all/tp"]
-            names[f"f1@{threshold:g}"] = _means(2 * found, columns["gt/all"] + boxes["all"])
+            hits = columns[f"box/{threshold:g}/all/tp"]
+            names[f"f1@{threshold:g}"] = _means(2 * hits, columns["gt/all"] + boxes["all"])
         names["pairs"] = _whole(columns["pairs/all"])
         names["description"] = _means(columns["cosine/all"], columns["pairs/all"])
         names["token_f1"] = _means(columns["f1/all"], columns["pairs/all"])

@@ -86,7 +86,15 @@ class SentenceSimilarity:
     _model: Any = field(default=None, init=False, repr=False)
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """(n, width), not normalised. MissingDependency without the library, ConfigError without the model."""
+        """Embed texts with the model, which is loaded at the first use.
+
+        Returns:
+            (n, width), not normalised.
+
+        Raises:
+            MissingDependency: sentence-transformers is not installed.
+            ConfigError: The model cannot be loaded.
+        """
         if self._model is None:
             try:
                 from sentence_transformers import SentenceTransformer

@@ -64,7 +64,14 @@ class SourceName:
 
 
 def parse_source(text: str) -> SourceName | None:
-    """The store source that `text` names, None where it names none (a file, then). ConfigError for half of one."""
+    """The store source that `text` names.
+
+    Returns:
+        The source, or None where the text names none (a file, then).
+
+    Raises:
+        ConfigError: The text names a kind of source, but not which one.
+    """
     kind, colon, rest = text.partition(":")
     if text == "oracle":
         return SourceName("oracle")
@@ -96,7 +103,14 @@ class StoreSource:
         return str(self.source)
 
     def read(self) -> DefectTable:
-        """Every image that the source says something about, by ascending id. InputError where it says nothing."""
+        """Read every image that the source says something about, by ascending id.
+
+        Returns:
+            The table.
+
+        Raises:
+            InputError: The source says nothing of the chosen images.
+        """
         if self.source.kind == "oracle":
             table = _oracle(self.store, self.blobs, self.filter)
         else:
@@ -302,24 +316,24 @@ def _oracle(store: Store, blobs: Blobs | None, chosen: Filter) -> DefectTable:
 
     if blobs is None:
         raise ConfigError("the oracle needs the pictures", item="oracle")
-    found: list[tuple[str, Sequence[Defect]]] = []
+    answers: list[tuple[str, Sequence[Defect]]] = []
     groups: dict[str, str] = {}
     after = ""
     while True:
         with store.read() as tx:
-            gone = {one.item_id for one in tombstones.listed(tx, Withdrawn.IMAGE)}
+            gone = {tombstone.item_id for tombstone in tombstones.listed(tx, Withdrawn.IMAGE)}
             page = images.page(tx, models=chosen.models, split=chosen.split, after=after, limit=_PAGE)
             texts = prompts.by_ids(tx, list({image.prompt_id for image in page}))
         if not page:
-            return DefectTable.from_defects(found, groups=groups)
+            return DefectTable.from_defects(answers, groups=groups)
         after = page[-1].id
         for image in page:
             if image.id not in gone:
-                found.append((image.id, ask_oracle(image_of_url(blobs, image), texts[image.prompt_id].text)))
+                answers.append((image.id, ask_oracle(image_of_url(blobs, image), texts[image.prompt_id].text)))
                 groups[image.id] = image.model
 
 
-OVERLAP = f"""
+MULTI_ANNOTATED = f"""
     SELECT image_id, annotator, annotation_id FROM first_verdicts
     WHERE status IN ('defects', 'clean') AND image_id IN (SELECT image_id FROM ({_IMAGES}))
     QUALIFY count(*) OVER (PARTITION BY image_id) > 1
@@ -332,11 +346,14 @@ def read_owners(tx: Tx, owners: str, parameters: Mapping[str, Any]) -> DefectTab
     """The table of what SQL chooses: image_id, model, outcome, annotation_id, enrichment_id, prelabel_id a row.
 
     `image_id` is any key; `model` becomes the table's group.
+
+    Returns:
+        One image for each row, by ascending key.
     """
     tx.execute(f"CREATE OR REPLACE TEMP TABLE eval_owners AS {owners}", parameters)
     try:
-        found = tx.sql("SELECT image_id, model, outcome FROM eval_owners ORDER BY image_id").to_arrow_table()
+        owners_table = tx.sql("SELECT image_id, model, outcome FROM eval_owners ORDER BY image_id").to_arrow_table()
         defects = tx.sql(_DEFECTS).to_arrow_table()
     finally:
         tx.execute("DROP TABLE eval_owners")
-    return _table(found, defects)
+    return _table(owners_table, defects)

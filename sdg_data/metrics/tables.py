@@ -206,8 +206,15 @@ class Pairs:
 def join(gt: DefectTable, pred: DefectTable, *, drop_unreadable: bool = True, fill_missing: bool = False) -> Pairs:
     """Bring both to the images they share, by key.
 
-    `drop_unreadable` leaves out images whose ground truth was not parsed; otherwise they have no boxes (the release's
-    way). `fill_missing` keeps images without a prediction as failed ones; they are listed as missing all the same.
+    Args:
+        gt: The ground truth.
+        pred: The predictions.
+        drop_unreadable: Leave out images whose ground truth was not parsed; otherwise they have no boxes, as in the
+            release.
+        fill_missing: Keep images without a prediction as failed ones; they are listed as missing all the same.
+
+    Returns:
+        Both tables cut to the same images, in the same order.
     """
     known = set(pred.keys)
     missing = sorted(key for key in gt.keys if key not in known)

@@ -38,8 +38,11 @@ _CHARACTERS = 1 << 18
 
 @dataclass(frozen=True)
 class Overlap:
-    """Per pair, (n,) each. With a_w and b_w how often the two texts have the word w:
-    Σ a, Σ b, Σ a², Σ b², Σ min(a, b), Σ a·b."""
+    """Sums over the words of each pair of texts, (n,) each.
+
+    With a_w and b_w how often the two texts have the word w, in the order of the fields: Σ a, Σ b, Σ a², Σ b²,
+    Σ min(a, b), Σ a·b.
+    """
 
     tokens_first: Floats
     tokens_second: Floats
@@ -66,7 +69,14 @@ class Overlap:
 
 
 def overlap(first: Sequence[str], second: Sequence[str], words: re.Pattern[str] = UNICODE_WORDS) -> Overlap:
-    """Compare first[i] with second[i], by words as `words` finds them in the lower-case text."""
+    """Compare first[i] with second[i], by words as `words` finds them in the lower-case text.
+
+    Returns:
+        The sums of every pair.
+
+    Raises:
+        ValueError: There are not as many texts on one side as on the other.
+    """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} texts against {len(second)}")
     plain = _each(str.isascii, first, np.bool_) & _each(str.isascii, second, np.bool_)
@@ -106,8 +116,8 @@ def _blocks(rows: Ints, first: Sequence[str], second: Sequence[str]) -> Iterator
         start = end
 
 
-def _each(of: Callable[[str], int], texts: Sequence[str], kind: type[Number]) -> NDArray[Number]:
-    return np.fromiter(map(of, texts), dtype=kind, count=len(texts))
+def _each(function: Callable[[str], int], texts: Sequence[str], kind: type[Number]) -> NDArray[Number]:
+    return np.fromiter(map(function, texts), dtype=kind, count=len(texts))
 
 
 def _by_keys(first: list[str], second: list[str]) -> Floats:
@@ -142,10 +152,13 @@ def _by_keys(first: list[str], second: list[str]) -> Floats:
 
 
 def _words(texts: list[str]) -> tuple[Keys, Ints]:
-    """(the keys of all words in order, where each text's words start in them: len(texts) + 1).
+    """Cut the words out of many texts at once, as 64-bit keys.
 
     A key is a 64-bit hash of the word, one-to-one up to eight letters. That two different words of one pair have equal
     keys (but for the lowest bit, which `_by_keys` needs) is to be expected once in 10¹⁵ pairs of thirty words.
+
+    Returns:
+        The keys of all words in order, and (len(texts) + 1,) where each text's words start in them.
     """
     data = b"\0" + "\n".join(texts).encode("ascii").translate(_LETTERS) + bytes(16)
     inside = np.frombuffer(data, dtype=np.uint8) != 0
