@@ -40,16 +40,20 @@ class PageContext:
             self._refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="refresh")
         return stamp
 
-    def on_open(self, show: Callable[[], Any], outputs: Sequence[Any]) -> None:
-        """Call `show` when the page opens and, on newer data, when Refresh is pressed."""
+    def on_open(self, show: Callable[[], Any], outputs: Sequence[Any]) -> Any:
+        """Call `show` when the page opens and, on newer data, when Refresh is pressed.
+
+        Returns:
+            The event of the opening, for its `.then`.
+        """
 
         def refresh_and_show() -> Any:
             self.snapshots.refresh()
             return show()
 
         blocks = gr.context.Context.root_block
-        blocks.load(show, None, list(outputs), show_progress="hidden", queue=False)
         self._refresh.click(refresh_and_show, None, list(outputs), show_progress="minimal")
+        return blocks.load(show, None, list(outputs), show_progress="hidden", queue=False)
 
     def stamp(self) -> str:
         """How old the data is, and why there is no newer snapshot if making one failed; HTML."""

@@ -15,8 +15,8 @@ _NUMBER = int | float
 
 def text(value: object) -> str:
     """Any value as HTML text, also inside attributes; control characters, which HTML has no place for, as U+FFFD."""
-    shown = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in str(value))
-    return escape(shown, quote=True)
+    printable = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in str(value))
+    return escape(printable, quote=True)
 
 
 def folded(value: object, limit: int = LONG) -> str:
@@ -39,6 +39,11 @@ def number(value: object) -> str:
     if not isinstance(value, _NUMBER):
         return text(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 image", "1,200 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, raw: frozenset[str] = frozenset(), none: str = "nothing") -> str:

@@ -12,7 +12,7 @@ from schemas.defect import DEFECT_TYPES
 from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import ALL, choice, chosen
-from sdg_data.dashboard.html import figure, grid, image_link, matrix, nothing, table, text
+from sdg_data.dashboard.html import counted, figure, grid, image_link, matrix, nothing, table, text
 from sdg_data.dashboard.page import Page, Parameters, Rows
 from sdg_data.dashboard.tables import independent_verdicts, models
 from sdg_data.errors import ConfigError, SdgError
@@ -188,16 +188,17 @@ def render(comparison: Comparison, parameters: Parameters) -> str:
     parsing, confused = document["parsing"], document["confusion"]
     unread = parsing["failed"] + parsing["degenerate"]
     ceiling_note = (
-        f"; ceiling: second against first verdict on {ceiling['images']:,} images"
+        f"; ceiling: second against first verdict on {counted(ceiling['images'], 'image')}"
         if ceiling
         else "; no human ceiling: no image was judged by two people"
     )
     note = (
-        f"{document['images']:,} images, protocol {document['protocol']}; {unread:,} "
-        f"answers could not be read; {len(document['rows']['missing']):,} images without a prediction{ceiling_note}"
+        f"{counted(document['images'], 'image')}, protocol {document['protocol']}; "
+        f"{counted(unread, 'answer')} could not be read; "
+        f"{counted(len(document['rows']['missing']), 'image')} without a prediction{ceiling_note}"
     )
     dots = {name: pairs[:: max(1, len(pairs) // DOTS + 1)] for name, pairs in comparison.importance.items()}
-    matched = sum(map(len, comparison.importance.values()))
+    matched, drawn = (sum(map(len, points.values())) for points in (comparison.importance, dots))
     how = f"boxes matched whatever their type, IoU ≥ {confused['threshold']}; rows: ground truth"
     return (
         grid(
@@ -212,7 +213,7 @@ def render(comparison: Comparison, parameters: Parameters) -> str:
                 "importance-pairs",
                 "Importance of matched boxes",
                 scatter(("ground truth", "prediction"), dots),
-                note=f"{matched:,} pairs{' (a part is drawn)' if matched > sum(map(len, dots.values())) else ''}",
+                note=counted(matched, "pair") + (" (a part is drawn)" if matched > drawn else ""),
                 parameters=parameters,
             ),
         )

@@ -7,7 +7,7 @@ import gradio as gr
 
 from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import figure, grid, nothing, progress_bar, table, tiles
+from sdg_data.dashboard.html import counted, figure, grid, nothing, progress_bar, table, tiles
 from sdg_data.dashboard.page import Page, Parameters, Rows
 from sdg_data.dashboard.tables import LIVE_PRELABELS
 from sdg_data.metrics.charts import Series, bars, nice_top
@@ -128,7 +128,7 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
         [Series(kind, [float(row[kind]) for row in deciles]) for kind in DEFECT_TYPES],
         top=nice_top(max((row[kind] for row in deciles for kind in DEFECT_TYPES), default=1)),
     )
-    note = f"{images:,} images, {LABEL_SOURCES[label_source]}"
+    note = f"{counted(images, 'image')}, {LABEL_SOURCES[label_source]}"
     return [
         figure("composition", "Composition", share_chart, note=note, parameters=parameters),
         figure("defects-per-image", "Defects on an image, by generator", model_chart, parameters=parameters),

@@ -252,6 +252,17 @@ def test_empty_stores_say_what_to_run(tmp_path: Path) -> None:
     assert client.get("/data/progress.csv").status_code in (200, 404)
 
 
+def test_pages_that_do_not_exist(snapshots: Snapshots, filled: Filled) -> None:
+    last = -(-(len(filled.images) - 1) // 24)
+    with snapshots.read() as tx:
+        assert tx is not None
+        for number, expected in ((0, 1), (-3, 1), (None, 1), (2, 2), (last + 2, last), (1e300, last)):
+            assert browse.existing_page(tx, ImageFilter(), number) == expected
+        assert browse.existing_page(tx, ImageFilter(text="zebra"), 9) == 1
+        one_image = ImageFilter(text="thing 1 with", model="sana")
+        assert "1 image, page 1 of 1" in browse.render_grid(tx, one_image, 1)
+
+
 @pytest.mark.parametrize("make", [text, folded, lambda value: table([{value: value}])])
 def test_text_is_escaped(make: Callable[[str], str]) -> None:
     ours = {tag for tag, _ in Reader(table([{"a": "b"}])).tags} | {"span", "details", "summary", "em"}

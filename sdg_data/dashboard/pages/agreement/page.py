@@ -7,7 +7,7 @@ import gradio as gr
 
 from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import figure, grid, image_link, nothing, table, text
+from sdg_data.dashboard.html import counted, figure, grid, image_link, nothing, table, text
 from sdg_data.dashboard.page import Page, Rows
 from sdg_data.dashboard.pages.agreement.aggregates import (
     People,
@@ -70,7 +70,7 @@ def render_ceiling(context: PageContext, tx: Tx | None) -> str:
             Series("the paper's people", [paper[f"box_f1@{threshold}"][kind] for threshold, kind in cells]),
         ],
     )
-    images = f"the first {MOST_SHARED:,} images" if people.capped else f"{people.agreed.images:,} images"
+    images = f"the first {MOST_SHARED:,} images" if people.capped else counted(people.agreed.images, "image")
     note = f"{images} judged by several people on their own; whiskers: 95 % of resamples"
     return grid(
         figure("ceiling", "Human ceiling", chart, note=note),

@@ -8,7 +8,7 @@ from schemas.defect import DefectType, ImportanceTier
 from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import ALL, choice, chosen
-from sdg_data.dashboard.html import figure, nothing, text
+from sdg_data.dashboard.html import counted, figure, nothing, text
 from sdg_data.dashboard.page import MOST, Page, Rows
 from sdg_data.dashboard.pages.browse.overlay import SCRIPT, picture
 from sdg_data.dashboard.pages.browse.queries import (
@@ -19,6 +19,7 @@ from sdg_data.dashboard.pages.browse.queries import (
     ImageFilter,
     choices,
     count,
+    count_all,
     image_detail,
     page,
 )
@@ -30,6 +31,8 @@ element.addEventListener('click', event => {
   if (card) trigger('click', {image: card.dataset.image});
 });
 """
+_SCROLL = "() => document.querySelector('#detail').scrollIntoView({behavior: 'smooth'})"
+_SCROLL_TO_LINKED = f"() => {{ if (new URLSearchParams(location.search).has('image')) ({_SCROLL})(); }}"
 
 
 def build(context: PageContext) -> None:
@@ -50,7 +53,7 @@ def build(context: PageContext) -> None:
             scale=4,
             max_lines=1,
         )
-        number = gr.Number(1, label="Page", minimum=1, precision=0, elem_id="page", scale=1, min_width=90)
+        number = gr.Number(1, label="Page", precision=0, elem_id="page", scale=1, min_width=90)
         back = gr.Button("← Back", elem_id="back", scale=1, min_width=90)
         forth = gr.Button("Next →", elem_id="forth", scale=1, min_width=90)
     cards = gr.HTML(elem_id="cards", elem_classes="sdg", js_on_load=_PICK)
@@ -75,34 +78,45 @@ def build(context: PageContext) -> None:
         )
 
     def on_filter(*values: Any) -> tuple[int, str]:
-        with context.snapshots.read() as tx:
-            return 1, render_grid(tx, filter_of(*values), 1)
+        return on_page(1, *values)
 
-    def on_page(page_number: float | None, *values: Any) -> str:
+    def on_page(page_number: float | None, *values: Any) -> tuple[int, str]:
         with context.snapshots.read() as tx:
-            return render_grid(tx, filter_of(*values), max(1, int(page_number or 1)))
+            wanted = filter_of(*values)
+            target = existing_page(tx, wanted, page_number) if tx is not None else 1
+            return target, render_grid(tx, wanted, target)
 
     def on_step(step: int) -> Any:
-        def turn(page_number: float | None, *values: Any) -> tuple[int, str]:
-            target = max(1, int(page_number or 1) + step)
-            return target, on_page(target, *values)
-
-        return turn
+        return lambda page_number, *values: on_page((page_number or 1) + step, *values)
 
     def on_pick(event: gr.EventData) -> str:
         with context.snapshots.read() as tx:
             return render_image(tx, str(event._data.get("image", ""))) if isinstance(event._data, dict) else ""
 
-    context.on_open(on_open, [model, subtype, stamp, cards, detail])
+    context.on_open(on_open, [model, subtype, stamp, cards, detail]).then(None, None, None, js=_SCROLL_TO_LINKED)
     for control in filters[:-1]:
         control.input(on_filter, filters, [number, cards], show_progress="hidden", queue=False)
     words.submit(on_filter, filters, [number, cards], show_progress="hidden", queue=False)
-    number.submit(on_page, [number, *filters], cards, show_progress="hidden", queue=False)
+    number.submit(on_page, [number, *filters], [number, cards], show_progress="hidden", queue=False)
     back.click(on_step(-1), [number, *filters], [number, cards], show_progress="hidden", queue=False)
     forth.click(on_step(1), [number, *filters], [number, cards], show_progress="hidden", queue=False)
-    cards.click(on_pick, None, detail, show_progress="hidden", queue=False).then(
-        None, None, None, js="() => document.querySelector('#detail').scrollIntoView({behavior: 'smooth'})"
-    )
+    cards.click(on_pick, None, detail, show_progress="hidden", queue=False).then(None, None, None, js=_SCROLL)
+
+
+def existing_page(tx: Tx, wanted: ImageFilter, number: float | None) -> int:
+    """The page that is shown for page `number`: the nearest one that exists.
+
+    Where more than `COUNTED` images match, how many pages there are is not known; the last possible one is that of all
+    images.
+    """
+    matches = count(tx, wanted)
+    if matches > COUNTED:
+        matches = count_all(tx)
+    return int(min(max(1, number or 1), max(1, _pages(matches))))
+
+
+def _pages(images: int) -> int:
+    return -(-images // PAGE_SIZE)
 
 
 def render_grid(tx: Tx | None, wanted: ImageFilter, number: int) -> str:
@@ -114,13 +128,13 @@ def render_grid(tx: Tx | None, wanted: ImageFilter, number: int) -> str:
         if wanted == ImageFilter():
             return nothing("There are no images yet. Make some:", "sdg generate run")
         return '<div class="empty"><p>No image matches. Loosen a filter.</p></div>'
-    last = -(-matches // PAGE_SIZE)
+    last = _pages(matches)
     rows = page(tx, wanted, number - 1)
-    total = f"more than {COUNTED:,}" if matches > COUNTED else f"{matches:,}"
+    total = f"more than {COUNTED:,} images" if matches > COUNTED else counted(matches, "image")
     cards = "".join(_card(row) for row in rows) or '<p class="none">This page is behind the last one.</p>'
     parameters = {name: value for name, value in vars(wanted).items() if value}
     of_last = f" of {last:,}" if matches <= COUNTED else ""
-    title = f"{total} images, page {number:,}{of_last}"
+    title = f"{total}, page {number:,}{of_last}"
     return figure("images", title, f'<div class="cards">{cards}</div>', parameters=parameters)
 
 
@@ -141,7 +155,7 @@ def _card(row: dict[str, Any]) -> str:
 
 
 def _dot(name: str, number: int) -> str:
-    return f'<span class="dot {name}">{number} {name}{"" if number == 1 else "s"}</span>'
+    return f'<span class="dot {name}">{counted(number, name)}</span>'
 
 
 def render_image(tx: Tx | None, image_id: str) -> str:

@@ -71,6 +71,11 @@ def count(tx: Tx, wanted: ImageFilter) -> int:
     return int(scalar(tx, sql, values))
 
 
+def count_all(tx: Tx) -> int:
+    """How many images there are, whatever the filter."""
+    return int(scalar(tx, "SELECT count(*) FROM dash_images"))
+
+
 def page(tx: Tx, wanted: ImageFilter, number: int = 0, size: int = PAGE_SIZE) -> Rows:
     """The images of page `number` (from 0) of `size` images, in order of prompt, generator and sample."""
     condition, values = _condition(wanted)

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import figure, grid, image_link, nothing, progress_bar, table, text, tiles
+from sdg_data.dashboard.html import counted, figure, grid, image_link, nothing, progress_bar, table, text, tiles
 from sdg_data.dashboard.page import MOST, Page, Rows
 from sdg_data.dashboard.pages.health import queries
 from sdg_data.dashboard.pages.health.exports import find_exports, list_exports, verify_export
@@ -72,7 +72,7 @@ def render_checks(tx: Tx) -> str:
     copies = [{**row, "blob": row["blob"][:12], "image_id": row["image_id"][:12]} for row in queries.same_bytes(tx)]
     return tiles(
         [
-            (f"{same['pictures']:,}", "pictures used twice", f"by {same['images']:,} images"),
+            (f"{same['pictures']:,}", "pictures used twice", f"by {counted(same['images'], 'image')}"),
             (f"{leakage['shared_prompts']:,}", "prompts in both splits", "must be 0"),
             (f"{leakage['shared_images']:,}", "pictures in both splits", "must be 0"),
         ]
@@ -127,7 +127,7 @@ def render_pixels(report: PixelReport) -> str:
         "near-pictures",
         "Near duplicates",
         near,
-        note=f"{len(report.near):,} pairs of perceptual hashes, 4 bits apart at most",
+        note=f"{counted(len(report.near), 'pair')} of perceptual hashes, 4 bits apart at most",
     )
 
 
@@ -140,7 +140,7 @@ def render_near_prompts(tx: Tx) -> str:
     """Prompts of train that nearly are prompts of test, as HTML."""
     train, test = queries.prompts_of_both(tx)
     rows = near_prompt_rows(train, test)
-    note = f"{len(rows):,} pairs of {len(train):,} × {len(test):,} prompts share 90 % of their trigrams"
+    note = f"{counted(len(rows), 'pair')} of {len(train):,} × {len(test):,} prompts share 90 % of their trigrams"
     body = table(rows[: queries.SHOWN], none="none")
     return figure("near-prompts", "Prompts of test that nearly are in train", body, note=note)
 
