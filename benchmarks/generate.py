@@ -142,8 +142,8 @@ def main() -> None:
         print(json.dumps(result, indent=2))
         return
     for key, value in result.items():
-        shown = [round(one, 3) for one in value] if isinstance(value, list) else value
-        print(f"{key:26} {round(shown, 3) if isinstance(shown, float) else shown}")
+        rounded = [round(ratio, 3) for ratio in value] if isinstance(value, list) else value
+        print(f"{key:26} {round(rounded, 3) if isinstance(rounded, float) else rounded}")
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ def _in_cache(preset: Preset) -> str | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    found = try_to_load_from_cache(preset.repository, "model_index.json", revision=preset.revision or "main")
+    index = try_to_load_from_cache(preset.repository, "model_index.json", revision=preset.revision or "main")
     # <cache>/models--owner--name/snapshots/<commit>/model_index.json
-    return Path(found).parent.name if isinstance(found, str) else None
+    return Path(index).parent.name if isinstance(index, str) else None
 
 
 def _at_hub(preset: Preset) -> str | None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from generators.images import GeneratedImage
 from schemas.records import ImageRecord, Prompt
 from sdg_data import ids
 from sdg_data.blobs import Blobs
 from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
-from trainers.rewards.contract import GeneratedImage
 
 SOURCE = "imported:boxflow"
 

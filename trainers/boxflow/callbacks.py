@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from generators.images import GeneratedImage
 from sdg_data.progress import duration
 from sdg_data.sheets.draw import SheetCell, render_sheet
 from trainers.boxflow.run_folder import BoxFlowRunFolder
-from trainers.rewards.contract import GeneratedImage
 from trainers.rewards.scoring import ScoredImage
 
 log = logging.getLogger(__name__)

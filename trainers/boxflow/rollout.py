@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from generators.images import GeneratedImage
 from generators.models.flow import Conditioning
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.dynamics import Step, ode_step, sde_step, step_std
 from trainers.boxflow.policy import Policy
-from trainers.rewards.contract import GeneratedImage
 
 
 @dataclass(frozen=True)

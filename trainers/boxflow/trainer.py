@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 
+from generators.images import GeneratedImage
 from generators.memory import pick_device
 from generators.models.presets import Preset
 from generators.models.registry import flow_of
@@ -42,7 +43,7 @@ from trainers.boxflow.run_folder import BoxFlowRunFolder
 from trainers.boxflow.saving import save_lora, save_whole
 from trainers.boxflow.state import gathered, restored
 from trainers.boxflow.update import Updater, kl_of_first_chunk
-from trainers.rewards.contract import BaseReward, Detector, GeneratedImage
+from trainers.rewards.contract import BaseReward, Detector
 from trainers.rewards.scoring import ScoredImage, Scoring, check_failures
 
 log = logging.getLogger(__name__)

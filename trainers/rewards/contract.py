@@ -6,32 +6,17 @@ reason. "No defects" is an answer, the empty tuple, and nothing else is.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from generators.images import GeneratedImage
 from schemas.defect import Defect
 
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class GeneratedImage:
-    """A generated image with its prompt. `pixels`: (height, width, 3), uint8, RGB."""
-
-    pixels: Pixels
-    prompt: str
-
-    def png(self) -> bytes:
-        """The image as PNG."""
-        buffer = io.BytesIO()
-        Image.fromarray(self.pixels).save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
 
 
 @dataclass(frozen=True)

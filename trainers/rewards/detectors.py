@@ -11,9 +11,10 @@ from typing import Any
 
 from annotate.machine.prelabel import ask_about
 from annotate.vlm.contract import Answer, Backend, EncodedImage, Question
+from generators.images import GeneratedImage
 from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.prompt_templates import Template
-from trainers.rewards.contract import Detection, Detector, GeneratedImage
+from trainers.rewards.contract import Detection, Detector
 from trainers.rewards.settings import DetectorSettings
 from trainers.rewards.vlm_client import VlmClient, deadline_of
 

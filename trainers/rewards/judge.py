@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from annotate.vlm.contract import Answer, Backend, EncodedImage, Question
+from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError
-from trainers.rewards.contract import BaseReward, GeneratedImage, Score
+from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.settings import RewardSettings
 from trainers.rewards.vlm_client import VlmClient, deadline_of
 

@@ -15,8 +15,9 @@ from typing import Any, Literal, cast
 
 from PIL import Image
 
+from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError, MissingDependency, ModelError
-from trainers.rewards.contract import BaseReward, GeneratedImage, Score
+from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.settings import RewardSettings
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,11 @@ from typing import Final
 
 import numpy as np
 
+from generators.images import GeneratedImage
 from schemas.defect import DefectType
 from sdg_data.mini.oracle import find_defects
 from sdg_data.mini.world import COLOURS, RADII, SIZE, parse_prompt
-from trainers.rewards.contract import BaseReward, Detection, Detector, GeneratedImage, Pixels, Score
+from trainers.rewards.contract import BaseReward, Detection, Detector, Pixels, Score
 from trainers.rewards.settings import DetectorSettings, RewardSettings
 
 _COLOUR_VALUES: Final = np.array(list(COLOURS.values()), np.float32)

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from annotate.vlm.contract import AskError
+from generators.images import GeneratedImage
 from schemas.defect import Defect
 from sdg_data.errors import ModelError, SdgError
-from trainers.rewards.contract import BaseReward, Detection, Detector, GeneratedImage, Score
+from trainers.rewards.contract import BaseReward, Detection, Detector, Score
 
 log = logging.getLogger(__name__)
 

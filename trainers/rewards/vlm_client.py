@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 
 from annotate.vlm.contract import Answer, AskError, Backend, EncodedImage, Question
 from annotate.vlm.retrying import RetryingClient, RetryPolicy
+from generators.images import GeneratedImage
 from sdg_data.settings import VlmSettings
-from trainers.rewards.contract import GeneratedImage
 
 ResultT = TypeVar("ResultT")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from trainers.rewards.contract import BaseReward, GeneratedImage, Score
+from generators.images import GeneratedImage
+from trainers.rewards.contract import BaseReward, Score
 
 
 class WeightedSum:

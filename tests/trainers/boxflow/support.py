@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from generators.images import GeneratedImage
 from generators.models.presets import Preset
 from schemas.defect import Defect
 from tests.generators.models.test_flow_sampling import CALLS
@@ -16,7 +17,7 @@ from tests.trainers.boxflow.naive import defect
 from trainers.boxflow.config import BoxFlowConfig, LoraSettings
 from trainers.boxflow.trainer import Task
 from trainers.common.config import read_config
-from trainers.rewards.contract import Detection, GeneratedImage, Score
+from trainers.rewards.contract import Detection, Score
 from trainers.rewards.settings import RewardSettings
 
 PROMPTS = ("a red circle at the left", "a green star at the top", "a blue square at the right")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from generators.images import GeneratedImage
 from schemas.records import Split
 from sdg_data import ids
 from sdg_data.blobs import Blobs
@@ -16,7 +17,6 @@ from sdg_data.store.rows import select
 from tests.trainers.boxflow.support import tiny_task
 from trainers.boxflow.audit import Audit, chosen
 from trainers.boxflow.trainer import BoxFlowTrainer
-from trainers.rewards.contract import GeneratedImage
 
 
 def audit_of(home: Path) -> Audit:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from generators.images import GeneratedImage
 from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
 from generators.models.loading import load_pipeline
 from generators.revisions import revision_of
@@ -35,7 +36,6 @@ from trainers.paper.boxflow.arms import (
 from trainers.paper.boxflow.judge import MEASURES, judge
 from trainers.paper.boxflow.model import damaged_corpus, preset
 from trainers.paper.boxflow.report import figure, markdown, summarise
-from trainers.rewards.contract import GeneratedImage
 
 PROMPT = "a large red circle on a grey background"
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from trainers.rewards.contract import GeneratedImage, Score
+from generators.images import GeneratedImage
+from trainers.rewards.contract import Score
 from trainers.rewards.settings import RewardSettings
 
 

@@ -8,7 +8,7 @@ import pytest
 from annotate.vlm.contract import Answer, AskError
 from annotate.vlm.fake import FakeBackend
 from annotate.vlm.retrying import RetryPolicy
-from trainers.rewards.contract import GeneratedImage
+from generators.images import GeneratedImage
 from trainers.rewards.judge import Judge, parse_judgement
 
 GOOD = "Alignment Score (1-5): 4.5\nCoherence Score (1-5): 3\nStyle Score (1-5): 2"

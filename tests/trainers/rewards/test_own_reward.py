@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
+from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError
 from trainers.boxflow.config import changed, mini
-from trainers.rewards.contract import GeneratedImage
 from trainers.rewards.settings import REWARDS, make_reward
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from generators.images import GeneratedImage
 from sdg_data.mini.oracle import find_defects
 from sdg_data.mini.render import render
 from sdg_data.mini.world import parse_prompt
 from tests.generators.tiny import clip_tokenizer
-from trainers.rewards.contract import GeneratedImage, Score
+from trainers.rewards.contract import Score
 from trainers.rewards.local_models import LocalReward
 from trainers.rewards.mini import OracleDetector, OracleReward, PaletteReward
 from trainers.rewards.weighted import WeightedSum

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from generators.images import GeneratedImage
 from sdg_data.errors import ModelError
 from tests.trainers.boxflow.naive import defect
-from trainers.rewards.contract import Detection, GeneratedImage, Score
+from trainers.rewards.contract import Detection, Score
 from trainers.rewards.scoring import ScoredImage, Scoring, check_failures
 
 BOX = (defect(0, 0, 10, 10),)

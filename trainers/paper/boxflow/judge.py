@@ -15,10 +15,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from generators.images import GeneratedImage
 from schemas.defect import DefectType
 from sdg_data.mini.oracle import MARK_CONTRAST, examine
 from sdg_data.mini.world import BACKGROUNDS
-from trainers.rewards.contract import GeneratedImage, Pixels
+from trainers.rewards.contract import Pixels
 
 MEASURES: Final = (
     "artifact",
