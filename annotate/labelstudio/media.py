@@ -44,8 +44,8 @@ def serve(blobs: Blobs, media: Path, images: Iterable[ImageRecord]) -> int:
         How many files were new.
 
     Raises:
-        BlobMissing: There is no blob to copy.
-        BlobCorrupt: The blob to copy is not what its name says.
+        BlobMissing: There is no such blob.
+        BlobCorrupt: The blob is not what its name says.
         BlobError: The folder cannot be written.
     """
     created = 0
@@ -55,12 +55,14 @@ def serve(blobs: Blobs, media: Path, images: Iterable[ImageRecord]) -> int:
         try:
             if target.exists() and (not source.exists() or target.samefile(source) or _is_copy(target, image)):
                 continue
+            # Compared with its name once: a swapped blob would be annotated under another image's id.
+            data = blobs.get(image.blob)
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = target.with_name(f".{secrets.token_hex(8)}")
             try:
                 os.link(source, temporary)
             except OSError:
-                temporary.write_bytes(blobs.get(image.blob))
+                temporary.write_bytes(data)
             temporary.replace(target)
             # POSIX: renaming one link of a file over another link of it leaves both.
             with contextlib.suppress(FileNotFoundError):
