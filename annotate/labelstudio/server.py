@@ -113,8 +113,12 @@ class Server:
                     item=f"{HOST}:{self.settings.port}",
                     hint="Stop it, or name another `port` in the section [annotate] of the config.",
                 )
+            # Its database and log hold tokens, passwords' hashes and the invitation link: for their owner only.
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
             (self.media / "images").mkdir(parents=True, exist_ok=True)
             (self.folder / "data").mkdir(exist_ok=True)
+            self.log.touch(mode=0o600)
             with self.log.open("ab") as log:
                 process = subprocess.Popen(
                     [str(program), "start", "--no-browser", "--internal-host", HOST, "--port", str(self.settings.port)],
@@ -123,6 +127,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    umask=0o077,
                     start_new_session=True,  # so that it outlives the command and a Ctrl-C there
                 )
             started = _start_time(process.pid)

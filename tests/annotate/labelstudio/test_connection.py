@@ -71,6 +71,26 @@ def test_a_server_that_is_not_installed_or_whose_port_is_taken_is_an_error(
     assert server.stop() is False
 
 
+def test_what_a_server_writes_is_its_owners_alone(tmp_path: Path) -> None:
+    program = tmp_path / "venv" / "bin" / "label-studio"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        '#!/bin/sh\necho token > "$LABEL_STUDIO_BASE_DATA_DIR/label_studio.sqlite3"\necho invitation\nexit 3\n'
+    )
+    program.chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "labelstudio").mkdir(mode=0o755)  # as an earlier version left it
+    server = Server(tmp_path, AnnotateSettings(venv=str(tmp_path / "venv"), port=port))
+    with pytest.raises(ServerFailed, match="it ended"):
+        server.start()
+    database = server.folder / "data" / "label_studio.sqlite3"
+    assert (database.read_text(), server.log.read_text()) == ("token\n", "invitation\n")
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (server.folder, database, server.log)]
+    assert modes == [0o700, 0o600, 0o600]
+
+
 def test_the_database_is_an_address_without_a_password() -> None:
     found = database_environment("postgresql://me@db.example:5433/labels", {"LABEL_STUDIO_DB_PASSWORD": "p"})
     assert found == {
