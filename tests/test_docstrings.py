@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("exports/read", "trainers")
+ROOMS = ("exports/read", "sdg_data/metrics", "trainers")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
