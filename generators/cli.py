@@ -37,12 +37,12 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 def run(
     ctx: typer.Context,
     models: Annotated[
-        Names | None, names_option(help="Names of models, separated by commas [default: those of the profile]")
+        Names | None, names_option(help="Names of models, separated by commas; default: those of the profile")
     ] = None,
     samples_per_prompt: Annotated[int | None, typer.Option(min=1, help="Images per prompt and model")] = None,
     split: Annotated[str | None, typer.Option(help="Only the prompts of this split: train or test")] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Make at most so many images now")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows per call [default: the preset's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows per call; default: the preset's")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
     retry_failures: RetryFailures = None,
     code: Annotated[str | None, typer.Option(help="With --retry-failures: only failures of this code")] = None,

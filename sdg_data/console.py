@@ -56,7 +56,7 @@ class Names(tuple[str, ...]):
         return cls(name for part in text.split(",") if (name := part.strip()))
 
 
-def names_option(*flags: str, help: str, metavar: str = "TEXT") -> Any:
+def names_option(*flags: str, help: str, metavar: str = "<str>") -> Any:
     """A typer option for a parameter of type `Names` or `Names | None`, given separated by commas.
 
     Args:

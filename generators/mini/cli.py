@@ -20,7 +20,7 @@ app = typer.Typer(help="The toy pipelines: train and measure them.", no_args_is_
 logger = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
-Models = Annotated[Names | None, names_option(help="Names, separated by commas [default: all]")]
+Models = Annotated[Names | None, names_option(help="Names, separated by commas; default: all")]
 
 
 def _chosen(models: Names | None) -> Sequence[str]:
