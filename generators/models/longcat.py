@@ -25,7 +25,9 @@ PRESET: Final = Preset(
     name="longcat-image",
     pipeline="LongCatImagePipeline",
     repository="meituan-longcat/LongCat-Image",
-    revision="f0e4c43c5ef74b011ff71570fbfc2bdffbc9ab06",
+    # Public notes of a benchmark of vLLM-Omni name this commit, with every checkpoint file checked against its hash.
+    # f0e4c43c5ef7, which was here before, is a commit of the code repository of the same name.
+    revision="d2ea50b79a930074c37b9b97ce45e3b2ea8cf4d8",
     licence="Apache-2.0",
     # Card and the authors' scripts/inference_t2i.py: bfloat16, 50 steps, guidance 4.0, enable_cfg_renorm and
     # enable_prompt_rewrite on, model offload ("required ~17 GB"). 1024x1024 is the class's default, and SDG-30K's.
