@@ -1,4 +1,4 @@
-"""`sdg export`: run, verify, formats. (`sdg import` is `exports.imports.cli`.)"""
+"""The commands `sdg export run`, `verify` and `formats`; `sdg import` is in `exports.imports.cli`."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`sdg export run`: select, write a format, describe it, and put the manifest behind it."""
+"""Make an export: select samples, write them in a format, describe them, and write the manifest last."""
 
 import hashlib
 from collections import Counter
@@ -23,7 +23,7 @@ from sdg_data.store.connection import Store
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What came of a run: `made` files were written, `kept` were there already."""
+    """What an export run gave: `made` files were written, `kept` were there already."""
 
     url: str
     manifest: Manifest
@@ -45,9 +45,26 @@ def run_export(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
-    """Export the selection as `format_name` to `target`; run again after a kill, it makes what is missing.
+    """Export a selection. After a kill the same call makes what is missing.
 
-    Raises InputError for an empty selection, ConfigError for an unknown format or a folder that holds something else.
+    Args:
+        store: Where the samples are.
+        blobs: Where their images are.
+        target: The folder or URL to write to.
+        format_name: One of `exports.formats.format_names()`.
+        name: The dataset's name: letters, digits, `-` and `_`; files begin with it.
+        selection: Which samples.
+        options: How to write; None: the format's defaults.
+        workers: Files written at a time; the bytes do not depend on it.
+        overwrite: Replace whatever the folder holds.
+        progress: Shows how far it is; None: on stderr.
+
+    Returns:
+        The manifest and what was counted.
+
+    Raises:
+        ConfigError: An unknown format, a wrong name, or a folder that holds something else.
+        InputError: The selection is empty.
     """
     form = load_format(format_name)
     options = options or form.options()

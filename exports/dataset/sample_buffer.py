@@ -1,7 +1,7 @@
-"""The selected samples, on disk: made in one look at the store, read as often as a format needs them.
+"""Keep the selected samples on disk: written in one pass over the store, read as often as a format needs them.
 
-A sample's JSON lies in an unnamed temporary file; in memory stays one short `Entry` for it, so an export's memory does
-not grow with what is exported. Safe to read from many threads.
+A sample's JSON is in an unnamed temporary file. In memory there is one short `Entry` for each, so an export's memory
+hardly grows with the number of samples. Many threads may read at a time.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from schemas.sample import Sample
 
 
 class Entry(NamedTuple):
-    """Where a sample's JSON lies, and what planning needs to know of it.
+    """Where a sample's JSON is in the buffer, and what planning needs to know of the sample.
 
     `order`, `fields`: see `exports.dataset.order`. `digest`: sha256 of the JSON, which names the image's bytes too.
     """
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 class SampleBuffer:
-    """Entries in order; add samples, `arrange` once, then read."""
+    """Samples on disk with their entries in order: `add` samples, `arrange` once, then read."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """`folder`: where there is room for the JSON (a few KB a sample); None: the system's folder for such files."""
@@ -60,7 +60,7 @@ class SampleBuffer:
         return len(self.entries)
 
     def add(self, sample: Sample, order: str) -> None:
-        """Append a sample; it is in no order yet."""
+        """Append a sample; `arrange` puts it in order."""
         text = sample_json(sample)
         fields = filled_fields(orjson.loads(text))
         self._file.write(text)
@@ -95,15 +95,15 @@ class SampleBuffer:
         ]
 
     def text(self, entry: Entry) -> bytes:
-        """The sample's JSON."""
+        """Read a sample's canonical JSON."""
         return os.pread(self._file.fileno(), entry.length, entry.offset)
 
     def sample(self, entry: Entry) -> Sample:
-        """The sample."""
+        """Read a sample."""
         return Sample.model_validate_json(self.text(entry))
 
     def samples(self, split: Split | None = None) -> Iterator[Sample]:
-        """All samples in order, or those of a split."""
+        """Read all samples in order, or those of a split."""
         for entry in self.of_split(split):
             yield self.sample(entry)
 
@@ -113,7 +113,7 @@ class SampleBuffer:
 
     @property
     def splits(self) -> list[Split]:
-        """The splits that have samples."""
+        """The splits that have samples, train first."""
         present = {entry.split for entry in self.entries}
         return [split for split in Split if split in present]
 

@@ -1,11 +1,11 @@
-"""Which samples are exported: one consistent look at the store, filters, and stratified sampling.
+"""Select the samples of an export: one consistent view of the store, filters, and stratified sampling.
 
     gold               the version that counts (`sdg_data.store.gold`), by `rounds`, `unreviewed` and `fill_prelabels`
     prelabel:MODEL     that model's last prelabel of each image
     annotator:NAME     that annotator's last version for each image ("oracle" on the mini profile)
     source:PREFIX      the last version whose source begins so
 
-The look is at a published snapshot, so a writer is not kept waiting however long it takes.
+It reads a published snapshot of the store, so no writer waits for it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -90,9 +90,19 @@ class SelectionCounts:
 
 
 def select(store: Store, selection: Selection, *, folder: Path | None = None) -> tuple[SampleBuffer, SelectionCounts]:
-    """The selected samples, arranged. `folder` takes the spool's file.
+    """Select samples and put them in order.
 
-    Raises InputError when nothing is left, ConfigError for an image kind that no format can name.
+    Args:
+        store: A snapshot of it is published and read.
+        selection: Which samples.
+        folder: Where the buffer's file is; None: the system's folder for temporary files.
+
+    Returns:
+        The samples in a buffer, which the caller closes, and what became of all stored images.
+
+    Raises:
+        InputError: Nothing is left.
+        ConfigError: An image is of a media type that no format can name.
     """
     considered = SelectionCounts()
     published = snapshot.publish(store)
@@ -126,9 +136,9 @@ def select(store: Store, selection: Selection, *, folder: Path | None = None) ->
 
 
 def stratified(strata: dict[tuple[Any, ...], list[Entry]], number: int) -> list[Entry]:
-    """`number` entries, each stratum in proportion to its size (largest remainder), its first ones in order.
+    """Take `number` entries, each stratum in proportion to its size (largest remainder), its first ones in order.
 
-    All where there are no more. Ties of remainders go to the stratum that sorts first.
+    All are taken where there are no more. Ties of remainders go to the stratum that sorts first.
     """
     total = sum(len(entries) for entries in strata.values())
     if number >= total:
@@ -152,9 +162,9 @@ def _labelled(tx: Tx, selection: Selection, considered: SelectionCounts) -> Iter
         after = page[-1].id
         texts = prompts.by_ids(tx, list({image.prompt_id for image in page}))
         considered.images += len(page)
-        found = list(samples_of(tx, page, texts))
-        considered.without_labels += len(page) - len(found)
-        yield from found
+        samples = list(samples_of(tx, page, texts))
+        considered.without_labels += len(page) - len(samples)
+        yield from samples
 
 
 _Source = Callable[[Tx, Sequence[ImageRecord], dict[str, Prompt]], Iterator[Sample]]
@@ -172,9 +182,10 @@ def _source(selection: Selection) -> _Source:
         return lambda tx, page, texts: _of_gold(tx, page, texts, rule, names=selection.names)
     if kind == "prelabel":
         return lambda tx, page, texts: _of_prelabels(tx, page, texts, name)
-    matches: Callable[[Annotation], bool] = (
-        (lambda one: one.annotator == name) if kind == "annotator" else (lambda one: one.source.startswith(name))
-    )
+
+    def matches(annotation: Annotation) -> bool:
+        return annotation.annotator == name if kind == "annotator" else annotation.source.startswith(name)
+
     return lambda tx, page, texts: _of_annotations(tx, page, texts, matches, names=selection.names)
 
 
@@ -184,33 +195,33 @@ def _of_gold(
     ids = [image.id for image in page]
     counted = gold.of_images(tx, ids, rule)
     agreements = _agreements(tx, ids)
-    verdicts = reviews.by_ids(tx, [one.review_id for one in counted.values() if one.review_id is not None])
+    verdicts = reviews.by_ids(tx, [label.review_id for label in counted.values() if label.review_id is not None])
     for image in page:
-        one = counted.get(image.id)
-        if one is None:
+        label = counted.get(image.id)
+        if label is None:
             continue
         prompt = texts[image.prompt_id]
-        if one.annotation is None:
-            assert one.prelabel is not None
-            yield from_prelabel(image, prompt, one.prelabel)
+        if label.annotation is None:
+            assert label.prelabel is not None
+            yield from_prelabel(image, prompt, label.prelabel)
         else:
             yield from_annotation(
                 image,
                 prompt,
-                one.annotation,
-                label_source=_FROM_GOLD[one.source],
-                review=None if one.review_id is None else verdicts[one.review_id],
-                enrichment=one.enrichment,
+                label.annotation,
+                label_source=_FROM_GOLD[label.source],
+                review=None if label.review_id is None else verdicts[label.review_id],
+                enrichment=label.enrichment,
                 agreement=agreements.get(image.id),
                 names=names,
             )
 
 
 def _of_prelabels(tx: Tx, page: Sequence[ImageRecord], texts: dict[str, Prompt], model: str) -> Iterator[Sample]:
-    found = prelabels.of_images(tx, [image.id for image in page], model=model)
+    answers = prelabels.of_images(tx, [image.id for image in page], model=model)
     for image in page:
-        if image.id in found:
-            yield from_prelabel(image, texts[image.prompt_id], found[image.id][-1])
+        if image.id in answers:
+            yield from_prelabel(image, texts[image.prompt_id], answers[image.id][-1])
 
 
 def _of_annotations(
@@ -224,11 +235,11 @@ def _of_annotations(
     ids = [image.id for image in page]
     chosen: dict[str, Annotation] = {}
     for key, versions in annotations.of_images(tx, ids).items():
-        own = [one for one in versions if matches(one) and one.status is not AnnotationStatus.SKIPPED]
+        own = [version for version in versions if matches(version) and version.status is not AnnotationStatus.SKIPPED]
         if own and own[-1].status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS):
             chosen[key] = own[-1]
     agreements = _agreements(tx, ids)
-    added = enrichments.of_annotations(tx, [one.id for one in chosen.values()])
+    added = enrichments.of_annotations(tx, [version.id for version in chosen.values()])
     for image in page:
         if image.id in chosen:
             annotation = chosen[image.id]

@@ -1,4 +1,4 @@
-"""Uploading a finished export to the Hugging Face Hub."""
+"""Upload a finished export to the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,20 @@ from sdg_data.errors import MissingDependency
 
 
 def push(folder: Path, repository: str, *, api: Any = None) -> str:
-    """Upload a finished export as a dataset repository (made if it is not there); returns its address.
+    """Upload a finished export as a dataset repository, which is made if it is not there.
 
-    A folder without a manifest is refused (InputError). `api` stands in for `huggingface_hub.HfApi()`.
+    Args:
+        folder: The export.
+        repository: `owner/name` on the Hub.
+        api: Stands in for `huggingface_hub.HfApi()`.
+
+    Returns:
+        The dataset's address.
+
+    Raises:
+        InputError: The folder has no manifest: it is no finished export.
+        MissingDependency: huggingface_hub is not installed.
+        ExportError: The upload failed.
     """
     manifest = read_manifest(Target(folder))
     if api is None:

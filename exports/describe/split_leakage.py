@@ -1,4 +1,6 @@
-"""The split proof: no prompt and no image in two splits, and how much nearly is.
+"""Measure leakage between splits: prompts and images that are, or nearly are, in two of them.
+
+The card calls it the split proof, and the manifest has it under `split_proof`.
 
 - A prompt in two splits, or an image's bytes in two, is a fault: `SplitLeakage.holds` is False.
 - Near-duplicate prompts: Jaccard of their letters' trigrams (lower case, letters and digits) of at least 0.9.
@@ -17,7 +19,7 @@ SHOWN = 5
 
 
 class SplitLeakage(Record):
-    """`near_images` None: not looked for. Examples are pairs of prompts, and of sample keys."""
+    """What two splits share. `near_images` is None if nobody looked; examples are pairs of prompts or of keys."""
 
     prompts: dict[str, int]
     shared_prompts: int
@@ -29,7 +31,7 @@ class SplitLeakage(Record):
 
     @property
     def holds(self) -> bool:
-        """Nothing is in two splits."""
+        """Whether no prompt and no image is in two splits."""
         return self.shared_prompts == 0 and self.shared_images == 0
 
 
@@ -38,7 +40,16 @@ def split_leakage(
     blobs: Mapping[Split, Mapping[str, str]],
     hashes: Mapping[Split, Mapping[str, int]] | None,
 ) -> SplitLeakage:
-    """From prompt id -> text, image sha256 -> key, and key -> perceptual hash, of each split."""
+    """Compare every two splits.
+
+    Args:
+        prompts: Of each split, prompt id -> text.
+        blobs: Of each split, an image's sha256 -> its sample's key.
+        hashes: Of each split, key -> perceptual hash of 64 bits; None: do not look for near-duplicate images.
+
+    Returns:
+        How much they share, with up to five examples of what is nearly shared.
+    """
     near: list[tuple[str, str]] = []
     pictures: list[tuple[str, str]] = []
     shared_prompts = shared_images = 0

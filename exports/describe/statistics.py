@@ -19,7 +19,7 @@ _PAGE = 2000
 
 @dataclass
 class Statistics:
-    """The paper's three figures, and licences: all keys in order once `finish` has run."""
+    """Counts behind the card's three figures and its licences, by model and by type; `add` counts one sample."""
 
     images: Counter[str] = field(default_factory=Counter)
     defects: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))

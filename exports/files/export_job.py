@@ -1,8 +1,8 @@
-"""An export being made: which files it will have, which are there already, and the manifest at the end.
+"""Run an export so that it can be resumed: which files it will have, which are there already, the manifest last.
 
-A file is known by its plan, a hash of what it is to hold. A finished one leaves a note under `.state/`; a run that
-finds the note (or the last manifest) with the same plan and the file with its size takes it as it is. So a run that
-was killed makes only what is missing, and a run on a changed store makes only what changed.
+Each file has a plan: a hash of what it will hold, known before it is written. A finished file leaves a note under
+`.state/`. A later run keeps the file if the note (or the last manifest) has the same plan and the file the noted size.
+So a run that was killed makes only what is missing, and a run on a changed store makes only what changed.
 """
 
 import hashlib
@@ -29,12 +29,12 @@ Write = Callable[[StagedFile], None]
 
 
 class Cancelled(Exception):
-    """Another file of this run failed; this one was given up."""
+    """This file was given up because another file of the run failed."""
 
 
 @dataclass(frozen=True)
 class FileTask:
-    """A file to make. `plan`: a hash of what it will hold; `write` puts it there and calls `job.check` in between."""
+    """A file to make. `plan` hashes what it will hold; `write` writes it and calls `job.check` between samples."""
 
     name: str
     plan: str
@@ -45,9 +45,10 @@ class FileTask:
 
 @dataclass
 class ExportJob:
-    """What a format is given: the samples, where their images are, where to write. `name` is the dataset's.
+    """What a format's `write` is given: the samples (`buffer`), their images (`blobs`) and where to write (`target`).
 
-    `notes` go into the manifest (an axis order, the rule of preferences). `made` and `kept` count files.
+    `name` is the dataset's. What is put into `notes` goes into the manifest: an axis order, the rule of preferences.
+    `made` and `kept` count files.
     """
 
     name: str
@@ -64,7 +65,16 @@ class ExportJob:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def begin(self, *, format_name: str, overwrite: bool = False) -> None:
-        """Look at what is there. ConfigError where that is another export, and `overwrite` does not allow it."""
+        """Look at what the folder holds.
+
+        Args:
+            format_name: The export's.
+            overwrite: Whatever is there may be replaced.
+
+        Raises:
+            ConfigError: It holds other files or another export.
+            InputError: It holds a damaged manifest.
+        """
         self.target.sweep()
         try:
             manifest = read_manifest(self.target)
@@ -92,7 +102,11 @@ class ExportJob:
                 self._remember(name)
 
     def write(self, tasks: Iterable[FileTask]) -> list[FileEntry]:
-        """Make these files, `workers` at a time; their entries, in the given order. The first error ends it."""
+        """Make files, `workers` at a time; the first error ends it.
+
+        Returns:
+            Their entries, in the given order.
+        """
         pending = list(tasks)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="export") as pool:
             futures = [pool.submit(self._one, work) for work in pending]
@@ -115,27 +129,27 @@ class ExportJob:
     def write_bytes(
         self, name: str, data: bytes, *, samples: int | None = None, split: Split | None = None
     ) -> FileEntry:
-        """Make a small file, anew each time."""
+        """Make a small file, anew each time, and return its entry."""
         digest = self.target.write(name, data)
         return FileEntry(path=name, bytes=len(data), sha256=digest, samples=samples, split=split)
 
     def withdraw_manifest(self) -> None:
-        """Before anything is written: from here on the folder is no finished export, and has no manifest."""
+        """Delete the manifest before anything is written: from here on the folder is no finished export."""
         if not self._withdrawn:
             self.target.remove(MANIFEST)
             self._withdrawn = True
 
     def stop(self) -> None:
-        """Let `check` raise in whatever else is being written."""
+        """Make `check` raise in whatever else is being written."""
         self._stop.set()
 
     def check(self) -> None:
-        """Called between samples: raises where the run is being stopped."""
+        """Raise Cancelled if the run is being stopped; to be called between samples."""
         if self._stop.is_set():
             raise Cancelled
 
     def end(self, files: Sequence[FileEntry], manifest: bytes) -> None:
-        """Delete what the export no longer has, write the manifest, forget the state."""
+        """Delete files that the export no longer has, write the manifest, delete the notes."""
         listed = {entry.path for entry in files} | {MANIFEST}
         for name in self.target.names():
             if name not in listed and not name.startswith(f"{STATE}/"):
@@ -180,7 +194,7 @@ class ExportJob:
 
 
 def plan_digest(entries: Sequence[Entry], **settings: Any) -> str:
-    """The plan of a file that holds these samples, written with these settings."""
+    """Hash the samples that a file will hold and the settings that shape it."""
     digest = hashlib.sha256(canonical_json(settings).encode())
     for entry in entries:
         digest.update(entry.digest)

@@ -1,4 +1,4 @@
-"""Images as files of their own, for formats whose rows name paths. Original bytes, never encoded anew."""
+"""Write images as files, for formats whose rows name paths. The original bytes are kept, never encoded anew."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +15,12 @@ PathOf = Callable[[Entry], str]
 
 
 def default_path(entry: Entry) -> str:
-    """`images/<split>/<key>.<ext>`, relative to the export's folder."""
+    """Where an image goes unless a format says otherwise: `images/<split>/<key>.<ext>` in the export's folder."""
     return f"images/{entry.split}/{entry.key}.{EXTENSIONS[entry.media_type]}"
 
 
 def write_images(job: ExportJob, path_of: PathOf = default_path) -> list[FileEntry]:
-    """Put every sample's image under its path; one that is there with the right bytes stays."""
+    """Write every sample's image to its path; a file that is there with the right bytes stays."""
 
     def write_image(entry: Entry) -> FileEntry:
         job.check()
@@ -35,7 +35,7 @@ def write_images(job: ExportJob, path_of: PathOf = default_path) -> list[FileEnt
 
 
 def in_threads(job: ExportJob, work: Callable[[Entry], _Result], entries: Sequence[Entry]) -> list[_Result]:
-    """`work` for every entry, `job.workers` at a time, in order; the first error ends it."""
+    """Call `work` for every entry, `job.workers` at a time; results in order. The first error ends it."""
     with ThreadPoolExecutor(job.workers, thread_name_prefix="export") as pool:
         try:
             return list(pool.map(work, entries))

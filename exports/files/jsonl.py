@@ -1,4 +1,4 @@
-"""JSONL files, one a split: `{name}-{split}{suffix}.jsonl`."""
+"""Write JSONL files, one a split: `{name}-{split}{suffix}.jsonl`."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -20,8 +20,19 @@ _FLUSH = 1 << 18
 def write_lines(
     job: ExportJob, options: ExportOptions, rows_of: RowsOf, *, kind: str, suffix: str = "", counted: bool = True
 ) -> list[FileEntry]:
-    """One row a line, in the order of the samples. `kind` names the rows' form: part of the plan. `counted`: a row is
-    a sample."""
+    """Write the rows of every split, one a line.
+
+    Args:
+        job: The export.
+        options: Part of each file's plan.
+        rows_of: Gives a split's rows, in order.
+        kind: Names the rows' form; part of the plan, so change it when the rows change.
+        suffix: Of the files' names.
+        counted: A row is a sample, so the manifest counts them.
+
+    Returns:
+        The files' entries.
+    """
     tasks = []
     for split in job.buffer.splits:
         entries = job.buffer.of_split(split)

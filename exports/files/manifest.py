@@ -1,7 +1,7 @@
 """The manifest: what an export is, what it was made with, and the sha256 of every file. It is written last.
 
-It holds no time and no place, so the same snapshot and settings give the same manifest. A folder without one is an
-export that has not ended (or no export).
+It holds no time and no path, so the same snapshot and settings give the same manifest. A folder without a manifest is
+an export that has not ended, or no export.
 """
 
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class FileEntry(Record):
-    """A file of the export. `plan` is a hash of what was to be written, known before it was: the key to resuming.
+    """A file of the export. `plan` is a hash of what it holds, known before it is written; resuming compares it.
 
     `samples` and `split` are given for files that hold samples.
     """
@@ -56,12 +56,12 @@ class Manifest(Record):
     files: tuple[FileEntry, ...]
 
     def text(self) -> bytes:
-        """As it is written."""
+        """The manifest's JSON as it is written."""
         return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @property
     def samples(self) -> int:
-        """How many there are."""
+        """The number of samples."""
         return sum(self.counts["split"].values())
 
     def shards(self, split: Split | None = None) -> list[FileEntry]:
@@ -76,7 +76,11 @@ class Manifest(Record):
 
 
 def read_manifest(target: Target) -> Manifest:
-    """The manifest of a finished export. InputError where there is none, or it is none."""
+    """Read the manifest of a finished export.
+
+    Raises:
+        InputError: There is none, it is damaged, or of another version.
+    """
     text = target.read(MANIFEST)
     if text is None:
         raise InputError(

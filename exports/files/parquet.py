@@ -23,7 +23,10 @@ RowOf = Callable[[Entry], dict[str, Any]]
 def write_parquet(
     job: ExportJob, options: ExportOptions, schema: pa.Schema, row_of: RowOf, *, kind: str
 ) -> list[FileEntry]:
-    """The samples of each split as rows, in order; about `shard_bytes` of image bytes a file."""
+    """Write the samples of each split as rows, in order; about `shard_bytes` of image bytes a file.
+
+    `kind` names the rows' form: it is part of the plan, so change it when the rows change.
+    """
     tasks = []
     for split in job.buffer.splits:
         parts = shards(job.name, split, job.buffer.of_split(split), options.shard_bytes)

@@ -1,7 +1,7 @@
-"""Records of what others stated: an image, its prompt, and an annotation that its publisher is taken to have accepted.
+"""Make the store's records of what others published: an image, its prompt, and an annotation with its acceptance.
 
-So the defects are gold; a trace, if there is one, is an enrichment. The split is the publisher's own; only where it has
-none it follows from the prompt.
+The publisher is taken to have accepted it, so the defects are gold; a trace, if there is one, is an enrichment. The
+split is the publisher's own; only where it has none it follows from the prompt.
 """
 
 from collections.abc import Sequence

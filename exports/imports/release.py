@@ -1,4 +1,4 @@
-"""Importing what others stated: the rows of the public SDG-30K, and COCO files without our extra keys.
+"""Import what others published: the rows of the public SDG-30K, and COCO files without our extra keys.
 
 What becomes of them is in `exports.imports.records`. The split is the row's own (its path says `train` or `test`), for
 published splits must stay as they are.
