@@ -86,12 +86,12 @@ def gradients(rollouts: int, seed: int, changes: dict[str, Any]) -> tuple[dict[s
             for place, chunk in itertools.product(range(len(plan.trained)), chunks):
                 transition, rows = chunk.transitions[place], slice(chunk.indices.start, chunk.indices.stop)
                 again = step(policy, transition.sample, transition.step, chunk.text, next_sample=transition.next_sample)
-                advantages = advantages.rows(rows, transition.sample.dim() == 3)
+                local = advantages.rows(rows, packed=transition.sample.dim() == 3)
                 counts = advantages.counts[rows]
                 loss = policy_loss(
                     again.log_prob,
                     transition.log_prob,
-                    advantages,
+                    local,
                     config.loss.clip,
                     counts=counts,
                     denominator=config.total,

@@ -94,9 +94,9 @@ def test_what_had_an_advantage_becomes_likelier_where_it_had_it(kind: str, tmp_p
                     trainer.policy, transition.sample, transition.step, chunk.text, next_sample=transition.next_sample
                 )
                 change = made.log_prob - transition.log_prob
-                advantages = advantages.rows(rows, packed=True).expand_as(change)
-                gain += float((change * advantages).sum())
-                centred = advantages - advantages.mean(dim=1, keepdim=True)
+                local = advantages.rows(rows, packed=True).expand_as(change)
+                gain += float((change * local).sum())
+                centred = local - local.mean(dim=1, keepdim=True)
                 within += float((change * centred).sum())
     assert gain > 0
     # between the places of one image only the boxes tell a difference
