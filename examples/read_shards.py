@@ -9,7 +9,7 @@ import json
 import sys
 from collections import Counter
 
-from exports.read.reader import ShardReader
+from exports.read import ShardReader
 
 
 def main(export: str, split: str = "train") -> None:
