@@ -264,6 +264,8 @@ def _grouped(result: Any) -> tuple[dict[str, _Answers], _Answers]:
     regions: dict[str, _Answers] = defaultdict(dict)
     image: _Answers = {}
     for item in result:
+        if isinstance(item, dict) and item.get("type") == "relation":
+            continue  # an arrow between two boxes, which the page lets people draw by a slip, says nothing of a defect
         if not isinstance(item, dict) or not isinstance(item.get("value"), dict):
             raise InvalidAnnotation(QuarantineCode.UNREADABLE, "An answer has no value.")
         control, kind, value = item.get("from_name"), item.get("type"), item["value"]
@@ -281,7 +283,7 @@ def _grouped(result: Any) -> tuple[dict[str, _Answers], _Answers]:
         if control in target:
             raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, f"Two answers for {control} at one place.")
         if kind == "rectanglelabels":
-            target[control] = {**value, "image_rotation": item.get("image_rotation", 0)}
+            target[control] = {**value, "image_rotation": item.get("image_rotation", 0), "meta": item.get("meta")}
         else:
             target[control] = value.get(_PAYLOAD.get(str(kind), "rating"))
     return regions, image
@@ -307,7 +309,8 @@ def _defect(answers: _Answers) -> tuple[Defect, dict[str, Any]]:
         raise InvalidAnnotation(QuarantineCode.BAD_SUBTYPE, f"The subtype {subtype} is none of a {kind}.")
     defect = Defect(box=box, type=kind, subtype=subtype, attribute=attribute, reason=reason, importance=importance)
     raw = {**percent.model_dump(), "type": kind.value, "subtype": chosen or None, "reason": answers[page.REASON]}
-    return defect, {**raw, "importance": importance}
+    note = _region_note(value.get("meta"))
+    return defect, {**raw, "importance": importance} | ({"note": note} if note else {})
 
 
 def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: ShownRegions) -> AnnotatedDefect:
@@ -408,6 +411,13 @@ def _text(value: Any, longest: int) -> str:
     if _TAG.search(text):
         raise InvalidAnnotation(QuarantineCode.MARKUP, "A text contains markup; write plain words.")
     return text
+
+
+def _region_note(meta: Any) -> str:
+    """What somebody noted on a box in Label Studio's side panel, which is kept as it is and means nothing here."""
+    parts = meta.get("text") if isinstance(meta, dict) else None
+    parts = parts if isinstance(parts, list) else [parts]
+    return "\n".join(part for part in parts if isinstance(part, str))[:MAX_NOTE]
 
 
 def _number(value: Any) -> float | None:

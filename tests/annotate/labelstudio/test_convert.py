@@ -111,7 +111,7 @@ INVALID: list[tuple[QuarantineCode, Any]] = [
     (QuarantineCode.UNREADABLE, [{**drawn("r", some_defect(1))[0], "id": None}]),
     (QuarantineCode.UNKNOWN_CONTROL, [{**drawn("r", some_defect(1))[0], "from_name": "label"}]),
     (QuarantineCode.UNKNOWN_CONTROL, [{**drawn("r", some_defect(1))[0], "type": "brushlabels"}]),
-    (QuarantineCode.UNKNOWN_CONTROL, [{"type": "relation", "from_id": "a", "to_id": "b", "value": {}}]),
+    (QuarantineCode.UNKNOWN_CONTROL, [{"type": "polygonlabels", "from_name": "polygon", "id": "a", "value": {}}]),
     (QuarantineCode.UNKNOWN_LABEL, _with("defect", rectanglelabels=["Artifact"])),
     (QuarantineCode.NO_LABEL, _with("defect", rectanglelabels=[])),
     (QuarantineCode.NO_LABEL, _without("defect")),
@@ -209,3 +209,14 @@ def test_no_json_whatever_gets_through_or_crashes(data: st.DataObject) -> None:
     for one in parsed.defects:
         assert 1 <= one.defect.importance <= 100
         assert one.defect.reason.strip()
+
+
+def test_a_relation_is_ignored_and_a_regions_note_is_kept() -> None:
+    first, second = drawn("one", some_defect(1)), drawn("two", some_defect(2))
+    plain = parse([*first, *second], ShownRegions())
+    second[0]["meta"] = {"text": ["is this the shadow?"]}
+    relation = {"type": "relation", "from_id": "one", "to_id": "two", "direction": "right"}
+    noted = parse([*first, *second, relation], ShownRegions())
+    assert noted.defects == plain.defects
+    assert [region.get("note") for region in noted.entered["regions"]] == [None, "is this the shadow?"]
+    assert [region.get("note") for region in plain.entered["regions"]] == [None, None]
