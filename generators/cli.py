@@ -46,7 +46,9 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
     retry_failures: RetryFailures = None,
     code: Annotated[str | None, typer.Option(help="With --retry-failures: only failures of this code")] = None,
-    no_retry_failures: Annotated[bool, typer.Option("--no-retry-failures", hidden=True)] = False,
+    no_retry_failures: Annotated[
+        bool, typer.Option("--no-retry-failures", help="Leave failures as they are, which is the default")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait for another `generate run` on this home, or leave at once")] = True,
     dry_run: Annotated[bool, typer.Option(help="Only show the plan")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Plan and summary as JSON on stdout")] = False,
