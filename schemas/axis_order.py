@@ -41,12 +41,19 @@ def transpose(box: Box) -> Box:
 
 
 def axis_order(images: Iterable[tuple[Sequence[Box], Sequence[Box]]], *, alpha: float = 0.001) -> AxisOrderEvidence:
-    """Were these boxes read in the right axis order? Each image is (boxes as read, reference boxes in a known order).
+    """Test whether boxes were read in the right axis order.
 
     Per image each box scores its best IoU with a reference box, as read and transposed; the larger sum has the
-    image's vote, and a two-sided sign test over the votes decides at `alpha` (at the default, 11 votes all one way).
-    What is tested is that both readings fit equally well. Boxes that have nothing to do with the references can fail
-    that too, where defects prefer, say, the upper half: so check a verdict against unshuffled data you trust once.
+    image's vote, and a two-sided sign test over the votes decides. What is tested is that both readings fit equally
+    well. Boxes that have nothing to do with the references can fail that too, where defects prefer, say, the upper
+    half: so check a verdict against unshuffled data you trust once.
+
+    Args:
+        images: For each image the boxes as read, and reference boxes in a known order.
+        alpha: The significance level; at the default, 11 votes that are all one way decide.
+
+    Returns:
+        The verdict with its votes and p-value.
     """
     for_as_read = for_transposed = 0
     for boxes, references in images:
@@ -67,9 +74,16 @@ def possible_conventions(
 ) -> frozenset[str]:
     """The conventions under which every one of these quadruples is a box inside the image.
 
-    Names: "qwen3-vl", "gemini", "qwen2.5-vl" (only where `resized` is given), "label-studio", "coco". An impossible
-    one is ruled out for sure; a possible one may still be wrong, and "qwen3-vl" and "gemini" always come together.
-    Raises ValueError where an entry is not four numbers.
+    An impossible one is ruled out for sure; a possible one may still be wrong, and "qwen3-vl" and "gemini" always come
+    together. ValueError where an entry is not four numbers.
+
+    Args:
+        boxes: Four numbers each, in an unknown order.
+        image: The image's size in pixels.
+        resized: The size at which Qwen2.5-VL saw it; None: that convention is not considered.
+
+    Returns:
+        Some of "qwen3-vl", "gemini", "qwen2.5-vl", "label-studio" and "coco".
     """
     quadruples = [four(numbers) for numbers in boxes]
     percent, coco = LabelStudio(), Coco(image)

@@ -15,10 +15,13 @@ class Record(BaseModel):
 
 
 def without_lone_surrogates(text: str) -> str:
-    """`text` as encodable Unicode: surrogate pairs joined, lone surrogates replaced by U+FFFD.
+    """Make text encodable: surrogate pairs are joined, lone surrogates become U+FFFD.
 
     Models that are cut inside an emoji, and JSON's `\\ud83d` escapes, yield strings that neither UTF-8, DuckDB nor
     pydantic accept. A failure's raw text must be storable all the same.
+
+    Returns:
+        The text, unchanged where it has no surrogates.
     """
     if _SURROGATE.search(text) is None:
         return text

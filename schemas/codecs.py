@@ -218,7 +218,18 @@ def smart_resize(
     """The size that Qwen2.5-VL's processor gives an image: sides multiples of `factor`, area within the bounds.
 
     The same arithmetic as `smart_resize` in transformers and qwen-vl-utils, which round halves to even.
-    Raises ValueError where one side is over 200 times the other, or the bounds cannot hold.
+
+    Args:
+        image: The image's size in pixels.
+        factor: What both sides become multiples of.
+        min_pixels: The least area, in pixels.
+        max_pixels: The largest area, in pixels.
+
+    Returns:
+        The size in pixels.
+
+    Raises:
+        ValueError: One side is over 200 times the other, or the bounds cannot hold.
     """
     long, short = max(image.width, image.height), min(image.width, image.height)
     if long > 200 * short:

@@ -92,6 +92,9 @@ TIER_FLOORS: Final = MappingProxyType(
 def tier(importance: int) -> ImportanceTier:
     """The tier of an importance: the first one whose floor it reaches.
 
+    Returns:
+        The tier.
+
     Raises:
         ValueError: The importance is outside 1..100.
     """

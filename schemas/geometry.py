@@ -94,9 +94,12 @@ class Box(Record):
         return shared / (self.area + other.area - shared)
 
     def diou(self, other: "Box") -> float:
-        """IoU − (centre distance)² / (diagonal of the enclosing box)², in −1..1 (SPEC section 4).
+        """Distance IoU: IoU − (centre distance)² / (diagonal of the enclosing box)² (SPEC section 4).
 
         Both axes are taken in thousandths, so on an image that is not square a unit of x is not a unit of y.
+
+        Returns:
+            A number in −1..1.
         """
         # Doubled coordinates keep the centres whole numbers; the 4 cancels in the fraction.
         dx = (self.x0 + self.x1) - (other.x0 + other.x1)
@@ -125,8 +128,19 @@ class Box(Record):
         """The box whose corners lie at x/span_x, y/span_y of the image; used by `from_pixels` and the codecs.
 
         Each edge goes to the nearest thousandth (halves up). A box thinner than that keeps one unit: the one its
-        centre lies in. So every edge moves by less than one unit.
-        Raises ValueError where x0 >= x1 or y0 >= y1, or an edge rounds to a place outside the image.
+        centre lies in. So every edge moves by less than one unit. ValueError where x0 >= x1 or y0 >= y1, or an edge
+        rounds to a place outside the image.
+
+        Args:
+            x0: The left edge.
+            y0: The upper edge.
+            x1: The right edge.
+            y1: The lower edge.
+            span_x: The image's width in the units of `x0` and `x1`.
+            span_y: The image's height in the units of `y0` and `y1`.
+
+        Returns:
+            The box in thousandths.
         """
         left, right = snap(x0 * GRID / span_x, x1 * GRID / span_x, GRID)
         top, bottom = snap(y0 * GRID / span_y, y1 * GRID / span_y, GRID)
@@ -190,9 +204,13 @@ class GeminiBox(Record):
 
 
 def snap(low: float, high: float, limit: int) -> tuple[int, int]:
-    """An interval's ends on the whole numbers: nearest (halves up), never empty, each end moved by less than one.
+    """Round an interval to whole numbers: to the nearest (halves up), never empty, each end moved by less than one.
 
-    Raises ValueError where it is empty, not finite, or rounds to a place outside 0..limit.
+    Returns:
+        The two ends, the lower first.
+
+    Raises:
+        ValueError: The interval is empty, not finite, or rounds to a place outside 0..limit.
     """
     if not low < high or not math.isfinite(low) or not math.isfinite(high):
         raise ValueError(f"an empty interval: {low}..{high}")
@@ -207,7 +225,14 @@ def snap(low: float, high: float, limit: int) -> tuple[int, int]:
 
 
 def four(numbers: Sequence[float]) -> tuple[float, float, float, float]:
-    """The one place where a list of four numbers enters: at the edge, on its way into a named type."""
+    """Check that a list has four numbers, on its way from an outside format into a named type.
+
+    Returns:
+        The four numbers.
+
+    Raises:
+        ValueError: It has more or fewer.
+    """
     if len(numbers) != 4:
         raise ValueError(f"a box has four numbers, not {len(numbers)}")
     first, second, third, fourth = numbers

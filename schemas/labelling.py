@@ -1,7 +1,7 @@
 """What was handed to people and what became of it: projects, tasks, and answers that cannot be used.
 
-Numbers that a Label Studio server gives say where something is, never what it is: servers move, and numbers are given
-out again. Everything is found by ids of ours.
+Label Studio's integer ids are not stable: servers are installed anew, and ids are used again. So records are keyed by
+our own ids, and keep a server's id only to say where something is.
 """
 
 from enum import StrEnum

@@ -138,8 +138,10 @@ class Origin(StrEnum):
 
 
 class AnnotatedDefect(Record):
-    """A defect as a person left it. `region_id` is the labelling tool's; `prelabel_index` counts into the prelabel's
-    `defects` (from 0), None for a box drawn by hand.
+    """A defect as a person left it.
+
+    `region_id` is the labelling tool's; `prelabel_index` counts into the prelabel's `defects` (from 0), None for a box
+    drawn by hand.
 
     `rated` is False where nobody gave an importance: `defect.importance` is then `UNRATED_IMPORTANCE`, which says
     nothing, until an enrichment weighs the defect.

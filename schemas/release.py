@@ -56,6 +56,9 @@ def parse_release_answer(text: str) -> ReleaseAnswer:
     Degenerate: over 100 characters, of which at least half are one digit or at least 30 % are U+FFFD. Then the first
     closed `<answer>` block (a code fence inside it allowed), else the first code fence, else the whole text if it
     starts with "["; as JSON or as a Python literal. A value that is no list is an empty list.
+
+    Returns:
+        The outcome, the items that could be read, and how many could not.
     """
     text = without_lone_surrogates(text)
     if _is_degenerate(text):

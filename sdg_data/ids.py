@@ -57,7 +57,16 @@ def split_of(prompt_id: str, test_share: float) -> Split:
     """The prompt's side of the cut: a pure function of its id, so it is never in two splits (SPEC section 2).
 
     Hashed apart from the id itself, so the first prompts in id order (a `--limit`) are not all test prompts.
-    Raises ValueError for a share outside 0..1.
+
+    Args:
+        prompt_id: The prompt's id.
+        test_share: The share of all prompts that is in the test split, 0..1.
+
+    Returns:
+        The split.
+
+    Raises:
+        ValueError: The share is outside 0..1.
     """
     if not 0 <= test_share <= 1:
         raise ValueError(f"the test share is a fraction from 0 to 1, not {test_share}")

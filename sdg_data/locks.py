@@ -48,8 +48,15 @@ def stage_lock(
 ) -> Iterator[None]:
     """Hold the lock of `stage` for the length of the block.
 
-    `wait`: seconds to wait for another holder, None for as long as it takes, 0 for not at all. `on_wait` is called
-    once, with the holder, when there is something to wait for. Raises StoreLocked naming the holder when that ran out.
+    Args:
+        home: The home folder that the lock is about.
+        stage: The stage's name.
+        wait: Seconds to wait for another holder, None for as long as it takes, 0 for not at all.
+        on_wait: Called once, with the holder, when there is something to wait for.
+
+    Raises:
+        StoreLocked: Another process still held the lock when that time was over.
+        StoreError: The lock file cannot be opened.
     """
     path = _lock_path(home, stage)
     try:

@@ -83,7 +83,11 @@ def names() -> list[str]:
 def load_template(name: str) -> Template:
     """The template of that name, or of that id (`detect-1:3f2a…`), which must then be the very one.
 
-    Raises ConfigError for an unknown name, and for an id whose file has changed since.
+    Returns:
+        The template.
+
+    Raises:
+        ConfigError: There is no such name, or the file of that id has changed since.
     """
     plain, _, digits = name.partition(":")
     path = _FOLDER / f"{plain}.toml"

@@ -6,7 +6,8 @@
     commit(results)   one transaction; always in this process
 
 Blobs come before rows, so a row never names a blob that is not there; a process killed at any moment leaves at most
-blobs without a row, which the next run makes again under the same name. Resuming is no mode: run the same command.
+blobs without a row, which the next run makes again under the same name. There is no option to resume: running the
+command again continues where it stopped.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ Result = TypeVar("Result")
 QUEUED_BATCHES = 4
 """How far the computation may run ahead of the commits."""
 GATHER_SECONDS, GATHER_BATCHES = 1.0, 8
-"""How long, and how many, finished batches wait for company: a transaction opens and closes the store."""
+"""Group commit: wait up to 1 s or 8 finished batches before a transaction, because each one opens the file anew."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,10 @@ class _RayWorker:
 
 
 class _Committer(contextlib.AbstractContextManager["_Committer"]):
-    """The thread that persists and commits. An error in it surfaces in the computing thread at the next batch."""
+    """Persists and commits finished batches on a thread of its own, so that the computation does not wait for disks.
+
+    An error there is raised in the computing thread when it hands over its next batch.
+    """
 
     def __init__(self, stage: Stage[Any, Any], progress: Progress) -> None:
         self.committed = 0

@@ -48,7 +48,10 @@ class Reason(StrEnum):
 
 
 class RepairKind(StrEnum):
-    """What was mended. Each has one reading only; the comment says which."""
+    """Repairs that the tolerant parser may make.
+
+    Each is unambiguous; the line under a member says how it is resolved.
+    """
 
     OUTER_TEXT = "outer-text"
     """Words before, between or after the blocks, or around the list: ignored."""

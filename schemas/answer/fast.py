@@ -25,10 +25,15 @@ _HUGE = 1e300
 
 
 def strict_items(text: str) -> list[dict[str, Any]] | None:
-    """The items of an answer that needs no repair, as they stand in it, or None.
+    """Read an answer that needs no repair, many times faster than `parse_answer`, with the same values.
 
-    Each has box_2d (four `int`, a `Box` in Qwen3-VL's order), label, description, importance, perhaps subtype and
-    attribute, all valid: `parse_answer(text).defects` has the same values.
+    Args:
+        text: A model's answer, boxes in Qwen3-VL's order.
+
+    Returns:
+        The items as they stand in the answer, or None where only `parse_answer` can tell what it says. Each has box_2d
+        (four `int`, x0, y0, x1, y1 in thousandths), label, description, importance, perhaps subtype and attribute, all
+        of them valid.
     """
     text = text.strip()
     start = 0
@@ -99,10 +104,15 @@ def _refined(item: dict[str, Any], label: str) -> bool:
 
 
 def release_items(text: str) -> list[dict[str, Any]] | None:
-    """The items of an answer that the release's rules read as plain JSON and keep whole, or None.
+    """Read an answer that is plain JSON to the release's rules, many times faster than `parse_release_answer`.
 
-    Each has box_2d (four finite numbers in any order), label (any string), description (a string) and importance
-    (a finite number): `parse_release_answer(text)` is PARSED, drops nothing, and has the same values.
+    Args:
+        text: A model's answer.
+
+    Returns:
+        The items, or None where only `parse_release_answer` can tell what the answer says. Each has box_2d (four finite
+        numbers in any order), label (any string), description (a string) and importance (a finite number). For such an
+        answer `parse_release_answer` is PARSED, drops nothing and has the same values.
     """
     # One digit can fill half of the text only if digits do, and U+FFFD a third only if it is there.
     if len(text) > 100:

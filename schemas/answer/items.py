@@ -25,10 +25,17 @@ class ItemReader:
         self._item = 0
 
     def read(self, index: int, item: object) -> Defect:
-        """The defect that an object says. `index` counts the list from 0.
+        """Turn one object of the list into a defect; the repairs that it took are added to `repairs`.
 
-        Raises Rejection: not-a-list, missing-field, duplicate-field, bad-box, unknown-label, bad-description,
-        importance-out-of-range.
+        Raises `Rejection` with the reason not-a-list, missing-field, duplicate-field, bad-box, unknown-label,
+        bad-description or importance-out-of-range.
+
+        Args:
+            index: The object's place in the list, from 0.
+            item: The object, as JSON gave it.
+
+        Returns:
+            The defect.
         """
         self._item = index
         if not isinstance(item, dict):
@@ -78,12 +85,15 @@ class ItemReader:
         return value if isinstance(value, int) or math.isfinite(value) else None
 
     def _box(self, value: object) -> Box:
-        """The rules, on the numbers in the order the convention writes them (first axis 0 and 2, second axis 1 and 3).
+        """Read a box from four numbers, in the order in which the convention writes them (axes 0, 1, 0, 1).
 
         - Rounded to whole numbers, unless all four are at most 1 and one has a point: those are fractions of the side.
         - Clamped where at most 1 % of the side beyond the image (more is another scale), if the corners are in order.
         - Corners out of order are two opposite corners (swapped) only where the other reading, corner and extent, would
           leave the image, and only if nothing was clamped. Equal ones are an empty box.
+
+        Returns:
+            The box in thousandths of the image. `Rejection` is raised with the reason bad-box.
         """
         if not isinstance(value, list | tuple) or len(value) != 4:
             raise self._rejection(Reason.BAD_BOX, f"has a box that is not four numbers: {shown(value)}")

@@ -30,10 +30,18 @@ _FIELDS = frozenset({"box_2d", "bbox_2d", "label", "description", "importance", 
 
 
 def read_list(body: str, *, closed: bool) -> tuple[list[object], list[Repair]]:
-    """The list's items and the repairs it took. `closed`: the block's end was seen, so nothing was cut off.
+    """Read the list in an answer block, mending what has one reading only.
 
-    An empty list comes from a body that is `[]`, alone or in a code fence, and from nothing else.
-    Raises Rejection: empty, not-a-list, not-json, too-long, truncated-by-length, duplicate-field.
+    Args:
+        body: What stands in the answer block.
+        closed: Whether the block's end was seen, so that nothing was cut off.
+
+    Returns:
+        The items, and the repairs that it took. No items come from a body that is `[]`, alone or in a code fence, and
+        from nothing else.
+
+    Raises:
+        Rejection: empty, not-a-list, not-json, too-long, truncated-by-length, duplicate-field.
     """
     body = body.strip()
     items = _strict(body)

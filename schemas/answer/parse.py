@@ -87,9 +87,16 @@ class ParsedAnswer(Record):
 
 
 def render_answer(defects: Sequence[Defect], trace: str | None, *, codec: AnswerCodec = QWEN3_VL) -> str:
-    """The answer's text, boxes as `codec` writes them. With `trace=None` there is no `<think>` block.
+    """Write defects as the answer that a model is trained to give.
 
-    Parsing it back is the identity, up to the codec's own rounding and to lone surrogates in the trace.
+    Args:
+        defects: What the answer says; none for a clean image.
+        trace: The reasoning in front; None: there is no `<think>` block.
+        codec: The convention of the boxes.
+
+    Returns:
+        The text. `parse_answer` gives the same defects and trace back, up to the codec's own rounding and to lone
+        surrogates in the trace.
     """
     items = []
     for defect in defects:
@@ -115,10 +122,16 @@ def parse_answer(
     require_trace: bool = False,
     hit_length: bool = False,
 ) -> ParsedAnswer:
-    """What a model's answer says, or why it says nothing. Never raises for a `str`.
+    """Read what a model's answer says, or why it says nothing. Never raises for a `str`.
 
-    `codec` is the convention of its boxes. `require_trace` rejects an answer whose `<think>` is missing or blank.
-    `hit_length` says that generation stopped at its limit, which explains an answer that never came.
+    Args:
+        text: The answer.
+        codec: The convention of its boxes.
+        require_trace: Reject an answer whose `<think>` is missing or blank.
+        hit_length: Generation stopped at its limit, which explains an answer that never came.
+
+    Returns:
+        The defects and the trace with the repairs that were made, or the reason why there are none.
     """
     clean = without_lone_surrogates(text)
     damage = () if clean == text else (Repair(kind=RepairKind.LONE_SURROGATE),)

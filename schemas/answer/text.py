@@ -57,9 +57,16 @@ def strict_blocks(text: str) -> Blocks | None:
 
 
 def find_blocks(text: str) -> Blocks:
-    """The blocks of a text that took liberties with the form; each is in `repairs`.
+    """Find the blocks of a text that takes liberties with the form.
 
-    Raises Rejection: empty, refused, truncated-by-length, no-answer-block, several-answers.
+    Args:
+        text: A model's answer.
+
+    Returns:
+        The blocks; each liberty is one of their `repairs`.
+
+    Raises:
+        Rejection: empty, refused, truncated-by-length, no-answer-block, several-answers.
     """
     if not text.strip():
         raise Rejection(Reason.EMPTY, "the text is empty")
@@ -79,7 +86,8 @@ def find_blocks(text: str) -> Blocks:
         if not body.lstrip().startswith(("[", "```")):
             fence = _FENCED_LIST.search(body)
             if fence is None:
-                raise _without_answer(text, text[start:])
+                rejection = _without_answer(text, text[start:])
+                raise rejection
             repairs.append(outer_text(body[: fence.start()]))
             body = body[fence.start() :]
         after = text[closing.end() :] if closing else ""

@@ -51,7 +51,12 @@ class Store:
     def write(self) -> Iterator[Tx]:
         """A transaction that may change the store: committed when the block ends, rolled back when it raises.
 
-        Creates the store, or migrates an older one. Raises StoreLocked, StoreTooNew or StoreError.
+        Creates the store, or migrates an older one. Raises StoreLocked when another process holds the store too long,
+        StoreTooNew when a newer version of this software wrote it, and StoreError when it cannot be read or written or
+        when the block's SQL fails.
+
+        Yields:
+            The transaction.
         """
         with self._alone_in_this_process(), self._errors():
             self._make_home()
@@ -62,7 +67,14 @@ class Store:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Tx]:
-        """A transaction that only looks: one consistent state. Raises StoreError when there is no store yet."""
+        """A transaction that only looks: one consistent state. Raises as `write` does.
+
+        Yields:
+            The transaction.
+
+        Raises:
+            StoreError: There is no store yet.
+        """
         with self._alone_in_this_process(), self._errors():
             if not self.path.exists():
                 raise StoreError(

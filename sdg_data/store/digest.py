@@ -13,9 +13,12 @@ _CHUNK = 10_000
 
 
 def store_digest(store: Store, blobs: Blobs) -> str:
-    """sha256 over all rows without their time columns, and over all blobs by the hash of their bytes as they are now.
+    """Hash all rows without their time columns, and all blobs by the bytes that they have now (so damage shows).
 
-    A damaged blob changes the digest. Raises StoreError when there is no store.
+    StoreError when there is no store.
+
+    Returns:
+        64 hex digits of sha256.
     """
     total = hashlib.sha256()
     with store.read() as tx:

@@ -78,15 +78,18 @@ STRICT = GoldRule()
 def enriched(annotation: Annotation, enrichment: Enrichment | None) -> tuple[Defect, ...]:
     """The person's boxes and types with the machine's reasons; its importance only where no person gave one.
 
-    ValueError where the two have not one entry for each defect.
+    ValueError where the enrichment has not one entry for each defect.
+
+    Returns:
+        The defects in the annotation's order.
     """
     if enrichment is None:
-        return tuple(one.defect for one in annotation.defects)
+        return tuple(drawn.defect for drawn in annotation.defects)
     return tuple(
-        one.defect.model_copy(
-            update={"reason": added.reason, "importance": one.defect.importance if one.rated else added.importance}
+        drawn.defect.model_copy(
+            update={"reason": added.reason, "importance": drawn.defect.importance if drawn.rated else added.importance}
         )
-        for one, added in zip(annotation.defects, enrichment.defects, strict=True)
+        for drawn, added in zip(annotation.defects, enrichment.defects, strict=True)
     )
 
 
@@ -136,7 +139,7 @@ def of_images(tx: Tx, image_ids: Sequence[str], rule: GoldRule = STRICT) -> dict
         f"SELECT * FROM ({PICKED}) WHERE image_id IN (SELECT unnest($ids::VARCHAR[])) ORDER BY image_id",
         {**parameters(rule), "ids": list(image_ids)},
     )
-    return {one.image_id: one for one in _records(tx, rows)}
+    return {gold.image_id: gold for gold in _records(tx, rows)}
 
 
 PICKED = f"""

@@ -77,11 +77,16 @@ def insert(tx: Tx, records: Sequence[ImageRecord]) -> int:
 
 def insert_failed(tx: Tx, failed: Sequence[FailedImage]) -> None:
     """Record images that could not be made, so that planning passes over them."""
-    _insert_variants(tx, [one.variant for one in failed])
-    failures.insert(tx, [one.failure for one in failed])
+    _insert_variants(tx, [image.variant for image in failed])
+    failures.insert(tx, [image.failure for image in failed])
     rows = [
-        {"id": one.failure.item_id, "prompt_id": one.prompt_id, "variant_id": one.variant.id, "sample": one.sample}
-        for one in failed
+        {
+            "id": image.failure.item_id,
+            "prompt_id": image.prompt_id,
+            "variant_id": image.variant.id,
+            "sample": image.sample,
+        }
+        for image in failed
     ]
     insert_new(tx, "failed_images", rows, key=["id"])
 
@@ -103,11 +108,19 @@ def count_present(tx: Tx, wanted: Wanted) -> list[int]:
 
 
 def missing(store: Store, wanted: Wanted, *, page_rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
-    """All missing images as pages of MISSING_SCHEMA, about `page_rows` rows each at the most.
+    """The images that are not there yet, in pages.
 
     Ordered by variant, so that models load one at a time, then prompt id (samples of one prompt together), then sample.
     The store is open only while a page is read, so work may be committed between pages; what is committed behind the
     reader does not come back. Prompt ids are hashes: equal steps through their range hold about as many prompts each.
+
+    Args:
+        store: The store.
+        wanted: The images that there should be.
+        page_rows: About how many rows a page has at the most.
+
+    Yields:
+        Tables of `MISSING_SCHEMA`; `variant` is the place in `wanted.variants`.
     """
     with store.read() as tx:
         total = prompts.count(tx, split=wanted.split) * wanted.samples

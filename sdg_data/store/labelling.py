@@ -40,7 +40,7 @@ def insert_project(tx: Tx, project: LabelProject) -> int:
 
 
 def close_project(tx: Tx, project_id: str) -> None:
-    """Give it up: its unfinished tasks may go to another project."""
+    """Give a project up: its unfinished tasks may go to another one."""
     tx.execute("UPDATE label_projects SET closed = true WHERE id = ?", [project_id])
 
 
@@ -70,7 +70,7 @@ def on_server(tx: Tx, project_id: str) -> ServerIds | None:
 
 
 def set_on_server(tx: Tx, place: ServerIds) -> None:
-    """Remember it, instead of what was remembered of this project."""
+    """Store where a project is on a server and how far its changes were read, in place of what was stored of it."""
     tx.execute("DELETE FROM label_servers WHERE project_id = ?", [place.project_id])
     tx.execute(
         """
@@ -100,7 +100,7 @@ def mark_pending(tx: Tx, tasks: Sequence[LabelTask]) -> int:
 
 
 def mark_pushed(tx: Tx, numbers: Mapping[str, int]) -> None:
-    """These tasks are there, under these numbers. One that was deleted stays so."""
+    """Record that these tasks arrived at the server, under these numbers. One that was deleted there stays deleted."""
     if not numbers:
         return
     ids = list(numbers)
@@ -114,7 +114,7 @@ def mark_pushed(tx: Tx, numbers: Mapping[str, int]) -> None:
 
 
 def mark_deleted(tx: Tx, task_ids: Sequence[str]) -> None:
-    """These tasks were deleted there."""
+    """Record that these tasks were deleted at the server."""
     ids = [list(task_ids)]
     tx.execute("UPDATE label_tasks SET state = 'deleted' WHERE id IN (SELECT unnest(?::VARCHAR[]))", ids)
     tx.execute("DELETE FROM label_numbers WHERE task_id IN (SELECT unnest(?::VARCHAR[]))", ids)
@@ -162,7 +162,8 @@ def count_tasks(tx: Tx, project_id: str) -> dict[str, int]:
 def images_with_tasks(tx: Tx, kind: ProjectKind) -> set[str]:
     """The images that went to people in a project of this kind.
 
-    Of a project that was given up only those that somebody answered: the others may go to another one.
+    Returns:
+        Ids of images. Of a project that was given up only those that somebody answered: the others may go to another.
     """
     rows = tx.execute(
         """

@@ -74,7 +74,8 @@ def listed(tx: Tx) -> list[Case]:
 def answered(tx: Tx) -> list[Answered]:
     """The cases that somebody answered, with each answer's last version, in order of task and version.
 
-    Skipped ones, those deleted there, and those whose last version is in quarantine are no answers.
+    Returns:
+        The answers. One that was skipped, deleted at the server, or whose last version is in quarantine is none.
     """
     rows = select(
         tx,
@@ -128,9 +129,12 @@ def reviews_without_answer(tx: Tx) -> list[str]:
 
 
 def waiting(tx: Tx) -> dict[str, int]:
-    """Per image how many more answers its first-round tasks wait for; an image that waits for none is left out.
+    """How many more answers the first-round tasks of each image wait for.
 
-    A skip is an answer: the tool hands a skipped task to nobody else. What is in quarantine is waited for.
+    A skip is an answer: the tool hands a skipped task to nobody else. An answer in quarantine is still waited for.
+
+    Returns:
+        Image id -> answers; an image that waits for none is left out.
     """
     rows = tx.execute(
         """

@@ -68,6 +68,9 @@ def scalar(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ())
     """The one value of a query that has one.
 
     The result is fetched whole, because DuckDB cannot run another query on a connection while a result is half read.
+
+    Returns:
+        The first column of the first row.
     """
     return tx.execute(sql, parameters).fetchall()[0][0]
 

@@ -24,8 +24,18 @@ def snapshot_path(home: Path) -> Path:
 def publish(store: Store, *, target: Path | None = None, prepare: Callable[[Tx], None] | None = None) -> Path:
     """Copy the store, as of one moment, over the last snapshot; readers see the old one or the new one, never a part.
 
-    A reader that has the old file open keeps it until it opens anew. `target`: another file than the common one.
-    `prepare` may add tables to the copy before it is published; the store is closed by then, and writers go on.
+    A reader that has the old file open keeps it until it opens anew.
+
+    Args:
+        store: The store.
+        target: Another file than the common one.
+        prepare: May add tables to the copy before it is published; the store is closed by then, and writers go on.
+
+    Returns:
+        The published file.
+
+    Raises:
+        StoreError: It cannot be written, or there is no store.
     """
     target = target or snapshot_path(store.home)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")

@@ -20,6 +20,9 @@ def last_accepted(states: str, condition: str = "true") -> str:
     Args:
         states: `annotation_states`, or a table of some of its rows.
         condition: Which of the accepted ones count.
+
+    Returns:
+        A query with the columns of `states`, one row an image.
     """
     return f"""
         SELECT * FROM {states} WHERE state = 'accepted' AND status <> 'skipped' AND ({condition})
