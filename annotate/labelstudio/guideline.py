@@ -20,7 +20,7 @@ from annotate.labelstudio.media import IMAGES
 from schemas.defect import Defect, DefectType, ImportanceTier
 from schemas.geometry import Box
 from sdg_data.errors import BlobError, InputError
-from sdg_data.mini.inject import CannotDraw, Kind, Spoiled, sample_spoiled, spoil
+from sdg_data.mini.inject import CannotDraw, CorruptedImage, Kind, corrupt, sample_corrupted
 from sdg_data.mini.render import render
 from sdg_data.mini.world import parse_prompt
 from sdg_data.sheets.draw import SheetCell, render_sheet
@@ -191,11 +191,11 @@ def clean_examples() -> list[tuple[Image.Image, str]]:
 
 
 def _cell(prompt: str, kind: Kind, note: str) -> SheetCell:
-    spoiled = _first(lambda rng: spoil(parse_prompt(prompt), [kind], rng))
-    return SheetCell(Image.fromarray(spoiled.pixels), prompt, note, defects=spoiled.defects)
+    corrupted = _first(lambda rng: corrupt(parse_prompt(prompt), [kind], rng))
+    return SheetCell(Image.fromarray(corrupted.pixels), prompt, note, defects=corrupted.defects)
 
 
-def _first(draw: Callable[[random.Random], Spoiled]) -> Spoiled:
+def _first(draw: Callable[[random.Random], CorruptedImage]) -> CorruptedImage:
     """The first of a fixed row of attempts that can be drawn."""
     for seed in range(1000):
         try:
@@ -209,7 +209,7 @@ def _of_tier(tier: ImportanceTier) -> SheetCell:
     if tier is ImportanceTier.NEGLIGIBLE:
         return _negligible()
     for seed in range(5000):
-        sample = sample_spoiled(random.Random(seed), most=1, kinds=_OF_TIER[tier])
+        sample = sample_corrupted(random.Random(seed), most=1, kinds=_OF_TIER[tier])
         if sample.defects[0].tier is tier and len(sample.prompt) <= _SHORT_PROMPT:
             return SheetCell(Image.fromarray(sample.pixels), sample.prompt, tier.value, defects=sample.defects)
     raise AssertionError(f"the mini world has no defect that is {tier}")
@@ -228,9 +228,9 @@ def _negligible() -> SheetCell:
 def _boxes() -> list[SheetCell]:
     """One image, its defects boxed rightly and in three wrong ways."""
     prompt = "a large red circle to the left of a large blue square"
-    spoiled = _first(lambda rng: spoil(parse_prompt(prompt), [Kind.BITE, Kind.NOISE], rng))
-    picture = Image.fromarray(spoiled.pixels)
-    right = list(spoiled.defects)
+    corrupted = _first(lambda rng: corrupt(parse_prompt(prompt), [Kind.BITE, Kind.NOISE], rng))
+    picture = Image.fromarray(corrupted.pixels)
+    right = list(corrupted.defects)
 
     def grown(by: int) -> list[Defect]:
         return [defect.model_copy(update={"box": _grown(defect.box, by)}) for defect in right]

@@ -14,7 +14,7 @@ from generators.adapter import Adapter
 from generators.mini.corpus import held_out_prompts
 from schemas.defect import DEFECT_TYPES
 from sdg_data.ids import image_id, prompt_id, seed_of
-from sdg_data.mini.oracle import Verdict, examine
+from sdg_data.mini.oracle import Judgement, examine
 from sdg_data.mini.render import Pixels, to_pixels
 from sdg_data.sheets.draw import SheetCell
 
@@ -26,7 +26,7 @@ class Judged:
     prompt: str
     seed: int
     pixels: Pixels
-    verdict: Verdict
+    verdict: Judgement
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceImage:
     """An image as the source has it. `name` says where, for people; `data` None: there is no such file.
 
     `prompt_problem` says why there is no prompt, when there is one that cannot be read. `facts` is the rest of its row.
@@ -41,10 +41,19 @@ class Found:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def open_images(source: str, *, column: str | None = None, hub_split: str = "train") -> Iterator[Found]:
+def open_images(source: str, *, column: str | None = None, hub_split: str = "train") -> Iterator[SourceImage]:
     """The images of `source`: a folder, a tar file, a pattern of tar files (`*`, `{000..012}`), or `hf:owner/name`.
 
-    `column` names the prompt's column or key. Raises InputError when there is nothing to read.
+    Args:
+        source: The path, the pattern, or the name on the hub.
+        column: The prompt's column or key; by default the first that looks like one.
+        hub_split: Which split of a data set on the hub.
+
+    Returns:
+        The images, read one by one.
+
+    Raises:
+        InputError: There is nothing to read.
     """
     if source.startswith(HUB_PREFIX):
         return _hub_images(source.removeprefix(HUB_PREFIX), column, hub_split)
@@ -79,7 +88,7 @@ def expand_shards(pattern: str) -> list[Path]:
 # --- a folder
 
 
-def _folder_images(folder: Path, column: str | None) -> Iterator[Found]:
+def _folder_images(folder: Path, column: str | None) -> Iterator[SourceImage]:
     images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not images:
         raise InputError(
@@ -91,10 +100,10 @@ def _folder_images(folder: Path, column: str | None) -> Iterator[Found]:
             return
     for path in images:
         prompt, problem = _text_of(_bytes_of(path.with_suffix(".txt")))
-        yield Found(str(path), _bytes_of(path), prompt, problem)
+        yield SourceImage(str(path), _bytes_of(path), prompt, problem)
 
 
-def _described_images(folder: Path, metadata: Path, images: list[Path], column: str | None) -> Iterator[Found]:
+def _described_images(folder: Path, metadata: Path, images: list[Path], column: str | None) -> Iterator[SourceImage]:
     rows: dict[str, Mapping[str, Any]] = {}
     for number, row in enumerate(_metadata_rows(metadata), start=1):
         name = row.get("file_name")
@@ -128,7 +137,7 @@ def _metadata_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 # --- shards
 
 
-def _shard_images(shards: list[Path], column: str | None) -> Iterator[Found]:
+def _shard_images(shards: list[Path], column: str | None) -> Iterator[SourceImage]:
     for shard in shards:
         try:
             with tarfile.open(shard, "r|*") as archive:
@@ -142,7 +151,7 @@ def _shard_images(shards: list[Path], column: str | None) -> Iterator[Found]:
             ) from error
 
 
-def _grouped(shard: Path, archive: tarfile.TarFile, column: str | None) -> Iterator[Found]:
+def _grouped(shard: Path, archive: tarfile.TarFile, column: str | None) -> Iterator[SourceImage]:
     """Members with one key stand together; a key is the path up to the first dot of its last part."""
     current: str | None = None
     members: dict[str, bytes] = {}
@@ -160,7 +169,7 @@ def _grouped(shard: Path, archive: tarfile.TarFile, column: str | None) -> Itera
     yield from _sample(shard, current, members, column)
 
 
-def _sample(shard: Path, key: str | None, members: Mapping[str, bytes], column: str | None) -> Iterator[Found]:
+def _sample(shard: Path, key: str | None, members: Mapping[str, bytes], column: str | None) -> Iterator[SourceImage]:
     suffix = next((name for name in members if name in IMAGE_SUFFIXES), None)
     if key is None or suffix is None:
         return
@@ -170,12 +179,12 @@ def _sample(shard: Path, key: str | None, members: Mapping[str, bytes], column: 
         try:
             value = orjson.loads(members[".json"])
         except orjson.JSONDecodeError as error:
-            yield Found(name, members[suffix], None, f"its .json is no JSON: {error}")
+            yield SourceImage(name, members[suffix], None, f"its .json is no JSON: {error}")
             return
         row = value if isinstance(value, dict) else {}
     if ".txt" in members and column is None:
         prompt, problem = _text_of(members[".txt"])
-        yield Found(name, members[suffix], prompt, problem, row)
+        yield SourceImage(name, members[suffix], prompt, problem, row)
     else:
         yield _described(name, members[suffix], row, column, name)
 
@@ -183,7 +192,7 @@ def _sample(shard: Path, key: str | None, members: Mapping[str, bytes], column: 
 # --- a Hugging Face dataset
 
 
-def _hub_images(name: str, column: str | None, split: str) -> Iterator[Found]:
+def _hub_images(name: str, column: str | None, split: str) -> Iterator[SourceImage]:
     try:
         import datasets
     except ImportError as error:
@@ -210,17 +219,17 @@ def _hub_images(name: str, column: str | None, split: str) -> Iterator[Found]:
 # --- shared
 
 
-def _described(name: str, data: bytes | None, row: Mapping[str, Any], column: str | None, source: str) -> Found:
+def _described(name: str, data: bytes | None, row: Mapping[str, Any], column: str | None, source: str) -> SourceImage:
     """A found image whose prompt is in its row of metadata."""
     if not row:
-        return Found(name, data, None)
+        return SourceImage(name, data, None)
     key = column or next((known for known in row if known.lower() in CANDIDATE_COLUMNS), None)
     if key is None:
         key = find_column(row, source)
     value = row.get(key)
     if value is not None and not isinstance(value, str):
-        return Found(name, data, None, f"{key!r} is {type(value).__name__}, not text", row)
-    return Found(name, data, value, None, row)
+        return SourceImage(name, data, None, f"{key!r} is {type(value).__name__}, not text", row)
+    return SourceImage(name, data, value, None, row)
 
 
 def _text_of(data: bytes | None) -> tuple[str | None, str | None]:
@@ -242,7 +251,14 @@ def _bytes_of(path: Path) -> bytes | None:
 
 
 def decode_size(data: bytes) -> tuple[str, int, int]:
-    """(media type, width, height) of an image whose every pixel decodes. ValueError says why one does not."""
+    """Find out an image's kind and size, having decoded every pixel of it.
+
+    Returns:
+        (media type, width, height) in pixels.
+
+    Raises:
+        ValueError: The bytes are no image, or a damaged one; the text says why.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -17,7 +17,7 @@ from schemas.records import Failure, ImageRecord, Prompt
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, canonical_json, image_id, normalise_prompt, prompt_id, split_of
-from sdg_data.ingest.image_files import Found, decode_size, open_images
+from sdg_data.ingest.image_files import SourceImage, decode_size, open_images
 from sdg_data.ingest.prompts import check_prompt
 from sdg_data.progress import Progress
 from sdg_data.store import failures, images, prompts
@@ -62,7 +62,7 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
-class _Good:
+class _Prepared:
     record: ImageRecord
     prompt: Prompt
     data: bytes
@@ -73,14 +73,20 @@ def import_images(
 ) -> ImportCounts:
     """Import every image of `source`. An image that cannot be used is a `Failure` in the store, named by its file.
 
-    Raises InputError when the source cannot be read, or has no image that can be used.
+    Returns:
+        How many images were read, new, known already, and failed.
+
+    Raises:
+        InputError: The source cannot be read, or has no image that can be used.
     """
     counts = ImportCounts(source)
     where = options.source or (source if source.startswith("hf:") else Path(source).name or source)
-    found = itertools.islice(open_images(source, column=options.column, hub_split=options.hub_split), options.limit)
+    source_images = itertools.islice(
+        open_images(source, column=options.column, hub_split=options.hub_split), options.limit
+    )
     blobs.sweep_temporary()
     with (progress or Progress(STAGE, unit="images")).running(None) as running:
-        while batch := list(itertools.islice(found, BATCH_IMAGES)):
+        while batch := list(itertools.islice(source_images, BATCH_IMAGES)):
             _import_batch(store, blobs, batch, where, options, counts)
             running.advance(len(batch))
     if counts.read == 0:
@@ -92,60 +98,62 @@ def import_images(
 
 
 def _import_batch(
-    store: Store, blobs: Blobs, batch: Sequence[Found], where: str, options: ImportOptions, counts: ImportCounts
+    store: Store, blobs: Blobs, batch: Sequence[SourceImage], where: str, options: ImportOptions, counts: ImportCounts
 ) -> None:
-    good: list[_Good] = []
+    prepared: list[_Prepared] = []
     failed: list[Failure] = []
-    for found in batch:
-        outcome = _examine(found, where, options)
+    for source_image in batch:
+        outcome = _examine(source_image, where, options)
         if isinstance(outcome, Failure):
-            log.warning("%s: %s", found.name, outcome.message)
+            log.warning("%s: %s", source_image.name, outcome.message)
             failed.append(outcome)
             counts.failed_by_code[outcome.code] = counts.failed_by_code.get(outcome.code, 0) + 1
         else:
-            good.append(outcome)
+            prepared.append(outcome)
     counts.read += len(batch)
     counts.failed += len(failed)
     if options.dry_run:
         return
-    blobs.put_many(one.data for one in good)
+    blobs.put_many(item.data for item in prepared)
     with store.write() as tx:
-        counts.new_prompts += prompts.insert(tx, [one.prompt for one in good])
-        new = images.insert(tx, _distinct(tx, [one.record for one in good]))
+        counts.new_prompts += prompts.insert(tx, [item.prompt for item in prepared])
+        new = images.insert(tx, _distinct(tx, [item.record for item in prepared]))
         failures.insert(tx, failed)
     counts.new += new
-    counts.already_there += len(good) - new
+    counts.already_there += len(prepared) - new
 
 
-def _examine(found: Found, where: str, options: ImportOptions) -> _Good | Failure:
+def _examine(source_image: SourceImage, where: str, options: ImportOptions) -> _Prepared | Failure:
     """The record of an image that can be used, or why it cannot."""
 
     def failure(code: str, message: str) -> Failure:
-        return Failure(stage=STAGE, item_id=found.name, code=code, message=message, raw=found.prompt, attempt=1)
+        return Failure(
+            stage=STAGE, item_id=source_image.name, code=code, message=message, raw=source_image.prompt, attempt=1
+        )
 
-    if found.data is None:
+    if source_image.data is None:
         return failure("missing-file", "the file that the metadata names is not there")
-    if found.prompt is None:
-        return failure("no-prompt", found.prompt_problem or "the image has no prompt")
-    problem = check_prompt(found.prompt)
+    if source_image.prompt is None:
+        return failure("no-prompt", source_image.prompt_problem or "the image has no prompt")
+    problem = check_prompt(source_image.prompt)
     if problem is not None:
         return failure(f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
     try:
-        media_type, width, height = decode_size(found.data)
+        media_type, width, height = decode_size(source_image.data)
     except ValueError as error:
         return failure("undecodable", str(error))
-    identity = prompt_id(found.prompt)
-    licence = _fact(found.facts, "licence") or _fact(found.facts, "license") or options.licence
+    identity = prompt_id(source_image.prompt)
+    licence = _fact(source_image.facts, "licence") or _fact(source_image.facts, "license") or options.licence
     prompt = Prompt(
         id=identity,
-        text=normalise_prompt(found.prompt),
+        text=normalise_prompt(source_image.prompt),
         source=f"imported:{where}",
         licence=None,
         split=split_of(identity, options.test_share),
     )
-    blob = blob_name(found.data)
-    model = _fact(found.facts, "model") or options.model
-    revision = _fact(found.facts, "revision") or options.revision
+    blob = blob_name(source_image.data)
+    model = _fact(source_image.facts, "model") or options.model
+    revision = _fact(source_image.facts, "revision") or options.revision
     settings = canonical_json({"imported_from": where})
     sample = int(blob[:7], 16)
     record = ImageRecord(
@@ -160,14 +168,14 @@ def _examine(found: Found, where: str, options: ImportOptions) -> _Good | Failur
         media_type=media_type,
         width=width,
         height=height,
-        bytes=len(found.data),
+        bytes=len(source_image.data),
         licence=licence,
         source=f"imported:{where}",
         tool=f"sdg-data {version('sdg-data')}",
         seconds=None,
         created_at=datetime.now(UTC),
     )
-    return _Good(record, prompt, found.data)
+    return _Prepared(record, prompt, source_image.data)
 
 
 def _fact(facts: Mapping[str, Any], name: str) -> str | None:
@@ -184,6 +192,6 @@ def _distinct(tx: Tx, records: Sequence[ImageRecord]) -> list[ImageRecord]:
             sample = record.sample + 1
             identity = image_id(record.prompt_id, record.model, record.revision, sample, record.settings)
             record = record.model_copy(update={"id": identity, "sample": sample})
-            taken.update({key: there.blob for key, there in images.by_ids(tx, [identity]).items()})
+            taken.update({key: stored.blob for key, stored in images.by_ids(tx, [identity]).items()})
         result.append(record)
     return result

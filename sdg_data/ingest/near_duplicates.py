@@ -31,7 +31,9 @@ def near_prompts(first: Sequence[str], second: Sequence[str]) -> list[tuple[str,
     vocabulary: dict[str, int] = {}
 
     def matrix(texts: Sequence[str]) -> "tuple[list[list[int]], npt.NDArray[np.int64]]":
-        rows = [sorted({vocabulary.setdefault(one, len(vocabulary)) for one in trigrams(text)}) for text in texts]
+        rows = [
+            sorted({vocabulary.setdefault(trigram, len(vocabulary)) for trigram in trigrams(text)}) for text in texts
+        ]
         return rows, np.array([len(row) for row in rows], dtype=np.int64)
 
     (rows_a, sizes_a), (rows_b, sizes_b) = matrix(first), matrix(second)
@@ -44,17 +46,17 @@ def near_prompts(first: Sequence[str], second: Sequence[str]) -> list[tuple[str,
         return csr_array((np.ones(len(columns), np.int32), columns, ends), shape=(len(rows), len(vocabulary)))
 
     right = sparse(rows_b).T.tocsr()
-    found = []
+    pairs = []
     for start in range(0, len(rows_a), _CHUNK):
         part = rows_a[start : start + _CHUNK]
         shared = (sparse(part) @ right).tocoo()
         rows, columns = shared.coords
         union = sizes_a[start + rows] + sizes_b[columns] - shared.data
         near = shared.data >= PROMPT_SIMILARITY * union
-        found += sorted(
+        pairs += sorted(
             (first[start + row], second[column]) for row, column in zip(rows[near], columns[near], strict=True)
         )
-    return found
+    return pairs
 
 
 def trigrams(text: str) -> set[str]:
@@ -68,12 +70,12 @@ def near_hashes(first: Mapping[str, int], second: Mapping[str, int]) -> list[tup
     keys_a, keys_b = sorted(first), sorted(second)
     left = np.array([first[key] for key in keys_a], dtype=np.uint64)
     right = np.array([second[key] for key in keys_b], dtype=np.uint64)
-    found = []
+    pairs = []
     for start in range(0, len(left), _CHUNK):
         distance = np.bitwise_count(left[start : start + _CHUNK, None] ^ right[None, :])
         rows, columns = np.nonzero(distance <= IMAGE_BITS)
-        found += [(keys_a[start + row], keys_b[column]) for row, column in zip(rows, columns, strict=True)]
-    return found
+        pairs += [(keys_a[start + row], keys_b[column]) for row, column in zip(rows, columns, strict=True)]
+    return pairs
 
 
 def perceptual_hash(data: bytes) -> int:
@@ -96,23 +98,30 @@ def near_pairs(hashes: Mapping[str, int], *, limit: int | None = None) -> list[t
     keys = sorted(hashes)
     values = np.array([hashes[key] for key in keys], dtype=np.uint64)
     edges = [round(64 * band / _BANDS) for band in range(_BANDS + 1)]
-    found: set[tuple[int, int]] = set()
+    pairs: set[tuple[int, int]] = set()
     for low, high in pairwise(edges):
         part = (values >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
         order = np.argsort(part, kind="stable")
         cuts = np.nonzero(np.diff(part[order]))[0] + 1
         for group in np.split(order, cuts):
-            for place, one in enumerate(group[:-1]):
+            for place, first in enumerate(group[:-1]):
                 others = group[place + 1 :]
-                near = others[np.bitwise_count(values[others] ^ values[one]) <= IMAGE_BITS]
-                found.update((min(one, other), max(one, other)) for other in near.tolist())
-                if limit is not None and len(found) > 4 * limit:
+                near = others[np.bitwise_count(values[others] ^ values[first]) <= IMAGE_BITS]
+                pairs.update((min(first, second), max(first, second)) for second in near.tolist())
+                if limit is not None and len(pairs) > 4 * limit:
                     break
-    return [(keys[a], keys[b]) for a, b in sorted(found)[:limit]]
+    return [(keys[a], keys[b]) for a, b in sorted(pairs)[:limit]]
 
 
 def open_image(data: bytes) -> Image.Image:
-    """A Pillow image with all its pixels read. ValueError says why there is none."""
+    """Read an image's pixels with Pillow, all of them.
+
+    Returns:
+        The image.
+
+    Raises:
+        ValueError: The bytes are no image, or a damaged one; the text says which.
+    """
     try:
         image = Image.open(io.BytesIO(data))
         image.load()

@@ -51,7 +51,11 @@ def open_rows(source: str, *, column: str | None = None, hub_split: str = "train
 
 
 def check_source(source: str) -> None:
-    """Raise InputError if `source` is clearly no prompt file: missing, a folder, empty, unreadable, of unknown kind."""
+    """Check that `source` may be a prompt file, without reading its rows.
+
+    Raises:
+        InputError: The file is missing, a folder, empty, unreadable or of an unknown kind.
+    """
     if source.startswith(HUB_PREFIX):
         return
     path = Path(source)
@@ -252,7 +256,14 @@ def _hub_texts(dataset: Iterable[dict[str, Any]], column: str | None, name: str)
 
 
 def find_column(names: Iterable[str], source: str) -> str:
-    """The first of CANDIDATE_COLUMNS among `names`, whatever its case; InputError listing the columns if none."""
+    """Find the prompt's column: the first of CANDIDATE_COLUMNS among `names`, whatever its case.
+
+    Returns:
+        The column's name, as the file spells it.
+
+    Raises:
+        InputError: None looks like it; the hint lists the columns.
+    """
     known = list(names)
     by_lower = {name.lower(): name for name in reversed(known)}
     for candidate in CANDIDATE_COLUMNS:

@@ -52,13 +52,13 @@ def import_command(
     )
     results = import_prompts(Store(settings.home), files, options)
     if as_json:
-        print_json([asdict(one) for one in results])
+        print_json([asdict(result) for result in results])
         return
     columns = ["file", "read", "new", "duplicates_in_file", "already_there", "rejected"]
-    print_table([asdict(one) for one in results], columns)
-    for one in results:
-        if one.rejects_file:
-            say(f"{one.file}: {one.rejected} rejected rows are in {one.rejects_file}")
+    print_table([asdict(result) for result in results], columns)
+    for result in results:
+        if result.rejects_file:
+            say(f"{result.file}: {result.rejected} rejected rows are in {result.rejects_file}")
     if dry_run:
         say("dry run: nothing was stored")
 

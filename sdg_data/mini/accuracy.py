@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from schemas.defect import Defect
-from sdg_data.mini.inject import Spoiled, sample_spoiled
+from sdg_data.mini.inject import CorruptedImage, sample_corrupted
 from sdg_data.mini.oracle import find_defects
 from sdg_data.mini.render import render
 from sdg_data.mini.world import sample_scene
@@ -18,11 +18,11 @@ Oracle = Callable[..., tuple[Defect, ...]]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Counts over ``scenes`` spoiled and as many clean scenes.
+    """Counts over `scenes` corrupted and as many clean scenes.
 
-    ``found``: injected defects met one-to-one by a statement of the right type at IoU >= 0.5; ``missed`` the others;
-    ``false`` statements on spoiled scenes that met none; ``false_on_clean`` statements on clean scenes;
-    ``same_subtype``: of the found ones, those whose subtype is right too. ``kinds``: (missed, injected) by kind.
+    `found`: injected defects met one-to-one by a statement of the right type at IoU >= 0.5; `missed` the others;
+    `false` statements on corrupted scenes that met none; `false_on_clean` statements on clean scenes;
+    `same_subtype`: of the found ones, those whose subtype is right too. `kinds`: (missed, injected) by kind.
     """
 
     scenes: int
@@ -40,7 +40,7 @@ class Accuracy:
 
     @property
     def precision(self) -> float:
-        """Share of statements on spoiled scenes that are true."""
+        """Share of statements on corrupted scenes that are true."""
         return self.found / (self.found + self.false)
 
     def as_dict(self) -> dict[str, object]:
@@ -65,16 +65,16 @@ def match(labels: tuple[Defect, ...], stated: tuple[Defect, ...], threshold: flo
 
 
 def measure(scenes: int, seed: int, oracle: Oracle = find_defects) -> Accuracy:
-    """Spoil ``scenes`` random scenes and render as many clean ones from ``seed``, and count what the oracle says."""
+    """Corrupt `scenes` random scenes and render as many clean ones from `seed`, and count what the oracle says."""
     rng = random.Random(seed)
     injected: Counter[str] = Counter()
     missed: Counter[str] = Counter()
     found = false = same = 0
     for _ in range(scenes):
-        spoiled: Spoiled = sample_spoiled(rng)
-        stated = oracle(spoiled.pixels, spoiled.prompt)
-        pairs = match(spoiled.defects, stated)
-        for kind, label, pair in zip(spoiled.kinds, spoiled.defects, pairs, strict=True):
+        corrupted: CorruptedImage = sample_corrupted(rng)
+        stated = oracle(corrupted.pixels, corrupted.prompt)
+        pairs = match(corrupted.defects, stated)
+        for kind, label, pair in zip(corrupted.kinds, corrupted.defects, pairs, strict=True):
             injected[kind.value] += 1
             missed[kind.value] += pair is None
             same += pair is not None and pair.subtype == label.subtype

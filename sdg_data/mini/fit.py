@@ -60,7 +60,7 @@ def _bank(shape: str) -> _Bank:
 
 
 def _window(mask: Bools, x: int, y: int) -> Bools:
-    """The _WINDOW-sized cut of ``mask`` whose corner is (x, y), empty beyond the canvas."""
+    """The _WINDOW-sized cut of `mask` whose corner is (x, y), empty beyond the canvas."""
     pad = _WINDOW
     padded = np.pad(mask, pad)
     return padded[y + pad : y + pad + _WINDOW, x + pad : x + pad + _WINDOW]
@@ -74,7 +74,7 @@ def _place(template: npt.NDArray[np.float32], x: int, y: int) -> Bools:
 
 
 def fit_shapes(mask: Bools) -> dict[str, Fit]:
-    """The best-fitting template of every shape for a spot, ``mask`` of shape (SIZE, SIZE)."""
+    """The best-fitting template of every shape for a spot, `mask` of shape (SIZE, SIZE)."""
     rows, columns = np.nonzero(mask)
     x0, x1, y0, y1 = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
     area = float(mask.sum())

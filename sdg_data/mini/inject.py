@@ -1,4 +1,4 @@
-"""Spoil a scene in known ways, with exact labels: the ground truth for the oracle and for detectors.
+"""Corrupt a scene in known ways, with exact labels: the ground truth for the oracle and for detectors.
 
 Each kind of defect changes the scene that is drawn, a shape on it, or pixels after drawing. The combinations are
 those on which a reasonable person could not disagree: no shape has two defects, at most one defect of a scene
@@ -24,7 +24,7 @@ from sdg_data.mini.world import BACKGROUNDS, COLOURS, MAX_OBJECTS, RADII, SHAPES
 
 
 class Kind(StrEnum):
-    """The ways to spoil a scene."""
+    """The ways to corrupt a scene."""
 
     MISSING = "missing"
     EXTRA = "extra"
@@ -50,8 +50,8 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Spoiled:
-    """A rendered scene with its exact defects; ``kinds`` in the defects' order, ``drawn`` all shapes on the canvas."""
+class CorruptedImage:
+    """A rendered scene with its exact defects; `kinds` in the defects' order, `drawn` all shapes on the canvas."""
 
     pixels: Pixels
     prompt: str
@@ -64,19 +64,19 @@ class CannotDraw(Exception):
     """This scene has no room for these defects; draw another."""
 
 
-def sample_spoiled(rng: random.Random, *, most: int = 3, kinds: Sequence[Kind] = tuple(Kind)) -> Spoiled:
-    """A random scene with one to ``most`` random defects."""
+def sample_corrupted(rng: random.Random, *, most: int = 3, kinds: Sequence[Kind] = tuple(Kind)) -> CorruptedImage:
+    """A random scene with one to `most` random defects."""
     while True:
         wanted = [rng.choice(kinds) for _ in range(rng.choices(range(1, most + 1), weights=(6, 3, 1, 1, 1)[:most])[0])]
         scene = sample_scene(rng)
         try:
-            return spoil(scene, wanted, rng)
+            return corrupt(scene, wanted, rng)
         except CannotDraw:
             continue
 
 
-def spoil(scene: Scene, kinds: Sequence[Kind], rng: random.Random) -> Spoiled:
-    """Draw ``scene`` with one defect of each of ``kinds``.
+def corrupt(scene: Scene, kinds: Sequence[Kind], rng: random.Random) -> CorruptedImage:
+    """Draw `scene` with one defect of each of `kinds`.
 
     Raises:
         CannotDraw: the scene does not allow one of them, or not together.
@@ -88,14 +88,14 @@ def spoil(scene: Scene, kinds: Sequence[Kind], rng: random.Random) -> Spoiled:
 
 
 class _Painter:
-    """One scene being spoiled; ``free`` are the objects (by index) that no defect has touched yet."""
+    """One scene being corrupted; `free` are the objects (by index) that no defect has touched yet."""
 
     def __init__(self, scene: Scene, rng: random.Random) -> None:
         self.scene, self.rng = scene, rng
         self.labels: dict[Kind, Defect] = {}
         self.spots: list[tuple[float, float]] = []
 
-    def run(self, kinds: Sequence[Kind]) -> Spoiled:
+    def run(self, kinds: Sequence[Kind]) -> CorruptedImage:
         drawn_scene = self._drawn_scene(kinds)
         self.canvas = lay_out(drawn_scene, self.rng)
         self.free = set(range(len(self.canvas.objects)))
@@ -112,7 +112,7 @@ class _Painter:
             if kind in (Kind.BITE, Kind.NOISE, Kind.BLUR, Kind.SPECK, Kind.SHADOW):
                 image = getattr(self, f"_{kind.value}")(image)
         defects = tuple(self.labels[kind] for kind in kinds)
-        return Spoiled(to_pixels(image), self.scene.prompt, defects, tuple(kinds), objects)
+        return CorruptedImage(to_pixels(image), self.scene.prompt, defects, tuple(kinds), objects)
 
     # What is drawn instead of what was asked
 

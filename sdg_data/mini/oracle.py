@@ -1,13 +1,13 @@
 """The oracle: classical vision that reads a 64x64 image of the mini world and states its defects.
 
-Two steps, apart from each other: :func:`read` turns pixels into shapes, marks and shadows without knowing the
-prompt; :func:`judge` compares them with what the prompt asks. It shares no state with the injection of defects and
+Two steps, apart from each other: `read` turns pixels into shapes, marks and shadows without knowing the
+prompt; `judge` compares them with what the prompt asks. It shares no state with the injection of defects and
 reads any image, a model's as well as a render.
 
-Known limits (each is counted in ``docs/mini-world.md``): shapes that touch and have one colour are read as one,
+Known limits (each is counted in `docs/mini-world.md`): shapes that touch and have one colour are read as one,
 doubled or broken; a star that is blurred or small and bitten may be read as a circle; what lies within two pixels
 of a shape's edge counts as its outline, so a mark there is not seen; deviations of the background under
-``MARK_CONTRAST`` are measured (:attr:`Reading.background_deviation`) but no defect; lighting is judged on
+`MARK_CONTRAST` are measured (`ImageReading.background_deviation`) but no defect; lighting is judged on
 the background only; anatomy, text, action and style have no meaning in this world.
 """
 
@@ -53,8 +53,8 @@ _EIGHT = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
-class Found:
-    """A shape that was seen. ``scores`` holds the best overlap (IoU) of each kind of shape with it."""
+class SeenShape:
+    """A shape that was seen. `scores` holds the best overlap (IoU) of each kind of shape with it."""
 
     colour: str
     scores: dict[str, float]
@@ -78,7 +78,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Mark:
-    """A spot on the background. ``shadow``: soft and grey; else a stray mark."""
+    """A spot on the background. `shadow`: soft and grey; else a stray mark."""
 
     extent: Extent
     shadow: bool
@@ -86,24 +86,24 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImageReading:
     """What is in an image, before any prompt.
 
-    ``background_deviation``: mean RGB distance from the background's colour outside shapes, without a threshold.
+    `background_deviation`: mean RGB distance from the background's colour outside shapes, without a threshold.
     """
 
     background: str
-    objects: tuple[Found, ...]
+    objects: tuple[SeenShape, ...]
     marks: tuple[Mark, ...]
     background_deviation: float
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """The oracle's statement on an image and its prompt."""
 
     defects: tuple[Defect, ...]
-    reading: Reading
+    reading: ImageReading
 
     @property
     def right(self) -> bool:
@@ -121,17 +121,27 @@ def find_defects(pixels: Pixels, prompt: str) -> tuple[Defect, ...]:
     return examine(pixels, prompt).defects
 
 
-def examine(pixels: Pixels, prompt: str) -> Verdict:
+def examine(pixels: Pixels, prompt: str) -> Judgement:
     """Read an image and judge it against its prompt."""
     reading = read(pixels)
-    return Verdict(tuple(judge(reading, parse_prompt(prompt))), reading)
+    return Judgement(tuple(judge(reading, parse_prompt(prompt))), reading)
 
 
 # Reading
 
 
-def read(pixels: Pixels) -> Reading:
-    """Find shapes, marks and shadows. ValueError unless ``pixels`` is uint8 of shape (64, 64, 3)."""
+def read(pixels: Pixels) -> ImageReading:
+    """Find shapes, marks and shadows.
+
+    Args:
+        pixels: (64, 64, 3), uint8, RGB.
+
+    Returns:
+        What is in the image, before any prompt.
+
+    Raises:
+        ValueError: The pixels have another shape or type.
+    """
     if pixels.shape != (SIZE, SIZE, 3) or pixels.dtype != np.uint8:
         raise ValueError(f"the oracle reads uint8 images of shape {(SIZE, SIZE, 3)}, got {pixels.dtype} {pixels.shape}")
     image = pixels.astype(np.float32)
@@ -145,7 +155,7 @@ def read(pixels: Pixels) -> Reading:
     share, label = _colour_shares(difference, background)
     foreground = ndimage.binary_fill_holes(share > 0.5)
     components, count = ndimage.label(foreground, _EIGHT)
-    objects: list[Found] = []
+    objects: list[SeenShape] = []
     taken = np.zeros((SIZE, SIZE), bool)
     for index in range(1, count + 1):
         for part in _parts(components == index, label):
@@ -156,7 +166,7 @@ def read(pixels: Pixels) -> Reading:
             taken |= ndimage.binary_dilation(part, _EIGHT, iterations=reach)
     free = ~taken
     deviation = float(distance[free].mean()) if free.any() else 0.0
-    return Reading(name, tuple(objects), tuple(_marks(difference, distance, free)), deviation)
+    return ImageReading(name, tuple(objects), tuple(_marks(difference, distance, free)), deviation)
 
 
 def _colour_shares(difference: Floats, background: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
@@ -194,7 +204,9 @@ def _parts(component: Bools, label: npt.NDArray[np.intp]) -> list[Bools]:
     return parts
 
 
-def _examine_shape(mask: Bools, image: Floats, share: Floats, label: npt.NDArray[np.intp], background: Floats) -> Found:
+def _examine_shape(
+    mask: Bools, image: Floats, share: Floats, label: npt.NDArray[np.intp], background: Floats
+) -> SeenShape:
     fits = fit_shapes(mask)
     best = max(fits.values(), key=lambda fit: fit.score)
     colour = int(np.bincount(label[mask], minlength=len(_COLOUR_NAMES) + 1)[: len(_COLOUR_NAMES)].argmax())
@@ -208,7 +220,7 @@ def _examine_shape(mask: Bools, image: Floats, share: Floats, label: npt.NDArray
     softness = _softness(mask, image, background)
     # half of a soft shape lies beyond the half-covered line
     seen = ndimage.binary_dilation(mask, _EIGHT, iterations=3) & (share > 0.25) if softness > SOFT_EDGE else mask
-    return Found(
+    return SeenShape(
         colour=_COLOUR_NAMES[colour],
         scores={shape: fit.score for shape, fit in fits.items()},
         radii={shape: fit.radius for shape, fit in fits.items()},
@@ -277,46 +289,46 @@ _COST_BOTH = 2.6
 _COST_UNMATCHED = 1.25
 
 
-def judge(reading: Reading, scene: Scene) -> list[Defect]:
+def judge(reading: ImageReading, scene: Scene) -> list[Defect]:
     """Compare what was read with what is asked: misalignments first, then artifacts."""
     wanted = [(index, group) for index, group in enumerate(scene.groups) for _ in range(group.count)]
     pairs = _assign(reading.objects, [group for _, group in wanted])
-    members: dict[int, list[Found]] = {index: [] for index in range(len(scene.groups))}
+    members: dict[int, list[SeenShape]] = {index: [] for index in range(len(scene.groups))}
     defects: list[Defect] = []
     names: dict[int, str] = {}
     for found_index, wanted_index in pairs.items():
         group_index, group = wanted[wanted_index]
-        found = reading.objects[found_index]
-        members[group_index].append(found)
+        seen = reading.objects[found_index]
+        members[group_index].append(seen)
         names[found_index] = group.name
-        defects += _attributes(found, group)
+        defects += _attributes(seen, group)
     spare = [index for index in range(len(reading.objects)) if index not in pairs]
     for index in spare:
-        found = reading.objects[index]
-        twin = next((i for i, group in enumerate(scene.groups) if _same(found, group)), None)
-        names[index] = f"{found.colour} {found.shape}"
+        seen = reading.objects[index]
+        twin = next((i for i, group in enumerate(scene.groups) if _same(seen, group)), None)
+        names[index] = f"{seen.colour} {seen.shape}"
         if twin is not None:
-            members[twin].append(found)
+            members[twin].append(seen)
         else:
-            defects.append(statements.extra_object(found.colour, found.shape, found.extent))
+            defects.append(statements.extra_object(seen.colour, seen.shape, seen.extent))
     defects += _counts(scene, members)
     if scene.relation:
         defects += _relation(scene, scene.relation, members)
     if scene.background and scene.background != reading.background:
         defects.append(statements.wrong_background(scene.background, reading.background))
-    for index, found in enumerate(reading.objects):
-        defects += _artifacts(found, names[index])
+    for index, seen in enumerate(reading.objects):
+        defects += _artifacts(seen, names[index])
     for mark in reading.marks:
         state = statements.uneven_light if mark.shadow else statements.stray_mark
         defects.append(state(mark.extent, mark.severity))
     return defects
 
 
-def _assign(objects: tuple[Found, ...], groups: list[Group]) -> dict[int, int]:
+def _assign(objects: tuple[SeenShape, ...], groups: list[Group]) -> dict[int, int]:
     """Which shape plays which part: the cheapest one-to-one assignment; a pair dearer than two blanks stays open."""
     if not objects or not groups:
         return {}
-    cost = np.array([[_mismatch(found, group) for group in groups] for found in objects])
+    cost = np.array([[_mismatch(seen, group) for group in groups] for seen in objects])
     size = len(objects) + len(groups)
     square = np.full((size, size), _COST_UNMATCHED)
     square[: len(objects), : len(groups)] = cost
@@ -325,63 +337,63 @@ def _assign(objects: tuple[Found, ...], groups: list[Group]) -> dict[int, int]:
     return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if r < len(objects) and c < len(groups)}
 
 
-def _mismatch(found: Found, group: Group) -> float:
-    colour, shape = found.colour != group.colour, not _shape_fits(found, group.shape)
+def _mismatch(seen: SeenShape, group: Group) -> float:
+    colour, shape = seen.colour != group.colour, not _shape_fits(seen, group.shape)
     if colour and shape:
         return _COST_BOTH
-    doubt = 0.1 * (max(found.scores.values()) - found.scores[group.shape])
-    size = 0.05 * _size_error(found, group)
+    doubt = 0.1 * (max(seen.scores.values()) - seen.scores[group.shape])
+    size = 0.05 * _size_error(seen, group)
     return _COST_COLOUR * colour + _COST_SHAPE * shape + doubt + size
 
 
-def _same(found: Found, group: Group) -> bool:
-    return found.colour == group.colour and _shape_fits(found, group.shape)
+def _same(seen: SeenShape, group: Group) -> bool:
+    return seen.colour == group.colour and _shape_fits(seen, group.shape)
 
 
-def _shape_fits(found: Found, shape: str) -> bool:
-    """A spoilt outline or a soft edge tells little about the kind of shape: then the asked one gets the benefit."""
-    spoilt = found.outline_error > OUTLINE_ERROR or found.softness > SOFT_EDGE
-    return found.scores[shape] >= max(found.scores.values()) - (0.22 if spoilt else 0.05)
+def _shape_fits(seen: SeenShape, shape: str) -> bool:
+    """A broken outline or a soft edge tells little about the kind of shape: then the asked one gets the benefit."""
+    unsure = seen.outline_error > OUTLINE_ERROR or seen.softness > SOFT_EDGE
+    return seen.scores[shape] >= max(seen.scores.values()) - (0.22 if unsure else 0.05)
 
 
-def _size_error(found: Found, group: Group) -> float:
+def _size_error(seen: SeenShape, group: Group) -> float:
     """0 where the size word is true, 1 where the opposite one is."""
-    if group.size is None or found.doubled:
+    if group.size is None or seen.doubled:
         return 0.0
-    shape = group.shape if _shape_fits(found, group.shape) else found.shape
+    shape = group.shape if _shape_fits(seen, group.shape) else seen.shape
     right = sum(RADII[group.size]) / 2
     other = sum(RADII["small" if group.size == "large" else "large"]) / 2
-    return float(np.clip((found.radii[shape] - right) / (other - right), 0, 1))
+    return float(np.clip((seen.radii[shape] - right) / (other - right), 0, 1))
 
 
-def _attributes(found: Found, group: Group) -> list[Defect]:
+def _attributes(seen: SeenShape, group: Group) -> list[Defect]:
     defects = []
-    if found.colour != group.colour:
-        defects.append(statements.wrong_colour(group, found.colour, found.extent))
-    if not _shape_fits(found, group.shape):
-        defects.append(statements.wrong_shape(group, found.shape, found.extent))
-    if (error := _size_error(found, group)) > 0.55:
-        defects.append(statements.wrong_size(group, found.extent, error))
+    if seen.colour != group.colour:
+        defects.append(statements.wrong_colour(group, seen.colour, seen.extent))
+    if not _shape_fits(seen, group.shape):
+        defects.append(statements.wrong_shape(group, seen.shape, seen.extent))
+    if (error := _size_error(seen, group)) > 0.55:
+        defects.append(statements.wrong_size(group, seen.extent, error))
     return defects
 
 
-def _counts(scene: Scene, members: dict[int, list[Found]]) -> list[Defect]:
+def _counts(scene: Scene, members: dict[int, list[SeenShape]]) -> list[Defect]:
     defects = []
     for index, group in enumerate(scene.groups):
-        there = members[index]
-        if not there:
+        shapes = members[index]
+        if not shapes:
             where = statements.FRAME
             if scene.relation and index < 2 and members[1 - index]:
                 partner = members[1 - index][0].extent
                 where = statements.expected_side(partner, scene.relation, first=index == 0)
             defects.append(statements.missing_object(group, where, sum(RADII[group.size]) / 2))
-        elif len(there) != group.count:
-            extent = statements.union([found.extent for found in there])
-            defects.append(statements.wrong_count(group, len(there), extent))
+        elif len(shapes) != group.count:
+            extent = statements.union([shape.extent for shape in shapes])
+            defects.append(statements.wrong_count(group, len(shapes), extent))
     return defects
 
 
-def _relation(scene: Scene, relation: Relation, members: dict[int, list[Found]]) -> list[Defect]:
+def _relation(scene: Scene, relation: Relation, members: dict[int, list[SeenShape]]) -> list[Defect]:
     if len(members[0]) != 1 or len(members[1]) != 1:
         return []
     first, second = members[0][0], members[1][0]
@@ -393,15 +405,15 @@ def _relation(scene: Scene, relation: Relation, members: dict[int, list[Found]])
     return [statements.wrong_relation(groups[0], groups[1], relation, statements.union([first.extent, second.extent]))]
 
 
-def _artifacts(found: Found, name: str) -> list[Defect]:
+def _artifacts(seen: SeenShape, name: str) -> list[Defect]:
     defects = []
-    soft = found.softness > SOFT_EDGE
-    if found.doubled:
-        defects.append(statements.doubled_part(name, found.extent))
-    elif found.outline_error > OUTLINE_ERROR and not soft:
-        defects.append(statements.broken_outline(name, found.extent, min(1.0, 4 * found.outline_error)))
-    if found.surface_error > SURFACE_ERROR:
-        defects.append(statements.noisy_surface(name, found.extent, min(1.0, 2 * found.surface_error)))
+    soft = seen.softness > SOFT_EDGE
+    if seen.doubled:
+        defects.append(statements.doubled_part(name, seen.extent))
+    elif seen.outline_error > OUTLINE_ERROR and not soft:
+        defects.append(statements.broken_outline(name, seen.extent, min(1.0, 4 * seen.outline_error)))
+    if seen.surface_error > SURFACE_ERROR:
+        defects.append(statements.noisy_surface(name, seen.extent, min(1.0, 2 * seen.surface_error)))
     if soft:
-        defects.append(statements.blurred_edge(name, found.extent, min(1.0, found.softness / 6)))
+        defects.append(statements.blurred_edge(name, seen.extent, min(1.0, seen.softness / 6)))
     return defects

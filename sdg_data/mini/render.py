@@ -79,7 +79,7 @@ def _coverage_bytes(shape: str, x: float, y: float, radius: float, size: int) ->
 
 
 def coverage(shape: str, x: float, y: float, radius: float, size: int = SIZE) -> Coverage:
-    """The shape's coverage of each pixel of a ``size`` x ``size`` canvas."""
+    """The shape's coverage of each pixel of a `size` x `size` canvas."""
     flat = np.frombuffer(_coverage_bytes(shape, x, y, radius, size), dtype=np.uint8)
     return flat.reshape(size, size).astype(np.float32) / np.float32(255)
 

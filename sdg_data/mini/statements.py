@@ -25,7 +25,7 @@ _FULL_AREA = 0.12
 
 
 def to_box(extent: Extent) -> Box:
-    """The whole pixels that ``extent`` touches, clipped to the frame, on the 0..1000 grid."""
+    """The whole pixels that `extent` touches, clipped to the frame, on the 0..1000 grid."""
     x0, y0 = (max(0, min(SIZE - 1, math.floor(value + 1e-6))) for value in extent[:2])
     x1, y1 = (max(1, min(SIZE, math.ceil(value - 1e-6))) for value in extent[2:])
     return Box(
@@ -37,7 +37,7 @@ def to_box(extent: Extent) -> Box:
 
 
 def extent_of(mask: npt.NDArray[np.bool_]) -> Extent:
-    """The whole pixels that ``mask``, shape (SIZE, SIZE) and not empty, covers."""
+    """The whole pixels that `mask`, shape (SIZE, SIZE) and not empty, covers."""
     rows, columns = np.nonzero(mask)
     return float(columns.min()), float(rows.min()), columns.max() + 1.0, rows.max() + 1.0
 

@@ -5,7 +5,7 @@ A prompt names one to three groups of flat shapes, may relate the first two, and
     a large red circle to the left of a small blue square on a grey background
     two green triangles and a yellow star
 
-:func:`Scene.prompt` and :func:`parse_prompt` are inverses: the oracle judges an image against a prompt
+`Scene.prompt` and `parse_prompt` are inverses: the oracle judges an image against a prompt
 alone, so the text must hold everything that is asked.
 """
 
@@ -35,7 +35,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "light blue": (190, 216, 246),
 }
 RADII: dict[str | None, tuple[float, float]] = {"small": (5.5, 6.5), None: (7.6, 9.0), "large": (10.4, 11.6)}
-"""Radius in pixels (lowest, highest) by the size word; ``None`` is a prompt that names no size."""
+"""Radius in pixels (lowest, highest) by the size word; `None` is a prompt that names no size."""
 COUNT_WORDS = {1: "a", 2: "two", 3: "three", 4: "four"}
 MAX_OBJECTS = 4
 
@@ -61,7 +61,7 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True)
 class Group:
-    """One noun phrase: ``count`` shapes alike."""
+    """One noun phrase: `count` shapes alike."""
 
     count: int
     size: str | None
@@ -69,14 +69,14 @@ class Group:
     shape: str
 
     def text(self, *, count: int | None = None) -> str:
-        """The phrase, as the prompt says it; ``count`` overrides the group's own."""
+        """The phrase, as the prompt says it; `count` overrides the group's own."""
         number = self.count if count is None else count
         noun = self.shape if number == 1 else f"{self.shape}s"
         return " ".join(word for word in (COUNT_WORDS[number], self.size, self.colour, noun) if word)
 
     @property
     def name(self) -> str:
-        """Colour and shape, for reasons: ``red circle``."""
+        """Colour and shape, for reasons: `red circle`."""
         return f"{self.colour} {self.shape}"
 
 
@@ -102,7 +102,7 @@ class Scene:
 
     @property
     def prompt(self) -> str:
-        """The text; :func:`parse_prompt` reads it back."""
+        """The text; `parse_prompt` reads it back."""
         phrases = [group.text() for group in self.groups]
         if self.relation:
             phrases[:2] = [f"{phrases[0]} {self.relation} {phrases[1]}"]
@@ -168,7 +168,7 @@ def sample_scene(rng: random.Random) -> Scene:
 
 
 def sample_prompts(count: int, seed: int) -> list[str]:
-    """``count`` different prompts, the same for the same ``seed`` on every machine."""
+    """`count` different prompts, the same for the same `seed` on every machine."""
     rng = random.Random(seed)
     prompts: dict[str, None] = {}
     while len(prompts) < count:

@@ -49,13 +49,13 @@ def cells(
                 "there are no images to show", item="sdg images sheet", hint="`sdg generate run` makes some."
             )
         texts = {key: prompt.text for key, prompt in prompts.by_ids(tx, [r.prompt_id for r in records]).items()}
-        looked = reader(tx, [record.id for record in records]) if reader else {}
-    shown = []
+        defects_of = reader(tx, [record.id for record in records]) if reader else {}
+    drawn_cells = []
     for record in records:
         picture = image_of_url(blobs, record)
-        defects = ask_oracle(picture, texts[record.prompt_id]) if boxes == "oracle" else looked.get(record.id)
-        shown.append(SheetCell(picture, texts[record.prompt_id], record.model, record.seed, defects))
-    return shown
+        defects = ask_oracle(picture, texts[record.prompt_id]) if boxes == "oracle" else defects_of.get(record.id)
+        drawn_cells.append(SheetCell(picture, texts[record.prompt_id], record.model, record.seed, defects))
+    return drawn_cells
 
 
 def _chosen(
@@ -74,14 +74,14 @@ def _chosen(
         [split, split, models is None, list(models or ()), limit],
     )
     wanted = [row["prompt_id"] for row in rows]
-    withdrawn = {one.item_id for one in tombstones.listed(tx, Withdrawn.IMAGE)}
-    found = [r for r in images.page(tx, models=models, prompt_ids=wanted, split=split) if r.id not in withdrawn]
+    withdrawn = {tombstone.item_id for tombstone in tombstones.listed(tx, Withdrawn.IMAGE)}
+    records = [r for r in images.page(tx, models=models, prompt_ids=wanted, split=split) if r.id not in withdrawn]
     place = {name: index for index, name in enumerate(models or order)}
-    found.sort(key=lambda r: (wanted.index(r.prompt_id), place.get(r.model, len(place)), r.model, r.sample, r.id))
+    records.sort(key=lambda r: (wanted.index(r.prompt_id), place.get(r.model, len(place)), r.model, r.sample, r.id))
     # A line is the k-th image that each model made of a prompt. Lines are shown whole, so that models compare.
     seen: Counter[tuple[str, str]] = Counter()
     lines: dict[tuple[int, int], list[ImageRecord]] = {}
-    for record in found:
+    for record in records:
         key = (record.prompt_id, record.model)
         lines.setdefault((seen[key], wanted.index(record.prompt_id)), []).append(record)
         seen[key] += 1
@@ -90,12 +90,20 @@ def _chosen(
         if chosen and len(chosen) + len(line) > limit:
             break
         chosen += line[:limit]
-    shown = {record.id for record in chosen}
-    return [record for record in found if record.id in shown]
+    chosen_ids = {record.id for record in chosen}
+    return [record for record in records if record.id in chosen_ids]
 
 
 def image_of_url(blobs: Blobs, record: ImageRecord) -> Image.Image:
-    """The image's pixels, RGB. BlobMissing, BlobCorrupt."""
+    """Read the picture of an image record.
+
+    Returns:
+        The image, RGB.
+
+    Raises:
+        BlobMissing: The store names a blob that is not there.
+        BlobCorrupt: The blob is no picture.
+    """
     try:
         return Image.open(io.BytesIO(blobs.get(record.blob))).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
@@ -116,29 +124,36 @@ def _reader(boxes: str) -> Callable[[Tx, Sequence[str]], Looked] | None:
 
 def _auto(tx: Tx, ids: Sequence[str]) -> Looked:
     people = gold.of_images(tx, ids, GoldRule(unreviewed=True))
-    return _prelabels(tx, ids, None) | {key: one.defects for key, one in people.items()}
+    return _prelabels(tx, ids, None) | {key: label.defects for key, label in people.items()}
 
 
 def _gold(tx: Tx, ids: Sequence[str]) -> Looked:
-    return {key: one.defects for key, one in gold.of_images(tx, ids).items()}
+    return {key: label.defects for key, label in gold.of_images(tx, ids).items()}
 
 
 def _annotations(tx: Tx, ids: Sequence[str]) -> Looked:
     """The last annotation that makes a claim, reviewed or not."""
-    found: Looked = {}
+    defects_of: Looked = {}
     for key, versions in annotation_rows.of_images(tx, ids).items():
         claims = [v for v in versions if v.status in (AnnotationStatus.DEFECTS, AnnotationStatus.CLEAN)]
         if claims:
-            found[key] = [one.defect for one in claims[-1].defects]
-    return found
+            defects_of[key] = [item.defect for item in claims[-1].defects]
+    return defects_of
 
 
 def _prelabels(tx: Tx, ids: Sequence[str], model: str | None) -> Looked:
-    return {key: found[-1].defects for key, found in prelabels.of_images(tx, ids, model=model).items()}
+    return {key: versions[-1].defects for key, versions in prelabels.of_images(tx, ids, model=model).items()}
 
 
 def ask_oracle(picture: Image.Image, prompt: str) -> Sequence[Defect]:
-    """What the mini world's oracle finds. InputError for a picture or a prompt of another world."""
+    """What the mini world's oracle finds.
+
+    Returns:
+        Its defects; none where the picture is clean.
+
+    Raises:
+        InputError: The picture or the prompt is of another world.
+    """
     from sdg_data.mini.oracle import find_defects
 
     try:

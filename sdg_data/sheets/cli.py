@@ -30,7 +30,7 @@ def sheet_command(
     Boxes are coloured by type and carry their importance; "no defects" is written only where somebody looked.
     """
     settings = settings_of(ctx)
-    shown = cells(
+    sheet_cells = cells(
         Store(settings.home),
         Blobs(settings.blob_url),
         models=models,
@@ -39,10 +39,10 @@ def sheet_command(
         boxes=boxes,
         order=settings.generate.models,
     )
-    sheet = render_sheet(shown, title=title, columns=columns, tile=tile)
+    sheet = render_sheet(sheet_cells, title=title, columns=columns, tile=tile)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(output, format="PNG")
     except OSError as error:
         raise InputError(f"cannot write the sheet ({error.strerror or error})", item=str(output)) from error
-    say(f"{len(shown)} images on {output}")
+    say(f"{len(sheet_cells)} images on {output}")

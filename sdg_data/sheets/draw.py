@@ -140,7 +140,7 @@ class _Table:
 
     @staticmethod
     def _lines_of(row: dict[str, list[SheetCell]]) -> int:
-        return max(len(found) for found in row.values())
+        return max(len(cells) for cells in row.values())
 
     def draw(self, sheet: Image.Image, left: int, top: int) -> None:
         pen = ImageDraw.Draw(sheet)

@@ -118,15 +118,15 @@ class Typeface:
 
     def _runs(self, text: str, size: int) -> list[tuple[_Font, str]]:
         runs: list[tuple[_Font, str]] = []
-        shown = True
+        has_glyph = True
         for letter in text:
             if runs and unicodedata.category(letter).startswith("M"):
                 # An accent belongs to the letter before it: drawn with the same font, or dropped with it.
-                if shown:
+                if has_glyph:
                     runs[-1] = (runs[-1][0], runs[-1][1] + letter)
                 continue
             font = _font_for(letter, size)
-            shown = font is not None
+            has_glyph = font is not None
             if font is None:
                 self.missing.add(letter)
                 font, letter = _replacement(size)
@@ -175,13 +175,13 @@ def _bitmap(font: _Font, letter: str) -> tuple[tuple[int, int], bytes]:
 
 @cache
 def _system_fonts() -> tuple[Path, ...]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in _font_folders():
         for where, _, names in os.walk(folder):
             for name in names:
                 if name in _WIDE_FONTS:
-                    found.setdefault(name, Path(where) / name)
-    return tuple(found[name] for name in _WIDE_FONTS if name in found)
+                    paths.setdefault(name, Path(where) / name)
+    return tuple(paths[name] for name in _WIDE_FONTS if name in paths)
 
 
 def _font_folders() -> list[Path]:

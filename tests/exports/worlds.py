@@ -21,7 +21,7 @@ from schemas.records import (
 )
 from sdg_data.blobs import Blobs
 from sdg_data.ids import blob_name, content_id, image_id, prompt_id, seed_of, split_of
-from sdg_data.mini.inject import Spoiled, sample_spoiled
+from sdg_data.mini.inject import CorruptedImage, sample_corrupted
 from sdg_data.mini.render import render
 from sdg_data.mini.world import sample_scene
 from sdg_data.store import annotations, enrichments, images, prelabels, prompts, reviews
@@ -40,13 +40,13 @@ def png(pixels: object) -> bytes:
     return buffer.getvalue()
 
 
-def picture(number: int) -> Spoiled:
+def picture(number: int) -> CorruptedImage:
     """The number-th picture; every fourth one is clean."""
     rng = random.Random(number)
     if number % 4:
-        return sample_spoiled(rng)
+        return sample_corrupted(rng)
     scene = sample_scene(rng)
-    return Spoiled(render(scene, rng), scene.prompt, (), ())
+    return CorruptedImage(render(scene, rng), scene.prompt, (), ())
 
 
 def fill(home: Path, count: int = 24, *, start: int = 0, blobs: Blobs | None = None) -> Store:
@@ -54,20 +54,20 @@ def fill(home: Path, count: int = 24, *, start: int = 0, blobs: Blobs | None = N
     store, folder = Store(home, lock_timeout=5.0), blobs or Blobs(home / "blobs")
     with store.write() as tx:
         for number in range(start, start + count):
-            spoiled = picture(number)
-            data = png(spoiled.pixels)
-            image, prompt = record(spoiled.prompt, data, number)
+            corrupted = picture(number)
+            data = png(corrupted.pixels)
+            image, prompt = record(corrupted.prompt, data, number)
             folder.put(data)
             prompts.insert(tx, [prompt])
             images.insert(tx, [image])
             if number % 6 == 5:
-                prelabels.insert(tx, [machine(image, spoiled.defects, number)])
+                prelabels.insert(tx, [machine(image, corrupted.defects, number)])
                 continue
-            said = person(image, spoiled.defects, number)
+            said = person(image, corrupted.defects, number)
             annotations.insert(tx, [said])
             if number % 6 != 4:
                 reviews.insert(tx, [accepted(said, number)])
-                if number % 3 or not spoiled.defects:
+                if number % 3 or not corrupted.defects:
                     enrichments.insert(tx, [enriched(said, number)])
     return store
 

@@ -1,4 +1,4 @@
-"""A home with images of the mini world, some spoiled, and a detector's imperfect answers about them."""
+"""A home with images of the mini world, some corrupted, and a detector's imperfect answers about them."""
 
 import io
 import random
@@ -12,7 +12,7 @@ from annotate.simulation.annotators import SimulatedAnnotator, annotators
 from schemas.records import ImageRecord, Prelabel, Prompt
 from sdg_data.blobs import Blobs
 from sdg_data.ids import image_id, prompt_id, seed_of, split_of
-from sdg_data.mini.inject import sample_spoiled
+from sdg_data.mini.inject import sample_corrupted
 from sdg_data.mini.oracle import find_defects
 from sdg_data.mini.render import render
 from sdg_data.mini.world import sample_scene
@@ -35,7 +35,7 @@ class World:
 
 
 def make_world(home: Path, count: int, *, seed: int = 0) -> World:
-    """`count` images of two models, two of three spoiled, each with a prelabel that a hasty person might have given."""
+    """`count` images of two models, two of three corrupted, each with the prelabel that a hasty person might give."""
     store, blobs = Store(home), Blobs(str(home / "blobs"))
     (detector,) = annotators(1, seed, kind="detector")
     texts: dict[str, Prompt] = {}
@@ -46,8 +46,8 @@ def make_world(home: Path, count: int, *, seed: int = 0) -> World:
         number += 1
         rng = random.Random(f"world:{seed}:{number}")
         if number % 3:
-            spoiled = sample_spoiled(rng)
-            pixels, text = spoiled.pixels, spoiled.prompt
+            corrupted = sample_corrupted(rng)
+            pixels, text = corrupted.pixels, corrupted.prompt
         else:
             scene = sample_scene(rng)
             pixels, text = render(scene, rng), scene.prompt

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from sdg_data.mini.accuracy import match, measure
-from sdg_data.mini.inject import CannotDraw, Kind, sample_spoiled, spoil
+from sdg_data.mini.inject import CannotDraw, Kind, corrupt, sample_corrupted
 from sdg_data.mini.oracle import examine, find_defects
 from sdg_data.mini.world import parse_prompt
 
@@ -169,12 +169,12 @@ def test_a_thousand_unseen_scenes() -> None:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_of_defect_is_drawn_labelled_and_found(kind: Kind) -> None:
     rng = random.Random(99)
-    drawn = [sample_spoiled(rng, most=1, kinds=[kind]) for _ in range(12)]
-    assert all(spoiled.kinds == (kind,) for spoiled in drawn)
+    drawn = [sample_corrupted(rng, most=1, kinds=[kind]) for _ in range(12)]
+    assert all(corrupted.kinds == (kind,) for corrupted in drawn)
     found = sum(match(each.defects, find_defects(each.pixels, each.prompt)) != [None] for each in drawn)
     assert found >= 11
     verdicts = Counter(
-        str(defect.subtype) for spoiled in drawn for defect in find_defects(spoiled.pixels, spoiled.prompt)
+        str(defect.subtype) for corrupted in drawn for defect in find_defects(corrupted.pixels, corrupted.prompt)
     )
     assert verdicts[str(drawn[0].defects[0].subtype)] >= 9
 
@@ -182,13 +182,13 @@ def test_every_kind_of_defect_is_drawn_labelled_and_found(kind: Kind) -> None:
 def test_conflicting_defects_are_not_drawn() -> None:
     scene = parse_prompt("a red circle and a blue star")
     with pytest.raises(CannotDraw):
-        spoil(scene, [Kind.MISSING, Kind.EXTRA], random.Random(0))
+        corrupt(scene, [Kind.MISSING, Kind.EXTRA], random.Random(0))
     with pytest.raises(CannotDraw):
-        spoil(scene, [Kind.RELATION], random.Random(0))
+        corrupt(scene, [Kind.RELATION], random.Random(0))
 
 
 def test_injection_repeats_by_seed_and_changes_pixels() -> None:
-    one, two = sample_spoiled(random.Random(5)), sample_spoiled(random.Random(5))
+    one, two = sample_corrupted(random.Random(5)), sample_corrupted(random.Random(5))
     assert np.array_equal(one.pixels, two.pixels)
     assert one.defects == two.defects
 

@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from annotate.machine.template_enricher import expanded, trace_of
 from schemas.defect import Attribute, Defect, DefectType, Subtype
 from schemas.records import AnnotatedDefect, Origin
-from sdg_data.mini.inject import sample_spoiled
+from sdg_data.mini.inject import sample_corrupted
 from sdg_data.mini.world import BACKGROUNDS, COLOURS, COUNT_WORDS, SHAPES, sample_prompts
 
 SPECIAL: Final = (
@@ -76,11 +76,11 @@ def full_form(defects: Iterable[Defect]) -> tuple[list[Defect], str]:
 
 
 def sentences(count: int = 1500, seed: int = 5) -> Iterator[str]:
-    """Reasons, short and expanded, and traces of random spoiled scenes."""
+    """Reasons, short and expanded, and traces of random corrupted scenes."""
     rng = random.Random(seed)
     yield from [trace_of([])] * (count // 10)
     for _ in range(count):
-        defects = sample_spoiled(rng).defects
+        defects = sample_corrupted(rng).defects
         longer, trace = full_form(defects)
         yield trace
         for defect in (*defects, *longer):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
 from schemas.answer.parse import render_answer
 from schemas.defect import Defect
-from sdg_data.mini.inject import Kind, sample_spoiled
+from sdg_data.mini.inject import Kind, sample_corrupted
 from sdg_data.mini.render import Drawn, Pixels, lay_out, paint, to_pixels
 from sdg_data.mini.world import COLOURS, SHAPES, SIZE, sample_scene
 from trainers.detector.mini.language import full_form
@@ -59,9 +59,9 @@ def samples(seed: int) -> Iterator[RenderedScene]:
             canvas = lay_out(scene, rng)
             made = RenderedScene(to_pixels(paint(canvas)), scene.prompt, (), describe(canvas.objects, (), ()))
         else:
-            spoiled = sample_spoiled(rng)
-            patches = describe(spoiled.drawn, spoiled.defects, spoiled.kinds)
-            made = RenderedScene(spoiled.pixels, spoiled.prompt, in_reading_order(spoiled.defects), patches)
+            corrupted = sample_corrupted(rng)
+            patches = describe(corrupted.drawn, corrupted.defects, corrupted.kinds)
+            made = RenderedScene(corrupted.pixels, corrupted.prompt, in_reading_order(corrupted.defects), patches)
         if made.prompt not in held_out:
             yield made
 

@@ -2,7 +2,7 @@
 
 `mini-flux2` cannot stand here: 48 images say next to nothing about which way its weights should go, by any advantage
 (docs/boxflow.md has the figures). This one has a quarter of the numbers at each location, few weights, and defects of
-a kind that more training would not have mended: half of the images it saw were spoiled on purpose, in all the ways of
+a kind that more training would not have mended: half of the images it saw were corrupted on purpose, in all the ways of
 `sdg_data.mini.inject` that change what is drawn, so that it draws a defect as often as a model draws one that
 learned from the web. Its prompts ask for one or two shapes.
 
@@ -37,7 +37,7 @@ from generators.models.loading import load_pipeline
 from generators.models.presets import Preset
 from generators.models.registry import choose, load_presets
 from generators.revisions import revision_of
-from sdg_data.mini.inject import Kind, sample_spoiled, spoil
+from sdg_data.mini.inject import Kind, corrupt, sample_corrupted
 from sdg_data.mini.render import render
 from sdg_data.mini.schedule import warmup_cosine
 from sdg_data.mini.world import Scene, parse_prompt, sample_scene
@@ -82,14 +82,14 @@ def simple_prompts(prompts: Sequence[str]) -> list[str]:
 
 
 def damaged_corpus(count: int, seed: int) -> Corpus:
-    """`count` simple scenes, the part `DAMAGED` of them spoiled; none with a held-out prompt."""
+    """`count` simple scenes, the part `DAMAGED` of them corrupted; none with a held-out prompt."""
     return render_corpus(count, seed, wanted=is_simple, draw=_draw)
 
 
 def _draw(scene: Scene, rng: random.Random) -> npt.NDArray[np.uint8]:
     if rng.random() < 1 - DAMAGED:
         return render(scene, rng)
-    return spoil(scene, rng.sample(_KINDS, rng.choices((1, 2, 3), (5, 4, 1))[0]), rng).pixels
+    return corrupt(scene, rng.sample(_KINDS, rng.choices((1, 2, 3), (5, 4, 1))[0]), rng).pixels
 
 
 def train(work: Path) -> Flow:
@@ -131,12 +131,12 @@ def train(work: Path) -> Flow:
 
 
 def _mixed_images(clean: float, seed: int) -> npt.NDArray[np.uint8]:
-    """(8000, 64, 64, 3) of all scenes, the part `clean` of them not spoiled."""
+    """(8000, 64, 64, 3) of all scenes, the part `clean` of them not corrupted."""
     rng = random.Random(seed)
 
     def drawn() -> Iterator[npt.NDArray[np.uint8]]:
         for _ in range(8000):
-            yield render(sample_scene(rng), rng) if rng.random() < clean else sample_spoiled(rng).pixels
+            yield render(sample_scene(rng), rng) if rng.random() < clean else sample_corrupted(rng).pixels
 
     return np.stack(list(drawn()))
 
@@ -200,7 +200,7 @@ pipeline_tag: text-to-image
 # {NAME}
 
 The model that `make paper-mini` trains: a toy of FLUX.2 (diffusers' `Flux2Pipeline`), 64×64 pixels, one or two
-flat shapes. It draws defects on purpose: {DAMAGED:.0%} of the 16,000 scenes that it learned from were spoiled
+flat shapes. It draws defects on purpose: {DAMAGED:.0%} of the 16,000 scenes that it learned from were corrupted
 ({kinds}).
 
 Autoencoder: {_CHANNELS} channels, {_AUTOENCODER_STEPS} steps, and {_DECODER_STEPS} more of the decoder. Text encoder:

@@ -11,7 +11,7 @@ from PIL import Image
 from annotate.vlm.qwen.attention import batch_equal_images
 from annotate.vlm.qwen.load import load_processor
 from generators.mini.corpus import held_out_prompts
-from sdg_data.mini.inject import Kind, sample_spoiled
+from sdg_data.mini.inject import Kind, sample_corrupted
 from trainers.detector.mini.base import BasePhase, BaseRecipe, BaseTraining, SceneBatcher
 from trainers.detector.mini.model import GRID, make_model, make_processor, save
 from trainers.detector.mini.scenes import KINDS, answer, describe, samples
@@ -68,18 +68,18 @@ def test_equal_images_attend_at_once_as_one_by_one(processor):
 def test_patches_say_what_stands_in_them():
     rng = random.Random(5)
     for _ in range(40):
-        spoiled = sample_spoiled(rng, most=1)
-        patches = describe(spoiled.drawn, spoiled.defects, spoiled.kinds).reshape(GRID, GRID, 8)
-        for shape in spoiled.drawn:
+        corrupted = sample_corrupted(rng, most=1)
+        patches = describe(corrupted.drawn, corrupted.defects, corrupted.kinds).reshape(GRID, GRID, 8)
+        for shape in corrupted.drawn:
             row, column = int(shape.y // 8), int(shape.x // 8)
             assert patches[row, column, 0] == 1
-        kind = KINDS.index(spoiled.kinds[0]) + 1
+        kind = KINDS.index(corrupted.kinds[0]) + 1
         covered = set(patches[..., 3].ravel().tolist())
-        if spoiled.kinds[0] in (Kind.MISSING, Kind.BACKGROUND):
+        if corrupted.kinds[0] in (Kind.MISSING, Kind.BACKGROUND):
             assert covered == {0}
         else:
             assert covered <= {0, kind}
-            x, y = spoiled.defects[0].box.centre
+            x, y = corrupted.defects[0].box.centre
             assert patches[min(7, int(y * 8 / 1000)), min(7, int(x * 8 / 1000)), 3] == kind
 
 

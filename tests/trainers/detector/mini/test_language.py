@@ -3,7 +3,7 @@ import random
 import pytest
 
 from schemas.answer.parse import Outcome, parse_answer, render_answer
-from sdg_data.mini.inject import sample_spoiled
+from sdg_data.mini.inject import sample_corrupted
 from sdg_data.mini.world import sample_prompts
 from trainers.detector.mini.language import NUMBERS, full_form, make_tokenizer
 
@@ -20,7 +20,7 @@ def ids(tokenizer, text):
 def test_what_the_model_writes_reads_back_as_the_same_defects(tokenizer):
     rng = random.Random(7)
     for _ in range(60):
-        defects = sample_spoiled(rng).defects
+        defects = sample_corrupted(rng).defects
         longer, trace = full_form(defects)
         for said, thought in ((defects, None), (longer, trace)):
             text = render_answer(said, thought)
