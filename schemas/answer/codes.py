@@ -119,7 +119,14 @@ class Rejection(Exception):
 
 
 def outer_text(text: str) -> Repair:
-    """The repair that ignores `text` beside the answer; raises Rejection where it holds boxes of its own."""
+    """The repair that ignores the text beside the answer.
+
+    Returns:
+        The repair, with the beginning of the text.
+
+    Raises:
+        Rejection: The text holds boxes of its own, so that there are two answers.
+    """
     if "box_2d" in text:
         raise Rejection(Reason.SEVERAL_ANSWERS, f"boxes outside the answer: {shown(text.strip(), 60)}")
     return Repair(kind=RepairKind.OUTER_TEXT, detail=shown(text.strip(), 60))
