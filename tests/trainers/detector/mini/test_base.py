@@ -13,7 +13,7 @@ from annotate.vlm.qwen.load import load_processor
 from generators.mini.corpus import held_out_prompts
 from sdg_data.mini.inject import Kind, sample_corrupted
 from trainers.detector.mini.base import BasePhase, BaseRecipe, BaseTraining, SceneBatcher
-from trainers.detector.mini.model import GRID, make_model, make_processor, save
+from trainers.detector.mini.model import GRID, make_model, save
 from trainers.detector.mini.scenes import KINDS, answer, describe, samples
 
 TINY = BaseRecipe(
@@ -23,11 +23,6 @@ TINY = BaseRecipe(
         BasePhase("speak", True, 2, 4, 1e-3),
     )
 )
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return make_processor()
 
 
 def test_positions_are_those_that_the_class_computes(processor):

@@ -9,8 +9,8 @@ from trainers.detector.mini.language import NUMBERS, full_form, make_tokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return make_tokenizer()
+def tokenizer(processor):
+    return processor.tokenizer
 
 
 def ids(tokenizer, text):
