@@ -10,7 +10,6 @@ Nothing is judged here: an image without a prompt comes out with `prompt=None`. 
 
 import csv
 import glob
-import io
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -251,26 +250,15 @@ def _bytes_of(path: Path) -> bytes | None:
 
 
 def decode_size(data: bytes) -> tuple[str, int, int]:
-    """Find out an image's kind and size, having decoded every pixel of it.
+    """Find out a picture's kind and size as a person sees it, having decoded every pixel of it.
 
     Returns:
         (media type, width, height) in pixels.
 
     Raises:
-        ValueError: The bytes are no image, or a damaged one; the text says why.
+        PictureError: The bytes are no picture, or a damaged one; the text says why.
     """
-    from PIL import Image, UnidentifiedImageError
+    from sdg_data.picture import measure
 
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            kind = image.format or ""
-            if kind not in ("PNG", "JPEG", "WEBP"):
-                raise ValueError(f"{kind or 'its format'} is not PNG, JPEG or WebP")
-            return Image.MIME[kind], image.width, image.height
-    except UnidentifiedImageError as error:
-        raise ValueError("not an image, or one that is damaged at its beginning") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError("more pixels than any sensible image has") from error
-    except (OSError, SyntaxError, EOFError) as error:  # what Pillow's decoders raise on damaged data
-        raise ValueError(f"damaged: {error}") from error
+    header = measure(data)
+    return header.media_type, header.width, header.height
