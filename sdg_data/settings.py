@@ -189,8 +189,20 @@ def _profile_path(name: str) -> Path:
 
 def _configs_folder() -> Path:
     """Inside the package in a wheel, beside it in a checkout."""
-    packaged = Path(__file__).parent / "configs"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+    return packaged_or_checkout(Path(__file__).parent / "configs", "configs")
+
+
+def packaged_or_checkout(packaged: Path, name: str) -> Path:
+    """The folder of files that a wheel carries inside a package and a checkout beside the packages.
+
+    Args:
+        packaged: Where the wheel puts it.
+        name: The folder's name in a checkout.
+
+    Returns:
+        `packaged` where it exists, else the folder `name` beside the packages.
+    """
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / name
 
 
 def _read(path: Path) -> dict[str, Any]:

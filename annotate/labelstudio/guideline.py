@@ -23,6 +23,7 @@ from sdg_data.errors import BlobError, InputError
 from sdg_data.mini.inject import CannotDraw, CorruptedImage, Kind, corrupt, sample_corrupted
 from sdg_data.mini.render import render
 from sdg_data.mini.world import parse_prompt
+from sdg_data.settings import packaged_or_checkout
 from sdg_data.sheets.draw import SheetCell, render_sheet
 
 if TYPE_CHECKING:
@@ -181,8 +182,7 @@ def _served(path: Path, media: Path) -> str:
 
 def _docs() -> Path:
     """Inside the package in a wheel, beside it in a checkout."""
-    packaged = Path(__file__).parent / "guideline_files"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "docs"
+    return packaged_or_checkout(Path(__file__).parent / "guideline_files", "docs")
 
 
 def clean_examples() -> list[tuple[Image.Image, str]]:
