@@ -177,6 +177,7 @@ class Annotation(Record):
 
     `prelabel_id` is None where they worked blind. `parent_id` is the annotation that this one started from (a second
     round), None in the first. `round` counts from 1. `source` says where it was made (tool, project, task, annotation).
+    `envelope` is what an importer kept beyond these fields, never a person's words (`exports.dataset.assemble`).
     """
 
     id: ContentId
@@ -192,6 +193,7 @@ class Annotation(Record):
     seconds: Seconds | None
     tool: Named
     created_at: UtcTime
+    envelope: SettingsJson | None = None
 
     @model_validator(mode="after")
     def _status_matches_defects(self) -> Self:

@@ -43,10 +43,6 @@ from schemas.sample import (
 )
 from sdg_data.ids import canonical_json
 
-EXTRAS_MARK = "sdg-extras:"
-"""How an annotation's note begins that holds what an outside format said beyond our fields (see `imports`)."""
-_AGREEMENT = "sdg-agreement"
-
 _PSEUDONYM = re.compile(r"person-[0-9a-f]{12}\Z")
 _ROUNDING = 6
 
@@ -99,22 +95,31 @@ def agreement_of(annotations: Sequence[Annotation]) -> Agreement | None:
     return Agreement(annotators=len(people), artifact_f1=means[0], misalignment_f1=means[1])
 
 
-def note_of(extras: str, agreement: Agreement | None = None) -> str | None:
-    """The note of an imported annotation: what it said beyond our fields, and an agreement whose annotations are not in
-    the store any more. None where there is neither."""
+def envelope_of(extras: str, agreement: Agreement | None = None) -> str | None:
+    """The envelope of an imported annotation (`Annotation.envelope`).
+
+    Args:
+        extras: What an outside format said beyond our fields: a JSON object.
+        agreement: Of annotations that are not in the store.
+
+    Returns:
+        Canonical JSON, None where there is neither.
+    """
     carried = orjson.loads(extras)
-    if agreement is not None:
-        carried[_AGREEMENT] = agreement.model_dump(mode="json")
-    return EXTRAS_MARK + canonical_json(carried) if carried else None
+    if not carried and agreement is None:
+        return None
+    return canonical_json(
+        {"extras": carried, "agreement": None if agreement is None else agreement.model_dump(mode="json")}
+    )
 
 
-def _carried(note: str | None) -> tuple[str, Agreement | None]:
-    """What `note_of` put there: (extras, agreement)."""
-    if note is None or not note.startswith(EXTRAS_MARK):
+def _carried(envelope: str | None) -> tuple[str, Agreement | None]:
+    """What `envelope_of` put there: (extras, agreement)."""
+    if envelope is None:
         return "{}", None
-    carried = orjson.loads(note.removeprefix(EXTRAS_MARK))
-    agreement = carried.pop(_AGREEMENT, None)
-    return canonical_json(carried), None if agreement is None else Agreement.model_validate(agreement)
+    carried = orjson.loads(envelope)
+    agreement = carried["agreement"]
+    return canonical_json(carried["extras"]), None if agreement is None else Agreement.model_validate(agreement)
 
 
 def from_annotation(
@@ -138,7 +143,7 @@ def from_annotation(
         _person_defect(one, None if extra is None else (extra.reason, extra.importance))
         for one, extra in zip(annotation.defects, added, strict=True)
     )
-    extras, imported = _carried(annotation.note)
+    extras, imported = _carried(annotation.envelope)
     lineage = Lineage(
         annotation=AnnotationLink(
             annotator=known(annotation.annotator),

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exports.dataset.assemble import note_of
+from exports.dataset.assemble import envelope_of
 from exports.formats import coco
 from exports.formats.contract import RejectedRow
 from exports.read.reader import ShardReader
@@ -185,7 +185,8 @@ def restored(sample: Sample, data: bytes) -> ImportRow:
         image_id=sample.key,
         status=sample.status,
         defects=_annotated(sample),
-        note=note_of(sample.extras, sample.agreement),
+        note=None,
+        envelope=envelope_of(sample.extras, sample.agreement),
         **dict(link.annotation),
     )
     review = None if link.review is None else Review(note=None, seconds=None, **dict(link.review))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exports.dataset.assemble import from_annotation, note_of
+from exports.dataset.assemble import envelope_of, from_annotation
 from exports.formats import coco
 from exports.formats.contract import RejectedRow
 from exports.formats.release_jsonl import extras_of, image_path, parse_row
@@ -56,13 +56,13 @@ def _release_row(name: str, line: bytes, file: Path, options: ExternalOptions) -
         review=stored.review,
         enrichment=stored.enrichment,
     )
-    note = note_of(canonical_json(extras_of(row, sample)))
+    envelope = envelope_of(canonical_json(extras_of(row, sample)))
     return PreparedRecord(
         name,
         stored.data,
         stored.image,
         stored.prompt,
-        stored.annotation.model_copy(update={"note": note}),
+        stored.annotation.model_copy(update={"envelope": envelope}),
         stored.review,
         stored.enrichment,
     )

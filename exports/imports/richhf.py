@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from exports.dataset.assemble import note_of
+from exports.dataset.assemble import envelope_of
 from exports.formats.contract import RejectedRow
 from exports.imports.ours import ImportRow, PreparedRecord
 from exports.imports.records import ExternalOptions, base_of, labelled
@@ -160,8 +160,8 @@ def _row(name: str, features: dict[str, Any], file: Path, settings: RichHFOption
     stored = labelled(base, [(defect, True) for defect in defects], None, None, options)
     assert stored.annotation is not None
     rest = {"filename": filename, **scores, WORDS: label, "misaligned_words": words, "threshold": settings.threshold}
-    note = note_of(canonical_json({EXTRAS: rest}))
-    annotation = stored.annotation.model_copy(update={"note": note})
+    envelope = envelope_of(canonical_json({EXTRAS: rest}))
+    annotation = stored.annotation.model_copy(update={"envelope": envelope})
     return PreparedRecord(name, stored.data, stored.image, stored.prompt, annotation, stored.review)
 
 

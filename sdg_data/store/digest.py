@@ -7,8 +7,10 @@ from sdg_data.store.connection import Store, Tx
 
 TIME_COLUMNS = frozenset({"created_at", "seconds", "applied_at"})
 """When it was done and how long it took is no part of what was done."""
-SKIPPED_TABLES = frozenset({"schema_versions", "label_servers", "label_numbers"})
-"""Neither are a labelling server's own numbers, nor how far a pull has read."""
+SKIPPED_TABLES = frozenset({"schema_versions", "label_servers", "label_numbers", "imports", "import_records"})
+"""Neither are a labelling server's own numbers, how far a pull has read, nor by which import a record came."""
+SKIPPED_ROWS = {"failures": "stage = 'import'"}
+"""Nor what a file to import held that was not taken: by table, the condition of the rows that do not count."""
 _CHUNK = 10_000
 
 
@@ -40,7 +42,8 @@ def table_digest(tx: Tx, table: str) -> str:
     rows = tx.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_name", [table])
     columns = ", ".join(name for (name,) in rows.fetchall() if name not in TIME_COLUMNS)
     digest = hashlib.sha256(columns.encode())
-    cursor = tx.execute(f"SELECT sha256(json_array({columns})::VARCHAR) AS row_hash FROM {table} ORDER BY row_hash")
+    counted = f"{table} WHERE NOT ({SKIPPED_ROWS[table]})" if table in SKIPPED_ROWS else table
+    cursor = tx.execute(f"SELECT sha256(json_array({columns})::VARCHAR) AS row_hash FROM {counted} ORDER BY row_hash")
     while chunk := cursor.fetchmany(_CHUNK):
         digest.update("".join(row_hash for (row_hash,) in chunk).encode())
     return digest.hexdigest()

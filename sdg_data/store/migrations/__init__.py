@@ -19,6 +19,7 @@ from sdg_data.store.migrations import (
     m0004_annotations,
     m0005_labelling,
     m0006_reviewing,
+    m0007_imports,
 )
 
 
@@ -39,4 +40,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0004_annotations,
     m0005_labelling,
     m0006_reviewing,
+    m0007_imports,
 )

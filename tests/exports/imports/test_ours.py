@@ -75,7 +75,7 @@ def test_the_agreement_of_annotations_that_did_not_count_comes_back(export: Expo
     assert data_files(tmp_path / "second") == data_files(tmp_path / "first")
     text = b"".join(data_files(tmp_path / "second").values())
     assert text.count(b'"annotators":2') == 1
-    assert b"sdg-agreement" not in text
+    assert b"envelope" not in text
 
 
 def test_coco_round_trip_is_byte_equal(export: Export, tmp_path: Path) -> None:
