@@ -4,7 +4,8 @@
     images[i]     + prompt, split, model, sdg: every other field of the sample
     annotations   + reason, importance, subtype, attribute, sdg: every other field of the defect
 
-Boxes are in pixels with fractions, so that they come back exactly. With the extra keys the samples come back too
+Boxes are in pixels with fractions, so that they come back exactly. `segmentation` is the box's rectangle as a polygon:
+pycocotools makes no mask of an annotation without one, nor of an empty list. With the extra keys the samples come back too
 (`sample_of`); a reader that knows COCO alone ignores them.
 """
 
@@ -40,7 +41,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     tasks = [
         FileTask(
             f"{job.name}-{split}.json",
-            plan_digest(job.buffer.of_split(split), kind="coco"),
+            plan_digest(job.buffer.of_split(split), kind="coco-2"),
             partial(_write, job, split),
             samples=len(job.buffer.of_split(split)),
             split=split,
@@ -93,12 +94,19 @@ def coco_of(sample: Sample, path: str, image_id: int, first_id: int) -> tuple[di
                 "category_id": _IDS[defect.type],
                 "bbox": [box.x, box.y, box.width, box.height],
                 "area": box.width * box.height,
+                "segmentation": [_rectangle(box)],
                 "iscrowd": 0,
                 **{name: fields.pop(name) for name in _DEFECT_KEYS},
                 "sdg": fields,
             }
         )
     return image, annotations
+
+
+def _rectangle(box: CocoBox) -> list[float]:
+    """The corners of a box as a polygon: x, y of each, clockwise from the top left."""
+    right, bottom = box.x + box.width, box.y + box.height
+    return [box.x, box.y, right, box.y, right, bottom, box.x, bottom]
 
 
 def sample_of(image: dict[str, Any], annotations: list[dict[str, Any]]) -> Sample:

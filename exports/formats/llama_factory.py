@@ -42,7 +42,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
         }
         for split in job.buffer.splits
     }
-    files = write_images(job) + write_lines(job, options, rows, kind="llama-factory")
+    files = write_images(job) + write_lines(job, options, rows, kind="llama-factory-2")
     return [*files, job.write_bytes("dataset_info.json", orjson.dumps(info, option=orjson.OPT_INDENT_2))]
 
 

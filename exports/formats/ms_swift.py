@@ -4,6 +4,9 @@ The public release's reward plugin reads the ground-truth boxes of GRPO rows as 
 write [x0, y0, x1, y1] (SPEC section 2): whoever uses both as they are trains on transposed boxes. So the order is an
 option, it is in the manifest's notes, and every GRPO row says it as `gt_axis_order`. SFT answers are always
 [x0, y0, x1, y1], the model's own convention.
+
+The plugin takes objects with `box_2d`, `description` and `importance`. From bare lists of four numbers it would take an
+empty description and importance 50, and the exact answer could not reach a reward of 1.
 """
 
 from collections.abc import Iterator
@@ -37,15 +40,14 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
 
     job.notes |= {**chat.notes(options), "gt_axis_order": options.axis_order}
     files = write_images(job)
-    files += write_lines(job, options, sft, kind="ms-swift-sft", suffix="-sft")
-    return files + write_lines(job, options, grpo, kind="ms-swift-grpo", suffix="-grpo", counted=False)
+    files += write_lines(job, options, sft, kind="ms-swift-sft-2", suffix="-sft")
+    return files + write_lines(job, options, grpo, kind="ms-swift-grpo-2", suffix="-grpo", counted=False)
 
 
 def sft_row(sample: Sample, path: str, options: ExportOptions) -> dict[str, Any]:
     """A question with its answer."""
-    reply = chat.answer(sample, options).replace(chat.IMAGE, "< image>")
     return {
-        "messages": [*_asked(sample, options), {"role": "assistant", "content": reply}],
+        "messages": [*_asked(sample, options), {"role": "assistant", "content": chat.answer(sample, options)}],
         "images": [path],
     }
 
@@ -54,8 +56,17 @@ def grpo_row(sample: Sample, path: str, options: ExportOptions) -> dict[str, Any
     """A question, and what a reward compares with: boxes in `options.axis_order`, the defects in full."""
     codec = _CODECS[options.axis_order]
 
-    def boxes(kind: DefectType) -> list[list[int]]:
-        return [codec.write(defect.box) for defect in sample.defects if defect.type is kind]
+    def boxes(kind: DefectType) -> list[dict[str, Any]]:
+        return [
+            {
+                "box_2d": codec.write(defect.box),
+                "label": defect.type.value,
+                "description": defect.reason,
+                "importance": defect.importance,
+            }
+            for defect in sample.plain_defects
+            if defect.type is kind
+        ]
 
     return {
         "messages": _asked(sample, options),

@@ -38,7 +38,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
         }
 
     job.notes |= chat.notes(options)
-    return write_parquet(job, options, parquet_schema(COLUMNS, ("images",)), row, kind="trl")
+    return write_parquet(job, options, parquet_schema(COLUMNS, ("images",)), row, kind="trl-2")
 
 
 def columns(job: ExportJob) -> Columns:

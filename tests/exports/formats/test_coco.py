@@ -50,6 +50,24 @@ def test_boxes_in_pixels_and_clean_images_kept(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
+def test_masks_are_the_boxes(folder: Path, library: str) -> None:
+    """A mask of an annotation is its box, up to the pixels that an edge runs through; so is `segm`'s truth."""
+    coco = pytest.importorskip(f"{library}.coco" if library == "pycocotools" else library).COCO
+    truth = coco(str(folder / "mini-train.json"))
+    assert truth.dataset["annotations"]
+    for annotation in truth.dataset["annotations"]:
+        mask = truth.annToMask(annotation)
+        x, y, width, height = annotation["bbox"]
+        rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+        if not len(rows):
+            assert min(width, height) < 1  # thinner than a pixel
+            continue
+        edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        assert edges == pytest.approx((x, y, x + width, y + height), abs=1)
+        assert mask.sum() == (edges[2] - edges[0]) * (edges[3] - edges[1])
+
+
+@pytest.mark.parametrize("library", ["pycocotools", "faster_coco_eval"])
 def test_evaluators_score_the_truth_against_itself_as_perfect(folder: Path, library: str) -> None:
     pytest.importorskip(library)
     if library == "pycocotools":

@@ -1,6 +1,7 @@
 """The row formats, read back and compared with the world: ms-swift, TRL, LLaMA-Factory, the release's rows."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from exports.files.options import ExportOptions
-from exports.formats.chat import marked
+from exports.formats.chat import marked, without_marks
 from exports.read.reader import ShardReader
 from exports.run import ExportResult
 from schemas.answer.parse import Outcome, parse_answer
 from schemas.sample import Sample
 from sdg_data.metrics.release_files import ReleaseFile
-from tests.exports.worlds import TRACE, picture, png
+from sdg_data.blobs import Blobs
+from sdg_data.store import images, prelabels, prompts
+from sdg_data.store.connection import Store
+from tests.exports.worlds import TRACE, machine, picture, png, record
 
 Export = Callable[..., ExportResult]
 
@@ -50,18 +54,67 @@ def test_ms_swift_rows(export: Export, samples: dict[str, list[Sample]], tmp_pat
             assert (tmp_path / path).read_bytes() == png(picture(one.sample).pixels)
             assert hard["gt_axis_order"] == "yxyx"
             assert hard["messages"] == row["messages"][:2]
-            assert hard["gt_artifact_bboxes"] == [
+            assert [item["box_2d"] for item in hard["gt_artifact_bboxes"]] == [
                 [d.box.y0, d.box.x0, d.box.y1, d.box.x1] for d in picture(one.sample).defects if d.type == "artifact"
             ]
+            truth = [*hard["gt_artifact_bboxes"], *hard["gt_misalignment_bboxes"]]
+            said = sorted((item["label"], item["description"], item["importance"]) for item in truth)
+            assert said == sorted((d.type, d.reason, d.importance) for d in one.plain_defects)
     again = export(tmp_path / "xyxy", "ms-swift")
     assert again.manifest.notes["gt_axis_order"] == "xyxy"
     one, row = samples["train"][0], lines(tmp_path / "xyxy" / "mini-train-grpo.jsonl")[0]
     boxes = [d.box for d in one.defects if d.type == "misalignment"]
-    assert row["gt_misalignment_bboxes"] == [[b.x0, b.y0, b.x1, b.y1] for b in boxes]
+    assert [item["box_2d"] for item in row["gt_misalignment_bboxes"]] == [[b.x0, b.y0, b.x1, b.y1] for b in boxes]
 
 
 def test_an_image_mark_in_a_prompt_does_not_count() -> None:
     assert marked("draw <image> twice").count("<image>") == 1
+
+
+MARKS = (
+    "<image> <video> <audio> <bbox> <ref-object> <image_1> <Image 2> </img> <|image_pad|> <|vision_start|> <|im_end|> "
+    "<｜end▁of▁sentence｜> <s> </s> <eos> <pad> <start_of_turn> <tool_call>"
+)
+
+
+def test_marks_of_trainers_and_tokenizers_are_broken_up() -> None:
+    """Nothing is left that a placeholder's or a special token's name would match; other text is as it was."""
+    broken = without_marks(MARKS)
+    assert not [mark for mark in re.findall(r"<[^ ][^>]*?>|<Image 2>", MARKS) if mark in broken]
+    assert broken.replace("< ", "<") == MARKS
+    others = "a < b, x<y>z, <here>, <images of cats>, <saw>, <prompt>, a <-> b, <think>x</think><answer>[]</answer>"
+    assert without_marks(others) == others
+
+
+@pytest.mark.parametrize("name", ["ms-swift", "llama-factory", "trl"])
+def test_no_row_holds_a_mark_that_the_data_brought(export: Export, tmp_path: Path, name: str) -> None:
+    home = tmp_path / "home"
+    store, blobs = Store(home), Blobs(home / "blobs")
+    corrupted = picture(1)
+    data = png(corrupted.pixels)
+    image, prompt = record(f"a poster that says {MARKS}", data, 1)
+    blobs.put(data)
+    defects = tuple(one.model_copy(update={"reason": f"misread {MARKS}"}) for one in corrupted.defects)
+    prelabel = machine(image, defects, 1).model_copy(update={"trace": f"I see {MARKS}"})
+    with store.write() as tx:
+        prompts.insert(tx, [prompt])
+        images.insert(tx, [image])
+        prelabels.insert(tx, [prelabel])
+    export(tmp_path / "out", name, world=(store, blobs))
+    if name == "trl":
+        (row,) = pq.read_table(tmp_path / "out/data").to_pylist()
+        texts = [turn["content"] for turn in (*row["prompt"], *row["completion"])]
+    else:
+        (path,) = tmp_path.glob(f"out/mini-*{'-sft' if name == 'ms-swift' else ''}.jsonl")
+        (row,) = lines(path)
+        texts = [turn["content"] for turn in row["messages"]]
+        assert texts[0].startswith("<image>")
+        texts[0] = texts[0].removeprefix("<image>")
+    for mark in ("<image", "<video", "<audio", "<bbox", "<ref-object", "<|", "<｜", "</s>", "<pad"):
+        assert mark not in "".join(texts)
+    parsed = parse_answer(texts[1])
+    assert parsed.defects == defects
+    assert parsed.trace == "I see " + without_marks(MARKS)
 
 
 def test_the_trace_can_be_left_out(export: Export, tmp_path: Path) -> None:
