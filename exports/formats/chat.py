@@ -1,8 +1,8 @@
 """A sample as a question and its answer: the one prompt and the one answer form, for every chat format.
 
-Trainers read marks out of the text: ms-swift and LLaMA-Factory put an image where it says `<image>`, and a tokenizer makes
-one special token of `<|image_pad|>`. A prompt or a trace that holds such a mark is written with a space behind the `<`,
-so that it stays the text that people read.
+Trainers read marks out of the text: ms-swift and LLaMA-Factory put an image where it says `<image>`, and a tokenizer
+makes one special token of `<|image_pad|>`. A prompt or a trace that holds such a mark is written with a space behind
+the `<`, so that it stays the text that people read.
 """
 
 import re
@@ -22,7 +22,7 @@ _CONTROL = (
     "tool_call|tool_response|tools|fim_prefix|fim_middle|fim_suffix"
 )
 _MARK = re.compile(rf"<(?=[|｜]|/?(?:(?:{_MEDIA})(?:[ _-]?\w+)?|{_CONTROL})\s*/?>)", re.IGNORECASE)
-"""The `<` of a mark: `<|…|>` of any name, placeholders of media (numbered ones too), tokens that begin or end a text."""
+"""The `<` of a mark: `<|…|>` of any name, placeholders of media (numbered ones too), tokens that delimit text."""
 
 _CODEC = Qwen3VL()
 

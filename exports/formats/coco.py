@@ -5,8 +5,8 @@
     annotations   + reason, importance, subtype, attribute, sdg: every other field of the defect
 
 Boxes are in pixels with fractions, so that they come back exactly. `segmentation` is the box's rectangle as a polygon:
-pycocotools makes no mask of an annotation without one, nor of an empty list. With the extra keys the samples come back too
-(`sample_of`); a reader that knows COCO alone ignores them.
+pycocotools makes no mask of an annotation without one, nor of an empty list. With the extra keys the samples come back
+too (`sample_of`); a reader that knows COCO alone ignores them.
 """
 
 import json

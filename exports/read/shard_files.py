@@ -17,8 +17,14 @@ from exports.files import tar
 from exports.files.manifest import read_manifest
 from exports.files.target import Target
 from schemas.records import Split
+from schemas.sample import EXTENSIONS
 from sdg_data.errors import InputError
 from sdg_data.ingest.image_files import expand_shards
+
+IMAGE_KINDS = frozenset({*EXTENSIONS.values(), "jpeg"})
+"""Suffixes of a sample's image."""
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,13 @@ class ShardFile:
         self.fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
         if delete:
             local.unlink()
+        start = os.pread(self.fd, 6, 0)
+        if packed := next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None):
+            raise InputError(
+                f"the shard is compressed ({packed})",
+                item=path,
+                hint="Samples are read by their offsets, which needs the plain tar: decompress it first (`gunzip`).",
+            )
         self.places = _places(self.fd, os.fstat(self.fd).st_size)
 
     def __del__(self) -> None:
@@ -75,7 +88,7 @@ class _Handle:
 
 
 def _places(fd: int, size: int) -> list[Location]:
-    """Find the samples of a shard: members that share a key and stand together, an image and its JSON.
+    """Find the samples of a shard: members that share a key, an image and its JSON, in whatever folder they lie.
 
     A damaged header belongs to the sample before it if that is short of a member, else to the one behind; if that is
     whole too, a sample between them is lost.
@@ -83,39 +96,91 @@ def _places(fd: int, size: int) -> list[Location]:
     Returns:
         Every sample in its order; those that cannot be read have a `problem`.
     """
-    places: list[Location] = []
-    group: dict[str, tuple[int, int]] = {}
-    current: str | None = None
-    damaged_here = damaged_next = False
-
-    def finish() -> None:
-        image = next((where for kind, where in group.items() if kind != "json"), None)
-        if "json" in group and image is not None:
-            if damaged_here:
-                places.append(_lost())
-            places.append(Location(current or "", group["json"], image))
-        elif damaged_here:
-            places.append(_lost(current))
-        else:
-            places.append(Location(current or "", (0, 0), (0, 0), f"it has only {', '.join(sorted(group))}"))
-
+    groups: list[_Group] = []
+    damaged_next = False
     for member in tar.members(_Handle(fd), size):
         if not member.name:
-            damaged_next |= len(group) != 1
-            damaged_here |= len(group) == 1
+            if groups and len(groups[-1].members) == 1:
+                groups[-1].damaged = True
+            else:
+                damaged_next = True
             continue
-        key, _, kind = member.name.partition(".")
-        if key != current:
-            if current is not None:
-                finish()
-            current, group = key, {}
-            damaged_here, damaged_next = damaged_next, False
-        group[kind] = (member.offset, member.size)
-    if current is not None:
-        finish()
+        key, kind = _key_and_kind(member.name)
+        if _is_junk(member.name):
+            continue
+        if not groups or groups[-1].key != key or kind in groups[-1].members:
+            groups.append(_Group(key, {}, damaged=damaged_next))
+            damaged_next = False
+        groups[-1].members[kind] = (member.offset, member.size)
+    places: list[Location] = []
+    for group in _joined(groups):
+        places += group.places()
     if damaged_next:
         places.append(_lost())
     return places
+
+
+@dataclass
+class _Group:
+    """Members that stand together under one key; `damaged`: a header before or between them cannot be read."""
+
+    key: str
+    members: dict[str, tuple[int, int]]
+    damaged: bool = False
+
+    @property
+    def image(self) -> tuple[int, int] | None:
+        """The image, by its suffix; a member of another kind where there is none."""
+        others = {kind: where for kind, where in self.members.items() if kind != "json"}
+        return next((others[kind] for kind in others if kind in IMAGE_KINDS), next(iter(others.values()), None))
+
+    @property
+    def whole(self) -> bool:
+        """Both of a sample's members are here."""
+        return "json" in self.members and self.image is not None
+
+    def places(self) -> list[Location]:
+        """The sample, behind one that was lost, if one was."""
+        name = self.key.rpartition("/")[2]
+        if self.whole and self.image is not None:
+            place = Location(name, self.members["json"], self.image)
+            return [_lost(), place] if self.damaged else [place]
+        if self.damaged:
+            return [_lost(name)]
+        return [Location(name, (0, 0), (0, 0), f"it has only {', '.join(sorted(self.members))}")]
+
+
+def _joined(groups: list[_Group]) -> list[_Group]:
+    """Put the halves of samples together whose members do not stand together; drop further files of whole samples."""
+    halves: dict[str, _Group] = {}
+    whole = {group.key for group in groups if group.whole}
+    joined: list[_Group] = []
+    for group in groups:
+        first = halves.get(group.key)
+        if group.whole or group.damaged:
+            joined.append(group)
+        elif first is not None and not first.whole and not set(first.members) & set(group.members):
+            first.members |= group.members
+        elif group.key not in whole and group.key.rpartition(".")[0] not in whole:
+            halves[group.key] = group
+            joined.append(group)
+    return joined
+
+
+def _key_and_kind(name: str) -> tuple[str, str]:
+    """A member's key and kind: `./set/a.b.png` is the `png` of `set/a.b`; of unknown suffixes the first dot counts."""
+    folder, slash, last = name.removeprefix("./").rpartition("/")
+    stem, _, suffix = last.rpartition(".")
+    kind = suffix.lower()
+    if not stem or kind not in {"json", *IMAGE_KINDS}:
+        stem, _, kind = last.partition(".")
+    return folder + slash + stem, kind
+
+
+def _is_junk(name: str) -> bool:
+    """What macOS puts beside files: `._a.png`, `__MACOSX/`, `.DS_Store`."""
+    parts = name.split("/")
+    return parts[-1].startswith("._") or parts[-1] == ".DS_Store" or "__MACOSX" in parts
 
 
 def _lost(key: str | None = None) -> Location:
@@ -154,7 +219,7 @@ def open_shard(shard: Shard, folder: Path) -> ShardFile:
         The open shard with its samples' places.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or is compressed.
     """
     if "://" not in shard.path:
         try:
@@ -183,7 +248,7 @@ def find_shards(source: str | Path | Sequence[str | Path], split: Split | None) 
     """
     if isinstance(source, str | Path):
         text = str(source)
-        if not text.endswith((".tar", "}", "*")):
+        if not text.endswith((".tar", "}", "*")) and not Path(text).is_file():
             target = Target(text)
             entries = read_manifest(target).shards(split)
             if not entries:

@@ -15,8 +15,8 @@ from exports.read.reader import ShardReader
 from exports.run import ExportResult
 from schemas.answer.parse import Outcome, parse_answer
 from schemas.sample import Sample
-from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.blobs import Blobs
+from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.store import images, prelabels, prompts
 from sdg_data.store.connection import Store
 from tests.exports.worlds import TRACE, machine, picture, png, record
