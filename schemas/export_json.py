@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from schemas import defect, geometry, records, release, sample
-from schemas.answer import parse
+from schemas.answer import fields, parse
 from schemas.base import Record
 
 FOLDER = Path(__file__).parent / "json"
@@ -21,10 +21,10 @@ FOLDER = Path(__file__).parent / "json"
 def json_schemas() -> dict[str, str]:
     """File name -> contents, for every record of the package's public modules, the released row and the answer list."""
     schemas: dict[str, object] = {
-        "answer": TypeAdapter(list[parse.AnswerItem]).json_schema(),
+        "answer": TypeAdapter(list[fields.AnswerItem]).json_schema(),
         "sample": sample.Sample.model_json_schema(),  # its parts have no life of their own: they are in its $defs
     }
-    for module in (geometry, defect, records, parse, release):
+    for module in (geometry, defect, records, fields, parse, release):
         for name, value in vars(module).items():
             if isinstance(value, type) and issubclass(value, Record) and value.__module__ == module.__name__:
                 schemas[_kebab(name)] = value.model_json_schema()

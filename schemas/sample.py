@@ -79,14 +79,8 @@ class SampleDefect(Record):
     @property
     def defect(self) -> Defect:
         """The defect to train on: with the expanded reason where there is one."""
-        return Defect(
-            box=self.box,
-            type=self.type,
-            subtype=self.subtype,
-            attribute=self.attribute,
-            reason=self.expanded_reason or self.reason,
-            importance=self.importance,
-        )
+        fields = {name: getattr(self, name) for name in Defect.model_fields}
+        return Defect(**{**fields, "reason": self.expanded_reason or self.reason})
 
 
 class Scores(Record):

@@ -3,16 +3,15 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any
 
 from schemas.answer.codes import Reason, Rejection, Repair, RepairKind, shown
+from schemas.answer.fields import KEYS, OPTIONAL, OptionalField
 from schemas.base import without_lone_surrogates
 from schemas.codecs import AnswerCodec
-from schemas.defect import Attribute, Defect, DefectType, Subtype
+from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
 
-_Name = TypeVar("_Name", Subtype, Attribute)
-_KNOWN = frozenset({"box_2d", "bbox_2d", "label", "description", "importance", "subtype", "attribute"})
 _QUOTED_NUMBER = re.compile(r"\s{0,8}(-?[0-9]{1,12}(?:\.[0-9]{1,12})?)\s{0,8}", re.ASCII)
 
 
@@ -44,11 +43,11 @@ class ItemReader:
         label = self._label(self._field(item, "label"))
         reason = self._description(self._field(item, "description"))
         importance = self._importance(self._field(item, "importance"))
-        subtype, attribute = self._subtype(item, label)
-        extra = [key for key in item if key not in _KNOWN]
+        optional = self._optional(item, label)
+        extra = [key for key in item if key not in KEYS]
         if extra:
             self._note(RepairKind.EXTRA_FIELD, shown(extra))
-        return Defect(box=box, type=label, subtype=subtype, attribute=attribute, reason=reason, importance=importance)
+        return Defect(box=box, type=label, reason=reason, importance=importance, **optional)
 
     def _note(self, kind: RepairKind, detail: str = "") -> None:
         self.repairs.append(Repair(kind=kind, item=self._item, detail=detail))
@@ -98,15 +97,15 @@ class ItemReader:
         if not isinstance(value, list | tuple) or len(value) != 4:
             raise self._rejection(Reason.BAD_BOX, f"has a box that is not four numbers: {shown(value)}")
         numbers = [self._number(number) for number in value]
-        found = [number for number in numbers if number is not None]
+        given = [number for number in numbers if number is not None]
         limits = [*self.codec.limits, *self.codec.limits]
-        if len(found) < 4 or any(abs(number) > 2 * limit for number, limit in zip(found, limits, strict=True)):
+        if len(given) < 4 or any(abs(number) > 2 * limit for number, limit in zip(given, limits, strict=True)):
             raise self._rejection(Reason.BAD_BOX, f"has a box that is not four coordinates: {shown(value)}")
-        if any(isinstance(number, float) for number in found):
-            if all(abs(number) <= 1 for number in found):
+        if any(isinstance(number, float) for number in given):
+            if all(abs(number) <= 1 for number in given):
                 raise self._rejection(Reason.BAD_BOX, f"has a box of fractions: {shown(value)}")
             self._note(RepairKind.ROUNDED, shown(value))
-        corners = [math.floor(number + 0.5) for number in found]
+        corners = [math.floor(number + 0.5) for number in given]
         corners = self._in_range(corners, limits, value)
         corners = self._in_order(corners, limits, value)
         try:
@@ -164,26 +163,24 @@ class ItemReader:
             self._note(RepairKind.ROUNDED, f"importance {number}")
         return int(number)
 
-    def _subtype(self, item: Mapping[str, object], label: DefectType) -> tuple[Subtype | None, Attribute | None]:
-        subtype, attribute = self._member(Subtype, item.get("subtype")), self._member(Attribute, item.get("attribute"))
-        if subtype is not None and subtype.type is not label:
+    def _optional(self, item: Mapping[str, object], label: DefectType) -> dict[str, Any]:
+        """The optional fields that are given and known; one that is not is no reason to lose the defect."""
+        values = {field.name: value for field in OPTIONAL if (value := self._value(field, item.get(field.name)))}
+        subtype = values.get("subtype")
+        if isinstance(subtype, Subtype) and subtype.type is not label:
             self._note(RepairKind.SUBTYPE_DROPPED, f"{subtype} is no {label}")
-            subtype = None
-        if attribute is not None and subtype is not Subtype.ATTRIBUTE:
+            del values["subtype"]
+        if "attribute" in values and values.get("subtype") is not Subtype.ATTRIBUTE:
+            attribute = values.pop("attribute")
             self._note(RepairKind.SUBTYPE_DROPPED, f"attribute {attribute} without the subtype {Subtype.ATTRIBUTE}")
-            attribute = None
-        return subtype, attribute
+        return values
 
-    def _member(self, kind: type[_Name], value: object) -> _Name | None:
-        """An optional name; one that is not known is no reason to lose the defect."""
+    def _value(self, field: OptionalField, value: object) -> str | None:
         if value is None:
             return None
-        if isinstance(value, str) and len(value) < 64:
-            name = value.strip().lower().replace("_", "-")
-            for member in kind:
-                if name == member.value:
-                    if name != value:
-                        self._note(RepairKind.SUBTYPE_SPELLING, shown(value))
-                    return member
-        self._note(RepairKind.SUBTYPE_DROPPED, shown(value))
-        return None
+        mended = field.mended(value)
+        if mended is None:
+            self._note(RepairKind.SUBTYPE_DROPPED, shown(value))
+        elif mended != value:
+            self._note(RepairKind.SUBTYPE_SPELLING, shown(value))
+        return mended

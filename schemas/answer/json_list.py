@@ -9,6 +9,7 @@ import re
 from typing import NoReturn
 
 from schemas.answer.codes import Reason, Rejection, Repair, RepairKind, outer_text, shown
+from schemas.answer.fields import KEYS
 
 MAX_PIECE = 4096
 """The longest broken object that is mended, in characters."""
@@ -25,8 +26,7 @@ _NUMBER = r"\s{0,40}[\"']?(-?[0-9]{1,12}(?:\.[0-9]{1,12})?)[\"']?\s{0,40}"
 _BOX_LITERAL = re.compile(
     r"[\"']?\bb?box_2d[\"']?\s{0,40}[:=]\s{0,40}[\[(]" + ",".join([_NUMBER] * 4) + r",?\s{0,40}[\])]", re.ASCII
 )
-_KEY = re.compile(r"[\"']?\b(b?box_2d|label|description|importance|subtype|attribute)[\"']?\s{0,40}[:=]", re.ASCII)
-_FIELDS = frozenset({"box_2d", "bbox_2d", "label", "description", "importance", "subtype", "attribute"})
+_KEY = re.compile(rf"[\"']?\b({'|'.join(sorted(KEYS))})[\"']?\s{{0,40}}[:=]", re.ASCII)
 
 
 def read_list(body: str, *, closed: bool) -> tuple[list[object], list[Repair]]:
@@ -193,7 +193,7 @@ class _Walk:
         if len(boxes) != 1 or len(set(keys)) < len(keys) or openers > MAX_OPENERS:
             raise Rejection(Reason.NOT_JSON, f"item {number} cannot be mended: {shown(piece, 60)}")
         item, log = _json_repair(piece)
-        if not isinstance(item, dict) or not _FIELDS.issuperset(item):
+        if not isinstance(item, dict) or not KEYS.issuperset(item):
             raise Rejection(Reason.NOT_JSON, f"item {number} cannot be mended: {shown(piece, 60)}")
         if not _same_box(item.get("box_2d", item.get("bbox_2d")), boxes[0]):
             raise Rejection(Reason.BAD_BOX, f"item {number}: the box is not to be read: {shown(piece, 60)}")

@@ -17,11 +17,12 @@ Every string gets an answer, no exception leaves, and the time is linear in its 
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from schemas.answer.codes import Outcome, Reason, Rejection, Repair, RepairKind
+from schemas.answer.fields import OPTIONAL, AnswerItem
 from schemas.answer.items import ItemReader
 from schemas.answer.json_list import read_list
 from schemas.answer.text import (
@@ -34,8 +35,7 @@ from schemas.answer.text import (
 )
 from schemas.base import Record, Text, without_lone_surrogates
 from schemas.codecs import AnswerCodec, Qwen3VL
-from schemas.defect import Attribute, Defect, DefectType, Importance, Subtype
-from schemas.geometry import Coordinate
+from schemas.defect import Defect
 
 __all__ = ["AnswerItem", "Outcome", "ParsedAnswer", "Reason", "Repair", "RepairKind", "parse_answer", "render_answer"]
 
@@ -45,21 +45,6 @@ QWEN3_VL = Qwen3VL()
 _VAGUE = frozenset(
     {Reason.NO_ANSWER_BLOCK, Reason.NOT_A_LIST, Reason.NOT_JSON, Reason.TRUNCATED_BY_LENGTH, Reason.TOO_LONG}
 )
-
-
-class AnswerItem(Record):
-    """The form of one item where boxes are on 0..1000, for schema-guided decoding and for readers of the JSON Schema.
-
-    `box_2d` is in the order of the model's convention. Parsing does not go through this class, because it has more to
-    say about what is wrong.
-    """
-
-    box_2d: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
-    label: DefectType
-    description: Annotated[Text, Field(min_length=1)]
-    importance: Importance
-    subtype: Subtype | None = None
-    attribute: Attribute | None = None
 
 
 class ParsedAnswer(Record):
@@ -106,10 +91,8 @@ def render_answer(defects: Sequence[Defect], trace: str | None, *, codec: Answer
             "description": defect.reason,
             "importance": defect.importance,
         }
-        if defect.subtype is not None:
-            item["subtype"] = defect.subtype.value
-        if defect.attribute is not None:
-            item["attribute"] = defect.attribute.value
+        values = ((field.name, getattr(defect, field.name)) for field in OPTIONAL)
+        item |= {name: str(value) for name, value in values if value is not None}
         items.append(json.dumps(item, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
     think = "" if trace is None else f"<think>{escape_trace(without_lone_surrogates(trace))}</think>"
     return f"{think}<answer>[{', '.join(items)}]</answer>"

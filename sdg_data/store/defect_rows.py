@@ -23,11 +23,7 @@ def as_defect(row: Mapping[str, Any]) -> Defect:
     """The inverse of `as_row`."""
     return Defect(
         box=Box(x0=row["x0"], y0=row["y0"], x1=row["x1"], y1=row["y1"]),
-        type=row["type"],
-        subtype=row["subtype"],
-        attribute=row["attribute"],
-        reason=row["reason"],
-        importance=row["importance"],
+        **{name: row[name] for name in Defect.model_fields if name != "box"},
     )
 
 

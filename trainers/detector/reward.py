@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 
 from schemas.answer import Outcome, ParsedAnswer, parse_answer
+from schemas.answer.fields import OPTIONAL
 from schemas.codecs import AnswerCodec, Qwen3VL
 from schemas.defect import Defect, DefectType
 from sdg_data.metrics.matching import box_array, match_cells
@@ -162,8 +163,7 @@ def _order(defect: Defect) -> tuple[object, ...]:
         (box.x0, box.y0, box.x1, box.y1),
         defect.reason,
         defect.importance,
-        defect.subtype or "",
-        defect.attribute or "",
+        *(getattr(defect, field.name) or "" for field in OPTIONAL),
     )
 
 
