@@ -22,6 +22,7 @@ from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
 from exports.files.target import StagedFile, Target
 from exports.formats.contract import Format, RejectedRow, StoredRow
+from schemas.answer.fields import OPTIONAL
 from schemas.codecs import Coco
 from schemas.defect import Defect, DefectType
 from schemas.geometry import CocoBox, ImageSize
@@ -32,7 +33,8 @@ CATEGORIES = {1: DefectType.ARTIFACT, 2: DefectType.MISALIGNMENT}
 
 _IDS = {kind: number for number, kind in CATEGORIES.items()}
 _IMAGE_KEYS = ("prompt", "split", "model", "width", "height")
-_DEFECT_KEYS = ("reason", "importance", "subtype", "attribute")
+_OPTIONAL_KEYS = tuple(field.name for field in OPTIONAL)
+_DEFECT_KEYS = ("reason", "importance", *_OPTIONAL_KEYS)
 
 
 def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
@@ -176,8 +178,7 @@ def external_defects(
             defect = Defect(
                 box=codec.decode(CocoBox(x=x, y=y, width=width, height=height)),
                 type=DefectType(categories[box["category_id"]].lower()),
-                subtype=box.get("subtype"),
-                attribute=box.get("attribute"),
+                **{name: box.get(name) for name in _OPTIONAL_KEYS},
                 reason=str(text),
                 importance=box["importance"] if rated else UNRATED_IMPORTANCE,
             )
