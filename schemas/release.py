@@ -1,17 +1,18 @@
 """An answer as the public release's own scripts read it (SPEC section 3, `--protocol release`).
 
 It is here to reproduce published figures, not to be trusted: items that cannot be read vanish without a word. For
-anything else use `schemas.answer`. What it leaves out on purpose: a literal that is no JSON and longer than
-`MAX_LITERAL` counts as failed, because Python's parser needs memory by the hundredfold.
+anything else use `schemas.answer`. Where the scripts end in a traceback (a true box that meets `"box_2d": "1,2,3,4"`,
+a number of 5,000 digits), this goes on: a box that is none matches nothing, a text that Python refuses has failed. What
+it leaves out on purpose: a literal that is no JSON and longer than `MAX_LITERAL` counts as failed, because Python's
+parser needs memory by the hundredfold.
 """
 
 import ast
 import json
 import math
-import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from schemas.base import Record, Text, without_lone_surrogates
@@ -19,11 +20,13 @@ from schemas.geometry import Qwen3VLBox
 
 MAX_LITERAL = 200_000
 
-_FENCE_OPENING = re.compile(r"```[A-Za-z0-9_+-]*")
+_FENCE = "```"
+_NOWHERE = Qwen3VLBox(x0=0, y0=0, x1=0, y1=0)
+"""Stands for a box that is none: without an area it matches nothing, and it is counted as a box."""
 
 
 class ReleaseOutcome(StrEnum):
-    """`failed` and `degenerate` both count as no boxes, and are counted apart."""
+    """How an answer is counted. `failed` has no boxes; the boxes of a `degenerate` one count, if it has any."""
 
     PARSED = "parsed"
     FAILED = "failed"
@@ -33,7 +36,11 @@ class ReleaseOutcome(StrEnum):
 class ReleaseItem(Record):
     """One item as it stands: the box in the release's xyxy order, unchecked; the label as spelt ("both" too).
 
-    `description` is "" and `importance` None where missing or of another type.
+    Attributes:
+        box: The first four numbers of `box_2d`; a point at 0 where they are none.
+        label: As spelt; of another type than text it is a strange label, the name of its type in brackets.
+        description: `description`, or `desc` where that is missing or empty; "" where it is of another type.
+        importance: None where missing or of another type.
     """
 
     box: Qwen3VLBox
@@ -43,70 +50,96 @@ class ReleaseItem(Record):
 
 
 class ReleaseAnswer(Record):
-    """`dropped` counts the items that lacked a box of four finite numbers or a label. No `items` may mean anything."""
+    """The items of an answer. No `items` may mean anything.
+
+    Attributes:
+        outcome: How the answer is counted.
+        items: What it says, in its order.
+        dropped: The items that lacked `box_2d` or `label`, or were no object.
+        misplaced: The items whose `box_2d` is no box of four finite numbers.
+    """
 
     outcome: ReleaseOutcome
     items: tuple[ReleaseItem, ...] = ()
     dropped: int = 0
+    misplaced: int = 0
 
 
 def parse_release_answer(text: str) -> ReleaseAnswer:
     """Read an answer by the release's rules. Never raises for a `str`.
 
-    Degenerate: over 100 characters, of which at least half are one digit or at least 30 % are U+FFFD. Then the first
-    closed `<answer>` block (a code fence inside it allowed), else the first code fence, else the whole text if it
-    starts with "["; as JSON or as a Python literal. A value that is no list is an empty list.
+    The list is looked for in the first closed `<answer>` block (or the first code fence inside it), then in the first
+    code fence, then in the whole text if that starts with "[": the first of them that is empty, JSON or a Python
+    literal counts. A value that is no list is an empty list.
+
+    Degenerate is an answer of over 100 characters of which more than half are one digit or more than 30 % are U+FFFD.
+    The release counts it apart, and takes its boxes like any other's.
 
     Returns:
         The outcome, the items that could be read, and how many could not.
     """
+    degenerate = _is_degenerate(text)
     text = without_lone_surrogates(text)
-    if _is_degenerate(text):
-        return ReleaseAnswer(outcome=ReleaseOutcome.DEGENERATE)
-    source = _source(text)
-    if source is None:
-        return ReleaseAnswer(outcome=ReleaseOutcome.FAILED)
-    found, value = _literal(source)
-    if not found:
-        return ReleaseAnswer(outcome=ReleaseOutcome.FAILED)
+    for source in _sources(text):
+        read, value = _literal(source)
+        if read:
+            answer = release_items_of(value)
+            return answer.model_copy(update={"outcome": ReleaseOutcome.DEGENERATE}) if degenerate else answer
+    return ReleaseAnswer(outcome=ReleaseOutcome.DEGENERATE if degenerate else ReleaseOutcome.FAILED)
+
+
+def release_items_of(value: object) -> ReleaseAnswer:
+    """The items of a list that was read already (a row's `ann_translated_bboxes`); of anything else there are none."""
     entries = value if isinstance(value, list) else []
-    items = [_item(entry) for entry in entries]
-    kept = tuple(item for item in items if item is not None)
-    return ReleaseAnswer(outcome=ReleaseOutcome.PARSED, items=kept, dropped=len(items) - len(kept))
+    kept = [entry for entry in entries if isinstance(entry, Mapping) and "box_2d" in entry and "label" in entry]
+    boxes = [_box(entry["box_2d"]) for entry in kept]
+    items = tuple(_item(entry, box or _NOWHERE) for entry, box in zip(kept, boxes, strict=True))
+    return ReleaseAnswer(
+        outcome=ReleaseOutcome.PARSED,
+        items=items,
+        dropped=len(entries) - len(kept),
+        misplaced=sum(box is None for box in boxes),
+    )
 
 
 def _is_degenerate(text: str) -> bool:
     if len(text) <= 100:
         return False
     counts = Counter(text)
-    return max(counts[digit] for digit in "0123456789") * 2 >= len(text) or counts["\ufffd"] * 10 >= len(text) * 3
+    return max(counts[digit] for digit in "0123456789") / len(text) > 0.5 or counts["\ufffd"] > len(text) * 0.3
 
 
-def _source(text: str) -> str | None:
-    """The part of the text that should hold the list; None where there is none."""
+def _sources(text: str) -> Iterator[str]:
+    """The parts of the text that may hold the list, the first choice first."""
     start = text.find("<answer>")
     end = text.find("</answer>", start) if start >= 0 else -1
     if end >= 0:
         block = text[start + len("<answer>") : end]
         fenced = _fenced(block)
-        return (block if fenced is None else fenced).strip()
+        yield (block if fenced is None else fenced).strip()
     fenced = _fenced(text)
     if fenced is not None:
-        return fenced.strip()
+        yield fenced.strip()
     stripped = text.strip()
-    return stripped if stripped.startswith("[") else None
+    if stripped.startswith("["):
+        yield stripped
 
 
 def _fenced(text: str) -> str | None:
-    opening = _FENCE_OPENING.search(text)
-    if opening is None:
+    """What the first code fence holds; of the words behind its opening only "json" is passed over."""
+    start = text.find(_FENCE)
+    if start < 0:
         return None
-    end = text.find("```", opening.end())
-    return text[opening.end() : end] if end >= 0 else None
+    start += len(_FENCE)
+    start += len("json") if text.startswith("json", start) else 0
+    end = text.find(_FENCE, start)
+    return text[start:end] if end >= 0 else None
 
 
 def _literal(source: str) -> tuple[bool, object]:
     """(could it be read, the value)."""
+    if not source:
+        return True, []
     try:
         return True, json.loads(source)
     except (ValueError, RecursionError):
@@ -122,32 +155,28 @@ def _literal(source: str) -> tuple[bool, object]:
         return False, None
 
 
-def _item(entry: object) -> ReleaseItem | None:
-    if not isinstance(entry, Mapping):
-        return None
-    box, label = _box(entry.get("box_2d")), entry.get("label")
-    if box is None or not isinstance(label, str):
-        return None
-    description, importance = entry.get("description"), _finite(entry.get("importance"))
+def _item(entry: Mapping[str, object], box: Qwen3VLBox) -> ReleaseItem:
+    label, description = entry["label"], entry.get("description", "") or entry.get("desc", "")
     return ReleaseItem(
         box=box,
-        label=label,
+        label=label if isinstance(label, str) else f"({type(label).__name__})",
         description=description if isinstance(description, str) else "",
-        importance=importance,
+        importance=None if isinstance(entry.get("importance"), bool) else _finite(entry.get("importance")),
     )
 
 
 def _box(value: object) -> Qwen3VLBox | None:
-    if not isinstance(value, list | tuple) or len(value) != 4:
+    if not isinstance(value, list | tuple) or len(value) < 4:
         return None
-    numbers = [number for number in map(_finite, value) if number is not None]
+    numbers = [number for number in map(_finite, value[:4]) if number is not None]
     if len(numbers) < 4:
         return None
     return Qwen3VLBox(x0=numbers[0], y0=numbers[1], x1=numbers[2], y1=numbers[3])
 
 
 def _finite(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A finite number; true and false are 1 and 0, as in Python's arithmetic."""
+    if not isinstance(value, int | float):
         return None
     try:
         number = float(value)

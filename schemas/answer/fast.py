@@ -145,14 +145,21 @@ def release_items(text: str) -> list[dict[str, Any]] | None:
         items = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
+    if not are_plain_release_items(items):
+        return None
+    return items  # type: ignore[no-any-return]  # a body that begins with "[" is a list
+
+
+def are_plain_release_items(items: list[Any]) -> bool:
+    """Whether each item has box_2d, label, description and importance, of the types that `release_items` promises."""
     for item in items:
         if type(item) is not dict or len(item) != 4:
-            return None
+            return False
         try:
             box, label = item["box_2d"], item["label"]
             description, importance = item["description"], item["importance"]
         except KeyError:
-            return None
+            return False
         if (
             type(box) is not list
             or len(box) != 4
@@ -160,11 +167,11 @@ def release_items(text: str) -> list[dict[str, Any]] | None:
             or type(description) is not str
             or not (type(importance) is int or _is_number(importance))
         ):
-            return None
+            return False
         x0, y0, x1, y1 = box
         if not (type(x0) is type(y0) is type(x1) is type(y1) is int or all(map(_is_number, box))):
-            return None
-    return items  # type: ignore[no-any-return]  # a body that begins with "[" is a list
+            return False
+    return True
 
 
 def _find(text: str, tag: str, start: int) -> int:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ import typer
 
 from schemas.records import Split
 from sdg_data.console import Names, names_option, print_json, print_table, say, settings_of
-from sdg_data.errors import ConfigError
+from sdg_data.errors import ConfigError, ExitCode, InputError
 from sdg_data.metrics.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -67,7 +67,11 @@ def run_command(
 ) -> None:
     """Run SDG-Eval on two sources; docs/evaluation.md says what each number means.
 
-    Rows that cannot be read are counted and named, never fatal. Without --json a table goes to stdout.
+    Rows that cannot be read are counted and named, never fatal. Without --json a table goes to stdout. The exit code is
+    10 where two files were compared and rows or images were left out.
+
+    Raises:
+        typer.Exit: With `ExitCode.PARTIAL`.
     """
     from sdg_data.metrics.confusion import confusion
     from sdg_data.metrics.report import summary_rows, write_json, write_report
@@ -80,7 +84,11 @@ def run_command(
     chosen = Filter(None if models is None else tuple(models), split)
     inputs = _read(ctx, gt, pred, ceiling, protocol, chosen)
     pairs = pair_up(inputs.gt, inputs.pred, protocol, fill_missing=fill_missing)
-    for note in (*inputs.notes, *_unpaired(pairs, fill=fill_missing), *_axis_order(pairs)):
+    _check_common(pairs)
+    left_out = [*inputs.left_out, *_unpaired(pairs, fill=fill_missing)]
+    if pairs.missing and fill_missing:
+        say(f"{len(pairs.missing)} images have no prediction, counted as failures: {_some(pairs.missing)}")
+    for note in (*inputs.notes, *left_out, *_axis_order(pairs)):
         say(note)
 
     def measure(pairs: "Pairs") -> "Evaluation":
@@ -99,7 +107,10 @@ def run_command(
         write_json(document, None if str(json_out) == "-" else json_out)
     if json_out is None or str(json_out) != "-":
         print_table(summary_rows(document))
+        typer.echo(_coverage(pairs, filled=fill_missing))
         sys.stdout.flush()
+    if left_out and inputs.from_files:
+        raise typer.Exit(int(ExitCode.PARTIAL))
 
 
 @app.command("sources")
@@ -129,6 +140,9 @@ class _Inputs:
         agreement: How far people agree, for the JSON.
         rows: What each side held, for the JSON.
         notes: What the user must know of the sides, a line each.
+        left_out: The same, of rows and images that no figure counts.
+        from_files: Whether two files were compared. They are meant to name the same images; two sources of a store are
+            not, as a person sees a part of it.
     """
 
     gt: "DefectTable"
@@ -137,6 +151,8 @@ class _Inputs:
     agreement: dict[str, Any] | None
     rows: dict[str, Any]
     notes: list[str]
+    left_out: list[str] = field(default_factory=list)
+    from_files: bool = False
 
 
 def _fill_missing(missing: str) -> bool:
@@ -166,30 +182,57 @@ def _read(ctx: typer.Context, gt: str, pred: str, ceiling: str | None, protocol:
 
 def _read_files(gt: str, pred: str, ceiling: str | None, protocol: Protocol) -> _Inputs:
     """All sides are release JSONL files."""
-    from sdg_data.metrics.release_files import ReleaseFile
+    from sdg_data.metrics.release_files import ANNOTATIONS, ReleaseFile, copies, without_answers
 
     truth, guess = ReleaseFile(Path(gt), "gt", protocol), ReleaseFile(Path(pred), "pred", protocol)
-    truth_table, guess_table = truth.read(), guess.read()
-    files, both = {"gt": truth, "pred": guess}, None
+    files, both, notes = {"gt": truth, "pred": guess}, None, []
+    truth_table = truth.read()
+    guess_table, joined = _named_like(guess.read(), truth_table)
+    if joined:
+        notes.append(f"{pred}: {joined} images joined by the end of their path, as their folders differ")
+    if guess.report.answers == ANNOTATIONS:
+        if copies(truth_table, guess_table) and not Path(gt).samefile(pred):
+            guess_table = without_answers(guess_table, guess.report)
+            notes.append(f"{pred}: no row has a `response`, and its annotations are the ground truth's own: no answers")
+        else:
+            notes.append(f"{pred}: no row has a `response`, so its annotations are measured like predictions")
     if ceiling not in (None, "none"):
         files["ceiling"] = ReleaseFile(Path(str(ceiling)), "gt", protocol)
-        both = truth_table, files["ceiling"].read()
+        both = truth_table, _named_like(files["ceiling"].read(), truth_table)[0]
     rows = {side: file.report.as_dict() for side, file in files.items()}
-    notes = [note for file in (truth, guess) for note in _notes(file.report)]
-    return _Inputs(truth_table, guess_table, both, None, rows, notes)
+    for file in (truth, guess):
+        notes += _notes(file.report)
+    left_out = [note for file in (truth, guess) for note in _left_out(file.report)]
+    return _Inputs(truth_table, guess_table, both, None, rows, notes, left_out, from_files=True)
 
 
-def _notes(report: "FileReport") -> Iterator[str]:
+def _named_like(table: "DefectTable", truth: "DefectTable") -> tuple["DefectTable", int]:
+    """The table with the ground truth's names of its images, and how many were joined by the end of their path."""
+    from sdg_data.metrics.image_paths import normalised, partners
+
+    names = partners(truth.keys, table.keys)
+    keys = tuple(names.get(key, key) for key in table.keys)
+    joined = sum(normalised(key) != normalised(name) for key, name in names.items())
+    return replace(table, keys=keys), joined
+
+
+def _left_out(report: "FileReport") -> Iterator[str]:
     if report.rejected:
         first = ", ".join(f"line {line['line']} ({line['code']})" for line in report.rejected_lines[:3])
         yield f"{report.path}: {report.rejected} lines are no row: {first}"
     if report.conflicting:
-        yield f"{report.path}: {len(report.conflicting)} images left out, their rows contradict each other"
-    if report.reasons:
-        codes = ", ".join(f"{code} {count}" for code, count in report.reasons.most_common())
-        yield f"{report.path}: answers that could not be read: {codes}"
+        images = f"{len(report.conflicting)} images left out, their rows contradict each other"
+        yield f"{report.path}: {images}: {_some(tuple(report.conflicting))}"
+
+
+def _notes(report: "FileReport") -> Iterator[str]:
+    for code, count in report.reasons.most_common():
+        names = tuple(failure["filepath"] for failure in report.failures if failure["code"] == code)
+        yield f"{report.path}: answers that could not be read: {code} {count} ({_some(names)})"
     if report.dropped:
-        yield f"{report.path}: {report.dropped} items without a box of four numbers or a label were dropped"
+        yield f"{report.path}: {report.dropped} items without box_2d or label were dropped"
+    if report.misplaced:
+        yield f"{report.path}: {report.misplaced} items whose box is not four numbers match nothing"
 
 
 def _read_store(settings: "Settings", gt: str, pred: str, ceiling: str | None, chosen: "Filter") -> _Inputs:
@@ -226,12 +269,40 @@ def _read_store(settings: "Settings", gt: str, pred: str, ceiling: str | None, c
     return _Inputs(truth, guess, second_opinions(people), agreed, rows, [])
 
 
+def _check_common(pairs: "Pairs") -> None:
+    """Raise an InputError where there is no image to measure."""
+    if not pairs.common:
+        raise InputError(
+            f"no image in common: the ground truth has {_some(pairs.missing)}; the predictions {_some(pairs.extra)}",
+            hint="Files are joined by `filepath`: the whole path, or the end of a longer one.",
+        )
+    if not len(pairs.gt):
+        raise InputError("no image has a ground truth that can be read", item=_some(pairs.unreadable))
+
+
+def _coverage(pairs: "Pairs", *, filled: bool) -> str:
+    """One line under the table: on how many images the figures stand, and what was left out of them."""
+    from sdg_data.metrics.tables import PARSED
+
+    unread = int((pairs.pred.outcomes != PARSED).sum())
+    images = pairs.common + len(pairs.missing)
+    parts = [f"{len(pairs.gt)} of {images} images measured"]
+    if unread:
+        parts.append(f"{unread} of them without an answer that can be read (no boxes)")
+    if pairs.missing:
+        parts.append(f"{len(pairs.missing)} without a prediction {'counted as failures' if filled else 'left out'}")
+    if pairs.extra:
+        parts.append(f"{len(pairs.extra)} predictions without ground truth left out")
+    if pairs.unreadable:
+        parts.append(f"{len(pairs.unreadable)} left out, their ground truth cannot be read")
+    return ", ".join(parts) + "."
+
+
 def _unpaired(pairs: "Pairs", *, fill: bool) -> Iterator[str]:
     if pairs.unreadable:
         yield f"{len(pairs.unreadable)} images left out: their ground truth cannot be read"
-    if pairs.missing:
-        fate = "counted as failures" if fill else "left out"
-        yield f"{len(pairs.missing)} images have no prediction, {fate}: {_some(pairs.missing)}"
+    if pairs.missing and not fill:
+        yield f"{len(pairs.missing)} images have no prediction, left out: {_some(pairs.missing)}"
     if pairs.extra:
         yield f"{len(pairs.extra)} predictions have no ground truth, left out: {_some(pairs.extra)}"
 

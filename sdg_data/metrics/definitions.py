@@ -45,6 +45,7 @@ class Metric:
         zero_in_release: Whether 0/0 is 0 in protocol `release`, as the release's scripts have it. Otherwise 0/0 is NaN.
         limits: Values beyond them, by rounding, are set to them.
         headline: Whether it has a row for each type in the tables, the charts and the model card.
+        counted: How many things the value was measured on, from the sums and a scope; None: as `denominator` says.
         columns: Counts the metric needs beyond those of `counts`: name -> (n,), a number for each image.
     """
 
@@ -57,6 +58,7 @@ class Metric:
     zero_in_release: bool = True
     limits: tuple[float, float] | None = None
     headline: bool = False
+    counted: Expression | None = None
     columns: Callable[[Pairs, Assignment, Protocol], Mapping[str, Floats]] | None = None
 
     def value(self, document: Mapping[str, Any], scope: str) -> float | None:
@@ -71,6 +73,14 @@ class Metric:
             return None
         interval: list[float] | None = self._at(intervals, scope)
         return interval
+
+    def count(self, document: Mapping[str, Any], scope: str) -> int | None:
+        """How many things the value was measured on, out of an evaluation's JSON; None where it does not say."""
+        counts = document.get("n", {})
+        if self.path[0] not in counts:
+            return None
+        count: int | None = self._at(counts, scope)
+        return count
 
     def _at(self, tree: Mapping[str, Any], scope: str) -> Any:
         branch: Any = tree
@@ -107,9 +117,19 @@ def _image_level() -> dict[str, Metric]:
         *,
         headline: bool = False,
         zero: bool = True,
+        counted: Expression | None = None,
     ) -> Metric:
         path, scopes = ("image_level", "{scope}", key), ("any", *DEFECT_TYPES)
-        return Metric(title, path, numerator, denominator, scopes=scopes, headline=headline, zero_in_release=zero)
+        return Metric(
+            title,
+            path,
+            numerator,
+            denominator,
+            scopes=scopes,
+            headline=headline,
+            zero_in_release=zero,
+            counted=counted,
+        )
 
     return {
         "image_accuracy": row("DetTypeAcc", "accuracy", lambda s, k: tp(s, k) + tn(s, k), _sum("images")),
@@ -121,6 +141,7 @@ def _image_level() -> dict[str, Metric]:
             lambda s, k: 2 * tp(s, k),
             lambda s, k: 2 * tp(s, k) + fp(s, k) + fn(s, k),
             headline=True,
+            counted=_sum("images"),
         ),
         "clean_accuracy": row(
             "ClnAcc", "clean_accuracy", tn, lambda s, k: tn(s, k) + fp(s, k), headline=True, zero=False
@@ -142,11 +163,24 @@ def _boxes(threshold: float) -> dict[str, Metric]:
         return sums[f"gt/{scope}"] - tp(sums, scope)
 
     def row(
-        title: str, key: str, numerator: Expression, denominator: Expression | None, *, headline: bool = False
+        title: str,
+        key: str,
+        numerator: Expression,
+        denominator: Expression | None,
+        *,
+        headline: bool = False,
+        counted: Expression | None = None,
     ) -> Metric:
         path = ("boxes", at, "{scope}", key)
         return Metric(
-            f"{title}@{at}", path, numerator, denominator, scopes=SCOPES, threshold=threshold, headline=headline
+            f"{title}@{at}",
+            path,
+            numerator,
+            denominator,
+            scopes=SCOPES,
+            threshold=threshold,
+            headline=headline,
+            counted=counted,
         )
 
     return {
@@ -161,6 +195,7 @@ def _boxes(threshold: float) -> dict[str, Metric]:
             lambda s, k: 2 * tp(s, k),
             lambda s, k: 2 * tp(s, k) + fp(s, k) + fn(s, k),
             headline=threshold in Protocol.PAPER.thresholds,
+            counted=_sum("gt/{scope}"),
         ),
     }
 
@@ -209,6 +244,7 @@ def _box_counts() -> dict[str, Metric]:
             lambda sums, scope: spread(sums, "g") * spread(sums, "p"),
             scopes=whole,
             limits=(-1.0, 1.0),
+            counted=_sum("images"),
         ),
     }
 
@@ -267,6 +303,31 @@ def metric_values(sums: Totals, protocol: Protocol) -> Tree:
             if metric.denominator is not None:
                 value = _quotient(value, metric.denominator(sums, scope), undefined)
             branch[leaf] = value if metric.limits is None else np.clip(value, *metric.limits)
+    return tree
+
+
+def metric_counts(sums: Totals, protocol: Protocol) -> Tree:
+    """How many images, boxes or pairs each metric of a protocol was measured on.
+
+    Args:
+        sums: The sums of all columns of `Counts`.
+        protocol: Which thresholds are counted.
+
+    Returns:
+        A tree like that of `metric_values`. An F1 stands on the images, or on the true boxes; any other metric on what
+        its denominator counts.
+    """
+    tree: Tree = {}
+    for metric in METRICS.values():
+        counted = metric.counted or metric.denominator
+        if counted is None or (metric.threshold is not None and metric.threshold not in protocol.thresholds):
+            continue
+        for scope in metric.scopes:
+            *folders, leaf = (key.format(scope=scope) for key in metric.path)
+            branch = tree
+            for key in folders:
+                branch = branch.setdefault(key, {})
+            branch[leaf] = round(float(counted(sums, scope)))
     return tree
 
 

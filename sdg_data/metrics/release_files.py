@@ -2,20 +2,26 @@
 
 A row is an object with `filepath`, its key. Its answer is the first of these fields that is there and not null:
 
-    in a ground-truth file   `ann_response`, `ann_translated_bboxes`, `response`
-    in a prediction file     `response`, `ann_response`, `ann_translated_bboxes`
+    a ground-truth file, paper      `ann_response`, `ann_translated_bboxes`, `response`
+    a ground-truth file, release    `ann_translated_bboxes`, `ann_response`, `response`
+    a prediction file               `response` alone
 
-(`response` is where the release's inference scripts put the model's text, next to what they copied from the ground
-truth.) `response` and `ann_response` are texts, `ann_translated_bboxes` is the list itself, read by the rules for the
-list inside the text. The text is parsed by `schemas.answer` in protocol `paper` (repairs with one reading are made and
-counted; anything else is a failure with its reason code) and by `schemas.release` in protocol `release` (items that
-cannot be read vanish, and are counted). A row with none of the three, or with another type in them, is a failure.
+`response` is where the release's inference scripts put the model's text, next to what they copied from the ground
+truth. So a prediction is never taken from the other two, or a detector that says nothing would be measured by the truth
+itself: a row without a `response`, or with null, is a failure. Only a file in which no row has the key at all is a file
+of annotations, a second person's say, and is read like the ground truth (`FileReport.answers` tells which).
+
+`response` and `ann_response` are texts, `ann_translated_bboxes` is the list itself. In protocol `paper` all are parsed
+by `schemas.answer` (repairs with one reading are made and counted; anything else is a failure with its reason code), in
+protocol `release` by `schemas.release` (items that cannot be read vanish, and are counted). A row without an answer, or
+with another type in its place, is a failure.
 
 The generator, of ground-truth rows only (in predictions `model` may be the detector), is `model` or `generator` of the
 row, else the folder above `train` or `test` in the path, else unknown.
 
 Nothing here stops at a bad line: it is counted and the first few are named. Rows with one key and one content are one
 row; rows with one key and different contents are left out and named, because any choice would depend on the order.
+`./a.png` and `a.png` are one key.
 """
 
 import json
@@ -30,20 +36,23 @@ import numpy as np
 import orjson
 
 from schemas.answer import Outcome, Reason, parse_answer
-from schemas.answer.fast import release_items, strict_items
+from schemas.answer.fast import are_plain_release_items, release_items, strict_items
 from schemas.base import without_lone_surrogates
-from schemas.release import ReleaseOutcome, parse_release_answer
+from schemas.release import ReleaseAnswer, ReleaseOutcome, parse_release_answer, release_items_of
 from sdg_data.errors import InputError
+from sdg_data.metrics.image_paths import normalised
 from sdg_data.metrics.protocol import Protocol
-from sdg_data.metrics.tables import DEGENERATE, FAILED, DefectTable, TableBuilder
+from sdg_data.metrics.tables import DEGENERATE, FAILED, PARSED, DefectTable, TableBuilder
 
 Role = Literal["gt", "pred"]
 SHOWN = 20
 """How many bad lines and doubtful keys a report names; all are counted."""
 
+RESPONSE, ANNOTATIONS = "response", "annotations"
+"""Where a file's answers stand: in `response`, or in the fields of annotations."""
 _FIELDS = {
-    "gt": ("ann_response", "ann_translated_bboxes", "response"),
-    "pred": ("response", "ann_response", "ann_translated_bboxes"),
+    Protocol.PAPER: ("ann_response", "ann_translated_bboxes", "response"),
+    Protocol.RELEASE: ("ann_translated_bboxes", "ann_response", "response"),
 }
 _GENERATOR = re.compile(r"([^/]+)/(?:train|test)/[^/]*\Z")
 
@@ -53,8 +62,9 @@ class FileReport:
     """What was in a file, for people and for the JSON.
 
     `rejected` lines that are no row, `conflicting` images left out because their rows differ, `repeated` rows that said
-    the same again, `reasons` how often an answer failed by code, `repaired` answers read with repairs (paper),
-    `dropped` items that vanished (release).
+    the same again, `reasons` how often an answer failed by code, `failures` which answers those are, `repaired` answers
+    read with repairs (paper), `dropped` items that vanished and `misplaced` ones without a box of four numbers
+    (release), `answers` where the answers stand: in "response" or in "annotations".
     """
 
     path: str
@@ -64,9 +74,17 @@ class FileReport:
     repeated: int = 0
     repaired: int = 0
     dropped: int = 0
+    misplaced: int = 0
+    answers: str = ANNOTATIONS
     reasons: Counter[str] = field(default_factory=Counter)
     rejected_lines: list[dict[str, Any]] = field(default_factory=list)
     conflicting: list[str] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    def fail(self, key: str, code: str) -> None:
+        """Count an answer that could not be read."""
+        self.reasons[code] += 1
+        self.failures.append({"filepath": key, "code": code})
 
     def reject(self, line: int, code: str) -> None:
         """Count a line that is no row."""
@@ -108,25 +126,25 @@ class ReleaseFile:
         report, builder = FileReport(str(self.path)), TableBuilder()
         self.report = report
         add = _ADD[self.protocol]
-        fields = _FIELDS[self.role]
+        fields: tuple[str, ...] = _FIELDS[self.protocol]
+        if self.role == "pred" and any("response" in row for row in _rows(self.path, FileReport(str(self.path)))):
+            report.answers, fields = RESPONSE, ("response",)
         for row in _rows(self.path, report):
             key = row["filepath"]
-            group = _generator(row, key) if self.role == "gt" else ""
-            for name in fields:
-                answer = row.get(name)
-                if answer is not None:
-                    break
+            group = _generator(row, normalised(key)) if self.role == "gt" else ""
+            name, answer = next(
+                ((name, answer) for name in fields if (answer := row.get(name)) is not None), ("", None)
+            )
+            if answer is None:
+                report.fail(key, "no-answer")
+                builder.add_unread(key, FAILED, group=group)
+            elif type(answer) is str and name != "ann_translated_bboxes":
+                add(builder, report, key, group, answer)
+            elif type(answer) is list and name == "ann_translated_bboxes":
+                _ADD_LIST[self.protocol](builder, report, key, group, answer)
             else:
-                report.reasons["no-answer"] += 1
+                report.fail(key, "not-text")
                 builder.add_unread(key, FAILED, group=group)
-                continue
-            if type(answer) is list and name == "ann_translated_bboxes":
-                answer = _as_text(answer)
-            if type(answer) is not str:
-                report.reasons["not-text"] += 1
-                builder.add_unread(key, FAILED, group=group)
-                continue
-            add(builder, report, key, group, answer)
         if not builder.keys:
             raise InputError(
                 f"no row with a filepath in {report.rejected} lines",
@@ -184,12 +202,6 @@ def _generator(row: dict[str, Any], key: str) -> str:
     return found.group(1) if found else ""
 
 
-def _as_text(items: list[Any]) -> str:
-    # "<" is escaped, so that no description can close the block.
-    body = json.dumps(items, ensure_ascii=False).replace("<", "\\u003c")
-    return f"<answer>{body}</answer>"
-
-
 def _add_paper(builder: TableBuilder, report: FileReport, key: str, group: str, text: str) -> None:
     items = strict_items(text)
     if items is not None:
@@ -197,7 +209,7 @@ def _add_paper(builder: TableBuilder, report: FileReport, key: str, group: str, 
         return
     parsed = parse_answer(text)
     if parsed.defects is None:
-        report.reasons[str(parsed.reason)] += 1
+        report.fail(key, str(parsed.reason))
         degenerate = parsed.reason is Reason.DEGENERATE_REPETITION
         builder.add_unread(key, DEGENERATE if degenerate else FAILED, group=group)
         return
@@ -205,18 +217,32 @@ def _add_paper(builder: TableBuilder, report: FileReport, key: str, group: str, 
     builder.add_defects(key, parsed.defects, group=group)
 
 
+def _add_paper_list(builder: TableBuilder, report: FileReport, key: str, group: str, items: list[Any]) -> None:
+    # "<" is escaped, so that no description can close the block.
+    body = json.dumps(items, ensure_ascii=False).replace("<", "\\u003c")
+    _add_paper(builder, report, key, group, f"<answer>{body}</answer>")
+
+
 def _add_release(builder: TableBuilder, report: FileReport, key: str, group: str, text: str) -> None:
     items = release_items(text)
     if items is not None:
         builder.add_items(key, items, group=group)
-        return
-    parsed = parse_release_answer(text)
-    if parsed.outcome is not ReleaseOutcome.PARSED:
-        report.reasons[parsed.outcome.value] += 1
-        degenerate = parsed.outcome is ReleaseOutcome.DEGENERATE
-        builder.add_unread(key, DEGENERATE if degenerate else FAILED, group=group)
-        return
-    report.dropped += parsed.dropped
+    else:
+        _add_release_answer(builder, report, key, group, parse_release_answer(text))
+
+
+def _add_release_list(builder: TableBuilder, report: FileReport, key: str, group: str, items: list[Any]) -> None:
+    if are_plain_release_items(items):
+        builder.add_items(key, items, group=group)
+    else:
+        _add_release_answer(builder, report, key, group, release_items_of(items))
+
+
+def _add_release_answer(builder: TableBuilder, report: FileReport, key: str, group: str, answer: ReleaseAnswer) -> None:
+    if answer.outcome is not ReleaseOutcome.PARSED:
+        report.fail(key, answer.outcome.value)
+    report.dropped += answer.dropped
+    report.misplaced += answer.misplaced
     read = [
         {
             "box_2d": (item.box.x0, item.box.y0, item.box.x1, item.box.y1),
@@ -224,30 +250,63 @@ def _add_release(builder: TableBuilder, report: FileReport, key: str, group: str
             "description": item.description,
             "importance": np.nan if item.importance is None else item.importance,
         }
-        for item in parsed.items
+        for item in answer.items
     ]
-    builder.add_items(key, read, group=group)
+    builder.add_items(key, read, group=group, outcome=_OUTCOMES[answer.outcome])
 
 
-_Add = Callable[[TableBuilder, FileReport, str, str, str], None]
-_ADD: dict[Protocol, _Add] = {Protocol.PAPER: _add_paper, Protocol.RELEASE: _add_release}
+_OUTCOMES = {ReleaseOutcome.PARSED: PARSED, ReleaseOutcome.FAILED: FAILED, ReleaseOutcome.DEGENERATE: DEGENERATE}
+_ADD: dict[Protocol, Callable[[TableBuilder, FileReport, str, str, str], None]] = {
+    Protocol.PAPER: _add_paper,
+    Protocol.RELEASE: _add_release,
+}
+_ADD_LIST: dict[Protocol, Callable[[TableBuilder, FileReport, str, str, list[Any]], None]] = {
+    Protocol.PAPER: _add_paper_list,
+    Protocol.RELEASE: _add_release_list,
+}
 
 
 def _without_repeats(table: DefectTable, report: FileReport) -> DefectTable:
-    if len(set(table.keys)) == len(table):
-        return table
     rows: dict[str, list[int]] = {}
-    for row, key in enumerate(table.keys):
+    for row, key in enumerate(map(normalised, table.keys)):
         rows.setdefault(key, []).append(row)
+    if len(rows) == len(table):
+        return table
     kept = []
-    for key, same in rows.items():
+    for same in rows.values():
         if all(_equal(table, same[0], other) for other in same[1:]):
             report.repeated += len(same) - 1
             kept.append(same[0])
         else:
-            report.conflicting.append(key)
+            report.conflicting.append(table.keys[same[0]])
     report.conflicting.sort()
     return table.take(kept)
+
+
+def copies(truth: DefectTable, other: DefectTable) -> bool:
+    """Whether all that the other table says of the truth's images is the truth's own, boxes among it."""
+    rows = dict(zip(truth.keys, range(len(truth)), strict=True))
+    shared = [(rows[key], row) for row, key in enumerate(other.keys) if key in rows and other.outcomes[row] == PARSED]
+    names = tuple(dict.fromkeys((*truth.names, *other.names)))
+    truth = truth.take([row for row, _ in shared]).relabelled(names)
+    other = other.take([row for _, row in shared]).relabelled(names)
+    return (
+        len(truth.reasons) > 0
+        and truth.reasons == other.reasons
+        and np.array_equal(truth.offsets, other.offsets)
+        and np.array_equal(truth.boxes, other.boxes)
+        and np.array_equal(truth.labels, other.labels)
+        and np.array_equal(truth.importance, other.importance, equal_nan=True)
+    )
+
+
+def without_answers(table: DefectTable, report: FileReport) -> DefectTable:
+    """The images of a table with a failure "no-answer" each, which the report counts."""
+    builder = TableBuilder()
+    for key, group in zip(table.keys, table.groups, strict=True):
+        report.fail(key, "no-answer")
+        builder.add_unread(key, FAILED, group=group)
+    return builder.finish()
 
 
 def _equal(table: DefectTable, first: int, second: int) -> bool:

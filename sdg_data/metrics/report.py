@@ -42,17 +42,18 @@ def write_report(document: Mapping[str, Any], folder: Path) -> Path:
 
 
 def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The headline metrics, a row for each metric and type, with interval, ceiling and the published SFT and human."""
+    """The headline metrics, a row for each metric and type, with n, interval, ceiling and published ones."""
     published, ceiling = document["published"]["models"], document["ceiling"]
     rows = []
     for name, metric in headline_metrics().items():
         for kind in DEFECT_TYPES:
-            interval = metric.interval(document, kind)
+            interval, count = metric.interval(document, kind), metric.count(document, kind)
             rows.append(
                 {
                     "metric": metric.title,
                     "type": kind,
                     "value": _number(metric.value(document, kind)),
+                    "n": "" if count is None else count,
                     "95 % interval": "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
                     "ceiling": "" if ceiling is None else _number(metric.value(ceiling, kind)),
                     "SDG SFT (published)": _number(published["SDG SFT"].get(name, {}).get(kind)),

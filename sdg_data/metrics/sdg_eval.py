@@ -30,7 +30,7 @@ from schemas.defect import DEFECT_TYPES
 from sdg_data.metrics.bootstrap import LEVEL, RESAMPLES, intervals, resampled_sums
 from sdg_data.metrics.breakdown import breakdown
 from sdg_data.metrics.counts import Counts, count
-from sdg_data.metrics.definitions import SCOPES, Tree, metric_values, plain, whole_numbers
+from sdg_data.metrics.definitions import SCOPES, Tree, metric_counts, metric_values, plain, whole_numbers
 from sdg_data.metrics.paper_numbers import IMAGES, SIMILARITY, SOURCE, published
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.similarity import LexicalSimilarity, Similarity
@@ -125,12 +125,14 @@ def evaluate(
 ) -> Evaluation:
     """Every figure of SPEC section 3, with bootstrap intervals over images (none for `resamples=0`)."""
     counts = count(pairs, protocol, similarity)
-    tree = metric_values(counts.totals(), protocol)
+    totals = counts.totals()
+    tree = metric_values(totals, protocol)
     outcomes = np.bincount(pairs.pred.outcomes, minlength=len(OUTCOMES))
     n = len(pairs.pred)
     summary = {
         "protocol": protocol.value,
         "images": n,
+        "n": metric_counts(totals, protocol),
         "parsing": {
             "parsed": int(outcomes[PARSED]),
             "failed": int(outcomes[FAILED]),

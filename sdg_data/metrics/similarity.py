@@ -10,10 +10,12 @@ It is **not** the paper's measure: it sees words, not meanings, and every report
 Any other name is a sentence-transformers model (the paper: Qwen/Qwen3-Embedding-0.6B): the cosine of its embeddings,
 -1..1, each distinct text embedded once, longest first in batches.
 
-Token-F1 (release): lower-case; a token is a maximal run of a–z and 0–9; with c the common tokens, counted as often as
-both have them, F1 = 2c / (tokens of one + tokens of the other). Two texts without a token: 1. One without: 0.
+Token-F1 (release): lower-case; a tag ("<" up to the next ">") is a space; a token is a maximal run of a–z and 0–9; with
+c the common tokens, counted as often as both have them, F1 = 2c / (tokens of one + tokens of the other). Two texts
+without a token: 1. One without: 0.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,6 +28,7 @@ from sdg_data.metrics.word_overlap import ASCII_WORDS, overlap
 
 Floats = NDArray[np.float64]
 LEXICAL = "lexical"
+_TAG = re.compile(r"<[^>]+>")
 
 
 class Similarity(Protocol):
@@ -61,15 +64,28 @@ class LexicalSimilarity:
 
 def token_f1(first: Sequence[str], second: Sequence[str]) -> Floats:
     """(n,): the release's token-F1 of first[i] and second[i], 0..1."""
-    return overlap(first, second, ASCII_WORDS).f1
+    return overlap(_without_tags(first), _without_tags(second), ASCII_WORDS).f1
 
 
 def cosine_and_f1(first: Sequence[str], second: Sequence[str], similarity: Similarity) -> tuple[Floats, Floats]:
     """`similarity.pairs` and `token_f1`, at the price of one where both need the same words."""
-    if isinstance(similarity, LexicalSimilarity) and all(map(str.isascii, first)) and all(map(str.isascii, second)):
+    if isinstance(similarity, LexicalSimilarity) and all(map(_is_plain, first)) and all(map(_is_plain, second)):
         words = overlap(first, second)
         return words.cosine, words.f1
     return similarity.pairs(first, second), token_f1(first, second)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether the lexical cosine and the token-F1 see the same words."""
+    return text.isascii() and "<" not in text
+
+
+def _without_tags(texts: Sequence[str]) -> Sequence[str]:
+    if not any("<" in text for text in texts):
+        return texts
+    # What is behind the last ">" holds no tag, and would take the pattern quadratic time to find that out.
+    ends = [text.rfind(">") + 1 for text in texts]
+    return [_TAG.sub(" ", text[:end]) + text[end:] for text, end in zip(texts, ends, strict=True)]
 
 
 @dataclass

@@ -132,8 +132,10 @@ class TableBuilder:
     subtypes: list[tuple[int, str]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
-    def add_items(self, key: str, items: Sequence[Mapping[str, Any]], *, group: str = "") -> None:
-        """An image that was read; `items` as `schemas.answer.fast` gives them."""
+    def add_items(
+        self, key: str, items: Sequence[Mapping[str, Any]], *, group: str = "", outcome: int = PARSED
+    ) -> None:
+        """An image whose answer was read, DEGENERATE ones too; `items` as `schemas.answer.fast` gives them."""
         for item in items:
             self.coordinates.extend(item["box_2d"])
             self.labels.append(item["label"])
@@ -141,7 +143,7 @@ class TableBuilder:
             self.reasons.append(item["description"])
             if "subtype" in item:
                 self.subtypes.append((len(self.reasons) - 1, item["subtype"]))
-        self._end(key, group, PARSED)
+        self._end(key, group, outcome)
 
     def add_defects(self, key: str, defects: Sequence[Defect] | None, *, group: str = "") -> None:
         """An image with its defects; None where its answer could not be read."""
@@ -194,6 +196,7 @@ class Pairs:
     missing      keys only the ground truth has
     extra        keys only the prediction has
     unreadable   keys left out because their ground truth could not be read, so that it claims nothing
+    common       how many images both have, readable or not
     """
 
     gt: DefectTable
@@ -201,6 +204,7 @@ class Pairs:
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    common: int = 0
 
 
 def join(gt: DefectTable, pred: DefectTable, *, drop_unreadable: bool = True, fill_missing: bool = False) -> Pairs:
@@ -232,6 +236,7 @@ def join(gt: DefectTable, pred: DefectTable, *, drop_unreadable: bool = True, fi
         missing=tuple(missing),
         extra=tuple(sorted(key for key in rows_of_pred if key not in rows_of_gt)),
         unreadable=tuple(sorted(unreadable)),
+        common=len(gt) - len(missing),
     )
 
 

@@ -58,8 +58,14 @@ class Overlap:
 
     @property
     def f1(self) -> Floats:
-        """(n,) 2 Σ min(a, b) / (Σ a + Σ b); 1 where neither text has a word."""
-        return self._ratio(2 * self.common, self.tokens_first + self.tokens_second)
+        """(n,) 2 Σ min(a, b) / (Σ a + Σ b); 1 where neither text has a word.
+
+        Computed as 2pr / (p + r), in the order of the release's scripts: rounded in another way, a similarity of one
+        half would miss the share of pairs that have at least 0.5.
+        """
+        precision = np.divide(self.common, self.tokens_second, out=np.zeros_like(self.common), where=self.common > 0)
+        recall = np.divide(self.common, self.tokens_first, out=np.zeros_like(self.common), where=self.common > 0)
+        return self._ratio(2 * precision * recall, precision + recall)
 
     def _ratio(self, above: Floats, below: Floats) -> Floats:
         ratio: Floats = np.zeros_like(above)

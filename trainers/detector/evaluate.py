@@ -139,11 +139,11 @@ def evaluate_detector(
 
 
 def _write_lines(path: Path, rows: Sequence[tuple[str, Sequence[Defect] | None, str | None]]) -> None:
-    """`filepath` and `ann_response`: the raw answer, or the truth in the same form."""
+    """A row a sample: `filepath`, and the raw answer as `response`, or the truth in the same form as `ann_response`."""
     from schemas.answer.parse import render_answer
 
     lines = []
     for key, defects, text in rows:
-        answer = render_answer(defects or (), None) if text is None else text
-        lines.append(json.dumps({"filepath": key, "ann_response": answer}, ensure_ascii=False))
+        answer = {"ann_response": render_answer(defects or (), None)} if text is None else {"response": text}
+        lines.append(json.dumps({"filepath": key, **answer}, ensure_ascii=False))
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

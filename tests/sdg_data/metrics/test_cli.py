@@ -32,7 +32,10 @@ def files(tmp_path: Path) -> dict[str, Path]:
     paths = {}
     for name in ("gt", "pred", "second"):
         rows = [
-            {"filepath": f"d/{model}/test/{n:02}.png", "ann_response": render_answer(some_defects(rng, grid=4), "t")}
+            {
+                "filepath": f"d/{model}/test/{n:02}.png",
+                "response" if name == "pred" else "ann_response": render_answer(some_defects(rng, grid=4), "t"),
+            }
             for model in ("flux2", "sana")
             for n in range(20)
         ]
@@ -49,7 +52,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
 def test_everything_is_written(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, report = tmp_path / "deep" / "out.json", tmp_path / "report"
     arguments = ["--gt", str(files["gt"]), "--pred", str(files["pred"]), "--ceiling", str(files["second"])]
-    assert run(["eval", "run", *arguments, "--json", str(out), "--report", str(report), "--resamples", "50"]) == 0
+    arguments += ["--json", str(out), "--report", str(report), "--resamples", "50"]
+    assert run(["eval", "run", *arguments]) == ExitCode.PARTIAL
     document = json.loads(out.read_text(encoding="utf-8"))
     captured = capsys.readouterr()
 
@@ -65,9 +69,13 @@ def test_everything_is_written(files: dict[str, Path], tmp_path: Path, capsys: p
     value = document["boxes"]["0.5"]["artifact"]["f1"]
     low, high = document["intervals"]["boxes"]["0.5"]["artifact"]["f1"]
     ceiling = document["ceiling"]["boxes"]["0.5"]["artifact"]["f1"]
-    cells = [f"{value:.3f}", f"{low:.3f}–{high:.3f}", f"{ceiling:.3f}", "0.255", "0.278"]
+    boxes = document["n"]["boxes"]["0.5"]["artifact"]["f1"]
+    assert boxes == sum(row["gt_artifact"] for row in document["per_image"])
+    cells = [f"{value:.3f}", str(boxes), f"{low:.3f}–{high:.3f}", f"{ceiling:.3f}", "0.255", "0.278"]
     line = next(line for line in captured.out.splitlines() if re.match(r"BoxF1@0\.5\s+artifact", line))
     assert line.split()[2:] == cells
+    assert "39 of 40 images measured, 1 of them without an answer" in captured.out
+    assert "1 without a prediction left out, 1 predictions without ground truth left out." in captured.out
 
     text = (report / "report.md").read_text(encoding="utf-8")
     assert "| BoxF1@0.5 | artifact | " + " | ".join(cells) + " |" in text
@@ -91,7 +99,7 @@ def test_json_on_stdout_is_all_of_stdout(files: dict[str, Path], capfd: pytest.C
 
 def test_missing_predictions_can_count_as_failures(files: dict[str, Path], tmp_path: Path) -> None:
     arguments = ["--gt", str(files["gt"]), "--pred", str(files["pred"]), "--resamples", "0", "--missing", "fail"]
-    assert run(["eval", "run", *arguments, "--json", str(tmp_path / "o.json")]) == 0
+    assert run(["eval", "run", *arguments, "--json", str(tmp_path / "o.json")]) == ExitCode.PARTIAL  # one too many
     document = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
     assert (document["images"], document["parsing"]["failed"]) == (40, 2)
     assert document["rows"]["missing"] == ["d/sana/test/19.png"]
@@ -106,7 +114,7 @@ def test_order_of_rows_and_files_does_not_matter(files: dict[str, Path], tmp_pat
     for pred in (files["pred"], shuffled):
         out = tmp_path / "o.json"
         arguments = ["--gt", str(files["gt"]), "--pred", str(pred), "--resamples", "20", "--json", str(out)]
-        assert run(["eval", "run", *arguments]) == 0
+        assert run(["eval", "run", *arguments]) == ExitCode.PARTIAL
         documents.append(json.loads(out.read_text(encoding="utf-8")))
         del documents[-1]["rows"]
     assert documents[0] == documents[1]
@@ -127,6 +135,66 @@ def test_errors_say_what_is_wrong(
     arguments = ["--gt", str(files["gt"]), "--pred", str(files["gt"]), "--resamples", "0", *change]
     assert run(["eval", "run", *arguments]) == code
     assert words in capsys.readouterr().err
+
+
+SPELLINGS = {
+    "dot": "./SDG/flux2/test/{}.png",
+    "windows": "SDG\\flux2\\test\\{}.png",
+    "drive": "D:\\data\\SDG\\flux2\\test\\{}.png",
+    "absolute": "/data/SDG/flux2/test/{}.png",
+    "up": "../SDG/flux2/test/{}.png",
+    "shorter": "flux2/test/{}.png",
+    "doubled": "SDG//flux2/./test/{}.png",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=list(SPELLINGS))
+def test_one_image_under_another_spelling(spelling: str, tmp_path: Path) -> None:
+    answer = render_answer(some_defects(random.Random(3), grid=4), "t")
+    gt, pred = tmp_path / "gt", tmp_path / "pred"
+    gt.write_text("\n".join(json.dumps({"filepath": f"SDG/flux2/test/{n}.png", "ann_response": answer}) for n in "12"))
+    pred.write_text("\n".join(json.dumps({"filepath": spelling.format(n), "response": answer}) for n in "12"))
+    out = tmp_path / "o.json"
+    assert run(["eval", "run", "--gt", str(gt), "--pred", str(pred), "--resamples", "0", "--json", str(out)]) == 0
+    document = json.loads(out.read_text())
+    assert [row["filepath"] for row in document["per_image"]] == ["SDG/flux2/test/1.png", "SDG/flux2/test/2.png"]
+    assert document["boxes"]["0.5"]["all"]["f1"] == 1.0
+
+
+def test_nothing_in_common_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gt, pred = tmp_path / "gt", tmp_path / "pred"
+    gt.write_text(json.dumps({"filepath": "SDG/flux2/test/1.png", "ann_response": "<answer>[]</answer>"}))
+    pred.write_text(json.dumps({"filepath": "SDG/sana/test/1.png", "response": "<answer>[]</answer>"}))
+    for more in ([], ["--missing", "fail"]):
+        assert run(["eval", "run", "--gt", str(gt), "--pred", str(pred), *more]) == ExitCode.INPUT
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "no image in common: the ground truth has SDG/flux2/test/1.png; the predictions SDG/sana" in captured.err
+
+
+@pytest.mark.parametrize("silence", [{"response": None}, {}], ids=["null", "missing"])
+def test_a_detector_that_never_answered_finds_nothing(
+    silence: dict[str, None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = render_answer([defect for n in range(9) for defect in some_defects(random.Random(n), grid=4)], "t")
+    gt, pred = tmp_path / "gt", tmp_path / "pred"
+    rows = [{"filepath": f"{n}.png", "ann_response": answer} for n in range(5)]
+    gt.write_text("\n".join(map(json.dumps, rows)))
+    pred.write_text("\n".join(json.dumps({**row, **silence}) for row in rows))
+    out = tmp_path / "o.json"
+    assert run(["eval", "run", "--gt", str(gt), "--pred", str(pred), "--resamples", "0", "--json", str(out)]) == 0
+    document = json.loads(out.read_text())
+    assert document["boxes"]["0.1"]["all"]["tp"] == 0
+    assert document["image_level"]["any"]["recall"] == 0
+    assert document["parsing"]["failed"] == 5
+    assert document["rows"]["pred"]["reasons"] == {"no-answer": 5}
+    assert "no-answer 5 (0.png, 1.png, 2.png, …)" in capsys.readouterr().err
+
+
+def test_annotations_against_annotations(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    sides = ["--gt", str(files["gt"]), "--pred", str(files["second"]), "--resamples", "0"]
+    assert run(["eval", "run", *sides]) == 0
+    assert "no row has a `response`, so its annotations are measured like predictions" in capsys.readouterr().err
 
 
 def test_names_out_of_the_data_are_shown_as_text(tmp_path: Path) -> None:
@@ -200,7 +268,8 @@ def test_boxes_that_look_transposed_are_named(tmp_path: Path, capsys: pytest.Cap
         return defect.model_copy(update={"box": Box(x0=box.y0, y0=box.x0, x1=box.y1, y1=box.x1)})
 
     for name, sides in (("gt", scenes), ("same", scenes), ("swapped", [[swapped(d) for d in one] for one in scenes])):
-        rows = [{"filepath": f"{n}.png", "ann_response": render_answer(one, "t")} for n, one in enumerate(sides)]
+        key = "ann_response" if name == "gt" else "response"
+        rows = [{"filepath": f"{n}.png", key: render_answer(one, "t")} for n, one in enumerate(sides)]
         (tmp_path / name).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     for name, warned in (("same", False), ("swapped", True)):
         sides = ["--gt", str(tmp_path / "gt"), "--pred", str(tmp_path / name)]

@@ -50,9 +50,29 @@ def test_the_field_that_counts(tmp_path: Path, protocol: Protocol) -> None:
         {"filepath": "response", "response": text(item(3))},
     ]
     gt, _ = read(tmp_path, rows, "gt", protocol)
-    assert reasons(gt) == {"all": ("d1",), "no ann_response": ("d2",), "boxes": ("d2",), "response": ("d3",)}
-    pred, _ = read(tmp_path, rows, "pred", protocol)
-    assert reasons(pred) == {"all": ("d3",), "no ann_response": ("d3",), "boxes": ("d2",), "response": ("d3",)}
+    first = "d1" if protocol is PAPER else "d2"
+    assert reasons(gt) == {"all": (first,), "no ann_response": ("d2",), "boxes": ("d2",), "response": ("d3",)}
+    pred, source = read(tmp_path, rows, "pred", protocol)
+    assert reasons(pred) == {"all": ("d3",), "no ann_response": ("d3",), "boxes": (), "response": ("d3",)}
+    assert source.report.failures == [{"filepath": "boxes", "code": "no-answer"}]
+    assert source.report.answers == "response"
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+def test_a_prediction_is_never_the_truth_that_was_copied_beside_it(tmp_path: Path, protocol: Protocol) -> None:
+    copied = {"ann_response": text(item(1)), "ann_translated_bboxes": [item(1)]}
+    silent = {"null": {"response": None}, "missing": {}, "a list": {"response": [item(1)]}}
+    rows = [{"filepath": name, **copied, **answer} for name, answer in silent.items()]
+    table, source = read(tmp_path, [*rows, {"filepath": "clean", **copied, "response": "[]"}], "pred", protocol)
+    assert len(table.reasons) == 0
+    assert (source.report.reasons["no-answer"], source.report.reasons["not-text"]) == (2, 1)
+    assert [one["filepath"] for one in source.report.failures[:3]] == list(silent)
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+def test_a_file_without_any_response_is_one_of_annotations(tmp_path: Path, protocol: Protocol) -> None:
+    table, source = read(tmp_path, [{"filepath": "a", "ann_response": text(item(1))}], "pred", protocol)
+    assert (reasons(table), source.report.answers) == ({"a": ("d1",)}, "annotations")
 
 
 def test_an_empty_answer_is_an_answer_and_no_field_is_none(tmp_path: Path) -> None:
@@ -141,6 +161,18 @@ def test_repeated_rows_are_one_and_contradicting_ones_are_none(tmp_path: Path) -
         assert source.report.images == 2
 
 
+def test_one_image_spelt_in_two_ways_is_one_image(tmp_path: Path) -> None:
+    rows = [
+        {"filepath": "a/b.png", "ann_response": text(item(1))},
+        {"filepath": "./a//b.png", "ann_response": text(item(1))},
+        {"filepath": "a\\c.png", "ann_response": text(item(1))},
+        {"filepath": "a/x/../c.png", "ann_response": text(item(2))},
+    ]
+    table, source = read(tmp_path, rows)
+    assert table.keys == ("a/b.png",)
+    assert (source.report.repeated, source.report.conflicting) == (1, ["a\\c.png"])
+
+
 def test_the_generator(tmp_path: Path) -> None:
     rows = [
         {"filepath": "data/SDG/sana/test/test_000001.png", "ann_response": "<answer>[]</answer>"},
@@ -178,7 +210,7 @@ def test_release_keeps_labels_and_counts_what_it_drops(tmp_path: Path) -> None:
     table, source = read(tmp_path, rows, "pred", RELEASE)
     assert [table.names[code] for code in table.labels] == ["Artifact", "both", "zebra"]
     assert np.isnan(table.importance).tolist() == [False, False, True]
-    assert source.report.dropped == 2
+    assert (source.report.dropped, source.report.misplaced) == (2, 0)
 
 
 def test_joining_aligns_labels_of_two_vocabularies() -> None:

@@ -181,43 +181,43 @@ def test_hungarian_and_greedy_differ_where_they_should(write: Write) -> None:
 
 
 AWKWARD = [
-    ("three numbers", '<answer>[{"box_2d":[1,2,3],"label":"artifact"}]</answer>', "parsed", 0),
-    ("five numbers", '<answer>[{"box_2d":[1,2,3,4,5],"label":"artifact"}]</answer>', "parsed", 0),
-    ("strings", '<answer>[{"box_2d":"0,0,100,100","label":"artifact"}]</answer>', "parsed", 0),
-    ("a list of strings", '<answer>["artifact", "misalignment"]</answer>', "parsed", 0),
-    ("no box", '<answer>[{"box_2d":null,"label":"artifact"},null]</answer>', "parsed", 0),
-    ("no label", '<answer>[{"box_2d":[0,0,9,9],"label":null}]</answer>', "parsed", 0),
-    ("null reason", '<answer>[{"box_2d":[0,0,100,100],"label":"both","description":null}]</answer>', "parsed", 1),
-    ("NaN", '<answer>[{"box_2d":[0,0,NaN,100],"label":"artifact"}]</answer>', "parsed", 0),
-    ("an object", '<answer>{"box_2d":[0,0,100,100],"label":"artifact"}</answer>', "parsed", 0),
-    ("python", "<answer>[{'box_2d':(0,0,100,100),'label':'artifact'}]</answer>", "parsed", 1),
-    ("fence", '```json\n[{"box_2d":[0,0,100,100],"label":"artifact"}]\n```', "parsed", 1),
-    ("bare list", '[{"box_2d":[0,0,100,100],"label":"artifact"}]', "parsed", 1),
-    ("words", "There is a sixth finger.", "failed", 0),
-    ("broken", '<answer>[{"box_2d":[0,0,100', "failed", 0),
-    ("empty", "", "failed", 0),
-    ("digits", "1" * 200, "degenerate", 0),
-    ("replacement characters", "\ufffd" * 200, "degenerate", 0),
-    ("deep", "<answer>" + "[" * 5000 + "</answer>", "failed", 0),
+    ("three numbers", '<answer>[{"box_2d":[1,2,3],"label":"artifact"}]</answer>', "parsed", 1, 0),
+    ("five numbers", '<answer>[{"box_2d":[1,2,3,4,5],"label":"artifact"}]</answer>', "parsed", 1, 0),
+    ("strings", '<answer>[{"box_2d":"0,0,100,100","label":"artifact"}]</answer>', "parsed", 1, 0),
+    ("a list of strings", '<answer>["artifact", "misalignment"]</answer>', "parsed", 0, 0),
+    ("no box", '<answer>[{"box_2d":null,"label":"artifact"},null]</answer>', "parsed", 1, 0),
+    ("no label", '<answer>[{"box_2d":[0,0,9,9],"label":null}]</answer>', "parsed", 1, 0),
+    ("null reason", '<answer>[{"box_2d":[0,0,100,100],"label":"both","description":null}]</answer>', "parsed", 1, 1),
+    ("NaN", '<answer>[{"box_2d":[0,0,NaN,100],"label":"artifact"}]</answer>', "parsed", 1, 0),
+    ("an object", '<answer>{"box_2d":[0,0,100,100],"label":"artifact"}</answer>', "parsed", 0, 0),
+    ("python", "<answer>[{'box_2d':(0,0,100,100),'label':'artifact'}]</answer>", "parsed", 1, 1),
+    ("fence", '```json\n[{"box_2d":[0,0,100,100],"label":"artifact"}]\n```', "parsed", 1, 1),
+    ("bare list", '[{"box_2d":[0,0,100,100],"label":"artifact"}]', "parsed", 1, 1),
+    ("words", "There is a sixth finger.", "failed", 0, 0),
+    ("broken", '<answer>[{"box_2d":[0,0,100', "failed", 0, 0),
+    ("empty", "", "failed", 0, 0),
+    ("digits", "1" * 200, "degenerate", 0, 0),
+    ("replacement characters", "\ufffd" * 200, "degenerate", 0, 0),
+    ("deep", "<answer>" + "[" * 5000 + "</answer>", "failed", 0, 0),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "text", "outcome", "boxes"), AWKWARD)
+@pytest.mark.parametrize(("name", "text", "outcome", "boxes", "hits"), AWKWARD)
 def test_release_reads_awkward_answers_and_goes_on(
-    name: str, text: str, outcome: str, boxes: int, write: Write
+    name: str, text: str, outcome: str, boxes: int, hits: int, write: Write
 ) -> None:
     truth = [naive.Thing((0, 0, 100, 100), "artifact", "")]
     gt = write("gt", [{"filepath": key, "ann_response": answer(truth)} for key in (name, "plain")])
     pred = write("pred", [{"filepath": name, "response": text}, {"filepath": "plain", "response": answer(truth)}])
     found = run(gt, pred, RELEASE)
     row = next(row for row in found["per_image"] if row["filepath"] == name)
-    assert (row["parsing"], row["pred_all"], row["tp_all@0.5"]) == (outcome, boxes, boxes)
+    assert (row["parsing"], row["pred_all"], row["tp_all@0.5"]) == (outcome, boxes, hits)
     assert found["parsing"][outcome] == (2 if outcome == "parsed" else 1)
-    assert found["boxes"]["0.5"]["all"]["tp"] == 1 + boxes
+    assert found["boxes"]["0.5"]["all"]["tp"] == 1 + hits
     run(gt, pred, PAPER)  # and no crash there either
 
 
-@pytest.mark.parametrize(("name", "text", "outcome", "boxes"), AWKWARD)
+@pytest.mark.parametrize(("name", "text", "outcome", "boxes"), [row[:4] for row in AWKWARD])
 def test_awkward_ground_truth(name: str, text: str, outcome: str, boxes: int, write: Write) -> None:
     gt = write("gt", [{"filepath": name, "ann_response": text}, {"filepath": "clean", "ann_response": answer([])}])
     pred = write("pred", [{"filepath": key, "response": answer([])} for key in (name, "clean")])
@@ -334,6 +334,13 @@ def test_every_key_of_the_json(protocol: Protocol, write: Write) -> None:
     summary = {
         "protocol": None,
         "images": None,
+        "n": {
+            "image_level": image_level,
+            "boxes": {threshold: dict.fromkeys(scopes, rates) for threshold in thresholds},
+            "description": {**means, "token_f1": means},
+            "importance": dict.fromkeys(types),
+            "count": count,
+        },
         "parsing": dict.fromkeys(("parsed", "failed", "degenerate", "rate")),
         "image_level": image_level,
         "boxes": {threshold: dict.fromkeys(scopes, boxes) for threshold in thresholds},
