@@ -18,7 +18,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -224,26 +223,20 @@ class GenerateStage:
     def _record(self, unstored: UnstoredImage, blob: str, data: bytes) -> ImageRecord:
         item = unstored.item
         preset, variant = self._selection.presets[item.variant], self._selection.variants[item.variant]
-        image_id = self._id(item)
         height, width = unstored.image.pixels.shape[:2]
-        return ImageRecord(
-            id=image_id,
-            prompt_id=item.prompt_id,
-            model=variant.model,
-            revision=variant.revision,
-            sample=item.sample,
-            seed=ids.seed_of(image_id),
-            settings=variant.settings,
+        return images.record(
+            item.prompt_id,
+            variant,
+            item.sample,
+            seed=ids.seed_of(self._id(item)),
             blob=blob,
-            media_type="image/png",
+            size=len(data),
             width=width,
             height=height,
-            bytes=len(data),
             licence=preset.licence,
             source="generated",
             tool=unstored.tool,
             seconds=unstored.seconds,
-            created_at=datetime.now(UTC),
         )
 
 

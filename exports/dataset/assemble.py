@@ -212,7 +212,7 @@ def _sample(
         sha256=image.blob,
         **{name: getattr(image, name) for name in (*same, "media_type", "width", "height", "bytes")},
         label_source=label_source,
-        status=AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN,
+        status=AnnotationStatus.claim(defects),
         defects=defects,
         trace=trace,
         scores=scores_of([one.defect for one in defects]),

@@ -7,16 +7,17 @@ in SQL; ids are only hashed for the rows that come back.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
 from schemas.records import Failure, ImageRecord, Split
-from sdg_data.ids import variant_id
+from sdg_data.ids import image_id, variant_id
 from sdg_data.store import failures, prompts
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.rows import as_record, as_stored, insert_new, scalar, select
+from sdg_data.store.rows import as_record, as_stored, insert_new, scalar, select, this_tool
 
 MISSING_SCHEMA = pa.schema(
     [("variant", pa.int32()), ("prompt_id", pa.string()), ("sample", pa.int32()), ("text", pa.string())]
@@ -60,6 +61,63 @@ class Wanted:
     samples: int
     split: Split | None = None
     retry_failed: bool = False
+
+
+def record(
+    prompt: str,
+    variant: Variant,
+    sample: int,
+    *,
+    blob: str,
+    size: int,
+    media_type: str = "image/png",
+    width: int,
+    height: int,
+    licence: str,
+    source: str,
+    seed: int | None = None,
+    seconds: float | None = None,
+    tool: str | None = None,
+) -> ImageRecord:
+    """The record of an image that is made or taken now, with the id that follows from its key.
+
+    Args:
+        prompt: The prompt's id.
+        variant: What made it.
+        sample: The image's number among those of the prompt and the variant.
+        blob: The name of its bytes in the blob store.
+        size: How many bytes.
+        media_type: Of the bytes.
+        width: In pixels.
+        height: In pixels.
+        licence: Of the image.
+        source: Where it comes from.
+        seed: What it was drawn from.
+        seconds: How long it took.
+        tool: What made the record; None: this version of the package.
+
+    Returns:
+        The record.
+    """
+    return ImageRecord(
+        id=image_id(prompt, variant.model, variant.revision, sample, variant.settings),
+        prompt_id=prompt,
+        model=variant.model,
+        revision=variant.revision,
+        sample=sample,
+        seed=seed,
+        settings=variant.settings,
+        blob=blob,
+        media_type=media_type,
+        width=width,
+        height=height,
+        bytes=size,
+        licence=licence,
+        source=source,
+        tool=tool or this_tool(),
+        seconds=seconds,
+        created_at=datetime.now(UTC),
+    )
 
 
 def insert(tx: Tx, records: Sequence[ImageRecord]) -> int:

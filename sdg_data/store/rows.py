@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -73,6 +75,12 @@ def scalar(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ())
         The first column of the first row.
     """
     return tx.execute(sql, parameters).fetchall()[0][0]
+
+
+@cache
+def this_tool() -> str:
+    """The `tool` of what this version of the package made."""
+    return f"sdg-data {version('sdg-data')}"
 
 
 def as_stored(moment: datetime) -> datetime:
