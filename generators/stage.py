@@ -29,7 +29,7 @@ from generators.adapter import Adapter, Pixels
 from generators.images import GeneratedImage
 from generators.memory import is_out_of_memory
 from generators.models.loading import load
-from generators.plan import STAGE, Item, Selection
+from generators.plan import STAGE, Item, ModelSelection
 from schemas.records import Failure, ImageRecord
 from sdg_data import ids
 from sdg_data.blobs import Blobs
@@ -70,7 +70,7 @@ class GenerateStage:
         self,
         store: Store,
         blobs: Blobs,
-        selection: Selection,
+        selection: ModelSelection,
         *,
         device: str = "auto",
         batch_size: int | None = None,

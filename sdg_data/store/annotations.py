@@ -7,7 +7,7 @@ from typing import Any
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Withdrawn
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import append, as_record, as_stored, insert_new, select, this_tool
+from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_new, select, this_tool
 
 
 def record(
@@ -94,10 +94,7 @@ def of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, list[Annotation]]:
         """,
         [list(image_ids)],
     )
-    found: dict[str, list[Annotation]] = {}
-    for record in _records(tx, rows):
-        found.setdefault(record.image_id, []).append(record)
-    return found
+    return grouped((record.image_id, record) for record in _records(tx, rows))
 
 
 def page(

@@ -51,7 +51,7 @@ class FailedImage:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedImages:
     """The images that there should be: every prompt (of `split`) × every variant × samples 0..samples-1.
 
     An image that failed before is not wanted again (the same seed gives the same failure) unless `retry_failed`.
@@ -149,13 +149,13 @@ def insert_failed(tx: Tx, failed: Sequence[FailedImage]) -> None:
     insert_new(tx, "failed_images", rows, key=["id"])
 
 
-def count_missing(tx: Tx, wanted: Wanted) -> list[int]:
+def count_missing(tx: Tx, wanted: WantedImages) -> list[int]:
     """How many images of each variant are missing, in the order of `wanted.variants`."""
     sql = f"SELECT count(*) FROM ({_MISSING})"
     return [int(scalar(tx, sql, _parameters(wanted, variant))) for variant in wanted.variants]
 
 
-def count_present(tx: Tx, wanted: Wanted) -> list[int]:
+def count_present(tx: Tx, wanted: WantedImages) -> list[int]:
     """How many images of each variant are there for the wanted prompts and samples."""
     sql = """
         SELECT count(*) FROM images JOIN prompts ON prompts.id = images.prompt_id
@@ -165,7 +165,7 @@ def count_present(tx: Tx, wanted: Wanted) -> list[int]:
     return [int(scalar(tx, sql, [variant.id, *parameters])) for variant in wanted.variants]
 
 
-def missing(store: Store, wanted: Wanted, *, page_rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
+def missing(store: Store, wanted: WantedImages, *, page_rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
     """The images that are not there yet, in pages.
 
     Ordered by variant, so that models load one at a time, then prompt id (samples of one prompt together), then sample.
@@ -270,7 +270,7 @@ _MISSING = """
 """
 
 
-def _parameters(wanted: Wanted, variant: Variant, low: str = "", high: str = _AFTER_ALL_IDS) -> dict[str, Any]:
+def _parameters(wanted: WantedImages, variant: Variant, low: str = "", high: str = _AFTER_ALL_IDS) -> dict[str, Any]:
     """The parameters of _MISSING; `low` and `high` bound the prompt ids, the upper one left out."""
     return {
         "samples": wanted.samples,

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.records import Review, Verdict, Withdrawn
 from sdg_data.store import tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, as_stored, insert_new, select, this_tool
+from sdg_data.store.rows import as_record, as_stored, grouped, insert_new, select, this_tool
 
 
 def acceptance(key: str, annotation_id: str, reviewer: str, *, tool: str | None = None) -> Review:
@@ -59,10 +59,7 @@ def of_annotations(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, list[Revi
         """,
         [list(annotation_ids)],
     )
-    found: dict[str, list[Review]] = {}
-    for row in rows:
-        found.setdefault(row["annotation_id"], []).append(_record(row))
-    return found
+    return grouped((row["annotation_id"], _record(row)) for row in rows)
 
 
 def count_by_verdict(tx: Tx) -> dict[str, int]:

@@ -1,15 +1,18 @@
 """Records in, records out: the small steps that every table module shares."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from sdg_data.store.connection import Tx
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 _INCOMING = "incoming_rows"
 
@@ -64,6 +67,14 @@ def select(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ())
     cursor = tx.execute(sql, parameters)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+    """The values of each key, both in the order in which they come."""
+    groups: dict[Key, list[Value]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
 def scalar(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
