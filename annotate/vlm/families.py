@@ -18,6 +18,8 @@ from sdg_data.errors import ConfigError
 
 FAMILIES: Final = ("qwen3-vl", "qwen2.5-vl", "gemini")
 _SENDABLE: Final = ("image/png", "image/jpeg")
+LONGEST_ASPECT: Final = 200
+"""Qwen's image processors refuse an image whose longer side is more than so many times the shorter one."""
 
 
 def family_of(model: str, stated: str = "") -> str:
@@ -53,7 +55,7 @@ def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> En
         max_side: The longest side in pixels.
 
     Raises:
-        ValueError: The bytes are no image.
+        ValueError: The bytes are no image, or of a shape that the family's models do not take.
     """
     try:
         with Image.open(io.BytesIO(data)) as opened:
@@ -72,11 +74,19 @@ def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> En
 
 
 def fitted_size(size: ImageSize, family: str, max_side: int) -> ImageSize:
-    """The size that `fit_image` gives an image: the longer side at most `max_side`, then the family's own rule."""
+    """The size that `fit_image` gives an image: the longer side at most `max_side`, then the family's own rule.
+
+    Raises:
+        ValueError: The family's models take no image of such a shape.
+    """
     longest = max(size.width, size.height)
     if longest > max_side:
         size = ImageSize(
             width=max(1, round(size.width * max_side / longest)), height=max(1, round(size.height * max_side / longest))
+        )
+    if family.startswith("qwen") and max(size.width, size.height) > LONGEST_ASPECT * min(size.width, size.height):
+        raise ValueError(
+            f"{size.width}x{size.height} pixels: {family} takes no image with sides beyond {LONGEST_ASPECT}:1"
         )
     if family == "qwen2.5-vl":
         return smart_resize(size, min_pixels=QWEN25VL_MIN_PIXELS, max_pixels=max(max_side, 56) ** 2)

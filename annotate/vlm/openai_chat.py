@@ -23,6 +23,7 @@ from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Ques
 from annotate.vlm.families import codec_of, family_of, fit_image
 from schemas.codecs import AnswerCodec
 from schemas.geometry import ImageSize
+from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import VlmSettings
 
@@ -137,10 +138,12 @@ class OpenAIBackend:
     def _messages(self, question: Question) -> list[Any]:
         image = question.image
         url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
-        text = f"{question.text}\n\n{structured.INSTRUCTION}" if self._settings.structured else question.text
+        text = without_marks(question.text)
+        if self._settings.structured:
+            text = f"{text}\n\n{structured.INSTRUCTION}"
         parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
         first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
-        return [first, *({"role": turn.role, "content": turn.text} for turn in question.more)]
+        return [first, *({"role": turn.role, "content": without_marks(turn.text)} for turn in question.more)]
 
     def _answer(self, body: str, seconds: float) -> Answer:
         """Read the answer here and not by the SDK, which takes any JSON for a completion."""
