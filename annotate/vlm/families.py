@@ -7,6 +7,7 @@ image is brought to that size here. The processor then leaves it as it is, and b
 from __future__ import annotations
 
 import io
+import re
 from typing import Final
 
 from PIL import Image, UnidentifiedImageError
@@ -17,25 +18,41 @@ from schemas.geometry import ImageSize
 from sdg_data.errors import ConfigError
 
 FAMILIES: Final = ("qwen3-vl", "qwen2.5-vl", "gemini")
+_NAMES: Final = (
+    ("gemini", re.compile(r"gemini")),
+    ("qwen2.5-vl", re.compile(r"qwen[-_. ]?2[-_. ]?5[-_. ]?vl")),
+    ("qwen3-vl", re.compile(r"qwen[-_. ]?3[-_. ]?vl")),
+)
+"""How the families' models are called: `Qwen/Qwen3-VL-8B-Instruct`, `qwen2.5vl:7b`, `qwen2_5_vl`, `gemini-2.5-pro`."""
 _SENDABLE: Final = ("image/png", "image/jpeg")
 LONGEST_ASPECT: Final = 200
 """Qwen's image processors refuse an image whose longer side is more than so many times the shorter one."""
 
 
 def family_of(model: str, stated: str = "") -> str:
-    """The family of a model, by its name unless it is stated. Unknown names get Qwen3-VL's convention.
+    """The family of a model, by its name unless it is stated.
+
+    Models of other makers get Qwen3-VL's convention, which the question puts into words. A Qwen of another generation
+    was trained to write its own, whatever it is asked: which one is not guessed.
 
     Raises:
-        ConfigError: The stated family does not exist.
+        ConfigError: The stated family does not exist, or the name is of a Qwen whose boxes are not known.
     """
     if stated:
         if stated not in FAMILIES:
             raise ConfigError(f"there is no codec {stated!r}", hint=f"It is one of {', '.join(FAMILIES)}.")
         return stated
-    name = model.lower().replace("_", "-")
-    if "gemini" in name:
-        return "gemini"
-    return "qwen2.5-vl" if "qwen2.5-vl" in name or "qwen2-5-vl" in name else "qwen3-vl"
+    name = model.lower()
+    for family, pattern in _NAMES:
+        if pattern.search(name):
+            return family
+    if "qwen" in name:
+        raise ConfigError(
+            "how this model writes boxes cannot be told from its name",
+            item=model,
+            hint=f"Set `codec` in the config file's section: one of {', '.join(FAMILIES)}.",
+        )
+    return "qwen3-vl"
 
 
 def codec_of(family: str, sent: ImageSize) -> AnswerCodec:

@@ -65,7 +65,9 @@ def messages(question: Question) -> list[dict[str, Any]]:
     """A question's conversation in the form that chat templates take, without special tokens in its texts."""
     parts = [{"type": "image"}, {"type": "text", "text": without_marks(question.text)}]
     first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
-    later = [{"role": turn.role, "content": [{"type": "text", "text": without_marks(turn.text)}]} for turn in question.more]
+    later = [
+        {"role": turn.role, "content": [{"type": "text", "text": without_marks(turn.text)}]} for turn in question.more
+    ]
     return [first, *later]
 
 

@@ -21,7 +21,9 @@ def test_marks_become_words(text: str, plain: str) -> None:
     assert without_marks(text) == plain
 
 
-@pytest.mark.parametrize("text", ["1 < 2", "<b>bold</b>", "<think>why</think><answer>[]</answer>", "a <heart> <3", "<imagery>"])
+@pytest.mark.parametrize(
+    "text", ["1 < 2", "<b>bold</b>", "<think>why</think><answer>[]</answer>", "a <heart> <3", "<imagery>"]
+)
 def test_other_text_stays(text: str) -> None:
     assert without_marks(text) == text
 

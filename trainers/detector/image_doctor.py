@@ -111,7 +111,10 @@ class ImageDoctor:
 
     @torch.inference_mode()
     def _one(self, image: Image.Image, prompt: str) -> HeatmapReading:
-        parts = [{"type": "image"}, {"type": "text", "text": self._question.replace("{caption}", without_marks(prompt))}]
+        parts = [
+            {"type": "image"},
+            {"type": "text", "text": self._question.replace("{caption}", without_marks(prompt))},
+        ]
         text = self._processor.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
