@@ -15,7 +15,7 @@ _CONTROL: Final = (
     "tool_call|tool_response|tools|fim_prefix|fim_middle|fim_suffix"
 )
 _MARK: Final = re.compile(rf"<(?=[|｜]|/?(?:(?:{_MEDIA})(?:[ _-]\w+|\d+)?|{_CONTROL})\s*/?>)", re.IGNORECASE)
-"""The `<` of a mark: `<|…|>` of any name, placeholders of media (numbered ones too), tokens that begin or end a text."""
+"""The `<` of a mark: `<|…|>` of any name, placeholders of media (numbered ones too), tokens that delimit text."""
 
 
 def without_marks(text: str) -> str:

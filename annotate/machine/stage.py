@@ -48,7 +48,7 @@ _CHUNK: Final = 16
 _GIVE_UP_AFTER: Final = 50
 """After so many questions in a row without an answer the server counts as gone, and the run ends."""
 _TRIAL: Final = 16
-"""While nothing has been answered well, so many questions are under way at the most; if all fail alike, the run ends."""
+"""Until one is answered well, so many questions are asked at the most; if all fail alike, the run ends."""
 _NO_ANSWER: Final = frozenset({"connection", "timeout", "server-error", "rate-limited", "out-of-memory"})
 _MAYBE_PAID: Final = frozenset({"connection", "timeout"})
 
@@ -69,7 +69,7 @@ class Result(Record, Generic[Stored]):
 
 
 class Asked(Record):
-    """A question about to be sent: what its item costs at the worst, in US dollars. `token` tells it from all others."""
+    """A question about to be sent: `worst` is the most its item can cost, in US dollars; `token` is no other one's."""
 
     item_id: str
     attempt: int

@@ -197,14 +197,14 @@ class OpenAIBackend:
         if not isinstance(content, str) or not all(token is None or isinstance(token, int) for token in tokens):
             raise AskError("bad-response", "a completion that is no text", raw=body[:_RAW_LENGTH])
         if finish == "length" and not content.strip():
-            error = AskError(
+            empty = AskError(
                 "length-without-answer",
                 f"all {tokens[1] or ''} tokens went by without an answer: a model that thinks needs more room "
                 "(thinking_tokens), or less effort (reasoning)",
                 raw=body[:_RAW_LENGTH],
             )
-            error.tokens_in, error.tokens_out = tokens
-            raise error
+            empty.tokens_in, empty.tokens_out = tokens
+            raise empty
         return Answer(
             text=structured.as_text(content) if self._settings.structured else content,
             finish=str(finish),

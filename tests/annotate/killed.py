@@ -1,4 +1,4 @@
-"""A prelabel run that is killed the moment its n-th answer is in the journal: `killed.py HOME URL N CONCURRENCY [USD]`."""
+"""A prelabel run that is killed once its n-th answer is in the journal: `killed.py HOME URL N CONCURRENCY [USD]`."""
 
 import os
 import signal

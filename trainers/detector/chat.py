@@ -59,7 +59,7 @@ class Chat:
         )
 
     def fitted(self, size: ImageSize) -> ImageSize:
-        """The size in which the model is shown an image of that size; raises ValueError where it takes no such shape."""
+        """The size in which the model is shown an image; raises ValueError where it takes no such shape."""
         return fitted_size(size, self.family, self.max_side)
 
     def takes(self, size: ImageSize) -> bool:
