@@ -34,6 +34,7 @@ REFERENCE = ROOT / "docs" / "reference" / "cli.md"
 FOREIGN_OPTIONS = {"--config_file", "--index-url", "--rollouts", "--size", "--width", "--double", "--single"}
 # And those that strings of the packages name: Label Studio's, LLaMA-Factory's, accelerate's.
 OF_OTHER_PROGRAMS = {
+    "--sort",
     *("--quiet", "--no-browser", "--internal-host"),
     *("--dataset_dir", "--media_dir", "--dataset", "--config_file"),
 }

@@ -8,6 +8,8 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ from schemas.records import Failure, ImageRecord, Prompt
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, canonical_json, image_id, normalise_prompt, prompt_id, split_of
-from sdg_data.ingest.image_files import SourceImage, decode_size, open_images
+from sdg_data.ingest.image_files import open_images
 from sdg_data.ingest.prompts import check_prompt
+from sdg_data.ingest.report import ImportReport
+from sdg_data.ingest.source_image import NOT_IMAGES, SourceImage, printable
+from sdg_data.picture import PictureError, measure
 from sdg_data.progress import Progress
 from sdg_data.store import failures, images, prompts
 from sdg_data.store.connection import Store, Tx
@@ -24,6 +29,8 @@ from sdg_data.store.connection import Store, Tx
 STAGE = "images-import"
 BATCH_IMAGES = 64
 UNKNOWN = "unknown"
+SHOWN_FAILURES = 10
+_ENOUGH_RAW = 100_000
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +74,23 @@ class _Prepared:
 
 
 def import_images(
-    store: Store, blobs: Blobs, source: str, options: ImportOptions, *, progress: Progress | None = None
+    store: Store,
+    blobs: Blobs,
+    source: str,
+    options: ImportOptions,
+    *,
+    progress: Progress | None = None,
+    report: ImportReport | None = None,
 ) -> ImportCounts:
     """Import every image of `source`. An image that cannot be used is a `Failure` in the store, named by its file.
+
+    Args:
+        store: Where the records go.
+        blobs: Where the bytes go.
+        source: As `open_images` takes it.
+        options: What holds for all images.
+        progress: Shows how far it is.
+        report: Is filled with the account of the source, also where an error ends the import.
 
     Returns:
         How many images were read, new, known already, and failed.
@@ -78,39 +99,58 @@ def import_images(
         InputError: The source cannot be read, or has no image that can be used.
     """
     counts = ImportCounts(source)
-    where = options.source or (source if source.startswith("hf:") else Path(source).name or source)
+    report = ImportReport(source, unit="images") if report is None else report
+    where = options.source or (source if source.startswith("hf:") else printable(Path(source).name) or source)
     source_images = itertools.islice(
         open_images(source, column=options.column, hub_split=options.hub_split), options.limit
     )
     blobs.sweep_temporary()
     with (progress or Progress(STAGE, unit="images")).running(None) as running:
         while batch := list(itertools.islice(source_images, BATCH_IMAGES)):
-            _import_batch(store, blobs, batch, where, options, counts)
+            report.saw(len(batch))
+            _import_batch(store, blobs, batch, where, options, counts, report)
             running.advance(len(batch))
     if counts.read == 0:
         raise InputError("nothing to import", item=source)
     if counts.failed == counts.read:
         reasons = ", ".join(f"{number} {code}" for code, number in counts.failed_by_code.items())
-        raise InputError(f"none of the {counts.read} images can be used ({reasons})", item=source)
+        first = next((refusal for refusal in report.refusals() if refusal.code not in NOT_IMAGES), None)
+        raise InputError(
+            f"none of the {counts.read} images can be used ({reasons})",
+            item=source,
+            hint=f"{first.place}: {first.message}" if first else None,
+        )
     return counts
 
 
 def _import_batch(
-    store: Store, blobs: Blobs, batch: Sequence[SourceImage], where: str, options: ImportOptions, counts: ImportCounts
+    store: Store,
+    blobs: Blobs,
+    batch: Sequence[SourceImage],
+    where: str,
+    options: ImportOptions,
+    counts: ImportCounts,
+    report: ImportReport,
 ) -> None:
     prepared: list[_Prepared] = []
     failed: list[Failure] = []
     for source_image in batch:
+        report.use(source_image.used)
         outcome = _examine(source_image, where, options)
-        if isinstance(outcome, Failure):
-            log.warning("%s: %s", source_image.name, outcome.message)
-            failed.append(outcome)
-            counts.failed_by_code[outcome.code] = counts.failed_by_code.get(outcome.code, 0) + 1
-        else:
+        if isinstance(outcome, _Prepared):
             prepared.append(outcome)
+            continue
+        counts.failed += 1
+        counts.failed_by_code[outcome.code] = counts.failed_by_code.get(outcome.code, 0) + 1
+        report.refuse(outcome.code, outcome.message, name=source_image.name, line=source_image.line)
+        if outcome.code in NOT_IMAGES:
+            continue
+        failed.append(outcome)
+        if counts.failed_by_code[outcome.code] <= SHOWN_FAILURES:
+            log.warning("%s: %s", outcome.item_id, outcome.message)
     counts.read += len(batch)
-    counts.failed += len(failed)
     if options.dry_run:
+        report.take(len(prepared))  # what is in the store already is not looked up
         return
     blobs.put_many(item.data for item in prepared)
     with store.write() as tx:
@@ -119,27 +159,29 @@ def _import_batch(
         failures.insert(tx, failed)
     counts.new += new
     counts.already_there += len(prepared) - new
+    report.take(new)
+    report.keep(len(prepared) - new)
 
 
 def _examine(source_image: SourceImage, where: str, options: ImportOptions) -> _Prepared | Failure:
     """The record of an image that can be used, or why it cannot."""
 
     def failure(code: str, message: str) -> Failure:
-        return Failure(
-            stage=STAGE, item_id=source_image.name, code=code, message=message, raw=source_image.prompt, attempt=1
-        )
+        name = source_image.name if source_image.line is None else f"{source_image.name}:{source_image.line}"
+        raw = None if source_image.prompt is None else printable(source_image.prompt[:_ENOUGH_RAW])
+        return Failure(stage=STAGE, item_id=name, code=code, message=printable(message), raw=raw, attempt=1)
 
-    if source_image.data is None:
-        return failure("missing-file", "the file that the metadata names is not there")
-    if source_image.prompt is None:
-        return failure("no-prompt", source_image.prompt_problem or "the image has no prompt")
+    if source_image.refusal is not None:
+        return failure(*source_image.refusal)
+    if source_image.data is None or source_image.prompt is None:
+        return failure("no-prompt", "the image has no prompt")
     problem = check_prompt(source_image.prompt)
     if problem is not None:
         return failure(f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
     try:
-        media_type, width, height = decode_size(source_image.data)
-    except ValueError as error:
-        return failure("undecodable", str(error))
+        header = measure(source_image.data)
+    except PictureError as error:
+        return failure(error.code, str(error))
     identity = prompt_id(source_image.prompt)
     licence = _fact(source_image.facts, "licence") or _fact(source_image.facts, "license") or options.licence
     prompt = Prompt(
@@ -150,29 +192,35 @@ def _examine(source_image: SourceImage, where: str, options: ImportOptions) -> _
         split=split_of(identity, options.test_share),
     )
     blob = blob_name(source_image.data)
-    variant = images.Variant(
-        _fact(source_image.facts, "model") or options.model,
-        _fact(source_image.facts, "revision") or options.revision,
-        canonical_json({"imported_from": where}),
-    )
-    record = images.record(
-        identity,
-        variant,
-        int(blob[:7], 16),
+    model = _fact(source_image.facts, "model") or options.model
+    revision = _fact(source_image.facts, "revision") or options.revision
+    settings = canonical_json({"imported_from": where})
+    sample = int(blob[:7], 16)
+    record = ImageRecord(
+        id=image_id(identity, model, revision, sample, settings),
+        prompt_id=identity,
+        model=model,
+        revision=revision,
+        sample=sample,
+        seed=None,
+        settings=settings,
         blob=blob,
-        size=len(source_image.data),
-        media_type=media_type,
-        width=width,
-        height=height,
+        media_type=header.media_type,
+        width=header.width,
+        height=header.height,
+        bytes=len(source_image.data),
         licence=licence,
         source=f"imported:{where}",
+        tool=f"sdg-data {version('sdg-data')}",
+        seconds=None,
+        created_at=datetime.now(UTC),
     )
     return _Prepared(record, prompt, source_image.data)
 
 
 def _fact(facts: Mapping[str, Any], name: str) -> str | None:
     value = facts.get(name)
-    return value if isinstance(value, str) and value else None
+    return printable(value) if isinstance(value, str) and value else None
 
 
 def _distinct(tx: Tx, records: Sequence[ImageRecord]) -> list[ImageRecord]:

@@ -8,8 +8,9 @@ import typer
 from schemas.records import Split
 from sdg_data.blobs import Blobs
 from sdg_data.console import chosen_test_share, print_json, print_json_line, print_table, say, settings_of
-from sdg_data.errors import ExitCode
 from sdg_data.ingest.images import UNKNOWN, ImportOptions, import_images
+from sdg_data.ingest.report import ImportReport
+from sdg_data.ingest.report_cli import ReportFile, conclude, reporting
 from sdg_data.store import images
 from sdg_data.store.connection import Store
 
@@ -34,12 +35,14 @@ def import_command(
     hub_split: Annotated[str, typer.Option(help="The split of a Hugging Face dataset to read")] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many images")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, store nothing")] = False,
+    report_file: ReportFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False,
 ) -> None:
     """Bring images made elsewhere, with their prompts; they keep their bytes, their source and their licence.
 
-    Prompts come from metadata.jsonl or metadata.csv (file_name and a prompt column), a .txt beside each image, the .txt
-    or .json of a shard's sample, or a dataset's column. An image that cannot be used is recorded as a failure.
+    Prompts come from metadata.jsonl, .csv or .parquet (file_name and a prompt column), a .txt or .json beside each
+    image, the .txt or .json of a shard's sample, or a dataset's column. An image that cannot be used is recorded as a
+    failure; the exit code is 10 when anything was left out.
     """
     settings = settings_of(ctx)
     options = ImportOptions(
@@ -53,17 +56,16 @@ def import_command(
         limit=limit,
         dry_run=dry_run,
     )
-    counts = import_images(Store(settings.home), Blobs(settings.blob_url), source, options)
+    report = ImportReport(source, unit="images")
+    with reporting([report], report_file):
+        counts = import_images(Store(settings.home), Blobs(settings.blob_url), source, options, report=report)
     if as_json:
         print_json(asdict(counts))
     else:
         print_table([asdict(counts)], ["source", "read", "new", "already_there", "failed", "new_prompts"])
     if dry_run:
         say("dry run: nothing was stored")
-    if counts.failed:
-        reasons = ", ".join(f"{number} {code}" for code, number in sorted(counts.failed_by_code.items()))
-        say(f"{counts.failed} images could not be used: {reasons}")
-        raise typer.Exit(int(ExitCode.PARTIAL))
+    conclude([report], report_file=report_file, as_json=as_json)
 
 
 def list_command(

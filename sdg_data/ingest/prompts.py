@@ -17,7 +17,9 @@ from typing import IO
 from schemas.records import Prompt
 from sdg_data.errors import InputError, StoreError
 from sdg_data.ids import normalise_prompt, prompt_id, split_of
-from sdg_data.ingest.prompt_files import BadRow, Row, check_source, open_rows
+from sdg_data.ingest.prompt_files import BlankLine, Row, check_source, open_rows
+from sdg_data.ingest.report import ImportReport
+from sdg_data.ingest.tables import BadRow
 from sdg_data.store import prompts as table
 from sdg_data.store.connection import Store
 
@@ -58,16 +60,30 @@ class ImportOptions:
     dry_run: bool = False
 
 
-def import_prompts(store: Store, sources: Iterable[str], options: ImportOptions) -> list[ImportCounts]:
-    """Import each source (a file, or `hf:owner/name`); one result each.
+def import_prompts(
+    store: Store, sources: Iterable[str], options: ImportOptions, *, reports: list[ImportReport] | None = None
+) -> list[ImportCounts]:
+    """Import each source, one result each.
 
-    Raises InputError for a source that cannot be read or has no usable prompt; sources before it are imported by then,
-    but none is if one of them is missing, empty or of an unknown kind.
+    Args:
+        store: Where they go.
+        sources: Files, or `hf:owner/name`.
+        options: What holds for all of them.
+        reports: Is filled with the account of each source, also of one that raises.
+
+    Raises:
+        InputError: A source cannot be read or has no usable prompt; sources before it are imported by then, but none
+            is if one of them is missing, empty or of an unknown kind.
     """
     names = list(sources)
     for name in names:
         check_source(name)
-    return [_import_one(store, name, options) for name in names]
+    kept = [] if reports is None else reports
+    results = []
+    for name in names:
+        kept.append(ImportReport(name, unit="prompts"))
+        results.append(_import_one(store, name, options, kept[-1]))
+    return results
 
 
 def check_prompt(text: str) -> tuple[str, str] | None:
@@ -85,13 +101,13 @@ def check_prompt(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _import_one(store: Store, name: str, options: ImportOptions) -> ImportCounts:
+def _import_one(store: Store, name: str, options: ImportOptions, report: ImportReport) -> ImportCounts:
     counts = ImportCounts(name)
     source = options.source or (name if name.startswith("hf:") else f"file:{Path(name).name}")
     seen: set[bytes] = set()
     rows = open_rows(name, column=options.column, hub_split=options.hub_split)
-    with _Rejects(store.home, name, counts, write=not options.dry_run) as rejects:
-        good = _usable(islice(rows, options.limit), counts, seen, rejects)
+    with _Rejects(store.home, name, counts, report, write=not options.dry_run) as rejects:
+        good = _usable(islice(rows, options.limit), counts, seen, rejects, report)
         while texts := list(islice(good, CHUNK)):
             prompts = [
                 Prompt(
@@ -106,6 +122,8 @@ def _import_one(store: Store, name: str, options: ImportOptions) -> ImportCounts
             new = _new(store, prompts) if options.dry_run else _insert(store, prompts)
             counts.new += new
             counts.already_there += len(prompts) - new
+            report.take(new)
+            report.keep(len(prompts) - new)
             log.debug("%s: %d rows read", name, counts.read)
     if counts.read == 0:
         raise InputError("the file has no rows", item=name)
@@ -117,11 +135,16 @@ def _import_one(store: Store, name: str, options: ImportOptions) -> ImportCounts
 
 
 def _usable(
-    rows: Iterable[Row | BadRow], counts: ImportCounts, seen: set[bytes], rejects: "_Rejects"
+    rows: Iterable[Row | BadRow], counts: ImportCounts, seen: set[bytes], rejects: "_Rejects", report: ImportReport
 ) -> Iterator[tuple[str, str]]:
     """(id, normalised text) of the rows that are prompts and were not in this file before; counts the others."""
     for row in rows:
         counts.read += 1
+        if isinstance(row, BlankLine):
+            # Nothing stood there, so nothing is left out: it is no item of the report.
+            rejects.add(BadRow(row.line, "empty", "empty", row.text), told=False)
+            continue
+        report.saw()
         if isinstance(row, BadRow):
             rejects.add(row)
             continue
@@ -133,6 +156,7 @@ def _usable(
         key = bytes.fromhex(identity)
         if key in seen:
             counts.duplicates_in_file += 1
+            report.keep()
             continue
         seen.add(key)
         yield identity, normalise_prompt(row.text)
@@ -156,12 +180,13 @@ class _Rejects:
     One file per source, written anew by each import of it and gone when nothing was rejected.
     """
 
-    def __init__(self, home: Path, source: str, counts: ImportCounts, *, write: bool) -> None:
+    def __init__(self, home: Path, source: str, counts: ImportCounts, report: ImportReport, *, write: bool) -> None:
         place = source if source.startswith("hf:") else str(Path(source).absolute())
         short = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(source).stem)[:60]
         self._path = home / "rejects" / f"prompts-{stem}-{short}.jsonl"
         self._counts = counts
+        self._report = report
         self._write = write
         self._file: IO[str] | None = None
 
@@ -180,11 +205,13 @@ class _Rejects:
         if unsaid > 0:
             log.warning("%s: … and %d more rejected", self._counts.file, unsaid)
 
-    def add(self, row: BadRow) -> None:
-        """Count the row, say it (the first ones), and write it."""
+    def add(self, row: BadRow, *, told: bool = True) -> None:
+        """Count the row, say it (the first ones), and write it; `told`: it also goes into the report."""
         counts = self._counts
         counts.rejected += 1
         counts.rejected_by_code[row.code] = counts.rejected_by_code.get(row.code, 0) + 1
+        if told:
+            self._report.refuse(row.code, row.message, name=counts.file, line=row.line)
         if counts.rejected <= SHOWN_REJECTS:
             log.warning("%s:%d: rejected: %s", counts.file, row.line, row.message)
         if not self._write:

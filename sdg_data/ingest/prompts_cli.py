@@ -8,6 +8,8 @@ import typer
 from schemas.records import Split
 from sdg_data.console import chosen_test_share, print_json, print_json_line, print_table, say, settings_of
 from sdg_data.ingest.prompts import ImportOptions, import_prompts
+from sdg_data.ingest.report import ImportReport
+from sdg_data.ingest.report_cli import ReportFile, conclude, reporting
 from sdg_data.store import prompts
 from sdg_data.store.connection import Store
 
@@ -21,7 +23,8 @@ PAGE = 10_000
 def import_command(
     ctx: typer.Context,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help=".txt .csv .jsonl .parquet, or hf:owner/name[:config]")
+        list[str],
+        typer.Argument(metavar="FILE...", help=".txt .csv .tsv .jsonl .parquet .arrow, or hf:owner/name[:config]"),
     ],
     column: Annotated[
         str | None, typer.Option(help="The text's column; without it caption, prompt or text is looked for")
@@ -34,11 +37,13 @@ def import_command(
     hub_split: Annotated[str, typer.Option(help="The split of a Hugging Face dataset to read")] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Read this many rows of each file")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, store nothing")] = False,
+    report: ReportFile = None,
     as_json: Json = False,
 ) -> None:
     """Import prompts: normalised, deduplicated, split by prompt id.
 
-    A bad row is reported by file and line and goes to a file under HOME/rejects; the rest is imported.
+    A bad row is reported by file and line and goes to a file under HOME/rejects; the rest is imported, and the exit
+    code is 10.
     """
     settings = settings_of(ctx)
     options = ImportOptions(
@@ -50,17 +55,20 @@ def import_command(
         hub_split=hub_split,
         dry_run=dry_run,
     )
-    results = import_prompts(Store(settings.home), files, options)
+    reports: list[ImportReport] = []
+    with reporting(reports, report):
+        results = import_prompts(Store(settings.home), files, options, reports=reports)
     if as_json:
         print_json([asdict(result) for result in results])
-        return
-    columns = ["file", "read", "new", "duplicates_in_file", "already_there", "rejected"]
-    print_table([asdict(result) for result in results], columns)
+    else:
+        columns = ["file", "read", "new", "duplicates_in_file", "already_there", "rejected"]
+        print_table([asdict(result) for result in results], columns)
     for result in results:
         if result.rejects_file:
             say(f"{result.file}: {result.rejected} rejected rows are in {result.rejects_file}")
     if dry_run:
         say("dry run: nothing was stored")
+    conclude(reports, report_file=report, as_json=as_json)
 
 
 @app.command("list")

@@ -1,13 +1,14 @@
 """How every importing command ends: the totals checked, the refused items shown and written, the exit code."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sdg_data.console import print_table, say
-from sdg_data.errors import ExitCode
+from sdg_data.errors import ExitCode, SdgError
 from sdg_data.ingest.report import ImportReport, write_report
 
 ReportFile = Annotated[
@@ -15,6 +16,17 @@ ReportFile = Annotated[
     typer.Option("--report", metavar="FILE", help="Write the totals and every refused item to this file, as JSON"),
 ]
 """The option that every importing command has."""
+
+
+@contextlib.contextmanager
+def reporting(reports: Sequence[ImportReport], report_file: Path | None) -> Iterator[None]:
+    """Write the report also when the import inside the block ends in an error: nothing of the source could be used."""
+    try:
+        yield
+    except SdgError:
+        if report_file is not None:
+            write_report(list(reports), report_file)
+        raise
 
 
 def conclude(reports: Sequence[ImportReport], *, report_file: Path | None, as_json: bool) -> None:

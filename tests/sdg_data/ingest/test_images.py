@@ -90,7 +90,8 @@ def test_a_folder_with_text_files_beside_the_images(store: Store, blobs: Blobs, 
         },
     )
     counts = run(store, blobs, folder, model="dall-e", licence="CC-BY-4.0")
-    assert (counts.read, counts.new, counts.already_there, counts.failed, counts.new_prompts) == (8, 3, 0, 5, 3)
+    assert (counts.read, counts.new, counts.already_there, counts.failed, counts.new_prompts) == (9, 3, 0, 6, 3)
+    assert counts.failed_by_code["not-an-image"] == 1  # counted, but no failed work: it is not in the store
     records = stored(store)
     assert {text: blobs.get(record.blob) for text, record in records.items()} == {
         "a cat": one,
@@ -140,13 +141,14 @@ def test_a_folder_with_metadata_keeps_what_its_rows_say(store: Store, blobs: Blo
         "a.png": picture(1),
         "sub/b.png": picture(2),
         "c.png": picture(3),
-        "c.txt": "ignored",
+        "c.txt": "a fox",
         f"metadata.{kind}": text,
     }
     counts = run(store, blobs, write(tmp_path / "set", files), model="other", licence="unknown", source="the archive")
-    assert (counts.read, counts.new, counts.failed) == (4, 2, 2)
-    assert counts.failed_by_code == {"missing-file": 1, "no-prompt": 1}
+    assert (counts.read, counts.new, counts.failed) == (4, 3, 1)
+    assert counts.failed_by_code == {"missing-file": 1}
     records = stored(store)
+    assert records["a fox"].bytes == len(picture(3))
     assert (records["a cat"].model, records["a cat"].licence) == ("sdxl", "MIT")
     assert (records["a dog"].model, records["a dog"].licence) == ("other", "unknown")
     assert {record.source for record in records.values()} == {"imported:the archive"}
@@ -194,7 +196,7 @@ def test_shards_group_members_by_key(store: Store, blobs: Blobs, tmp_path: Path)
         {"x/0001.webp": picture(4, "WEBP"), "x/0001.txt": "a fox", "y.png": picture(5), "y.json": "{"},
     )
     counts = run(store, blobs, str(tmp_path / "part-{000..001}.tar"), source="shards")
-    assert (counts.read, counts.new, counts.failed_by_code) == (5, 3, {"no-prompt": 2})
+    assert (counts.read, counts.new, counts.failed_by_code) == (6, 3, {"no-prompt": 2, "not-an-image": 1})
     records = stored(store)
     assert set(records) == {"a cat", "a dog", "a fox"}
     assert (records["a dog"].licence, records["a dog"].model) == ("MIT", "flux")
@@ -214,19 +216,25 @@ def test_a_shard_that_is_cut_off_says_so_after_what_was_whole(
         members |= {f"{number:04}.png": picture(number), f"{number:04}.txt": f"prompt {number}"}
     path = shard(tmp_path / "part.tar", members)
     path.write_bytes(path.read_bytes()[: 512 * 2 * 2 * 70 + cut])
-    with pytest.raises(InputError, match="cannot read the shard"):
-        run(store, blobs, path)
-    with store.read() as tx:
-        assert len(images.page(tx)) == 64  # the batches before
+    counts = run(store, blobs, path)
+    assert counts.new == 70  # all that are whole
+    # Of the picture that is cut there is a header, or not.
+    codes = {"damaged-shard": 1} if cut < 512 else {"damaged-shard": 1, "undecodable": 1}
+    assert counts.failed_by_code == codes
 
 
 def test_patterns_name_shards_in_order(tmp_path: Path) -> None:
     for name in ("p-08.tar", "p-09.tar", "p-10.tar", "q.tar"):
         (tmp_path / name).touch()
-    names = [path.name for path in expand_shards(str(tmp_path / "p-{08..11}.tar"))]
+    names = [path.name for path in expand_shards(str(tmp_path / "p-{08..10}.tar"))]
     assert names == ["p-08.tar", "p-09.tar", "p-10.tar"]
     assert [path.name for path in expand_shards(str(tmp_path / "*.tar"))] == [*names, "q.tar"]
     assert expand_shards(str(tmp_path / "none.tar")) == []
+    with pytest.raises(InputError, match=r"p-11\.tar: there is no such shard"):
+        expand_shards(str(tmp_path / "p-{08..11}.tar"))
+    with pytest.raises(InputError, match=r"p-00\.tar.*…") as raised:
+        expand_shards(str(tmp_path / "p-{00..999999999999}.tar"))
+    assert "p-04.tar, …" in str(raised.value)
 
 
 class FakeDataset:
@@ -298,8 +306,8 @@ def test_sources_that_cannot_be_used_say_why(store: Store, blobs: Blobs, tmp_pat
         ("text/a.txt", "neither a folder nor a tar file"),
         ("none.tar", "no such folder or file"),
         ("useless", r"none of the 1 images can be used \(1 undecodable\)"),
-        ("bad", "cannot read the metadata"),
-        ("nameless", "row 1 has no file_name"),
+        ("bad", r"\(1 no-prompt, 1 malformed\)"),
+        ("nameless", r"\(1 no-prompt, 1 no-file-name\)"),
     ]:
         with pytest.raises(InputError, match=said):
             run(store, blobs, tmp_path / source)

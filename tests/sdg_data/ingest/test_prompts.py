@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sdg_data import cli
 from sdg_data.errors import InputError
 from sdg_data.ids import prompt_id, split_of
 from sdg_data.ingest.prompts import ImportCounts, ImportOptions, check_prompt, import_prompts
@@ -156,6 +157,31 @@ def test_a_table_without_rows_is_an_error(store: Store, tmp_path: Path, content:
     path.write_bytes(content)
     with pytest.raises(InputError):
         run(store, path)
+
+
+def test_the_report_adds_up_and_a_blank_line_is_nothing_left_out(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, rows = tmp_path / "p.txt", tmp_path / "p.jsonl"
+    path.write_text("a cat\n\na cat\n")
+    line = ["--home", str(tmp_path / "home"), "prompts", "import", "--report", str(tmp_path / "r.json")]
+    assert cli.run([*line, str(path)]) == 0
+    rows.write_text('{"prompt": "a cat"}\n{"prompt": null}\n{"prompt": "a dog"}\nno json\n')
+    assert cli.run([*line, str(path), str(rows), "--json"]) == 10
+    said = capsys.readouterr()
+    assert "2 left out: 1 empty, 1 malformed." in said.err
+    first, second = json.loads((tmp_path / "r.json").read_text())["sources"]
+    assert first["totals"]["prompts"] | {"refused_by_code": None, "used": None} == {
+        "seen": 2,
+        "taken": 0,
+        "already_there": 2,
+        "refused": 0,
+        "refused_by_code": None,
+        "used": None,
+    }
+    assert [(item["line"], item["code"]) for item in second["refused"]] == [(2, "empty"), (4, "malformed")]
+    totals = second["totals"]["prompts"]
+    assert (totals["seen"], totals["taken"], totals["already_there"]) == (4, 1, 1)
 
 
 @pytest.mark.parametrize("text", ["a cat", "😀", "a\nb", "é" * 10_000, "zero\u200bwidth", " x "])

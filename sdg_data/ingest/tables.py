@@ -1,0 +1,361 @@
+"""Tables from outside, row by row with their lines: CSV, TSV, JSON lines, Parquet and Arrow.
+
+Parquet and Arrow are read by polars, in batches, whatever type their text has. CSV and JSON lines are read line by
+line instead: polars stops at the first row that it cannot read and does not say which one it was, and here one bad row
+must cost that row alone. So a quote that is never closed, which makes one cell of all lines behind it, is found out,
+its row is refused, and reading goes on with the next line.
+
+A row that cannot be read is a `BadRow`; a table that cannot be read at all is an InputError.
+"""
+
+import csv
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from sdg_data.errors import InputError
+from sdg_data.ingest import text_lines
+from sdg_data.ingest.text_lines import Line, read_lines
+
+BATCH_ROWS: Final = 2_000
+_ENOUGH_RAW: Final = 200
+# Lines inside a cell, each with as many cells as the header, at which the cell is taken for an open quote.
+_LINES_LIKE_ROWS: Final = 5
+_TEXT_TYPES: Final = (
+    *("string", "large_string", "categorical", "enum", "null"),
+    *(f"dictionary<values={kind}" for kind in ("string", "large_string", "string_view")),
+)
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row: `line` is the line it starts on, or its number in a Parquet or Arrow file, from 1.
+
+    `cells` is a text where a line of JSON is a bare string.
+    """
+
+    line: int
+    cells: Mapping[str, Any] | str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that has no usable text. `code` is for programs, `message` for people, `raw` what stood there."""
+
+    line: int
+    code: str
+    message: str
+    raw: str
+
+
+Columns = Callable[[Mapping[str, str | None]], Sequence[str]]
+"""Chooses columns. It is told their names with their types, None where a file has no types (`is_text`), and raises
+InputError where those that it wants are not there."""
+
+
+def table_kind(path: Path) -> str | None:
+    """The ending that says what a table is, such as ".csv", also before ".gz"; None for none that is known."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes and suffixes[-1] == ".gz" and suffixes[0] in _TEXT_KINDS:
+        return suffixes[0]
+    return suffixes[-1] if suffixes and suffixes[-1] in KINDS else None
+
+
+def read_table(path: Path, columns: Columns | None = None) -> Iterator[TableRow | BadRow]:
+    """The rows of a table whose name has a known ending.
+
+    Args:
+        path: The file.
+        columns: Chooses the columns that are read; without it, all. JSON lines keep whatever keys each has.
+
+    Raises:
+        InputError: The file is no table of its kind, or `columns` raises it.
+    """
+    return KINDS[table_kind(path) or ""](path, columns or tuple)
+
+
+def undecodable(line: int, data: bytes) -> BadRow:
+    """The row of bytes that are no UTF-8."""
+    return BadRow(line, "not-utf8", "not UTF-8", shown(data))
+
+
+def too_long(line: Line) -> BadRow:
+    """The row of a line that is longer than the bound."""
+    return BadRow(line.number, "too-long", f"longer than {text_lines.MAX_LINE_BYTES} bytes", shown(line.data))
+
+
+def shown(data: bytes) -> str:
+    """The beginning of `data` for people."""
+    return data[:_ENOUGH_RAW].decode("utf-8", "backslashreplace")
+
+
+def parse_json(data: bytes) -> Any:
+    """A JSON value; NaN and infinities, which Python's own writer makes, are floats.
+
+    Raises:
+        ValueError: `data` is no JSON, is nested too deeply, or holds half of a surrogate pair.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" not in data and b"Infinity" not in data:
+            raise
+        try:
+            value = json.loads(data)
+            json.dumps(value, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            raise error from None
+        return value
+
+
+# --- lines of JSON
+
+
+def _read_json_lines(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
+    for line in read_lines(path):
+        if not line.data.strip():
+            continue
+        if line.cut:
+            yield too_long(line)
+            continue
+        try:
+            line.data.decode("utf-8")
+            value = parse_json(line.data)
+        except UnicodeDecodeError:
+            yield undecodable(line.number, line.data)
+            continue
+        except ValueError as error:
+            yield BadRow(line.number, "malformed", f"not JSON: {error}", shown(line.data))
+            continue
+        if isinstance(value, dict | str):
+            yield TableRow(line.number, value)
+        else:
+            kind = "null" if value is None else type(value).__name__
+            code = "empty" if value is None else "wrong-type"
+            yield BadRow(line.number, code, f"the line is {kind}, not text", shown(line.data))
+
+
+# --- CSV
+
+
+def _read_csv(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
+    before = csv.field_size_limit(text_lines.MAX_LINE_BYTES)
+    try:
+        yield from _csv_rows(path, columns)
+    finally:
+        csv.field_size_limit(before)
+
+
+class _Record:
+    """Hands a CSV parser the lines of one record after another, and can take them back.
+
+    Bytes that are no UTF-8 become lone surrogates, so that only their own row is lost.
+    """
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self.used: list[Line] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.used.append(line)
+        return line.data.decode("utf-8", "surrogateescape")
+
+    def take_back(self) -> None:
+        """Hand out all lines of the record but the first again."""
+        self._lines = itertools.chain(self.used[1:], self._lines)
+
+
+def _csv_rows(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
+    first = next(read_lines(path), None)
+    if first is None:
+        raise InputError("the file is empty", item=str(path))
+    delimiter = _delimiter(path, first.data)
+    record = _Record(read_lines(path))
+    parser = csv.reader(record, strict=True, delimiter=delimiter)
+    try:
+        header = next(parser, [])
+    except csv.Error as error:
+        raise InputError(f"the header is no CSV: {error}", item=str(path)) from error
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    wanted = columns(dict.fromkeys(header))
+    if any(name in doubled for name in wanted):
+        raise InputError(f"two columns are called {doubled[0]!r}", item=str(path))
+    places = [(name, header.index(name)) for name in wanted]
+    while True:
+        record.used.clear()
+        cells: list[str] = []
+        problem: str | None = None
+        try:
+            cells = next(parser)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problem = f"not CSV: {error}"
+        if problem is None and not cells:
+            continue
+        line, inside = record.used[0].number, record.used[1:-1]
+        if problem is None and len(cells) != len(header):
+            problem = f"{len(cells)} cells where the header has {len(header)}"
+        if problem is None and _look_like_rows(inside, delimiter, len(header)):
+            problem = f"its quote is closed {len(inside) + 1} lines further on, and the lines between look like rows"
+        if problem is None:
+            yield _csv_row(line, cells, places, delimiter)
+            continue
+        if len(record.used) > 1:
+            problem += "; is a quote left open? The lines behind it are read on their own"
+        yield BadRow(line, "malformed", problem, _printable(delimiter.join(cells)))
+        record.take_back()
+        parser = csv.reader(record, strict=True, delimiter=delimiter)
+
+
+def _delimiter(path: Path, header: bytes) -> str:
+    """A comma, or what a header without one has in its place: a semicolon or a tab."""
+    if table_kind(path) == ".tsv":
+        return "\t"
+    return next((character for character in ",;\t" if character.encode() in header), ",")
+
+
+def _csv_row(line: int, cells: list[str], places: Sequence[tuple[str, int]], delimiter: str) -> TableRow | BadRow:
+    values = {name: cells[place] for name, place in places}
+    try:
+        "".join(values.values()).encode("utf-8")
+    except UnicodeEncodeError:
+        return undecodable(line, delimiter.join(cells).encode("utf-8", "surrogateescape"))
+    return TableRow(line, values)
+
+
+def _look_like_rows(lines: Sequence[Line], delimiter: str, width: int) -> bool:
+    """Whether the lines inside a cell look like rows of the table: the quote before them was left open, then.
+
+    A text of several lines may hold delimiters too, so a few lines must also have a number where a table has its ids.
+    """
+    if width < 2 or not lines:
+        return False
+    rows = [line.data.decode("utf-8", "replace").split(delimiter) for line in lines]
+    if any(len(row) != width for row in rows):
+        return False
+    return len(rows) >= _LINES_LIKE_ROWS or all(any(cell.strip().isdecimal() for cell in row) for row in rows)
+
+
+def _printable(text: str) -> str:
+    return text[:_ENOUGH_RAW].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+# --- Parquet and Arrow
+
+
+def is_text(kind: str | None) -> bool:
+    """Whether a column's type, as `Columns` is told it, holds text. None (a file without types) does, so do nulls."""
+    return kind is None or kind.startswith(_TEXT_TYPES)
+
+
+def _read_columnar(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
+    import polars as pl
+
+    parquet = table_kind(path) == ".parquet"
+    done = 0
+    try:
+        # As a file, not as a pattern: a name may hold `[` and `*`.
+        frame = pl.scan_parquet(path, glob=False) if parquet else pl.scan_ipc(path, glob=False)
+        schema = frame.collect_schema()
+        wanted = columns({name: str(kind).lower() for name, kind in schema.items()})
+        texts = [
+            pl.col(name).cast(pl.String) if isinstance(schema[name], pl.Categorical | pl.Enum) else pl.col(name)
+            for name in wanted
+        ]
+        for batch in frame.select(texts).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+            for row in batch.iter_rows(named=True):
+                done += 1
+                yield TableRow(done, row)
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        # A stream of Arrow batches, or a text that is no UTF-8: row by row, behind the rows that are done.
+        yield from itertools.islice(_read_bytewise(path, columns, parquet, str(error)), done, None)
+
+
+def _read_bytewise(path: Path, columns: Columns, parquet: bool, reason: str) -> Iterator[TableRow | BadRow]:
+    """The same rows by pyarrow, each text decoded on its own: Arrow does not check that its texts are UTF-8."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if parquet:
+            with pq.ParquetFile(path) as file:
+                wanted = columns({field.name: str(field.type).lower() for field in file.schema_arrow})
+                yield from _batch_rows(file.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted)), wanted)
+            return
+        with pa.memory_map(str(path)) as source:
+            try:
+                reader = pa.ipc.open_file(source)
+                batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+            except pa.ArrowInvalid:
+                reader = pa.ipc.open_stream(source)
+                batches = iter(reader)
+            wanted = columns({field.name: str(field.type).lower() for field in reader.schema})
+            yield from _batch_rows((batch.select(list(wanted)) for batch in batches), wanted)
+    except (pa.ArrowException, OSError) as error:
+        said = (str(error) or reason).splitlines()[0]
+        kind = "Parquet" if parquet else "Arrow"
+        raise InputError(f"cannot read it as {kind}: {said}", item=str(path)) from error
+
+
+class _Undecodable(bytes):
+    """A text that is no UTF-8."""
+
+
+def _batch_rows(batches: Iterator[Any], wanted: Sequence[str]) -> Iterator[TableRow | BadRow]:
+    number = 0
+    for batch in batches:
+        for row in zip(*(_values(column) for column in batch.columns), strict=True):
+            number += 1
+            broken = next((value for value in row if isinstance(value, _Undecodable)), None)
+            if broken is None:
+                yield TableRow(number, dict(zip(wanted, row, strict=True)))
+            else:
+                yield undecodable(number, broken)
+
+
+def _values(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        return list(column.to_pylist())
+    values: list[Any] = []
+    for scalar in column:
+        buffer = scalar.as_buffer()
+        if buffer is None:
+            values.append(None)
+            continue
+        data = buffer.to_pybytes()
+        try:
+            values.append(data.decode("utf-8"))
+        except UnicodeDecodeError:
+            values.append(_Undecodable(data))
+    return values
+
+
+_TEXT_KINDS: Final[dict[str, Callable[[Path, Columns], Iterator[TableRow | BadRow]]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+}
+KINDS: Final[dict[str, Callable[[Path, Columns], Iterator[TableRow | BadRow]]]] = {
+    **_TEXT_KINDS,
+    ".parquet": _read_columnar,
+    ".arrow": _read_columnar,
+    ".feather": _read_columnar,
+    ".ipc": _read_columnar,
+}
+"""What reads a table, by the ending of its name."""
