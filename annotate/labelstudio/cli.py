@@ -152,7 +152,7 @@ def push_command(
     if as_json:
         print_json(summary)
     if done.refused:
-        say(f"{done.refused} tasks were refused by the server: `sdg store info` counts them, stage push")
+        say(f"{done.refused} tasks were refused: `sdg store info` counts them, stage push")
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 

@@ -24,13 +24,14 @@ from pydantic import Field
 from annotate.labelstudio.client import Client, ServerError, condition
 from annotate.labelstudio.convert import ShownRegions, shown_in, to_result
 from annotate.labelstudio.idempotent import create_if_absent
-from annotate.labelstudio.media import image_url, serve
+from annotate.labelstudio.media import serve, url_elsewhere
 from schemas.base import Record
 from schemas.geometry import ImageSize
 from schemas.labelling import LabelProject, LabelTask, TaskState
 from schemas.records import Annotation, ContentId, Failure, ImageRecord
 from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
+from sdg_data.picture import PictureError
 from sdg_data.progress import Progress
 from sdg_data.store import annotations as annotation_table
 from sdg_data.store import failures, images, labelling, prelabels, prompts
@@ -59,7 +60,7 @@ class RoutedImage(Record):
 
 @dataclass
 class PushSummary:
-    """Tasks counted by what became of them. Those that the server refused are recorded as failures."""
+    """Tasks counted by what became of them. Those that were refused, by the server or here, are failures."""
 
     sent: int = 0
     present: int = 0
@@ -89,6 +90,10 @@ class _Ready:
 def task_id(project_id: str, image_id: str, parent_id: str | None) -> str:
     """The id of a task, its `data.sdg_uid`: the same image in the same project (and round) is the same task."""
     return content_id("label-task", project_id, image_id, parent_id or "")
+
+
+def _failure(task: LabelTask, code: str, message: str) -> Failure:
+    return Failure(stage=STAGE, item_id=task.id, code=code, message=message, raw=None, attempt=1)
 
 
 def plan_tasks(
@@ -195,9 +200,20 @@ class Pusher:
         with self._store.write() as tx:
             labelling.mark_pending(tx, batch)
             planned = _planned(tx, batch)
-        if self._media is not None:
-            serve(self._blobs, self._media, (task.image for task in planned))
-        return [_Ready(task.task, task_body(task, self._image_url)) for task in planned]
+        ready, unseen = [], []
+        for task in planned:
+            try:
+                ready.append(_Ready(task.task, task_body(task, self._url(task.image))))
+            except PictureError as error:
+                unseen.append(_failure(task.task, error.code, f"its image gives no picture: {error}"))
+        self._refuse(unseen)
+        return ready
+
+    def _url(self, image: ImageRecord) -> str:
+        """Where the server's pages find an image."""
+        if self._media is None:
+            return url_elsewhere(image, self._image_url)
+        return serve(self._blobs, self._media, image)
 
     def _deliver(self, batch: Sequence[_Ready], present: Mapping[str, int]) -> None:
         numbers = {ready.task.id: present[ready.task.id] for ready in batch if ready.task.id in present}
@@ -239,15 +255,19 @@ class Pusher:
 
     def _send_halves(self, batch: Sequence[_Ready], error: ServerError) -> dict[str, int]:
         if len(batch) == 1:
-            task = batch[0].task
-            failure = Failure(stage=STAGE, item_id=task.id, code="refused", message=error.message, raw=None, attempt=1)
-            with self._store.write() as tx:
-                failures.insert(tx, [failure])
-                labelling.mark_deleted(tx, [task.id])
-            self.done.refused += 1
+            self._refuse([_failure(batch[0].task, "refused", error.message)])
             return {}
         middle = len(batch) // 2
         return self._send(batch[:middle]) | self._send(batch[middle:])
+
+    def _refuse(self, found: Sequence[Failure]) -> None:
+        """Record why tasks are not on the server, and do not send them again."""
+        if not found:
+            return
+        with self._store.write() as tx:
+            failures.insert(tx, found)
+            labelling.mark_deleted(tx, [failure.item_id for failure in found])
+        self.done.refused += len(found)
 
     def _set_overlaps(self, tasks: Sequence[LabelTask], numbers: Mapping[str, int]) -> None:
         """Set the overlap of the tasks whose overlap is not the project's, which is 1."""
@@ -297,13 +317,13 @@ class Pusher:
         return any(task.get("total_annotations") or task.get("cancelled_annotations") for task in tasks)
 
 
-def task_body(planned: PlannedTask, url_template: str = "") -> dict[str, Any]:
+def task_body(planned: PlannedTask, image_url: str) -> dict[str, Any]:
     """The body of a task as the import takes it. Everything shown is one prediction; a blind task has none."""
     task, image = planned.task, planned.image
     data: dict[str, Any] = {
         "sdg_uid": task.id,
         "image_id": task.image_id,
-        "image": image_url(image, url_template),
+        "image": image_url,
         "prompt": planned.prompt,
         "model": image.model,
         "notice": "",

@@ -9,16 +9,12 @@ seed determines who annotates which image and what they enter. Run again, they d
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from annotate.labelstudio import config as page
 from annotate.labelstudio.accounts import sign_up
@@ -34,6 +30,7 @@ from schemas.records import AnnotationStatus, ImageRecord, Origin
 from sdg_data.errors import ConfigError
 from sdg_data.ids import content_id
 from sdg_data.mini.oracle import find_defects
+from sdg_data.picture import decode_pixels
 from sdg_data.store import images, labelling, prompts
 
 DOMAIN = "simulated.example"
@@ -168,9 +165,8 @@ class SimulatedTeam:
         return {key: self._find_truth(image, texts[image.prompt_id].text) for key, image in records.items()}
 
     def _find_truth(self, image: ImageRecord, prompt: str) -> _ImageTruth:
-        with Image.open(io.BytesIO(self._sync.blobs.get(image.blob))) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
         try:
+            pixels = decode_pixels(self._sync.blobs.get(image.blob))
             return _ImageTruth(image, find_defects(pixels, prompt))
         except ValueError as error:
             raise ConfigError(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 from typing import Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from annotate.vlm.contract import EncodedImage
 from schemas.codecs import QWEN25VL_MIN_PIXELS, AnswerCodec, Gemini, Qwen3VL, Qwen25VL, smart_resize
 from schemas.geometry import ImageSize
 from sdg_data.errors import ConfigError
+from sdg_data.picture import decode_image, read_header
 
 FAMILIES: Final = ("qwen3-vl", "qwen2.5-vl", "gemini")
 _SENDABLE: Final = ("image/png", "image/jpeg")
@@ -44,26 +45,22 @@ def codec_of(family: str, sent: ImageSize) -> AnswerCodec:
 
 
 def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> EncodedImage:
-    """An image for a model: its own bytes where size and type fit, else a PNG of the size wanted.
+    """An image for a model: its own bytes where size and type fit and are plain, else a PNG of the size wanted.
 
     Args:
         data: The encoded image.
-        media_type: Its media type.
+        media_type: Its media type, by its record.
         family: One of `FAMILIES`.
         max_side: The longest side in pixels.
 
     Raises:
-        ValueError: The bytes are no image.
+        PictureError: The bytes give no picture.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            size = ImageSize(width=opened.width, height=opened.height)
-            wanted = fitted_size(size, family, max_side)
-            if wanted == size and media_type in _SENDABLE:
-                return EncodedImage(data, media_type, size)
-            image = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"no image: {error}") from error
+    header, image = read_header(data), decode_image(data)
+    size = ImageSize(width=image.width, height=image.height)
+    wanted = fitted_size(size, family, max_side)
+    if wanted == size and header.plain and media_type == header.media_type in _SENDABLE:
+        return EncodedImage(data, media_type, size)
     if wanted != size:
         image = image.resize((wanted.width, wanted.height), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

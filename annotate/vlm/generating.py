@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
-
 from annotate.vlm.contract import Answer, Question
+from sdg_data.picture import decode_image
 
 
 def generate_answers(
@@ -32,7 +30,7 @@ def generate_answers(
         processor.apply_chat_template(messages(question), tokenize=False, add_generation_prompt=True)
         for question in questions
     ]
-    images = [Image.open(io.BytesIO(question.image.data)).convert("RGB") for question in questions]
+    images = [decode_image(question.image.data) for question in questions]
     inputs = processor(text=texts, images=images, padding=True, return_tensors="pt").to(model.device)
     limits = [min(question.max_tokens or 2**31, max_tokens) for question in questions]
     sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}

@@ -6,17 +6,13 @@ make it.
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
-from PIL import Image
-
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
 from annotate.vlm.families import fit_image
 from schemas.answer.parse import render_answer
 from schemas.codecs import AnswerCodec, Qwen3VL
 from schemas.geometry import ImageSize
 from sdg_data.mini.oracle import find_defects
+from sdg_data.picture import decode_pixels
 
 
 class OracleBackend:
@@ -38,10 +34,8 @@ class OracleBackend:
 
     async def ask(self, question: Question) -> Answer:
         """See `Backend`. An image or prompt that is not of the mini world is a `bad-request`."""
-        with Image.open(io.BytesIO(question.image.data)) as image:
-            pixels = np.asarray(image.convert("RGB"))
         try:
-            defects = find_defects(pixels, question.prompt)
+            defects = find_defects(decode_pixels(question.image.data), question.prompt)
         except ValueError as error:
             raise AskError("bad-request", str(error)) from error
         return Answer(render_answer(defects, None))

@@ -23,12 +23,12 @@ from sdg_data.dashboard.pages.browse import page as browse
 from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import BlobError, SdgError
+from sdg_data.picture import PictureError, for_browser
 from sdg_data.store.connection import Store
 
 PAGES = (overview.PAGE, browse.PAGE, agreement.PAGE, evaluate.PAGE, health.PAGE)
 """Every page, in the order of the tabs; the first is the start page. A new page is one line here."""
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 _SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 """The reader's own typefaces: nothing is fetched from anywhere."""
 
@@ -95,10 +95,11 @@ def _add_routes(app: FastAPI, context: PageContext, figures: Mapping[str, Figure
             data = context.blobs.get(name)
         except BlobError as error:
             return PlainTextResponse(error.message, status_code=404)
-        media_type = next((name for start, name in _IMAGES.items() if data.startswith(start)), None)
-        if media_type is None:
-            return PlainTextResponse("the blob is no picture", status_code=404)
-        return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+        try:
+            media_type, shown = for_browser(data)
+        except PictureError as error:
+            return PlainTextResponse(f"the blob is no picture: {error}", status_code=404)
+        return Response(shown, media_type=media_type, headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
     @app.get("/data/{name}.{form}")
     def data(name: str, form: str, request: Request) -> Response:

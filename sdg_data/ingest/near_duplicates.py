@@ -5,14 +5,15 @@
   coefficients of a 32×32 grey picture, against their median).
 """
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from sdg_data.picture import decode_image
 
 PROMPT_SIMILARITY = 0.9
 IMAGE_BITS = 4
@@ -82,7 +83,7 @@ def perceptual_hash(data: bytes) -> int:
     """64 bits of an image. ValueError where it does not decode."""
     from scipy.fft import dctn
 
-    grey = open_image(data).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    grey = decode_image(data).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     low = dctn(np.asarray(grey, dtype=np.float64), norm="ortho")[:_LOW, :_LOW]
     # Rounded, so that the noise of a flat picture's transform makes no bits.
     low = np.round(low, 3).ravel()
@@ -111,22 +112,3 @@ def near_pairs(hashes: Mapping[str, int], *, limit: int | None = None) -> list[t
                 if limit is not None and len(pairs) > 4 * limit:
                     break
     return [(keys[a], keys[b]) for a, b in sorted(pairs)[:limit]]
-
-
-def open_image(data: bytes) -> Image.Image:
-    """Read an image's pixels with Pillow, all of them.
-
-    Returns:
-        The image.
-
-    Raises:
-        ValueError: The bytes are no image, or a damaged one; the text says which.
-    """
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except UnidentifiedImageError as error:
-        raise ValueError("not an image, or one that is damaged at its beginning") from error
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"damaged: {error}") from error
-    return image

@@ -20,6 +20,9 @@ _BRADFORD: Final = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367
 _KINDS: Final = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
 """A profile's own word for its kind of colour (bytes 16 to 20), as a mode of Pillow."""
 _STEPS: Final = np.linspace(0, 255, 17).round().astype(np.uint8)
+_RAMP: Final = Image.fromarray(np.arange(256, dtype=np.uint8)[None, :])
+_CUBE: Final = Image.fromarray(np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, indexing="ij"), -1).reshape(17, -1, 3))
+"""All greys, and colours of all kinds."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,10 @@ def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
     transform = _transform(colour.data, mode) if colour else None
     if mode is None or transform is None:
         return image.convert("RGB")
-    converted = ImageCms.applyTransform(image.convert(mode), transform)
-    assert converted is not None  # it is None only where the image is changed in place
-    return converted
+    if mode == "L":
+        table = np.asarray(_apply(transform, _RAMP))[0]
+        return Image.merge("RGB", [image.point(table[:, channel].tolist()) for channel in range(3)])
+    return _apply(transform, image.convert(mode))
 
 
 # --- ICC profiles
@@ -88,8 +92,9 @@ def _transform(profile: bytes, mode: str | None) -> ImageCms.ImageCmsTransform |
             mode,
             "RGB",
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            # Without a cache of the last pixel, one transform serves several threads.
-            flags=ImageCms.Flags.NOCACHE,
+            # Without a cache of the last pixel, one transform serves several threads. Greys are 256 in all, and need no
+            # short cuts, which miss dark ones by several levels.
+            flags=ImageCms.Flags.NOCACHE | (ImageCms.Flags.NOOPTIMIZE if mode == "L" else 0),
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # browsers too show a picture as if it had no profile where they cannot read it
@@ -97,14 +102,15 @@ def _transform(profile: bytes, mode: str | None) -> ImageCms.ImageCmsTransform |
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    if mode == "L":
-        samples = np.arange(256, dtype=np.uint8)[None, :]
-    else:
-        samples = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, indexing="ij"), axis=-1).reshape(17, -1, 3)
-    image = Image.fromarray(samples)
-    converted = ImageCms.applyTransform(image, transform)
+    image = _RAMP if mode == "L" else _CUBE
     before = np.asarray(image.convert("RGB"), dtype=np.int16)
-    return bool(np.abs(np.asarray(converted, dtype=np.int16) - before).max() <= 1)
+    return bool(np.abs(np.asarray(_apply(transform, image), dtype=np.int16) - before).max() <= 1)
+
+
+def _apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
+    converted = ImageCms.applyTransform(image, transform)
+    assert converted is not None  # it is None only where the image is changed in place
+    return converted
 
 
 # --- primaries and a curve

@@ -76,6 +76,26 @@ def measure(data: bytes) -> PictureHeader:
     return header
 
 
+def for_browser(data: bytes) -> tuple[str, bytes]:
+    """The picture as bytes that every browser shows as it is: the file's own where it is plain, else a PNG.
+
+    Args:
+        data: An encoded PNG, JPEG or WebP.
+
+    Returns:
+        (media type, bytes).
+
+    Raises:
+        PictureError: The bytes give no picture.
+    """
+    header = read_header(data)
+    if header.plain:
+        return header.media_type, data
+    file = BytesIO()
+    _decoded(data, header).save(file, "PNG", compress_level=1)
+    return "image/png", file.getvalue()
+
+
 def _pixels(data: bytes, header: PictureHeader) -> Pixels:
     if header.plain and header.media_type == "image/png" and _pyspng() is not None:
         try:

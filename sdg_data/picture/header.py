@@ -16,7 +16,9 @@ class PictureHeader:
         orientation: EXIF's, 1 to 8; 1 where there is none that makes sense.
         frames: How many pictures the file holds; the first is the picture.
         colour: The colour space of the samples; None is sRGB, or CMYK without a profile.
-        plain: Every decoder and every browser shows the same pixels without further rules.
+        rules: Why decoders differ, where they do: "orientation", "colour" (a colour space other than sRGB, or CMYK),
+            "depth" (16 bits a channel), "transparency", "frames" (an animation), "size" (one stated beside the true
+            one, to which browsers stretch it), "coding" (one that few read).
     """
 
     media_type: str
@@ -25,7 +27,12 @@ class PictureHeader:
     orientation: int
     frames: int
     colour: Colour | None
-    plain: bool
+    rules: tuple[str, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether every decoder and every browser shows the same pixels without further rules."""
+        return not self.rules
 
     @property
     def width(self) -> int:
@@ -36,3 +43,8 @@ class PictureHeader:
     def height(self) -> int:
         """Height in pixels as a person sees the picture."""
         return self.stored_width if self.orientation >= 5 else self.stored_height
+
+
+def rules_of(**apply: bool) -> tuple[str, ...]:
+    """The rules that apply, by name."""
+    return tuple(name for name, applies in apply.items() if applies)

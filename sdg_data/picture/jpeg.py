@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sdg_data.picture.colour import IccProfile, is_srgb
-from sdg_data.picture.header import PictureHeader
+from sdg_data.picture.header import PictureHeader, rules_of
 from sdg_data.picture.refusal import DAMAGED, UNSUPPORTED, PictureError
 from sdg_data.picture.tiff import FRAMES, ORIENTATION, PIXEL_HEIGHT, PIXEL_WIDTH, exif_numbers, first_directory
 
@@ -56,7 +56,12 @@ def read_header(data: bytes) -> PictureHeader:
         orientation=orientation,
         frames=max(first_directory(index).get(FRAMES, 1), 1),
         colour=colour,
-        plain=marker in _WELL_KNOWN and orientation == 1 and stated == (width, height) and is_srgb(colour, mode),
+        rules=rules_of(
+            orientation=orientation != 1,
+            colour=not is_srgb(colour, mode),
+            size=stated != (width, height),
+            coding=marker not in _WELL_KNOWN,
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sdg_data.picture.colour import CodedColour, Colour, IccProfile, is_srgb
-from sdg_data.picture.header import PictureHeader
+from sdg_data.picture.header import PictureHeader, rules_of
 from sdg_data.picture.refusal import DAMAGED, UNSUPPORTED, PictureError
 from sdg_data.picture.tiff import ORIENTATION, exif_numbers
 
@@ -52,11 +52,13 @@ def read_header(data: bytes) -> PictureHeader:
         orientation=orientation,
         frames=max(frames, 1),
         colour=colour,
-        plain=depth <= 8
-        and kind in (_GREY, _RGB, _PALETTE)
-        and orientation == 1
-        and not {b"tRNS", b"acTL"} & chunks.keys()
-        and is_srgb(colour, "L" if kind == _GREY else "RGB"),
+        rules=rules_of(
+            orientation=orientation != 1,
+            colour=not is_srgb(colour, "RGB" if kind & 2 else "L"),
+            depth=depth > 8,
+            transparency=kind not in (_GREY, _RGB, _PALETTE) or b"tRNS" in chunks,
+            frames=b"acTL" in chunks,
+        ),
     )
 
 

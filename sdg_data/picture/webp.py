@@ -4,7 +4,7 @@ import struct
 from typing import Final
 
 from sdg_data.picture.colour import IccProfile, is_srgb
-from sdg_data.picture.header import PictureHeader
+from sdg_data.picture.header import PictureHeader, rules_of
 from sdg_data.picture.refusal import DAMAGED, PictureError
 from sdg_data.picture.tiff import ORIENTATION, exif_numbers
 
@@ -38,7 +38,12 @@ def read_header(data: bytes) -> PictureHeader:
         orientation=orientation,
         frames=max(frames, 1),
         colour=colour,
-        plain=not transparent and frames == 0 and orientation == 1 and is_srgb(colour, "RGB"),
+        rules=rules_of(
+            orientation=orientation != 1,
+            colour=not is_srgb(colour, "RGB"),
+            transparency=transparent,
+            frames=frames > 0,
+        ),
     )
 
 

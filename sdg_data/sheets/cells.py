@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from schemas.defect import Defect
 from schemas.records import AnnotationStatus, ImageRecord, Split, Withdrawn
 from sdg_data.blobs import Blobs
 from sdg_data.errors import BlobCorrupt, ConfigError, InputError
+from sdg_data.picture import PictureError, decode_image
 from sdg_data.sheets.draw import SheetCell
 from sdg_data.store import annotations as annotation_rows
 from sdg_data.store import gold, images, prelabels, prompts, tombstones
@@ -105,8 +105,8 @@ def image_of_url(blobs: Blobs, record: ImageRecord) -> Image.Image:
         BlobCorrupt: The blob is no picture.
     """
     try:
-        return Image.open(io.BytesIO(blobs.get(record.blob))).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+        return decode_image(blobs.get(record.blob))
+    except PictureError as error:
         raise BlobCorrupt(f"cannot read the picture ({error})", item=record.blob) from error
 
 

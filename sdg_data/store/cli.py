@@ -1,4 +1,4 @@
-"""`sdg store`: digest, migrate, snapshot, info."""
+"""`sdg store`: digest, check, migrate, snapshot, info."""
 
 from typing import Annotated
 
@@ -6,12 +6,18 @@ import typer
 
 from sdg_data.blobs import Blobs
 from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.errors import ExitCode
 from sdg_data.store import failures, images, prompts, snapshot
+from sdg_data.store.check import CheckReport, check_images
 from sdg_data.store.connection import Store
 from sdg_data.store.digest import store_digest
 
-app = typer.Typer(help="Digest, migrate, snapshot and describe the store.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Digest, check, migrate, snapshot and describe the store.", no_args_is_help=True, add_completion=False
+)
 
+_SHOWN = 50
+"""Rows of `sdg store check`'s table; the rest is in its JSON."""
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
@@ -20,6 +26,50 @@ def digest(ctx: typer.Context) -> None:
     """One hash of all rows and blobs, independent of time and order: equal runs have equal digests."""
     settings = settings_of(ctx)
     print(store_digest(Store(settings.home), Blobs(settings.blob_url)))
+
+
+@app.command()
+def check(ctx: typer.Context, as_json: Json = False) -> None:
+    """Find images that are read otherwise than when they came in, and what was said about them; 10 if there are any.
+
+    Every image is decoded. What earlier versions exported cannot be known: export again what holds such images.
+    """
+    settings = settings_of(ctx)
+    report = check_images(Store(settings.home), Blobs(settings.blob_url))
+    rows = [
+        {
+            "image_id": finding.image.id,
+            "source": finding.image.source,
+            "reason": finding.reason,
+            "detail": finding.detail,
+            **finding.dependents,
+        }
+        for finding in report.findings
+    ]
+    if as_json:
+        counts = {"images": report.images, "read_otherwise": len(rows), "by_reason": report.by_reason()}
+        print_json({**counts, "about_them": report.dependents(), "found": rows})
+    else:
+        print_table(rows[:_SHOWN])
+        if len(rows) > _SHOWN:
+            say(f"and {len(rows) - _SHOWN} more: --json lists all")
+    _conclude(report)
+
+
+def _conclude(report: CheckReport) -> None:
+    """Say how many images are read otherwise.
+
+    Raises:
+        typer.Exit: With `ExitCode.PARTIAL`, where there are any.
+    """
+    if not report.findings:
+        say(f"{report.images} images, all read as they came in")
+        return
+    reasons = ", ".join(f"{number} {reason}" for reason, number in report.by_reason().items())
+    about = ", ".join(f"{number} {table}" for table, number in report.dependents().items())
+    say(f"{len(report.findings)} of {report.images} images are read otherwise: {reasons}")
+    say(f"About them there are {about}. Exports cannot be known: export again what holds such images.")
+    raise typer.Exit(int(ExitCode.PARTIAL))
 
 
 @app.command()

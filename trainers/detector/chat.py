@@ -15,10 +15,10 @@ from PIL import Image
 from annotate.vlm.contract import EncodedImage, Question
 from annotate.vlm.families import codec_of, fitted_size
 from annotate.vlm.generating import messages
-from exports.read.decode import open_image
 from schemas.answer.parse import render_answer
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
+from sdg_data.picture import decode_image
 from sdg_data.prompt_templates import Template
 
 Planned = tuple[str, ImageSize, tuple[Defect, ...], str | None]
@@ -63,7 +63,7 @@ class Chat:
 
     def picture(self, data: bytes) -> Image.Image:
         """The image as the model is shown it, RGB; raises ValueError where the bytes are no image."""
-        image = open_image(data).convert("RGB")
+        image = decode_image(data)
         fitted = self.fitted(ImageSize(width=image.width, height=image.height))
         if (image.width, image.height) != (fitted.width, fitted.height):
             image = image.resize((fitted.width, fitted.height), Image.Resampling.BICUBIC)

@@ -2,9 +2,7 @@
 
 import random
 
-import pytest
-
-from sdg_data.ingest.near_duplicates import near_pairs, open_image
+from sdg_data.ingest.near_duplicates import near_pairs
 
 
 def test_near_pairs_are_those_of_the_slow_way() -> None:
@@ -24,8 +22,3 @@ def test_near_pairs_are_those_of_the_slow_way() -> None:
     assert len(slow) > 50
     assert near_pairs({}) == []
     assert len(near_pairs(hashes, limit=5)) == 5
-
-
-def test_what_is_no_image_says_so() -> None:
-    with pytest.raises(ValueError, match="not an image"):
-        open_image(b"GIF? no")

@@ -5,13 +5,9 @@ oracle sees; a review accepts it. On the test split a second person annotates ev
 product's own way is through Label Studio; this one is for a training corpus of thousands of toy images.
 """
 
-import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
-
-import numpy as np
-from PIL import Image
 
 from annotate.simulation.annotators import SimulatedAnnotator, annotators
 from schemas.defect import Defect
@@ -27,6 +23,7 @@ from schemas.records import (
 from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
 from sdg_data.mini.oracle import examine
+from sdg_data.picture import decode_pixels
 from sdg_data.progress import Progress
 from sdg_data.store import annotations, images, prompts, reviews
 from sdg_data.store.connection import Store
@@ -60,8 +57,7 @@ def add_corrections(store: Store, blobs: Blobs, models: Sequence[str], *, people
                 if known.get(image.id):
                     continue
                 prompt = texts[image.prompt_id]
-                picture = Image.open(io.BytesIO(blobs.get(image.blob))).convert("RGB")
-                truth = examine(np.asarray(picture), prompt.text).defects
+                truth = examine(decode_pixels(blobs.get(image.blob)), prompt.text).defects
                 turn = int(image.id[:8], 16) % people
                 verdict = _annotation(image, first[turn], truth, FIRST)
                 if verdict is None:

@@ -16,7 +16,8 @@ from sdg_data.blobs import Blobs
 from sdg_data.dashboard.page import Rows
 from sdg_data.dashboard.pages.health.queries import all_blobs
 from sdg_data.errors import BlobError
-from sdg_data.ingest.near_duplicates import near_pairs, open_image, perceptual_hash
+from sdg_data.ingest.near_duplicates import near_pairs, perceptual_hash
+from sdg_data.picture import decode_image
 from sdg_data.store.connection import Tx
 
 _FLUSH = 200
@@ -82,7 +83,7 @@ class Pixels:
     def _facts(self, blob: str) -> PictureFacts:
         try:
             data = self._blobs.get(blob)
-            extrema: Any = open_image(data).convert("RGB").getextrema()
+            extrema: Any = decode_image(data).getextrema()
             return PictureFacts(None, all(low == high for low, high in extrema), perceptual_hash(data))
         except (BlobError, ValueError) as error:
             return PictureFacts(str(error).splitlines()[0], False, 0)
