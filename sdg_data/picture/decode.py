@@ -5,6 +5,7 @@ Pillow; the pixels are the same either way. Pillow is given the samples alone: i
 it makes of damaged metadata.
 """
 
+import zlib
 from functools import cache
 from io import BytesIO
 from typing import Any, Final
@@ -112,7 +113,7 @@ def _decoded(data: bytes, header: PictureHeader) -> Image.Image:
         alpha = _alpha(samples, data, header.media_type)
     except PictureError:
         raise
-    except (OSError, SyntaxError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, SyntaxError, EOFError, ValueError, KeyError, IndexError, TypeError, zlib.error) as error:
         raise PictureError(DAMAGED, f"damaged: {error}") from error  # what Pillow raises on damaged data
     if samples.size != (header.stored_width, header.stored_height):
         raise PictureError(DAMAGED, f"damaged: its header says {header.stored_width}×{header.stored_height}")
@@ -130,7 +131,7 @@ def _decoded(data: bytes, header: PictureHeader) -> Image.Image:
 def _samples(data: bytes, media_type: str) -> Image.Image:
     image: Image.Image
     if media_type == "image/png":
-        png.check_sums(data)
+        png.check_samples(data)
         image = PngImagePlugin.PngImageFile(BytesIO(png.critical_chunks(data)))
     elif media_type == "image/jpeg":
         image = JpegImagePlugin.JpegImageFile(BytesIO(jpeg.decisive_segments(data)))
@@ -168,16 +169,8 @@ def _opaque(samples: Image.Image) -> Image.Image:
     if samples.mode.startswith("I"):
         # Of 16 bits a browser shows the upper 8, and so does Pillow in colour.
         return Image.fromarray((np.asarray(samples, dtype=np.uint16) >> 8).astype(np.uint8))
-    if samples.mode == "P":
-        _check_palette(samples)
     samples.info.pop("transparency", None)
     return samples.convert(_OPAQUE.get(samples.mode, "RGB"))
-
-
-def _check_palette(samples: Image.Image) -> None:
-    (_, most), colours = samples.getextrema(), len(samples.getpalette() or ()) // 3
-    if isinstance(most, int | float) and most >= colours:
-        raise PictureError(DAMAGED, f"damaged: a pixel has the colour {most} of a palette of {colours}")
 
 
 @cache

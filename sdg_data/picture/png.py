@@ -19,6 +19,12 @@ _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 """What decides on the samples; `tRNS` is ancillary by name only."""
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _DEPTHS: Final = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
+_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7: Final = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+)  # fmt: skip
+"""Of each pass of an interlaced PNG: first column, first row, and the steps between columns and between rows."""
+_PIECE: Final = 1 << 20
 _LONGEST_PROFILE: Final = 1 << 24
 _SRGB_GAMMA: Final = 45455
 _P3: Final = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
@@ -38,9 +44,18 @@ def read_header(data: bytes) -> PictureHeader:
     if depth not in _DEPTHS.get(kind, ()) or method != (0, 0):
         raise PictureError(UNSUPPORTED, f"a PNG of an unknown kind (colour type {kind}, {depth} bits)")
     chunks: dict[bytes, bytes] = {}
+    parts, previous = 0, b""
     for name, start, length in _chunks(data):
-        if name not in (b"IDAT", b"IEND"):
+        if name == b"IDAT":
+            parts += previous != b"IDAT"
+        elif name in chunks and name in _CRITICAL:
+            raise PictureError(DAMAGED, f"damaged: the PNG has two chunks {name.decode()}")
+        else:
             chunks.setdefault(name, data[start : start + length])
+        previous = name
+    palette = len(chunks.get(b"PLTE", b""))
+    if not parts or (kind == _PALETTE and not palette):
+        raise PictureError(DAMAGED, f"damaged: a PNG without {'a palette' if parts else 'samples'}")
     orientation = exif_numbers(chunks.get(b"eXIf", b"")).get(ORIENTATION, 1)
     orientation = orientation if 1 <= orientation <= 8 else 1
     colour = _colour(chunks)
@@ -58,6 +73,7 @@ def read_header(data: bytes) -> PictureHeader:
             depth=depth > 8,
             transparency=kind not in (_GREY, _RGB, _PALETTE) or b"tRNS" in chunks,
             frames=b"acTL" in chunks,
+            coding=parts > 1 or palette % 3 != 0 or palette > 3 * 256 or (kind == _PALETTE and palette > 3 << depth),
         ),
     )
 
@@ -71,15 +87,31 @@ def critical_chunks(data: bytes) -> bytes:
     return SIGNATURE + b"".join(kept)
 
 
-def check_sums(data: bytes) -> None:
-    """Compare each chunk that decides on the samples with its checksum, as not every decoder does.
+def check_samples(data: bytes) -> None:
+    """Compare the chunks that decide on the samples with their checksums, and count the samples: Pillow does not.
 
     Raises:
-        PictureError: One is damaged.
+        PictureError: A chunk is damaged, or there are fewer samples than the header says.
     """
+    missing, stream = _sample_bytes(data), zlib.decompressobj()
     for name, start, length in _chunks(data):
         if name in _CRITICAL and zlib.crc32(data[start - 4 : start + length]) != _number(data, start + length):
             raise PictureError(DAMAGED, f"damaged: the checksum of {name.decode()} at byte {start - 8} is wrong")
+        rest = data[start : start + length] if name == b"IDAT" else b""
+        while rest and missing > 0:
+            missing -= len(stream.decompress(rest, _PIECE))
+            rest = stream.unconsumed_tail
+    if missing > 0:
+        raise PictureError(DAMAGED, f"damaged: {missing} bytes of its samples are missing")
+
+
+def _sample_bytes(data: bytes) -> int:
+    """How many bytes the samples are before compression: each line of each pass, with its filter's byte."""
+    width, height, depth, kind, _ = _image_header(data)
+    bits = depth * _CHANNELS[kind]
+    passes = _ADAM7 if data[28] else ((0, 0, 1, 1),)
+    sizes = ((-((left - width) // right), -((top - height) // down)) for left, top, right, down in passes)
+    return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0 and rows > 0)
 
 
 def transparent_colour(data: bytes) -> tuple[int, ...] | None:

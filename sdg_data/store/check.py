@@ -1,12 +1,14 @@
 """Stored images that are read otherwise than when they came in, and what people and models said about them before.
 
 Versions before 0.2 decoded an image's samples as they are stored: no orientation, no colour space, no 16 bits, what is
-transparent in whatever colour lies under it. The same goes for imports that took sizes from their source unmeasured.
+transparent in whatever colour lies under it. Some importers took sizes from their source unmeasured. A store remembers
+when it was first opened by a version that reads as `sdg_data.picture` says; older images are held to both readings.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from io import BytesIO
 from typing import Any
 
@@ -20,9 +22,11 @@ from sdg_data.picture import PictureError, decode_pixels, read_header
 from sdg_data.progress import Progress
 from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.rows import select
+from sdg_data.store.rows import as_record, select
 
 _PAGE = 500
+_SINCE = 7
+"""The schema version that came with `sdg_data.picture`."""
 DEPENDENTS = ("prelabels", "annotations", "label_tasks")
 """Tables of what was said of an image, or asked, by what was seen of it."""
 
@@ -65,10 +69,10 @@ def check_images(store: Store, blobs: Blobs, *, progress: Progress | None = None
     """Decode every stored image, and compare its picture with its record and with what earlier versions decoded."""
     report = CheckReport()
     with store.read() as tx:
-        total = sum(images.count_by_model(tx).values())
+        total, since = sum(images.count_by_model(tx).values()), _new_reading_since(tx)
     with (progress or Progress("check", unit="images")).running(total) as running:
         for page in _pages(store):
-            differing = [(image, *found) for image in page if (found := _difference(image, blobs)) is not None]
+            differing = [(image, *found) for image in page if (found := _difference(image, blobs, since)) is not None]
             report.images += len(page)
             with store.read() as tx:
                 counts = _dependents(tx, [image.id for image, _, _ in differing])
@@ -88,8 +92,14 @@ def _pages(store: Store) -> Iterator[list[ImageRecord]]:
         after = page[-1].id
 
 
-def _difference(image: ImageRecord, blobs: Blobs) -> tuple[str, str] | None:
-    """Reason and detail; None where the image is read as it always was."""
+def _new_reading_since(tx: Tx) -> datetime | None:
+    """When the store was migrated to the present reading; None where it never knew another one."""
+    applied = {row["version"]: row["applied_at"] for row in select(tx, "SELECT * FROM schema_versions")}
+    return as_record(applied[_SINCE]) if applied[1] < applied[_SINCE] else None
+
+
+def _difference(image: ImageRecord, blobs: Blobs, since: datetime | None) -> tuple[str, str] | None:
+    """Reason and detail; None where the image is read as it was when it came in."""
     try:
         data = blobs.get(image.blob)
         header, pixels = read_header(data), decode_pixels(data)
@@ -104,7 +114,8 @@ def _difference(image: ImageRecord, blobs: Blobs) -> tuple[str, str] | None:
         return "size", f"recorded as {image.width}×{image.height}, seen as {header.width}×{header.height}{rules}"
     if image.media_type != header.media_type:
         return "media-type", f"recorded as {image.media_type}, it is {header.media_type}"
-    if not header.plain and not np.array_equal(_as_before(data), pixels):
+    old = since is not None and image.created_at < since
+    if old and not header.plain and not np.array_equal(_as_before(data), pixels):
         return "pixels", f"other colours, or another way up{rules}"
     return None
 

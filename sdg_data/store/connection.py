@@ -199,9 +199,10 @@ class Store:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS schema_versions (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)"
             )
+            now = utc_now()  # one time for all, so that what a new store was made with has one time
             for migration in pending:
                 migration.up(connection)
-                connection.execute("INSERT INTO schema_versions VALUES (?, ?)", [migration.VERSION, utc_now()])
+                connection.execute("INSERT INTO schema_versions VALUES (?, ?)", [migration.VERSION, now])
             if self._has_views:
                 views.refresh(connection)
 
