@@ -12,6 +12,7 @@ import typer
 from schemas.records import Split
 from sdg_data.console import Names, names_option, print_json, print_table, say, settings_of
 from sdg_data.errors import ConfigError, ExitCode, InputError
+from sdg_data.metrics.heatmap_cli import heatmaps_command
 from sdg_data.metrics.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ app = typer.Typer(help="Measure predictions against a ground truth.", no_args_is
 
 _SOURCES = "a JSONL file in the public release's form, or gold, prelabel:MODEL, annotator:NAME, … of the store"
 
+
+app.command("heatmaps")(heatmaps_command)
 
 _AXIS_ORDER_IMAGES = 1_000
 """Images with boxes on both sides that are looked at to tell transposed boxes; a dozen can be enough."""

@@ -1,11 +1,19 @@
 """Defects as heatmaps, heatmaps against each other, and image-level scores (SPEC sections 5 and 7).
 
 A heatmap is an array (H, W), rows from top to bottom, values 0..1. For methods that give heatmaps instead of boxes
-(ImageDoctor), and for boxes seen as heatmaps. Undefined values are NaN.
+(ImageDoctor), and for boxes seen as heatmaps.
+
+Silence does not pay: a prediction without any contrast is a prediction, with CC 0, NSS 0, SIM 0, AUC-Judd ½ and a large
+KLD. NaN, and so left out of a mean, are only those measures of an image that no prediction could have: of an empty
+truth all but MSE.
+
+The formulas are those of RichHF-18K's public evaluation (arXiv 2312.10240) where `HeatmapProtocol` does not say
+otherwise; Bylinskii et al., arXiv 1604.03605, compares the measures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -17,15 +25,25 @@ from sdg_data.metrics.matching import box_array, iou_matrix
 
 Floats = NDArray[np.float64]
 
-_TINY = float(np.finfo(np.float64).eps)
+
+MEASURES = ("mse", "mse_clean", "cc", "kld", "sim", "nss", "auc_judd")
+
+
+class HeatmapProtocol(StrEnum):
+    """Whose ε stands in the KLD. An empty prediction costs about 18 in the one and 36 in the other."""
+
+    RICHHF = "richhf"
+    MIT = "mit"
+
+    @property
+    def epsilon(self) -> float:
+        """1e-8 (RichHF-18K, ImageDoctor), or the smallest step of a double (the MIT saliency benchmark)."""
+        return 1e-8 if self is HeatmapProtocol.RICHHF else float(np.finfo(np.float64).eps)
 
 
 def coverage(boxes: Sequence[Box], height: int, width: int) -> Floats:
     """(n, height, width): which fraction of each cell each box covers. One thinner than a cell does not vanish."""
-    corners = box_array(boxes)
-    columns = _covered(corners[:, 0], corners[:, 2], width)
-    rows = _covered(corners[:, 1], corners[:, 3], height)
-    return rows[:, :, None] * columns[:, None, :]
+    return _coverage(box_array(boxes), height, width)
 
 
 def rasterise(defects: Sequence[Defect], height: int, width: int, *, type: DefectType | None = None) -> Floats:
@@ -42,10 +60,16 @@ def rasterise(defects: Sequence[Defect], height: int, width: int, *, type: Defec
     Returns:
         (height, width), 0..1.
     """
+    drawn = [defect for defect in defects if type is None or defect.type is type]
+    weights = np.array([defect.importance for defect in drawn], dtype=np.float64) / 100
+    return drawn_boxes(box_array([defect.box for defect in drawn]), weights, height, width)
+
+
+def drawn_boxes(corners: Floats, weights: Floats, height: int, width: int) -> Floats:
+    """The largest coverage · weight in each cell, of boxes (n, 4) in thousandths with weights (n,); (height, width)."""
     heat = np.zeros((height, width))
-    for defect in defects:
-        if type is None or defect.type is type:
-            np.maximum(heat, coverage([defect.box], height, width)[0] * (defect.importance / 100), out=heat)
+    for box, weight in zip(corners, weights, strict=True):
+        np.maximum(heat, _coverage(box[None], height, width)[0] * weight, out=heat)
     return heat
 
 
@@ -86,24 +110,72 @@ def mse(prediction: Floats, truth: Floats) -> float:
 
 
 def cc(prediction: Floats, truth: Floats) -> float:
-    """Pearson's correlation of the cells; NaN where one of the maps is constant."""
+    """Pearson's correlation of the cells; 0 where one of the maps is constant, NaN for an empty truth."""
     _same_shape(prediction, truth)
+    if not truth.any():
+        return float("nan")
+    if np.ptp(prediction) == 0 or np.ptp(truth) == 0:
+        return 0.0
     return plcc(prediction.ravel(), truth.ravel())
 
 
-def kld(prediction: Floats, truth: Floats) -> float:
+def kld(prediction: Floats, truth: Floats, epsilon: float = HeatmapProtocol.RICHHF.epsilon) -> float:
     """Kullback–Leibler divergence of the prediction from the truth, both scaled to sum 1: Σ q·ln(ε + q/(p + ε)).
 
-    ε is the smallest step of a double, as in the MIT saliency benchmark; an empty prediction costs about 36.
+    Args:
+        prediction: (H, W), ≥ 0.
+        truth: The same shape.
+        epsilon: See `HeatmapProtocol`; divergences of different ε cannot be compared.
 
     Returns:
-        The divergence, ≥ 0; NaN for an empty truth.
+        The divergence, ≥ 0 but for ε; NaN for an empty truth.
     """
     _same_shape(prediction, truth)
     p, q = _distribution(prediction), _distribution(truth)
     if not q.any():
         return float("nan")
-    return float(np.sum(q * np.log(_TINY + q / (p + _TINY))))
+    return float(np.sum(q * np.log(epsilon + q / (p + epsilon))))
+
+
+def nss(prediction: Floats, truth: Floats) -> float:
+    """Normalised scanpath saliency: the mean of the standardised prediction over the cells whose truth is above 0.
+
+    The deviation is that of a sample (n − 1).
+
+    Returns:
+        0 for a constant prediction, NaN for an empty truth.
+    """
+    _same_shape(prediction, truth)
+    marked = truth > 0
+    if not marked.any():
+        return float("nan")
+    if np.ptp(prediction) == 0:
+        return 0.0
+    return float((prediction[marked].mean() - prediction.mean()) / prediction.std(ddof=1))
+
+
+def auc_judd(prediction: Floats, truth: Floats) -> float:
+    """Area under the ROC curve whose thresholds are the prediction's values in the cells with truth above 0 (Judd).
+
+    With N such cells, of which i are hotter than a cell without truth, that cell adds min(i + ½, N) / N to the mean:
+    Judd's trapezia in closed form. Cells of equal heat count as if their order were drawn by lot, which is the
+    expectation of the public scripts' random jitter.
+
+    Returns:
+        0..1; ½ for a constant prediction, NaN where the truth is empty, or above 0 everywhere.
+    """
+    _same_shape(prediction, truth)
+    marked = truth > 0
+    count = int(marked.sum())
+    if count in (0, marked.size):
+        return float("nan")
+    if np.ptp(prediction) == 0:
+        return 0.5
+    hot, cold = np.sort(prediction[marked]), prediction[~marked]
+    hotter = count - np.searchsorted(hot, cold, side="right")
+    equal = count - np.searchsorted(hot, cold, side="left") - hotter
+    last = np.where(hotter + equal == count, 0.5 / (equal + 1), 0.0)
+    return float(np.mean(hotter + equal / 2 + 0.5 - last) / count)
 
 
 def sim(prediction: Floats, truth: Floats) -> float:
@@ -113,37 +185,57 @@ def sim(prediction: Floats, truth: Floats) -> float:
     return float(np.minimum(p, q).sum()) if q.any() else float("nan")
 
 
-def heatmap_scores(predictions: Sequence[Floats], truths: Sequence[Floats]) -> dict[str, dict[str, float | int]]:
+def heatmap_scores(
+    predictions: Sequence[Floats | None],
+    truths: Sequence[Floats],
+    protocol: HeatmapProtocol = HeatmapProtocol.RICHHF,
+) -> dict[str, dict[str, float | int]]:
     """Mean scores of predicted heatmaps, each over the images where it is defined.
 
-    `mse` is over all images, `mse_clean` over those with an empty truth, for which nothing else is defined (reports on
-    RichHF-18K have it too).
+    `mse` is over all images, `mse_clean` over those with an empty truth, the rest over those with a truth.
+
+    Args:
+        predictions: A map for each image; None, no map, counts as one without any heat.
+        truths: Theirs, of the same shapes.
+        protocol: The ε of the KLD.
 
     Returns:
-        `{mse, mse_clean, cc, kld, sim}`, each `{mean, images}`.
+        `{mse, mse_clean, cc, kld, sim, nss, auc_judd}`, each `{mean, images}`.
 
     Raises:
         ValueError: The two sequences differ in length, or two maps in shape.
     """
     if len(predictions) != len(truths):
         raise ValueError(f"{len(predictions)} predictions against {len(truths)} truths")
-    pairs = list(zip(predictions, truths, strict=True))
-    values = {
-        "mse": [mse(p, q) for p, q in pairs],
-        "mse_clean": [mse(p, q) for p, q in pairs if not q.any()],
-        "cc": [cc(p, q) for p, q in pairs],
-        "kld": [kld(p, q) for p, q in pairs],
-        "sim": [sim(p, q) for p, q in pairs],
+    return mean_scores([image_scores(p, q, protocol) for p, q in zip(predictions, truths, strict=True)])
+
+
+def image_scores(
+    prediction: Floats | None, truth: Floats, protocol: HeatmapProtocol = HeatmapProtocol.RICHHF
+) -> dict[str, float]:
+    """The measures of one image, by the names of `MEASURES`; NaN where a measure is undefined for this truth."""
+    p = np.zeros_like(truth) if prediction is None else prediction
+    error = mse(p, truth)
+    return {
+        "mse": error,
+        "mse_clean": float("nan") if truth.any() else error,
+        "cc": cc(p, truth),
+        "kld": kld(p, truth, protocol.epsilon),
+        "sim": sim(p, truth),
+        "nss": nss(p, truth),
+        "auc_judd": auc_judd(p, truth),
     }
-    return {name: _mean(np.array(scores)) for name, scores in values.items()}
+
+
+def mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | int]]:
+    """The means of `image_scores` over images, each `{mean, images}` with the images where it is defined."""
+    return {name: _mean(np.array([row[name] for row in rows], dtype=np.float64)) for name in MEASURES}
 
 
 def image_level_f1(
     scores: Sequence[float], truths: Sequence[bool], thresholds: Sequence[float]
 ) -> dict[str, dict[str, float]]:
     """ "This image has a defect", said where the image's score (the maximum of its heatmap, say) is ≥ the threshold.
-
-    threshold -> `{precision, recall, f1}`; NaN for 0/0.
 
     Returns:
         Threshold -> `{precision, recall, f1}`; NaN for 0/0.
@@ -162,13 +254,15 @@ def image_level_f1(
 
 
 def plcc(predictions: Sequence[float] | Floats, truths: Sequence[float] | Floats) -> float:
-    """Pearson's linear correlation; NaN where one side is constant or there are fewer than two values."""
+    """Pearson's linear correlation; 0 for constant predictions, NaN for constant truths or fewer than two values."""
     from scipy.stats import pearsonr  # half a second to import
 
     x, y = np.asarray(predictions, dtype=np.float64), np.asarray(truths, dtype=np.float64)
     _same_shape(x, y)
-    if x.size < 2 or np.all(x == x[0]) or np.all(y == y[0]):
+    if x.size < 2 or np.all(y == y[0]):
         return float("nan")
+    if np.all(x == x[0]):
+        return 0.0
     return float(pearsonr(x, y).statistic)
 
 
@@ -180,11 +274,23 @@ def srcc(predictions: Sequence[float], truths: Sequence[float]) -> float:
 
 
 def score_correlations(
-    predictions: Mapping[str, Sequence[float]], truths: Mapping[str, Sequence[float]]
+    predictions: Mapping[str, Sequence[float | None]], truths: Mapping[str, Sequence[float]]
 ) -> dict[str, dict[str, float]]:
-    """Aspect -> `{plcc, srcc}`, and their means under "average" (SPEC section 7: four aspects, 0..1)."""
+    """Correlations of image-level scores (SPEC section 7: four aspects, 0..1).
+
+    Args:
+        predictions: Aspect -> a score for each image, None where the model gave none: a correlation over the rest is
+            multiplied by the share of images that have one.
+        truths: Aspect -> the scores of the same images.
+
+    Returns:
+        Aspect -> `{plcc, srcc}`, and their means under "average".
+    """
     scores: dict[str, dict[str, float]] = {
-        name: {"plcc": plcc(predictions[name], truths[name]), "srcc": srcc(predictions[name], truths[name])}
+        name: {
+            "plcc": _over_all(plcc, predictions[name], truths[name]),
+            "srcc": _over_all(srcc, predictions[name], truths[name]),
+        }
         for name in truths
     }
     if scores:
@@ -192,6 +298,20 @@ def score_correlations(
             key: float(np.mean([aspect[key] for aspect in scores.values()])) for key in ("plcc", "srcc")
         }
     return scores
+
+
+def _over_all(
+    correlation: Callable[[Sequence[float], Sequence[float]], float],
+    predictions: Sequence[float | None],
+    truths: Sequence[float],
+) -> float:
+    """A correlation over the images with a prediction, times their share; 0 for fewer than two of them."""
+    given = [(p, q) for p, q in zip(predictions, truths, strict=True) if p is not None]
+    if len(set(truths)) < 2:
+        return float("nan")
+    if len({q for _, q in given}) < 2:
+        return 0.0
+    return correlation([p for p, _ in given], [q for _, q in given]) * (len(given) / len(truths))
 
 
 @dataclass(frozen=True)
@@ -246,6 +366,12 @@ def union_coverage(boxes: Sequence[Box], height: int, width: int) -> Floats:
     rows, columns = np.searchsorted(ys, np.arange(height)), np.searchsorted(xs, np.arange(width))
     cells: Floats = np.add.reduceat(np.add.reduceat(areas, rows, axis=0), columns, axis=1)
     return cells
+
+
+def _coverage(corners: Floats, height: int, width: int) -> Floats:
+    columns = _covered(corners[:, 0], corners[:, 2], width)
+    rows = _covered(corners[:, 1], corners[:, 3], height)
+    return rows[:, :, None] * columns[:, None, :]
 
 
 def _covered(low: Floats, high: Floats, cells: int) -> Floats:

@@ -271,6 +271,50 @@ def evaluate_command(
     _print_result({"model": str(out / "evaluation.json"), "evaluation": result["figures"]}, as_json)
 
 
+@app.command("maps")
+def maps_command(
+    data: Data,
+    model: Annotated[str, typer.Option(help="A trained detector's folder, or ImageDoctor's folder or repository")],
+    out: Annotated[Path, typer.Option(help="Folder for the maps and maps.jsonl")],
+    revision: Annotated[
+        str | None,
+        typer.Option(help="ImageDoctor's commit: its checkpoint brings code of its own, so name what you trust"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test")] = "test",
+    batch: Annotated[int, typer.Option(min=1, help="Images asked about at once")] = 8,
+    side: Annotated[
+        int, typer.Option(min=1, help="Rows and columns in which a trained detector's boxes are drawn")
+    ] = 64,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer")] = 4096,
+    device: Device = "auto",
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Write a detector's heatmaps of a split, for `sdg eval heatmaps --pred OUT`. Run again to go on.
+
+    With --revision the model is ImageDoctor, without it a detector that was trained here.
+    """
+    from trainers.detector.heatmaps import MapDetector, trained_detector
+    from trainers.detector.map_files import write_maps
+
+    detector: MapDetector
+    if revision is None:
+        detector = trained_detector(model, device=device, max_tokens=max_tokens, side=side)
+    else:
+        import torch
+
+        from trainers.detector.image_doctor import ImageDoctor
+
+        where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        detector = ImageDoctor.load(model, revision=revision, device=where, max_new_tokens=max_tokens)
+    result = write_maps(detector, data, out, split=split, batch=batch, limit=limit)
+    if as_json:
+        print_json({"maps": str(out), **result})
+        return
+    print(out)
+    say(f"  {result['images']} images, {result['without a map']} of them without a map of each type")
+
+
 @app.command()
 def merge(
     adapter: Annotated[Path, typer.Option(help="The folder `model` of a run with --lora")],

@@ -1,0 +1,230 @@
+"""Where heatmaps come from: files of maps, or boxes drawn as maps.
+
+Files of maps are a JSON-lines file (or a folder with such files, which is what `sdg export run --format heatmaps` and
+`sdg train detector maps` write). A row names its image by `filepath`, `image_id` or `key`, and its maps by paths
+relative to the file:
+
+    {"key": "…", "artifact_heatmap": "maps/….png", "misalignment_heatmap": "maps/….npy", "plausibility": 0.7}
+
+A map is grey, 8 bits (255 is 1) or 16 bits (65,535 is 1), or a NumPy array of numbers from 0. Null, or no such key: the
+method gave no map. The keys of `SCORES` are image-level scores, 0..1.
+
+Boxes (a source of the store, a release JSONL file) are drawn: importance/100 times the covered share of the cell, and
+1 for the importance where nobody gave one.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from schemas.defect import DefectType
+from sdg_data.errors import InputError
+from sdg_data.metrics.heatmaps import drawn_boxes
+from sdg_data.metrics.tables import LABELS, PARSED, DefectTable
+
+Floats = NDArray[np.float64]
+Shape = tuple[int, int]
+Draw = Callable[[Shape], Floats]
+"""Gives the map for a shape (rows, columns): boxes are drawn in it, a map of another shape is scaled to it."""
+
+SCORES = {
+    "semantic_alignment": ("semantic_alignment", "alignment", "misalignment_score"),
+    "aesthetics": ("aesthetics", "aesthetics_score"),
+    "plausibility": ("plausibility", "artifact_score"),
+    "overall": ("overall", "overall_score"),
+}
+"""Image-level scores by our names, and the keys of a row that may hold them (RichHF-18K's are the last)."""
+_NAMES = ("filepath", "image_id", "key")
+_LARGEST = 4096
+
+
+@dataclass(frozen=True)
+class ImageMaps:
+    """What a source says of an image.
+
+    Attributes:
+        draw: By type; None where it gave no map of that type.
+        shapes: The shapes of the maps, by type; none where boxes are drawn.
+        scores: Image-level scores by name.
+    """
+
+    draw: Mapping[DefectType, Draw | None]
+    shapes: Mapping[DefectType, Shape] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class MapSet:
+    """The maps of a source by image, and what of it could not be read (`failures`: name and code)."""
+
+    images: dict[str, ImageMaps] = field(default_factory=dict)
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+
+def boxes_as_maps(table: DefectTable) -> MapSet:
+    """The boxes of a table; an image whose answer could not be read has no map, and is a failure."""
+    found = MapSet()
+    for row, key in enumerate(table.keys):
+        if table.outcomes[row] != PARSED:
+            found.failures.append({"filepath": key, "code": "unreadable-answer"})
+            found.images[key] = ImageMaps(dict.fromkeys(DefectType))
+            continue
+        found.images[key] = ImageMaps({kind: _drawer(table, row, kind) for kind in DefectType})
+    return found
+
+
+def read_maps(path: Path) -> MapSet:
+    """Read the rows of a file of maps, or of all such files of a folder. The maps themselves are read one at a time.
+
+    Args:
+        path: A JSON-lines file, or a folder that holds some.
+
+    Returns:
+        The images; a row or a map that cannot be read is among the failures.
+
+    Raises:
+        InputError: There is no such file, or no row with a map in it.
+    """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    found = MapSet()
+    for file in files:
+        for name, row in _rows(file, found):
+            if name in found.images:
+                found.failures.append({"filepath": name, "code": "named-twice"})
+                continue
+            found.images[name] = _image(name, row, file.parent, found)
+    if not any(kind is not None for image in found.images.values() for kind in image.draw.values()):
+        raise InputError(
+            "no row names a heatmap",
+            item=str(path),
+            hint='A row is {"key": …, "artifact_heatmap": "….png", "misalignment_heatmap": "….png"}.',
+        )
+    return found
+
+
+def is_file_of_maps(path: Path) -> bool:
+    """Whether a path is a folder, or its first row names a heatmap; else it holds boxes."""
+    if path.is_dir():
+        return True
+    try:
+        with path.open("rb") as file:
+            row = json.loads(file.readline())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and any(f"{kind}_heatmap" in row for kind in DefectType)
+
+
+def load_map(path: Path) -> Floats:
+    """Read a map.
+
+    Args:
+        path: A PNG (or any other picture without colour), or a `.npy` array.
+
+    Returns:
+        (H, W), from 0.
+
+    Raises:
+        ValueError: It is no map; the message is a code. (OSError where it cannot be read.)
+    """
+    if not path.is_file():
+        raise ValueError("missing-file")
+    if path.suffix == ".npy":
+        try:
+            heat = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError("not-a-map") from error
+        scale = np.iinfo(heat.dtype).max if heat.dtype in (np.uint8, np.uint16) else 1
+    else:
+        try:
+            with Image.open(path) as opened:
+                if max(opened.size) > _LARGEST:
+                    raise ValueError("too-large")
+                grey = opened.mode in ("L", "1", "I;16", "I;16L", "I;16B", "F")
+                picture: Image.Image = opened if grey else opened.convert("L")
+                scale = {"F": 1, "1": 1, "L": 255}.get(picture.mode, 65_535)
+                heat = np.asarray(picture)
+        except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, EOFError) as error:
+            raise ValueError("not-a-map") from error
+    if heat.ndim != 2 or 0 in heat.shape or heat.dtype.kind not in "buif":
+        raise ValueError("not-a-map")
+    values: Floats = heat.astype(np.float64) / scale
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise ValueError("not-a-map")
+    return values
+
+
+def _scaled_file(path: Path, shape: Shape) -> Floats:
+    return scaled(load_map(path), shape)
+
+
+def scaled(heat: Floats, shape: Shape) -> Floats:
+    """A map in another shape, bilinear; the same where the shape is its own."""
+    if heat.shape == shape:
+        return heat
+    picture = Image.fromarray(heat.astype(np.float32)).resize(shape[::-1], Image.Resampling.BILINEAR)
+    values: Floats = np.asarray(picture, dtype=np.float64).clip(min=0)
+    return values
+
+
+def _drawer(table: DefectTable, row: int, kind: DefectType) -> Draw:
+    here = np.arange(table.offsets[row], table.offsets[row + 1])
+    here = here[table.labels[here] == LABELS.index(kind)]
+    weights = np.nan_to_num(table.importance[here] / 100, nan=1.0)
+    return lambda shape: drawn_boxes(table.boxes[here], weights, *shape)
+
+
+def _rows(file: Path, found: MapSet) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the file ({error})", item=str(file)) from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        names = [row[name] for name in _NAMES if isinstance(row.get(name), str)] if isinstance(row, dict) else []
+        if names:
+            yield names[0], row
+        else:
+            found.failures.append({"filepath": f"{file.name}, line {number}", "code": "no-row"})
+
+
+def _image(name: str, row: Mapping[str, Any], folder: Path, found: MapSet) -> ImageMaps:
+    maps: dict[DefectType, Draw | None] = {}
+    shapes: dict[DefectType, Shape] = {}
+    for kind in DefectType:
+        path = row.get(f"{kind}_heatmap")
+        maps[kind] = None
+        if path is None:
+            continue
+        try:
+            if not isinstance(path, str):
+                raise ValueError("not-a-map")
+            heat = load_map(folder / path)
+        except (ValueError, OSError) as error:
+            code = "unreadable-file" if isinstance(error, OSError) else str(error)
+            found.failures.append({"filepath": f"{name} ({kind})", "code": code})
+            continue
+        height, width = heat.shape
+        shapes[kind] = (height, width)
+        maps[kind] = partial(_scaled_file, folder / path)
+    return ImageMaps(maps, shapes, _scores(row))
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    found = {}
+    for name, keys in SCORES.items():
+        numbers = [float(row[key]) for key in keys if isinstance(row.get(key), int | float)]
+        if numbers and np.isfinite(numbers[0]):
+            found[name] = numbers[0]
+    return found
