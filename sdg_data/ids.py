@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from schemas.records import Split
+from sdg_data.invisible import strip_invisible
 
 ID_DIGITS = 32
 HASH_LIMIT: Final = 4 * 2**30
@@ -29,13 +30,30 @@ def content_id(domain: str, *fields: str | int) -> str:
 
 
 def normalise_prompt(text: str) -> str:
-    """`text` in Unicode NFC, runs of white space collapsed to one space, stripped; the case is kept."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    """`text` as a prompt is stored and compared: what looks alike is alike.
+
+    Characters that nobody sees are stripped (`invisible`), the rest is in Unicode NFC, runs of white space are one
+    space, none stands at either end. The case is kept.
+    """
+    return _normalise_before_invisible(strip_invisible(unicodedata.normalize("NFC", text)))
 
 
 def prompt_id(text: str) -> str:
     """The id of a prompt: of its normalised text alone, whatever file it came from."""
     return content_id("prompt", normalise_prompt(text))
+
+
+def is_prompt_id(identity: str, text: str) -> bool:
+    """Whether `identity` is the id of the prompt `text`, by this rule or by the first one.
+
+    The first rule did not strip invisible characters. Prompts that were stored by it keep their ids, because their
+    images' ids are made from them; of texts without such characters both rules make the same id.
+    """
+    return identity in (prompt_id(text), content_id("prompt", _normalise_before_invisible(text)))
+
+
+def _normalise_before_invisible(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def image_id(prompt_id: str, model: str, revision: str, sample: int, settings: str) -> str:

@@ -40,7 +40,7 @@ from schemas.records import (
 from schemas.sample import Sample
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
-from sdg_data.ids import blob_name, image_id, prompt_id
+from sdg_data.ids import blob_name, image_id, is_prompt_id
 from sdg_data.ingest.image_files import decode_size
 from sdg_data.progress import Progress
 from sdg_data.store import annotations, enrichments, failures, images, prelabels, prompts, reviews
@@ -152,7 +152,7 @@ def restored(sample: Sample, data: bytes) -> ImportRow:
     """The records that a sample was made from, without what samples do not hold."""
     name = sample.key
     identity = image_id(sample.prompt_id, sample.model, sample.revision, sample.sample, sample.settings)
-    if identity != sample.key or prompt_id(sample.prompt) != sample.prompt_id:
+    if identity != sample.key or not is_prompt_id(sample.prompt_id, sample.prompt):
         return RejectedRow(name, "wrong-id", "its id does not follow from its fields: it was changed by hand")
     if blob_name(data) != sample.sha256:
         return RejectedRow(name, "wrong-bytes", "the image's bytes are not those that the sample names")

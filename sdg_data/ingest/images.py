@@ -18,7 +18,7 @@ from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, canonical_json, image_id, normalise_prompt, prompt_id, split_of
 from sdg_data.ingest.image_files import open_images
-from sdg_data.ingest.prompts import check_prompt
+from sdg_data.ingest.prompts import check_prompt, stored_aliases
 from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.source_image import NOT_IMAGES, SourceImage, printable
 from sdg_data.picture import PictureError, measure
@@ -104,11 +104,12 @@ def import_images(
     source_images = itertools.islice(
         open_images(source, column=options.column, hub_split=options.hub_split), options.limit
     )
+    aliases = stored_aliases(store)
     blobs.sweep_temporary()
     with (progress or Progress(STAGE, unit="images")).running(None) as running:
         while batch := list(itertools.islice(source_images, BATCH_IMAGES)):
             report.saw(len(batch))
-            _import_batch(store, blobs, batch, where, options, counts, report)
+            _import_batch(store, blobs, batch, where, options, aliases, counts, report)
             running.advance(len(batch))
     if counts.read == 0:
         raise InputError("nothing to import", item=source)
@@ -129,6 +130,7 @@ def _import_batch(
     batch: Sequence[SourceImage],
     where: str,
     options: ImportOptions,
+    aliases: Mapping[str, str],
     counts: ImportCounts,
     report: ImportReport,
 ) -> None:
@@ -136,7 +138,7 @@ def _import_batch(
     failed: list[Failure] = []
     for source_image in batch:
         report.use(source_image.used)
-        outcome = _examine(source_image, where, options)
+        outcome = _examine(source_image, where, options, aliases)
         if isinstance(outcome, _Prepared):
             prepared.append(outcome)
             continue
@@ -163,7 +165,9 @@ def _import_batch(
     report.keep(len(prepared) - new)
 
 
-def _examine(source_image: SourceImage, where: str, options: ImportOptions) -> _Prepared | Failure:
+def _examine(
+    source_image: SourceImage, where: str, options: ImportOptions, aliases: Mapping[str, str]
+) -> _Prepared | Failure:
     """The record of an image that can be used, or why it cannot."""
 
     def failure(code: str, message: str) -> Failure:
@@ -183,6 +187,7 @@ def _examine(source_image: SourceImage, where: str, options: ImportOptions) -> _
     except PictureError as error:
         return failure(error.code, str(error))
     identity = prompt_id(source_image.prompt)
+    identity = aliases.get(identity, identity)
     licence = _fact(source_image.facts, "licence") or _fact(source_image.facts, "license") or options.licence
     prompt = Prompt(
         id=identity,

@@ -101,17 +101,25 @@ def check_prompt(text: str) -> tuple[str, str] | None:
     return None
 
 
+def stored_aliases(store: Store) -> dict[str, str]:
+    """`store.prompts.aliases` of a store that may not be there yet."""
+    if not store.path.exists():
+        return {}
+    with store.read() as tx:
+        return table.aliases(tx)
+
+
 def _import_one(store: Store, name: str, options: ImportOptions, report: ImportReport) -> ImportCounts:
     counts = ImportCounts(name)
     source = options.source or (name if name.startswith("hf:") else f"file:{Path(name).name}")
-    seen: set[bytes] = set()
+    aliases = stored_aliases(store)
     rows = open_rows(name, column=options.column, hub_split=options.hub_split)
     with _Rejects(store.home, name, counts, report, write=not options.dry_run) as rejects:
-        good = _usable(islice(rows, options.limit), counts, seen, rejects, report)
+        good = _usable(islice(rows, options.limit), counts, rejects, report)
         while texts := list(islice(good, CHUNK)):
             prompts = [
                 Prompt(
-                    id=identity,
+                    id=aliases.get(identity, identity),
                     text=text,
                     source=source,
                     licence=options.licence,
@@ -135,9 +143,10 @@ def _import_one(store: Store, name: str, options: ImportOptions, report: ImportR
 
 
 def _usable(
-    rows: Iterable[Row | BadRow], counts: ImportCounts, seen: set[bytes], rejects: "_Rejects", report: ImportReport
+    rows: Iterable[Row | BadRow], counts: ImportCounts, rejects: "_Rejects", report: ImportReport
 ) -> Iterator[tuple[str, str]]:
     """(id, normalised text) of the rows that are prompts and were not in this file before; counts the others."""
+    seen: set[bytes] = set()
     for row in rows:
         counts.read += 1
         if isinstance(row, BlankLine):

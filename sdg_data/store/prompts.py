@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from schemas.records import Prompt, Split
+from sdg_data.ids import prompt_id
+from sdg_data.invisible import INVISIBLE
 from sdg_data.store.connection import Tx, utc_now
 from sdg_data.store.rows import insert_new, scalar, select
 
@@ -12,6 +14,25 @@ def insert(tx: Tx, prompts: Sequence[Prompt]) -> int:
     now = utc_now()
     rows = [{**prompt.model_dump(mode="json"), "created_at": now} for prompt in prompts]
     return insert_new(tx, "prompts", rows, key=["id"])
+
+
+def aliases(tx: Tx) -> dict[str, str]:
+    """The prompts that were stored before invisible characters were stripped from texts.
+
+    An importer that meets such a text again takes the stored prompt, whose images' ids are made from its id.
+
+    Returns:
+        From the id by today's rule to the stored id. Where a prompt of today's id is there too, it is the one and none
+        stands here; of several old ones whose texts look alike the first in id order does.
+    """
+    rows = select(tx, "SELECT id, text FROM prompts WHERE regexp_matches(text, ?) ORDER BY id", [INVISIBLE])
+    old: dict[str, str] = {}
+    for row in rows:
+        identity = prompt_id(row["text"])
+        if identity != row["id"]:
+            old.setdefault(identity, row["id"])
+    there = by_ids(tx, list(old))
+    return {identity: stored for identity, stored in old.items() if identity not in there}
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Prompt]:

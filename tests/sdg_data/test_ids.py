@@ -55,6 +55,74 @@ def test_composed_and_decomposed_letters_are_one_prompt_but_case_counts() -> Non
     assert ids.prompt_id("A cat") != ids.prompt_id("a cat")
 
 
+# Default_Ignorable_Code_Point, written down from Unicode's DerivedCoreProperties.txt.
+IGNORABLE = [
+    *(0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010)),
+    *(*range(0x202A, 0x202F), *range(0x2060, 0x2070), 0x3164, *range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0),
+    *(*range(0xFFF0, 0xFFF9), *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)),
+]
+
+
+def test_no_character_that_nobody_sees_makes_another_prompt() -> None:
+    plain = ids.prompt_id("a small red house")
+    for code in IGNORABLE:
+        for text in (f"a sm{chr(code)}all red house", f"{chr(code)}a small {chr(code)} red house{chr(code)}"):
+            assert ids.prompt_id(text) == plain, hex(code)
+            assert ids.normalise_prompt(text) == "a small red house"
+    assert ids.normalise_prompt("\u200b\u00ad \ufeff") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",  # a family
+        "\U0001f3f3\u200d\U0001f308",  # the rainbow flag
+        "\U0001f9d1\U0001f3fd\u200d\U0001f680",  # an astronaut with a colour of skin
+        "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",  # Scotland's flag
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian: I want
+        "\u0915\u094d\u200d\u0937",  # Devanagari: a half form
+        "\u0d28\u0d4d\u200d",  # Malayalam: a chillu at the end
+        "\u182a\u1820\u180b",  # Mongolian: a variant of a letter
+    ],
+)
+def test_what_decides_what_is_seen_is_kept(text: str) -> None:
+    assert ids.normalise_prompt(f"a {text} b") == f"a {text} b"
+    visible = "".join(character for character in text if ord(character) not in IGNORABLE)
+    assert ids.prompt_id(text) != ids.prompt_id(visible)
+
+
+@pytest.mark.parametrize(
+    ("text", "alike"),
+    [
+        ("\u2764\ufe0f", "\u2764"),  # the heart, with and without a selector
+        ("\U0001f3f3\ufe0f\u200d\U0001f308", "\U0001f3f3\u200d\U0001f308"),
+        ("cat\u200d", "cat"),
+        ("\U0001f600\u200d cat", "\U0001f600 cat"),
+        ("\u0645\u200c cat", "\u0645 cat"),
+        ("\u0645\u200c\u200b\u200c\u062e", "\u0645\u200c\u062e"),
+        ("e\u034f\u0301", "\u00e9"),
+    ],
+)
+def test_where_nothing_is_joined_a_joiner_says_nothing(text: str, alike: str) -> None:
+    assert ids.prompt_id(text) == ids.prompt_id(alike)
+
+
+@given(
+    st.text(alphabet=[*"a1 e\u0301\u0645\u0915\u094d\u0d4d\u1820\U0001f600\u2764\U0001f3f4", *map(chr, IGNORABLE[:60])])
+)
+def test_stripping_twice_changes_nothing_more(text: str) -> None:
+    once = ids.normalise_prompt(text)
+    assert ids.normalise_prompt(once) == once
+
+
+def test_the_first_rules_id_of_a_prompt_is_still_its_own() -> None:
+    old = hashlib.sha256('["prompt","a red\u200b house"]'.encode()).hexdigest()[:32]
+    assert ids.prompt_id("a red\u200b house") != old
+    assert ids.is_prompt_id(old, "a red\u200b house")
+    assert ids.is_prompt_id(ids.prompt_id("a red house"), "a red\u200b house")
+    assert not ids.is_prompt_id(old, "a red house")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),

@@ -17,9 +17,11 @@ from exports.read.reader import ShardReader
 from exports.run import ExportResult
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
+from sdg_data.ids import content_id
 from sdg_data.store import annotations, failures, images, prompts
 from sdg_data.store.connection import Store
 from sdg_data.store.digest import store_digest
+from tests.exports import worlds
 from tests.exports.worlds import fill, person, picture
 
 Export = Callable[..., ExportResult]
@@ -51,6 +53,24 @@ def test_webdataset_round_trip_is_byte_equal(shards: Path, export: Export, tmp_p
     again = import_rows(store, blobs, "x", webdataset_rows(str(shards)))
     assert (again.new, again.already_there, again.labels) == (0, 24, 0)
     assert store_digest(store, blobs) == before
+
+
+def test_shards_with_prompt_ids_of_the_first_rule_come_back(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before invisible characters were stripped from texts, the id of a prompt was the hash of all of it."""
+    today = worlds.record
+    monkeypatch.setattr(worlds, "prompt_id", lambda text: content_id("prompt", text))
+    monkeypatch.setattr(worlds, "record", lambda text, data, number: today(f"a\u200b {text}", data, number))
+    store = fill(tmp_path / "home", 6)
+    export(tmp_path / "first", world=(store, Blobs(tmp_path / "home" / "blobs")))
+    other = twin(tmp_path)
+    assert import_rows(*other, "x", webdataset_rows(str(tmp_path / "first"))).failed == 0
+    with store.read() as tx, other[0].read() as their_tx:
+        assert prompts.page(tx) == prompts.page(their_tx)
+        assert all(prompt.id == content_id("prompt", prompt.text) for prompt in prompts.page(tx))
+    export(tmp_path / "second", world=other)
+    assert data_files(tmp_path / "second") == data_files(tmp_path / "first")
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "coco"])

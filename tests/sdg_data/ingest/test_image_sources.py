@@ -12,9 +12,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from schemas.records import Prompt, Split
 from sdg_data import cli
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
+from sdg_data.ids import content_id
 from sdg_data.ingest import image_shards, source_image
 from sdg_data.ingest.images import ImportOptions, import_images
 from sdg_data.ingest.report import ImportReport
@@ -435,6 +437,17 @@ def test_names_that_are_no_text_do_no_harm(tmp_path: Path, imported: Import) -> 
         file.write(picture(2))
     result = imported(folder)
     assert result.refused == {("\\xff\\xfe.png", None): "no-prompt"}
+
+
+def test_an_image_of_a_prompt_with_an_old_id_stays_with_it(tmp_path: Path, store: Store, imported: Import) -> None:
+    text = "a red\u200b house"
+    old = Prompt(id=content_id("prompt", text), text=text, source="x", licence=None, split=Split.TRAIN)
+    with store.write() as tx:
+        prompts.insert(tx, [old])
+    imported(write(tmp_path / "art", {"1.png": picture(1), "1.txt": text, "2.png": picture(2), "2.txt": "a red house"}))
+    with store.read() as tx:
+        assert {record.prompt_id for record in images.page(tx)} == {old.id}
+        assert prompts.count(tx) == 1
 
 
 # --- the command

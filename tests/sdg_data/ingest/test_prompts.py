@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from schemas.records import Prompt
 from sdg_data import cli
 from sdg_data.errors import InputError
-from sdg_data.ids import prompt_id, split_of
+from sdg_data.ids import content_id, prompt_id, split_of
 from sdg_data.ingest.prompts import ImportCounts, ImportOptions, check_prompt, import_prompts
 from sdg_data.store import prompts
 from sdg_data.store.connection import Store
@@ -89,6 +90,42 @@ def test_chunks_do_not_change_the_result(store: Store, tmp_path: Path, monkeypat
     [counts] = run(store, path)
     assert (counts.read, counts.new, counts.duplicates_in_file) == (25, 11, 14)
     assert len(stored(store)) == 11
+
+
+def test_texts_that_look_alike_are_one_prompt(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "twins.txt"
+    variants = ["{}", "\ufeff{}", "{} \u2060", "{}\u00ad", "{}  "]
+    texts = [f"a red{mark} house beside a lake, number {n}" for n in range(50) for mark in ("", "\u200b", "\u00ad")]
+    path.write_text("\n".join(variant.format(text) for text in texts for variant in variants))
+    [counts] = run(store, path)
+    assert (counts.read, counts.new, counts.duplicates_in_file) == (750, 50, 700)
+    assert set(stored(store)) == {f"a red house beside a lake, number {n}" for n in range(50)}
+
+
+def old_prompt(text: str) -> Prompt:
+    """As it was stored before invisible characters were stripped."""
+    identity = content_id("prompt", text)
+    return Prompt(id=identity, text=text, source="file:old.txt", licence=None, split=split_of(identity, 0.5))
+
+
+def test_a_prompt_stored_by_the_first_rule_is_found_again(store: Store, tmp_path: Path) -> None:
+    kept = [
+        old_prompt(text) for text in ("a red\u200b house", "a\u00ad boat", "a boat", "a \u200btree", "a\u200b tree")
+    ]
+    with store.write() as tx:
+        prompts.insert(tx, kept)
+    path = tmp_path / "p.txt"
+    path.write_text("a red\u200b house\na red house\na boat\na\u00ad boat\na tree\na cat\n")
+    [counts] = run(store, path, dry_run=True)
+    assert (counts.new, counts.already_there, counts.duplicates_in_file) == (1, 3, 2)
+    [counts] = run(store, path)
+    assert (counts.new, counts.already_there, counts.duplicates_in_file) == (1, 3, 2)
+    with store.read() as tx:
+        assert {prompt.id for prompt in prompts.page(tx)} == {prompt_id("a cat"), *(prompt.id for prompt in kept)}
+        assert prompts.aliases(tx) == {
+            prompt_id("a red house"): kept[0].id,
+            prompt_id("a tree"): min(kept[3].id, kept[4].id),
+        }
 
 
 def test_source_licence_and_split_are_stored(store: Store, tmp_path: Path) -> None:
