@@ -106,6 +106,9 @@ def import_images(
     )
     aliases = stored_aliases(store)
     blobs.sweep_temporary()
+    if store.version() and not options.dry_run:
+        with store.write():
+            pass  # an older store is migrated first, so that `sdg store check` takes none of these images for old ones
     with (progress or Progress(STAGE, unit="images")).running(None) as running:
         while batch := list(itertools.islice(source_images, BATCH_IMAGES)):
             report.saw(len(batch))
