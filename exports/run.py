@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 
 from exports.dataset.sample_buffer import SampleBuffer
 from exports.dataset.select import Selection, SelectionCounts, select
@@ -19,6 +18,7 @@ from sdg_data.errors import ConfigError
 from sdg_data.locks import stage_lock
 from sdg_data.progress import Progress
 from sdg_data.store.connection import Store
+from sdg_data.store.rows import this_tool
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run_export(
             manifest = Manifest(
                 name=name,
                 format=format_name,
-                tool=f"sdg-data {version('sdg-data')}",
+                tool=this_tool(),
                 schema_version=SCHEMA_VERSION,
                 settings={
                     "selection": selection.model_dump(mode="json"),

@@ -219,9 +219,9 @@ def _run(
         return
     with command_lock(settings, stage.name, wait=wait):
         recovered = stage.recover()
+        with Store(settings.home).read() as tx:
+            stage.budget.spent = calls.spent(tx, stage.name)
         if recovered:
-            with Store(settings.home).read() as tx:
-                stage.budget.spent = calls.spent(tx, stage.name)
             say(f"{recovered} answers of a run that was killed are stored now")
         before = counts()
         say(f"{identity.backend}: {identity.model} ({identity.revision[:12]}), {before['missing']} {unit} to ask about")
@@ -284,12 +284,13 @@ def _changed(
 
 def _limits(section: VlmSettings, backend: Backend) -> RequestLimits:
     from annotate.machine.stage import RequestLimits
+    from annotate.vlm.servers import thinking_tokens
 
     return RequestLimits(
         # Twice a batch, so that the next one waits when a model on this machine becomes free.
         concurrency=2 * section.batch_size if backend.local else section.concurrency,
         deadline=section.deadline,
-        max_tokens=section.max_tokens,
+        max_tokens=section.max_tokens + thinking_tokens(section),
     )
 
 

@@ -30,7 +30,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from statistics import fmean
 
 from annotate.labelstudio.config import REJECT
@@ -47,6 +46,7 @@ from sdg_data.store.connection import Tx
 from sdg_data.store.first_verdicts import FirstVerdict
 from sdg_data.store.gold import GoldRule
 from sdg_data.store.review_cases import Answered, Case, CaseKind
+from sdg_data.store.rows import this_tool
 
 FIRST = 1
 """The first round of review; its project is round 2, for annotation is round 1."""
@@ -253,7 +253,7 @@ def _review(
         verdict=verdict,
         note=submitted.note,
         seconds=submitted.seconds,
-        tool=f"sdg-data {version('sdg-data')}",
+        tool=this_tool(),
         created_at=submitted.created_at,
     )
 

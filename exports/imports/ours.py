@@ -27,7 +27,6 @@ from schemas.records import (
     UNRATED_IMPORTANCE,
     AnnotatedDefect,
     Annotation,
-    AnnotationStatus,
     EnrichedDefect,
     Enrichment,
     Failure,
@@ -233,11 +232,6 @@ def _annotated(sample: Sample) -> tuple[AnnotatedDefect, ...]:
         )
         for defect, plain in zip(sample.defects, _own_defects(sample), strict=True)
     )
-
-
-def status_of(defects: Sequence[object]) -> AnnotationStatus:
-    """Clean, or with defects."""
-    return AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN
 
 
 def _store_batch(

@@ -7,27 +7,24 @@ split is the publisher's own; only where it has none it follows from the prompt.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from exports.formats.contract import RejectedRow
-from exports.imports.ours import PreparedRecord, checked_image, status_of
+from exports.imports.ours import PreparedRecord, checked_image
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,
-    Annotation,
     EnrichedDefect,
     Enrichment,
-    ImageRecord,
     Origin,
     Prompt,
-    Review,
     Split,
-    Verdict,
 )
-from sdg_data.ids import blob_name, canonical_json, content_id, image_id, normalise_prompt, prompt_id, split_of
+from sdg_data.ids import blob_name, canonical_json, content_id, normalise_prompt, prompt_id, split_of
 from sdg_data.ingest.prompts import check_prompt
+from sdg_data.store import annotations, images, reviews
+from sdg_data.store.rows import this_tool
 
 PUBLISHER = "publisher"
 """Who annotated and accepted, where a file does not name people."""
@@ -56,25 +53,18 @@ def base_of(
     text = normalise_prompt(caption)
     identity, blob = prompt_id(text), blob_name(data)
     source = f"imported:{options.where}"
-    settings, sample = canonical_json({"imported_from": options.where}), int(blob[:7], 16)
-    image = ImageRecord(
-        id=image_id(identity, model, "unknown", sample, settings),
-        prompt_id=identity,
-        model=model,
-        revision="unknown",
-        sample=sample,
-        seed=None,
-        settings=settings,
+    variant = images.Variant(model, "unknown", canonical_json({"imported_from": options.where}))
+    image = images.record(
+        identity,
+        variant,
+        int(blob[:7], 16),
         blob=blob,
+        size=len(data),
         media_type=media_type,
         width=width,
         height=height,
-        bytes=len(data),
         licence=options.licence,
         source=source,
-        tool=_tool(),
-        seconds=None,
-        created_at=datetime.now(UTC),
     )
     chosen = split_of(identity, options.test_share) if split is None else split
     return PreparedRecord(name, data, image, Prompt(id=identity, text=text, source=source, licence=None, split=chosen))
@@ -87,36 +77,17 @@ def labelled(
     now = datetime.now(UTC)
     source = f"imported:{options.where}"
     defects_json = canonical_json([defect.model_dump(mode="json") for defect, _ in defects])
-    annotation = Annotation(
-        id=content_id("annotation", base.image.id, source, defects_json),
-        image_id=base.image.id,
-        prelabel_id=None,
-        parent_id=None,
-        annotator=PUBLISHER,
-        round=1,
-        status=status_of(defects),
-        defects=tuple(
+    annotation = annotations.record(
+        content_id("annotation", base.image.id, source, defects_json),
+        base.image.id,
+        PUBLISHER,
+        [
             AnnotatedDefect(defect=defect, region_id=f"{n}", origin=Origin.MANUAL, rated=rated)
             for n, (defect, rated) in enumerate(defects)
-        ),
-        note=None,
+        ],
         source=source,
-        seconds=None,
-        tool=_tool(),
-        created_at=now,
     )
-    review = Review(
-        id=content_id("review", annotation.id, source),
-        annotation_id=annotation.id,
-        result_id=None,
-        reviewer=PUBLISHER,
-        round=1,
-        verdict=Verdict.ACCEPTED,
-        note=None,
-        seconds=None,
-        tool=_tool(),
-        created_at=now,
-    )
+    review = reviews.acceptance(content_id("review", annotation.id, source), annotation.id, PUBLISHER)
     enrichment = None
     if trace:
         enrichment = Enrichment(
@@ -137,11 +108,7 @@ def labelled(
             tokens_out=None,
             cost=None,
             seconds=None,
-            tool=_tool(),
+            tool=this_tool(),
             created_at=now,
         )
     return PreparedRecord(base.name, base.data, base.image, base.prompt, annotation, review, enrichment)
-
-
-def _tool() -> str:
-    return f"sdg-data {version('sdg-data')}"

@@ -8,8 +8,6 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -200,28 +198,22 @@ def _examine(
         split=split_of(identity, options.test_share),
     )
     blob = blob_name(source_image.data)
-    model = _fact(source_image.facts, "model") or options.model
-    revision = _fact(source_image.facts, "revision") or options.revision
-    settings = canonical_json({"imported_from": where})
-    sample = int(blob[:7], 16)
-    record = ImageRecord(
-        id=image_id(identity, model, revision, sample, settings),
-        prompt_id=identity,
-        model=model,
-        revision=revision,
-        sample=sample,
-        seed=None,
-        settings=settings,
+    variant = images.Variant(
+        _fact(source_image.facts, "model") or options.model,
+        _fact(source_image.facts, "revision") or options.revision,
+        canonical_json({"imported_from": where}),
+    )
+    record = images.record(
+        identity,
+        variant,
+        int(blob[:7], 16),
         blob=blob,
+        size=len(source_image.data),
         media_type=header.media_type,
         width=header.width,
         height=header.height,
-        bytes=len(source_image.data),
         licence=licence,
         source=f"imported:{where}",
-        tool=f"sdg-data {version('sdg-data')}",
-        seconds=None,
-        created_at=datetime.now(UTC),
     )
     return _Prepared(record, prompt, source_image.data)
 
