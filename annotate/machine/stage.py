@@ -18,10 +18,9 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
-from typing import Any, Final, Generic, TypeVar
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import AliasChoices, ConfigDict, Field
 
@@ -31,17 +30,36 @@ from annotate.machine.budget import Budget
 from annotate.vlm.contract import Answer, AskError, Backend, EncodedImage, Question
 from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from schemas.base import Record
-from schemas.records import Enrichment, Failure, Prelabel
+from schemas.records import Enrichment, Failure, ImageRecord, Prelabel
 from sdg_data.blobs import Blobs
 from sdg_data.errors import BlobCorrupt, BlobMissing, ConfigError, ModelError, SdgError
+from sdg_data.ids import canonical_json
 from sdg_data.store import calls, failures
 from sdg_data.store.calls import Call
 from sdg_data.store.connection import Store, Tx
+from sdg_data.store.rows import this_tool
 from sdg_data.work import Plan
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
+
+class WaitingItem(Protocol):
+    """What every stage's items have: the id of the record to be made, the image, and the attempt, from 1."""
+
+    @property
+    def id(self) -> str:
+        """Of the record to be made."""
+
+    @property
+    def image(self) -> ImageRecord:
+        """The image that is asked about."""
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1."""
+
+
+Item = TypeVar("Item", bound=WaitingItem)
 Stored = TypeVar("Stored", Prelabel, Enrichment)
 
 _CHUNK: Final = 16
@@ -161,14 +179,6 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
     @abc.abstractmethod
     def question(self, item: Item, image: EncodedImage) -> Question:
         """The first question about an item."""
-
-    @abc.abstractmethod
-    def image_of(self, item: Item) -> tuple[str, str]:
-        """(name of the blob, media type) of the item's image."""
-
-    @abc.abstractmethod
-    def identity(self, item: Item) -> tuple[str, int]:
-        """(id of the record to be made, number of this attempt, counted from 1)."""
 
     @abc.abstractmethod
     async def work(self, item: Item, question: Question) -> Result[Stored]:
@@ -329,31 +339,38 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         raw: str | None = None,
     ) -> Result[Stored]:
         """A result with its call: that of a record or, without one, of the failure that `code` names."""
-        item_id, attempt = self.identity(item)
-        failure = None
-        if record is None:
-            failure = Failure(
-                stage=self.name, item_id=item_id, code=code, message=message[:2000], raw=raw, attempt=attempt
-            )
+        failure = self._failure(item, code, message[:2000], raw) if record is None else None
         call = Call(
             stage=self.name,
-            item_id=item_id,
-            attempt=attempt,
+            item_id=item.id,
+            attempt=item.attempt,
             model=self._backend.identity.model,
             outcome="answered" if failure is None else failure.code,
-            requests=usage.requests,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-            cost=usage.cost,
-            seconds=usage.seconds,
+            **asdict(usage),
         )
         result: Result[Stored] = self.result_type(record=record, failure=failure, call=call)
         return result
 
-    @property
-    def tool(self) -> str:
-        """The program that made a record, as records name it."""
-        return f"sdg-data {_version()} ({self._backend.identity.backend})"
+    def facts(self, item: Item, template: str, raw: str, usage: Usage) -> dict[str, Any]:
+        """The fields that the records of all stages have: who answered, what, and what it took."""
+        identity = self._backend.identity
+        counted = asdict(usage)
+        del counted["requests"]
+        return {
+            "id": item.id,
+            "model": identity.model,
+            "revision": identity.revision,
+            "template": template,
+            "settings": canonical_json(identity.settings),
+            "raw": raw,
+            "attempt": item.attempt,
+            **counted,
+            "tool": f"{this_tool()} ({identity.backend})",
+            "created_at": datetime.now(UTC),
+        }
+
+    def _failure(self, item: Item, code: str, message: str, raw: str | None = None) -> Failure:
+        return Failure(stage=self.name, item_id=item.id, code=code, message=message, raw=raw, attempt=item.attempt)
 
     def _batches(self) -> Iterator[list[Item]]:
         left = self._limit
@@ -385,9 +402,8 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
 
     def _prepared(self, item: Item) -> Question | Result[Stored]:
         """The question, or the failure of an image that cannot be read."""
-        blob, media_type = self.image_of(item)
         try:
-            image = self._backend.prepare(self._blobs.get(blob), media_type)
+            image = self._backend.prepare(self._blobs.get(item.image.blob), item.image.media_type)
         except (BlobMissing, BlobCorrupt) as error:
             code = "blob-missing" if isinstance(error, BlobMissing) else "blob-corrupt"
             return self._without_call(item, code, error.message)
@@ -396,8 +412,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         return self.question(item, image)
 
     def _without_call(self, item: Item, code: str, message: str) -> Result[Stored]:
-        item_id, attempt = self.identity(item)
-        failure = Failure(stage=self.name, item_id=item_id, code=code, message=message, raw=None, attempt=attempt)
+        failure = self._failure(item, code, message)
         result: Result[Stored] = self.result_type(failure=failure)
         return result
 
@@ -408,9 +423,8 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
             self._trial.check(self._backend)
             spent = worst  # what a call cost that ends in an exception is not known
             if self._asked_log is not None and worst > 0:
-                item_id, attempt = self.identity(item)
                 token = secrets.token_hex(4)
-                self._asked_log.append(Asked(item_id=item_id, attempt=attempt, worst=worst, token=token))
+                self._asked_log.append(Asked(item_id=item.id, attempt=item.attempt, worst=worst, token=token))
             try:
                 result = await self.work(item, question)
                 spent = (result.call.cost if result.call is not None else None) or 0.0
@@ -501,12 +515,6 @@ class Trial:
             hint="They are recorded. Mend the cause (docs/prelabel.md has the codes), then run the same command "
             f"with --retry-failures {first.code}.",
         )
-
-
-@cache
-def _version() -> str:
-    """Reading a distribution's metadata costs half a millisecond: once is enough."""
-    return version("sdg-data")
 
 
 class Unanswered(Exception):
