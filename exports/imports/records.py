@@ -4,14 +4,15 @@ The publisher is taken to have accepted it, so the defects are gold; a trace, if
 split is the publisher's own; only where it has none it follows from the prompt.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from exports.formats.contract import RejectedRow
-from exports.imports.ours import PreparedRecord, checked_image
+from exports.imports.rows import PreparedRecord, measured
+from exports.imports.splits import SplitRule
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,
@@ -32,7 +33,11 @@ PUBLISHER = "publisher"
 
 @dataclass(frozen=True)
 class ExternalOptions:
-    """What holds for a file of others. `where` names it in every record's source; `folder` has the images."""
+    """What holds for a file of others. `where` names it in every record's source; `folder` has the images.
+
+    `splits` says what the file's own words for splits mean, `aliases` which prompts the store has under another id
+    (`sdg_data.ingest.prompts.stored_aliases`).
+    """
 
     where: str
     folder: Path | None
@@ -40,18 +45,21 @@ class ExternalOptions:
     licence: str = "unknown"
     model: str = "unknown"
     reason: str | None = None
+    splits: SplitRule = field(default_factory=SplitRule)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 def base_of(
     name: str, data: bytes, caption: str, options: ExternalOptions, *, model: str, split: Split | None
 ) -> PreparedRecord:
-    """An image and its prompt, nobody having stated a defect. Raises Unusable for either that cannot be used."""
+    """An image and its prompt, nobody having stated a defect. Raises RejectedRow for either that cannot be used."""
     problem = check_prompt(caption)
     if problem is not None:
         raise RejectedRow(name, f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
-    media_type, width, height = checked_image(name, data)
+    picture = measured(name, data)
     text = normalise_prompt(caption)
     identity, blob = prompt_id(text), blob_name(data)
+    identity = options.aliases.get(identity, identity)
     source = f"imported:{options.where}"
     variant = images.Variant(model, "unknown", canonical_json({"imported_from": options.where}))
     image = images.record(
@@ -60,9 +68,9 @@ def base_of(
         int(blob[:7], 16),
         blob=blob,
         size=len(data),
-        media_type=media_type,
-        width=width,
-        height=height,
+        media_type=picture.media_type,
+        width=picture.width,
+        height=picture.height,
         licence=options.licence,
         source=source,
     )
