@@ -96,6 +96,7 @@ def test_a_format_of_ones_own_is_written_and_verified(home: Path, tmp_path: Path
     assert cli.run(["export", "verify", str(target)]) == 0
 
 
+@pytest.mark.slow
 def test_a_generator_of_ones_own_makes_images(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a red circle\na blue star on a grey background\n")
     assert cli.run(["--home", str(tmp_path), "prompts", "import", str(tmp_path / "prompts.txt")]) == 0

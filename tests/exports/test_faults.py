@@ -153,6 +153,7 @@ print(calls)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(world: World, hashes: dict[str, str], tmp_path: Path) -> None:
     """SIGKILL at a system call drawn by chance, again and again in one folder, until it is done."""
     home, out = world[0].home, tmp_path / "out"

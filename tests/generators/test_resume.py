@@ -108,6 +108,7 @@ def kill_and_resume(command: Command, home: Path, reference: Path, kills: int, s
     assert leftovers(home) == []
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_the_store_is_the_same(command: Command, home: Path, reference: Path) -> None:
     kill_and_resume(command, home, reference, kills=3, seed=1)
 
@@ -117,6 +118,7 @@ def test_killed_at_twenty_random_moments(command: Command, home: Path, reference
     kill_and_resume(command, home, reference, kills=20, seed=2)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_at_a_batchs_end(command: Command, home: Path, reference: Path) -> None:
     prepared(home)
     running = command.start(home)
@@ -132,6 +134,7 @@ def test_ctrl_c_ends_at_a_batchs_end(command: Command, home: Path, reference: Pa
     assert digest(home) == digest(reference)
 
 
+@pytest.mark.slow
 def test_two_at_once_take_turns(command: Command, home: Path, reference: Path) -> None:
     prepared(home)
     first = command.start(home)
@@ -146,6 +149,7 @@ def test_two_at_once_take_turns(command: Command, home: Path, reference: Path) -
     assert digest(home) == digest(reference)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_next_run_goes_on(command: Command, home: Path, reference: Path) -> None:
     prepared(home)
     blobs, saved = home / "blobs", home / "saved"

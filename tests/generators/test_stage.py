@@ -237,6 +237,7 @@ def test_a_model_that_never_fits_stops_the_run(store: Store, blobs: Blobs) -> No
     assert [len(call) for call in loader.adapters[0].calls] == [4, 2, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_real_pipeline_recovers_from_a_shortage(store: Store, blobs: Blobs, pipelines: Callable[[str], Any]) -> None:
     add_prompts(store, TEXTS[:5])
     tiny = pipelines("FluxPipeline")

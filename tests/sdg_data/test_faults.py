@@ -100,6 +100,7 @@ def test_a_full_disk_stops_a_stage_with_a_hint_and_with_room_again_it_goes_on(tm
         assert not list((home / "blobs" / ".tmp").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_mounting")
 def test_a_disk_that_fills_up_at_any_point_loses_nothing(tmp_path: Path) -> None:
     with disk(tmp_path / "disk", "size=6m") as small:

@@ -27,6 +27,7 @@ def test_an_old_path_gives_the_same_object_and_warns(old: str) -> None:
         module.nonsense  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [path for path in MOVED if path.startswith("trainers")])
 def test_an_old_path_still_runs(old: str) -> None:
     ended = subprocess.run([sys.executable, "-m", old, "--help"], capture_output=True, text=True, check=True)

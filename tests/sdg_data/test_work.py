@@ -213,6 +213,7 @@ def check_kills(tmp_path: Path, kills: int, seed: int) -> None:
     assert sorted(path.name for path in broken.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+@pytest.mark.slow
 def test_killed_at_a_few_points_and_resumed_it_ends_in_the_same_state(tmp_path: Path) -> None:
     check_kills(tmp_path, kills=4, seed=1)
 

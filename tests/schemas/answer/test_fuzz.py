@@ -113,9 +113,9 @@ def fuzz(count: int, seed: int) -> dict[Outcome, int]:
     return seen
 
 
-def test_twenty_thousand_mutated_answers() -> None:
-    seen = fuzz(20_000, seed=1)
-    assert min(seen.values()) > 500, f"the mutations must reach every outcome: {seen}"
+def test_five_thousand_mutated_answers() -> None:
+    seen = fuzz(5_000, seed=1)
+    assert min(seen.values()) > 125, f"the mutations must reach every outcome: {seen}"
 
 
 @pytest.mark.slow

@@ -68,6 +68,7 @@ def test_nobody() -> None:
     assert found.prelabelled.median_seconds.interval is None
 
 
+@pytest.mark.slow
 def test_a_bias_that_was_made_is_found_and_one_that_was_not_is_not() -> None:
     rng = random.Random(4)
     truth = [A, B]

@@ -76,6 +76,7 @@ def test_the_array_way_equals_the_dictionary_way(pairs: list[tuple[str, str]]) -
         assert np.array_equal(values, getattr(patient, name)), name
 
 
+@pytest.mark.slow
 def test_many_pairs_of_very_different_length() -> None:
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS[:9], size)) for size in [0, 1, 3, 30, 300, 3000] * 900]

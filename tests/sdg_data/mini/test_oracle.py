@@ -151,6 +151,7 @@ def test_a_blind_oracle_and_a_liar_score_nothing() -> None:
     assert (liar.found, liar.false, liar.false_on_clean) == (0, 20, 20)
 
 
+@pytest.mark.slow
 def test_injected_defects_are_found() -> None:
     accuracy = measure(100, seed=1234)
     assert accuracy.recall >= 0.95

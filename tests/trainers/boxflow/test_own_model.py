@@ -11,6 +11,7 @@ from tests.trainers.boxflow.support import tiny_task
 from trainers.boxflow.trainer import BoxFlowTrainer
 
 
+@pytest.mark.slow
 def test_a_model_from_outside_is_rolled_out_and_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, "OwnPipeline", "tests.generators.models.own_model:MODEL")
     task = tiny_task(tmp_path, "StableDiffusion3Pipeline", rollouts=1)

@@ -165,6 +165,7 @@ def test_prompts_of_training_tuning_and_judging_are_apart() -> None:
         judged_prompts(1000, tuning=False)
 
 
+@pytest.mark.slow
 def test_half_of_what_the_model_learned_from_is_damaged() -> None:
     corpus = damaged_corpus(300, seed=1)
     assert corpus.images.shape == (300, 64, 64, 3)
@@ -176,6 +177,7 @@ def test_half_of_what_the_model_learned_from_is_damaged() -> None:
     assert again.prompts == corpus.prompts
 
 
+@pytest.mark.slow
 def test_the_shipped_model_draws_right_and_damaged_images() -> None:
     model = preset()
     pipeline = load_pipeline(model, revision_of(model))

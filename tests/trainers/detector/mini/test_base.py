@@ -116,6 +116,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(tmp_path, monkeypatch):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_the_loss_of_an_answer_by_hand(processor):
     training = BaseTraining(replace(TINY, smoothing=1e-3, coordinate_weight=1.0), None)
     chosen = list(islice(samples(4), 3))

@@ -34,6 +34,7 @@ def everything(store):
         )
 
 
+@pytest.mark.slow
 def test_rendered_scenes_are_stored_once_with_labels_that_the_oracle_confirms(place):
     store, blobs = place
     assert add_rendered(store, blobs, 40, 3, test_share=0.3) == 40
@@ -79,6 +80,7 @@ def generated(store, blobs, count):
         images.insert(tx, records)
 
 
+@pytest.mark.slow
 def test_every_image_gets_one_accepted_verdict_and_test_images_a_second_opinion(place):
     store, blobs = place
     generated(store, blobs, 40)
