@@ -16,12 +16,12 @@ _LIBRARIES = {
 
 def transport_errors() -> tuple[type[Exception], ...]:
     """OSError and the base errors of the HTTP libraries that are loaded. For `except transport_errors() as error`."""
-    types: list[type[Exception]] = [OSError]
+    found: list[type[Exception]] = [OSError]
     for name, errors in _LIBRARIES.items():
         module = sys.modules.get(name)  # one that is not loaded has raised nothing
         if module is not None:
-            types.extend(getattr(module, error) for error in errors)
-    return tuple(types)
+            found.extend(getattr(module, error) for error in errors)
+    return tuple(found)
 
 
 def explained(error: Exception) -> str:

@@ -36,20 +36,14 @@ class AsyncPool(Generic[Result]):
         """The results that are done, after waiting until at most `leave` are not.
 
         Raises:
-            Exception: What one of the coroutines raised; the results of the others stay for `settle`.
+            Exception: What one of the coroutines raised.
         """
-        taken: list[Future[Result]] = []
+        results = []
         while self.outstanding > leave or not self._done.empty():
             future = self._done.get()
             self.outstanding -= 1
-            error = future.exception()
-            if error is not None:
-                self.outstanding += len(taken)
-                for done in taken:
-                    self._done.put(done)
-                raise error
-            taken.append(future)
-        return [future.result() for future in taken]
+            results.append(future.result())
+        return results
 
     def settle(self) -> list[Result]:
         """The results of all, after waiting; those that raised are left out, for `take` has reported the first."""

@@ -75,6 +75,19 @@ def folder_images(folder: Path, column: str | None) -> Iterator[SourceImage]:
     if not files.images and not statements and not problems and not any(_is_picture(i.name) for i in files.refused):
         looked = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError("no images in the folder", item=str(folder), hint=f"Looked for {looked}.")
+    tables = len({posixpath.dirname(name) for name in files.metadata})  # one of each folder is read
+    for found in _found(folder, files, statements, problems, column):
+        yield replace(found, used=found.used + tables)
+        tables = 0
+
+
+def _found(
+    folder: Path,
+    files: _Files,
+    statements: dict[str, list[_Statement]],
+    problems: list[SourceImage],
+    column: str | None,
+) -> Iterator[SourceImage]:
     used_texts: set[str] = set()
     for name in files.images:
         stem = posixpath.splitext(name)[0]

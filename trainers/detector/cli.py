@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, say, say_warnings
+from sdg_data.console import print_json, say
 from sdg_data.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -152,8 +152,7 @@ def sft(
         "saving.report": report,
         "seed": seed,
     }
-    with say_warnings():
-        config = changed(_recipe(RECIPES, recipe), _changes(options, lora, change))
+    config = changed(_recipe(RECIPES, recipe), _changes(options, lora, change))
     _check_report(config)
     if dry_run:
         _plan(config, data, model, limit, max_tokens=config.data.max_tokens, as_json=as_json)
@@ -217,8 +216,7 @@ def grpo(
     config = _recipe(RECIPES, recipe)
     if guard is not None:
         config = config.model_copy(update={"guard": (config.guard or GuardSettings()) if guard else None})
-    with say_warnings():
-        config = changed(config, changes)
+    config = changed(config, changes)
     _check_report(config)
     if dry_run:
         _plan(
