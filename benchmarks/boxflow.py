@@ -35,8 +35,8 @@ from schemas.geometry import Box
 from trainers.boxflow.advantage import group_advantages
 from trainers.boxflow.config import (
     BoxFlowConfig,
+    BoxFlowLora,
     CreditSettings,
-    LoraSettings,
     MonitoringSettings,
     PolicySettings,
     RewardGroup,
@@ -74,13 +74,13 @@ def boxes(rng: random.Random) -> list[Defect]:
 def functions(rounds: int) -> None:
     """The first part."""
     rng = random.Random(0)
-    found = [boxes(rng) for _ in range(IMAGES)]
+    images = [boxes(rng) for _ in range(IMAGES)]
     rewards = [rng.random() for _ in range(IMAGES)]
     ids = torch.arange(IMAGES) // SAMPLES
 
     def work() -> None:
-        sigma = group_sigma(known_rewards(rewards, found), ids, 0.01)
-        group_advantages(reward_maps(rewards, found, (CELLS, CELLS), 0.5 * sigma, 0.05 * sigma), ids)
+        sigma = group_sigma(known_rewards(rewards, images), ids, 0.01)
+        group_advantages(reward_maps(rewards, images, (CELLS, CELLS), 0.5 * sigma, 0.05 * sigma), ids)
 
     torch.set_num_threads(1)
     work()
@@ -88,7 +88,7 @@ def functions(rounds: int) -> None:
     median = statistics.median(times)
     verdict = "met" if median < AIM_SECONDS else "MISSED"
     print(
-        f"reward maps + advantages, {IMAGES} images, {CELLS}×{CELLS} cells, {sum(map(len, found))} boxes: "
+        f"reward maps + advantages, {IMAGES} images, {CELLS}×{CELLS} cells, {sum(map(len, images))} boxes: "
         f"{1000 * median:.1f} ms of one core (best {1000 * min(times):.1f}; aim {1000 * AIM_SECONDS:.0f}: {verdict})"
     )
 
@@ -173,7 +173,7 @@ class Bench:
                 width=options.size,
                 height=options.size,
                 guidance=3.5,
-                lora=LoraSettings(rank=64, alpha=128),
+                lora=BoxFlowLora(rank=64, alpha=128),
                 precision="bf16" if gpu else "fp32",
                 checkpointing=gpu,
                 device="auto" if gpu else "cpu",
@@ -207,7 +207,7 @@ class Bench:
         trainer, config = self.trainer, self.trainer.config
         device = trainer.accelerator.device
         rng = random.Random(self.number)
-        found = [boxes(rng) for _ in range(config.total)]
+        images = [boxes(rng) for _ in range(config.total)]
         rewards = [rng.random() for _ in range(config.total)]
         gpu = device.type == "cuda"
         if gpu:
@@ -215,7 +215,7 @@ class Bench:
         started = time.perf_counter() if gpu else time.process_time()
         plan = plan_rollout(config, trainer.task.prompts, self.number)
         chunks = list(sample(trainer.policy, plan, chunks_of(config, 0, 1), device))
-        advantages = compute_advantages(config, rewards, found, group_ids(config), trainer.policy.grid)
+        advantages = compute_advantages(config, rewards, images, group_ids(config), trainer.policy.grid)
         trainer.updater.learn(chunks, advantages)
         if gpu:
             torch.cuda.synchronize()
@@ -262,7 +262,7 @@ def main() -> None:
             return
         functions(options.rounds)
         benches = {kind: Bench(kind, options, Path(folder)) for kind in ("scalar", "box")}
-        count = sum(one.numel() for one in benches["box"].trainer.policy.model.parameters())
+        count = sum(parameter.numel() for parameter in benches["box"].trainer.policy.model.parameters())
         for bench in benches.values():
             bench.step()  # warms up
         times: dict[str, list[float]] = {kind: [] for kind in benches}

@@ -56,14 +56,14 @@ class Constant:
 
 def defects(rng: random.Random) -> list[Defect]:
     """0 to 5 defects."""
-    found = []
+    drawn = []
     for _ in range(rng.randint(0, 5)):
         x, y = rng.randint(0, 800), rng.randint(0, 800)
         box = Box(x0=x, y0=y, x1=x + rng.randint(20, 200), y1=y + rng.randint(20, 200))
         kind = rng.choice(["artifact", "misalignment"])
         words = " ".join(rng.choices(["the", "left", "hand", "has", "six", "fingers", "broken", "rim"], k=25))
-        found.append(Defect(box=box, type=kind, reason=words, importance=rng.randint(1, 100)))
-    return found
+        drawn.append(Defect(box=box, type=kind, reason=words, importance=rng.randint(1, 100)))
+    return drawn
 
 
 def answers_per_second(count: int) -> float:

@@ -41,22 +41,22 @@ def build(folder: Path, images: int) -> None:
             "importance": rng.randint(30, 80),
         }
 
-    def again(found: dict[str, Any]) -> dict[str, Any]:
-        box = [min(1000, max(0, edge + rng.randint(-9, 9))) for edge in found["box_2d"]]
-        said = found["description"].split()
-        said[::3] = rng.choices(words, k=len(said[::3]))
-        return {**found, "box_2d": box, "description": " ".join(said), "importance": rng.randint(30, 80)}
+    def again(defect: dict[str, Any]) -> dict[str, Any]:
+        box = [min(1000, max(0, edge + rng.randint(-9, 9))) for edge in defect["box_2d"]]
+        words = defect["description"].split()
+        words[::3] = rng.choices(words, k=len(words[::3]))
+        return {**defect, "box_2d": box, "description": " ".join(words), "importance": rng.randint(30, 80)}
 
-    def answer(found: list[dict[str, Any]]) -> str:
+    def answer(defects: list[dict[str, Any]]) -> str:
         first, second = rng.choice(steps), rng.choice(steps)
         trace = f"### Step 1: Caption Understanding\n{first}\n### Step 3: Localization (Box-by-Box Grounding)\n{second}"
-        return f"<think>{trace}</think><answer>{json.dumps(found)}</answer>"
+        return f"<think>{trace}</think><answer>{json.dumps(defects)}</answer>"
 
     with (folder / "gt.jsonl").open("w") as gt, (folder / "pred.jsonl").open("w") as pred:
         for number in range(images):
             key = f"images/SDG/{rng.choice(['flux2', 'zimage', 'longcat', 'sana'])}/test/test_{number:06}.png"
             truth = [defect() for _ in range(rng.choice(DEFECTS))]
-            guess = [again(one) for one in truth if rng.random() < 0.8]
+            guess = [again(defect) for defect in truth if rng.random() < 0.8]
             guess += [defect() for _ in range(rng.choice((0, 0, 1, 1)))]
             row = {"filepath": key, "caption": "a photograph of a cat on a mat, highly detailed"}
             gt.write(json.dumps({**row, "ann_response": answer(truth), "ann_translated_bboxes": truth}) + "\n")
@@ -112,15 +112,15 @@ def main() -> int:
             build(folder, arguments.images)
         for protocol in ("paper", "release"):
             command = [sys.executable, __file__, "--folder", str(folder), "--measure", protocol]
-            one = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            good = one["cpu"] < AIM_SECONDS and one["peak"] < AIM_BYTES
-            verdict = ("ok" if good else "over the aim") if one["images"] == 30_000 else "(no aim at this size)"
+            result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            good = result["cpu"] < AIM_SECONDS and result["peak"] < AIM_BYTES
+            verdict = ("ok" if good else "over the aim") if result["images"] == 30_000 else "(no aim at this size)"
             failed |= verdict == "over the aim"
             print(
-                f"{protocol:8} {one['images']:>8,} images {one['boxes']:>8,} boxes  {one['cpu']:6.2f} s CPU "
-                f"(read {one['read']:.2f}, evaluate {one['evaluate']:.2f}, JSON {one['json']:.2f}; "
-                f"imports {one['import']:.2f} apart)  {one['wall']:6.2f} s wall  {one['peak'] / 1e6:5.0f} MB  "
-                f"{one['cpu'] / one['images'] * 1e6:4.0f} µs/image  {verdict}"
+                f"{protocol:8} {result['images']:>8,} images {result['boxes']:>8,} boxes  {result['cpu']:6.2f} s CPU "
+                f"(read {result['read']:.2f}, evaluate {result['evaluate']:.2f}, JSON {result['json']:.2f}; "
+                f"imports {result['import']:.2f} apart)  {result['wall']:6.2f} s wall  {result['peak'] / 1e6:5.0f} MB  "
+                f"{result['cpu'] / result['images'] * 1e6:4.0f} µs/image  {verdict}"
             )
     return int(failed)
 

@@ -22,7 +22,7 @@ from generators.memory import arrange, pick_device
 from generators.models.loading import adapt, load_pipeline
 from generators.models.presets import Preset
 from generators.models.registry import choose, load_presets
-from generators.plan import Selection
+from generators.plan import ModelSelection
 from generators.revisions import installed, revision_of
 from generators.stage import GenerateStage
 from schemas.records import Prompt, Split
@@ -66,7 +66,7 @@ def prepared(preset: Preset, revision: str, texts: list[str], adapter: Any, home
                 for text in texts
             ],
         )
-    selection = Selection((preset,), (revision,), 1)
+    selection = ModelSelection((preset,), (revision,), 1)
     return GenerateStage(store, Blobs(home / "blobs"), selection, loader=lambda *_, **__: adapter)
 
 

@@ -66,20 +66,20 @@ def gradients(rollouts: int, seed: int, changes: dict[str, Any]) -> tuple[dict[s
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(config, Path(folder) / "run")
     policy, device, ids = trainer.policy, trainer.accelerator.device, group_ids(config)
-    found: dict[str, list[torch.Tensor]] = {name: [] for name in (BURDEN, *ARMS)}
+    directions: dict[str, list[torch.Tensor]] = {name: [] for name in (BURDEN, *ARMS)}
     burdens = []
     for number in range(rollouts):
         plan = plan_rollout(config, trainer.task.prompts, number)
         chunks = [chunk for rows in chunks_of(config, 0, 1) for chunk in sample(policy, plan, [rows], device)]
         images = [image for chunk in chunks for image in chunk.images]
         defects = [find_defects(image.pixels, image.prompt) for image in images]
-        burden = [sum(one.importance for one in some) / 100 for some in defects]
+        burden = [sum(defect.importance for defect in some) / 100 for some in defects]
         burdens += burden
         base = [score.value for score in asyncio.run(trainer.task.reward.score(images))]
         weights = step_weights(noise_stds(policy, plan.trained), config.loss.weigh_steps)
-        for name in found:
+        for name in directions:
             arm = changed(config, {"credit.box_margin": 0.0, **ARMS.get(name, {"credit.advantage": "scalar"})})
-            rewards = [-one for one in burden] if name == BURDEN else base
+            rewards = [-value for value in burden] if name == BURDEN else base
             advantages = compute_advantages(arm, rewards, defects, ids, policy.grid)
             for parameter in trainer.named.values():
                 parameter.grad = None
@@ -97,10 +97,10 @@ def gradients(rollouts: int, seed: int, changes: dict[str, Any]) -> tuple[dict[s
                     denominator=config.total,
                 )
                 (loss.value * weights[place]).backward()
-            parts = [one.grad.flatten() for one in trainer.named.values() if one.grad is not None]
-            found[name].append(torch.cat(parts).clone())
+            parts = [parameter.grad.flatten() for parameter in trainer.named.values() if parameter.grad is not None]
+            directions[name].append(torch.cat(parts).clone())
         print(f"rollout {number + 1}/{rollouts}", file=sys.stderr)
-    return found, float(np.mean(burdens))
+    return directions, float(np.mean(burdens))
 
 
 def cosines(first: list[torch.Tensor], second: list[torch.Tensor]) -> npt.NDArray[np.float64]:
@@ -118,19 +118,19 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    changes = {name: json.loads(value) for name, _, value in (one.partition("=") for one in options.set)}
-    found, burden = gradients(options.rollouts, options.seed, changes)
+    changes = {name: json.loads(value) for name, _, value in (change.partition("=") for change in options.set)}
+    directions, burden = gradients(options.rollouts, options.seed, changes)
     print(
         f"burden of the sampled images {burden:.3f}; {options.rollouts} rollouts, seed {options.seed} {changes or ''}"
     )
     print("| advantage | agreement | alignment | progress |\n|---|---|---|---|")
-    ideal = cosines(found[BURDEN], found[BURDEN]).mean()
-    for name, own in found.items():
+    ideal = cosines(directions[BURDEN], directions[BURDEN]).mean()
+    for name, own in directions.items():
         agreement = cosines(own, own)
         # pairs of rollouts share rollouts; half of them are independent at best
         error = agreement.std() / np.sqrt(len(agreement) / 2)
         scale = np.sqrt(max(agreement.mean(), 0.0) * max(ideal, 0.0))
-        alignment = cosines(own, found[BURDEN]).mean() / scale if scale else np.nan
+        alignment = cosines(own, directions[BURDEN]).mean() / scale if scale else np.nan
         progress = alignment * np.sqrt(max(agreement.mean(), 0.0))
         print(f"| {name} | {agreement.mean():.4f} ± {error:.4f} | {alignment:.2f} | {progress:.3f} |")
 

@@ -23,7 +23,7 @@ from sdg_data.store.connection import Store
 
 SETTINGS = canonical_json({"guidance_scale": 4.0, "height": 1024, "num_inference_steps": 28, "width": 1024})
 VARIANTS = tuple(images.Variant(f"model-{letter}", "main", SETTINGS) for letter in "abcd")
-WANTED = images.Wanted(VARIANTS, samples=2)
+WANTED = images.WantedImages(VARIANTS, samples=2)
 AIM_SECONDS, AIM_BYTES = 10.0, 2e9
 
 

@@ -152,10 +152,10 @@ def local(model: str, items: int) -> None:
         await backend.ask(questions[0])
         started = time.perf_counter()
         if together:
-            await asyncio.gather(*(backend.ask(one) for one in questions))
+            await asyncio.gather(*(backend.ask(question) for question in questions))
         else:
-            for one in questions:
-                await backend.ask(one)
+            for question in questions:
+                await backend.ask(question)
         seconds = time.perf_counter() - started
         await backend.close()
         return items / seconds

@@ -17,8 +17,8 @@ from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError
 from sdg_data.locks import stage_lock
 from sdg_data.progress import Progress
-from sdg_data.software import software
 from sdg_data.store.connection import Store
+from sdg_data.store.rows import this_tool
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run_export(
             manifest = Manifest(
                 name=name,
                 format=format_name,
-                tool=software(),
+                tool=this_tool(),
                 schema_version=SCHEMA_VERSION,
                 settings={
                     "selection": selection.model_dump(mode="json"),

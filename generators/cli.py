@@ -23,7 +23,7 @@ from sdg_data.console import (
 
 if TYPE_CHECKING:
     from generators.models.presets import Preset
-    from generators.plan import ModelPlan, Selection
+    from generators.plan import ModelPlan, ModelSelection
     from sdg_data.settings import Settings
 
 app = typer.Typer(
@@ -161,12 +161,12 @@ def _selection(
     limit: int | None,
     retry: tuple[str, ...] | None,
     online: bool,
-) -> Selection:
-    from generators.plan import Selection
+) -> ModelSelection:
+    from generators.plan import ModelSelection
     from generators.revisions import revision_of
 
     chosen_split(split)
-    return Selection(
+    return ModelSelection(
         presets=tuple(chosen),
         revisions=tuple(revision_of(preset, online=online) for preset in chosen),
         samples=samples or settings.generate.samples_per_prompt,
@@ -180,7 +180,7 @@ def _selection(
 def _execute(
     settings: Settings,
     store: Any,
-    selection: Selection,
+    selection: ModelSelection,
     sizes: list[int],
     batch_size: int | None,
     device: str,

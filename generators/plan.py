@@ -15,7 +15,7 @@ from typing import Any, Final
 from generators.models.presets import Preset
 from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.images import Variant, Wanted
+from sdg_data.store.images import Variant, WantedImages
 from sdg_data.store.rows import select
 
 STAGE: Final = "generate"
@@ -60,7 +60,7 @@ class ModelPlan:
 
 
 @dataclass(frozen=True)
-class Selection:
+class ModelSelection:
     """What to make: images of these models for the prompts of `split`, samples 0 to `samples` - 1 of each prompt.
 
     At most `limit` images; the models share it evenly, so that a small limit shows something of each.
@@ -84,15 +84,15 @@ class Selection:
         )
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedImages:
         """The selection in the store's own terms."""
         from schemas.records import Split
 
         split = Split(self.split) if self.split else None
-        return Wanted(self.variants, self.samples, split, retry_failed=self.retry_failures)
+        return WantedImages(self.variants, self.samples, split, retry_failed=self.retry_failures)
 
 
-def plan_lines(store: Store, selection: Selection, batch_sizes: Sequence[int]) -> list[ModelPlan]:
+def plan_lines(store: Store, selection: ModelSelection, batch_sizes: Sequence[int]) -> list[ModelPlan]:
     """What a run would do now, one line per model, in the order of the selection.
 
     Args:
@@ -150,7 +150,7 @@ def shared(missing: Sequence[int], limit: int | None) -> list[int]:
 
 
 def batches(
-    store: Store, selection: Selection, shares: Sequence[int], batch_sizes: Sequence[int]
+    store: Store, selection: ModelSelection, shares: Sequence[int], batch_sizes: Sequence[int]
 ) -> Iterator[list[Item]]:
     """The missing images in batches, model by model; the samples of one prompt follow one another.
 
@@ -172,7 +172,9 @@ def batches(
             yield from _chunks(window, size)
 
 
-def _missing(store: Store, selection: Selection, index: int, excluded: set[tuple[int, str, int]]) -> Iterator[Item]:
+def _missing(
+    store: Store, selection: ModelSelection, index: int, excluded: set[tuple[int, str, int]]
+) -> Iterator[Item]:
     wanted = replace(selection.wanted, variants=(selection.variants[index],))
     for table in images.missing(store, wanted):
         for row in table.to_pylist():
@@ -186,7 +188,7 @@ def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield chunk
 
 
-def _other_failures(tx: Tx, selection: Selection) -> set[tuple[int, str, int]]:
+def _other_failures(tx: Tx, selection: ModelSelection) -> set[tuple[int, str, int]]:
     """With `retry_codes`: the failed images whose last failure has another code, which are not tried again."""
     if not selection.retry_failures or not selection.retry_codes:
         return set()

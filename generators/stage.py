@@ -18,7 +18,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -30,7 +29,7 @@ from generators.adapter import Adapter, Pixels
 from generators.images import GeneratedImage
 from generators.memory import is_out_of_memory
 from generators.models.loading import load
-from generators.plan import STAGE, Item, Selection
+from generators.plan import STAGE, Item, ModelSelection
 from schemas.records import Failure, ImageRecord
 from sdg_data import ids
 from sdg_data.blobs import Blobs
@@ -71,7 +70,7 @@ class GenerateStage:
         self,
         store: Store,
         blobs: Blobs,
-        selection: Selection,
+        selection: ModelSelection,
         *,
         device: str = "auto",
         batch_size: int | None = None,
@@ -224,26 +223,20 @@ class GenerateStage:
     def _record(self, unstored: UnstoredImage, blob: str, data: bytes) -> ImageRecord:
         item = unstored.item
         preset, variant = self._selection.presets[item.variant], self._selection.variants[item.variant]
-        image_id = self._id(item)
         height, width = unstored.image.pixels.shape[:2]
-        return ImageRecord(
-            id=image_id,
-            prompt_id=item.prompt_id,
-            model=variant.model,
-            revision=variant.revision,
-            sample=item.sample,
-            seed=ids.seed_of(image_id),
-            settings=variant.settings,
+        return images.record(
+            item.prompt_id,
+            variant,
+            item.sample,
+            seed=ids.seed_of(self._id(item)),
             blob=blob,
-            media_type="image/png",
+            size=len(data),
             width=width,
             height=height,
-            bytes=len(data),
             licence=preset.licence,
             source="generated",
             tool=unstored.tool,
             seconds=unstored.seconds,
-            created_at=datetime.now(UTC),
         )
 
 

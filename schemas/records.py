@@ -10,6 +10,7 @@ Versions are added, never overwritten. "No defects" is a claim that somebody mad
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
@@ -170,6 +171,11 @@ class AnnotationStatus(StrEnum):
     SKIPPED = "skipped"
     AMBIGUOUS_PROMPT = "ambiguous-prompt"
     CANNOT_JUDGE = "cannot-judge"
+
+    @classmethod
+    def claim(cls, defects: Sequence[object]) -> Self:
+        """The claim that these are all the defects there are."""
+        return cls.DEFECTS if defects else cls.CLEAN
 
 
 class Annotation(Record):

@@ -84,6 +84,23 @@ class Blobs:
         filesystem, root = self._opened()
         return bool(filesystem.exists(f"{root}/{name[:2]}/{name}"))
 
+    def delete_many(self, names: Iterable[str]) -> int:
+        """Delete blobs that nothing names any more; returns how many were there."""
+        deleted = 0
+        for name in names:
+            try:
+                if self._local is not None:
+                    self._path(self._local, name).unlink()
+                else:
+                    filesystem, root = self._opened()
+                    filesystem.rm_file(f"{root}/{name[:2]}/{name}")
+            except FileNotFoundError:
+                continue
+            except transport_errors() as error:
+                raise BlobError(f"cannot delete the blob ({explained(error)})", item=name) from error
+            deleted += 1
+        return deleted
+
     def path(self, name: str) -> str:
         """Where the blob is: a local path, or a URL. The blob need not exist."""
         if self._local is not None:

@@ -7,6 +7,7 @@ typer when it is imported, because every command imports this module and `sdg --
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,3 +208,15 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None
 def say(text: str) -> None:
     """A line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def say_warnings() -> Iterator[None]:
+    """Say each warning of the block once on stderr; Python itself hides a DeprecationWarning from a command's user."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for message in dict.fromkeys(str(warning.message) for warning in caught):
+                say(message)

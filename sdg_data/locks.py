@@ -90,7 +90,7 @@ def holder(home: Path, stage: str) -> Holder | None:
 
 def _acquire(fd: int, stage: str, wait: float | None, on_wait: Callable[[Holder | None], None] | None) -> None:
     deadline = None if wait is None else time.monotonic() + wait
-    told = False
+    announced = False
     while not _try(fd):
         if deadline is not None and time.monotonic() >= deadline:
             raise StoreLocked(
@@ -98,9 +98,9 @@ def _acquire(fd: int, stage: str, wait: float | None, on_wait: Callable[[Holder 
                 item=stage,
                 hint="Wait until it is done, or stop it (Ctrl-C there ends it cleanly), then run this again.",
             )
-        if on_wait is not None and not told:
+        if on_wait is not None and not announced:
             on_wait(_read(fd))
-            told = True
+            announced = True
         pause = random.uniform(0.05, 0.2)
         time.sleep(pause if deadline is None else max(0.0, min(pause, deadline - time.monotonic())))
 

@@ -54,16 +54,16 @@ class Template:
     def question_about(self, caption: str, defects: Sequence[AnnotatedDefect], codec: AnswerCodec) -> str:
         """The text for one image whose defects are known (enrichment)."""
         lines = []
-        for one in defects:
+        for defect in defects:
             shown: dict[str, object] = {
-                "box_2d": codec.write(one.defect.box),
-                "label": one.defect.type.value,
-                "short description": one.defect.reason,
+                "box_2d": codec.write(defect.defect.box),
+                "label": defect.defect.type.value,
+                "short description": defect.defect.reason,
             }
-            if one.defect.subtype is not None:
-                shown["subtype"] = one.defect.subtype.value
-            if one.rated:
-                shown["importance"] = one.defect.importance
+            if defect.defect.subtype is not None:
+                shown["subtype"] = defect.defect.subtype.value
+            if defect.rated:
+                shown["importance"] = defect.defect.importance
             lines.append(json.dumps(shown, ensure_ascii=False))
         return self._filled(codec, caption=caption, defects="\n".join(lines) or "(no defects: the image is clean)")
 

@@ -48,6 +48,10 @@ class VlmSettings(_Section):
     repository, a folder, or the server's name for it. `template` and `codec` "": what the model was trained with.
     The key is read from the environment variable `api_key_env` and kept nowhere. `price_in`, `price_out`: US dollars
     per million tokens. `deadline`: seconds for one answer with its retries. `max_side`: larger images are sent smaller.
+
+    For servers: `server` "": told by the address (`annotate.vlm.servers`). `reasoning`: the effort of a model that
+    thinks, sent as it stands; `thinking_tokens`: the room for its thoughts beside `max_tokens`. `extra`: further fields
+    of each request's body.
     """
 
     backend: str = "mini"
@@ -57,6 +61,10 @@ class VlmSettings(_Section):
     codec: str = ""
     base_url: str = ""
     api_key_env: str = "OPENAI_API_KEY"
+    server: str = ""
+    reasoning: str = ""
+    thinking_tokens: Annotated[int, Field(ge=0)] | None = None
+    extra: dict[str, Any] = {}
     structured: bool = False
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 2048

@@ -16,12 +16,12 @@ _LIBRARIES = {
 
 def transport_errors() -> tuple[type[Exception], ...]:
     """OSError and the base errors of the HTTP libraries that are loaded. For `except transport_errors() as error`."""
-    found: list[type[Exception]] = [OSError]
+    types: list[type[Exception]] = [OSError]
     for name, errors in _LIBRARIES.items():
         module = sys.modules.get(name)  # one that is not loaded has raised nothing
         if module is not None:
-            found.extend(getattr(module, error) for error in errors)
-    return tuple(found)
+            types.extend(getattr(module, error) for error in errors)
+    return tuple(types)
 
 
 def explained(error: Exception) -> str:

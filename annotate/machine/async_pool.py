@@ -36,14 +36,20 @@ class AsyncPool(Generic[Result]):
         """The results that are done, after waiting until at most `leave` are not.
 
         Raises:
-            Exception: What one of the coroutines raised.
+            Exception: What one of the coroutines raised; the results of the others stay for `settle`.
         """
-        results = []
+        taken: list[Future[Result]] = []
         while self.outstanding > leave or not self._done.empty():
             future = self._done.get()
             self.outstanding -= 1
-            results.append(future.result())
-        return results
+            error = future.exception()
+            if error is not None:
+                self.outstanding += len(taken)
+                for done in taken:
+                    self._done.put(done)
+                raise error
+            taken.append(future)
+        return [future.result() for future in taken]
 
     def settle(self) -> list[Result]:
         """The results of all, after waiting; those that raised are left out, for `take` has reported the first."""

@@ -21,7 +21,7 @@ from sdg_data.console import (
 )
 
 if TYPE_CHECKING:
-    from annotate.machine.stage import RequestLimits, VlmStage
+    from annotate.machine.stage import VlmStage
     from annotate.vlm.contract import Backend
     from sdg_data.settings import Settings, VlmSettings
     from sdg_data.store.connection import Store
@@ -85,27 +85,18 @@ def prelabel_run(
     from annotate.vlm.registry import make_backend, template_for
     from sdg_data.blobs import Blobs
     from sdg_data.store import prelabels
-    from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
     section = _changed(settings.prelabel, backend, model, base_url, revision, concurrency, batch_size)
-    store = Store(settings.home)
-    with store.read():
-        pass  # a home without a store is an error, not a home to make a lock file in
+    store = _existing_store(settings)
     vlm = make_backend(section)
-    retry = retry_failures or ()
     stage = PrelabelStage(
         store,
         Blobs(settings.blob_url),
         vlm,
         template_for(vlm, section),
-        limits=_limits(section, vlm),
-        budget=_budget(section, budget, store, "prelabel"),
         models=models,
-        split=chosen_split(split),
-        limit=limit,
-        retry=retry,
-        retry_all=retry == ("all",),
+        **_bounds(section, vlm, store, "prelabel", budget, split, limit, retry_failures),
     )
 
     def counts() -> dict[str, int]:
@@ -141,30 +132,21 @@ def enrich_run(
     from annotate.vlm.registry import make_backend
     from sdg_data.blobs import Blobs
     from sdg_data.prompt_templates import ENRICH, load_template
-    from sdg_data.store.connection import Store
     from sdg_data.store.gold import GoldRule
 
     settings = settings_of(ctx)
     section = _changed(settings.enrich, backend, model, base_url, revision, concurrency, batch_size)
-    store = Store(settings.home)
-    with store.read():
-        pass
+    store = _existing_store(settings)
     vlm: Backend = TemplateEnricher() if section.backend == "template" else make_backend(section)
     if section.backend == "template":
         say("template: sentences put together from the boxes, no model looks at the images")
-    retry = retry_failures or ()
     stage = EnrichStage(
         store,
         Blobs(settings.blob_url),
         vlm,
         load_template(section.template or ENRICH),
-        limits=_limits(section, vlm),
-        budget=_budget(section, budget, store, "enrich"),
         rule=GoldRule(unreviewed=unreviewed),
-        split=chosen_split(split),
-        limit=limit,
-        retry=retry,
-        retry_all=retry == ("all",),
+        **_bounds(section, vlm, store, "enrich", budget, split, limit, retry_failures),
     )
     _run(
         settings,
@@ -219,9 +201,9 @@ def _run(
         return
     with command_lock(settings, stage.name, wait=wait):
         recovered = stage.recover()
+        with Store(settings.home).read() as tx:
+            stage.budget.spent = calls.spent(tx, stage.name)
         if recovered:
-            with Store(settings.home).read() as tx:
-                stage.budget.spent = calls.spent(tx, stage.name)
             say(f"{recovered} answers of a run that was killed are stored now")
         before = counts()
         say(f"{identity.backend}: {identity.model} ({identity.revision[:12]}), {before['missing']} {unit} to ask about")
@@ -282,21 +264,44 @@ def _changed(
     return section.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
-def _limits(section: VlmSettings, backend: Backend) -> RequestLimits:
-    from annotate.machine.stage import RequestLimits
+def _existing_store(settings: Settings) -> Store:
+    """The home's store; a home without one is an error, not a home to make a lock file in."""
+    from sdg_data.store.connection import Store
 
-    return RequestLimits(
-        # Twice a batch, so that the next one waits when a model on this machine becomes free.
-        concurrency=2 * section.batch_size if backend.local else section.concurrency,
-        deadline=section.deadline,
-        max_tokens=section.max_tokens,
-    )
+    store = Store(settings.home)
+    with store.read():
+        return store
 
 
-def _budget(section: VlmSettings, limit: float | None, store: Store, stage: str) -> Any:
+def _bounds(
+    section: VlmSettings,
+    backend: Backend,
+    store: Store,
+    stage: str,
+    budget: float | None,
+    split: str | None,
+    limit: int | None,
+    retry: tuple[str, ...] | None,
+) -> dict[str, Any]:
+    """What bounds a stage, as its constructor takes it: requests, money, and which items."""
     from annotate.machine.budget import Budget
+    from annotate.machine.stage import RequestLimits
     from annotate.vlm.registry import prices_of
+    from annotate.vlm.servers import thinking_tokens
     from sdg_data.store import calls
 
     with store.read() as tx:
-        return Budget(limit, prices_of(section), spent=calls.spent(tx, stage))
+        spent = calls.spent(tx, stage)
+    return {
+        "limits": RequestLimits(
+            # Twice a batch, so that the next one waits when a model on this machine becomes free.
+            concurrency=2 * section.batch_size if backend.local else section.concurrency,
+            deadline=section.deadline,
+            max_tokens=section.max_tokens + thinking_tokens(section),
+        ),
+        "budget": Budget(budget, prices_of(section), spent=spent),
+        "split": chosen_split(split),
+        "limit": limit,
+        "retry": retry or (),
+        "retry_all": retry == ("all",),
+    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final
 
 from annotate.machine.budget import Budget
@@ -111,14 +110,6 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
             known=known,
         )
 
-    def image_of(self, item: Unenriched) -> tuple[str, str]:
-        """See `VlmStage`."""
-        return item.image.blob, item.image.media_type
-
-    def identity(self, item: Unenriched) -> tuple[str, int]:
-        """See `VlmStage`."""
-        return item.id, item.attempt
-
     def worst(self, question: Question) -> float:
         """An upper bound over all rounds, each of which reads the answers before it once more."""
         tokens = question.max_tokens or self._limits.max_tokens
@@ -162,27 +153,14 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         return parsed, broken_rules(known, parsed.defects, parsed.trace or "", question.prompt, codec)
 
     def _enrichment(self, item: Unenriched, parsed: ParsedAnswer, raw: str, usage: Usage) -> Enrichment:
-        identity = self._backend.identity
         return Enrichment(
-            id=item.id,
             annotation_id=item.annotation.id,
-            model=identity.model,
-            revision=identity.revision,
-            template=self._template.id,
-            settings=self._settings,
-            raw=raw,
             trace=parsed.trace or "",
             defects=tuple(
                 EnrichedDefect(index=index, reason=defect.reason, importance=defect.importance)
                 for index, defect in enumerate(parsed.defects or ())
             ),
-            attempt=item.attempt,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-            cost=usage.cost,
-            seconds=usage.seconds,
-            tool=self.tool,
-            created_at=datetime.now(UTC),
+            **self.facts(item, self._template.id, raw, usage),
         )
 
     def _missing(self, tx: Tx, annotations: list[Annotation]) -> list[Unenriched]:

@@ -8,7 +8,6 @@ with its code and raw text: a reason of the parser (`schemas.answer.Reason`), of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from annotate.machine.budget import Budget
 from annotate.machine.stage import RequestLimits, Result, Usage, VlmStage
@@ -83,14 +82,6 @@ class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
         """See `VlmStage`."""
         return ask_about(self._backend, self._template, item.prompt, image)
 
-    def image_of(self, item: Unlabelled) -> tuple[str, str]:
-        """See `VlmStage`."""
-        return item.image.blob, item.image.media_type
-
-    def identity(self, item: Unlabelled) -> tuple[str, int]:
-        """See `VlmStage`."""
-        return item.id, item.attempt
-
     async def work(self, item: Unlabelled, question: Question) -> Result[Prelabel]:
         """See `VlmStage`."""
         answer, usage = await self.ask(question, Usage())
@@ -98,25 +89,12 @@ class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
         raw = answer.text if answer.raw is None else answer.raw
         if parsed.defects is None:
             return self.result(item, usage, code=str(parsed.reason), message=parsed.detail, raw=raw)
-        prelabeller = self.wanted.prelabeller
         record = Prelabel(
-            id=item.id,
             image_id=item.image.id,
-            model=prelabeller.model,
-            revision=prelabeller.revision,
-            template=prelabeller.template,
-            settings=prelabeller.settings,
-            raw=raw,
             trace=parsed.trace,
             defects=parsed.defects,
             repairs=tuple(repair.note for repair in parsed.repairs),
-            attempt=item.attempt,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-            cost=usage.cost,
-            seconds=usage.seconds,
-            tool=self.tool,
-            created_at=datetime.now(UTC),
+            **self.facts(item, self._template.id, raw, usage),
         )
         return self.result(item, usage, record=record)
 

@@ -14,12 +14,13 @@ the images of the next one; a plain call with a batch of questions would give up
 from __future__ import annotations
 
 import abc
+import asyncio
 import logging
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
-from typing import Any, Final, Generic, TypeVar
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import AliasChoices, ConfigDict, Field
 
@@ -29,22 +30,43 @@ from annotate.machine.budget import Budget
 from annotate.vlm.contract import Answer, AskError, Backend, EncodedImage, Question
 from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from schemas.base import Record
-from schemas.records import Enrichment, Failure, Prelabel
+from schemas.records import Enrichment, Failure, ImageRecord, Prelabel
 from sdg_data.blobs import Blobs
-from sdg_data.errors import BlobCorrupt, BlobMissing, ConfigError, ModelError
+from sdg_data.errors import BlobCorrupt, BlobMissing, ConfigError, ModelError, SdgError
+from sdg_data.ids import canonical_json
 from sdg_data.store import calls, failures
 from sdg_data.store.calls import Call
 from sdg_data.store.connection import Store, Tx
+from sdg_data.store.rows import this_tool
 from sdg_data.work import Plan
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
+
+class WaitingItem(Protocol):
+    """What every stage's items have: the id of the record to be made, the image, and the attempt, from 1."""
+
+    @property
+    def id(self) -> str:
+        """Of the record to be made."""
+
+    @property
+    def image(self) -> ImageRecord:
+        """The image that is asked about."""
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1."""
+
+
+Item = TypeVar("Item", bound=WaitingItem)
 Stored = TypeVar("Stored", Prelabel, Enrichment)
 
 _CHUNK: Final = 16
 _GIVE_UP_AFTER: Final = 50
 """After so many questions in a row without an answer the server counts as gone, and the run ends."""
+_TRIAL: Final = 16
+"""Until one is answered well, so many questions are asked at the most; if all fail alike, the run ends."""
 _NO_ANSWER: Final = frozenset({"connection", "timeout", "server-error", "rate-limited", "out-of-memory"})
 _MAYBE_PAID: Final = frozenset({"connection", "timeout"})
 
@@ -62,6 +84,15 @@ class Result(Record, Generic[Stored]):
     )
     failure: Failure | None = None
     call: Call | None = None
+
+
+class Asked(Record):
+    """A question about to be sent: `worst` is the most its item can cost, in US dollars; `token` is no other one's."""
+
+    item_id: str
+    attempt: int
+    worst: float
+    token: str
 
 
 @dataclass(frozen=True)
@@ -84,13 +115,13 @@ class Usage:
             self.seconds + (answer.seconds or 0.0),
         )
 
-    def add_failed(self, error: AskError) -> Usage:
-        """The usage with requests that brought no answer; what a server charges for those is not known."""
+    def add_failed(self, error: AskError, cost: float | None = None) -> Usage:
+        """The usage with requests that brought no answer; `cost` in US dollars, where the server counted tokens."""
         return Usage(
             self.requests + error.requests,
-            self.tokens_in,
-            self.tokens_out,
-            self.cost,
+            _sum(self.tokens_in, error.tokens_in) if error.tokens_in is not None else self.tokens_in,
+            _sum(self.tokens_out, error.tokens_out) if error.tokens_out is not None else self.tokens_out,
+            self.cost if cost is None else _sum(self.cost, cost),
             self.seconds + (error.seconds or 0.0),
         )
 
@@ -108,6 +139,8 @@ class RequestLimits:
     retry: RetryPolicy | None = None
     give_up_after: int = _GIVE_UP_AFTER
     """Questions in a row without an answer after which the run ends."""
+    trial: int = _TRIAL
+    """The first questions, all of which failing alike ends the run."""
 
 
 class VlmStage(abc.ABC, Generic[Item, Stored]):
@@ -123,9 +156,11 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         self._store, self._blobs, self._backend = store, blobs, backend
         self._limits, self.budget, self._limit = limits, budget, limit
         self._answer_log: AnswerLog[Any] | None = AnswerLog(store.home, self.name, self.result_type)
+        self._asked_log: AnswerLog[Asked] | None = AnswerLog(store.home, f"{self.name}-asked", Asked)
         self._pool: AsyncPool[Result[Stored]] | None = None
         self._client: RetryingClient | None = None
         self._unanswered_in_a_row = 0
+        self._trial = Trial(limits.trial)
         self._logged_results = self._committed_results = 0
         self.out_of_budget = False
         self.made = 0
@@ -146,14 +181,6 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         """The first question about an item."""
 
     @abc.abstractmethod
-    def image_of(self, item: Item) -> tuple[str, str]:
-        """(name of the blob, media type) of the item's image."""
-
-    @abc.abstractmethod
-    def identity(self, item: Item) -> tuple[str, int]:
-        """(id of the record to be made, number of this attempt, counted from 1)."""
-
-    @abc.abstractmethod
     async def work(self, item: Item, question: Question) -> Result[Stored]:
         """Ask the question, with `ask`, and judge the answer.
 
@@ -168,8 +195,15 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
     # The stage (`sdg_data.work.Stage`)
 
     def recover(self) -> int:
-        """Store the answers that a killed run had received, and return how many."""
-        return self._answer_log.replay(self._store_results) if self._answer_log is not None else 0
+        """Store the answers that a killed run had received, and return how many.
+
+        What it had asked and got no answer to is on the bill from now on, at its worst.
+        """
+        if self._answer_log is None or self._asked_log is None:
+            return 0
+        count = self._answer_log.replay(self._store_results)
+        self._asked_log.replay(self._store_lost)
+        return count
 
     def plan(self) -> Plan[Item]:
         """The items that have no record now, in batches."""
@@ -222,6 +256,33 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
             failures.insert(tx, [result.failure for result in results if result.failure is not None])
             calls.insert(tx, [result.call for result in results if result.call is not None])
 
+    def _store_lost(self, asked: Sequence[Asked]) -> None:
+        """Put questions without a call on the bill, in calls of their own: their items will be asked again."""
+        with self._store.write() as tx:
+            settled = calls.known(tx, self.name, [question.item_id for question in asked])
+            lost = [question for question in asked if (question.item_id, question.attempt) not in settled]
+            calls.insert(
+                tx,
+                [
+                    Call(
+                        stage=self.name,
+                        item_id=f"{question.item_id}:{question.token}",
+                        attempt=question.attempt,
+                        model=self._backend.identity.model,
+                        outcome="lost",
+                        requests=1,
+                        tokens_in=None,
+                        tokens_out=None,
+                        cost=question.worst,
+                        seconds=None,
+                    )
+                    for question in lost
+                ],
+            )
+        if lost:
+            worst = sum(question.worst for question in lost)
+            log.warning("%d questions of a killed run got no answer; they count as USD %.4f", len(lost), worst)
+
     def close(self) -> None:
         """Wait for what is under way, store it, and free the model."""
         if self._pool is None:
@@ -232,16 +293,18 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         self._pool.call(self._backend.close())
         self._pool.close()
         self._pool = self._client = None
-        if self._answer_log is None:
+        if self._answer_log is None or self._asked_log is None:
             return
         if self._committed_results == self._logged_results:
             self._answer_log.clear()
+            self._asked_log.clear()
         else:  # an error took some results with it: the next run finds them here
             self._answer_log.close()
+            self._asked_log.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """On a worker there is no answer log, and a batch comes back whole."""
-        return self.__dict__ | {"_pool": None, "_client": None, "_answer_log": None}
+        return self.__dict__ | {"_pool": None, "_client": None, "_answer_log": None, "_asked_log": None}
 
     # For subclasses
 
@@ -255,7 +318,9 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         try:
             answer = await self._client.ask(question)
         except AskError as error:
-            raise Unanswered(error, usage.add_failed(error)) from error
+            counted = error.tokens_in is not None and error.tokens_out is not None
+            cost = self.budget.cost(error.tokens_in, error.tokens_out, 0.0) if counted else None
+            raise Unanswered(error, usage.add_failed(error, cost)) from error
         cost = self.budget.cost(answer.tokens_in, answer.tokens_out, self.worst(question))
         return answer, usage.add(answer, cost)
 
@@ -274,31 +339,38 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         raw: str | None = None,
     ) -> Result[Stored]:
         """A result with its call: that of a record or, without one, of the failure that `code` names."""
-        item_id, attempt = self.identity(item)
-        failure = None
-        if record is None:
-            failure = Failure(
-                stage=self.name, item_id=item_id, code=code, message=message[:2000], raw=raw, attempt=attempt
-            )
+        failure = self._failure(item, code, message[:2000], raw) if record is None else None
         call = Call(
             stage=self.name,
-            item_id=item_id,
-            attempt=attempt,
+            item_id=item.id,
+            attempt=item.attempt,
             model=self._backend.identity.model,
             outcome="answered" if failure is None else failure.code,
-            requests=usage.requests,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-            cost=usage.cost,
-            seconds=usage.seconds,
+            **asdict(usage),
         )
         result: Result[Stored] = self.result_type(record=record, failure=failure, call=call)
         return result
 
-    @property
-    def tool(self) -> str:
-        """The program that made a record, as records name it."""
-        return f"sdg-data {_version()} ({self._backend.identity.backend})"
+    def facts(self, item: Item, template: str, raw: str, usage: Usage) -> dict[str, Any]:
+        """The fields that the records of all stages have: who answered, what, and what it took."""
+        identity = self._backend.identity
+        counted = asdict(usage)
+        del counted["requests"]
+        return {
+            "id": item.id,
+            "model": identity.model,
+            "revision": identity.revision,
+            "template": template,
+            "settings": canonical_json(identity.settings),
+            "raw": raw,
+            "attempt": item.attempt,
+            **counted,
+            "tool": f"{this_tool()} ({identity.backend})",
+            "created_at": datetime.now(UTC),
+        }
+
+    def _failure(self, item: Item, code: str, message: str, raw: str | None = None) -> Failure:
+        return Failure(stage=self.name, item_id=item.id, code=code, message=message, raw=raw, attempt=item.attempt)
 
     def _batches(self) -> Iterator[list[Item]]:
         left = self._limit
@@ -330,9 +402,8 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
 
     def _prepared(self, item: Item) -> Question | Result[Stored]:
         """The question, or the failure of an image that cannot be read."""
-        blob, media_type = self.image_of(item)
         try:
-            image = self._backend.prepare(self._blobs.get(blob), media_type)
+            image = self._backend.prepare(self._blobs.get(item.image.blob), item.image.media_type)
         except (BlobMissing, BlobCorrupt) as error:
             code = "blob-missing" if isinstance(error, BlobMissing) else "blob-corrupt"
             return self._without_call(item, code, error.message)
@@ -341,14 +412,19 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         return self.question(item, image)
 
     def _without_call(self, item: Item, code: str, message: str) -> Result[Stored]:
-        item_id, attempt = self.identity(item)
-        failure = Failure(stage=self.name, item_id=item_id, code=code, message=message, raw=None, attempt=attempt)
+        failure = self._failure(item, code, message)
         result: Result[Stored] = self.result_type(failure=failure)
         return result
 
     async def _answer(self, item: Item, question: Question, worst: float) -> Result[Stored]:
-        spent = worst  # what a call cost that ends in an exception is not known
+        spent = 0.0
+        await self._trial.enter()
         try:
+            self._trial.check(self._backend)
+            spent = worst  # what a call cost that ends in an exception is not known
+            if self._asked_log is not None and worst > 0:
+                token = secrets.token_hex(4)
+                self._asked_log.append(Asked(item_id=item.id, attempt=item.attempt, worst=worst, token=token))
             try:
                 result = await self.work(item, question)
                 spent = (result.call.cost if result.call is not None else None) or 0.0
@@ -359,6 +435,10 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
                 result = self.result(item, end.usage, code=end.error.code, message=end.error.message, raw=end.error.raw)
                 spent = (end.usage.cost or 0.0) + (worst if end.error.code in _MAYBE_PAID else 0.0)
                 self._unanswered_in_a_row = self._unanswered_in_a_row + 1 if end.error.code in _NO_ANSWER else 0
+            self._trial.leave(result.failure)
+        except SdgError as error:  # no other question may wait for this one
+            self._trial.stop(error)
+            raise
         finally:
             self.budget.settle(worst, spent)
         if self._answer_log is not None:
@@ -377,10 +457,64 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
             )
 
 
-@cache
-def _version() -> str:
-    """Reading a distribution's metadata costs half a millisecond: once is enough."""
-    return version("sdg-data")
+class Trial:
+    """Lets a few questions through first, and all the others once one of them was answered well, or two failed apart.
+
+    Bound to the event loop that it is first used on.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Let nothing through yet; `size`: how many go first."""
+        self._left, self._size = size, size
+        self._alike: list[Failure] = []
+        self._end: SdgError | None = None
+        self._over: asyncio.Event | None = None
+
+    async def enter(self) -> None:
+        """Wait until a question may be asked."""
+        if self._over is None:
+            self._over = asyncio.Event()
+        if self._left > 0:
+            self._left -= 1
+            return
+        await self._over.wait()
+
+    def leave(self, failure: Failure | None) -> None:
+        """Say what came of a question that entered; None: a record."""
+        assert self._over is not None
+        if self._over.is_set():
+            return
+        if failure is None or (self._alike and self._alike[0].code != failure.code):
+            self._alike = []
+            self._over.set()
+            return
+        self._alike.append(failure)
+        if len(self._alike) >= self._size:
+            self._over.set()
+
+    def stop(self, error: SdgError) -> None:
+        """Let nothing through any more, because of this error."""
+        self._end = self._end or error
+        if self._over is not None:
+            self._over.set()
+
+    def check(self, backend: Backend) -> None:
+        """Refuse to go on where all that went first failed alike, or after `stop`.
+
+        Raises:
+            SdgError: The reason.
+        """
+        if self._end is not None:
+            raise self._end
+        if not self._alike or len(self._alike) < self._size:
+            return
+        first = self._alike[0]
+        raise ModelError(
+            f"the first {self._size} questions all failed alike: {first.code}: {first.message[:300]}",
+            item=backend.identity.model,
+            hint="They are recorded. Mend the cause (docs/prelabel.md has the codes), then run the same command "
+            f"with --retry-failures {first.code}.",
+        )
 
 
 class Unanswered(Exception):
@@ -395,7 +529,13 @@ def _sum(first: Any, second: Any) -> Any:
     return second if first is None else first + (second or 0)
 
 
-def _fatal(error: AskError, backend: Backend) -> ConfigError:
+def _fatal(error: AskError, backend: Backend) -> SdgError:
+    if error.code == "other-model":
+        return ModelError(
+            error.message,
+            item=backend.identity.model,
+            hint="Its answers would be filed under the first one's name. Serve that one again, or name the new one.",
+        )
     return ConfigError(
         f"the server refuses: {error.message}",
         item=backend.identity.model,

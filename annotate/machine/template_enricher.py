@@ -8,6 +8,7 @@ profile and tests; for a dataset ask a VLM.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,16 +17,64 @@ from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Ques
 from annotate.vlm.families import fit_image
 from schemas.answer.parse import render_answer
 from schemas.codecs import AnswerCodec, Qwen3VL
-from schemas.defect import Defect, DefectType
+from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box, ImageSize
 from schemas.records import AnnotatedDefect
 
 MODEL: Final = "template-sentences"
-_LONGEST_SHORT_REASON: Final = 14
-_EVIDENCE: Final = {
-    DefectType.ARTIFACT: "which stands out against its surroundings without knowing what the picture should show",
-    DefectType.MISALIGNMENT: "which does not agree with what the prompt asks for at that place in the picture",
+_MOST_WORDS: Final = 17
+"""Words of a reason that are kept: with the sentence's own they stay below `rules.LONGEST`."""
+_SEEN: Final = {
+    DefectType.ARTIFACT: (
+        "that stands out to anybody who does not know the prompt",
+        "that anyone would notice at once without knowing what was wanted",
+    ),
+    DefectType.MISALIGNMENT: (
+        "that is plain to anybody who compares it with the prompt",
+        "that anyone would notice at once knowing what was wanted",
+    ),
 }
+"""What makes the defect visible; the second where a person's words have a phrase of the first."""
+_FLAW: Final = {
+    Subtype.ANATOMY: "a flaw of anatomy",
+    Subtype.GEOMETRY: "a flaw of geometry",
+    Subtype.TEXTURE: "a flaw of texture",
+    Subtype.EDGE: "a flaw of an edge",
+    Subtype.TEXT: "a flaw of the lettering",
+    Subtype.LIGHTING: "a flaw of lighting",
+    Subtype.DUPLICATE_PART: "a duplicate part",
+    Subtype.MISSING_OBJECT: "a missing object",
+    Subtype.EXTRA_OBJECT: "an extra object",
+    Subtype.ATTRIBUTE: "a wrong attribute",
+    Subtype.SPATIAL_RELATION: "a wrong spatial relation",
+    Subtype.ACTION: "a wrong action",
+    Subtype.STYLE: "a wrong style",
+}
+_PLAIN_FLAW: Final = {DefectType.ARTIFACT: "a visible flaw", DefectType.MISALIGNMENT: "a visible mismatch"}
+_POSITIONS: Final = ("centre", *(f"{down} {across}" for down in ("upper", "middle", "lower")
+                                 for across in ("left", "centre", "right")))  # fmt: skip
+_OWN_PLACE: Final = re.compile(
+    rf",?\s*\bin the (?:{'|'.join(_POSITIONS)}) of the (?:picture|image)\b,?:?", re.IGNORECASE
+)
+_OWN_END: Final = re.compile(
+    r"\s*(?:\((?:" + "|".join(str(name).replace("-", " ") for name in Subtype) + r")\))?[,:;]?\s*\b(?:"
+    r"which stands out against its|which does not agree with what the prompt|that stands out to anybody who"
+    r"|that is plain to anybody who|that anyone would notice at once)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What this template, and the one before it, added to a reason: a detector that was trained on them repeats it."""
+_OWN_FLAW: Final = re.compile(rf"[,:]\s*(?:{'|'.join([*_FLAW.values(), *_PLAIN_FLAW.values()])})$", re.IGNORECASE)
+_PLACE: Final = re.compile(
+    r"\b(?:in|at|on|near|along) the (?:(?:very|far|upper|lower|top|bottom|left|right|middle)[ -]?)*"
+    r"(?:top|bottom|left|right|centre|center|middle|corner|foreground|background|side|edge)"
+    r"(?=\s*(?:,|$|of the (?:picture|image|frame)))",
+    re.IGNORECASE,
+)
+_REPEATED: Final = re.compile(r"\b(\w+(?:\W+\w+){0,9})(?:\W+\1\b)+", re.IGNORECASE)
+_HANGING: Final = frozenset(
+    {"a", "an", "and", "are", "as", "at", "but", "by", "for", "from", "in", "into", "is", "its", "of", "on", "or",
+     "that", "the", "their", "this", "to", "was", "which", "with"}
+)  # fmt: skip
 
 
 class TemplateEnricher:
@@ -55,17 +104,45 @@ class TemplateEnricher:
 
 
 def expanded(annotated: AnnotatedDefect) -> Defect:
-    """The defect with a reason of 18 to 45 words, and an importance by area where nobody gave one."""
+    """The defect with a reason of 18 to 45 words, and an importance by area where nobody gave one.
+
+    The person's words come first, then where it is (unless they say so), what kind of flaw it is (unless they say so),
+    who would see it, and how large it is. A sentence that was made here is made again from the words in it.
+    """
     defect = annotated.defect
-    words = _plain(defect.reason).split()[:_LONGEST_SHORT_REASON]
-    kind = f" ({str(defect.subtype).replace('-', ' ')})" if defect.subtype is not None else ""
-    sentence = (
-        f"In the {position(defect.box)} of the picture {' '.join(words)}{kind}, "
-        f"{_EVIDENCE[defect.type]}, covering {extent(defect.box)}."
-    )
     return defect.model_copy(
-        update={"reason": sentence, "importance": defect.importance if annotated.rated else by_area(defect)}
+        update={"reason": _sentence(defect), "importance": defect.importance if annotated.rated else by_area(defect)}
     )
+
+
+def _sentence(defect: Defect) -> str:
+    words = _core(defect.reason)
+    whole = "image" if "picture" in words.lower() else "picture"
+    where = "" if _PLACE.search(words) else f", in the {position(defect.box)} of the {whole}"
+    flaw = _PLAIN_FLAW[defect.type] if defect.subtype is None else _FLAW[defect.subtype]
+    if flaw.split(" ", 1)[1].removeprefix("flaw of ").lower() in words.lower():
+        flaw = _PLAIN_FLAW[defect.type]
+    candidates = [f"{words}{where}: {flaw} {seen}, over {extent(defect.box)}." for seen in _SEEN[defect.type]]
+    return next((text for text in candidates if not _says_twice(text)), candidates[-1])
+
+
+def _core(reason: str) -> str:
+    """A person's words as the beginning of a sentence, without what this template once added to them."""
+    text = _OWN_FLAW.sub("", _OWN_END.sub("", reason).strip())
+    words = _REPEATED.sub(r"\1", _plain(_OWN_PLACE.sub(" ", text))).split()
+    if len(words) > _MOST_WORDS:
+        words = words[:_MOST_WORDS]
+        while len(words) > 1 and words[-1].rstrip(",").lower() in _HANGING:
+            words.pop()
+    text = " ".join(words).rstrip(",") or "Something is not as it should be"
+    return text[0].upper() + text[1:]
+
+
+def _says_twice(text: str) -> bool:
+    """Whether three words in a row stand in a text twice."""
+    words = re.findall(r"\w+", text.lower())
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    return len(set(triples)) < len(triples)
 
 
 def trace_of(known: Sequence[AnnotatedDefect]) -> str:
@@ -120,6 +197,27 @@ def _contact(index: int, known: Sequence[AnnotatedDefect]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A short reason as part of a sentence: no coordinates, no vague words, Latin letters only."""
-    words = [word for word in re.findall(r"[A-Za-z]+(?:['’\-][A-Za-z]+)*", text) if word.lower() not in VAGUE]
-    return " ".join(words) or "something is not as it should be"
+    """A short reason's words and commas: no coordinates, no vague words, Latin letters only.
+
+    Numbers of one or two digits are counts and stay, unless a unit or the name of an axis makes them coordinates.
+    """
+    found = re.findall(r"([^\W_]+(?:['’\-][^\W_]+)*)(,?)", _COORDINATES.sub(" ", text))
+    kept = [
+        word + (comma if _is_latin(word) else "")
+        for word, comma in found
+        if word.lower() not in VAGUE and (_is_latin(word) or _COUNT.fullmatch(word))
+    ]
+    return " ".join(kept)
+
+
+def _is_latin(word: str) -> bool:
+    letters = [letter for letter in word if letter not in "'’-"]
+    return all(letter.isalpha() and unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+
+
+_COUNT: Final = re.compile(r"\d{1,2}", re.ASCII)
+_COORDINATES: Final = re.compile(
+    r"\d+(?:\.\d+)?(?:\s*[,;x×:]\s*\d+(?:\.\d+)?)+|\b[xy]\d?\s*[=:]\s*\d+|\b\d+\s*(?:px|pixels?)\b"
+    r"|\bb?box_2d\b|\bcoordinates?\b|\b(?:left|top|right|bottom|width|height)\s*[=:]\s*\d+",
+    re.IGNORECASE,
+)

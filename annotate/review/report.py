@@ -20,7 +20,7 @@ from typing import Any
 from schemas.defect import DEFECT_TYPES, Defect
 from schemas.records import Annotation, AnnotationStatus
 from sdg_data.errors import ConfigError
-from sdg_data.metrics.agreement import Agreement, against_consensus, agreement
+from sdg_data.metrics.agreement import AgreementFigures, against_consensus, agreement
 from sdg_data.metrics.anchoring import Bias, bias, by_condition
 from sdg_data.metrics.ceiling import prelabels_of
 from sdg_data.metrics.estimate import Estimate
@@ -56,8 +56,8 @@ class Report:
     images: int
     annotations: int
     statuses: Mapping[str, int]
-    agreement: Agreement
-    blind_agreement: Agreement
+    agreement: AgreementFigures
+    blind_agreement: AgreementFigures
     people: Sequence[AnnotatorRow]
     bias: Bias
     reviews: Mapping[str, int]

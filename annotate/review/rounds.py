@@ -39,7 +39,6 @@ from schemas.records import Annotation, Origin, Review, Tombstone, Verdict, With
 from sdg_data.ids import content_id
 from sdg_data.metrics.matching import box_f1
 from sdg_data.settings import ReviewSettings
-from sdg_data.software import software
 from sdg_data.store import annotations as versions_table
 from sdg_data.store import first_verdicts, gold, reviews, tombstones
 from sdg_data.store import review_cases as cases
@@ -47,6 +46,7 @@ from sdg_data.store.connection import Tx
 from sdg_data.store.first_verdicts import FirstVerdict
 from sdg_data.store.gold import GoldRule
 from sdg_data.store.review_cases import Answered, Case, CaseKind
+from sdg_data.store.rows import this_tool
 
 FIRST = 1
 """The first round of review; its project is round 2, for annotation is round 1."""
@@ -253,7 +253,7 @@ def _review(
         verdict=verdict,
         note=submitted.note,
         seconds=submitted.seconds,
-        tool=software(),
+        tool=this_tool(),
         created_at=submitted.created_at,
     )
 

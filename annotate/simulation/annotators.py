@@ -165,7 +165,7 @@ class _Session:
         )
         if rng.random() < rates.invent:
             regions.append(self._draw(self._invented()))
-        status = AnnotationStatus.DEFECTS if regions else AnnotationStatus.CLEAN
+        status = AnnotationStatus.claim(regions)
         return SimulatedAnswer(status, tuple(regions), self._total())
 
     def _recognised(self, truth: Sequence[Defect], shown: Sequence[Region]) -> dict[int, Defect]:

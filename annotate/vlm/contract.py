@@ -74,8 +74,9 @@ class AskError(Exception):
     """The reason why a question has no answer.
 
     `code` is the reason that is recorded: timeout, connection, rate-limited, server-error, http-NNN, bad-request,
-    bad-response, refused, out-of-memory, model-error. `transient`: asking again may help; `fatal`: no other question
-    will be answered either. `retry_after` in seconds, as the server asked. `raw` is what came, if anything did.
+    bad-response, refused, out-of-memory, model-error, length-without-answer, other-model. `transient`: asking again may
+    help; `fatal`: no other question will be answered either. `retry_after` in seconds, as the server asked. `raw` is
+    what came, if anything did; `tokens_in` and `tokens_out` what the server counted.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class AskError(Exception):
         self.retry_after = retry_after
         self.requests = 1
         self.seconds: float | None = None
+        self.tokens_in: int | None = None
+        self.tokens_out: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ image is brought to that size here. The processor then leaves it as it is, and b
 from __future__ import annotations
 
 import io
+import re
 from typing import Final
 
 from PIL import Image
@@ -18,23 +19,41 @@ from sdg_data.errors import ConfigError
 from sdg_data.picture import decode_image, read_header
 
 FAMILIES: Final = ("qwen3-vl", "qwen2.5-vl", "gemini")
+_NAMES: Final = (
+    ("gemini", re.compile(r"gemini")),
+    ("qwen2.5-vl", re.compile(r"qwen[-_. ]?2[-_. ]?5[-_. ]?vl")),
+    ("qwen3-vl", re.compile(r"qwen[-_. ]?3[-_. ]?vl")),
+)
+"""How the families' models are called: `Qwen/Qwen3-VL-8B-Instruct`, `qwen2.5vl:7b`, `qwen2_5_vl`, `gemini-2.5-pro`."""
 _SENDABLE: Final = ("image/png", "image/jpeg")
+LONGEST_ASPECT: Final = 200
+"""Qwen's image processors refuse an image whose longer side is more than so many times the shorter one."""
 
 
 def family_of(model: str, stated: str = "") -> str:
-    """The family of a model, by its name unless it is stated. Unknown names get Qwen3-VL's convention.
+    """The family of a model, by its name unless it is stated.
+
+    Models of other makers get Qwen3-VL's convention, which the question puts into words. A Qwen of another generation
+    was trained to write its own, whatever it is asked: which one is not guessed.
 
     Raises:
-        ConfigError: The stated family does not exist.
+        ConfigError: The stated family does not exist, or the name is of a Qwen whose boxes are not known.
     """
     if stated:
         if stated not in FAMILIES:
             raise ConfigError(f"there is no codec {stated!r}", hint=f"It is one of {', '.join(FAMILIES)}.")
         return stated
-    name = model.lower().replace("_", "-")
-    if "gemini" in name:
-        return "gemini"
-    return "qwen2.5-vl" if "qwen2.5-vl" in name or "qwen2-5-vl" in name else "qwen3-vl"
+    name = model.lower()
+    for family, pattern in _NAMES:
+        if pattern.search(name):
+            return family
+    if "qwen" in name:
+        raise ConfigError(
+            "how this model writes boxes cannot be told from its name",
+            item=model,
+            hint=f"Set `codec` in the config file's section: one of {', '.join(FAMILIES)}.",
+        )
+    return "qwen3-vl"
 
 
 def codec_of(family: str, sent: ImageSize) -> AnswerCodec:
@@ -55,6 +74,7 @@ def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> En
 
     Raises:
         PictureError: The bytes give no picture.
+        ValueError: The family's models do not take a picture of this shape.
     """
     header, image = read_header(data), decode_image(data)
     size = ImageSize(width=image.width, height=image.height)
@@ -69,11 +89,19 @@ def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> En
 
 
 def fitted_size(size: ImageSize, family: str, max_side: int) -> ImageSize:
-    """The size that `fit_image` gives an image: the longer side at most `max_side`, then the family's own rule."""
+    """The size that `fit_image` gives an image: the longer side at most `max_side`, then the family's own rule.
+
+    Raises:
+        ValueError: The family's models take no image of such a shape.
+    """
     longest = max(size.width, size.height)
     if longest > max_side:
         size = ImageSize(
             width=max(1, round(size.width * max_side / longest)), height=max(1, round(size.height * max_side / longest))
+        )
+    if family.startswith("qwen") and max(size.width, size.height) > LONGEST_ASPECT * min(size.width, size.height):
+        raise ValueError(
+            f"{size.width}x{size.height} pixels: {family} takes no image with sides beyond {LONGEST_ASPECT}:1"
         )
     if family == "qwen2.5-vl":
         return smart_resize(size, min_pixels=QWEN25VL_MIN_PIXELS, max_pixels=max(max_side, 56) ** 2)

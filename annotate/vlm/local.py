@@ -26,6 +26,8 @@ from sdg_data.settings import VlmSettings
 log = logging.getLogger(__name__)
 
 MINI_MODEL: Final = "mini-detector"
+_NOT_ANSWERABLE: Final = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What processors and models raise about a question that they cannot take."""
 
 
 class LocalBackend:
@@ -143,18 +145,24 @@ class LocalBackend:
         )
 
     def generate(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
-        """Answer a batch; where memory runs out, its halves. Runs in the batcher's thread."""
+        """Answer a batch; where it fails, its halves: in the end a question fails by itself, and its neighbours do not.
+
+        Runs in the batcher's thread.
+        """
         import torch
 
         self.load()
         try:
             return self._generate(questions)
         except torch.OutOfMemoryError:
-            pass  # leave the handler first: the traceback refers to the tensors that filled the memory
+            failure = AskError("out-of-memory", "no memory for a single question")
+        except _NOT_ANSWERABLE as error:
+            failure = AskError("model-error", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")
+        # Out of the handlers now: a traceback refers to the tensors that filled the memory.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(questions) == 1:
-            return [AskError("out-of-memory", "no memory for a single question", fatal=False)]
+            return [failure]
         half = len(questions) // 2
         return [*self.generate(questions[:half]), *self.generate(questions[half:])]
 

@@ -6,23 +6,28 @@ off, because `RetryingClient` makes and counts the tries.
 
 from __future__ import annotations
 
-import base64
 import json
+import logging
 import math
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+import pybase64
 from pydantic import SecretStr
 
 from annotate.vlm import structured
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
 from annotate.vlm.families import codec_of, family_of, fit_image
+from annotate.vlm.servers import parameters, server_of
+from schemas.base import without_lone_surrogates
 from schemas.codecs import AnswerCodec
 from schemas.geometry import ImageSize
+from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import VlmSettings
 
@@ -33,6 +38,10 @@ _AGAIN: Final = frozenset({408, 409, 425, 429})
 _FATAL: Final = frozenset({401, 403, 404})
 _RAW_LENGTH: Final = 20_000
 _NO_KEY: Final = "none"
+_HERE: Final = f"image-{secrets.token_hex(16)}"
+"""Stands for the image in a request's JSON until its bytes are put there; nobody else can know it."""
+
+log = logging.getLogger(__name__)
 
 
 class OpenAIBackend:
@@ -52,6 +61,9 @@ class OpenAIBackend:
         self._settings = settings
         self._key = api_key(settings, os.environ if environ is None else environ)
         self._family = family_of(settings.model, settings.codec)
+        self._server = server_of(settings)
+        parameters(settings, settings.max_tokens)  # an error of the settings shows before anything is asked
+        given = {"reasoning": settings.reasoning, "thinking_tokens": settings.thinking_tokens, "extra": settings.extra}
         self.identity = Identity(
             "openai",
             settings.model,
@@ -63,8 +75,10 @@ class OpenAIBackend:
                 "max_tokens": settings.max_tokens,
                 "structured": settings.structured,
                 "temperature": settings.temperature,
+                **{name: value for name, value in given.items() if value not in ("", None, {})},
             },
         )
+        self._answered_by: tuple[str, str] | None = None
         self._client: openai.AsyncOpenAI | None = None
         try:
             import httpx2  # the SDK's own transport
@@ -88,8 +102,7 @@ class OpenAIBackend:
         body: dict[str, Any] = {
             "model": self._settings.model,
             "messages": self._messages(question),
-            "temperature": self._settings.temperature,
-            "max_tokens": question.max_tokens or self._settings.max_tokens,
+            **parameters(self._settings, question.max_tokens or self._settings.max_tokens),
         }
         if self._settings.structured:
             body["response_format"] = structured.response_format()
@@ -99,7 +112,7 @@ class OpenAIBackend:
             response = await self._connected().post(
                 "/chat/completions",
                 cast_to=self._response_type,
-                content=orjson.dumps(body),
+                content=_with_image(orjson.dumps(body), question.image),
                 options={"headers": {"content-type": "application/json"}},
             )
         except sdk.APIStatusError as error:
@@ -135,24 +148,46 @@ class OpenAIBackend:
         return text.replace(key, "***") if len(key) > len(_NO_KEY) else text
 
     def _messages(self, question: Question) -> list[Any]:
-        image = question.image
-        url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
-        text = f"{question.text}\n\n{structured.INSTRUCTION}" if self._settings.structured else question.text
-        parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+        text = _sendable(question.text)
+        if self._settings.structured:
+            text = f"{text}\n\n{structured.INSTRUCTION}"
+        parts = [{"type": "image_url", "image_url": {"url": _HERE}}, {"type": "text", "text": text}]
         first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
-        return [first, *({"role": turn.role, "content": turn.text} for turn in question.more)]
+        return [first, *({"role": turn.role, "content": _sendable(turn.text)} for turn in question.more)]
+
+    def _check_who_answered(self, model: str, fingerprint: str, *, raw: str) -> None:
+        """Remember the model behind the first reply; raises AskError for a reply of another one."""
+        now = (model, fingerprint if self._server.own else "")
+        if self._answered_by is None:
+            self._answered_by = now
+            if model and model.rpartition("/")[2].lower() != self._settings.model.rpartition("/")[2].lower():
+                log.warning("asked for %s, the server answers as %s", self._settings.model, model)
+        elif now != self._answered_by:
+            before = " ".join(part for part in self._answered_by if part)
+            raise AskError(
+                "other-model",
+                f"another model answers now: {' '.join(part for part in now if part)}, before it was {before}",
+                raw=raw,
+                fatal=True,
+            )
 
     def _answer(self, body: str, seconds: float) -> Answer:
         """Read the answer here and not by the SDK, which takes any JSON for a completion."""
         try:
             value = json.loads(body)
-            choice = value["choices"][0]
+            choice, *others = value["choices"]
             message, finish = choice["message"], choice.get("finish_reason") or "stop"
             content, refusal = message.get("content"), message.get("refusal")
             usage = value.get("usage") or {}
             tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+            answered_by = (str(value.get("model") or ""), str(value.get("system_fingerprint") or ""))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise AskError("bad-response", f"no chat completion ({error})", raw=body[:_RAW_LENGTH]) from error
+        if others:
+            raise AskError(
+                "bad-response", f"{1 + len(others)} choices, where one was asked for", raw=body[:_RAW_LENGTH]
+            )
+        self._check_who_answered(*answered_by, raw=body[:_RAW_LENGTH])
         if isinstance(refusal, str) and refusal:
             raise AskError("refused", refusal[:500], raw=body[:_RAW_LENGTH])
         if finish == "content_filter":
@@ -161,6 +196,15 @@ class OpenAIBackend:
             content = ""
         if not isinstance(content, str) or not all(token is None or isinstance(token, int) for token in tokens):
             raise AskError("bad-response", "a completion that is no text", raw=body[:_RAW_LENGTH])
+        if finish == "length" and not content.strip():
+            empty = AskError(
+                "length-without-answer",
+                f"all {tokens[1] or ''} tokens went by without an answer: a model that thinks needs more room "
+                "(thinking_tokens), or less effort (reasoning)",
+                raw=body[:_RAW_LENGTH],
+            )
+            empty.tokens_in, empty.tokens_out = tokens
+            raise empty
         return Answer(
             text=structured.as_text(content) if self._settings.structured else content,
             finish=str(finish),
@@ -169,6 +213,17 @@ class OpenAIBackend:
             seconds=seconds,
             raw=content if self._settings.structured else None,
         )
+
+
+def _sendable(text: str) -> str:
+    """A text as it can be sent: no special tokens, no halves of characters (which no JSON of theirs can hold)."""
+    return without_marks(without_lone_surrogates(text))
+
+
+def _with_image(frame: bytes, image: EncodedImage) -> bytes:
+    """A request's JSON with the image in its place, put together without copying the image through Python strings."""
+    before, _, after = frame.partition(_HERE.encode())
+    return b"".join((before, f"data:{image.media_type};base64,".encode(), pybase64.b64encode(image.data), after))
 
 
 def api_key(settings: VlmSettings, environ: Mapping[str, str]) -> SecretStr:

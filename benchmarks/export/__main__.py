@@ -75,13 +75,13 @@ def peak_of(home: Path, out: Path) -> None:
 
 def memory(folder: Path, limit: int) -> dict[str, float]:
     """Peak memory of exporting two sizes, shards of 100 MB."""
-    found = {}
+    figures = {}
     for number in sorted({min(size, limit) for size in PEAK_SIZES}):
         with tempfile.TemporaryDirectory(dir=folder) as place:
             build(Path(place) / "home", number)
-            found[f"peak MB, {number} samples"] = round(peak(Path(place) / "home", Path(place)) / 1e6)
-        print(f"  peak memory of an export of {number} samples: {found[f'peak MB, {number} samples']} MB", flush=True)
-    return found
+            figures[f"peak MB, {number} samples"] = round(peak(Path(place) / "home", Path(place)) / 1e6)
+        print(f"  peak memory of an export of {number} samples: {figures[f'peak MB, {number} samples']} MB", flush=True)
+    return figures
 
 
 def main() -> None:
@@ -109,17 +109,17 @@ def main() -> None:
         cached = 2 * number * PICTURE < available_memory()
         if not cached:
             print("source and output are larger than the page cache: the disk rules the writing", flush=True)
-        found = writing(store, blobs, folder, given.repeats, cached=cached)
+        figures = writing(store, blobs, folder, given.repeats, cached=cached)
         out = whole_export(store, blobs, folder, shard_bytes=100_000_000, progress=Progress("export"))
         shutil.rmtree(folder / "home")
         shards = find_shards(out, None)
         few = max(1, int(available_memory() / 4 / 100_000_000))
         if len(shards) > few:
             print(f"reading is measured on {few} of {len(shards)} shards, which fit the page cache", flush=True)
-        found |= reading([shard.path for shard in shards[:few]], given.repeats, python, folder)
+        figures |= reading([shard.path for shard in shards[:few]], given.repeats, python, folder)
         shutil.rmtree(out)
-        found |= memory(folder, number)
-    print(json.dumps({"samples": number, **{key: round(value, 2) for key, value in found.items()}}))
+        figures |= memory(folder, number)
+    print(json.dumps({"samples": number, **{key: round(value, 2) for key, value in figures.items()}}))
 
 
 if __name__ == "__main__":

@@ -23,20 +23,26 @@ def contest(contenders: list[Contender], unit: str, repeats: int) -> dict[str, d
     """The best of each one's turns, by the clock. The turns alternate, so that a busy minute hits all alike."""
     best: dict[str, dict[str, Any]] = {}
     for turn in range(repeats):
-        for one in contenders:
-            one.clear()
+        for contender in contenders:
+            contender.clear()
             os.sync()  # whoever came before has its bytes on the disk now
             before, started = cpu_seconds(), time.perf_counter()
-            done = one.work()
+            done = contender.work()
             wall = time.perf_counter() - started
             cpu = cpu_seconds() - before
             if turn < repeats - 1:
-                one.clear()
-            if one.name not in best or wall < best[one.name]["wall_s"]:
-                best[one.name] = {f"{unit}/s": done / wall, f"{unit}/cpu_s": done / cpu, "wall_s": wall, "cpu_s": cpu}
-    for one in contenders:
-        one.clear()
-        print(json.dumps({"what": one.name, **{key: round(number, 2) for key, number in best[one.name].items()}}))
+                contender.clear()
+            if contender.name not in best or wall < best[contender.name]["wall_s"]:
+                best[contender.name] = {
+                    f"{unit}/s": done / wall,
+                    f"{unit}/cpu_s": done / cpu,
+                    "wall_s": wall,
+                    "cpu_s": cpu,
+                }
+    for contender in contenders:
+        contender.clear()
+        rounded = {key: round(number, 2) for key, number in best[contender.name].items()}
+        print(json.dumps({"what": contender.name, **rounded}))
     return best
 
 

@@ -47,8 +47,8 @@ def litdata(shards: list[str], folder: str) -> Callable[[bool], Any]:
     from litdata.streaming.cache import Cache
 
     cache = Cache(folder, chunk_bytes=CHUNK)
-    for number, one in enumerate(samples(shards)):
-        cache[number] = one
+    for number, sample in enumerate(samples(shards)):
+        cache[number] = sample
     cache.done()
     cache.merge(1)
     return lambda shuffle: StreamingDataset(folder, shuffle=shuffle, seed=0)
@@ -66,8 +66,8 @@ def mosaic(shards: list[str], folder: str) -> Callable[[bool], Any]:
 
     columns = {"key": "str", "json": "bytes", "image": "bytes"}
     with MDSWriter(out=folder, columns=columns, size_limit=CHUNK) as sink:
-        for one in samples(shards):
-            sink.write(one)
+        for sample in samples(shards):
+            sink.write(sample)
     return lambda shuffle: StreamingDataset(local=folder, shuffle=shuffle, batch_size=1, shuffle_seed=0)
 
 
@@ -75,7 +75,7 @@ def _imports(name: str) -> bool:
     try:
         __import__(name)
     except (ImportError, RuntimeError, OSError):
-        for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+        for loaded in [module for module in sys.modules if module.partition(".")[0] == name]:
             del sys.modules[loaded]
         return False
     return True
@@ -101,17 +101,17 @@ def rate(read: Callable[[], int], repeats: int) -> dict[str, float]:
 
 def measure(dataset: Callable[[bool], Any], repeats: int, few: int) -> dict[str, Any]:
     """Bytes, shuffled, decoded; and the order of the keys, for the caller to compare with its own."""
-    keys = [one["key"] for one in dataset(False)]
+    keys = [sample["key"] for sample in dataset(False)]
 
     # bytes(): litdata hands out views of a mapped file, which nobody has read until they are copied.
     def plain(shuffle: bool) -> Callable[[], int]:
         data = dataset(shuffle)
-        return lambda: sum(len(bytes(one["image"])) > 0 and len(one["json"]) > 0 for one in data)
+        return lambda: sum(len(bytes(sample["image"])) > 0 and len(sample["json"]) > 0 for sample in data)
 
     def decoded() -> int:
         number = 0
-        for one in dataset(False):
-            np.asarray(Image.open(io.BytesIO(one["image"])).convert("RGB"))
+        for sample in dataset(False):
+            np.asarray(Image.open(io.BytesIO(sample["image"])).convert("RGB"))
             number += 1
             if number == few:
                 break
@@ -129,15 +129,15 @@ def main() -> None:
     """Each in turn; the first one's copy is deleted before the second's is made."""
     shards, folder = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2]
     repeats, few = int(sys.argv[3]), int(sys.argv[4])
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, make in (("litdata", litdata), ("MosaicML streaming", mosaic)):
         place = str(Path(folder) / name.split()[0])
         try:
-            found[name] = measure(make(shards, place), repeats, few)
+            figures[name] = measure(make(shards, place), repeats, few)
         except (ImportError, RuntimeError, OSError, ValueError) as error:
-            found[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            figures[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         shutil.rmtree(place, ignore_errors=True)
-    print(json.dumps(found), flush=True)
+    print(json.dumps(figures), flush=True)
     os._exit(0)  # their background threads need not be waited for
 
 

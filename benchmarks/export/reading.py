@@ -36,15 +36,15 @@ def reading(paths: list[str], repeats: int, others: Path | None, folder: Path) -
 
     def ours_decoded(threads: int) -> Callable[[], float]:
         def read() -> float:
-            found = ShardReader(paths, decode="numpy", threads=threads, rank=0, world=1)
-            return sum(1 for _, one in zip(range(few), found, strict=False) if one.image.shape)
+            reader = ShardReader(paths, decode="numpy", threads=threads, rank=0, world=1)
+            return sum(1 for _, sample in zip(range(few), reader, strict=False) if sample.image.shape)
 
         return read
 
     def theirs_decoded(decoder: Any) -> Callable[[], float]:
         def read() -> float:
-            found = wds.WebDataset(paths, shardshuffle=False).decode(decoder)
-            return sum(1 for _, one in zip(range(few), found, strict=False) if one["png"].shape)
+            reader = wds.WebDataset(paths, shardshuffle=False).decode(decoder)
+            return sum(1 for _, sample in zip(range(few), reader, strict=False) if sample["png"].shape)
 
         return read
 
@@ -62,7 +62,7 @@ def reading(paths: list[str], repeats: int, others: Path | None, folder: Path) -
         "samples",
         repeats,
     )
-    found = {
+    figures = {
         "bytes beside webdataset": ratio(plain, "our reader", "webdataset", "samples", "2"),
         "typed beside webdataset": ratio(plain, "our reader with typed samples", "webdataset", "samples"),
         "shuffled beside webdataset": ratio(plain, "our reader shuffled", "webdataset shuffled", "samples", "2"),
@@ -78,24 +78,24 @@ def reading(paths: list[str], repeats: int, others: Path | None, folder: Path) -
         repeats,
     )
     theirs_name = "webdataset decoded (Pillow)"
-    found["decoded beside webdataset"] = ratio(decoded, "our reader decoded, typed", theirs_name, "images", "1.3")
-    found["decoded, 2 threads, beside webdataset"] = ratio(
+    figures["decoded beside webdataset"] = ratio(decoded, "our reader decoded, typed", theirs_name, "images", "1.3")
+    figures["decoded, 2 threads, beside webdataset"] = ratio(
         decoded, "our reader decoded, typed, 2 threads", theirs_name, "images", "1.3"
     )
-    found["decoded beside webdataset with our decoder"] = ratio(
+    figures["decoded beside webdataset with our decoder"] = ratio(
         decoded, "our reader decoded, typed", "webdataset decoded by our decoder", "images"
     )
     if others is not None:
-        found |= _beside(others, paths, repeats, few, folder, plain, decoded)
-    return found
+        figures |= _beside(others, paths, repeats, few, folder, plain, decoded)
+    return figures
 
 
 def _beside(
     python: Path, paths: list[str], repeats: int, few: int, folder: Path, plain: dict[str, Any], decoded: dict[str, Any]
 ) -> dict[str, float]:
     order = hashlib.sha256()
-    for one in ShardReader(paths, typed=False, rank=0, world=1):
-        order.update(one.key.encode())
+    for sample in ShardReader(paths, typed=False, rank=0, world=1):
+        order.update(sample.key.encode())
     with tempfile.TemporaryDirectory(dir=folder) as place:
         shards = Path(place) / "shards.json"
         shards.write_text(json.dumps(paths))
@@ -109,7 +109,7 @@ def _beside(
         "shuffled": (plain["our reader shuffled"], "samples"),
         "decoded": (decoded["our reader decoded, typed"], "images"),
     }
-    found = {}
+    figures = {}
     for name, rates in json.loads(ran.stdout.splitlines()[-1]).items():
         if "error" in rates:
             print(f"{name} does not run here: {rates['error']}", flush=True)
@@ -118,10 +118,10 @@ def _beside(
             raise SystemExit(f"{name} gave other samples, or in another order")
         for what, theirs in rates.items():
             row, unit = mine[what]
-            said = {f"{unit}/{per}": round(number, 2) for per, number in theirs.items()}
-            print(json.dumps({"what": f"{name}, {what}", **said}))
+            rates = {f"{unit}/{per}": round(number, 2) for per, number in theirs.items()}
+            print(json.dumps({"what": f"{name}, {what}", **rates}))
             clock, cpu = (row[f"{unit}/{per}"] / theirs[per] for per in ("s", "cpu_s"))
-            found[f"{what} beside {name}"] = clock
-            found[f"{what} beside {name}, CPU"] = cpu
+            figures[f"{what} beside {name}"] = clock
+            figures[f"{what} beside {name}, CPU"] = cpu
             print(f"  our reader / {name}, {what}: {clock:.2f} by the clock, {cpu:.2f} by CPU seconds", flush=True)
-    return found
+    return figures

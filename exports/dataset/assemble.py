@@ -67,7 +67,7 @@ def scores_of(defects: Sequence[Defect]) -> Scores:
 
     def burden(kinds: frozenset[DefectType]) -> float:
         left = 1.0
-        for importance in sorted(one.importance for one in defects if one.type in kinds):
+        for importance in sorted(defect.importance for defect in defects if defect.type in kinds):
             left *= 1 - importance / 100
         return round(1 - left, _ROUNDING)
 
@@ -140,8 +140,8 @@ def from_annotation(
     known = (lambda name: name) if names else pseudonym
     added = (None,) * len(annotation.defects) if enrichment is None else enrichment.defects
     defects = tuple(
-        _person_defect(one, None if extra is None else (extra.reason, extra.importance))
-        for one, extra in zip(annotation.defects, added, strict=True)
+        _person_defect(annotated, None if extra is None else (extra.reason, extra.importance))
+        for annotated, extra in zip(annotation.defects, added, strict=True)
     )
     extras, imported = _carried(annotation.envelope)
     lineage = Lineage(
@@ -162,7 +162,7 @@ def from_prelabel(image: ImageRecord, prompt: Prompt, prelabel: Prelabel) -> Sam
     """The sample of an image whose defects a machine named."""
     defects = tuple(
         SampleDefect(
-            **_fields(one),
+            **_fields(defect),
             expanded_reason=None,
             rated=True,
             enriched_importance=None,
@@ -170,24 +170,24 @@ def from_prelabel(image: ImageRecord, prompt: Prompt, prelabel: Prelabel) -> Sam
             origin=None,
             prelabel_index=None,
         )
-        for one in prelabel.defects
+        for defect in prelabel.defects
     )
     lineage = Lineage(prelabel=PrelabelLink(**_common(prelabel, PrelabelLink)))
     return _sample(image, prompt, LabelSource.PRELABEL, defects, prelabel.trace, None, lineage, "{}")
 
 
-def _person_defect(one: AnnotatedDefect, added: tuple[str, int] | None) -> SampleDefect:
-    fields = _fields(one.defect)
-    if added is not None and not one.rated:
+def _person_defect(annotated: AnnotatedDefect, added: tuple[str, int] | None) -> SampleDefect:
+    fields = _fields(annotated.defect)
+    if added is not None and not annotated.rated:
         fields["importance"] = added[1]
     return SampleDefect(
         **fields,
         expanded_reason=None if added is None else added[0],
-        rated=one.rated,
+        rated=annotated.rated,
         enriched_importance=None if added is None else added[1],
-        region_id=one.region_id,
-        origin=one.origin,
-        prelabel_index=one.prelabel_index,
+        region_id=annotated.region_id,
+        origin=annotated.origin,
+        prelabel_index=annotated.prelabel_index,
     )
 
 
@@ -212,10 +212,10 @@ def _sample(
         sha256=image.blob,
         **{name: getattr(image, name) for name in (*same, "media_type", "width", "height", "bytes")},
         label_source=label_source,
-        status=AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN,
+        status=AnnotationStatus.claim(defects),
         defects=defects,
         trace=trace,
-        scores=scores_of([one.defect for one in defects]),
+        scores=scores_of([defect.defect for defect in defects]),
         agreement=agreement,
         lineage=lineage,
         extras=extras,

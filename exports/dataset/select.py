@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from exports.dataset.assemble import agreement_of, from_annotation, from_prelabel
 from exports.dataset.order import order_key
 from exports.dataset.sample_buffer import Entry, SampleBuffer
+from exports.dataset.stated import with_stated_ids
 from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
 from schemas.sample import EXTENSIONS, Agreement, Composition, LabelSource, Sample
 from sdg_data.errors import ConfigError, InputError
@@ -162,7 +163,7 @@ def _labelled(tx: Tx, selection: Selection, considered: SelectionCounts) -> Iter
         after = page[-1].id
         texts = prompts.by_ids(tx, list({image.prompt_id for image in page}))
         considered.images += len(page)
-        samples = list(samples_of(tx, page, texts))
+        samples = with_stated_ids(tx, list(samples_of(tx, page, texts)))
         considered.without_labels += len(page) - len(samples)
         yield from samples
 

@@ -36,11 +36,11 @@ class Statistics:
         self.composition[sample.composition] += 1
         self.licences[sample.model][sample.licence] += 1
         self.traced += sample.trace is not None
-        for one in sample.defects:
-            self.defects[sample.model][one.type] += 1
-            self.tiers[one.type][tier(one.importance)] += 1
-            self.subtyped += one.subtype is not None
-            self.expanded += one.expanded_reason is not None
+        for defect in sample.defects:
+            self.defects[sample.model][defect.type] += 1
+            self.tiers[defect.type][tier(defect.importance)] += 1
+            self.subtyped += defect.subtype is not None
+            self.expanded += defect.expanded_reason is not None
 
     @property
     def models(self) -> list[str]:
@@ -73,8 +73,8 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
     with Store(snapshot.snapshot_path(store.home).parent).read() as tx:
         for start in range(0, len(ordered), _PAGE):
             for first in first_verdicts.of_images(tx, ordered[start : start + _PAGE]).values():
-                for one in first:
-                    modes["blind" if one.prelabel_id is None else "prelabelled"].append(one)
+                for annotation in first:
+                    modes["blind" if annotation.prelabel_id is None else "prelabelled"].append(annotation)
                 if len(first) > 1:
                     shared[first[0].image_id] = {
                         version.annotator: [item.defect for item in version.defects] for version in first
@@ -88,7 +88,7 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
         "modes": {
             name: {
                 "annotations": len(done),
-                "defects": fmean(len(one.defects) for one in done) if done else None,
+                "defects": fmean(len(annotation.defects) for annotation in done) if done else None,
                 "seconds": median(times) if (times := [o.seconds for o in done if o.seconds is not None]) else None,
             }
             for name, done in modes.items()

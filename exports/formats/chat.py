@@ -5,24 +5,15 @@ makes one special token of `<|image_pad|>`. A prompt or a trace that holds such 
 the `<`, so that it stays the text that people read.
 """
 
-import re
-
 from exports.files.options import ExportOptions
 from schemas.answer.parse import render_answer
 from schemas.codecs import Qwen3VL
 from schemas.sample import Sample
+from sdg_data.chat_marks import without_marks
 from sdg_data.prompt_templates import load_template
 
 IMAGE = "<image>"
 """Where rows of plain text show their image."""
-
-_MEDIA = "image|video|audio|img|bbox|box|ref|ref-object|quad|point|cot-process|start-image|object"
-_CONTROL = (
-    "s|bos|eos|pad|unk|mask|sep|cls|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|eop|"
-    "tool_call|tool_response|tools|fim_prefix|fim_middle|fim_suffix"
-)
-_MARK = re.compile(rf"<(?=[|｜]|/?(?:(?:{_MEDIA})(?:[ _-]?\w+)?|{_CONTROL})\s*/?>)", re.IGNORECASE)
-"""The `<` of a mark: `<|…|>` of any name, placeholders of media (numbered ones too), tokens that delimit text."""
 
 _CODEC = Qwen3VL()
 
@@ -40,11 +31,6 @@ def answer(sample: Sample, options: ExportOptions) -> str:
 def marked(text: str) -> str:
     """A question with the image's mark in front, and no other."""
     return IMAGE + without_marks(text)
-
-
-def without_marks(text: str) -> str:
-    """Break up what a trainer or a tokenizer would take for a mark of its own: `<image>` becomes `< image>`."""
-    return _MARK.sub("< ", text)
 
 
 def notes(options: ExportOptions) -> dict[str, str]:

@@ -21,12 +21,12 @@ from exports.files.image_files import default_path, write_images
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
 from exports.files.target import StagedFile, Target
-from exports.formats.contract import Format, RejectedRow, StoredRow
+from exports.formats.contract import Format, StoredRow
 from schemas.answer.fields import OPTIONAL
 from schemas.codecs import Coco
-from schemas.defect import Defect, DefectType
+from schemas.defect import DefectType
 from schemas.geometry import CocoBox, ImageSize
-from schemas.records import UNRATED_IMPORTANCE, Split
+from schemas.records import Split
 from schemas.sample import Sample, SampleDefect
 
 CATEGORIES = {1: DefectType.ARTIFACT, 2: DefectType.MISALIGNMENT}
@@ -149,43 +149,6 @@ def images_of(text: bytes) -> tuple[list[tuple[dict[str, Any], list[dict[str, An
     for annotation in annotations:
         by_image.setdefault(annotation["image_id"], []).append(annotation)
     return [(image, by_image.get(image.get("id"), [])) for image in images], categories
-
-
-def external_defects(
-    name: str, annotations: list[dict[str, Any]], categories: dict[Any, str], size: ImageSize, reason: str | None
-) -> list[tuple[Defect, bool]]:
-    """The defects of an image in somebody else's file, each with whether its importance was given.
-
-    Args:
-        name: Names the image in a rejection.
-        annotations: Those of the image.
-        categories: Category id -> name; names are those of `DefectType`, in any case.
-        size: The image's, in pixels.
-        reason: For boxes that have neither `reason` nor `description` nor `caption`.
-
-    Raises:
-        RejectedRow: A box has no reason (`no-reason`), or is none of an `artifact` or `misalignment` (`bad-box`).
-    """
-    codec = Coco(size)
-    defects: list[tuple[Defect, bool]] = []
-    for box in annotations:
-        text = next((box[key] for key in ("reason", "description", "caption") if box.get(key)), reason)
-        if text is None:
-            raise RejectedRow(name, "no-reason", f"the box {box.get('id')} has no reason (--reason gives one to all)")
-        rated = type(box.get("importance")) is int
-        try:
-            x, y, width, height = box["bbox"]
-            defect = Defect(
-                box=codec.decode(CocoBox(x=x, y=y, width=width, height=height)),
-                type=DefectType(categories[box["category_id"]].lower()),
-                **{name: box.get(name) for name in _OPTIONAL_KEYS},
-                reason=str(text),
-                importance=box["importance"] if rated else UNRATED_IMPORTANCE,
-            )
-        except (KeyError, ValueError, TypeError) as error:
-            raise RejectedRow(name, "bad-box", f"the box {box.get('id')}: {str(error).splitlines()[0]}") from error
-        defects.append((defect, rated))
-    return defects
 
 
 def read_back(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[StoredRow] | None:

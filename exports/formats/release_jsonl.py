@@ -9,7 +9,7 @@ defects have them.
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -19,10 +19,10 @@ from exports.files.image_files import write_images
 from exports.files.jsonl import write_lines
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
-from exports.formats.contract import Format, RejectedRow
-from schemas.answer.parse import parse_answer, render_answer
+from exports.formats.contract import Format
+from schemas.answer.parse import render_answer
 from schemas.codecs import Qwen3VL
-from schemas.defect import Defect, DefectType
+from schemas.defect import DefectType
 from schemas.records import Split
 from schemas.sample import Sample
 from sdg_data.errors import InputError
@@ -107,64 +107,12 @@ def _path(sample: Sample, entry: Entry, numbers: "Counter[tuple[str, Split]]") -
     return f"SDG/{folder}/{entry.split}/{entry.split}_{number:06d}.{sample.extension}"
 
 
-class ReleaseRow(NamedTuple):
-    """A row that was read: all its keys, and what they state. `model` and `split` are None where it does not say."""
-
-    fields: dict[str, Any]
-    filepath: str
-    caption: str
-    defects: tuple[Defect, ...]
-    trace: str | None
-    model: str | None
-    split: Split | None
-
-
-def parse_row(name: str, line: bytes) -> ReleaseRow:
-    """Read a line of such a file. The split and, unless a key says it, the model are the folders of its path.
-
-    Args:
-        name: Names the row in a rejection.
-        line: One row of JSON.
-
-    Raises:
-        RejectedRow: It is no JSON (`not-json`), lacks a path or a caption (`bad-row`), or an answer (`no-answer`), or
-            the answer cannot be read (`answer-` and the parser's reason).
-    """
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise RejectedRow(name, "not-json", str(error)) from error
-    if not isinstance(row, dict) or not isinstance(row.get("filepath"), str) or not isinstance(row.get("caption"), str):
-        raise RejectedRow(name, "bad-row", "a row has a filepath and a caption")
-    defects, trace = _answer(name, row)
-    folder = PurePosixPath(row["filepath"]).parent
-    split = Split(folder.name) if folder.name in list(Split) else None
-    model = row.get("model") or row.get("generator") or (folder.parent.name if split else None)
-    return ReleaseRow(row, row["filepath"], row["caption"], defects, trace, str(model) if model else None, split)
-
-
-def extras_of(row: ReleaseRow, sample: Sample) -> dict[str, Any]:
-    """What `release_row` needs beside the sample to give the row again: where it differs from `plain_row`."""
-    plain = plain_row(sample, row.filepath)
+def extras_of(row: dict[str, Any], sample: Sample) -> dict[str, Any]:
+    """What `release_row` needs beside the sample to give an imported row again: where it differs from `plain_row`."""
+    plain = plain_row(sample, row["filepath"])
     missing = object()
-    differing = {
-        key: value for key, value in row.fields.items() if key == "filepath" or plain.get(key, missing) != value
-    }
-    return {EXTRAS: {"row": differing, "absent": sorted(key for key in plain if key not in row.fields)}}
-
-
-def _answer(name: str, row: dict[str, Any]) -> tuple[tuple[Defect, ...], str | None]:
-    """(defects, trace) of the row's answer, or of its list of boxes."""
-    text = row.get("ann_response")
-    if text is None and isinstance(row.get("ann_translated_bboxes"), list):
-        items = orjson.dumps(row["ann_translated_bboxes"]).decode().replace("<", "\\u003c")
-        text = f"<answer>{items}</answer>"
-    if not isinstance(text, str):
-        raise RejectedRow(name, "no-answer", "the row has neither ann_response nor ann_translated_bboxes")
-    parsed = parse_answer(text)
-    if parsed.defects is None:
-        raise RejectedRow(name, f"answer-{parsed.reason}", parsed.detail or "the answer cannot be read", text)
-    return parsed.defects, parsed.trace
+    differing = {key: value for key, value in row.items() if key == "filepath" or plain.get(key, missing) != value}
+    return {EXTRAS: {"row": differing, "absent": sorted(key for key in plain if key not in row)}}
 
 
 FORMAT = Format("The rows of the public SDG-30K", write)

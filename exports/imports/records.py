@@ -4,30 +4,28 @@ The publisher is taken to have accepted it, so the defects are gold; a trace, if
 split is the publisher's own; only where it has none it follows from the prompt.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from exports.formats.contract import RejectedRow
-from exports.imports.ours import PreparedRecord, checked_image, status_of
+from exports.imports.rows import PreparedRecord, measured
+from exports.imports.splits import SplitRule
 from schemas.defect import Defect
 from schemas.records import (
     AnnotatedDefect,
-    Annotation,
     EnrichedDefect,
     Enrichment,
-    ImageRecord,
     Origin,
     Prompt,
-    Review,
     Split,
-    Verdict,
 )
-from sdg_data.ids import blob_name, canonical_json, content_id, image_id, normalise_prompt, prompt_id, split_of
+from sdg_data.ids import blob_name, canonical_json, content_id, normalise_prompt, prompt_id, split_of
 from sdg_data.ingest.prompts import check_prompt
+from sdg_data.store import annotations, images, reviews
+from sdg_data.store.rows import this_tool
 
 PUBLISHER = "publisher"
 """Who annotated and accepted, where a file does not name people."""
@@ -35,7 +33,11 @@ PUBLISHER = "publisher"
 
 @dataclass(frozen=True)
 class ExternalOptions:
-    """What holds for a file of others. `where` names it in every record's source; `folder` has the images."""
+    """What holds for a file of others. `where` names it in every record's source; `folder` has the images.
+
+    `splits` says what the file's own words for splits mean, `aliases` which prompts the store has under another id
+    (`sdg_data.ingest.prompts.stored_aliases`).
+    """
 
     where: str
     folder: Path | None
@@ -43,38 +45,34 @@ class ExternalOptions:
     licence: str = "unknown"
     model: str = "unknown"
     reason: str | None = None
+    splits: SplitRule = field(default_factory=SplitRule)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 def base_of(
     name: str, data: bytes, caption: str, options: ExternalOptions, *, model: str, split: Split | None
 ) -> PreparedRecord:
-    """An image and its prompt, nobody having stated a defect. Raises Unusable for either that cannot be used."""
+    """An image and its prompt, nobody having stated a defect. Raises RejectedRow for either that cannot be used."""
     problem = check_prompt(caption)
     if problem is not None:
         raise RejectedRow(name, f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
-    media_type, width, height = checked_image(name, data)
+    picture = measured(name, data)
     text = normalise_prompt(caption)
     identity, blob = prompt_id(text), blob_name(data)
+    identity = options.aliases.get(identity, identity)
     source = f"imported:{options.where}"
-    settings, sample = canonical_json({"imported_from": options.where}), int(blob[:7], 16)
-    image = ImageRecord(
-        id=image_id(identity, model, "unknown", sample, settings),
-        prompt_id=identity,
-        model=model,
-        revision="unknown",
-        sample=sample,
-        seed=None,
-        settings=settings,
+    variant = images.Variant(model, "unknown", canonical_json({"imported_from": options.where}))
+    image = images.record(
+        identity,
+        variant,
+        int(blob[:7], 16),
         blob=blob,
-        media_type=media_type,
-        width=width,
-        height=height,
-        bytes=len(data),
+        size=len(data),
+        media_type=picture.media_type,
+        width=picture.width,
+        height=picture.height,
         licence=options.licence,
         source=source,
-        tool=_tool(),
-        seconds=None,
-        created_at=datetime.now(UTC),
     )
     chosen = split_of(identity, options.test_share) if split is None else split
     return PreparedRecord(name, data, image, Prompt(id=identity, text=text, source=source, licence=None, split=chosen))
@@ -87,36 +85,17 @@ def labelled(
     now = datetime.now(UTC)
     source = f"imported:{options.where}"
     defects_json = canonical_json([defect.model_dump(mode="json") for defect, _ in defects])
-    annotation = Annotation(
-        id=content_id("annotation", base.image.id, source, defects_json),
-        image_id=base.image.id,
-        prelabel_id=None,
-        parent_id=None,
-        annotator=PUBLISHER,
-        round=1,
-        status=status_of(defects),
-        defects=tuple(
+    annotation = annotations.record(
+        content_id("annotation", base.image.id, source, defects_json),
+        base.image.id,
+        PUBLISHER,
+        [
             AnnotatedDefect(defect=defect, region_id=f"{n}", origin=Origin.MANUAL, rated=rated)
             for n, (defect, rated) in enumerate(defects)
-        ),
-        note=None,
+        ],
         source=source,
-        seconds=None,
-        tool=_tool(),
-        created_at=now,
     )
-    review = Review(
-        id=content_id("review", annotation.id, source),
-        annotation_id=annotation.id,
-        result_id=None,
-        reviewer=PUBLISHER,
-        round=1,
-        verdict=Verdict.ACCEPTED,
-        note=None,
-        seconds=None,
-        tool=_tool(),
-        created_at=now,
-    )
+    review = reviews.acceptance(content_id("review", annotation.id, source), annotation.id, PUBLISHER)
     enrichment = None
     if trace:
         enrichment = Enrichment(
@@ -137,11 +116,7 @@ def labelled(
             tokens_out=None,
             cost=None,
             seconds=None,
-            tool=_tool(),
+            tool=this_tool(),
             created_at=now,
         )
     return PreparedRecord(base.name, base.data, base.image, base.prompt, annotation, review, enrichment)
-
-
-def _tool() -> str:
-    return f"sdg-data {version('sdg-data')}"

@@ -12,12 +12,11 @@ regions' shapes are lost; scores, labels and the file's name stay in the sample'
 """
 
 import io
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,17 @@ from PIL import Image, UnidentifiedImageError
 
 from exports.dataset.assemble import envelope_of
 from exports.formats.contract import RejectedRow
-from exports.imports.ours import ImportRow, PreparedRecord
 from exports.imports.records import ExternalOptions, base_of, labelled
+from exports.imports.richhf_names import FileNames
+from exports.imports.rows import ImportRow, PreparedRecord
+from exports.imports.source_files import check_source
 from exports.imports.tfrecord import DamagedRecord, example, records
 from schemas.defect import Defect, DefectType
 from schemas.records import Split
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import canonical_json, normalise_prompt
 from sdg_data.metrics.heatmaps import boxes_of
+from sdg_data.picture import MOST_PIXELS
 
 EXTRAS = "richhf"
 """Where `Sample.extras` keeps what became no box."""
@@ -47,16 +49,15 @@ WORDS = "prompt_misalignment_label"
 
 Floats = NDArray[np.float64]
 _BREAKS = re.compile(r"""[,.?!":; ]""")
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _MODES = ("1", "L", "P", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
 class RichHFOptions:
-    """`prompts`: a file name's stem -> prompt. `split`: of all rows."""
+    """`names` join rows with prompts and images. `split`: of all rows."""
 
     options: ExternalOptions
-    prompts: Mapping[str, str]
+    names: FileNames
     split: Split
     threshold: float = THRESHOLD
 
@@ -65,6 +66,7 @@ def richhf_rows(file: Path, settings: RichHFOptions) -> Iterator[ImportRow]:
     """The rows of a TFRecord or parquet file. InputError where it cannot be read at all."""
     if not 0 < settings.threshold <= 1:
         raise InputError(f"a threshold is above 0 and at most 1, not {settings.threshold:g}")
+    check_source(file)
     try:
         with file.open("rb") as opened:
             parquet = opened.read(4) == b"PAR1"
@@ -76,25 +78,8 @@ def richhf_rows(file: Path, settings: RichHFOptions) -> Iterator[ImportRow]:
                 yield _row(name, features, file, settings)
             except RejectedRow as error:
                 yield error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the file ({error})", item=str(file)) from error
-
-
-def read_prompts(file: Path) -> dict[str, str]:
-    """Prompts by file name: a JSON object, or JSON lines with `filename` and `prompt` (or `caption`). InputError."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        whole = json.loads(text) if text.lstrip().startswith("{") and "\n{" not in text.strip() else None
-        if whole is not None and "filename" not in whole:
-            prompts = whole
-        else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-            prompts = {row["filename"]: row["prompt"] if "prompt" in row else row["caption"] for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"no prompts: {type(error).__name__}: {error}"
-        hint = 'A JSON object {"file name": "prompt"}, or lines {"filename": …, "prompt": …}.'
-        raise InputError(message, item=str(file), hint=hint) from error
-    return {_stem(name): str(prompt) for name, prompt in prompts.items()}
 
 
 def split_of_file(file: Path, requested: str | None) -> Split:
@@ -138,8 +123,8 @@ def _row(name: str, features: dict[str, Any], file: Path, settings: RichHFOption
     name = f"{name} ({filename})"
     scores = {key: _score(name, features, key) for key in SCORES}
     maps = {kind: _map(name, features, key) for kind, key in MAPS.items()}
-    data = _image(name, features, filename, file.parent if options.folder is None else options.folder)
-    prompt = _prompt(name, features, filename, settings.prompts)
+    data = _image(name, features, filename, file.parent if options.folder is None else options.folder, settings.names)
+    prompt = _prompt(name, features, filename, settings.names)
     label = _text(name, features, WORDS)
     words = misaligned_words(name, label, prompt)
     reasons = {
@@ -206,10 +191,11 @@ def _map(name: str, features: dict[str, Any], key: str) -> Floats:
     if isinstance(value, bytes):
         try:
             with Image.open(io.BytesIO(value)) as image:
-                if image.mode not in _MODES:
-                    raise RejectedRow(name, "bad-map", f"{key} is an image of mode {image.mode}")
+                if image.mode not in _MODES or image.width * image.height > MOST_PIXELS:
+                    size = f"{image.width}×{image.height}"
+                    raise RejectedRow(name, "bad-map", f"{key} is an image of mode {image.mode}, {size}")
                 return np.asarray(image.convert("L"), np.float64) / 255
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise RejectedRow(name, "bad-map", f"{key} does not decode: {error}") from error
     try:
         heat = np.asarray(value)
@@ -224,34 +210,22 @@ def _map(name: str, features: dict[str, Any], key: str) -> Floats:
     return scaled
 
 
-def _image(name: str, features: dict[str, Any], filename: str, folder: Path) -> bytes:
+def _image(name: str, features: dict[str, Any], filename: str, folder: Path, names: FileNames) -> bytes:
     value = features.get("image")
     if isinstance(value, dict):
         value = value.get("bytes")
     if isinstance(value, bytes) and value:
         return value
-    path = PurePosixPath(filename)
-    if path.is_absolute() or ".." in path.parts:
-        raise RejectedRow(name, "bad-feature", "its file name leads out of the images' folder")
-    tried = [folder / path, folder / path.name, *(folder / f"{path.stem}{suffix}" for suffix in _SUFFIXES)]
-    for place in tried:
-        try:
-            return place.read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise RejectedRow(name, "unreadable-file", f"{place}: {error.strerror}") from error
-    raise RejectedRow(name, "missing-file", f"there is no {tried[0]}, nor {path.stem} with another suffix")
+    return names.image(folder, filename, name)
 
 
-def _prompt(name: str, features: dict[str, Any], filename: str, prompts: Mapping[str, str]) -> str:
-    candidates = [features.get(key) for key in ("prompt", "caption")] + [prompts.get(_stem(filename))]
-    for value in candidates:
+def _prompt(name: str, features: dict[str, Any], filename: str, names: FileNames) -> str:
+    for key in ("prompt", "caption"):
+        value = features.get(key)
         text = value.decode(errors="replace") if isinstance(value, bytes) else value
         if isinstance(text, str) and normalise_prompt(text):
             return text
-    raise RejectedRow(name, "no-prompt", "neither the row nor --prompts has its prompt")
-
-
-def _stem(filename: str) -> str:
-    return PurePosixPath(filename).stem
+    joined = names.prompt(filename, name)
+    if joined is None or not normalise_prompt(joined):
+        raise RejectedRow(name, "no-prompt", "neither the row nor --prompts has its prompt")
+    return joined

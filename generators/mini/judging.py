@@ -30,7 +30,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Scores:
+class MiniScores:
     """Shares of images and defects per image; `subtypes` counts per image, most frequent first."""
 
     images: int
@@ -49,7 +49,7 @@ class Scores:
         return asdict(self)
 
 
-def generate_and_judge(adapter: Adapter, count: int) -> tuple[list[Judged], Scores]:
+def generate_and_judge(adapter: Adapter, count: int) -> tuple[list[Judged], MiniScores]:
     """Images of the first `count` held-out prompts, seeds derived as `sdg generate` derives them."""
     prompts = held_out_prompts(count)
     seeds = [
@@ -67,7 +67,7 @@ def generate_and_judge(adapter: Adapter, count: int) -> tuple[list[Judged], Scor
     return judged, score(judged, (time.monotonic() - start) / count)
 
 
-def score(judged: Sequence[Judged], seconds_per_image: float) -> Scores:
+def score(judged: Sequence[Judged], seconds_per_image: float) -> MiniScores:
     """Count. Burden: the sum of importance / 100 of an image's defects of a type, averaged over images."""
     count = len(judged)
     defects = [defect for each in judged for defect in each.verdict.defects]
@@ -75,7 +75,7 @@ def score(judged: Sequence[Judged], seconds_per_image: float) -> Scores:
     subtypes = Counter(
         f"{defect.subtype}:{defect.attribute}" if defect.attribute else str(defect.subtype) for defect in defects
     )
-    return Scores(
+    return MiniScores(
         images=count,
         right=round(sum(each.verdict.right for each in judged) / count, 4),
         clean=round(sum(each.verdict.clean for each in judged) / count, 4),

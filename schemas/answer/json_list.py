@@ -57,11 +57,11 @@ def read_list(body: str, *, closed: bool) -> tuple[list[object], list[Repair]]:
         if items is not None:
             return items, repairs
     if not body.startswith("["):
-        found = _LIST_START.search(body)
-        if found is None or any(mark in body[: found.start()] for mark in "{["):
+        start = _LIST_START.search(body)
+        if start is None or any(mark in body[: start.start()] for mark in "{["):
             raise Rejection(Reason.NOT_A_LIST, f"no list: {shown(body, 60)}")
-        repairs.append(outer_text(body[: found.start()]))
-        body = body[found.start() :]
+        repairs.append(outer_text(body[: start.start()]))
+        body = body[start.start() :]
     walk = _Walk(body, closed=closed)
     walk.run()
     return walk.items, repairs + walk.repairs

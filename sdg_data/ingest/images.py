@@ -8,7 +8,6 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.source_image import NOT_IMAGES, SourceImage, printable
 from sdg_data.picture import PictureError, measure
 from sdg_data.progress import Progress
-from sdg_data.software import software
 from sdg_data.store import failures, images, prompts
 from sdg_data.store.connection import Store, Tx
 
@@ -106,6 +104,9 @@ def import_images(
     )
     aliases = stored_aliases(store)
     blobs.sweep_temporary()
+    if store.version() and not options.dry_run:
+        with store.write():
+            pass  # an older store is migrated first, so that `sdg store check` takes none of these images for old ones
     with (progress or Progress(STAGE, unit="images")).running(None) as running:
         while batch := list(itertools.islice(source_images, BATCH_IMAGES)):
             report.saw(len(batch))
@@ -197,28 +198,22 @@ def _examine(
         split=split_of(identity, options.test_share),
     )
     blob = blob_name(source_image.data)
-    model = _fact(source_image.facts, "model") or options.model
-    revision = _fact(source_image.facts, "revision") or options.revision
-    settings = canonical_json({"imported_from": where})
-    sample = int(blob[:7], 16)
-    record = ImageRecord(
-        id=image_id(identity, model, revision, sample, settings),
-        prompt_id=identity,
-        model=model,
-        revision=revision,
-        sample=sample,
-        seed=None,
-        settings=settings,
+    variant = images.Variant(
+        _fact(source_image.facts, "model") or options.model,
+        _fact(source_image.facts, "revision") or options.revision,
+        canonical_json({"imported_from": where}),
+    )
+    record = images.record(
+        identity,
+        variant,
+        int(blob[:7], 16),
         blob=blob,
+        size=len(source_image.data),
         media_type=header.media_type,
         width=header.width,
         height=header.height,
-        bytes=len(source_image.data),
         licence=licence,
         source=f"imported:{where}",
-        tool=software(),
-        seconds=None,
-        created_at=datetime.now(UTC),
     )
     return _Prepared(record, prompt, source_image.data)
 

@@ -134,11 +134,11 @@ class ImportReport:
     def check(self) -> None:
         """Raise SdgError where the totals do not add up: an item was seen and nobody said what became of it."""
         for unit, tally in self.tallies.items():
-            told = tally.taken + tally.already_there + tally.refused
-            if told != tally.seen:
+            accounted = tally.taken + tally.already_there + tally.refused
+            if accounted != tally.seen:
                 raise SdgError(
                     f"{tally.seen} {unit} were seen, but {tally.taken} taken, {tally.already_there} already there and "
-                    f"{tally.refused} refused make {told}",
+                    f"{tally.refused} refused make {accounted}",
                     item=self.source,
                     hint="This is a fault of the program. Please report it; what was imported is in the store.",
                 )

@@ -31,7 +31,7 @@ THRESHOLDS = (0.1, 0.5)
 
 
 class AgreementRow(NamedTuple):
-    """One estimate of an `Agreement`: what was asked, and of which boxes or images."""
+    """One estimate among `AgreementFigures`: what was asked, and of which boxes or images."""
 
     title: str
     scope: str
@@ -39,7 +39,7 @@ class AgreementRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Agreement:
+class AgreementFigures:
     """How far the annotators of the same images agree.
 
     images, comparisons   images seen by at least two, pairs of annotators over them
@@ -91,7 +91,7 @@ def agreement(
     importance_at: float = 0.1,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Agreement:
+) -> AgreementFigures:
     """Compare every two annotators of every image, in the order of their names (which settles ties)."""
     shared = [image for image in sorted(annotations) if len(annotations[image]) > 1]
     compared = _Comparisons.of(annotations, shared)
@@ -130,7 +130,7 @@ def agreement(
     columns |= _alpha_columns("importance", owners.tolist(), units, len(shared), "interval", ())
 
     measure = Sums(columns, resamples, seed)
-    return Agreement(
+    return AgreementFigures(
         images=len(shared),
         comparisons=len(compared.images),
         box_f1={

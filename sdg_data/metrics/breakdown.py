@@ -57,9 +57,9 @@ def _by_box(
     }
     for threshold in protocol.thresholds:
         at = counts.matches.at_least(threshold)
-        found, right = values_gt[at.first], values_pred[at.second]
-        hits_gt = np.bincount(found[found >= 0], minlength=len(names))
-        hits_pred = np.bincount(right[right >= 0], minlength=len(names))
+        matched_gt, matched_pred = values_gt[at.first], values_pred[at.second]
+        hits_gt = np.bincount(matched_gt[matched_gt >= 0], minlength=len(names))
+        hits_pred = np.bincount(matched_pred[matched_pred >= 0], minlength=len(names))
         for code, name in enumerate(names):
             if name in parts:
                 parts[name]["boxes"][f"{threshold:g}"] = {

@@ -105,18 +105,18 @@ def wrong_size(group: Group, extent: Extent, severity: float) -> Defect:
     return _attribute(defect, Attribute.SIZE)
 
 
-def wrong_count(group: Group, found: int, extent: Extent) -> Defect:
+def wrong_count(group: Group, seen: int, extent: Extent) -> Defect:
     """Too few or too many shapes of a group, at least one there; the box encloses those that are there."""
-    number = COUNT_WORDS.get(found, str(found)) if found > 1 else "one"
+    number = COUNT_WORDS.get(seen, str(seen)) if seen > 1 else "one"
     asked = COUNT_WORDS[group.count] if group.count > 1 else "one"
-    noun = group.name if found == 1 else f"{group.name}s"
+    noun = group.name if seen == 1 else f"{group.name}s"
     defect = _state(Subtype.ATTRIBUTE, 50, extent, f"{number} {noun} drawn, {asked} asked for")
     return _attribute(defect, Attribute.COUNT)
 
 
-def wrong_background(asked: str, found: str) -> Defect:
+def wrong_background(asked: str, seen: str) -> Defect:
     """The background has another of the known colours."""
-    defect = _state(Subtype.ATTRIBUTE, 30, FRAME, f"the background is {found}, not {asked}")
+    defect = _state(Subtype.ATTRIBUTE, 30, FRAME, f"the background is {seen}, not {asked}")
     return _attribute(defect, Attribute.COLOUR)
 
 

@@ -60,15 +60,20 @@ def is_srgb(colour: Colour | None, mode: str) -> bool:
 def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
     """An image of mode "RGB", "L" or "CMYK" as RGB in sRGB."""
     if isinstance(colour, CodedColour):
-        return _decoded(image.convert("RGB"), colour)
+        return _decoded(in_mode(image, "RGB"), colour)
     mode = _profile_mode(colour.data, image.mode) if colour else None
     transform = _transform(colour.data, mode) if colour else None
     if mode is None or transform is None:
-        return image.convert("RGB")
+        return in_mode(image, "RGB")
     if mode == "L":
         table = np.asarray(_apply(transform, _RAMP))[0]
         return Image.merge("RGB", [image.point(table[:, channel].tolist()) for channel in range(3)])
-    return _apply(transform, image.convert(mode))
+    return _apply(transform, in_mode(image, mode))
+
+
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image in a mode of Pillow: itself where it is in that mode, which Pillow would copy."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 # --- ICC profiles

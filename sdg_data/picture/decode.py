@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from sdg_data.picture import jpeg, png
-from sdg_data.picture.colour import to_srgb
+from sdg_data.picture.colour import in_mode, to_srgb
 from sdg_data.picture.formats import read_header
 from sdg_data.picture.header import PictureHeader
 from sdg_data.picture.refusal import DAMAGED, PictureError
@@ -170,7 +170,7 @@ def _opaque(samples: Image.Image) -> Image.Image:
         # Of 16 bits a browser shows the upper 8, and so does Pillow in colour.
         return Image.fromarray((np.asarray(samples, dtype=np.uint16) >> 8).astype(np.uint8))
     samples.info.pop("transparency", None)
-    return samples.convert(_OPAQUE.get(samples.mode, "RGB"))
+    return in_mode(samples, _OPAQUE.get(samples.mode, "RGB"))
 
 
 @cache

@@ -1,12 +1,58 @@
 """The annotations tables: what people said about images, with one row per defect. Versions, never edits."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from schemas.records import AnnotatedDefect, Annotation, Withdrawn
+from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Withdrawn
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
+from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_new, select, this_tool
+
+
+def record(
+    key: str,
+    image_id: str,
+    annotator: str,
+    defects: Sequence[AnnotatedDefect],
+    *,
+    source: str,
+    status: AnnotationStatus | None = None,
+    note: str | None = None,
+    seconds: float | None = None,
+    tool: str | None = None,
+) -> Annotation:
+    """A first-round annotation that somebody made of an image without a prelabel, now.
+
+    Args:
+        key: The annotation's id.
+        image_id: Of the image.
+        annotator: Who made it.
+        defects: What they drew.
+        source: Where it was made.
+        status: What they claim; None: that these are all the defects there are.
+        note: What they wrote about the image.
+        seconds: How long it took them.
+        tool: What made the record; None: this version of the package.
+
+    Returns:
+        The record.
+    """
+    return Annotation(
+        id=key,
+        image_id=image_id,
+        prelabel_id=None,
+        parent_id=None,
+        annotator=annotator,
+        round=1,
+        status=status or AnnotationStatus.claim(defects),
+        defects=tuple(defects),
+        note=note,
+        source=source,
+        seconds=seconds,
+        tool=tool or this_tool(),
+        created_at=datetime.now(UTC),
+    )
 
 
 def insert(tx: Tx, records: Sequence[Annotation]) -> int:
@@ -20,11 +66,11 @@ def insert(tx: Tx, records: Sequence[Annotation]) -> int:
     defects = [
         {
             "annotation_id": record.id,
-            **defect_rows.as_row(position, one.defect),
-            **one.model_dump(mode="json", exclude={"defect"}),
+            **defect_rows.as_row(position, annotated.defect),
+            **annotated.model_dump(mode="json", exclude={"defect"}),
         }
         for record in fresh.values()
-        for position, one in enumerate(record.defects)
+        for position, annotated in enumerate(record.defects)
     ]
     append(tx, "annotation_defects", defects)
     return insert_new(tx, "annotations", rows, key=["id"])
@@ -48,10 +94,7 @@ def of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, list[Annotation]]:
         """,
         [list(image_ids)],
     )
-    found: dict[str, list[Annotation]] = {}
-    for record in _records(tx, rows):
-        found.setdefault(record.image_id, []).append(record)
-    return found
+    return grouped((record.image_id, record) for record in _records(tx, rows))
 
 
 def page(

@@ -7,7 +7,7 @@ from schemas.labelling import LabelEntry, Quarantined
 from schemas.records import Withdrawn
 from sdg_data.store import tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, as_stored, insert_new, select
+from sdg_data.store.rows import as_record, as_stored, grouped, insert_new, select
 
 
 def put(tx: Tx, entries: Sequence[LabelEntry]) -> None:
@@ -24,10 +24,7 @@ def of_tasks(tx: Tx, task_ids: Sequence[str]) -> dict[str, list[LabelEntry]]:
         "SELECT * FROM label_entries WHERE task_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY task_id, id",
         [list(task_ids)],
     )
-    found: dict[str, list[LabelEntry]] = {}
-    for row in rows:
-        found.setdefault(row["task_id"], []).append(LabelEntry(**row))
-    return found
+    return grouped((row["task_id"], LabelEntry(**row)) for row in rows)
 
 
 def of_project(tx: Tx, project_id: str) -> list[LabelEntry]:
@@ -71,10 +68,7 @@ def versions(tx: Tx, entry_ids: Sequence[str]) -> dict[str, list[str]]:
         """,
         [list(entry_ids)],
     ).fetchall()
-    found: dict[str, list[str]] = {}
-    for entry_id, annotation_id in rows:
-        found.setdefault(entry_id, []).append(annotation_id)
-    return found
+    return grouped((entry_id, annotation_id) for entry_id, annotation_id in rows)
 
 
 def insert_quarantined(tx: Tx, records: Sequence[Quarantined]) -> int:

@@ -33,6 +33,16 @@ def insert(tx: Tx, calls: Sequence[Call]) -> int:
     return insert_new(tx, "calls", rows, key=["stage", "item_id", "attempt"])
 
 
+def known(tx: Tx, stage: str, item_ids: Sequence[str]) -> set[tuple[str, int]]:
+    """(item, attempt) of the calls about these items."""
+    rows = select(
+        tx,
+        "SELECT item_id, attempt FROM calls WHERE stage = ? AND item_id IN (SELECT unnest(?))",
+        [stage, list(item_ids)],
+    )
+    return {(str(row["item_id"]), int(str(row["attempt"]))) for row in rows}
+
+
 def spent(tx: Tx, stage: str | None = None) -> float:
     """US dollars paid so far, for answers that were of use and for those that were not."""
     return float(scalar(tx, "SELECT coalesce(sum(cost), 0) FROM calls WHERE ? IS NULL OR stage = ?", [stage, stage]))

@@ -1,13 +1,12 @@
 """A defect as a row, one per defect, for every table that holds some; and back, exactly as it was."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from schemas.defect import Defect
 from schemas.geometry import Box
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import select
+from sdg_data.store.rows import grouped, select
 
 
 def as_row(position: int, defect: Defect) -> dict[str, Any]:
@@ -29,15 +28,12 @@ def as_defect(row: Mapping[str, Any]) -> Defect:
 
 def of_owners(tx: Tx, table: str, owner: str, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The defect rows of each owner, in order. `table` and the column `owner` are our own words, never a user's."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     sql = f"SELECT * FROM {table} WHERE {owner} IN (SELECT unnest(?::VARCHAR[])) ORDER BY {owner}, position"
-    for row in select(tx, sql, [list(ids)]):
-        found[row[owner]].append(row)
-    return found
+    return grouped((row[owner], row) for row in select(tx, sql, [list(ids)]))
 
 
 def new_ids(tx: Tx, table: str, ids: Iterable[str]) -> set[str]:
     """Those of `ids` that `table` does not hold yet."""
     wanted = set(ids)
     rows = tx.execute(f"SELECT id FROM {table} WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(wanted)]).fetchall()
-    return wanted - {found for (found,) in rows}
+    return wanted - {known for (known,) in rows}

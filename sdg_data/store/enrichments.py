@@ -7,7 +7,7 @@ from schemas.records import EnrichedDefect, Enrichment, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
+from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_new, select
 
 STAGE = "enrich"
 
@@ -26,9 +26,9 @@ def insert(tx: Tx, records: Sequence[Enrichment]) -> int:
         for record in fresh.values()
     ]
     defects = [
-        {"enrichment_id": record.id, "position": one.index, "reason": one.reason, "importance": one.importance}
+        {"enrichment_id": record.id, "position": defect.index, "reason": defect.reason, "importance": defect.importance}
         for record in fresh.values()
-        for one in record.defects
+        for defect in record.defects
     ]
     append(tx, "enrichment_defects", defects)
     return insert_new(tx, "enrichments", rows, key=["id"])
@@ -51,10 +51,7 @@ def of_annotations(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, list[Enri
         """,
         [list(annotation_ids)],
     )
-    found: dict[str, list[Enrichment]] = {}
-    for record in _records(tx, rows):
-        found.setdefault(record.annotation_id, []).append(record)
-    return found
+    return grouped((record.annotation_id, record) for record in _records(tx, rows))
 
 
 def _records(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Enrichment]:
@@ -65,8 +62,8 @@ def _records(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Enrichment]:
                 **row,
                 "created_at": as_record(row["created_at"]),
                 "defects": tuple(
-                    EnrichedDefect(index=one["position"], reason=one["reason"], importance=one["importance"])
-                    for one in defects.get(row["id"], ())
+                    EnrichedDefect(index=defect["position"], reason=defect["reason"], importance=defect["importance"])
+                    for defect in defects.get(row["id"], ())
                 ),
             }
         )

@@ -14,6 +14,13 @@ def insert(tx: Tx, failures: Sequence[Failure]) -> int:
     return insert_new(tx, "failures", rows, key=["stage", "item_id", "attempt"])
 
 
+def clear(tx: Tx, stage: str, item_ids: Sequence[str]) -> None:
+    """Forget the failures of items that have been looked at again."""
+    tx.execute(
+        "DELETE FROM failures WHERE stage = ? AND item_id IN (SELECT unnest(?::VARCHAR[]))", [stage, list(item_ids)]
+    )
+
+
 def attempts(tx: Tx, stage: str, item_ids: Sequence[str]) -> dict[str, int]:
     """How often each of these items has failed so far; an item that never did is left out."""
     rows = tx.execute(

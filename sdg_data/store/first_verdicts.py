@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from schemas.records import Annotation
 from sdg_data.store import annotations
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import select
+from sdg_data.store.rows import grouped, select
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,4 @@ def of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, list[Annotation]]:
         [list(image_ids)],
     ).fetchall()
     records = annotations.by_ids(tx, [annotation for _, annotation in rows])
-    verdicts: dict[str, list[Annotation]] = {}
-    for image, annotation in rows:
-        verdicts.setdefault(image, []).append(records[annotation])
-    return verdicts
+    return grouped((image, records[annotation]) for image, annotation in rows)

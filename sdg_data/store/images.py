@@ -7,16 +7,17 @@ in SQL; ids are only hashed for the rows that come back.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
 from schemas.records import Failure, ImageRecord, Split
-from sdg_data.ids import variant_id
+from sdg_data.ids import image_id, variant_id
 from sdg_data.store import failures, prompts
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.rows import as_record, as_stored, insert_new, scalar, select
+from sdg_data.store.rows import as_record, as_stored, insert_new, scalar, select, this_tool
 
 MISSING_SCHEMA = pa.schema(
     [("variant", pa.int32()), ("prompt_id", pa.string()), ("sample", pa.int32()), ("text", pa.string())]
@@ -50,7 +51,7 @@ class FailedImage:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedImages:
     """The images that there should be: every prompt (of `split`) × every variant × samples 0..samples-1.
 
     An image that failed before is not wanted again (the same seed gives the same failure) unless `retry_failed`.
@@ -60,6 +61,63 @@ class Wanted:
     samples: int
     split: Split | None = None
     retry_failed: bool = False
+
+
+def record(
+    prompt: str,
+    variant: Variant,
+    sample: int,
+    *,
+    blob: str,
+    size: int,
+    media_type: str = "image/png",
+    width: int,
+    height: int,
+    licence: str,
+    source: str,
+    seed: int | None = None,
+    seconds: float | None = None,
+    tool: str | None = None,
+) -> ImageRecord:
+    """The record of an image that is made or taken now, with the id that follows from its key.
+
+    Args:
+        prompt: The prompt's id.
+        variant: What made it.
+        sample: The image's number among those of the prompt and the variant.
+        blob: The name of its bytes in the blob store.
+        size: How many bytes.
+        media_type: Of the bytes.
+        width: In pixels.
+        height: In pixels.
+        licence: Of the image.
+        source: Where it comes from.
+        seed: What it was drawn from.
+        seconds: How long it took.
+        tool: What made the record; None: this version of the package.
+
+    Returns:
+        The record.
+    """
+    return ImageRecord(
+        id=image_id(prompt, variant.model, variant.revision, sample, variant.settings),
+        prompt_id=prompt,
+        model=variant.model,
+        revision=variant.revision,
+        sample=sample,
+        seed=seed,
+        settings=variant.settings,
+        blob=blob,
+        media_type=media_type,
+        width=width,
+        height=height,
+        bytes=size,
+        licence=licence,
+        source=source,
+        tool=tool or this_tool(),
+        seconds=seconds,
+        created_at=datetime.now(UTC),
+    )
 
 
 def insert(tx: Tx, records: Sequence[ImageRecord]) -> int:
@@ -91,13 +149,13 @@ def insert_failed(tx: Tx, failed: Sequence[FailedImage]) -> None:
     insert_new(tx, "failed_images", rows, key=["id"])
 
 
-def count_missing(tx: Tx, wanted: Wanted) -> list[int]:
+def count_missing(tx: Tx, wanted: WantedImages) -> list[int]:
     """How many images of each variant are missing, in the order of `wanted.variants`."""
     sql = f"SELECT count(*) FROM ({_MISSING})"
     return [int(scalar(tx, sql, _parameters(wanted, variant))) for variant in wanted.variants]
 
 
-def count_present(tx: Tx, wanted: Wanted) -> list[int]:
+def count_present(tx: Tx, wanted: WantedImages) -> list[int]:
     """How many images of each variant are there for the wanted prompts and samples."""
     sql = """
         SELECT count(*) FROM images JOIN prompts ON prompts.id = images.prompt_id
@@ -107,7 +165,7 @@ def count_present(tx: Tx, wanted: Wanted) -> list[int]:
     return [int(scalar(tx, sql, [variant.id, *parameters])) for variant in wanted.variants]
 
 
-def missing(store: Store, wanted: Wanted, *, page_rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
+def missing(store: Store, wanted: WantedImages, *, page_rows: int = PAGE_ROWS) -> Iterator[pa.Table]:
     """The images that are not there yet, in pages.
 
     Ordered by variant, so that models load one at a time, then prompt id (samples of one prompt together), then sample.
@@ -212,7 +270,7 @@ _MISSING = """
 """
 
 
-def _parameters(wanted: Wanted, variant: Variant, low: str = "", high: str = _AFTER_ALL_IDS) -> dict[str, Any]:
+def _parameters(wanted: WantedImages, variant: Variant, low: str = "", high: str = _AFTER_ALL_IDS) -> dict[str, Any]:
     """The parameters of _MISSING; `low` and `high` bound the prompt ids, the upper one left out."""
     return {
         "samples": wanted.samples,

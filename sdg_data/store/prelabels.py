@@ -12,7 +12,7 @@ from schemas.records import ImageRecord, Prelabel, Split, Withdrawn
 from sdg_data.ids import ID_DIGITS, canonical_json, content_id
 from sdg_data.store import defect_rows, images, prompts, tombstones
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
+from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_new, select
 
 STAGE = "prelabel"
 
@@ -97,10 +97,7 @@ def of_images(tx: Tx, image_ids: Sequence[str], *, model: str | None = None) -> 
         """,
         [list(image_ids), model, model],
     )
-    found: dict[str, list[Prelabel]] = {}
-    for record in _records(tx, rows):
-        found.setdefault(record.image_id, []).append(record)
-    return found
+    return grouped((record.image_id, record) for record in _records(tx, rows))
 
 
 def count(tx: Tx, wanted: WantedPrelabels) -> dict[str, int]:
@@ -130,13 +127,13 @@ def missing(store: Store, wanted: WantedPrelabels, *, page_rows: int = 2000) -> 
                 """,
                 {**_parameters(wanted), "after": after, "limit": page_rows},
             )
-            found = images.by_ids(tx, [row["image_id"] for row in rows])
-            texts = prompts.by_ids(tx, list({image.prompt_id for image in found.values()}))
+            images_by_id = images.by_ids(tx, [row["image_id"] for row in rows])
+            texts = prompts.by_ids(tx, list({image.prompt_id for image in images_by_id.values()}))
         yield [
             Unlabelled(
                 row["prelabel_id"],
-                found[row["image_id"]],
-                texts[found[row["image_id"]].prompt_id].text,
+                images_by_id[row["image_id"]],
+                texts[images_by_id[row["image_id"]].prompt_id].text,
                 int(row["attempts"]) + 1,
             )
             for row in rows

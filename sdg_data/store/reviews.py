@@ -1,12 +1,39 @@
 """The reviews table: reviewers' verdicts on annotations. Which of them decides is the view `annotation_states`."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from schemas.records import Review, Withdrawn
+from schemas.records import Review, Verdict, Withdrawn
 from sdg_data.store import tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, as_stored, insert_new, select
+from sdg_data.store.rows import as_record, as_stored, grouped, insert_new, select, this_tool
+
+
+def acceptance(key: str, annotation_id: str, reviewer: str, *, tool: str | None = None) -> Review:
+    """A first-round review, made now, that accepts an annotation as it is.
+
+    Args:
+        key: The review's id.
+        annotation_id: The annotation.
+        reviewer: Who accepts it.
+        tool: What made the record; None: this version of the package.
+
+    Returns:
+        The record.
+    """
+    return Review(
+        id=key,
+        annotation_id=annotation_id,
+        result_id=None,
+        reviewer=reviewer,
+        round=1,
+        verdict=Verdict.ACCEPTED,
+        note=None,
+        seconds=None,
+        tool=tool or this_tool(),
+        created_at=datetime.now(UTC),
+    )
 
 
 def insert(tx: Tx, records: Sequence[Review]) -> int:
@@ -32,10 +59,7 @@ def of_annotations(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, list[Revi
         """,
         [list(annotation_ids)],
     )
-    found: dict[str, list[Review]] = {}
-    for row in rows:
-        found.setdefault(row["annotation_id"], []).append(_record(row))
-    return found
+    return grouped((row["annotation_id"], _record(row)) for row in rows)
 
 
 def count_by_verdict(tx: Tx) -> dict[str, int]:

@@ -1,13 +1,18 @@
 """Records in, records out: the small steps that every table module shares."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from importlib.metadata import version
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from sdg_data.store.connection import Tx
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 _INCOMING = "incoming_rows"
 
@@ -64,6 +69,14 @@ def select(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ())
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+    """The values of each key, both in the order in which they come."""
+    groups: dict[Key, list[Value]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
 def scalar(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
     """The one value of a query that has one.
 
@@ -73,6 +86,12 @@ def scalar(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ())
         The first column of the first row.
     """
     return tx.execute(sql, parameters).fetchall()[0][0]
+
+
+@cache
+def this_tool() -> str:
+    """The `tool` of what this version of the package made."""
+    return f"sdg-data {version('sdg-data')}"
 
 
 def as_stored(moment: datetime) -> datetime:

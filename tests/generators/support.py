@@ -11,7 +11,7 @@ import torch
 from generators.adapter import Pixels
 from generators.models.presets import Preset
 from generators.models.registry import built_in_presets
-from generators.plan import Selection
+from generators.plan import ModelSelection
 from schemas.records import Prompt
 from sdg_data import ids
 from sdg_data.store import prompts
@@ -61,9 +61,9 @@ def add_prompts(store: Store, texts: Sequence[str], *, test_share: float = 0.0) 
     return sorted(records, key=lambda record: record.id)
 
 
-def select(presets: Sequence[Preset], samples: int = 1, **more: Any) -> Selection:
+def select(presets: Sequence[Preset], samples: int = 1, **more: Any) -> ModelSelection:
     """A selection whose revisions are made up."""
-    return Selection(tuple(presets), tuple(f"{index:040d}" for index in range(len(presets))), samples, **more)
+    return ModelSelection(tuple(presets), tuple(f"{index:040d}" for index in range(len(presets))), samples, **more)
 
 
 def fake_preset(name: str = "fake", **values: Any) -> Preset:

@@ -14,7 +14,7 @@ from PIL import Image
 from generators.adapter import Pixels
 from generators.images import GeneratedImage
 from generators.models.loading import adapt
-from generators.plan import Selection, batches, plan_lines, shared
+from generators.plan import ModelSelection, batches, plan_lines, shared
 from generators.stage import PNG_LEVEL, GenerateStage
 from schemas.records import ImageRecord, Split
 from sdg_data import ids
@@ -29,7 +29,7 @@ from tests.generators.support import FakeAdapter, Loader, add_prompts, fake_pres
 TEXTS = [f"prompt number {index}" + " and more" * (index % 3) for index in range(10)]
 
 
-def generate(store: Store, blobs: Blobs, selection: Selection, loader: Any, **options: Any) -> GenerateStage:
+def generate(store: Store, blobs: Blobs, selection: ModelSelection, loader: Any, **options: Any) -> GenerateStage:
     stage = GenerateStage(store, blobs, selection, loader=loader, **options)
     LocalExecutor().execute(stage)
     stage.close()

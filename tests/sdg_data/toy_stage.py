@@ -41,7 +41,7 @@ class ToyStage:
     def __init__(self, home: Path) -> None:
         self.store = Store(home)
         self.blobs = Blobs(home / "blobs")
-        self.wanted = images.Wanted(VARIANTS, samples=2)
+        self.wanted = images.WantedImages(VARIANTS, samples=2)
 
     def plan(self) -> Plan[Key]:
         with self.store.read() as tx:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from generators.images import GeneratedImage
-from schemas.records import ImageRecord, Prompt
+from schemas.records import Prompt
 from sdg_data import ids
 from sdg_data.blobs import Blobs
-from sdg_data.software import software
 from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
 
@@ -44,7 +42,7 @@ class Audit:
         Returns:
             How many images were new.
         """
-        now = datetime.now(UTC)
+        variant = images.Variant(self.model, self.revision, self.settings)
         records, texts = [], {}
         for sample, image in numbered:
             data = image.png()
@@ -54,24 +52,16 @@ class Audit:
             texts[prompt] = Prompt(id=prompt, text=text, source="boxflow", licence=None, split=split)
             height, width = image.pixels.shape[:2]
             records.append(
-                ImageRecord(
-                    id=ids.image_id(prompt, self.model, self.revision, sample, self.settings),
-                    prompt_id=prompt,
-                    model=self.model,
-                    revision=self.revision,
-                    sample=sample,
-                    seed=None,
-                    settings=self.settings,
+                images.record(
+                    prompt,
+                    variant,
+                    sample,
                     blob=self.blobs.put(data),
-                    media_type="image/png",
+                    size=len(data),
                     width=width,
                     height=height,
-                    bytes=len(data),
                     licence=self.licence,
                     source=SOURCE,
-                    tool=software(),
-                    seconds=None,
-                    created_at=now,
                 )
             )
         with self.store.write() as tx:

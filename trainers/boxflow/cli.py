@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, say, settings_of
+from sdg_data.console import print_json, say, say_warnings, settings_of
 from sdg_data.errors import ConfigError, InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def train(
     if detector_url is not None:
         changes["rewards.detector.vlm.base_url"] = detector_url
     changes |= parse_changes(change or [])
-    config = changed(RECIPES[recipe](), changes)
+    with say_warnings():
+        config = changed(RECIPES[recipe](), changes)
     settings = settings_of(ctx)
     texts, held_out_texts = _prompts(settings, prompts, held_out)
     if dry_run:

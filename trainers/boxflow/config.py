@@ -24,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 AdvantageKind = Literal["scalar", "dense-heatmap", "box", "scalar-boxes"]
 
 
-class LoraSettings(common.LoraSettings):
+class BoxFlowLora(common.LoraSettings):
     """A low-rank adapter on the transformer."""
 
     targets: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class PolicySettings(ConfigGroup):
     """Pixels; none: the preset's."""
     guidance: NotNegative | None = None
     """Guidance scale while sampling and learning; none: the preset's."""
-    lora: LoraSettings | None = LoraSettings()
+    lora: BoxFlowLora | None = BoxFlowLora()
     """The adapter that is trained; none: every weight is."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """bf16: autocast, and bf16 weights under an adapter. fp32 on CPUs, where bf16 is slower."""

@@ -12,7 +12,7 @@ import torch
 
 from generators.models.flow import Conditioning, Flow
 from sdg_data.errors import ConfigError
-from trainers.boxflow.config import BoxFlowConfig, LoraSettings
+from trainers.boxflow.config import BoxFlowConfig, BoxFlowLora
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class Policy:
         return (pixels * 255).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
-def add_lora(model: Any, settings: LoraSettings) -> int:
+def add_lora(model: Any, settings: BoxFlowLora) -> int:
     """Put an adapter on a transformer's layers, with weights in float32.
 
     Returns:

@@ -109,7 +109,9 @@ def changed(config: Config, changes: Mapping[str, Any], *, docs: str) -> Config:
     for name, value in changes.items():
         head, dot, rest = name.partition(".")
         if head in keys:
-            warnings.warn(f"the key {head!r} is now {keys[head]!r}", DeprecationWarning, stacklevel=3)
+            warnings.warn(
+                f"the key {head!r} is now {keys[head]!r}; the old one goes in 0.3", DeprecationWarning, stacklevel=3
+            )
             name = keys[head] + dot + rest
         *tables, last = name.split(".")
         table = values

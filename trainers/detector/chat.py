@@ -18,6 +18,7 @@ from annotate.vlm.generating import messages
 from schemas.answer.parse import render_answer
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
+from sdg_data.chat_marks import without_marks
 from sdg_data.picture import decode_image
 from sdg_data.prompt_templates import Template
 
@@ -58,8 +59,16 @@ class Chat:
         )
 
     def fitted(self, size: ImageSize) -> ImageSize:
-        """The size in which the model is shown an image of that size."""
+        """The size in which the model is shown an image; raises ValueError where it takes no such shape."""
         return fitted_size(size, self.family, self.max_side)
+
+    def takes(self, size: ImageSize) -> bool:
+        """Whether the model takes an image of such a shape."""
+        try:
+            self.fitted(size)
+        except ValueError:
+            return False
+        return True
 
     def picture(self, data: bytes) -> Image.Image:
         """The image as the model is shown it, RGB; raises ValueError where the bytes are no image."""
@@ -82,8 +91,9 @@ class Chat:
         return text
 
     def answer(self, defects: Sequence[Defect], trace: str | None, size: ImageSize) -> str:
-        """The answer's text, without the token that ends it."""
-        return render_answer(defects, trace if self.trace else None, codec=codec_of(self.family, self.fitted(size)))
+        """The answer's text, without the token that ends it and without any other special token."""
+        codec = codec_of(self.family, self.fitted(size))
+        return without_marks(render_answer(defects, trace if self.trace else None, codec=codec))
 
     @property
     def end(self) -> str:
@@ -110,6 +120,8 @@ class Chat:
         return self._lengths([(self.asked(prompt, size), size) for prompt, size in rows])
 
     def _lengths(self, texts: Sequence[tuple[str, ImageSize]]) -> list[int]:
+        if not texts:
+            return []
         ids = self.processor.tokenizer([text for text, _ in texts], add_special_tokens=False)["input_ids"]
         # The picture's one placeholder stands in the text.
         return [len(tokens) - 1 + self.image_tokens(size) for tokens, (_, size) in zip(ids, texts, strict=True)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, say
+from sdg_data.console import print_json, say, say_warnings
 from sdg_data.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ def sft(
         "saving.report": report,
         "seed": seed,
     }
-    config = changed(_recipe(RECIPES, recipe), _changes(options, lora, change))
+    with say_warnings():
+        config = changed(_recipe(RECIPES, recipe), _changes(options, lora, change))
     _check_report(config)
     if dry_run:
         _plan(config, data, model, limit, max_tokens=config.data.max_tokens, as_json=as_json)
@@ -216,7 +217,8 @@ def grpo(
     config = _recipe(RECIPES, recipe)
     if guard is not None:
         config = config.model_copy(update={"guard": (config.guard or GuardSettings()) if guard else None})
-    config = changed(config, changes)
+    with say_warnings():
+        config = changed(config, changes)
     _check_report(config)
     if dry_run:
         _plan(

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 TOO_LONG: Final = "too-long"
 NO_TRACE: Final = "no-trace"
+BAD_SHAPE: Final = "bad-shape"
+"""The model takes no image of such a shape."""
 _PAGE: Final = 256
 
 
@@ -109,7 +111,11 @@ def read_training_data(
     count = len(table) if limit is None else min(limit, len(table))
     with Progress("reading samples", unit="samples").running(count) as progress:
         for page in _pages(table, count):
-            for row in _planned(page, chat, questions_only):
+            taken = [(place, sample) for place, sample in page if chat.takes(_size(sample))]
+            if len(taken) < len(page):
+                keys = data.dropped.setdefault(BAD_SHAPE, [])
+                keys += [sample.key for _, sample in page if not chat.takes(_size(sample))]
+            for row in _planned(taken, chat, questions_only):
                 if is_held_out(row.prompt_id, held_out, seed):
                     data.held_out.append(row)
                 elif chat.trace and row.trace is None and not questions_only:
@@ -143,8 +149,12 @@ def _pages(table: ShardTable, count: int) -> Iterator[list[tuple[int, Sample]]]:
         yield [(place, table.sample(place)) for place in range(start, min(start + _PAGE, count))]
 
 
+def _size(sample: Sample) -> ImageSize:
+    return ImageSize(width=sample.width, height=sample.height)
+
+
 def _planned(page: list[tuple[int, Sample]], chat: Chat, questions_only: bool) -> Iterator[TrainingRow]:
-    sizes = [ImageSize(width=sample.width, height=sample.height) for _, sample in page]
+    sizes = [_size(sample) for _, sample in page]
     if questions_only:
         lengths = chat.question_lengths([(sample.prompt, size) for (_, sample), size in zip(page, sizes, strict=True)])
     else:

@@ -55,7 +55,7 @@ def read_rows(table: ShardTable, chat: Chat, limit: int | None = None) -> list[T
     for place in range(count):
         sample = table.sample(place)
         size = ImageSize(width=sample.width, height=sample.height)
-        tokens = chat.question_lengths([(sample.prompt, size)])[0]
+        tokens = chat.question_lengths([(sample.prompt, size)])[0] if chat.takes(size) else 0
         rows.append(
             TrainingRow(
                 place, sample.key, sample.prompt_id, sample.prompt, sample.model, size, sample.plain_defects,

@@ -58,10 +58,11 @@ def answer_rows(
         max_tokens: of an answer.
 
     Returns:
-        One answer for each row, in their order.
+        One answer for each row, in their order; an image of a shape that the model does not take has none.
     """
-    order = sorted(range(len(rows)), key=lambda index: (rows[index].tokens, index))
-    predictions: dict[int, Prediction] = {}
+    askable = [index for index, row in enumerate(rows) if chat.takes(row.size)]
+    order = sorted(askable, key=lambda index: (rows[index].tokens, index))
+    predictions = {index: Prediction(row.key, "", None, False, 0) for index, row in enumerate(rows)}
     for start in range(0, len(order), batch):
         places = order[start : start + batch]
         together = [rows[place] for place in places]

@@ -10,10 +10,10 @@ from sdg_data.prompt_templates import DETECT_SHORT
 from trainers.common.config import ConfigGroup, Natural, Positive, TrainingSettings
 from trainers.detector.train_config import (
     DataSettings,
+    DetectorOptimizer,
+    DetectorSaving,
     EvaluationSettings,
     ModelSettings,
-    OptimizerSettings,
-    SavingSettings,
     Share,
     TrainConfig,
 )
@@ -160,9 +160,9 @@ def sdg30k() -> GrpoConfig:
     """The paper's: 8 answers, temperature 1.0, top-p 0.85, lr 5e-6, β 0.01, ≤ 4,096 new tokens, 2 epochs."""
     return GrpoConfig(
         recipe="sdg30k",
-        optimizer=OptimizerSettings(learning_rate=5e-6, epochs=2, batch_size=128, micro_batch=4),
+        optimizer=DetectorOptimizer(learning_rate=5e-6, epochs=2, batch_size=128, micro_batch=4),
         evaluation=EvaluationSettings(eval_every=100, eval_limit=512, eval_max_tokens=4096),
-        saving=SavingSettings(log_every=1, save_every=50),
+        saving=DetectorSaving(log_every=1, save_every=50),
         guard=GuardSettings(window=20),
     )
 
@@ -173,9 +173,9 @@ def mini() -> GrpoConfig:
         recipe="mini",
         model=ModelSettings(freeze_vision=False, precision="fp32", checkpointing=False, device="cpu"),
         data=GrpoDataSettings(template=DETECT_SHORT, max_prompt_tokens=512, held_out=0.05, workers=0),
-        optimizer=OptimizerSettings(learning_rate=5e-5, max_steps=60, batch_size=256, micro_batch=64),
+        optimizer=DetectorOptimizer(learning_rate=5e-5, max_steps=60, batch_size=256, micro_batch=64),
         evaluation=EvaluationSettings(eval_every=20, eval_limit=500, eval_batch=50, eval_max_tokens=512),
-        saving=SavingSettings(log_every=1, save_every=20),
+        saving=DetectorSaving(log_every=1, save_every=20),
         answers=AnswerSettings(max_new_tokens=320),
         guard=GuardSettings(window=20),
     )

@@ -25,6 +25,7 @@ from PIL import Image
 
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
+from sdg_data.chat_marks import without_marks
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.metrics.heatmaps import boxes_of
 from trainers.detector.heatmaps import Asked, Floats, HeatmapReading
@@ -110,7 +111,10 @@ class ImageDoctor:
 
     @torch.inference_mode()
     def _one(self, image: Image.Image, prompt: str) -> HeatmapReading:
-        parts = [{"type": "image"}, {"type": "text", "text": self._question.replace("{caption}", prompt)}]
+        parts = [
+            {"type": "image"},
+            {"type": "text", "text": self._question.replace("{caption}", without_marks(prompt))},
+        ]
         text = self._processor.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )

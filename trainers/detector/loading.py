@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from annotate.vlm.qwen.load import DETECTOR_FILE, FAMILIES, load_model, load_processor
 from sdg_data.errors import ModelError
-from trainers.detector.train_config import LoraSettings, TrainConfig
+from trainers.detector.train_config import DetectorLora, TrainConfig
 from trainers.files import replace_file
 
 log = logging.getLogger(__name__)
@@ -70,12 +70,12 @@ def model_type_of(source: str) -> str:
             "is an adapter, not a model", item=source, hint="`sdg train detector merge` makes a model of it."
         )
     try:
-        found = str(AutoConfig.from_pretrained(source).model_type)
+        model_type = str(AutoConfig.from_pretrained(source).model_type)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read its config ({str(error).splitlines()[0]})", item=source) from error
-    if found not in FAMILIES:
-        raise ModelError(f"is a model of type {found!r}; trained are {' and '.join(FAMILIES)}", item=source)
-    return found
+    if model_type not in FAMILIES:
+        raise ModelError(f"is a model of type {model_type!r}; trained are {' and '.join(FAMILIES)}", item=source)
+    return model_type
 
 
 def freeze_vision(model: Any) -> int:
@@ -87,7 +87,7 @@ def freeze_vision(model: Any) -> int:
     return frozen
 
 
-def lora_config(settings: LoraSettings | None, *, freeze_vision: bool) -> Any:
+def lora_config(settings: DetectorLora | None, *, freeze_vision: bool) -> Any:
     """peft's configuration, or None. Bound to the linear layers of the language model, by name."""
     if settings is None:
         return None
@@ -116,8 +116,8 @@ def trainable(model: Any) -> dict[str, int]:
     """
     parameters = list(model.parameters())
     counts = {
-        "trained": sum(one.numel() for one in parameters if one.requires_grad),
-        "all": sum(one.numel() for one in parameters),
+        "trained": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "all": sum(parameter.numel() for parameter in parameters),
     }
     if not counts["trained"]:
         raise ModelError("nothing of it is trained: every parameter is frozen")

@@ -14,10 +14,10 @@ from sdg_data.prompt_templates import DETECT_SHORT
 from trainers.common.config import Positive
 from trainers.detector.train_config import (
     DataSettings,
+    DetectorOptimizer,
+    DetectorSaving,
     EvaluationSettings,
     ModelSettings,
-    OptimizerSettings,
-    SavingSettings,
     TrainConfig,
 )
 
@@ -44,9 +44,9 @@ def sdg30k() -> SftConfig:
     """The paper's: Qwen3-VL-4B-Instruct, frozen vision tower, lr 3e-5, cosine, batch 16, 5,100 tokens, 1,024 px."""
     return SftConfig(
         recipe="sdg30k",
-        optimizer=OptimizerSettings(learning_rate=3e-5, epochs=3, batch_size=16, micro_batch=1),
+        optimizer=DetectorOptimizer(learning_rate=3e-5, epochs=3, batch_size=16, micro_batch=1),
         evaluation=EvaluationSettings(eval_every=500, eval_limit=512),
-        saving=SavingSettings(save_every=250),
+        saving=DetectorSaving(save_every=250),
     )
 
 
@@ -56,7 +56,7 @@ def mini() -> SftConfig:
         recipe="mini",
         model=ModelSettings(freeze_vision=False, precision="fp32", checkpointing=False, device="cpu"),
         data=SftDataSettings(template=DETECT_SHORT, max_tokens=1024, held_out=0.05, workers=0),
-        optimizer=OptimizerSettings(
+        optimizer=DetectorOptimizer(
             learning_rate=6e-4,
             adam_betas=(0.9, 0.98),
             weight_decay=0.02,
@@ -65,7 +65,7 @@ def mini() -> SftConfig:
             micro_batch=16,
         ),
         evaluation=EvaluationSettings(eval_every=400, eval_limit=200, eval_batch=50, eval_max_tokens=512),
-        saving=SavingSettings(log_every=10, save_every=200),
+        saving=DetectorSaving(log_every=10, save_every=200),
     )
 
 

@@ -20,7 +20,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Report = Literal["tensorboard", "trackio", "wandb", "none"]
 
 
-class LoraSettings(common.LoraSettings):
+class DetectorLora(common.LoraSettings):
     """A low-rank adapter on the linear layers of the language model (and of the vision tower where it is trained)."""
 
     dropout: Share = 0.0
@@ -32,7 +32,7 @@ class ModelSettings(ConfigGroup):
 
     freeze_vision: bool = True
     """Keep the vision tower as it is (the paper's)."""
-    lora: LoraSettings | None = None
+    lora: DetectorLora | None = None
     """An adapter that is trained instead of all weights; none: everything is trained."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """bf16: autocast over fp32 weights, or bf16 weights under an adapter. fp32 on CPUs, where bf16 is slower."""
@@ -57,7 +57,7 @@ class DataSettings(ConfigGroup):
     """Processes that prepare batches."""
 
 
-class OptimizerSettings(ConfigGroup):
+class DetectorOptimizer(ConfigGroup):
     """AdamW with a cosine schedule, and the size of a step."""
 
     learning_rate: Annotated[float, Field(gt=0)]
@@ -97,7 +97,7 @@ class EvaluationSettings(ConfigGroup):
     """How reasons are compared: lexical, or the name of a sentence-transformers model."""
 
 
-class SavingSettings(ConfigGroup):
+class DetectorSaving(ConfigGroup):
     """Checkpoints, log and curves."""
 
     log_every: Positive = 10
@@ -119,9 +119,9 @@ class TrainConfig(TrainingSettings):
     """The order of samples, the jitter and the sampling of answers follow from it."""
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
-    optimizer: OptimizerSettings
+    optimizer: DetectorOptimizer
     evaluation: EvaluationSettings = EvaluationSettings()
-    saving: SavingSettings = SavingSettings()
+    saving: DetectorSaving = DetectorSaving()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 from PIL import Image
 
 from generators.images import GeneratedImage
+from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ConfigError, MissingDependency, ModelError
 from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.settings import RewardSettings
@@ -102,7 +103,7 @@ class LocalReward:
         for start in range(0, len(images), self._batch_size):
             chunk = images[start : start + self._batch_size]
             inputs = self._processor(
-                text=[image.prompt for image in chunk],
+                text=[without_marks(image.prompt) for image in chunk],
                 images=[Image.fromarray(image.pixels) for image in chunk],
                 padding=True,
                 truncation=True,

@@ -75,7 +75,10 @@ class VlmClient(abc.ABC, Generic[ResultT]):
         return list(await asyncio.gather(*(self._ask(self._client, image) for image in images)))
 
     async def _ask(self, client: RetryingClient, image: GeneratedImage) -> ResultT:
-        encoded = self._backend.prepare(image.png(), "image/png")
+        try:
+            encoded = self._backend.prepare(image.png(), "image/png")
+        except ValueError as error:
+            return self.missing(f"bad-image: {error}")
         try:
             answer = await client.ask(self.question(image, encoded))
         except AskError as error:

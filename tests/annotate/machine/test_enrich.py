@@ -128,7 +128,9 @@ def test_after_so_many_rounds_it_is_a_failure_with_the_rules_name(make_home: Mak
     home = make_home(3)
     made = people(home)
     backend = FakeBackend(
-        lambda asked: [good_text(asked).replace("In the", "The weird", 1) if asked.known else good_text(asked)]
+        lambda asked: [
+            good_text(asked).replace('"description":"', '"description":"weird ', 1) if asked.known else good_text(asked)
+        ]
     )
     stage = run(home, backend)
     found, failed = stored(home, made)

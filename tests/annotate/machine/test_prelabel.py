@@ -18,6 +18,7 @@ from annotate.vlm.contract import Answer, AskError, Backend, Prices, Question
 from annotate.vlm.fake import FakeBackend, Step
 from annotate.vlm.openai_chat import OpenAIBackend
 from annotate.vlm.oracle import OracleBackend
+from schemas.codecs import Qwen3VL
 from schemas.geometry import Box
 from schemas.records import Failure, Prelabel
 from sdg_data.errors import ConfigError, ModelError
@@ -27,7 +28,7 @@ from sdg_data.store import calls, failures, prelabels
 from sdg_data.store.digest import store_digest
 from sdg_data.work import LocalExecutor
 from tests.annotate.hostile import HostileServer, Reply, answer, status
-from tests.annotate.support import CLEAN, HURRIED, ONE, QUICK, Home, captions, server_settings
+from tests.annotate.support import CLEAN, HURRIED, ONE, QUICK, Home, captions, picture, server_settings
 
 ROOT = Path(__file__).parents[3]
 MakeHome = Callable[[int], Home]
@@ -45,6 +46,12 @@ def stage_of(
         budget=budget or Budget(None, None),
         **more,
     )
+
+
+def question_of(home: Home) -> Question:
+    """The longest question about an image of the home."""
+    template, longest = load_template(DETECT), max(home.image_of, key=len)
+    return Question(template.question(longest, Qwen3VL()), picture(), longest)
 
 
 def run(home: Home, backend: Backend, **more: Any) -> PrelabelStage:
@@ -244,6 +251,38 @@ def test_a_budget_is_approached_and_not_passed(make_home: MakeHome) -> None:
     assert again.asked == []
 
 
+def test_a_budget_holds_however_often_the_process_is_killed(make_home: MakeHome) -> None:
+    home = make_home(40)
+    bill = 0.0
+
+    def script(caption: str, nth: int) -> Reply:
+        nonlocal bill
+        bill += Prices(10.0, 100.0).cost(1000, 100)
+        return answer(CLEAN)
+
+    limit = 0.9
+    with HostileServer(script) as server:
+        for _ in range(3):
+            line = [sys.executable, "-m", "tests.annotate.killed", str(home.folder), server.url, "2", "4", str(limit)]
+            assert subprocess.run(line, cwd=ROOT, check=False).returncode == -9
+        backend = OpenAIBackend(server_settings(server.url), environ={})
+        stage = stage_of(home, backend)
+        stage.recover()
+        with home.store.read() as tx:
+            before = calls.spent(tx)
+        # Each killed run had two answers, and lost up to four questions, which count at their worst.
+        worst = Budget(None, Prices(10.0, 100.0)).worst(question_of(home), 200)
+        assert 3 * 2 * Prices(10.0, 100.0).cost(1000, 100) < before <= 3 * (2 * 0.02 + 6 * worst)
+        assert bill <= before
+        stage = stage_of(home, backend, budget=Budget(limit, Prices(10.0, 100.0), spent=before))
+        LocalExecutor().execute(stage)
+        stage.close()
+        with home.store.read() as tx:
+            assert bill <= calls.spent(tx) <= limit
+        assert stage.out_of_budget
+    assert not list((home.folder / "journals").iterdir())
+
+
 def test_a_server_that_does_not_count_is_billed_at_the_worst(make_home: MakeHome) -> None:
     home = make_home(2)
     backend = FakeBackend([Answer(CLEAN)])
@@ -283,6 +322,36 @@ def test_a_server_that_has_gone_stops_the_run(make_home: MakeHome) -> None:
     with home.store.read() as tx:
         recorded = failures.count_by_code(tx, "prelabel")
     assert recorded == {"connection": len(backend.asked)}
+
+
+@pytest.mark.parametrize("code", ["bad-request", "length-without-answer"])
+def test_a_stage_ends_when_the_first_answers_all_fail_alike(make_home: MakeHome, code: str) -> None:
+    home = make_home(64)
+    backend = FakeBackend([AskError(code, "unsupported parameter: max_tokens")])
+    with pytest.raises(ModelError, match=f"the first 16 questions all failed alike: {code}: unsupported parameter"):
+        run(home, backend, limits=replace(QUICK, concurrency=32))
+    assert len(backend.asked) == 16
+    with home.store.read() as tx:
+        assert failures.count_by_code(tx, "prelabel") == {code: 16}
+    # Two ways of failing are no constant one.
+    varied = FakeBackend(lambda asked: [AskError(f"c{len(asked.prompt) % 2}", "no")])
+    stage = stage_of(home, varied, retry_all=True)
+    LocalExecutor().execute(stage)
+    stage.close()
+    assert sum(stage.failed.values()) == len(varied.asked) == 64
+
+
+def test_answers_that_arrived_before_an_error_are_stored_by_the_same_run(make_home: MakeHome) -> None:
+    home = make_home(12)
+    names = list(home.image_of)
+    backend = FakeBackend(
+        lambda asked: [AskError("other-model", "B", fatal=True) if asked.prompt == names[9] else CLEAN]
+    )
+    with pytest.raises(ModelError, match="B"):
+        run(home, backend, limits=replace(QUICK, concurrency=1))
+    with home.store.read() as tx:
+        stored_now = prelabels.count_by_model(tx)
+    assert sum(int(str(row["answers"])) for row in stored_now) == len(backend.asked) - 1 >= 1
 
 
 def test_a_few_failures_in_between_stop_nothing(make_home: MakeHome) -> None:

@@ -88,6 +88,28 @@ def test_a_question_may_ask_for_less(qwen3: Path) -> None:
     assert second.tokens_out > 3
 
 
+def test_words_never_become_special_tokens_and_a_bad_question_fails_alone(qwen3: Path) -> None:
+    marks = ["<|image_pad|>", "<|im_end|>", "<|vision_start|><|image_pad|><|vision_end|>", "<|video_pad|>"]
+    asked = [Question(f"is {mark} there?", shade(0), "c") for mark in marks]
+    asked.append(Question("one", shade(0), "c", more=(Turn("assistant", "<|image_pad|>"), Turn("user", "yes?"))))
+    answers = asyncio.run(ask_all(LocalBackend(settings(qwen3)), asked, together=True))
+    for mark, answer in zip(marks, answers, strict=False):
+        # A byte is a token: each mark came through as its letters, with one space behind each "<".
+        letters = len(f"is {mark} there?") + mark.count("<")
+        assert answer.tokens_in == 4 + letters + len(b"user\n\nassistant\n") + 3 + 2
+
+    backend = LocalBackend(settings(qwen3))
+    narrow = EncodedImage(picture(1000, 2).data, "image/png", ImageSize(width=1000, height=2))
+    with pytest.raises(ValueError, match="1000x2 pixels: qwen3-vl takes no image with sides beyond 200:1"):
+        backend.prepare(narrow.data, "image/png")
+    results = backend.generate([Question("one", shade(0), "c"), Question("one", narrow, "c"), QUESTIONS[1]])
+    assert [type(result) for result in results] == [Answer, AskError, Answer]
+    assert isinstance(results[1], AskError)
+    assert results[1].code == "model-error"
+    assert "aspect ratio" in results[1].message
+    assert results[0] == asyncio.run(ask_all(LocalBackend(settings(qwen3)), QUESTIONS[:1], together=True))[0]
+
+
 def test_what_it_is_filed_under(qwen3: Path, tmp_path: Path) -> None:
     backend = LocalBackend(settings(qwen3))
     assert backend.identity.revision == weights_hash(qwen3)

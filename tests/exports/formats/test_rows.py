@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from exports.files.options import ExportOptions
-from exports.formats.chat import marked, without_marks
+from exports.formats.chat import marked
 from exports.read.reader import ShardReader
 from exports.run import ExportResult
 from schemas.answer.parse import Outcome, parse_answer
 from schemas.sample import Sample
 from sdg_data.blobs import Blobs
+from sdg_data.chat_marks import without_marks
 from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.store import images, prelabels, prompts
 from sdg_data.store.connection import Store

@@ -10,9 +10,11 @@ import pytest
 
 from exports.dataset.select import Selection
 from exports.formats.contract import RejectedRow
-from exports.imports.ours import coco_rows, import_rows, restored, webdataset_rows
+from exports.imports.coco import coco_rows
+from exports.imports.ours import restored, webdataset_rows
 from exports.imports.records import ExternalOptions
-from exports.imports.release import external_coco, release_rows
+from exports.imports.release import release_rows
+from exports.imports.store_rows import ImportCommand, import_rows
 from exports.read.reader import ShardReader
 from exports.run import ExportResult
 from sdg_data.blobs import Blobs
@@ -83,11 +85,7 @@ def test_the_agreement_of_annotations_that_did_not_count_comes_back(export: Expo
     export(tmp_path / "first", kind, world=(store, Blobs(tmp_path / "home" / "blobs")))
     other = twin(tmp_path)
     if kind == "coco":
-        rows = [
-            row
-            for file in (tmp_path / "first").glob("mini-*.json")
-            for row in coco_rows(file, None, external_coco(options()))
-        ]
+        rows = [row for file in (tmp_path / "first").glob("mini-*.json") for row in coco_rows(file, options())]
     else:
         rows = list(webdataset_rows(str(tmp_path / "first")))
     assert import_rows(*other, "x", rows).failed == 0
@@ -103,7 +101,7 @@ def test_coco_round_trip_is_byte_equal(export: Export, tmp_path: Path) -> None:
     store, blobs = twin(tmp_path)
     for split in ("train", "test"):
         file = tmp_path / "first" / f"mini-{split}.json"
-        counts = import_rows(store, blobs, "x", coco_rows(file, None, external_coco(options())))
+        counts = import_rows(store, blobs, "x", coco_rows(file, options()))
         assert counts.failed == 0
     export(tmp_path / "second", "coco", world=(store, blobs))
     assert data_files(tmp_path / "second") == data_files(tmp_path / "first")
@@ -223,7 +221,7 @@ def test_coco_of_others(tmp_path: Path) -> None:
     }
     file = write(tmp_path / "c.json", data)
     store, blobs = twin(tmp_path)
-    counts = import_rows(store, blobs, "x", coco_rows(file, None, external_coco(options(model="their-model"))))
+    counts = import_rows(store, blobs, "x", coco_rows(file, options(model="their-model")))
     assert counts.failed_by_code == {"no-reason": 1, "no-prompt": 1, "missing-file": 1}
     with store.read() as tx:
         (stored,) = images.page(tx)
@@ -232,10 +230,10 @@ def test_coco_of_others(tmp_path: Path) -> None:
     defect = said.defects[0].defect
     assert (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1) == (100, 0, 600, 250)
     assert (defect.reason, defect.importance, said.defects[0].rated) == ("bent", 70, True)
-    with_reason = import_rows(store, blobs, "x", coco_rows(file, None, external_coco(options(reason="marked"))))
+    with_reason = import_rows(store, blobs, "x", coco_rows(file, options(reason="marked")))
     assert with_reason.failed_by_code == {"no-prompt": 1, "missing-file": 1}
     with pytest.raises(InputError, match="no COCO"):
-        list(coco_rows(write(tmp_path / "d.json", "[]"), None, external_coco(options())))
+        list(coco_rows(write(tmp_path / "d.json", "[]"), options()))
 
 
 def test_tampered_samples_are_refused(shards: Path) -> None:
@@ -264,7 +262,7 @@ def test_corrupt_shards_give_what_is_whole(shards: Path, tmp_path: Path) -> None
 
 def test_dry_run_and_nothing(shards: Path, tmp_path: Path) -> None:
     store, blobs = twin(tmp_path)
-    counts = import_rows(store, blobs, "x", webdataset_rows(str(shards)), dry_run=True)
+    counts = import_rows(store, blobs, "x", webdataset_rows(str(shards)), command=ImportCommand(dry_run=True))
     assert counts.read == 24
     assert not store.path.exists()
     with pytest.raises(InputError, match="nothing to import"):

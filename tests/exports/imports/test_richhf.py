@@ -13,9 +13,11 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from exports.dataset.select import Selection
-from exports.imports.ours import RejectedRow, import_rows
+from exports.formats.contract import RejectedRow
 from exports.imports.records import ExternalOptions
-from exports.imports.richhf import RichHFOptions, misaligned_words, read_prompts, richhf_rows, split_of_file
+from exports.imports.richhf import RichHFOptions, misaligned_words, richhf_rows, split_of_file
+from exports.imports.richhf_names import FileNames, read_prompts
+from exports.imports.store_rows import import_rows
 from exports.imports.tfrecord import DamagedRecord, example, records
 from exports.read.reader import ShardReader
 from exports.run import ExportResult
@@ -142,7 +144,7 @@ def written(tmp_path: Path, rows: list[dict[str, Any]], name: str = "train.tfrec
 def wanted(folder: Path, **changes: Any) -> RichHFOptions:
     options = ExternalOptions("RichHF-18K", folder, 0.0, "CC-BY-4.0", "sd")
     known = read_prompts(folder.parent / "prompts.json")
-    return RichHFOptions(**{"options": options, "prompts": known, "split": Split.TRAIN, **changes})
+    return RichHFOptions(**{"options": options, "names": known, "split": Split.TRAIN, **changes})
 
 
 def test_tfrecord_reads_what_protobuf_wrote(tmp_path: Path) -> None:
@@ -244,7 +246,7 @@ def test_parquet_rows_may_bring_image_and_prompt(folder: Path, tmp_path: Path) -
     ]
     file = tmp_path / "train.parquet"
     pq.write_table(pa.Table.from_pylist(rows), file)
-    options = wanted(folder, prompts={})
+    options = wanted(folder, names=FileNames())
     clean, boxed = list(richhf_rows(file, options))
     assert not isinstance(clean, RejectedRow)
     assert not isinstance(boxed, RejectedRow)
@@ -273,7 +275,7 @@ BAD = [
     ("missing-feature", {"prompt_misalignment_label": None}),
     ("bad-feature", {"overall_score": float("nan")}),
     ("bad-feature", {"filename": b"\xff\xfe"}),
-    ("bad-feature", {"filename": "../../etc/passwd"}),
+    ("outside-folder", {"filename": "../../etc/passwd"}),
     ("bad-map", {"artifact_map": b"no image"}),
     ("bad-map", {"artifact_map": heat()[:60]}),
     ("weak-heat", {"artifact_map": heat((0, 0, 8, 8, 30))}),

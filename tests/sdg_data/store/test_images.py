@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.records import Failure, ImageRecord, Prompt, Split
 from sdg_data.store import failures, images, prompts
 from sdg_data.store.connection import Store
-from sdg_data.store.images import FailedImage, Variant, Wanted
+from sdg_data.store.images import FailedImage, Variant, WantedImages
 
 MakePrompt = Callable[..., Prompt]
 MakeImage = Callable[..., ImageRecord]
@@ -19,7 +19,7 @@ MakeImage = Callable[..., ImageRecord]
 A, B = Variant("a", "r1", "{}"), Variant("b", "r1", '{"steps":4}')
 
 
-def missing_keys(store: Store, wanted: Wanted, **options: Any) -> list[tuple[int, str, int, str]]:
+def missing_keys(store: Store, wanted: WantedImages, **options: Any) -> list[tuple[int, str, int, str]]:
     return [
         (row["variant"], row["prompt_id"], row["sample"], row["text"])
         for table in images.missing(store, wanted, **options)
@@ -94,7 +94,7 @@ def test_missing_is_what_a_loop_over_everything_finds(
         images.insert_failed(
             tx, [failed_image(all_prompts[p], v, sample) for (p, v, sample), what in state.items() if what == "failed"]
         )
-    wanted = Wanted(
+    wanted = WantedImages(
         variants=data.draw(st.sampled_from([(A,), (B, A), (A, B)])),
         samples=data.draw(st.integers(1, 5)),
         split=data.draw(st.sampled_from([None, *Split])),
@@ -127,7 +127,7 @@ def test_missing_is_what_a_loop_over_everything_finds(
 def test_pages_are_about_as_large_as_asked(store: Store, make_prompt: MakePrompt) -> None:
     with store.write() as tx:
         prompts.insert(tx, [make_prompt(f"prompt {number}") for number in range(400)])
-    sizes = [table.num_rows for table in images.missing(store, Wanted((A,), samples=1), page_rows=100)]
+    sizes = [table.num_rows for table in images.missing(store, WantedImages((A,), samples=1), page_rows=100)]
     assert sum(sizes) == 400
     assert len(sizes) == 4
     assert max(sizes) < 150  # binomial(400, 1/4) has a standard deviation under 9
@@ -140,7 +140,7 @@ def test_what_is_committed_between_pages_does_not_disturb_the_rest(
     with store.write() as tx:
         prompts.insert(tx, list(by_id.values()))
     seen = []
-    for table in images.missing(store, Wanted((A, B), samples=2), page_rows=20):
+    for table in images.missing(store, WantedImages((A, B), samples=2), page_rows=20):
         rows = table.to_pylist()
         seen += [(row["variant"], row["prompt_id"], row["sample"]) for row in rows]
         with store.write() as tx:
@@ -150,7 +150,7 @@ def test_what_is_committed_between_pages_does_not_disturb_the_rest(
                 [make_image(prompt, model=v.model, sample=sample, settings=v.settings) for prompt, v, sample in done],
             )
     assert seen == list(itertools.product(range(2), sorted(by_id), range(2)))
-    assert missing_keys(store, Wanted((A, B), samples=2)) == []
+    assert missing_keys(store, WantedImages((A, B), samples=2)) == []
 
 
 def test_variants_that_differ_in_anything_are_planned_apart(
@@ -162,7 +162,7 @@ def test_variants_that_differ_in_anything_are_planned_apart(
         images.insert(tx, [make_image(cat, model="a", settings="{}")])
     variants = (A, Variant("a", "r2", "{}"), Variant("a", "r1", '{"x":1}'), Variant("c", "r1", "{}"))
     with store.read() as tx:
-        assert images.count_missing(tx, Wanted(variants, samples=1)) == [0, 1, 1, 1]
+        assert images.count_missing(tx, WantedImages(variants, samples=1)) == [0, 1, 1, 1]
 
 
 def test_a_failed_image_is_a_failure_too_and_recording_it_twice_changes_nothing(

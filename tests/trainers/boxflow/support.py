@@ -14,7 +14,7 @@ from tests.generators.models.test_flow_sampling import CALLS
 from tests.generators.tiny import BUILDERS
 from tests.generators.tiny_sd3 import sd3
 from tests.trainers.boxflow.naive import defect
-from trainers.boxflow.config import BoxFlowConfig, LoraSettings
+from trainers.boxflow.config import BoxFlowConfig, BoxFlowLora
 from trainers.boxflow.trainer import Task
 from trainers.common.config import read_config
 from trainers.rewards.contract import Detection, Score
@@ -55,7 +55,7 @@ def tiny_config(**changes: Any) -> BoxFlowConfig:
         "recipe": "test",
         "model": "tiny",
         "steps": 3,
-        "lora": LoraSettings(rank=4, alpha=8),
+        "lora": BoxFlowLora(rank=4, alpha=8),
         "precision": "fp32",
         "device": "cpu",
         "prompts": 2,

@@ -46,6 +46,18 @@ def test_a_plan(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert config["rewards"]["detector"]["vlm"]["max_tokens"] == 99
 
 
+def test_flat_keys_are_taken_and_said_once_each(prompts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "boxflow", "--dry-run", "--json", "--prompts", str(prompts)]
+    assert run([*command, "--set", "samples=4", "--set", "samples=8", "--set", "clip=0.5"]) == ExitCode.OK
+    shown = capsys.readouterr()
+    config = json.loads(shown.out)["config"]
+    assert (config["rollout"]["samples"], config["loss"]["clip"]) == (8, 0.5)
+    assert [line for line in shown.err.splitlines() if " is now " in line] == [
+        "the key 'samples' is now 'rollout.samples'; the old one goes in 0.3",
+        "the key 'clip' is now 'loss.clip'; the old one goes in 0.3",
+    ]
+
+
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [

@@ -17,7 +17,7 @@ from generators.models.presets import Preset
 from sdg_data.errors import InputError
 from tests.trainers.boxflow.support import pipeline_of, tiny_task
 from trainers.boxflow import exporting
-from trainers.boxflow.config import LoraSettings
+from trainers.boxflow.config import BoxFlowLora
 from trainers.boxflow.saving import WEIGHTS
 from trainers.boxflow.trainer import BoxFlowTrainer
 
@@ -71,7 +71,7 @@ def test_an_adapter_draws_the_same_in_a_fresh_process(name: str, tmp_path: Path)
 
 
 def test_rank_and_alpha_travel_in_the_file(tmp_path: Path) -> None:
-    trained(tmp_path, lora=LoraSettings(rank=4, alpha=12, targets=("attn.to_q",)))
+    trained(tmp_path, lora=BoxFlowLora(rank=4, alpha=12, targets=("attn.to_q",)))
     with safe_open(tmp_path / "lora" / WEIGHTS, "pt") as file:
         names = list(file.keys())
         settings = json.loads(file.metadata()["lora_adapter_metadata"])

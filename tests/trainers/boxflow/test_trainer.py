@@ -10,7 +10,7 @@ import torch
 
 from sdg_data.errors import ConfigError, InputError, ModelError
 from tests.trainers.boxflow.support import PROMPTS, Brightness, darkest, pipeline_of, tiny_config, tiny_task
-from trainers.boxflow.config import LoraSettings, changed
+from trainers.boxflow.config import BoxFlowLora, changed
 from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.policy import add_lora
 from trainers.boxflow.rollout import chunks_of, group_ids, plan_rollout, sample, step
@@ -119,8 +119,8 @@ def test_a_model_that_answers_differently_the_second_time_is_noticed(tmp_path: P
 def test_an_adapter_that_fits_no_layer_is_refused() -> None:
     model = pipeline_of("FluxPipeline").transformer
     with pytest.raises(ConfigError, match="fits no layer"):
-        add_lora(model, LoraSettings(rank=4, alpha=4, targets=("to_nothing",)))
-    bound = add_lora(model, LoraSettings(rank=4, alpha=4, targets=("attn.to_q",)))
+        add_lora(model, BoxFlowLora(rank=4, alpha=4, targets=("to_nothing",)))
+    bound = add_lora(model, BoxFlowLora(rank=4, alpha=4, targets=("attn.to_q",)))
     # one double and one single block
     assert bound == 2
     trained = [name for name, one in model.named_parameters() if one.requires_grad]
@@ -130,7 +130,7 @@ def test_an_adapter_that_fits_no_layer_is_refused() -> None:
 @pytest.mark.parametrize("name", list(CLASSES))
 def test_adapters_leave_the_last_layer_and_modulation_alone(name: str) -> None:
     model = pipeline_of(name).transformer.requires_grad_(False)
-    assert add_lora(model, LoraSettings(rank=2, alpha=2)) >= 4
+    assert add_lora(model, BoxFlowLora(rank=2, alpha=2)) >= 4
     trained = [name for name, one in model.named_parameters() if one.requires_grad]
     assert all(any(part.isdigit() for part in name.split(".")) for name in trained)
     assert not any("norm" in name or "embed" in name for name in trained)

@@ -10,12 +10,15 @@ from torch.utils.data import BatchSampler
 
 from annotate.vlm.qwen.load import load_processor
 from exports.read.reader import ShardReader
+from exports.read.shard_table import ShardTable
 from schemas.answer.parse import Outcome, parse_answer
+from schemas.geometry import ImageSize
+from schemas.sample import Sample
 from sdg_data.errors import InputError
 from sdg_data.prompt_templates import DETECT, DETECT_SHORT, load_template
 from trainers.detector.batches import IGNORED, EpochItems, EpochSampler, SftCollator, TrainingItem, epoch_order
 from trainers.detector.chat import Chat
-from trainers.detector.data import NO_TRACE, TOO_LONG, is_held_out, read_training_data
+from trainers.detector.data import BAD_SHAPE, NO_TRACE, TOO_LONG, is_held_out, read_training_data
 from trainers.detector.jitter import jitter_defects
 
 
@@ -48,6 +51,37 @@ def test_every_train_sample_is_trained_held_out_or_counted(detector_shards: Path
         assert row.tokens <= 500
     report = data.report()
     assert report["dropped"] == {reason: len(keys) for reason, keys in data.dropped.items()}
+
+
+def test_words_never_become_special_tokens(chat: Callable[..., Chat]) -> None:
+    asker = chat()
+    tokenizer = asker.processor.tokenizer
+    size = ImageSize(width=64, height=64)
+    plain = asker.asked("a dog", size)
+    for mark in ("<|image_pad|>", "<|im_end|>", "<|vision_start|><|video_pad|>", "<|endoftext|>"):
+        asked, answered = asker.asked(f"a {mark} dog", size), asker.answer([], f"it says {mark}", size)
+        special = [token for token in tokenizer(asked)["input_ids"] if token in tokenizer.all_special_ids]
+        assert special == [token for token in tokenizer(plain)["input_ids"] if token in tokenizer.all_special_ids]
+        assert not set(tokenizer(answered)["input_ids"]) & set(tokenizer.all_special_ids)
+
+
+def test_an_image_that_no_qwen_takes_is_left_out_and_the_others_stay(
+    detector_shards: Path, chat: Callable[..., Chat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read_training_data(detector_shards, chat(), max_tokens=10**6, questions_only=True)
+    narrow = {row.key for row in whole.train[:3]}
+    read = ShardTable.sample
+
+    def sample(table: ShardTable, place: int) -> Sample:
+        one = read(table, place)
+        return one.model_copy(update={"width": 1000, "height": 2}) if one.key in narrow else one
+
+    monkeypatch.setattr(ShardTable, "sample", sample)
+    for questions_only in (True, False):
+        data = read_training_data(detector_shards, chat(), max_tokens=10**6, questions_only=questions_only)
+        assert set(data.dropped[BAD_SHAPE]) == narrow
+        assert not narrow & {row.key for row in data.train}
+    assert len(data.train) + len(narrow) + len(data.dropped[NO_TRACE]) == len(whole.train)
 
 
 def test_too_long_is_what_is_longer(detector_shards: Path, chat: Callable[..., Chat]) -> None:

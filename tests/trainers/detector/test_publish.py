@@ -16,7 +16,7 @@ from sdg_data.prompt_templates import DETECT_SHORT, load_template
 from trainers.detector.loading import freeze_vision, lora_config, trainable, write_detector_file
 from trainers.detector.merge import merge_adapter
 from trainers.detector.publish import card_text, write_card
-from trainers.detector.train_config import LoraSettings
+from trainers.detector.train_config import DetectorLora
 
 NOTE: dict[str, Any] = {
     "template": load_template(DETECT_SHORT).id, "boxes": "qwen3-vl", "trace": True, "max_side": 1024, "kind": "sft",
@@ -27,7 +27,7 @@ NOTE: dict[str, Any] = {
 
 def adapter(tiny: Path, out: Path, *, trained: bool) -> Path:
     torch.manual_seed(1)
-    config = lora_config(LoraSettings(rank=4, alpha=8), freeze_vision=True)
+    config = lora_config(DetectorLora(rank=4, alpha=8), freeze_vision=True)
     config.base_model_name_or_path = str(tiny)
     model = get_peft_model(Qwen3VLForConditionalGeneration.from_pretrained(tiny), config)
     if trained:
@@ -68,7 +68,7 @@ def test_an_adapter_that_changes_nothing_is_refused(tiny: Path, tmp_path: Path) 
 @pytest.mark.parametrize(("frozen", "in_tower"), [(True, False), (False, True)])
 def test_an_adapter_binds_the_tower_only_where_it_is_trained(tiny: Path, frozen: bool, in_tower: bool) -> None:
     model = Qwen3VLForConditionalGeneration.from_pretrained(tiny)
-    bound = get_peft_model(model, lora_config(LoraSettings(rank=2), freeze_vision=frozen))
+    bound = get_peft_model(model, lora_config(DetectorLora(rank=2), freeze_vision=frozen))
     names = [name for name, parameter in bound.named_parameters() if parameter.requires_grad]
     assert any("visual" in name for name in names) == in_tower
     for part in ("q_proj", "v_proj", "down_proj"):

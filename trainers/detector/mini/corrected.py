@@ -6,7 +6,6 @@ product's own way is through Label Studio; this one is for a training corpus of 
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from annotate.simulation.annotators import SimulatedAnnotator, annotators
@@ -18,7 +17,6 @@ from schemas.records import (
     ImageRecord,
     Review,
     Split,
-    Verdict,
 )
 from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
@@ -81,36 +79,21 @@ def _annotation(
     entered = person.enter(image.id, truth, ())
     if entered.status is AnnotationStatus.SKIPPED:
         return None
-    return Annotation(
-        id=content_id("annotation", image.id, person.name),
-        image_id=image.id,
-        prelabel_id=None,
-        parent_id=None,
-        annotator=person.name,
-        round=1,
-        status=entered.status,
-        defects=tuple(
+    return annotations.record(
+        content_id("annotation", image.id, person.name),
+        image.id,
+        person.name,
+        [
             AnnotatedDefect(defect=region.defect, region_id=region.region_id, origin=region.origin)
             for region in sorted(entered.regions, key=lambda region: region.corners)
-        ),
-        note=entered.note,
+        ],
         source=source,
+        status=entered.status,
+        note=entered.note,
         seconds=entered.seconds,
         tool=TOOL,
-        created_at=datetime.now(UTC),
     )
 
 
 def _accepted(annotation: Annotation) -> Review:
-    return Review(
-        id=content_id("review", annotation.id, "reviewer-1"),
-        annotation_id=annotation.id,
-        result_id=None,
-        reviewer="reviewer-1",
-        round=1,
-        verdict=Verdict.ACCEPTED,
-        note=None,
-        seconds=None,
-        tool=TOOL,
-        created_at=datetime.now(UTC),
-    )
+    return reviews.acceptance(content_id("review", annotation.id, "reviewer-1"), annotation.id, "reviewer-1", tool=TOOL)

@@ -6,15 +6,14 @@ Their model is `mini-renderer`, their annotator `renderer`: nothing of it is pas
 """
 
 import io
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
 
 from PIL import Image
 
-from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, ImageRecord, Origin, Prompt
+from schemas.records import AnnotatedDefect, Annotation, ImageRecord, Origin, Prompt
 from sdg_data.blobs import Blobs
-from sdg_data.ids import blob_name, canonical_json, content_id, image_id, prompt_id, split_of
+from sdg_data.ids import blob_name, canonical_json, content_id, prompt_id, split_of
 from sdg_data.mini.world import SIZE
 from sdg_data.progress import Progress
 from sdg_data.store import annotations, images, prompts
@@ -54,47 +53,27 @@ def _records(
     buffer = io.BytesIO()
     Image.fromarray(sample.pixels).save(buffer, "PNG")
     data = buffer.getvalue()
-    identity, settings, now = prompt_id(sample.prompt), canonical_json({"seed": seed}), datetime.now(UTC)
-    key = image_id(identity, MODEL, "1", number, settings)
+    identity = prompt_id(sample.prompt)
     prompt = Prompt(
         id=identity, text=sample.prompt, source=MODEL, licence="CC0-1.0", split=split_of(identity, test_share)
     )
-    image = ImageRecord(
-        id=key,
-        prompt_id=identity,
-        model=MODEL,
-        revision="1",
-        sample=number,
-        seed=None,
-        settings=settings,
+    image = images.record(
+        identity,
+        images.Variant(MODEL, "1", canonical_json({"seed": seed})),
+        number,
         blob=blob_name(data),
-        media_type="image/png",
+        size=len(data),
         width=SIZE,
         height=SIZE,
-        bytes=len(data),
         licence="CC0-1.0",
         source=f"imported:{MODEL}",
         tool=TOOL,
-        seconds=None,
-        created_at=now,
     )
     defects = tuple(
         AnnotatedDefect(defect=defect, region_id=f"{index}", origin=Origin.MANUAL)
         for index, defect in enumerate(sample.defects)
     )
-    annotation = Annotation(
-        id=content_id("annotation", key, ANNOTATOR),
-        image_id=key,
-        prelabel_id=None,
-        parent_id=None,
-        annotator=ANNOTATOR,
-        round=1,
-        status=AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN,
-        defects=defects,
-        note=None,
-        source=MODEL,
-        seconds=None,
-        tool=TOOL,
-        created_at=now,
+    annotation = annotations.record(
+        content_id("annotation", image.id, ANNOTATOR), image.id, ANNOTATOR, defects, source=MODEL, tool=TOOL
     )
     return prompt, image, annotation, data

@@ -1,4 +1,4 @@
-"""What Agreement computes in Python (bootstrap, matching), and the tables made from it.
+"""What the page Agreement computes in Python (bootstrap, matching), and the tables made from it.
 
 Every function takes a connection to a snapshot. They take seconds on large stores: the page calls them through
 `PageContext.cached`, which remembers the results per snapshot.
@@ -11,7 +11,7 @@ from typing import Any
 from schemas.defect import DefectType
 from sdg_data.dashboard.page import Rows
 from sdg_data.dashboard.tables import MOST_SHARED, independent_verdicts
-from sdg_data.metrics.agreement import Agreement, Annotations, against_others, agreement, by_group
+from sdg_data.metrics.agreement import AgreementFigures, Annotations, against_others, agreement, by_group
 from sdg_data.metrics.anchoring import Bias, bias, by_condition
 from sdg_data.metrics.ceiling import prelabels_of, second_opinions
 from sdg_data.metrics.protocol import Protocol
@@ -38,7 +38,7 @@ class People:
     """
 
     annotations: Annotations
-    agreed: Agreement
+    agreed: AgreementFigures
     ceiling: Evaluation
     capped: bool
 
