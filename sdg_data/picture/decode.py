@@ -5,6 +5,7 @@ Pillow; the pixels are the same either way. Pillow is given the samples alone: i
 it makes of damaged metadata.
 """
 
+import struct
 import zlib
 from functools import cache
 from io import BytesIO
@@ -32,6 +33,10 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_DAMAGE: Final = (
+    OSError, SyntaxError, EOFError, ValueError, KeyError, IndexError, TypeError, struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow and zlib raise on damaged data."""
 _OPAQUE: Final = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
 """What samples of some modes are without their opacity; those of all others are RGB."""
 
@@ -99,6 +104,7 @@ def for_browser(data: bytes) -> tuple[str, bytes]:
 
 def _pixels(data: bytes, header: PictureHeader) -> Pixels:
     if header.plain and header.media_type == "image/png" and _pyspng() is not None:
+        png.check_sums(data)
         try:
             pixels: Pixels = _pyspng().load(png.critical_chunks(data), format="RGB")
         except RuntimeError as error:
@@ -113,8 +119,8 @@ def _decoded(data: bytes, header: PictureHeader) -> Image.Image:
         alpha = _alpha(samples, data, header.media_type)
     except PictureError:
         raise
-    except (OSError, SyntaxError, EOFError, ValueError, KeyError, IndexError, TypeError, zlib.error) as error:
-        raise PictureError(DAMAGED, f"damaged: {error}") from error  # what Pillow raises on damaged data
+    except _DAMAGE as error:
+        raise PictureError(DAMAGED, f"damaged: {error}") from error
     if samples.size != (header.stored_width, header.stored_height):
         raise PictureError(DAMAGED, f"damaged: its header says {header.stored_width}×{header.stored_height}")
     picture = to_srgb(_opaque(samples), header.colour)

@@ -17,6 +17,9 @@ from sdg_data.picture.tiff import ORIENTATION, exif_numbers
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 """What decides on the samples; `tRNS` is ancillary by name only."""
+_ANIMATION: Final = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_ANYWHERE: Final = frozenset({b"IDAT", b"IEND", b"eXIf"})
+"""What counts behind the samples too; the rest has to stand before them."""
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _DEPTHS: Final = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -40,14 +43,16 @@ def read_header(data: bytes) -> PictureHeader:
     Raises:
         PictureError: It is damaged, cut off, or of a kind that nothing here decodes.
     """
-    width, height, depth, kind, method = _image_header(data)
-    if depth not in _DEPTHS.get(kind, ()) or method != (0, 0):
+    width, height, depth, kind, methods = _image_header(data)
+    if depth not in _DEPTHS.get(kind, ()) or methods not in ((0, 0, 0), (0, 0, 1)):
         raise PictureError(UNSUPPORTED, f"a PNG of an unknown kind (colour type {kind}, {depth} bits)")
     chunks: dict[bytes, bytes] = {}
     parts, previous = 0, b""
     for name, start, length in _chunks(data):
         if name == b"IDAT":
             parts += previous != b"IDAT"
+        elif parts and name not in _ANYWHERE:
+            pass
         elif name in chunks and name in _CRITICAL:
             raise PictureError(DAMAGED, f"damaged: the PNG has two chunks {name.decode()}")
         else:
@@ -72,31 +77,53 @@ def read_header(data: bytes) -> PictureHeader:
             colour=not is_srgb(colour, "RGB" if kind & 2 else "L"),
             depth=depth > 8,
             transparency=kind not in (_GREY, _RGB, _PALETTE) or b"tRNS" in chunks,
-            frames=b"acTL" in chunks,
-            coding=parts > 1 or palette % 3 != 0 or palette > 3 * 256 or (kind == _PALETTE and palette > 3 << depth),
+            frames=not chunks.keys().isdisjoint(_ANIMATION),
+            coding=parts > 1
+            or palette % 3 != 0
+            or palette > 3 << (depth if kind == _PALETTE else 8)
+            or any(name[:1].isupper() and name not in _CRITICAL for name in chunks),
         ),
     )
 
 
 def critical_chunks(data: bytes) -> bytes:
-    """The file with only the chunks that decide on its samples: decoders differ in what they make of the others."""
-    chunks = list(_chunks(data))
-    if all(name in _CRITICAL for name, _, _ in chunks):
-        return data
-    kept = (data[start - 8 : start + length + 4] for name, start, length in chunks if name in _CRITICAL)
-    return SIGNATURE + b"".join(kept)
+    """The file with only the chunks that decide on its samples: decoders differ in what they make of the others.
+
+    A transparent grey or colour is left out too, see `transparent_colour`.
+    """
+    wanted = _CRITICAL if _image_header(data)[3] == _PALETTE else _CRITICAL - {b"tRNS"}
+    chunks, kept, parts = list(_chunks(data)), [], 0
+    for name, start, length in chunks:
+        if name in wanted and (name in _ANYWHERE or not parts):
+            kept.append(data[start - 8 : start + length + 4])
+        parts += name == b"IDAT"
+    return data if len(kept) == len(chunks) else SIGNATURE + b"".join(kept)
+
+
+def check_sums(data: bytes) -> None:
+    """Compare with their checksums the chunks of which pyspng does not: all but those of samples before the last.
+
+    Raises:
+        PictureError: One is damaged.
+    """
+    last = (b"", 0, 0)
+    for chunk in _chunks(data):
+        if chunk[0] == b"IDAT":
+            last = chunk
+        else:
+            _check_sum(data, *chunk)
+    _check_sum(data, *last)
 
 
 def check_samples(data: bytes) -> None:
-    """Compare the chunks that decide on the samples with their checksums, and count the samples: Pillow does not.
+    """Compare all chunks with their checksums, and count the samples, which Pillow does not.
 
     Raises:
         PictureError: A chunk is damaged, or there are fewer samples than the header says.
     """
     missing, stream = _sample_bytes(data), zlib.decompressobj()
     for name, start, length in _chunks(data):
-        if name in _CRITICAL and zlib.crc32(data[start - 4 : start + length]) != _number(data, start + length):
-            raise PictureError(DAMAGED, f"damaged: the checksum of {name.decode()} at byte {start - 8} is wrong")
+        _check_sum(data, name, start, length)
         rest = data[start : start + length] if name == b"IDAT" else b""
         while rest and missing > 0:
             missing -= len(stream.decompress(rest, _PIECE))
@@ -105,11 +132,17 @@ def check_samples(data: bytes) -> None:
         raise PictureError(DAMAGED, f"damaged: {missing} bytes of its samples are missing")
 
 
+def _check_sum(data: bytes, name: bytes, start: int, length: int) -> None:
+    """Of a chunk that decides on the samples; what the others say does no harm."""
+    if name in _CRITICAL and zlib.crc32(data[start - 4 : start + length]) != _number(data, start + length):
+        raise PictureError(DAMAGED, f"damaged: the checksum of {name.decode()} at byte {start - 8} is wrong")
+
+
 def _sample_bytes(data: bytes) -> int:
     """How many bytes the samples are before compression: each line of each pass, with its filter's byte."""
-    width, height, depth, kind, _ = _image_header(data)
+    width, height, depth, kind, (_, _, interlaced) = _image_header(data)
     bits = depth * _CHANNELS[kind]
-    passes = _ADAM7 if data[28] else ((0, 0, 1, 1),)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
     sizes = ((-((left - width) // right), -((top - height) // down)) for left, top, right, down in passes)
     return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0 and rows > 0)
 
@@ -122,6 +155,8 @@ def transparent_colour(data: bytes) -> tuple[int, ...] | None:
     _, _, depth, kind, _ = _image_header(data)
     count = {_GREY: 1, _RGB: 3}.get(kind)
     for name, start, length in _chunks(data):
+        if name == b"IDAT":
+            break
         if name == b"tRNS" and count is not None and length == 2 * count:
             stored = struct.unpack_from(f">{count}H", data, start)
             most = 2**depth - 1
@@ -134,12 +169,12 @@ def is_deep(data: bytes) -> bool:
     return _image_header(data)[2] == 16
 
 
-def _image_header(data: bytes) -> tuple[int, int, int, int, tuple[int, int]]:
-    """Width, height, bits a channel, colour type, (compression, filter)."""
+def _image_header(data: bytes) -> tuple[int, int, int, int, tuple[int, int, int]]:
+    """Width, height, bits a channel, colour type, (compression, filter, interlacing)."""
     if data[8:16] != b"\0\0\0\x0dIHDR" or len(data) < 33:
         raise PictureError(DAMAGED, "damaged: a PNG without its header")
-    width, height, depth, kind, compression, filtering, _ = struct.unpack_from(">IIBBBBB", data, 16)
-    return width, height, depth, kind, (compression, filtering)
+    width, height, depth, kind, *methods = struct.unpack_from(">IIBBBBB", data, 16)
+    return width, height, depth, kind, (methods[0], methods[1], methods[2])
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -8,6 +8,7 @@ import pytest
 
 from annotate.labelstudio import push as push_module
 from annotate.labelstudio.client import ServerError, Unavailable
+from annotate.labelstudio.sync import LabelStudioSync
 from schemas.labelling import ProjectKind, TaskState
 from sdg_data.store import labelling
 from tests.annotate.labelstudio.fake import FakeLabelStudio, Fault, every
@@ -191,6 +192,29 @@ def test_what_the_server_refuses_is_recorded_and_the_others_go(tmp_path: Path) -
         assert labelling.count_tasks(tx, project.id) == {"deleted": 1, "pushed": 6}
         rows = tx.execute("SELECT stage, code FROM failures").fetchall()
     assert rows == [("push", "refused")]
+
+
+def test_an_image_that_gives_no_picture_is_recorded_and_the_others_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, server = labelled_home(tmp_path, 4), FakeLabelStudio()
+    work = session_for(home, server.client())
+    project, _ = work.init()
+    bad = images_of(home)[2].id
+    with home.store.write() as tx:
+        tx.execute("UPDATE images SET blob = ? WHERE id = ?", [home.blobs.put(b"<html>404</html>"), bad])
+    monkeypatch.setattr(LabelStudioSync, "media", property(lambda self: tmp_path / "media"))
+    done = work.push_images(routed(home))
+    assert (done.sent, done.refused) == (3, 1)
+    shown = {task["data"]["image_id"]: task["data"]["image"] for task in server.tasks.values()}
+    assert set(shown) == {image.id for image in images_of(home)} - {bad}
+    for image in images_of(home):
+        if image.id != bad:
+            assert shown[image.id] == f"/data/local-files/?d=images/{image.blob[:2]}/{image.blob}.png"
+    with home.store.read() as tx:
+        assert labelling.count_tasks(tx, project.id) == {"deleted": 1, "pushed": 3}
+        rows = tx.execute("SELECT stage, code FROM failures").fetchall()
+    assert rows == [("push", "unsupported-format")]
 
 
 def test_a_server_that_stays_away_is_an_error_that_says_what_to_do_and_the_rest_waits(tmp_path: Path) -> None:

@@ -89,6 +89,18 @@ def test_xmp_says_nothing() -> None:
         assert read_header(data).plain
 
 
+def test_chunks_that_browsers_stumble_over_are_not_plain() -> None:
+    data = CASES["PNG RGB"].data
+    for name, rule in ((b"fcTL", "frames"), (b"fdAT", "frames"), (b"CgBI", "coding"), (b"ABCD", "coding")):
+        assert read_header(pngs.with_chunk(data, name, bytes(26))).rules == (rule,)
+    samples = data.index(b"IDAT") - 4
+    parted = data[:samples] + pngs.chunk(b"IDAT", data[samples + 8 : samples + 40]) + pngs.chunk(b"tEXt", b"a\0b")
+    parted += pngs.chunk(b"IDAT", data[samples + 40 : -16]) + data[-12:]
+    assert read_header(parted).rules == ("coding",)
+    for name in (b"tEXt", b"pHYs", b"tIME", b"sBIT", b"bKGD", b"vpAg"):
+        assert read_header(pngs.with_chunk(data, name, bytes(9))).plain
+
+
 def test_a_size_stated_beside_the_true_one_is_not_plain() -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8769).update({0xA002: 20, 0xA003: 12})
