@@ -449,10 +449,6 @@ class Client:
         """Change an annotation."""
         self.patch(f"/api/annotations/{annotation_id}/", fields)
 
-    def delete_annotation(self, annotation_id: int) -> None:
-        """Delete an annotation."""
-        self.delete(f"/api/annotations/{annotation_id}/")
-
 
 def _message(answer: httpx.Response) -> str:
     """A short text of an error answer: its `detail` and validation errors, else its first words (no page of HTML)."""

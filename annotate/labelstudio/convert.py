@@ -93,11 +93,6 @@ class ShownRegions:
         return cls(regions, prelabel_id=prelabel.id)
 
     @classmethod
-    def of_annotation(cls, annotation: Annotation) -> ShownRegions:
-        """The defects of an annotation, in a later round."""
-        return cls.of_annotations([annotation])
-
-    @classmethod
     def of_annotations(cls, versions: Sequence[Annotation]) -> ShownRegions:
         """The defects of several annotations, in a later round: all of the first, and what the others add to them.
 

@@ -45,7 +45,7 @@ class Phase:
     horizon: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MiniRecipe:
     """One mini: its shape, how its transformer is trained, and how the preset calls it.
 
@@ -58,14 +58,14 @@ class MiniRecipe:
 
     name: str
     title: str
-    autoencoder: str
-    width: int
-    layers: int
-    double_layers: int
-    text_width: int
-    text_steps: int
+    autoencoder: str = "kl"
+    width: int = 128
+    layers: int = 4
+    double_layers: int = 0
+    text_width: int = 96
+    text_steps: int = 700
     phases: tuple[Phase, ...]
-    sample_steps: int
+    sample_steps: int = 20
     guidance: float
     channels: int | None = None
     distil: int = 0
@@ -87,27 +87,18 @@ MINIS: dict[str, MiniRecipe] = {
         MiniRecipe(
             name="mini-flux2",
             title="FLUX.2 class: guidance-distilled, text from three layers",
-            autoencoder="kl",
             width=160,
-            layers=4,
             double_layers=1,
             text_width=64,
-            text_steps=700,
             phases=(Phase(2400, 1.22, horizon=3200), Phase(1500, 4.0)),
             distil=300,
-            sample_steps=20,
             guidance=2.0,
             seed=21,
         ),
         MiniRecipe(
             name="mini-zimage",
             title="Z-Image-Turbo class: one stream, distilled to few steps without guidance",
-            autoencoder="kl",
-            width=128,
             layers=5,
-            double_layers=0,
-            text_width=96,
-            text_steps=700,
             phases=(Phase(5000, 2.5),),
             channels=8,
             distil=250,
@@ -119,15 +110,9 @@ MINIS: dict[str, MiniRecipe] = {
         MiniRecipe(
             name="mini-longcat",
             title="LongCat-Image class: classifier-free guidance with renormalisation",
-            autoencoder="kl",
-            width=128,
-            layers=4,
             double_layers=1,
-            text_width=96,
-            text_steps=700,
             phases=(Phase(5200, 2.5), Phase(2500, 2.5)),
             channels=8,
-            sample_steps=20,
             guidance=2.0,
             seed=23,
         ),
@@ -135,13 +120,7 @@ MINIS: dict[str, MiniRecipe] = {
             name="mini-sana",
             title="SANA class: linear attention on a deep-compression autoencoder",
             autoencoder="dc",
-            width=128,
-            layers=4,
-            double_layers=0,
-            text_width=96,
-            text_steps=700,
             phases=(Phase(2000, 1.22), Phase(1600, 2.0), Phase(2400, 2.0)),
-            sample_steps=20,
             guidance=2.0,
             seed=24,
         ),

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Withdrawn
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_new, select, this_tool
+from sdg_data.store.rows import as_record, grouped, select, this_tool
 
 
 def record(
@@ -57,23 +57,7 @@ def record(
 
 def insert(tx: Tx, records: Sequence[Annotation]) -> int:
     """Insert the annotations that are not there yet; returns how many."""
-    new = defect_rows.new_ids(tx, "annotations", (record.id for record in records))
-    fresh = {record.id: record for record in records if record.id in new}
-    rows = [
-        {**record.model_dump(exclude={"defects"}), "created_at": as_stored(record.created_at)}
-        for record in fresh.values()
-    ]
-    defects = [
-        {
-            "annotation_id": record.id,
-            **defect_rows.as_row(position, annotated.defect),
-            **annotated.model_dump(mode="json", exclude={"defect"}),
-        }
-        for record in fresh.values()
-        for position, annotated in enumerate(record.defects)
-    ]
-    append(tx, "annotation_defects", defects)
-    return insert_new(tx, "annotations", rows, key=["id"])
+    return defect_rows.insert_with_defects(tx, "annotations", "annotation", records, _defects_of)
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Annotation]:
@@ -118,6 +102,16 @@ def count_by_status(tx: Tx) -> dict[str, int]:
     """How many annotations that were not withdrawn have each status."""
     rows = tx.execute("SELECT status, count(*) FROM annotation_states GROUP BY status ORDER BY status").fetchall()
     return {status: int(number) for status, number in rows}
+
+
+def _defects_of(record: Annotation) -> list[dict[str, Any]]:
+    return [
+        {
+            **defect_rows.as_row(position, annotated.defect),
+            **annotated.model_dump(mode="json", exclude={"defect"}),
+        }
+        for position, annotated in enumerate(record.defects)
+    ]
 
 
 def _records(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Annotation]:

@@ -7,7 +7,7 @@ from schemas.records import EnrichedDefect, Enrichment, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_new, select
+from sdg_data.store.rows import as_record, grouped, select
 
 STAGE = "enrich"
 
@@ -19,19 +19,7 @@ def enrichment_id(annotation_id: str, model: str, revision: str, template: str, 
 
 def insert(tx: Tx, records: Sequence[Enrichment]) -> int:
     """Insert the enrichments that are not there yet; returns how many."""
-    new = defect_rows.new_ids(tx, "enrichments", (record.id for record in records))
-    fresh = {record.id: record for record in records if record.id in new}
-    rows = [
-        {**record.model_dump(exclude={"defects"}), "created_at": as_stored(record.created_at)}
-        for record in fresh.values()
-    ]
-    defects = [
-        {"enrichment_id": record.id, "position": defect.index, "reason": defect.reason, "importance": defect.importance}
-        for record in fresh.values()
-        for defect in record.defects
-    ]
-    append(tx, "enrichment_defects", defects)
-    return insert_new(tx, "enrichments", rows, key=["id"])
+    return defect_rows.insert_with_defects(tx, "enrichments", "enrichment", records, _defects_of)
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Enrichment]:
@@ -52,6 +40,10 @@ def of_annotations(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, list[Enri
         [list(annotation_ids)],
     )
     return grouped((record.annotation_id, record) for record in _records(tx, rows))
+
+
+def _defects_of(record: Enrichment) -> list[dict[str, Any]]:
+    return [{"position": defect.index, **defect.model_dump(exclude={"index"})} for defect in record.defects]
 
 
 def _records(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Enrichment]:

@@ -12,7 +12,7 @@ from schemas.records import ImageRecord, Prelabel, Split, Withdrawn
 from sdg_data.ids import ID_DIGITS, canonical_json, content_id
 from sdg_data.store import defect_rows, images, prompts, tombstones
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_new, select
+from sdg_data.store.rows import as_record, grouped, select
 
 STAGE = "prelabel"
 
@@ -64,19 +64,7 @@ class Unlabelled:
 
 def insert(tx: Tx, records: Sequence[Prelabel]) -> int:
     """Insert the prelabels that are not there yet; returns how many."""
-    new = defect_rows.new_ids(tx, "prelabels", (record.id for record in records))
-    fresh = {record.id: record for record in records if record.id in new}
-    rows = [
-        {**record.model_dump(exclude={"defects"}), "created_at": as_stored(record.created_at)}
-        for record in fresh.values()
-    ]
-    defects = [
-        {"prelabel_id": record.id, **defect_rows.as_row(position, defect)}
-        for record in fresh.values()
-        for position, defect in enumerate(record.defects)
-    ]
-    append(tx, "prelabel_defects", defects)
-    return insert_new(tx, "prelabels", rows, key=["id"])
+    return defect_rows.insert_with_defects(tx, "prelabels", "prelabel", records, _defects_of)
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Prelabel]:
@@ -190,6 +178,10 @@ def _parameters(wanted: WantedPrelabels) -> dict[str, Any]:
         "retry": list(wanted.retry),
         "retry_all": wanted.retry_all,
     }
+
+
+def _defects_of(record: Prelabel) -> list[dict[str, Any]]:
+    return [defect_rows.as_row(position, defect) for position, defect in enumerate(record.defects)]
 
 
 def _records(tx: Tx, rows: Sequence[dict[str, Any]]) -> list[Prelabel]:

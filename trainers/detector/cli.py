@@ -141,19 +141,10 @@ def sft(
     from trainers.detector.sft_config import RECIPES
     from trainers.detector.train_config import changed
 
-    options: dict[str, Any] = {
-        "data.trace": trace,
-        "data.jitter": jitter,
-        "data.max_tokens": max_tokens,
-        "model.freeze_vision": freeze_vision,
-        "optimizer.epochs": epochs,
-        "optimizer.max_steps": max_steps,
-        "evaluation.similarity": similarity,
-        "saving.report": report,
-        "seed": seed,
-    }
+    own = {"data.jitter": jitter, "data.max_tokens": max_tokens}
+    common = _common_options(trace, freeze_vision, epochs, max_steps, similarity, report, seed)
     with say_warnings():
-        config = changed(_recipe(RECIPES, recipe), _changes(options, lora, change))
+        config = changed(_recipe(RECIPES, recipe), _changes(own | common, lora, change))
     _check_report(config)
     if dry_run:
         _plan(config, data, model, limit, max_tokens=config.data.max_tokens, as_json=as_json)
@@ -203,17 +194,8 @@ def grpo(
     from trainers.detector.grpo_config import RECIPES, GuardSettings
     from trainers.detector.train_config import changed
 
-    options: dict[str, Any] = {
-        "data.trace": trace,
-        "objective.require_overlap": require_overlap,
-        "model.freeze_vision": freeze_vision,
-        "optimizer.epochs": epochs,
-        "optimizer.max_steps": max_steps,
-        "evaluation.similarity": similarity,
-        "saving.report": report,
-        "seed": seed,
-    }
-    changes = _changes(options, lora, change)
+    common = _common_options(trace, freeze_vision, epochs, max_steps, similarity, report, seed)
+    changes = _changes({"objective.require_overlap": require_overlap, **common}, lora, change)
     config = _recipe(RECIPES, recipe)
     if guard is not None:
         config = config.model_copy(update={"guard": (config.guard or GuardSettings()) if guard else None})
@@ -221,15 +203,8 @@ def grpo(
         config = changed(config, changes)
     _check_report(config)
     if dry_run:
-        _plan(
-            config,
-            data,
-            model,
-            limit,
-            max_tokens=config.data.max_prompt_tokens,
-            as_json=as_json,
-            each=config.answers.group,
-        )
+        longest, group = config.data.max_prompt_tokens, config.answers.group
+        _plan(config, data, model, limit, max_tokens=longest, as_json=as_json, each=group)
         return
     from trainers.detector.grpo_trainer import train_grpo
 
@@ -370,6 +345,14 @@ def _recipe(recipes: dict[str, Any], name: str) -> Any:
     if name not in recipes:
         raise ConfigError(f"there is no recipe {name!r}", hint=f"There are {', '.join(recipes)}.")
     return recipes[name]()
+
+
+def _common_options(*values: Any) -> dict[str, Any]:
+    """The options that `sft` and `grpo` share, by the key that each of them sets."""
+    keys = (
+        "data.trace model.freeze_vision optimizer.epochs optimizer.max_steps evaluation.similarity saving.report seed"
+    )
+    return dict(zip(keys.split(), values, strict=True))
 
 
 def _changes(options: dict[str, Any], lora: int | None, change: list[str] | None) -> dict[str, Any]:
