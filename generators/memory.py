@@ -97,7 +97,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give memory that nobody uses back to the device."""
+    """Give unused memory back to the device."""
     import torch
 
     gc.collect()

@@ -111,7 +111,7 @@ def _overlap(boxes: Sequence[Box], references: Sequence[Box]) -> float:
 
 
 def _sign_test(first: int, second: int) -> float:
-    """Two-sided exact p of so uneven a split of fair coins; 1 where there are none."""
+    """Two-sided exact p of a split of fair coins that is at least as uneven; 1 where there are no coins."""
     count, fewer = first + second, min(first, second)
     ways = tail = 1  # of C(count, 0): whole numbers, because 2^count leaves the floats behind at 1,024 images
     for k in range(fewer):

@@ -22,7 +22,7 @@ MAX_LITERAL = 200_000
 
 _FENCE = "```"
 _NOWHERE = Qwen3VLBox(x0=0, y0=0, x1=0, y1=0)
-"""Stands for a box that is none: without an area it matches nothing, and it is counted as a box."""
+"""The stand-in for a box that cannot be read. It has no area, so it matches nothing, but it counts as a box."""
 
 
 class ReleaseOutcome(StrEnum):

@@ -16,7 +16,7 @@ from sdg_data.invisible import strip_invisible
 
 ID_DIGITS = 32
 HASH_LIMIT: Final = 4 * 2**30
-"""Bytes of a folder above which `folder_hash` refuses: whoever owns it names the state of the weights."""
+"""The largest folder, in bytes, that `folder_hash` reads; the state of a larger one has to be named by its owner."""
 
 
 def canonical_json(value: Any) -> str:

@@ -36,7 +36,7 @@ class Progress:
 
     @contextlib.contextmanager
     def running(self, total: int | None) -> Iterator["Progress"]:
-        """Show progress towards `total` items (None: nobody knows how many) for the length of the block."""
+        """Show progress towards `total` items (None: unknown) for the length of the block."""
         self._total, self._done = total, 0
         self._started = self._last_line = self._clock()
         if not self._stream.isatty():

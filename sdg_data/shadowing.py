@@ -53,7 +53,7 @@ def require(*names: str) -> None:
 
 
 def warn(*names: str) -> None:
-    """Say where one of these is hidden; whoever does not import it need not care."""
+    """Say where one of these packages is hidden. A script that does not import it is not affected."""
     for name in names:
         path = hidden_by(name)
         if path is not None:

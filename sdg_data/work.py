@@ -1,4 +1,4 @@
-"""How work runs: a stage says what is missing, computes batch by batch, and commits (DESIGN section 4).
+"""How work runs: a stage plans what is missing, computes it batch by batch, and commits (DESIGN section 4).
 
     plan()            what is missing: a count, and batches made as they are needed
     run(batch)        the computation, a pure function; on a worker

@@ -278,7 +278,7 @@ class Pusher:
             list(pool.map(lambda task: self._client.update_task(numbers[task.id], overlap=task.overlap), several))
 
     def _remove_duplicates(self) -> None:
-        """Delete copies of tasks that nobody has worked on; the one that was worked on stays, else the first."""
+        """Delete copies of a task that have no answers. The copy with answers stays, else the first."""
         with self._store.read() as tx:
             known = labelling.numbers_in(tx, self._project.id)
         if self._client.count_tasks(self._remote.server_id) <= len(known) + self._remote.foreign_tasks:

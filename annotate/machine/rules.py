@@ -1,4 +1,4 @@
-"""The rules of an enrichment (SPEC section 2), each checked here: code holds the model to what it is told.
+"""The rules of an enrichment (SPEC section 2), which the prompt states and this code checks.
 
     boxes-changed, labels-changed, count-changed   the person's boxes and types stand
     trace-steps          the three headings, once each, in order, none empty; step 3 has one line per box

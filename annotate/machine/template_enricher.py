@@ -186,7 +186,7 @@ def shape(box: Box) -> str:
 
 
 def by_area(defect: Defect) -> int:
-    """An importance from 30 to 60 by the share of the image covered: a rule of thumb, for defects that nobody rated."""
+    """A rule of thumb for unrated defects: an importance from 30 to 60, by the share of the image that is covered."""
     return 30 + round(30 * min(1.0, defect.box.area / 250_000))
 
 

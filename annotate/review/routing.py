@@ -101,7 +101,7 @@ def is_blind(image_id: str, share: float) -> bool:
 
 
 def uncertainty(answer: Prelabel | None) -> float:
-    """How doubtful an answer is by itself, from 0 to 1; 1 where there is none."""
+    """How doubtful an answer is by itself, from 0 to 1; 1 where there is no answer."""
     if answer is None:
         return 1.0
     doubts = [0.0]

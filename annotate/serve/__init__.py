@@ -1,4 +1,4 @@
-"""A detector behind HTTP, for whoever needs answers on demand: BoxFlow-GRPO, Label Studio, `sdg prelabel`.
+"""A detector behind HTTP, for programs that need answers on demand: BoxFlow-GRPO, Label Studio, `sdg prelabel`.
 
 app.py           the server: health, access, the queue
 chat.py          OpenAI's chat completions

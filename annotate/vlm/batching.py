@@ -79,7 +79,7 @@ class DynamicBatcher(Generic[Request, Response]):
         self._thread.shutdown()
 
     async def _work(self) -> None:
-        """Run batches until nobody waits."""
+        """Run batches until no question waits."""
         loop = asyncio.get_running_loop()
         while self._waiting:
             await self._fill()

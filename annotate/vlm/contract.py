@@ -1,4 +1,4 @@
-"""The contract of all backends: a question about an image, its answer, and why there is none.
+"""The contract of all backends: a question about an image, and its answer or the reason why there is none.
 
 A backend answers one question, or raises an `AskError`. It does not retry, wait or count, which
 `annotate.vlm.retrying.RetryingClient` does for all of them, nor judge an answer, which `schemas.answer` does.

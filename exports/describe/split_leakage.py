@@ -19,7 +19,10 @@ SHOWN = 5
 
 
 class SplitLeakage(Record):
-    """What two splits share. `near_images` is None if nobody looked; examples are pairs of prompts or of keys."""
+    """What two splits share. Examples are pairs of prompts or of keys.
+
+    `near_images` is None where images were not compared.
+    """
 
     prompts: dict[str, int]
     shared_prompts: int

@@ -225,7 +225,7 @@ class Sink:
         """Nothing is held back."""
 
     def close(self) -> None:
-        """The staged file is closed by whoever opened it."""
+        """Do nothing: the caller closes the staged file that it opened."""
 
     def writable(self) -> bool:
         """Yes."""

@@ -24,7 +24,7 @@ def question(sample: Sample, options: ExportOptions) -> str:
 
 
 def answer(sample: Sample, options: ExportOptions) -> str:
-    """Trace and answer; without a trace where there is none, or none is wanted."""
+    """The trace, where there is one and it is wanted, and the answer."""
     return without_marks(render_answer(sample.plain_defects, sample.trace if options.trace else None))
 
 

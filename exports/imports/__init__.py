@@ -1,1 +1,1 @@
-"""Datasets brought in with their defects: our own exports, the public release, COCO, RichHF."""
+"""Importing datasets with their defects: our own exports, the public release, COCO, RichHF."""

@@ -78,7 +78,7 @@ def insert_quarantined(tx: Tx, records: Sequence[Quarantined]) -> int:
 
 
 def quarantined(tx: Tx, *, waiting: bool = False) -> list[Quarantined]:
-    """What is or was in quarantine; `waiting`: only what nobody has mended or deleted yet."""
+    """Answers that are or were in quarantine; with `waiting`, only those that still are."""
     rows = select(
         tx,
         """

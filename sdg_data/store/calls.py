@@ -1,6 +1,6 @@
 """The calls table: every question put to a model and finished, answered well or not, and what it took.
 
-Answers carry their own cost too; this is the whole bill, which failed answers are on as well.
+Answers carry their own cost too; this table is the whole bill, failed answers included.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Opening the store: for the length of one transaction, with bounded patience for whoever else has it open.
+"""Opening the store: for one transaction at a time, waiting a bounded time for other processes that have it open.
 
 DuckDB allows one writing process or many readers. So nobody keeps the store open: a transaction opens it, does its work
 in milliseconds, and closes it. Long-lived readers (dashboards) use a published snapshot instead (`store.snapshot`).

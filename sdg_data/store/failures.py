@@ -1,4 +1,4 @@
-"""The failures table: what did not work, of any stage, with its reason code. Never taken for an answer."""
+"""The failures table: items of any stage that failed, with a reason code. A failure never counts as an answer."""
 
 from collections.abc import Sequence
 

@@ -57,7 +57,7 @@ def insert(tx: Tx, cases: Sequence[Case]) -> int:
 
 
 def by_tasks(tx: Tx, task_ids: Sequence[str]) -> dict[str, Case]:
-    """The cases of these tasks, by task; a task that is none is left out."""
+    """The cases of these tasks, by task. A task without a case is left out."""
     rows = select(
         tx,
         "SELECT * FROM review_cases WHERE task_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY task_id",

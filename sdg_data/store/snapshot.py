@@ -1,4 +1,4 @@
-"""A published copy of the store for whoever reads for long: an open dashboard never blocks a writer."""
+"""A published copy of the store for long readers, so that an open dashboard never blocks a writer."""
 
 import contextlib
 import os

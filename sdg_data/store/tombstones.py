@@ -1,4 +1,4 @@
-"""The tombstones table: records that no longer count. What they name stays where it is, for whoever walks back."""
+"""The tombstones table: records that no longer count. They stay stored, so that lineage can be followed."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The views for whoever reads the store with SQL: `gold` and `first_verdicts`.
+"""The views for people who read the store with SQL: `gold` and `first_verdicts`.
 
 A view is code, not history: it says how stored rows are read, so a store of any age gets the views of the software that
 opens it: the next transaction that writes defines them anew where they differ, and until then every transaction that

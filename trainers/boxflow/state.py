@@ -1,4 +1,4 @@
-"""The state of a training as one dictionary, whole, and back: of one process, of several, and of sharded weights."""
+"""Save and load the whole state of a training as one dictionary: of one process, of several, of sharded weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training: sample a rollout, ask for rewards meanwhile, learn, look at fixed prompts, save; again.
+"""The training loop: sample a rollout while its rewards are asked for, learn, draw the fixed prompts, save.
 
 What this leaves out: reward models sharded over GPUs (serve them, `judge`), several nodes' shared file systems for
 checkpoints (the first process writes them), and learning-rate schedules beyond a warm-up.

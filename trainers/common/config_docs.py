@@ -79,7 +79,7 @@ def _defaults(row: SettingRow) -> str:
 
 
 def _value(config: BaseModel, key: str) -> str | None:
-    """A recipe's value of a dotted key as text; None where it is a table or in one that is none."""
+    """A recipe's value of a dotted key as text; None for a table, and for a key in a table that is not set."""
     value: Any = config
     for name in key.split("."):
         if value is None:

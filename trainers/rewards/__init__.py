@@ -1,1 +1,1 @@
-"""Who says how good an image is: base rewards, and detectors of defects. What is not answered is never rewarded."""
+"""Base rewards and detectors of defects, which judge the images of a training. No answer means no reward."""

@@ -1,4 +1,4 @@
-"""What a base reward and a detector are, and what they may answer: a value, or that there is none.
+"""The interfaces of base rewards and detectors: an answer is a value, or None with a reason.
 
 A missing answer is never replaced by a guess. Not asked, timed out, refused, unreadable: all of these are `None` with a
 reason. "No defects" is an answer, the empty tuple, and nothing else is.
