@@ -128,18 +128,3 @@ def _cell_bytes(cell: Mapping[str, Any]) -> bytes | None:
         return Path(cell["path"]).read_bytes() if cell.get("path") else None
     except OSError:
         return None
-
-
-def decode_size(data: bytes) -> tuple[str, int, int]:
-    """Find out a picture's kind and size as a person sees it, having decoded every pixel of it.
-
-    Returns:
-        (media type, width, height) in pixels.
-
-    Raises:
-        PictureError: The bytes are no picture, or a damaged one; the text says why.
-    """
-    from sdg_data.picture import measure
-
-    header = measure(data)
-    return header.media_type, header.width, header.height

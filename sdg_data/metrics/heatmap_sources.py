@@ -143,7 +143,7 @@ def load_map(path: Path) -> Floats:
         scale = np.iinfo(heat.dtype).max if heat.dtype in (np.uint8, np.uint16) else 1
     else:
         try:
-            with Image.open(path) as opened:
+            with Image.open(path) as opened:  # noqa: TID251  (a map of numbers, no picture)
                 if max(opened.size) > _LARGEST:
                     raise ValueError("too-large")
                 grey = opened.mode in ("L", "1", "I;16", "I;16L", "I;16B", "F")

@@ -123,7 +123,7 @@ def _difference(image: ImageRecord, blobs: Blobs, since: datetime | None) -> tup
 def _as_before(data: bytes) -> np.ndarray[Any, Any]:
     """The pixels as versions before 0.2 decoded them."""
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data)) as image:  # noqa: TID251  (as it was)
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError):
         return np.empty(0)  # it was not decoded at all

@@ -16,8 +16,9 @@ from schemas.records import Failure, ImageRecord
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, prompt_id, split_of
-from sdg_data.ingest.image_files import decode_size, expand_shards, open_images
+from sdg_data.ingest.image_files import expand_shards, open_images
 from sdg_data.ingest.images import ImportCounts, ImportOptions, import_images
+from sdg_data.picture import measure
 from sdg_data.progress import Progress
 from sdg_data.store import failures, images, prompts
 from sdg_data.store.connection import Store
@@ -316,7 +317,7 @@ def test_sources_that_cannot_be_used_say_why(store: Store, blobs: Blobs, tmp_pat
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
 def test_other_formats_are_refused_by_name(kind: str) -> None:
     with pytest.raises(ValueError, match=kind):
-        decode_size(picture(1, kind))
+        measure(picture(1, kind))
 
 
 def test_every_cut_of_an_image_is_found_out() -> None:
@@ -324,10 +325,10 @@ def test_every_cut_of_an_image_is_found_out() -> None:
         noisy = io.BytesIO()
         Image.effect_noise((32, 32), 80).convert("RGB").save(noisy, kind)
         data = noisy.getvalue()
-        assert decode_size(data)[1:] == (32, 32)
+        assert (measure(data).width, measure(data).height) == (32, 32)
         for end in (0, 1, 10, len(data) // 2, len(data) * 3 // 4):
             with pytest.raises(ValueError, match=r"damaged|not an image"):
-                decode_size(data[:end])
+                measure(data[:end])
 
 
 def test_prompts_of_images_are_prompts_like_any_other(store: Store, blobs: Blobs, tmp_path: Path) -> None:
