@@ -14,7 +14,7 @@ from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.image_files import default_path, write_images
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
-from exports.files.target import StagedFile
+from exports.files.staged_file import StagedFile
 from exports.formats import FORMATS
 from exports.formats.contract import Format
 from sdg_data import cli

@@ -44,7 +44,7 @@ def run(
     output: Annotated[
         str | None, _option(WHAT, "Folder or URL; default: HOME/exports/NAME-FORMAT. Run again to go on")
     ] = None,
-    overwrite: Annotated[bool, _option(WHAT, "Replace whatever the folder holds")] = False,
+    overwrite: Annotated[bool, _option(WHAT, "Replace another export that is there; other files stay")] = False,
     push_to_hub: Annotated[str | None, _option(WHAT, "Upload the finished folder there", metavar="REPO")] = None,
     select: Annotated[str, _option(LABELS, "gold, prelabel:MODEL, annotator:NAME or source:PREFIX")] = "gold",
     rounds: Annotated[int, _option(LABELS, "Gold accepted in at least this round of review", min=1)] = 1,
@@ -81,13 +81,16 @@ def run(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Write a dataset: the same bytes for the same store and settings. Interrupted or killed: run it again to go on."""
+    """Write a dataset: the same bytes for the same store and settings. Interrupted or killed: run it again to go on.
+
+    Exit code 10: images that cannot be read were left out.
+    """
     from exports.dataset.select import Selection
     from exports.files.target import Target
     from exports.formats import load_format
     from exports.run import run_export
     from sdg_data.blobs import Blobs
-    from sdg_data.errors import ConfigError
+    from sdg_data.errors import ConfigError, ExitCode
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
@@ -145,10 +148,18 @@ def run(
         overwrite=overwrite,
     )
     _report(result, as_json)
+    for path in result.mended:
+        say(f"{path} was damaged: it was made anew")
+    for error in result.left_out[:10]:
+        say(f"left out: {error}")
+    if result.left_out:
+        say(f"{len(result.left_out)} images are left out: they cannot be read; each is a failure in the store")
     if push_to_hub is not None:
         from exports.describe.hub import push
 
         say(f"uploaded to {push(Path(folder), push_to_hub)}")
+    if result.left_out:
+        raise typer.Exit(int(ExitCode.PARTIAL))
 
 
 @app.command()
@@ -232,5 +243,6 @@ def _report(result: "ExportResult", as_json: bool) -> None:
         "bytes": sum(entry.bytes for entry in manifest.files),
         "made": result.made,
         "kept": result.kept,
+        "left_out": len(result.left_out),
     }
     print_json({**row, "counts": manifest.counts}) if as_json else print_table([row])

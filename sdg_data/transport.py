@@ -10,6 +10,8 @@ _LIBRARIES = {
     "aiohttp": ("ClientError",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
     "gcsfs.retry": ("HttpError",),
+    "ftplib": ("Error",),
+    "httpx": ("HTTPError",),
     "requests.exceptions": ("RequestException",),
 }
 

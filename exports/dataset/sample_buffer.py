@@ -36,6 +36,8 @@ class Entry(NamedTuple):
     offset: int
     length: int
     fields: Fields = frozenset()
+    width: int = 0
+    height: int = 0
 
 
 class SampleBuffer:
@@ -76,6 +78,8 @@ class SampleBuffer:
                 self._end,
                 len(text),
                 self._fields.setdefault(fields, fields),  # one for all samples that fill the same
+                sample.width,
+                sample.height,
             )
         )
         self._end += len(text)
@@ -93,6 +97,11 @@ class SampleBuffer:
                 fields=lambda entry: entry.fields,
             )
         ]
+
+    def leave_out(self, keys: Iterable[str]) -> None:
+        """Take samples out, and put the others in order anew."""
+        out = set(keys)
+        self.arrange([entry for entry in self.entries if entry.key not in out])
 
     def text(self, entry: Entry) -> bytes:
         """Read a sample's canonical JSON."""

@@ -22,8 +22,8 @@ from exports.dataset.order import order_key
 from exports.dataset.sample_buffer import Entry, SampleBuffer
 from exports.dataset.stated import with_stated_ids
 from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
-from schemas.sample import EXTENSIONS, Agreement, Composition, LabelSource, Sample
-from sdg_data.errors import ConfigError, InputError
+from schemas.sample import Agreement, Composition, LabelSource, Sample
+from sdg_data.errors import InputError
 from sdg_data.store import annotations, enrichments, first_verdicts, gold, images, prelabels, prompts, reviews, snapshot
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.gold import GoldFrom, GoldRule
@@ -103,7 +103,6 @@ def select(store: Store, selection: Selection, *, folder: Path | None = None) ->
 
     Raises:
         InputError: Nothing is left.
-        ConfigError: An image is of a media type that no format can name.
     """
     considered = SelectionCounts()
     published = snapshot.publish(store)
@@ -115,8 +114,6 @@ def select(store: Store, selection: Selection, *, folder: Path | None = None) ->
                 if not _passes(sample, selection):
                     considered.filtered += 1
                     continue
-                if sample.media_type not in EXTENSIONS:
-                    raise ConfigError(f"no format here holds {sample.media_type}", item=sample.key)
                 buffer.add(sample, order_key(sample.key, selection.seed))
                 stratum = (sample.split, sample.model, sample.composition)
                 strata.setdefault(stratum, []).append(buffer.entries[-1])

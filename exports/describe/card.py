@@ -14,18 +14,22 @@ from exports.describe.split_leakage import SplitLeakage, split_leakage
 from exports.describe.statistics import Statistics, people
 from exports.files.export_job import ExportJob
 from exports.files.image_files import in_threads
-from exports.files.manifest import FileEntry, Manifest
+from exports.files.manifest import LEFT_OUT, FileEntry, Manifest
 from exports.files.options import ExportOptions
-from exports.files.shards import image_bytes
+from exports.files.source_images import UnreadableImage, image_bytes
 from exports.formats import load_format
 from exports.formats.contract import Columns
 from schemas.defect import DefectType, ImportanceTier
 from schemas.sample import Composition, Sample
 from sdg_data.ingest.near_duplicates import perceptual_hash
 from sdg_data.metrics.charts import Series, bars_png
+from sdg_data.picture import DAMAGED
 from sdg_data.store.connection import Store
 
 CARD, SCHEMA = "README.md", "sample.schema.json"
+FIGURES = ("defects-per-image", "composition", "importance")
+NAMES = (CARD, SCHEMA, CROISSANT, *(f"figures/{name}.png" for name in FIGURES))
+"""The files that `describe` writes."""
 
 _SPDX = {"apache-2.0": "apache-2.0", "mit": "mit", "cc-by-4.0": "cc-by-4.0", "cc0-1.0": "cc0-1.0"}
 _SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
@@ -38,7 +42,8 @@ def describe(job: ExportJob, store: Store, manifest: Manifest, options: ExportOp
         counted.add(sample)
     leakage = measure_leakage(job, phash=options.phash)
     job.notes["split_proof"] = leakage.model_dump(mode="json")
-    files = [job.write_bytes(f"figures/{name}.png", png) for name, png in _charts(counted).items()]
+    job.claim(NAMES)
+    files = [job.write_bytes(f"figures/{name}.png", png) for name, png in zip(FIGURES, _charts(counted), strict=True)]
     schema = orjson.dumps(Sample.model_json_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     files.append(job.write_bytes(SCHEMA, schema))
     form = load_format(manifest.format)
@@ -68,32 +73,36 @@ def measure_leakage(job: ExportJob, *, phash: bool) -> SplitLeakage:
 
         def hash_image(entry: Entry) -> tuple[Entry, int]:
             job.check()
-            return entry, perceptual_hash(image_bytes(job, entry))
+            data = image_bytes(job.blobs, entry)
+            try:
+                return entry, perceptual_hash(data)
+            except ValueError as error:
+                raise UnreadableImage(entry.key, DAMAGED, str(error)) from error
 
         for entry, value in in_threads(job, hash_image, job.buffer.entries):
             hashes[entry.split][entry.key] = value
     return split_leakage(prompts, blobs, hashes)
 
 
-def _charts(counted: Statistics) -> dict[str, bytes]:
-    """File name -> PNG."""
-    return {
-        "defects-per-image": bars_png(
+def _charts(counted: Statistics) -> list[bytes]:
+    """The PNGs of `FIGURES`."""
+    return [
+        bars_png(
             "Defects per image, by model and type",
             "mean number of defects",
             counted.models,
             [Series(str(kind), counted.per_image(kind)) for kind in DefectType],
         ),
-        "composition": bars_png(
+        bars_png(
             "Composition", "% of images", [str(kind) for kind in Composition], [Series("images", counted.shares())]
         ),
-        "importance": bars_png(
+        bars_png(
             "Importance, by tier and type",
             "defects",
             [str(name) for name in ImportanceTier],
             [Series(str(kind), counted.by_tier(kind)) for kind in DefectType],
         ),
-    }
+    ]
 
 
 def _front_matter(manifest: Manifest, columns: Columns | None) -> str:
@@ -232,6 +241,7 @@ def _gaps(manifest: Manifest, counted: Statistics) -> str:
             f"- Of {considered['images']} stored images {considered['without_labels']} have no labels from this "
             f"source, {considered['filtered']} were filtered out, {considered['sampled_out']} sampled out."
         ),
+        *_left_out(manifest),
         f"- {defects - counted.subtyped} of {defects} defects have no subtype.",
         f"- {defects - counted.expanded} of {defects} defects have no expanded reason.",
         f"- {manifest.samples - counted.traced} of {manifest.samples} images have no reasoning trace.",
@@ -243,6 +253,14 @@ def _gaps(manifest: Manifest, counted: Statistics) -> str:
         number = sources.get("unreviewed", 0) + sources.get("annotator", 0)
         lines.append(f"- {number} images carry labels that nobody has reviewed.")
     return "\n".join(lines)
+
+
+def _left_out(manifest: Manifest) -> list[str]:
+    left_out = manifest.notes.get(LEFT_OUT)
+    if left_out is None:
+        return []
+    codes = ", ".join(f"{number} {code}" for code, number in left_out["codes"].items())
+    return [f"- {left_out['images']} selected images are left out, because they cannot be read ({codes})."]
 
 
 def _number(value: float | None, digits: int) -> str:

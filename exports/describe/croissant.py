@@ -99,6 +99,21 @@ def croissant(
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
+def stated_files(document: bytes) -> dict[str, tuple[str, str]]:
+    """Read back what `croissant` says of single files: (size, sha256) by path.
+
+    Raises:
+        ValueError: The document is no JSON.
+        KeyError: It lacks a field.
+        TypeError: It is of another form.
+    """
+    return {
+        item["contentUrl"]: (item["contentSize"], item["sha256"])
+        for item in orjson.loads(document)["distribution"]
+        if item["@type"] == "cr:FileObject"
+    }
+
+
 def _kind(path: str) -> str:
     return path.rpartition(".")[2]
 

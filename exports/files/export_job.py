@@ -1,29 +1,40 @@
 """Run an export so that it can be resumed: which files it will have, which are there already, the manifest last.
 
 Each file has a plan: a hash of what it will hold, known before it is written. A finished file leaves a note under
-`.state/`. A later run keeps the file if the note (or the last manifest) has the same plan and the file the noted size.
+`.state/`. A later run keeps the file if the note (or the last manifest) has the same plan and the file the noted bytes.
 So a run that was killed makes only what is missing, and a run on a changed store makes only what changed.
+
+Names are claimed under `.state/` before anything is written to them. What an old manifest or such a claim names, an
+export has made: that may be replaced, and is deleted once it is no longer part of the export. Everything else in the
+folder belongs to others and is left alone.
 """
 
+import contextlib
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
+import orjson
 
 from exports.dataset.sample_buffer import Entry, SampleBuffer
-from exports.files.manifest import MANIFEST, FileEntry, read_manifest
-from exports.files.target import ExportError, StagedFile, Target
+from exports.files.manifest import KIND, MANIFEST, FileEntry, Manifest, below, read_manifest
+from exports.files.staged_file import StagedFile
+from exports.files.target import STATE, ExportError, Target
 from schemas.records import Split
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import canonical_json
 from sdg_data.progress import Progress
 
-STATE = ".state"
+log = logging.getLogger(__name__)
+
+BEGUN = f"{STATE}/begun.json"
+CLAIM = f"{STATE}/claim-"
 
 Write = Callable[[StagedFile], None]
 
@@ -48,7 +59,7 @@ class ExportJob:
     """What a format's `write` is given: the samples (`buffer`), their images (`blobs`) and where to write (`target`).
 
     `name` is the dataset's. What is put into `notes` goes into the manifest: an axis order, the rule of preferences.
-    `made` and `kept` count files.
+    `made` and `kept` count files; `mended` names those that were there and damaged, so that they were made anew.
     """
 
     name: str
@@ -60,46 +71,70 @@ class ExportJob:
     notes: dict[str, Any] = field(default_factory=dict)
     made: int = 0
     kept: int = 0
+    mended: list[str] = field(default_factory=list)
     _finished: dict[str, FileEntry] = field(default_factory=dict)
+    _owned: set[str] = field(default_factory=set)
+    _others: frozenset[str] = frozenset()
+    _notes: set[str] = field(default_factory=set)
     _withdrawn: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
 
-    def begin(self, *, format_name: str, overwrite: bool = False) -> None:
-        """Look at what the folder holds.
+    def begin(self, *, format_name: str, overwrite: bool = False, names: Iterable[str] = ()) -> None:
+        """Look at what the folder holds; nothing is written or deleted before all of it is known to be in order.
 
         Args:
             format_name: The export's.
-            overwrite: Whatever is there may be replaced.
+            overwrite: Another export that is there may be replaced; files that no export made stay.
+            names: Files that the export will have in any case.
 
         Raises:
-            ConfigError: It holds other files or another export.
+            ConfigError: The folder holds other files or another export, or a name is taken by a file of others.
             InputError: It holds a damaged manifest.
+            ExportError: It is no folder, or cannot be read.
         """
-        self.target.sweep()
-        try:
-            manifest = read_manifest(self.target)
-        except InputError:
-            if self.target.read(MANIFEST) is not None and not overwrite:
-                raise
-            others = [name for name in self.target.names() if not name.startswith(f"{STATE}/")]
-            if others and not overwrite and not self._has_state():
-                raise ConfigError(
-                    f"the folder holds other files ({others[0]})",
-                    item=self.target.url,
-                    hint="Name a new folder with --output, or allow it with --overwrite.",
-                ) from None
-        else:
-            if (manifest.name, manifest.format) != (self.name, format_name) and not overwrite:
-                raise ConfigError(
-                    f"the folder holds the export {manifest.name!r} as {manifest.format}",
-                    item=self.target.url,
-                    hint="Name another folder with --output, or allow it with --overwrite.",
-                )
+        there = self.target.entries()
+        manifest = self._old_manifest(overwrite=overwrite) if MANIFEST in there else None
+        notes = [name for name in there if name.startswith(f"{STATE}/")] if BEGUN in there else []
+        begun = self._begun(notes)
+        if manifest is not None:
+            self._same_export(manifest.name, manifest.format, format_name, overwrite=overwrite)
             self._finished = {entry.path: entry for entry in manifest.files if entry.plan is not None}
-        self.target.write(f"{STATE}/begun.json", b"{}\n")
-        for name in self.target.names():
-            if name.startswith(f"{STATE}/") and not name.endswith("/begun.json"):
+            self._owned |= {entry.path for entry in manifest.files}
+        if begun:
+            self._same_export(begun["name"], begun["format"], format_name, overwrite=overwrite)
+        for name in notes:
+            if name.endswith(".json") and name != BEGUN:
                 self._remember(name)
+        self._notes = {name for name in notes if name.endswith(".json")}
+        ours = {*self._owned, *notes, MANIFEST}
+        others = [name for name, kind in there.items() if name not in ours and kind != "folder"]  # of empty ones
+        if others and not notes and MANIFEST not in there and not overwrite:
+            raise ConfigError(
+                f"the folder holds other files ({others[0]})",
+                item=self.target.url,
+                hint="Name a new folder with --output, or write the export beside them with --overwrite.",
+            )
+        # A version before this one noted no name before it wrote a file: what lies beside its notes counts as its own.
+        self._others = frozenset() if notes and not begun else frozenset(others)
+        self._refuse_names_of_others(names)
+        self._note(BEGUN, {"name": self.name, "format": format_name})
+        self.target.sweep()
+
+    def claim(self, names: Iterable[str]) -> None:
+        """Note that the export makes these files, before they are written.
+
+        Args:
+            names: Paths below the export's folder.
+
+        Raises:
+            ConfigError: A file of others has such a name.
+        """
+        new = sorted(set(names) - self._owned)
+        if not new:
+            return
+        self._refuse_names_of_others(new)
+        self._note(f"{CLAIM}{hashlib.sha256(orjson.dumps(new)).hexdigest()[:16]}.json", new)
+        self._owned |= set(new)
 
     def write(self, tasks: Iterable[FileTask]) -> list[FileEntry]:
         """Make files, `workers` at a time; the first error ends it.
@@ -108,6 +143,7 @@ class ExportJob:
             Their entries, in the given order.
         """
         pending = list(tasks)
+        self.claim(work.name for work in pending)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="export") as pool:
             futures = [pool.submit(self._one, work) for work in pending]
             try:
@@ -130,6 +166,7 @@ class ExportJob:
         self, name: str, data: bytes, *, samples: int | None = None, split: Split | None = None
     ) -> FileEntry:
         """Make a small file, anew each time, and return its entry."""
+        self.claim([name])
         digest = self.target.write(name, data)
         return FileEntry(path=name, bytes=len(data), sha256=digest, samples=samples, split=split)
 
@@ -149,20 +186,36 @@ class ExportJob:
             raise Cancelled
 
     def end(self, files: Sequence[FileEntry], manifest: bytes) -> None:
-        """Delete files that the export no longer has, write the manifest, delete the notes."""
-        listed = {entry.path for entry in files} | {MANIFEST}
+        """Delete files of its own that the export no longer has, write the manifest, delete the notes."""
+        listed = {entry.path for entry in files}
         for name in self.target.names():
-            if name not in listed and not name.startswith(f"{STATE}/"):
+            if name in self._owned - listed:
                 self.target.remove(name)
         self.target.write(MANIFEST, manifest)
-        for name in self.target.names():
-            if name.startswith(f"{STATE}/"):
-                self.target.remove(name)
+        for name in sorted(self._notes):
+            self.target.remove(name)
+        self.target.sweep()
+        self.target.remove_folder(STATE)
+
+    def intact(self, name: str, size: int, sha256: str) -> bool:
+        """Whether a file of this export is there with these bytes; one that is there with others is noted in `mended`.
+
+        Args:
+            name: Its path below the export's folder.
+            size: In bytes.
+            sha256: Of its bytes.
+        """
+        if self._holds(FileEntry(path=name, bytes=size, sha256=sha256)):
+            return True
+        if self.target.size(name) is not None:
+            log.warning("%s is damaged: it is made anew", self.target.path(name))
+            self.mended.append(name)
+        return False
 
     def _one(self, work: FileTask) -> FileEntry:
         self.check()
         known = self._finished.get(work.name)
-        if known is not None and known.plan == work.plan and self.target.size(work.name) == known.bytes:
+        if known is not None and known.plan == work.plan and self.intact(work.name, known.bytes, known.sha256):
             self.kept += 1
             self.progress.advance(work.samples or 0)
             return known
@@ -177,20 +230,81 @@ class ExportJob:
             split=work.split,
             plan=work.plan,
         )
-        self.target.write(_state_name(work.name), entry.model_dump_json().encode())
+        self._note(_state_name(work.name), entry.model_dump(mode="json"))
         self.made += 1
         return entry
 
-    def _has_state(self) -> bool:
-        return any(name.startswith(f"{STATE}/") for name in self.target.names())
+    def _old_manifest(self, *, overwrite: bool) -> Manifest | None:
+        """The manifest that is there; None for a damaged one that may be overwritten.
+
+        Of one that was changed by hand only those files count that have the bytes which it notes.
+        """
+        try:
+            return read_manifest(self.target)
+        except InputError as error:
+            text = self.target.read(MANIFEST) or b""
+            if f'"{KIND}"'.encode() not in text and text.strip():
+                raise ConfigError(
+                    "the folder holds a manifest.json that no export made",
+                    item=self.target.path(MANIFEST),
+                    hint="Name another folder with --output.",
+                ) from error
+            if not overwrite:
+                raise
+            with contextlib.suppress(InputError):
+                manifest = read_manifest(self.target, changed=True)
+                files = [entry for entry in manifest.files if self._holds(entry)]
+                return manifest.model_copy(update={"files": tuple(files)})
+            return None
+
+    def _holds(self, entry: FileEntry) -> bool:
+        return self.target.size(entry.path) == entry.bytes and self.target.hash(entry.path) == entry.sha256
+
+    def _begun(self, notes: Sequence[str]) -> dict[str, str]:
+        """What the export that has not ended is; empty where there is none, and for one of an earlier version."""
+        try:
+            begun = orjson.loads(self.target.read(BEGUN) or b"{}") if BEGUN in notes else {}
+        except orjson.JSONDecodeError:
+            begun = None
+        if not isinstance(begun, dict) or (begun and not {"name", "format"} <= begun.keys()):
+            raise ExportError("the note about an export that has not ended is damaged", item=BEGUN, hint="Delete it.")
+        return begun
+
+    def _same_export(self, name: str, form: str, format_name: str, *, overwrite: bool) -> None:
+        if (name, form) != (self.name, format_name) and not overwrite:
+            raise ConfigError(
+                f"the folder holds the export {name!r} as {form}",
+                item=self.target.url,
+                hint="Name another folder with --output, or let it be replaced with --overwrite.",
+            )
+
+    def _refuse_names_of_others(self, names: Iterable[str]) -> None:
+        for name in names:
+            parents = [str(parent) for parent in PurePosixPath(name).parents]
+            below = [other for other in self._others if other.startswith(f"{name}/")]
+            if taken := self._others & {name, *parents, *below}:
+                raise ConfigError(
+                    "this is no file of an export, and one is to have its name",
+                    item=self.target.path(min(taken)),
+                    hint="Move it away, or name another folder with --output.",
+                )
+
+    def _note(self, name: str, content: Any) -> None:
+        self._refuse_names_of_others([name])
+        self._notes.add(name)
+        self.target.write(name, orjson.dumps(content) + b"\n")
 
     def _remember(self, name: str) -> None:
-        text = self.target.read(name)
+        text = self.target.read(name) or b""
         try:
-            entry = FileEntry.model_validate_json(text or b"")
-        except ValidationError as error:
-            raise ExportError("a note about a finished file is damaged", item=name, hint="Delete it.") from error
+            if name.startswith(CLAIM):
+                self._owned |= {below(str(path)) for path in orjson.loads(text)}
+                return
+            entry = FileEntry.model_validate_json(text)
+        except ValueError as error:  # pydantic's and orjson's errors are
+            raise ExportError("a note about the export's files is damaged", item=name, hint="Delete it.") from error
         self._finished[entry.path] = entry
+        self._owned.add(entry.path)
 
 
 def plan_digest(entries: Sequence[Entry], **settings: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from exports.dataset.sample_buffer import Entry
 from exports.files.export_job import ExportJob
 from exports.files.manifest import FileEntry
-from exports.files.shards import image_bytes
+from exports.files.source_images import image_bytes
 from schemas.sample import EXTENSIONS
 
 _Result = TypeVar("_Result")
@@ -21,13 +21,14 @@ def default_path(entry: Entry) -> str:
 
 def write_images(job: ExportJob, path_of: PathOf = default_path) -> list[FileEntry]:
     """Write every sample's image to its path; a file that is there with the right bytes stays."""
+    job.claim(path_of(entry) for entry in job.buffer.entries)
 
     def write_image(entry: Entry) -> FileEntry:
         job.check()
         name = path_of(entry)
-        if job.target.size(name) != entry.image_bytes or job.target.hash(name) != entry.blob:
+        if not job.intact(name, entry.image_bytes, entry.blob):
             job.withdraw_manifest()
-            job.target.write(name, image_bytes(job, entry))
+            job.target.write(name, image_bytes(job.blobs, entry))
         job.progress.advance(1)
         return FileEntry(path=name, bytes=entry.image_bytes, sha256=entry.blob)
 

@@ -9,7 +9,7 @@ import orjson
 from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
-from exports.files.target import StagedFile
+from exports.files.staged_file import StagedFile
 from schemas.records import Split
 
 RowsOf = Callable[[Split], Iterable[Mapping[str, Any]]]

@@ -1,24 +1,45 @@
 """The manifest: what an export is, what it was made with, and the sha256 of every file. It is written last.
 
 It holds no time and no path, so the same snapshot and settings give the same manifest. A folder without a manifest is
-an export that has not ended, or no export.
+an export that has not ended, or no export. From version 2 on it ends in a hash of itself.
 """
 
-from typing import Annotated, Any
+import hashlib
+from collections import Counter
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from exports.files.target import Target
 from schemas.base import Record
 from schemas.records import Named, Sha256, Split
+from schemas.sample import Sample
 from sdg_data.errors import InputError
 
 MANIFEST = "manifest.json"
-VERSION = 1
+VERSION = 2
+KIND: Final = "sdg-export"
+LEFT_OUT = "left_out"
+"""The note about selected images that could not be read: `images` counts them, `codes` by reason, `keys` names some."""
 ORDER = 'samples of a split ascend by sha256("sdg-order:<seed>:<key>")'
 
+_COUNTED = ("split", "model", "licence", "composition", "label_source")
+
 Count = Annotated[int, Field(ge=0)]
+
+
+def below(name: str) -> str:
+    """A file's name if it is one below the export's folder. ValueError for `../x`, `/x`, `./x` and the like."""
+    if name != PurePosixPath(name).as_posix() or name in ("", ".") or name[0] == "/" or ".." in name.split("/"):
+        raise ValueError(f"{name!r} is no path below the export's folder")
+    if "\0" in name:
+        raise ValueError("a path holds a zero byte")
+    return name
+
+
+FilePath = Annotated[Named, AfterValidator(below)]
 
 
 class FileEntry(Record):
@@ -27,7 +48,7 @@ class FileEntry(Record):
     `samples` and `split` are given for files that hold samples.
     """
 
-    path: Named
+    path: FilePath
     bytes: Count
     sha256: Sha256
     samples: Count | None = None
@@ -38,10 +59,11 @@ class FileEntry(Record):
 class Manifest(Record):
     """`content` is a hash over all samples in order, `settings` everything else that shaped the bytes.
 
-    `counts` are of samples: by split, model, licence, composition and label source; and of defects by type.
+    `counts` are of samples: by split, model, licence, composition and label source; and of defects by type. `digest` is
+    the sha256 of everything else in here, as `text` writes it; None before it was written, and in version 1.
     """
 
-    kind: str = "sdg-export"
+    kind: Literal["sdg-export"] = KIND
     version: int = VERSION
     name: Named
     format: Named
@@ -54,10 +76,21 @@ class Manifest(Record):
     content: Sha256
     notes: dict[str, Any] = Field(default_factory=dict)
     files: tuple[FileEntry, ...]
+    digest: Sha256 | None = None
+
+    @field_validator("counts")
+    @classmethod
+    def _splits_are_counted(cls, counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        if "split" not in counts:
+            raise ValueError("it does not count its samples by split")
+        return counts
 
     def text(self) -> bytes:
         """The manifest's JSON as it is written."""
-        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        fields = self.model_dump(mode="json", exclude={"digest"})
+        if self.version > 1:
+            fields["digest"] = hashlib.sha256(orjson.dumps(fields)).hexdigest()
+        return orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @property
     def samples(self) -> int:
@@ -75,11 +108,32 @@ class Manifest(Record):
         return [entry for _, _, entry in sorted(ranked, key=lambda item: item[:2])]
 
 
-def read_manifest(target: Target) -> Manifest:
+class SampleCounts:
+    """Counts samples into the tables of `Manifest.counts`."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, Counter[str]] = {name: Counter() for name in (*_COUNTED, "defects")}
+
+    def add(self, sample: Sample) -> None:
+        """Count a sample and its defects."""
+        for name in _COUNTED:
+            self._tables[name][str(getattr(sample, name))] += 1
+        self._tables["defects"].update(str(defect.type) for defect in sample.defects)
+
+    def tables(self) -> dict[str, dict[str, int]]:
+        """How many samples there are of each kind, and how many defects; keys in order."""
+        return {name: dict(sorted(table.items())) for name, table in self._tables.items()}
+
+
+def read_manifest(target: Target, *, changed: bool = False) -> Manifest:
     """Read the manifest of a finished export.
 
+    Args:
+        target: Its folder or URL.
+        changed: Give one, too, that is not as it was written, for whoever looks into what was changed.
+
     Raises:
-        InputError: There is none, it is damaged, or of another version.
+        InputError: There is none, it is damaged or was changed, or it is of another version.
     """
     text = target.read(MANIFEST)
     if text is None:
@@ -92,9 +146,15 @@ def read_manifest(target: Target) -> Manifest:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         raise InputError(f"the manifest is damaged: {error.errors()[0]['msg']}", item=target.path(MANIFEST)) from error
-    if manifest.version != VERSION:
+    if not 1 <= manifest.version <= VERSION:
         raise InputError(
             f"the manifest has version {manifest.version}, this software knows {VERSION}",
             item=target.path(MANIFEST),
+        )
+    if not changed and manifest.text() != text:
+        raise InputError(
+            "the manifest was changed after it was written",
+            item=target.path(MANIFEST),
+            hint="`sdg export verify` names what differs; `sdg export run` makes the export anew.",
         )
     return manifest

@@ -12,7 +12,7 @@ from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
 from exports.files.shards import Sink, shards
-from exports.files.target import StagedFile
+from exports.files.staged_file import StagedFile
 
 ROW_GROUP = 100
 """Rows in memory at a time, images included."""

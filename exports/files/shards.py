@@ -19,11 +19,11 @@ from exports.dataset.sample_buffer import Entry
 from exports.files import tar
 from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.manifest import FileEntry
-from exports.files.target import StagedFile
+from exports.files.source_images import image_bytes
+from exports.files.staged_file import StagedFile
 from schemas.defect import DefectType
 from schemas.records import Split
 from schemas.sample import EXTENSIONS, Sample
-from sdg_data.errors import StoreError
 
 INDEX = "index.parquet"
 DEFAULT_SHARD_BYTES = 512_000_000
@@ -91,7 +91,7 @@ def shards(name: str, split: Split, entries: Sequence[Entry], shard_bytes: int) 
 
 
 def write(job: ExportJob, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[FileEntry]:
-    """Write the shards and the index. BlobMissing or BlobCorrupt name an image whose bytes cannot be had."""
+    """Write the shards and the index. UnreadableImage names an image whose bytes cannot be had."""
     planned = [
         shard
         for split in job.buffer.splits
@@ -135,7 +135,7 @@ def _images_ahead(job: ExportJob, entries: Sequence[Entry]) -> Iterator[tuple[En
         coming: deque[tuple[Entry, Future[bytes]]] = deque()
         try:
             for entry in entries:
-                coming.append((entry, pool.submit(image_bytes, job, entry)))
+                coming.append((entry, pool.submit(image_bytes, job.blobs, entry)))
                 if len(coming) > _AHEAD:
                     first, image = coming.popleft()
                     yield first, image.result()
@@ -143,14 +143,6 @@ def _images_ahead(job: ExportJob, entries: Sequence[Entry]) -> Iterator[tuple[En
                 yield first, image.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def image_bytes(job: ExportJob, entry: Entry) -> bytes:
-    """The image's original bytes. Raises BlobMissing, BlobCorrupt, or StoreError for another size than the store's."""
-    image = job.blobs.get(entry.blob)
-    if len(image) != entry.image_bytes:
-        raise StoreError(f"the blob has {len(image)} bytes, the store says {entry.image_bytes}", item=entry.key)
-    return image
 
 
 def _index(job: ExportJob, planned: Sequence[PlannedShard], staged: StagedFile) -> None:

@@ -1,7 +1,9 @@
 """Where an export goes: a folder, or any URL that fsspec knows. A file is under its name whole, or not at all.
 
-Local: a temporary name in the same folder, fsync, rename, fsync of the folder. Elsewhere: built on this machine's disk,
-uploaded under a temporary name, checked for its size, and moved. An upload that fails is tried again a few times.
+Local: a temporary name under `.state/`, fsync, rename, fsync of the folder. Elsewhere: built on this machine's disk,
+uploaded under such a name, checked for its size, and moved. An upload that fails is tried again a few times.
+
+What is listed is listed without following links, and only regular files are opened: a FIFO would wait for ever.
 """
 
 import contextlib
@@ -9,26 +11,31 @@ import errno
 import hashlib
 import math
 import os
-import queue
+import re
 import secrets
+import stat
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
-from sdg_data.errors import ExitCode, SdgError
+from exports.files.staged_file import StagedFile
+from sdg_data.errors import ConfigError, ExitCode, MissingDependency, SdgError
 from sdg_data.retry import waits
 from sdg_data.transport import explained, transport_errors
 
-TEMPORARY_PREFIX = ".tmp-"
+STATE = ".state"
+"""The folder of an export that has not ended: notes about it, and the files being written."""
+_TEMPORARY = re.compile(r"\.state/\.tmp-[0-9a-f]{16}")
 ATTEMPTS = 6
 """How often an upload is tried before the export gives up; what is finished stays."""
 FIRST_PAUSE = 0.1
 """Seconds before the second try; doubled each time."""
+
+Kind = Literal["file", "link", "folder", "other"]
+"""`folder` is an empty one; `other` a FIFO, a socket or a device."""
 
 _Result = TypeVar("_Result")
 _HINTS = {
@@ -36,6 +43,9 @@ _HINTS = {
     errno.EDQUOT: "The quota is used up: free some space and run the same command again; it makes what is missing.",
     errno.EROFS: "The folder is read-only: name another one with --output.",
     errno.EACCES: "You may not write there: change the permissions or name another folder with --output.",
+    errno.ENAMETOOLONG: "Names have at most 255 bytes: choose a shorter one with --name or --output.",
+    errno.ENOTDIR: "A file stands where a folder should be: move it away, or name another folder with --output.",
+    errno.EISDIR: "A folder stands where a file should be: move it away, or name another folder with --output.",
 }
 
 
@@ -45,63 +55,43 @@ class ExportError(SdgError):
     exit_code = ExitCode.ERROR
 
 
-class StagedFile:
-    """A file being written: its bytes are hashed on a thread of their own, beside the writing."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._digest = hashlib.sha256()
-        self._queue: queue.SimpleQueue[Sequence[bytes] | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(8)  # how many writes the hashing may lag behind
-        self._thread = threading.Thread(target=self._hash, daemon=True)
-        self._thread.start()
-        self.size = 0
-
-    def write(self, *parts: bytes) -> None:
-        """Append these bytes, in one system call where the kernel takes them so."""
-        self._room.acquire()
-        self._queue.put(parts)
-        length = sum(map(len, parts))
-        written = os.writev(self._fd, parts)
-        self.size += length
-        if written < length:
-            view = memoryview(b"".join(parts))[written:]
-            while view:
-                view = view[os.write(self._fd, view) :]
-
-    def digest(self) -> str:
-        """sha256 of all that was written; nothing can be written after it."""
-        self.close()
-        return self._digest.hexdigest()
-
-    def close(self) -> None:
-        """End the thread."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
-
-    def _hash(self) -> None:
-        while (parts := self._queue.get()) is not None:
-            for part in parts:
-                self._digest.update(part)
-            self._room.release()
-
-
 class Target:
     """The folder or URL of an export."""
 
     def __init__(self, url: str | Path, *, pause: Callable[[float], None] = time.sleep) -> None:
+        """Name the place; nothing is written.
+
+        Args:
+            url: A folder of this machine, or a URL.
+            pause: Waits between two tries of an upload.
+
+        Raises:
+            ConfigError: There is no such kind of URL.
+            MissingDependency: Its driver is not installed.
+            ExportError: The server does not answer.
+        """
         self.url = str(url).rstrip("/") or "/"
         self._pause = pause
         self.local: Path | None = None
         if "://" not in self.url or self.url.startswith("file://"):
-            self.local = Path(self.url.removeprefix("file://")).expanduser().absolute()
+            self.local = _local_path(self.url)
         else:
-            import fsspec.core  # its protocol machinery is only paid for where it is used
-
             self._fs: Any
-            self._fs, root = fsspec.core.url_to_fs(self.url)
+            self._fs, root = self._connected()
             self._root = str(root).rstrip("/")
+
+    def _connected(self) -> tuple[Any, str]:
+        import fsspec.core  # its protocol machinery is only paid for where it is used
+
+        try:
+            filesystem, root = fsspec.core.url_to_fs(self.url)
+        except ImportError as error:
+            raise MissingDependency(f"this kind of URL needs another package: {error}", item=self.url) from error
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise ConfigError(f"this URL cannot be used: {error}", item=self.url) from error
+        except transport_errors() as error:
+            raise ExportError(f"the server cannot be reached ({explained(error)})", item=self.url) from error
+        return filesystem, root
 
     def path(self, name: str) -> str:
         """A file's path or URL, for people and for readers."""
@@ -115,9 +105,10 @@ class Target:
                 yield staged
             return
         final = self.local / name
-        temporary = final.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+        temporary = self.local / _temporary_name()
         with self._errors(name):
             final.parent.mkdir(parents=True, exist_ok=True)
+            temporary.parent.mkdir(exist_ok=True)
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         staged = StagedFile(fd)
         done = False
@@ -142,13 +133,14 @@ class Target:
         return staged.digest()
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file, None where there is none."""
+        """Bytes of a regular file, None where there is none (a link is none)."""
         with self._errors(name):
             if self.local is not None:
                 try:
-                    return (self.local / name).stat().st_size
-                except FileNotFoundError:
+                    status = (self.local / name).lstat()
+                except (FileNotFoundError, NotADirectoryError):
                     return None
+                return status.st_size if stat.S_ISREG(status.st_mode) else None
             return self._retried(lambda: self._remote_size(f"{self._root}/{name}"))
 
     def read(self, name: str) -> bytes | None:
@@ -156,9 +148,10 @@ class Target:
         with self._errors(name):
             try:
                 if self.local is not None:
-                    return (self.local / name).read_bytes()
+                    with _open_regular(self.local / name) as file:
+                        return file.read()
                 return bytes(self._retried(lambda: self._fs.cat_file(f"{self._root}/{name}")))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     @contextlib.contextmanager
@@ -166,7 +159,7 @@ class Target:
         """A file for reading. FileNotFoundError is an ExportError that names it."""
         with self._errors(name):
             if self.local is not None:
-                with (self.local / name).open("rb") as file:
+                with _open_regular(self.local / name) as file:
                     yield file
             else:
                 with self._fs.open(f"{self._root}/{name}", "rb") as file:
@@ -180,37 +173,58 @@ class Target:
                 digest.update(block)
             return digest.hexdigest()
 
-    def names(self) -> list[str]:
-        """All files below, in order, those being written left out."""
+    def entries(self) -> Mapping[str, Kind]:
+        """What stands below, by name, in order; links are not followed, folders only listed where they are empty.
+
+        Raises:
+            ExportError: It cannot be listed, or is no folder.
+        """
         with self._errors(self.url):
-            if self.local is not None:
-                paths = [path.relative_to(self.local).as_posix() for path in self.local.rglob("*") if path.is_file()]
+            if self.local is None:
+                found: dict[str, Kind] = {path[len(self._root) :].lstrip("/"): "file" for path in self._remote_paths()}
+            elif not self.local.exists() and not self.local.is_symlink():
+                found = {}
             else:
-                paths = [path[len(self._root) :].lstrip("/") for path in self._remote_paths()]
-        return sorted(name for name in paths if not name.rpartition("/")[2].startswith(TEMPORARY_PREFIX))
+                found = {
+                    path.relative_to(self.local).as_posix(): kind
+                    for path, kind in _walk(self.local)
+                    if path != self.local
+                }
+        return dict(sorted(found.items()))
+
+    def names(self) -> list[str]:
+        """All regular files below, in order."""
+        return [name for name, kind in self.entries().items() if kind == "file"]
 
     def remove(self, name: str) -> None:
-        """Delete a file; none there is fine."""
+        """Delete a file or a link; none there is fine. What lies behind a linked folder is left alone."""
         with self._errors(name), contextlib.suppress(FileNotFoundError):
-            if self.local is not None:
-                (self.local / name).unlink()
-                parent = (self.local / name).parent
-                if parent != self.local:
-                    with contextlib.suppress(OSError):
-                        parent.rmdir()  # only where it was the last one
-            else:
+            if self.local is None:
                 self._retried(lambda: self._fs.rm_file(f"{self._root}/{name}"))
+                return
+            path = self.local / name
+            if path.parent.resolve() != self.local.resolve() / Path(name).parent:
+                return
+            path.unlink()
+            parent = path.parent
+            while parent != self.local:
+                try:
+                    parent.rmdir()  # only where it was the last one
+                except OSError:
+                    break
+                parent = parent.parent
+
+    def remove_folder(self, name: str) -> None:
+        """Delete a folder that is empty; any other stays."""
+        if self.local is not None:
+            with contextlib.suppress(OSError):
+                (self.local / name).rmdir()
 
     def sweep(self) -> None:
-        """Delete what killed exports left behind. Only under the export's lock: nobody else may be writing here."""
-        if self.local is not None:
-            for path in list(self.local.rglob(f"{TEMPORARY_PREFIX}*")):
-                path.unlink(missing_ok=True)
-            return
-        with self._errors(self.url):
-            for remote in self._remote_paths():
-                if remote.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
-                    self._retried(partial(self._fs.rm_file, remote))
+        """Delete what killed exports were writing. Only in an export's folder and under its lock."""
+        for name in self.names():
+            if _TEMPORARY.fullmatch(name):
+                self.remove(name)
 
     # --- elsewhere than on this machine
 
@@ -226,14 +240,13 @@ class Target:
                     staged.close()
             with self._errors(name):
                 # One temporary name for all tries, so that each replaces what a broken one left behind.
-                token = secrets.token_hex(4)
-                self._retried(lambda: self._upload(local, name, token))
+                temporary = f"{self._root}/{_temporary_name()}"
+                self._retried(lambda: self._upload(local, name, temporary))
 
-    def _upload(self, local: Path, name: str, token: str) -> None:
+    def _upload(self, local: Path, name: str, temporary: str) -> None:
         final = f"{self._root}/{name}"
-        folder, _, last = final.rpartition("/")
-        temporary = f"{folder}/{TEMPORARY_PREFIX}{token}-{last}"
-        self._fs.makedirs(folder, exist_ok=True)
+        for path in (final, temporary):
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         self._fs.put_file(str(local), temporary)
         expected, arrived = local.stat().st_size, self._remote_size(temporary)
         if arrived != expected:
@@ -269,9 +282,47 @@ class Target:
     def _errors(self, name: str) -> Iterator[None]:
         try:
             yield
+        except NotImplementedError as error:
+            raise ExportError(f"{self.url} cannot be written to ({explained(error)})", item=name) from error
         except transport_errors() as error:
             hint = _HINTS.get(getattr(error, "errno", None) or 0)
             raise ExportError(f"cannot use {self.url} ({explained(error)})", item=name, hint=hint) from error
+
+
+def _temporary_name() -> str:
+    return f"{STATE}/.tmp-{secrets.token_hex(8)}"
+
+
+def _local_path(url: str) -> Path:
+    try:
+        return Path(url.removeprefix("file://")).expanduser().absolute()
+    except RuntimeError as error:  # ~name of nobody
+        raise ConfigError(f"this folder cannot be found: {error}", item=url) from error
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, a linked one too. Nothing is read of a FIFO or a device, and nobody waits for one."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return os.fdopen(fd, "rb")
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, Kind]]:
+    """Everything below a folder that is no folder with something in it."""
+    empty = True
+    with os.scandir(folder) as found:
+        for entry in found:
+            empty = False
+            if entry.is_symlink():
+                yield Path(entry.path), "link"
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path))
+            else:
+                yield Path(entry.path), "file" if entry.is_file(follow_symlinks=False) else "other"
+    if empty:
+        yield folder, "folder"
 
 
 def _fsync_folder(folder: Path) -> None:

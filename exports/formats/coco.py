@@ -20,7 +20,8 @@ from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.image_files import default_path, write_images
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
-from exports.files.target import StagedFile, Target
+from exports.files.staged_file import StagedFile
+from exports.files.target import Target
 from exports.formats.contract import Format, StoredRow
 from schemas.answer.fields import OPTIONAL
 from schemas.codecs import Coco
@@ -160,7 +161,7 @@ def _samples(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
     images, _ = images_of(target.read(entry.path) or b"")
     for image, annotations in images:
         sample = sample_of(image, annotations)
-        yield StoredRow(f"{entry.path} ({sample.key})", sample)
+        yield StoredRow(f"{entry.path} ({sample.key})", sample, paths=[image["file_name"]])
 
 
 FORMAT = Format("COCO detection with documented extra keys", write, read_back=read_back)

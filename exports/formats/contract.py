@@ -66,6 +66,8 @@ class StoredRow:
         problem: Why the row cannot be read, or what is wrong with it: a whole message.
         facts: What an index must say of this sample.
         indexed: For a row of an index: what it says of the sample `indexed["key"]`.
+        digest: sha256 of the sample's JSON as it is stored; None: it follows from `sample`.
+        sizes: (width, height) of pictures that are files of their own, by their paths.
     """
 
     where: str
@@ -75,6 +77,8 @@ class StoredRow:
     problem: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     indexed: Mapping[str, Any] | None = None
+    digest: bytes | None = None
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class RejectedRow(Exception):

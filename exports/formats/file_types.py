@@ -1,5 +1,6 @@
 """Reading exported files back by their type alone, for formats without a `read_back` of their own and beside one."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,29 +13,31 @@ from exports.files.arrow_schema import IMAGE_TYPE
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.target import Target
 from exports.formats.contract import StoredRow
-from exports.read.decode import decode_rgb
+from schemas.sample import Sample
+from sdg_data.picture import decode_pixels
 
-PATH_KEYS = ("image", "chosen", "rejected")
+PATH_KEYS = ("image", "chosen", "rejected", "filepath", "artifact_heatmap", "misalignment_heatmap")
 """Under these keys a JSONL row names a file; under `images` a list of files."""
+
+PICTURES = (".png", ".jpg", ".webp")
 
 
 def read_file(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[StoredRow] | None:
     """The rows of a Parquet or JSONL file, or the one image of an image file; None for other types."""
     match PurePosixPath(entry.path).suffix:
         case ".parquet":
-            return (StoredRow(entry.path, images=images) for _, images in parquet_rows(target, entry.path))
+            return _parquet(target, entry)
         case ".jsonl":
             return _lines(target, entry)
-        case ".png" | ".jpg" | ".webp":
+        case suffix if suffix in PICTURES:
             return _image(target, entry)
     return None
 
 
-def parquet_rows(target: Target, path: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Rows without their images, which are decoded, and how many images each had.
+def parquet_rows(target: Target, path: str) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
+    """Rows without their images, and the bytes of these.
 
     Raises:
-        ValueError: An image does not decode.
         ArrowException: The file is no Parquet, or a damaged one.
     """
     with target.open(path) as file:
@@ -46,9 +49,42 @@ def parquet_rows(target: Target, path: str) -> Iterator[tuple[dict[str, Any], in
                 images = [row.pop(name) for name in single]
                 for name in lists:
                     images += row.pop(name)
-                for image in images:
-                    decode_rgb(image["bytes"])
-                yield row, len(images)
+                yield row, [image["bytes"] for image in images]
+
+
+def decoded_size(data: bytes) -> tuple[int, int]:
+    """Decode a picture. ValueError where it does not decode.
+
+    Returns:
+        Its width and height.
+    """
+    height, width, _ = decode_pixels(data).shape
+    return width, height
+
+
+def wrong_picture(sample: Sample, data: bytes, where: str) -> str | None:
+    """Say what is wrong with a sample's picture: other bytes or another size than the sample's. None: nothing.
+
+    Raises:
+        ValueError: It does not decode.
+    """
+    if hashlib.sha256(data).hexdigest() != sample.sha256:
+        return f"{where}: the image's bytes are damaged, or another image's"
+    return wrong_size(sample, decoded_size(data), where)
+
+
+def wrong_size(sample: Sample, size: tuple[int, int], where: str) -> str | None:
+    """Say that a picture has another size than its sample states. None: it has not."""
+    if size == (sample.width, sample.height):
+        return None
+    return f"{where}: the picture is {size[0]}×{size[1]}, its record says {sample.width}×{sample.height}"
+
+
+def _parquet(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
+    for _, images in parquet_rows(target, entry.path):
+        for image in images:
+            decoded_size(image)
+        yield StoredRow(entry.path, images=len(images))
 
 
 def _is_image_list(kind: pa.DataType) -> bool:
@@ -64,5 +100,5 @@ def _lines(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
 
 
 def _image(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
-    decode_rgb(target.read(entry.path) or b"")
-    yield StoredRow(entry.path, images=1)
+    size = decoded_size(target.read(entry.path) or b"")
+    yield StoredRow(entry.path, images=1, sizes={entry.path: size})

@@ -31,6 +31,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """Images, maps, rows."""
     side = options.heatmap_side
     files = write_images(job)
+    job.claim(map_path(entry, kind) for kind in DefectType for entry in job.buffer.entries)
     for kind in DefectType:
 
         def write_map(entry: Entry, kind: DefectType = kind) -> FileEntry:

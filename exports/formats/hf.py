@@ -11,10 +11,10 @@ from exports.files.export_job import ExportJob
 from exports.files.manifest import FileEntry, Manifest
 from exports.files.options import ExportOptions
 from exports.files.parquet import write_parquet
-from exports.files.shards import image_bytes
+from exports.files.source_images import image_bytes
 from exports.files.target import Target
 from exports.formats.contract import Columns, Format, StoredRow, parquet_columns
-from exports.formats.file_types import parquet_rows
+from exports.formats.file_types import parquet_rows, wrong_picture
 from schemas.sample import EXTENSIONS, Sample
 
 COLUMNS: list[tuple[str, pa.DataType]] = [("image", IMAGE_TYPE), *((field.name, field.type) for field in SAMPLE_TYPE)]
@@ -24,7 +24,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
     """The parquet files; the card (README.md) names them for `load_dataset`."""
 
     def row(entry: Entry) -> dict[str, Any]:
-        image = {"bytes": image_bytes(job, entry), "path": f"{entry.key}.{EXTENSIONS[entry.media_type]}"}
+        image = {"bytes": image_bytes(job.blobs, entry), "path": f"{entry.key}.{EXTENSIONS[entry.media_type]}"}
         return {"image": image, **job.buffer.sample(entry).model_dump(mode="json")}
 
     return write_parquet(job, options, parquet_schema(COLUMNS, ("image",)), row, kind="hf")
@@ -43,7 +43,9 @@ def read_back(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[
 def _samples(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
     for row, images in parquet_rows(target, entry.path):
         sample = Sample.model_validate(row)
-        yield StoredRow(f"{entry.path} ({sample.key})", sample, images)
+        where = f"{entry.path} ({sample.key})"
+        (image,) = images
+        yield StoredRow(where, sample, 1, problem=wrong_picture(sample, image, where))
 
 
 FORMAT = Format("Parquet with an image column, for datasets.load_dataset", write, columns, read_back)

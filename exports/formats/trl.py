@@ -10,7 +10,7 @@ from exports.files.export_job import ExportJob
 from exports.files.manifest import FileEntry
 from exports.files.options import ExportOptions
 from exports.files.parquet import write_parquet
-from exports.files.shards import image_bytes
+from exports.files.source_images import image_bytes
 from exports.formats import chat
 from exports.formats.contract import Columns, Format, parquet_columns
 from schemas.sample import EXTENSIONS
@@ -33,7 +33,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
         return {
             "prompt": [*system, {"role": "user", "content": chat.question(sample, options)}],
             "completion": [{"role": "assistant", "content": chat.answer(sample, options)}],
-            "images": [{"bytes": image_bytes(job, entry), "path": f"{entry.key}.{EXTENSIONS[entry.media_type]}"}],
+            "images": [{"bytes": image_bytes(job.blobs, entry), "path": f"{entry.key}.{EXTENSIONS[entry.media_type]}"}],
             "key": entry.key,
         }
 

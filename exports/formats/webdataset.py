@@ -3,12 +3,16 @@
 The two halves of the format are `write` and `read_back`; `exports.read` streams the same shards to trainers.
 """
 
+import hashlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
-from exports.files import shards
+from exports.files import shards, tar
 from exports.files.arrow_schema import SAMPLE_TYPE, yaml_features
 from exports.files.export_job import ExportJob
 from exports.files.manifest import FileEntry, Manifest
@@ -16,8 +20,9 @@ from exports.files.options import ExportOptions
 from exports.files.shards import INDEX, INDEX_SCHEMA, facts
 from exports.files.target import Target
 from exports.formats.contract import Columns, Format, RecordSet, StoredRow
-from exports.read.reader import ShardReader
-from schemas.sample import EXTENSIONS
+from exports.formats.file_types import wrong_picture
+from exports.read.shard_files import Location, Shard, ShardFile, open_shard
+from schemas.sample import EXTENSIONS, Sample
 
 
 def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
@@ -46,16 +51,60 @@ def read_back(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[
 
 
 def _shard_rows(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
-    """Every sample, and a problem for each one that cannot be read or lies under another key than its own."""
-    reader = ShardReader([target.path(entry.path)], decode="numpy", check_bytes=True, on_error="skip", rank=0, world=1)
-    for example in reader:
-        sample = example.sample
-        assert sample is not None  # the reader is typed
-        where = f"{entry.path} ({sample.key})"
-        problem = None if example.key == sample.key else f"{where}: it lies under the key {example.key}"
-        yield StoredRow(where, sample, 1, problem=problem, facts={"shard": entry.path, **facts(sample)})
-    for skipped in reader.skipped:
-        yield StoredRow(entry.path, problem=skipped.removeprefix(f"{target.url}/"))
+    """Every sample, a problem for each one that cannot be read, and one where the file is not as we lay it out."""
+    with tempfile.TemporaryDirectory(prefix="sdg-verify-") as folder:
+        file = open_shard(Shard(target.path(entry.path), 0), Path(folder))
+        end: int | None = 0  # of what is as we lay it out; None once something is not
+        for position, place in enumerate(file.places):
+            where = f"{entry.path}#{position} ({place.key})"
+            row = _stored_row(file, entry, position, place, where)
+            yield row
+            if end is not None and row.sample is not None:
+                end = _end_as_written(file, place, row.sample, end)
+                if end is None:
+                    yield StoredRow(where, problem=f"{where}: its members are not as they are written", sample=None)
+        if end is not None and not file.ends_as_written(end):
+            yield StoredRow(entry.path, problem=f"{entry.path}: more than its samples stands in it")
+
+
+def _stored_row(file: ShardFile, entry: FileEntry, position: int, place: Location, where: str) -> StoredRow:
+    if place.problem is not None:
+        return StoredRow(where, problem=f"{where}: {place.problem}")
+    text, image = file.read(place.text), file.read(place.image)
+    try:
+        sample = Sample.model_validate_json(text)
+    except ValidationError as error:
+        return StoredRow(where, problem=f"{where}: its JSON is no sample: {error.errors()[0]['msg']}")
+    try:
+        problem = wrong_picture(sample, image, where)
+    except ValueError as error:
+        problem = f"{where}: the image does not decode: {error}"
+    if problem is None and place.key != sample.key:
+        problem = f"{where}: it lies under another key than its own, {sample.key}"
+    offsets = {
+        "position": position,
+        "json_offset": place.text[0],
+        "json_bytes": place.text[1],
+        "image_offset": place.image[0],
+        "image_bytes": place.image[1],
+    }
+    stated = {"shard": entry.path, **offsets, **facts(sample)}
+    return StoredRow(where, sample, 1, problem=problem, facts=stated, digest=hashlib.sha256(text).digest())
+
+
+def _end_as_written(file: ShardFile, place: Location, sample: Sample, start: int) -> int | None:
+    """Where a sample's members end, if they begin at `start` and have the headers and padding that we write."""
+    for name, (offset, size) in (
+        (f"{sample.key}.json", place.text),
+        (f"{sample.key}.{EXTENSIONS.get(sample.media_type)}", place.image),
+    ):
+        padding = tar.padding(size)
+        if offset != start + tar.BLOCK or file.read((start, tar.BLOCK)) != tar.header(name, size):
+            return None
+        if file.read((offset + size, len(padding))) != padding:
+            return None
+        start += tar.member_bytes(size)
+    return start
 
 
 def _index_rows(target: Target, entry: FileEntry) -> Iterator[StoredRow]:

@@ -67,6 +67,15 @@ class ShardFile:
             )
         self.places = _places(self.fd, os.fstat(self.fd).st_size)
 
+    def read(self, where: tuple[int, int]) -> bytes:
+        """The bytes at (offset, size); fewer where the file ends before."""
+        return os.pread(self.fd, where[1], where[0])
+
+    def ends_as_written(self, offset: int) -> bool:
+        """Whether nothing but the end mark stands behind `offset`."""
+        ending = tar.ending(offset)
+        return os.fstat(self.fd).st_size == offset + len(ending) and self.read((offset, len(ending))) == ending
+
     def __del__(self) -> None:
         fd = getattr(self, "fd", None)
         if fd is not None:

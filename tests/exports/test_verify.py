@@ -93,7 +93,7 @@ def test_a_shard_under_another_name_is_no_proof(copy: Path) -> None:
     (copy / name).write_bytes((copy / "mini-test-00000.tar").read_bytes())
     rehash(copy, name)
     found = problems(copy)
-    assert f"{name} (" in found
+    assert f"{name}#0 (" in found
     assert "a sample of test in a shard of train" in found
     assert "is in" in found
 
