@@ -62,7 +62,6 @@ def serve(blobs: Blobs, media: Path, image: ImageRecord) -> str:
         data = own.read_bytes() if there else blobs.get(image.blob)
         if not read_header(data).plain:
             _publish(rendered, for_browser(data)[1], None)
-            own.unlink(missing_ok=True)  # of an earlier version, which linked every blob
             return _url(rendered)
         if not there:
             _publish(own, data, source)
