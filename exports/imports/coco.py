@@ -7,6 +7,7 @@ over that might.
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 from pydantic import ValidationError
 
 from exports.formats import coco
@@ -46,6 +47,10 @@ def _row(image: CocoImage, joined: CocoFile, folder: Path, options: ExternalOpti
     if image.problem is not None:
         raise RejectedRow(image.name, *image.problem)
     entry = image.entry
+    try:
+        orjson.dumps([entry, image.boxes])
+    except orjson.JSONEncodeError as error:  # half of a surrogate pair, a number beyond 64 bits, too deep a nesting
+        raise RejectedRow(image.name, "bad-row", f"it holds what no JSON does: {error}") from error
     if not isinstance(entry.get("file_name"), str):
         raise RejectedRow(image.name, "bad-file-name", f"its file_name is {entry.get('file_name')!r:.60}")
     if not image.boxes and not joined.has_boxes:

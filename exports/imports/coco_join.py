@@ -73,7 +73,7 @@ def read_coco(file: Path) -> CocoFile:
         InputError: It is none.
     """
     try:
-        data = parse_json(read_table(file))
+        data = parse_json(read_table(file), strict=False)
     except ValueError as error:
         raise InputError(f"no COCO detection file: {error}", item=str(file)) from error
     if not isinstance(data, dict) or not isinstance(data.get("images"), list):

@@ -5,6 +5,7 @@ the source itself.
 """
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -85,10 +86,11 @@ def _read_below(folder: Path, named: str, name: str) -> bytes | None:
         raise RejectedRow(name, "unreadable-file", f"{named!r:.200}: {error.strerror}") from error
     except ValueError as error:  # half of a surrogate pair, which no file's name holds
         raise RejectedRow(name, "bad-file-name", f"{named!r:.200}: {error}") from error
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(fd)
+        raise RejectedRow(name, "not-a-regular-file", f"{named!r:.200} is a folder, pipe, socket or device")
     with os.fdopen(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise RejectedRow(name, "not-a-regular-file", f"{named!r:.200} is a folder, pipe, socket or device")
         if found.st_size > MAX_IMAGE_BYTES:
             raise RejectedRow(name, "too-large", f"{named!r:.200} has {found.st_size} bytes")
         try:
@@ -100,24 +102,36 @@ def _read_below(folder: Path, named: str, name: str) -> bytes | None:
     return data
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes, *, strict: bool = True) -> Any:
     """A JSON value. A byte order mark is passed over; NaN and infinities, which Python writes, become null.
 
+    Args:
+        data: In UTF-8.
+        strict: Refuse halves of surrogate pairs, whole numbers beyond 64 bits and deep nesting. A caller that looks at
+            its rows one by one can do without.
+
     Raises:
-        ValueError: It is no JSON, is nested too deeply, or holds half of a surrogate pair.
+        ValueError: It is no JSON, or is nested too deeply.
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        if b"NaN" not in data and b"Infinity" not in data:
-            raise
         try:
-            value = json.loads(data, parse_constant=lambda _: None)
-            json.dumps(value, ensure_ascii=False).encode()
+            value = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
         except (ValueError, RecursionError):
             raise error from None
-        return value
+    if strict:
+        try:
+            orjson.dumps(value)
+        except orjson.JSONEncodeError as error:
+            raise ValueError(f"it holds what no JSON does: {error}") from error
+    return value
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _shown(path: Path) -> str:
