@@ -1,10 +1,13 @@
 """The base of every record, and the string type that any text from outside fits in."""
 
 import re
+import unicodedata
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffd")
+"""Letters and symbols of Unicode that show as nothing, and the mark of a character that was lost."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -26,6 +29,11 @@ def without_lone_surrogates(text: str) -> str:
     if _SURROGATE.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def is_blank(text: str) -> bool:
+    """Does a text say nothing: only spaces, control and zero-width characters, fillers, or halves of characters?"""
+    return all(char in _FILLERS or (not char.isalnum() and unicodedata.category(char)[0] in "ZCM") for char in text)
 
 
 def _clean(value: Any) -> Any:

@@ -1,8 +1,11 @@
 """The words of `answer`: what came of a parse, why an answer was rejected, what was repaired in one that was not."""
 
+import re
 from enum import StrEnum
 
 from schemas.base import Record, Text
+
+_ANSWER_TAG = re.compile(r"<answer\s{0,8}>", re.IGNORECASE | re.ASCII)
 
 
 class Outcome(StrEnum):
@@ -19,9 +22,11 @@ class Reason(StrEnum):
     EMPTY = "empty"
     """Nothing but white space, in the text or in the answer block."""
     REFUSED = "refused"
-    """The model declined, in words."""
+    """The model declined, in words, or says that it never saw the image."""
+    WORDS_BESIDE_EMPTY = "words-beside-empty"
+    """An empty list, and words beside it that say something else than that nothing is wrong."""
     DEGENERATE_REPETITION = "degenerate-repetition"
-    """The text ends in one short piece over and over."""
+    """The text ends in one short piece over and over, or its list has one box over and over."""
     TRUNCATED_BY_LENGTH = "truncated-by-length"
     """Cut off before one whole defect."""
     NO_ANSWER_BLOCK = "no-answer-block"
@@ -127,6 +132,8 @@ def outer_text(text: str) -> Repair:
     Raises:
         Rejection: The text holds boxes of its own, so that there are two answers.
     """
+    if _ANSWER_TAG.search(text):
+        raise Rejection(Reason.SEVERAL_ANSWERS, f"a second answer: {shown(text.strip(), 60)}")
     if "box_2d" in text:
         raise Rejection(Reason.SEVERAL_ANSWERS, f"boxes outside the answer: {shown(text.strip(), 60)}")
     return Repair(kind=RepairKind.OUTER_TEXT, detail=shown(text.strip(), 60))

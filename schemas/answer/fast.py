@@ -12,7 +12,9 @@ from typing import Any
 
 import orjson
 
+from schemas.answer.claims import MOST_EQUAL, never_seen, repeats_itself
 from schemas.answer.fields import OPTIONAL
+from schemas.base import is_blank
 from schemas.defect import DefectType, Subtype
 
 _THINK, _UNTHINK = "<think>", "</think>"
@@ -36,11 +38,17 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
         of them valid.
     """
     text = text.strip()
-    start = 0
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # lone surrogates, which take a repair
+            return None
+    start, trace = 0, ""
     if text.startswith(_THINK):
         start = _find(text, _UNTHINK, 1) + len(_UNTHINK)
         if start < len(_UNTHINK):
             return None
+        trace = text[len(_THINK) : start - len(_UNTHINK)]
     if not text.startswith(_ANSWER, start):
         # Rare enough: white space between the blocks.
         rest = text[start:].lstrip()
@@ -51,7 +59,7 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
         return None
     body = text[start + len(_ANSWER) : -len(_UNANSWER)]
     if body == "[]":
-        return []
+        return None if trace and never_seen(trace.strip()) else []
     try:
         items = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -76,7 +84,7 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
             or type(importance) is not int
             or not 1 <= importance <= 100
             or type(description) is not str
-            or not description.strip()
+            or is_blank(description)
             or type(label) is not str
             or label not in _LABELS
         ):
@@ -92,7 +100,11 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
         colons -= length + description.count(":")
     if colons or ("\\u003" in body and ("\\u003a" in body or "\\u003A" in body)):
         return None
-    return items
+    if len(items) > MOST_EQUAL and repeats_itself(
+        (tuple(item["box_2d"]), (item["label"], item["description"])) for item in items
+    ):
+        return None
+    return items if items or not never_seen(trace.strip()) else None
 
 
 def _optional_colons(item: dict[str, Any], label: str) -> int | None:

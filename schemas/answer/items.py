@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.answer.codes import Reason, Rejection, Repair, RepairKind, shown
 from schemas.answer.fields import KEYS, OPTIONAL, OptionalField
-from schemas.base import without_lone_surrogates
+from schemas.base import is_blank, without_lone_surrogates
 from schemas.codecs import AnswerCodec
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
@@ -148,7 +148,7 @@ class ItemReader:
     def _description(self, value: object) -> str:
         if not isinstance(value, str):
             raise self._rejection(Reason.BAD_DESCRIPTION, f"has a description that is no string: {shown(value)}")
-        if not value.strip():
+        if is_blank(value):
             raise self._rejection(Reason.MISSING_FIELD, "has a blank description")
         clean = without_lone_surrogates(value)
         if clean != value:

@@ -16,11 +16,13 @@ Every string gets an answer, no exception leaves, and the time is linear in its 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Self
 
 from pydantic import model_validator
 
+from schemas.answer.claims import check_empty, repeats_itself
 from schemas.answer.codes import Outcome, Reason, Rejection, Repair, RepairKind
 from schemas.answer.fields import OPTIONAL, AnswerItem
 from schemas.answer.items import ItemReader
@@ -33,13 +35,16 @@ from schemas.answer.text import (
     is_refusal,
     strict_blocks,
 )
-from schemas.base import Record, Text, without_lone_surrogates
+from schemas.base import Record, Text, is_blank, without_lone_surrogates
 from schemas.codecs import AnswerCodec, Qwen3VL
 from schemas.defect import Defect
 
 __all__ = ["AnswerItem", "Outcome", "ParsedAnswer", "Reason", "Repair", "RepairKind", "parse_answer", "render_answer"]
 
 QWEN3_VL = Qwen3VL()
+
+_AROUND_EMPTY = re.compile(r"```[A-Za-z0-9_+-]{0,16}|\[\s*\]")
+"""What an empty list is written with, in its block."""
 
 # The reasons that only say that no list was found: a better one may be known.
 _VAGUE = frozenset(
@@ -142,12 +147,16 @@ def _accept(
 ) -> ParsedAnswer:
     """The answer in these blocks; raises Rejection."""
     items, mended = read_list(blocks.body, closed=blocks.closed)
-    if require_trace and not (blocks.trace or "").strip():
+    if not items:
+        check_empty(f"{blocks.around} {_AROUND_EMPTY.sub(' ', blocks.body)}", blocks.trace)
+    if require_trace and is_blank(blocks.trace or ""):
         raise Rejection(Reason.MISSING_TRACE, "no <think>, or a blank one")
     reader = ItemReader(codec)
     defects = tuple(reader.read(index, item) for index, item in enumerate(items))
     if any(repair.kind is RepairKind.TRUNCATED for repair in mended) and ends_in_repetition(text):
         raise Rejection(Reason.DEGENERATE_REPETITION, "cut off while repeating itself")
+    if repeats_itself((defect.box, (defect.type, defect.reason)) for defect in defects):
+        raise Rejection(Reason.DEGENERATE_REPETITION, f"one box over and over in a list of {len(defects)}")
     repairs = (*damage, *blocks.repairs, *mended, *reader.repairs)
     return ParsedAnswer(
         outcome=Outcome.REPAIRED if repairs else Outcome.PARSED, defects=defects, trace=blocks.trace, repairs=repairs

@@ -29,6 +29,8 @@ class Blocks:
     trace: str | None
     closed: bool
     repairs: tuple[Repair, ...] = ()
+    around: str = ""
+    """The words outside trace and answer block."""
 
 
 def escape_trace(trace: str) -> str:
@@ -71,11 +73,13 @@ def find_blocks(text: str) -> Blocks:
     if not text.strip():
         raise Rejection(Reason.EMPTY, "the text is empty")
     tags = list(_TAG.finditer(text))
-    repairs = []
+    repairs, around = [], []
     if any(tag.group() != f"<{_name(tag)}>" for tag in tags):
         repairs.append(Repair(kind=RepairKind.TAG_SPELLING))
     trace, start, made = _find_trace(text, tags)
     repairs += made
+    if tags and _name(tags[0]) == "think":
+        around.append(text[: tags[0].start()])
 
     tags = [tag for tag in tags if tag.start() >= start and _name(tag) in {"answer", "/answer"}]
     opening = next((tag for tag in tags if _name(tag) == "answer"), None)
@@ -89,11 +93,13 @@ def find_blocks(text: str) -> Blocks:
                 rejection = _without_answer(text, text[start:])
                 raise rejection
             repairs.append(outer_text(body[: fence.start()]))
+            around.append(body[: fence.start()])
             body = body[fence.start() :]
         after = text[closing.end() :] if closing else ""
     else:
         if text[start : opening.start()].strip():
             repairs.append(outer_text(text[start : opening.start()]))
+            around.append(text[start : opening.start()])
         closing = next((tag for tag in tags if _name(tag) == "/answer" and tag.start() >= opening.end()), None)
         if closing is None:
             body, after = _without_partial_tag(text[opening.end() :]), ""
@@ -104,11 +110,12 @@ def find_blocks(text: str) -> Blocks:
                 raise Rejection(Reason.SEVERAL_ANSWERS, "a second <answer> follows the first")
     if after.strip():
         repairs.append(outer_text(after))
+        around.append(_TAG.sub(" ", after))
     if not body.strip():
         if closing is None:
             raise Rejection(Reason.TRUNCATED_BY_LENGTH, "the text ends where the answer begins")
         raise Rejection(Reason.EMPTY, "the answer block is empty")
-    return Blocks(body=body, trace=trace, closed=closing is not None, repairs=tuple(repairs))
+    return Blocks(body=body, trace=trace, closed=closing is not None, repairs=tuple(repairs), around=" ".join(around))
 
 
 def is_refusal(text: str) -> bool:
