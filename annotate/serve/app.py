@@ -5,6 +5,8 @@
     GET  /v1/models
     POST /setup, /predict       Label Studio's ML-backend protocol (`label_studio`)
 
+Bodies, pictures and texts are bounded before anything is made of them (`admission`, `served`, `chat`).
+
 Requests that come together are answered in one batch. Beyond `queue` waiting ones the answer is 503 with `Retry-After`,
 so that a client slows down instead of timing out. With a token, every path but /health wants it: as `Authorization:
 Bearer`, or as the password of basic authentication, which is what Label Studio can send.
@@ -17,15 +19,16 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import SecretStr
 
+from annotate.serve.admission import MAX_BODY, Admission
 from annotate.serve.chat import chat_router
 from annotate.serve.label_studio import label_studio_router
 from annotate.serve.served import Served
+from schemas.base import without_lone_surrogates
 from sdg_data.http_basic import basic_credentials
-
-MAX_BODY = 32 * 2**20
 
 
 def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
@@ -50,6 +53,13 @@ def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
 
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        problems = error.errors()[:5]
+        return refusal(
+            400, "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+        )
+
     @app.middleware("http")
     async def check_token(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
         if token is not None and request.url.path != "/health" and not _allowed(request, token):
@@ -64,11 +74,13 @@ def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
 
     app.include_router(chat_router(served))
     app.include_router(label_studio_router(served))
+    app.add_middleware(Admission, any_host=token is not None)
     return app
 
 
 def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """An error in OpenAI's form, which its clients show to people."""
+    message = without_lone_surrogates(message)
     return JSONResponse({"error": {"message": message, "type": "error", "code": status}}, status, headers)
 
 

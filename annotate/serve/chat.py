@@ -6,16 +6,23 @@ with). A field that cannot be honoured is refused with 400, never ignored.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotate.serve.served import Served, answered, image_of_url
 from annotate.vlm.contract import Question, Turn
+from schemas.base import without_lone_surrogates
+
+MAX_TEXT: Final = 65_536
+"""The longest conversation, in characters: ten times what the longest of our own questions takes."""
+_MOST_MESSAGES: Final = 64
+_MOST_PARTS: Final = 8
 
 
 class _Url(BaseModel):
@@ -30,7 +37,7 @@ class _Part(BaseModel):
 
 class _Message(BaseModel):
     role: Literal["user", "assistant"]
-    content: str | list[_Part]
+    content: str | Annotated[list[_Part], Field(max_length=_MOST_PARTS)]
 
 
 class ChatRequest(BaseModel):
@@ -39,7 +46,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = ""
-    messages: list[_Message] = Field(min_length=1)
+    messages: list[_Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = None
@@ -60,14 +67,17 @@ def chat_router(served: Served) -> APIRouter:
 
     @router.post("/chat/completions")
     async def completions(request: Request) -> dict[str, Any]:
-        completion = _read(await request.body())
+        completion = await asyncio.to_thread(_read, await request.body())
         if completion.temperature is not None and completion.temperature != served.temperature:
             raise HTTPException(400, f"this server answers with temperature {served.temperature:g}, not another")
         limit = completion.max_completion_tokens or completion.max_tokens or served.max_tokens
         text, url, image_first, more = _conversation(completion.messages)
+        length = len(text) + sum(len(turn.text) for turn in more)
+        if length > MAX_TEXT:
+            raise HTTPException(400, f"{length} characters of text, more than the {MAX_TEXT} that are read")
         question = Question(
             text=text,
-            image=await image_of_url(backend, url),
+            image=await image_of_url(served, url),
             prompt="",
             image_first=image_first,
             more=more,
@@ -80,11 +90,11 @@ def chat_router(served: Served) -> APIRouter:
             "object": "chat.completion",
             "created": int(time.time()),
             "model": backend.identity.model,
-            "system_fingerprint": backend.identity.revision,
+            "system_fingerprint": f"{backend.identity.revision}:{served.template.sha256[:12]}",
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": answer.text},
+                    "message": {"role": "assistant", "content": without_lone_surrogates(answer.text)},
                     "finish_reason": answer.finish,
                 }
             ],
@@ -120,7 +130,7 @@ def _conversation(messages: list[_Message]) -> tuple[str, str, bool, tuple[Turn,
     for index, message in enumerate(later):
         if not isinstance(message.content, str) or message.role != ("user" if index % 2 else "assistant"):
             raise HTTPException(400, "later messages are text, assistant and user in turn")
-        turns.append(Turn(message.role, message.content))
+        turns.append(Turn(message.role, without_lone_surrogates(message.content)))
     if len(turns) % 2:
         raise HTTPException(400, "the last message is a user's")
-    return texts[0], urls[0], parts[0].type == "image_url", tuple(turns)
+    return without_lone_surrogates(texts[0]), urls[0], parts[0].type == "image_url", tuple(turns)

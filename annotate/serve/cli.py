@@ -10,6 +10,9 @@ import typer
 
 from sdg_data.console import say, settings_of
 
+_GRACE = 10
+"""Seconds that Ctrl-C waits for answers under way; a second Ctrl-C does not wait."""
+
 app = typer.Typer(help="Serve a detector over HTTP.", no_args_is_help=True, add_completion=False)
 
 
@@ -35,10 +38,16 @@ def detector(
     with_home: Annotated[bool, typer.Option(help="Answer about images of this home by their id (Label Studio)")] = True,
 ) -> None:
     """Answer questions about images: OpenAI's protocol under /v1, Label Studio's under /predict, /health for both."""
-    import uvicorn
     from pydantic import SecretStr
 
-    from annotate.serve.app import make_app
+    from sdg_data.errors import MissingDependency
+
+    try:
+        import uvicorn
+
+        from annotate.serve.app import make_app
+    except ImportError as error:
+        raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[vlm]'") from error
     from annotate.serve.served import Served
     from annotate.vlm.local import LocalBackend
     from annotate.vlm.registry import template_for
@@ -74,7 +83,13 @@ def detector(
     )
     identity = local.identity
     say(f"{identity.model} ({identity.revision[:12]}) on http://{host}:{port}/v1, template {served.template.id}")
-    uvicorn.run(make_app(served, token=SecretStr(token) if token else None), host=host, port=port, log_level="warning")
+    uvicorn.run(
+        make_app(served, token=SecretStr(token) if token else None),
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=_GRACE,
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -17,20 +17,24 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from annotate.labelstudio.config import Tags
 from annotate.labelstudio.convert import region
 from annotate.machine.prelabel import ask_about
-from annotate.serve.served import Served, answered, image_of_url
+from annotate.serve.chat import MAX_TEXT
+from annotate.serve.served import Served, answered, image_of_url, prepared
 from annotate.vlm.contract import EncodedImage
 from schemas.answer.parse import parse_answer
+from schemas.base import without_lone_surrogates
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
+from schemas.records import ImageRecord
 from sdg_data.errors import BlobError
 from sdg_data.store import images, prompts
 
 _MAX_CONFIG = 200_000
+_MOST_TASKS = 256
 
 
 class _Task(BaseModel):
@@ -39,7 +43,7 @@ class _Task(BaseModel):
 
 
 class _Predict(BaseModel):
-    tasks: list[_Task]
+    tasks: list[_Task] = Field(max_length=_MOST_TASKS)
     label_config: str = ""
 
 
@@ -54,7 +58,7 @@ def read_tags(config: str) -> Tags:
     if len(config) > _MAX_CONFIG or "<!DOCTYPE" in config or "<!ENTITY" in config:
         raise HTTPException(400, "the labelling config is too long, or declares entities")
     try:
-        root = ElementTree.fromstring(config)
+        root = ElementTree.fromstring(without_lone_surrogates(config))
     except ElementTree.ParseError as error:
         raise HTTPException(400, f"the labelling config is no XML: {error}") from error
     boxes = next(root.iter("RectangleLabels"), None)
@@ -108,7 +112,7 @@ def label_studio_router(served: Served) -> APIRouter:
         except HTTPException as error:
             if error.status_code == 503:
                 raise
-            return {"error": str(error.detail), "model_version": model_version}
+            return {"error": without_lone_surrogates(str(error.detail)), "model_version": model_version}
         parsed = parse_answer(answer.text, codec=served.backend.codec(image.size), hit_length=answer.hit_length)
         if parsed.defects is None:
             return {"error": f"{parsed.reason}: {parsed.detail}", "model_version": model_version}
@@ -121,14 +125,22 @@ async def _image(served: Served, task: _Task) -> tuple[EncodedImage, str, ImageS
     """(the image as sent to the model, its prompt, its own size in pixels). Raises HTTPException."""
     image_id, prompt, url = (task.data.get(name) for name in ("image_id", "prompt", "image"))
     if isinstance(image_id, str) and served.store is not None and served.blobs is not None:
-        return await asyncio.to_thread(_stored, served, image_id)
+        record, text, data = await asyncio.to_thread(_stored, served, without_lone_surrogates(image_id))
+        try:
+            image = await prepared(served, data, record.media_type)
+        except ValueError as error:
+            raise HTTPException(422, f"the image cannot be read: {error}") from error
+        return image, text, ImageSize(width=record.width, height=record.height)
     if isinstance(url, str) and isinstance(prompt, str):
-        image = await image_of_url(served.backend, url)
-        return image, prompt, image.size
+        if len(prompt) > MAX_TEXT:
+            raise HTTPException(400, f"a prompt of {len(prompt)} characters, more than the {MAX_TEXT} that are read")
+        image = await image_of_url(served, url)
+        return image, without_lone_surrogates(prompt), image.size
     raise HTTPException(400, "a task has data.image_id of the served home, or data.image (a data URL) and data.prompt")
 
 
-def _stored(served: Served, image_id: str) -> tuple[EncodedImage, str, ImageSize]:
+def _stored(served: Served, image_id: str) -> tuple[ImageRecord, str, bytes]:
+    """(an image's record, its prompt, its bytes). Raises HTTPException."""
     assert served.store is not None
     assert served.blobs is not None
     with served.store.read() as tx:
@@ -137,7 +149,6 @@ def _stored(served: Served, image_id: str) -> tuple[EncodedImage, str, ImageSize
     if record is None or text is None:
         raise HTTPException(404, f"there is no image {image_id[:64]!r} in the served home")
     try:
-        image = served.backend.prepare(served.blobs.get(record.blob), record.media_type)
-    except (BlobError, ValueError) as error:
+        return record, text, served.blobs.get(record.blob)
+    except BlobError as error:
         raise HTTPException(422, f"the image cannot be read: {error}") from error
-    return image, text, ImageSize(width=record.width, height=record.height)

@@ -74,9 +74,9 @@ class AskError(Exception):
     """The reason why a question has no answer.
 
     `code` is the reason that is recorded: timeout, connection, rate-limited, server-error, http-NNN, bad-request,
-    bad-response, refused, out-of-memory, model-error, length-without-answer, other-model. `transient`: asking again may
-    help; `fatal`: no other question will be answered either. `retry_after` in seconds, as the server asked. `raw` is
-    what came, if anything did; `tokens_in` and `tokens_out` what the server counted.
+    bad-response, refused, out-of-memory, model-error, too-long, length-without-answer, other-model. `transient`: asking
+    again may help; `fatal`: no other question will be answered either. `retry_after` in seconds, as the server asked.
+    `raw` is what came, if anything did; `tokens_in` and `tokens_out` what the server counted.
     """
 
     def __init__(

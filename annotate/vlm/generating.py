@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from annotate.vlm.contract import Answer, Question
+from schemas.base import without_lone_surrogates
 from sdg_data.chat_marks import without_marks
 from sdg_data.picture import decode_image
 
@@ -61,10 +62,11 @@ def generate_answers(
 
 def messages(question: Question) -> list[dict[str, Any]]:
     """A question's conversation in the form that chat templates take, without special tokens in its texts."""
-    parts = [{"type": "image"}, {"type": "text", "text": without_marks(question.text)}]
+    parts = [{"type": "image"}, {"type": "text", "text": without_marks(without_lone_surrogates(question.text))}]
     first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
     later = [
-        {"role": turn.role, "content": [{"type": "text", "text": without_marks(turn.text)}]} for turn in question.more
+        {"role": turn.role, "content": [{"type": "text", "text": without_marks(without_lone_surrogates(turn.text))}]}
+        for turn in question.more
     ]
     return [first, *later]
 

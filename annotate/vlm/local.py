@@ -15,7 +15,7 @@ from typing import Any, Final
 from annotate.vlm.batching import DynamicBatcher
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
 from annotate.vlm.families import codec_of, fit_image
-from annotate.vlm.generating import generate_answers
+from annotate.vlm.generating import generate_answers, messages
 from annotate.vlm.qwen.load import FAMILIES, load_to_answer, read_detector_file, weights_hash
 from schemas.codecs import AnswerCodec, Qwen25VL
 from schemas.geometry import ImageSize
@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 MINI_MODEL: Final = "mini-detector"
 _NOT_ANSWERABLE: Final = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What processors and models raise about a question that they cannot take."""
+
+
+_CHAT_TOKENS: Final = 16
+"""More than what a chat template writes around a message, in tokens."""
+_LETTERS_PER_TOKEN: Final = 32
+"""A text with more bytes a token than this is not even counted."""
 
 
 class LocalBackend:
@@ -92,6 +98,8 @@ class LocalBackend:
             },
             trained.get("template"),
         )
+        limit = config.get("max_position_embeddings", config.get("text_config", {}).get("max_position_embeddings"))
+        self._context: int | None = limit if isinstance(limit, int) else None
         self._batcher = DynamicBatcher[Question, Answer](
             self.generate, max_batch=settings.batch_size, max_wait=max_wait, max_waiting=max_waiting
         )
@@ -152,6 +160,11 @@ class LocalBackend:
         import torch
 
         self.load()
+        refused = [self._too_long(question) for question in questions]
+        if any(refused):
+            fitting = [question for question, error in zip(questions, refused, strict=True) if error is None]
+            rest = iter(self.generate(fitting) if fitting else [])
+            return [next(rest) if error is None else error for error in refused]
         try:
             return self._generate(questions)
         except torch.OutOfMemoryError:
@@ -165,6 +178,27 @@ class LocalBackend:
             return [failure]
         half = len(questions) // 2
         return [*self.generate(questions[:half]), *self.generate(questions[half:])]
+
+    def _too_long(self, question: Question) -> AskError | None:
+        """The failure of a question that leaves no room for an answer, whose answer would be noise."""
+        if self._context is None:
+            return None
+        asked = messages(question)
+        images = self._processor.image_processor
+        size = question.image.size
+        try:
+            tokens = images.get_number_of_image_patches(size.height, size.width, {}) // int(images.merge_size) ** 2
+        except ValueError:  # a shape that it does not take, which it says of this question alone
+            return None
+        letters = sum(len(part["text"].encode()) for turn in asked for part in turn["content"] if "text" in part)
+        if letters + tokens + _CHAT_TOKENS * len(asked) >= self._context:  # at worst a token a byte: else it fits
+            if letters > _LETTERS_PER_TOKEN * self._context:
+                return AskError("too-long", f"{letters} bytes of text, for a model that reads {self._context} tokens")
+            text = self._processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+            tokens += len(self._processor.tokenizer(text)["input_ids"]) - 1
+            if tokens >= self._context:
+                return AskError("too-long", f"{tokens} tokens, for a model that reads {self._context}")
+        return None
 
     def _generate(self, questions: Sequence[Question]) -> list[Answer]:
         return generate_answers(
