@@ -24,7 +24,7 @@ _RESERVED: Final = frozenset({"model", "messages", "n", "stream", "response_form
 
 
 @dataclass(frozen=True)
-class Server:
+class ChatServer:
     """A kind of server. `source` is where its parameters are documented."""
 
     name: str
@@ -41,7 +41,7 @@ class Server:
 
 
 SERVERS: Final = (
-    Server(
+    ChatServer(
         "openai",
         "https://platform.openai.com/docs/api-reference/chat/create",
         hosts=("api.openai.com", "openai.azure.com"),
@@ -49,23 +49,23 @@ SERVERS: Final = (
         thinking=r"(gpt-[5-9](?!.*-chat)|o[1-9])",
         thinking_temperature=False,
     ),
-    Server(
+    ChatServer(
         "gemini",
         "https://ai.google.dev/gemini-api/docs/openai",
         hosts=("generativelanguage.googleapis.com", "aiplatform.googleapis.com"),
         thinking=r"gemini-(2\.5|[3-9])",
     ),
-    Server("openrouter", "https://openrouter.ai/docs/api-reference/parameters", hosts=("openrouter.ai",)),
-    Server("vllm", "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html", own=True),
-    Server("sglang", "https://docs.sglang.ai/basic_usage/openai_api_completions.html", own=True),
-    Server("llama.cpp", "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md", own=True),
-    Server("ollama", "https://github.com/ollama/ollama/blob/main/docs/openai.md", own=True),
+    ChatServer("openrouter", "https://openrouter.ai/docs/api-reference/parameters", hosts=("openrouter.ai",)),
+    ChatServer("vllm", "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html", own=True),
+    ChatServer("sglang", "https://docs.sglang.ai/basic_usage/openai_api_completions.html", own=True),
+    ChatServer("llama.cpp", "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md", own=True),
+    ChatServer("ollama", "https://github.com/ollama/ollama/blob/main/docs/openai.md", own=True),
 )
-OWN: Final = Server("own", "docs/prelabel.md", own=True)
+OWN: Final = ChatServer("own", "docs/prelabel.md", own=True)
 """A server that is none of these, such as `sdg serve detector`."""
 
 
-def server_of(settings: VlmSettings) -> Server:
+def server_of(settings: VlmSettings) -> ChatServer:
     """The row of a server: the one that is named, else by the host of its address.
 
     Raises:
@@ -121,6 +121,6 @@ def parameters(settings: VlmSettings, limit: int) -> dict[str, Any]:
     return fields | settings.extra
 
 
-def _thinks(server: Server, model: str) -> bool:
+def _thinks(server: ChatServer, model: str) -> bool:
     name = model.lower().rpartition("/")[2]
     return bool(server.thinking) and re.match(server.thinking, name) is not None

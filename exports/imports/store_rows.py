@@ -185,35 +185,33 @@ class _Writer:
         with self._store.read() as tx:
             rows = [settled.row for settled in with_own_ids(tx, self._told_once(good))]
             kept, bad, replacing = fitting(tx, rows, replace=self._command.replace)
-            there = _there(tx, kept)
+            stored = _there(tx, kept)
         self._tell(replacing)
         for reason, boxes in bad:
             self._refuse(reason, boxes)
         for row in kept:
-            self._count(row, new=row.image.id not in there)
+            self._count(row, new=row.image.id not in stored)
 
     def _store_batch(self, unit: ImportUnit, good: Sequence[PreparedRecord], failed: list[Failure]) -> None:
         with self._store.read() as tx:
             settled = with_own_ids(tx, self._told_once(good, failed))
-            kept, bad, replacing = fitting(tx, [one.row for one in settled], replace=self._command.replace)
-            there = _there(tx, kept)
+            kept, bad, replacing = fitting(tx, [item.row for item in settled], replace=self._command.replace)
+            stored = _there(tx, kept)
         self._tell(replacing)
         failed += [self._refuse(reason, boxes) for reason, boxes in bad]
         unit.put_blobs([row.data for row in kept])
         chosen = {row.image.id for row in kept}
         with self._store.write() as tx:
             new = unit.insert(tx, _records(kept))
-            stated_ids.insert(
-                tx,
-                {ours: theirs for one in settled if one.row.image.id in chosen for ours, theirs in one.stated.items()},
-            )
+            taken = [item for item in settled if item.row.image.id in chosen]
+            stated_ids.insert(tx, {ours: theirs for item in taken for ours, theirs in item.stated.items()})
             renewed = renewed_acceptances(tx, kept, replacing={conflict.image_id for conflict in replacing})
             unit.insert(tx, Records(reviews=renewed))
             unit.record_failures(tx, failed, cleared=[row.name for row in kept])
-        said = new.get("annotation", set()) | {review.annotation_id for review in renewed}
-        self._labels += len(said) + len(new.get("prelabel", ()))
+        labelled = new.get("annotation", set()) | {review.annotation_id for review in renewed}
+        self._labels += len(labelled) + len(new.get("prelabel", ()))
         for row in kept:
-            self._count(row, new=row.image.id not in there)
+            self._count(row, new=row.image.id not in stored)
 
     def _told_once(self, rows: Sequence[PreparedRecord], failed: list[Failure] | None = None) -> list[PreparedRecord]:
         """The rows without those about a picture of which the source has spoken before."""

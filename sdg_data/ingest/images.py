@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class ImportCounts:
+class ImageImportCounts:
     """What became of a source's images: `read` = `new` + `already_there` + `failed`."""
 
     source: str
@@ -47,7 +47,7 @@ class ImportCounts:
 
 
 @dataclass(frozen=True)
-class ImportOptions:
+class ImageImportOptions:
     """What holds for all images of a source, unless an image's own row says otherwise (`model`, `revision`, `licence`).
 
     `source` None: the folder's, file's or dataset's name.
@@ -75,11 +75,11 @@ def import_images(
     store: Store,
     blobs: Blobs,
     source: str,
-    options: ImportOptions,
+    options: ImageImportOptions,
     *,
     progress: Progress | None = None,
     report: ImportReport | None = None,
-) -> ImportCounts:
+) -> ImageImportCounts:
     """Import every image of `source`. An image that cannot be used is a `Failure` in the store, named by its file.
 
     Args:
@@ -96,7 +96,7 @@ def import_images(
     Raises:
         InputError: The source cannot be read, or has no image that can be used.
     """
-    counts = ImportCounts(source)
+    counts = ImageImportCounts(source)
     report = ImportReport(source, unit="images") if report is None else report
     where = options.source or (source if source.startswith("hf:") else printable(Path(source).name) or source)
     source_images = itertools.islice(
@@ -130,9 +130,9 @@ def _import_batch(
     blobs: Blobs,
     batch: Sequence[SourceImage],
     where: str,
-    options: ImportOptions,
+    options: ImageImportOptions,
     aliases: Mapping[str, str],
-    counts: ImportCounts,
+    counts: ImageImportCounts,
     report: ImportReport,
 ) -> None:
     prepared: list[_Prepared] = []
@@ -167,7 +167,7 @@ def _import_batch(
 
 
 def _examine(
-    source_image: SourceImage, where: str, options: ImportOptions, aliases: Mapping[str, str]
+    source_image: SourceImage, where: str, options: ImageImportOptions, aliases: Mapping[str, str]
 ) -> _Prepared | Failure:
     """The record of an image that can be used, or why it cannot."""
 

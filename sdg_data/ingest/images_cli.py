@@ -8,7 +8,7 @@ import typer
 from schemas.records import Split
 from sdg_data.blobs import Blobs
 from sdg_data.console import chosen_test_share, print_json, print_json_line, print_table, say, settings_of
-from sdg_data.ingest.images import UNKNOWN, ImportOptions, import_images
+from sdg_data.ingest.images import UNKNOWN, ImageImportOptions, import_images
 from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.report_cli import ReportFile, conclude, reporting
 from sdg_data.store import images
@@ -45,7 +45,7 @@ def import_command(
     failure; the exit code is 10 when anything was left out.
     """
     settings = settings_of(ctx)
-    options = ImportOptions(
+    options = ImageImportOptions(
         test_share=chosen_test_share(settings, test_share),
         model=model,
         revision=revision,

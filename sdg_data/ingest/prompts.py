@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class ImportCounts:
+class PromptImportCounts:
     """What became of a file's rows: `read` is the sum of the others. `rejects_file` is set if there are any."""
 
     file: str
@@ -48,7 +48,7 @@ class ImportCounts:
 
 
 @dataclass(frozen=True)
-class ImportOptions:
+class PromptImportOptions:
     """`source` None: the file's name. `limit` counts rows of each file. `dry_run` counts and stores nothing."""
 
     test_share: float
@@ -61,8 +61,8 @@ class ImportOptions:
 
 
 def import_prompts(
-    store: Store, sources: Iterable[str], options: ImportOptions, *, reports: list[ImportReport] | None = None
-) -> list[ImportCounts]:
+    store: Store, sources: Iterable[str], options: PromptImportOptions, *, reports: list[ImportReport] | None = None
+) -> list[PromptImportCounts]:
     """Import each source, one result each.
 
     Args:
@@ -109,8 +109,8 @@ def stored_aliases(store: Store) -> dict[str, str]:
         return table.aliases(tx)
 
 
-def _import_one(store: Store, name: str, options: ImportOptions, report: ImportReport) -> ImportCounts:
-    counts = ImportCounts(name)
+def _import_one(store: Store, name: str, options: PromptImportOptions, report: ImportReport) -> PromptImportCounts:
+    counts = PromptImportCounts(name)
     source = options.source or (name if name.startswith("hf:") else f"file:{Path(name).name}")
     aliases = stored_aliases(store)
     rows = open_rows(name, column=options.column, hub_split=options.hub_split)
@@ -143,7 +143,7 @@ def _import_one(store: Store, name: str, options: ImportOptions, report: ImportR
 
 
 def _usable(
-    rows: Iterable[Row | BadRow], counts: ImportCounts, rejects: "_Rejects", report: ImportReport
+    rows: Iterable[Row | BadRow], counts: PromptImportCounts, rejects: "_Rejects", report: ImportReport
 ) -> Iterator[tuple[str, str]]:
     """(id, normalised text) of the rows that are prompts and were not in this file before; counts the others."""
     seen: set[bytes] = set()
@@ -189,7 +189,9 @@ class _Rejects:
     One file per source, written anew by each import of it and gone when nothing was rejected.
     """
 
-    def __init__(self, home: Path, source: str, counts: ImportCounts, report: ImportReport, *, write: bool) -> None:
+    def __init__(
+        self, home: Path, source: str, counts: PromptImportCounts, report: ImportReport, *, write: bool
+    ) -> None:
         place = source if source.startswith("hf:") else str(Path(source).absolute())
         short = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(source).stem)[:60]

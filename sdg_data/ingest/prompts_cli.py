@@ -7,7 +7,7 @@ import typer
 
 from schemas.records import Split
 from sdg_data.console import chosen_test_share, print_json, print_json_line, print_table, say, settings_of
-from sdg_data.ingest.prompts import ImportOptions, import_prompts
+from sdg_data.ingest.prompts import PromptImportOptions, import_prompts
 from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.report_cli import ReportFile, conclude, reporting
 from sdg_data.store import prompts
@@ -46,7 +46,7 @@ def import_command(
     code is 10.
     """
     settings = settings_of(ctx)
-    options = ImportOptions(
+    options = PromptImportOptions(
         test_share=chosen_test_share(settings, test_share),
         column=column,
         source=source,

@@ -105,7 +105,7 @@ def _row(measure: str, what: str, value: float | None, n: int, published: float 
 
 def _scores(truth: MapSet, prediction: MapSet, names: Mapping[str, str]) -> dict[str, Any]:
     """By aspect `plcc`, `srcc`, `images` and how many have a prediction; only aspects that the truth has."""
-    found: dict[str, Any] = {}
+    by_aspect: dict[str, Any] = {}
     for aspect in SCORES:
         true = {name: image.scores[aspect] for name, image in truth.images.items() if aspect in image.scores}
         if not true:
@@ -113,8 +113,8 @@ def _scores(truth: MapSet, prediction: MapSet, names: Mapping[str, str]) -> dict
         guesses = [prediction.images.get(names.get(name, ""), _NOTHING).scores.get(aspect) for name in true]
         correlations = score_correlations({aspect: guesses}, {aspect: list(true.values())})[aspect]
         answered = sum(guess is not None for guess in guesses)
-        found[aspect] = {**_plain(correlations), "images": len(true), "answered": answered}
-    return found
+        by_aspect[aspect] = {**_plain(correlations), "images": len(true), "answered": answered}
+    return by_aspect
 
 
 def _plain(tree: Any) -> Any:

@@ -70,14 +70,14 @@ class MapSet:
 
 def boxes_as_maps(table: DefectTable) -> MapSet:
     """The boxes of a table; an image whose answer could not be read has no map, and is a failure."""
-    found = MapSet()
+    maps_of_images = MapSet()
     for row, key in enumerate(table.keys):
         if table.outcomes[row] != PARSED:
-            found.failures.append({"filepath": key, "code": "unreadable-answer"})
-            found.images[key] = ImageMaps(dict.fromkeys(DefectType))
+            maps_of_images.failures.append({"filepath": key, "code": "unreadable-answer"})
+            maps_of_images.images[key] = ImageMaps(dict.fromkeys(DefectType))
             continue
-        found.images[key] = ImageMaps({kind: _drawer(table, row, kind) for kind in DefectType})
-    return found
+        maps_of_images.images[key] = ImageMaps({kind: _drawer(table, row, kind) for kind in DefectType})
+    return maps_of_images
 
 
 def read_maps(path: Path) -> MapSet:
@@ -93,20 +93,20 @@ def read_maps(path: Path) -> MapSet:
         InputError: There is no such file, or no row with a map in it.
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    found = MapSet()
+    maps_of_images = MapSet()
     for file in files:
-        for name, row in _rows(file, found):
-            if name in found.images:
-                found.failures.append({"filepath": name, "code": "named-twice"})
+        for name, row in _rows(file, maps_of_images):
+            if name in maps_of_images.images:
+                maps_of_images.failures.append({"filepath": name, "code": "named-twice"})
                 continue
-            found.images[name] = _image(name, row, file.parent, found)
-    if not any(kind is not None for image in found.images.values() for kind in image.draw.values()):
+            maps_of_images.images[name] = _image(name, row, file.parent, maps_of_images)
+    if not any(kind is not None for image in maps_of_images.images.values() for kind in image.draw.values()):
         raise InputError(
             "no row names a heatmap",
             item=str(path),
             hint='A row is {"key": …, "artifact_heatmap": "….png", "misalignment_heatmap": "….png"}.',
         )
-    return found
+    return maps_of_images
 
 
 def is_file_of_maps(path: Path) -> bool:
@@ -180,7 +180,7 @@ def _drawer(table: DefectTable, row: int, kind: DefectType) -> Draw:
     return lambda shape: drawn_boxes(table.boxes[here], weights, *shape)
 
 
-def _rows(file: Path, found: MapSet) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(file: Path, maps_of_images: MapSet) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
@@ -196,10 +196,10 @@ def _rows(file: Path, found: MapSet) -> Iterator[tuple[str, dict[str, Any]]]:
         if names:
             yield names[0], row
         else:
-            found.failures.append({"filepath": f"{file.name}, line {number}", "code": "no-row"})
+            maps_of_images.failures.append({"filepath": f"{file.name}, line {number}", "code": "no-row"})
 
 
-def _image(name: str, row: Mapping[str, Any], folder: Path, found: MapSet) -> ImageMaps:
+def _image(name: str, row: Mapping[str, Any], folder: Path, maps_of_images: MapSet) -> ImageMaps:
     maps: dict[DefectType, Draw | None] = {}
     shapes: dict[DefectType, Shape] = {}
     for kind in DefectType:
@@ -213,7 +213,7 @@ def _image(name: str, row: Mapping[str, Any], folder: Path, found: MapSet) -> Im
             heat = load_map(folder / path)
         except (ValueError, OSError) as error:
             code = "unreadable-file" if isinstance(error, OSError) else str(error)
-            found.failures.append({"filepath": f"{name} ({kind})", "code": code})
+            maps_of_images.failures.append({"filepath": f"{name} ({kind})", "code": code})
             continue
         height, width = heat.shape
         shapes[kind] = (height, width)
@@ -222,9 +222,9 @@ def _image(name: str, row: Mapping[str, Any], folder: Path, found: MapSet) -> Im
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, float]:
-    found = {}
+    scores = {}
     for name, keys in SCORES.items():
         numbers = [float(row[key]) for key in keys if isinstance(row.get(key), int | float)]
         if numbers and np.isfinite(numbers[0]):
-            found[name] = numbers[0]
-    return found
+            scores[name] = numbers[0]
+    return scores

@@ -29,11 +29,11 @@ def partners(truths: Sequence[str], predictions: Sequence[str]) -> dict[str, str
         ("SDG/a.png" of "/data/SDG/a.png"), where neither is the end of, or ends in, a third.
     """
     by_path = {normalised(truth): truth for truth in truths}
-    found, rest = {}, {}
+    joined, rest = {}, {}
     for prediction in predictions:
         path = normalised(prediction)
         if path in by_path:
-            found[prediction] = by_path.pop(path)
+            joined[prediction] = by_path.pop(path)
         else:
             rest[path] = prediction
     pairs = [(truth, end) for end in rest for truth in _ends(end) if truth in by_path]
@@ -41,8 +41,8 @@ def partners(truths: Sequence[str], predictions: Sequence[str]) -> dict[str, str
     truths_of, predictions_of = _counted(pair[0] for pair in pairs), _counted(pair[1] for pair in pairs)
     for truth, prediction in pairs:
         if truths_of[truth] == predictions_of[prediction] == 1:
-            found[rest[prediction]] = by_path[truth]
-    return found
+            joined[rest[prediction]] = by_path[truth]
+    return joined
 
 
 def _ends(path: str) -> Iterable[str]:

@@ -198,8 +198,8 @@ def _generator(row: dict[str, Any], key: str) -> str:
         value = row.get(name)
         if type(value) is str and value:
             return without_lone_surrogates(value)
-    found = _GENERATOR.search(key)
-    return found.group(1) if found else ""
+    generator = _GENERATOR.search(key)
+    return generator.group(1) if generator else ""
 
 
 def _add_paper(builder: TableBuilder, report: FileReport, key: str, group: str, text: str) -> None:

@@ -72,7 +72,8 @@ def check_images(store: Store, blobs: Blobs, *, progress: Progress | None = None
         total, since = sum(images.count_by_model(tx).values()), _new_reading_since(tx)
     with (progress or Progress("check", unit="images")).running(total) as running:
         for page in _pages(store):
-            differing = [(image, *found) for image in page if (found := _difference(image, blobs, since)) is not None]
+            compared = ((image, _difference(image, blobs, since)) for image in page)
+            differing = [(image, *difference) for image, difference in compared if difference is not None]
             report.images += len(page)
             with store.read() as tx:
                 counts = _dependents(tx, [image.id for image, _, _ in differing])

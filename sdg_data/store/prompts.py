@@ -31,8 +31,8 @@ def aliases(tx: Tx) -> dict[str, str]:
         identity = prompt_id(row["text"])
         if identity != row["id"]:
             old.setdefault(identity, row["id"])
-    there = by_ids(tx, list(old))
-    return {identity: stored for identity, stored in old.items() if identity not in there}
+    known = by_ids(tx, list(old))
+    return {identity: stored for identity, stored in old.items() if identity not in known}
 
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Prompt]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sdg_data.store.connection import Tx
 from sdg_data.store.imports import BLOB, FAILURE, TABLES, ImportState
-from sdg_data.store.rows import scalar, select
+from sdg_data.store.rows import grouped, scalar, select
 
 _DEFECTS = {
     "prelabels": ("prelabel_defects", "prelabel_id"),
@@ -72,10 +72,7 @@ def staying(tx: Tx, number: int) -> dict[str, list[str]]:
         """,
         [number, BLOB, ImportState.UNFINISHED, ImportState.DONE],
     )
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        found.setdefault(row["kind"], []).append(row["item_id"])
-    return found
+    return grouped((row["kind"], row["item_id"]) for row in rows)
 
 
 def delete(tx: Tx, number: int) -> dict[str, int]:

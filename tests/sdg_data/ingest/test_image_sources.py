@@ -18,7 +18,7 @@ from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import content_id
 from sdg_data.ingest import image_shards, source_image
-from sdg_data.ingest.images import ImportOptions, import_images
+from sdg_data.ingest.images import ImageImportOptions, import_images
 from sdg_data.ingest.report import ImportReport
 from sdg_data.progress import Progress
 from sdg_data.store import images, prompts
@@ -56,7 +56,7 @@ class Imported:
 
     def __init__(self, store: Store, blobs: Blobs, source: Path | str, column: str | None = None) -> None:
         report = ImportReport(str(source), unit="images")
-        options = ImportOptions(test_share=0.5, column=column)
+        options = ImageImportOptions(test_share=0.5, column=column)
         self.error = ""
         try:
             import_images(

@@ -17,7 +17,7 @@ from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, prompt_id, split_of
 from sdg_data.ingest.image_files import expand_shards, open_images
-from sdg_data.ingest.images import ImportCounts, ImportOptions, import_images
+from sdg_data.ingest.images import ImageImportCounts, ImageImportOptions, import_images
 from sdg_data.picture import measure
 from sdg_data.progress import Progress
 from sdg_data.store import failures, images, prompts
@@ -49,8 +49,8 @@ def shard(path: Path, members: Mapping[str, bytes | str]) -> Path:
     return path
 
 
-def run(store: Store, blobs: Blobs, what: Path | str, **options: Any) -> ImportCounts:
-    chosen = ImportOptions(**{"test_share": 0.5, **options})
+def run(store: Store, blobs: Blobs, what: Path | str, **options: Any) -> ImageImportCounts:
+    chosen = ImageImportOptions(**{"test_share": 0.5, **options})
     return import_images(store, blobs, str(what), chosen, progress=Progress("x", stream=io.StringIO()))
 
 

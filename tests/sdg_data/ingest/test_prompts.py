@@ -10,13 +10,13 @@ from schemas.records import Prompt
 from sdg_data import cli
 from sdg_data.errors import InputError
 from sdg_data.ids import content_id, prompt_id, split_of
-from sdg_data.ingest.prompts import ImportCounts, ImportOptions, check_prompt, import_prompts
+from sdg_data.ingest.prompts import PromptImportCounts, PromptImportOptions, check_prompt, import_prompts
 from sdg_data.store import prompts
 from sdg_data.store.connection import Store
 
 
-def run(store: Store, *files: Path | str, share: float = 0.5, **options: Any) -> list[ImportCounts]:
-    return import_prompts(store, [str(file) for file in files], ImportOptions(test_share=share, **options))
+def run(store: Store, *files: Path | str, share: float = 0.5, **options: Any) -> list[PromptImportCounts]:
+    return import_prompts(store, [str(file) for file in files], PromptImportOptions(test_share=share, **options))
 
 
 def stored(store: Store) -> dict[str, str]:
