@@ -269,9 +269,13 @@ def _check_contents(target: Target, manifest: Manifest, entry: FileEntry, checks
         if rows is None:
             return
         number = 0
+        records = hashlib.sha256()
         for row in rows:
             number += 1
+            records.update(row.digest or b"")
             checks.add(row, entry)
+        if entry.records is not None and entry.records != records.hexdigest():
+            checks.report.add(f"{entry.path}: its records are not those that the manifest says")
         if entry.samples is not None and number != entry.samples:
             checks.report.add(f"{entry.path}: {number} samples, the manifest says {entry.samples}")
     except (ValueError, KeyError, TypeError, pa.ArrowException, ExportError) as error:

@@ -45,13 +45,17 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class FileTask:
-    """A file to make. `plan` hashes what it will hold; `write` writes it and calls `job.check` between samples."""
+    """A file to make. `plan` hashes what it will hold; `write` writes it and calls `job.check` between samples.
+
+    The others are as in `FileEntry`.
+    """
 
     name: str
     plan: str
     write: Write
     samples: int | None = None
     split: Split | None = None
+    records: str | None = None
 
 
 @dataclass
@@ -218,7 +222,7 @@ class ExportJob:
         if known is not None and known.plan == work.plan and self.intact(work.name, known.bytes, known.sha256):
             self.kept += 1
             self.progress.advance(work.samples or 0)
-            return known
+            return known.model_copy(update={"records": work.records})
         self.withdraw_manifest()
         with self.target.stage(work.name) as staged:
             work.write(staged)
@@ -229,6 +233,7 @@ class ExportJob:
             samples=work.samples,
             split=work.split,
             plan=work.plan,
+            records=work.records,
         )
         self._note(_state_name(work.name), entry.model_dump(mode="json"))
         self.made += 1

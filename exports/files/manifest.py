@@ -45,7 +45,8 @@ FilePath = Annotated[Named, AfterValidator(below)]
 class FileEntry(Record):
     """A file of the export. `plan` is a hash of what it holds, known before it is written; resuming compares it.
 
-    `samples` and `split` are given for files that hold samples.
+    `samples` and `split` are given for files that hold samples, `records` for shards: sha256 over their samples' JSON,
+    which a reader can check without reading the images.
     """
 
     path: FilePath
@@ -54,6 +55,7 @@ class FileEntry(Record):
     samples: Count | None = None
     split: Split | None = None
     plan: Sha256 | None = None
+    records: Sha256 | None = None
 
 
 class Manifest(Record):

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from exports.dataset.sample_buffer import Entry
+from exports.dataset.sample_buffer import Entry, digest_of
 from exports.files import tar
 from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.manifest import FileEntry
@@ -104,6 +104,7 @@ def write(job: ExportJob, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[Fil
             partial(write_shard, job, shard),
             samples=len(shard.entries),
             split=shard.split,
+            records=digest_of(shard.entries),
         )
         for shard in planned
     )

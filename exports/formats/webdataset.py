@@ -6,6 +6,7 @@ The two halves of the format are `write` and `read_back`; `exports.read` streams
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,12 @@ def _shard_rows(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
         for position, place in enumerate(file.places):
             where = f"{entry.path}#{position} ({place.key})"
             row = _stored_row(file, entry, position, place, where)
-            yield row
             if end is not None and row.sample is not None:
                 end = _end_as_written(file, place, row.sample, end)
                 if end is None:
-                    yield StoredRow(where, problem=f"{where}: its members are not as they are written", sample=None)
+                    problem = row.problem or f"{where}: its members, or what is before them, are not as we write them"
+                    row = replace(row, problem=problem)
+            yield row
         if end is not None and not file.ends_as_written(end):
             yield StoredRow(entry.path, problem=f"{entry.path}: more than its samples stands in it")
 

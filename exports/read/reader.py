@@ -86,7 +86,8 @@ class ShardReader:
         even: "keep" gives every sample to exactly one consumer, so parts may differ by one sample; "drop" makes them
             equally long by leaving out the last few, "pad" by giving the first few twice.
         on_error: "raise" CorruptSample for a sample that cannot be read, or "skip" it, log it and list it in `skipped`.
-        check_bytes: Compare each image with its sha256.
+        check_bytes: Compare each image with its sha256. (A shard that a manifest names is always held to it in size,
+            and in its records by their hash.)
         threads: How many read and decode ahead, in order; 0: none.
 
     Raises:
@@ -255,8 +256,8 @@ class ShardReader:
     def _read(self, file: ShardFile, number: int) -> Example | str:
         where = f"{file.path}#{number}"
         place = file.places[number] if number < len(file.places) else Location("", (0, 0), (0, 0), "it is missing")
-        if place.problem is not None:
-            return f"{where}: {place.problem}"
+        if file.damage is not None or place.problem is not None:
+            return f"{where}: {place.problem or file.damage}"
         text = os.pread(file.fd, place.text[1], place.text[0])
         image = os.pread(file.fd, place.image[1], place.image[0])
         where = f"{where} ({place.key})"

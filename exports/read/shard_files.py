@@ -3,6 +3,7 @@
 A shard is a tar file; its headers are read once when it is opened, and samples by their offsets after that.
 """
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exports.files import tar
-from exports.files.manifest import read_manifest
+from exports.files.manifest import KIND, MANIFEST, FileEntry, read_manifest
 from exports.files.target import Target
 from schemas.records import Split
 from schemas.sample import EXTENSIONS
@@ -29,10 +30,17 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar file (a path or a URL), and how many samples it holds."""
+    """A tar file (a path or a URL), how many samples it holds, and what a manifest says of it.
+
+    Attributes:
+        size: In bytes; None where no manifest names it.
+        records: sha256 over its samples' JSON; None where no manifest says.
+    """
 
     path: str
     samples: int
+    size: int | None = None
+    records: str | None = None
 
 
 class Location(NamedTuple):
@@ -47,14 +55,16 @@ class Location(NamedTuple):
 class ShardFile:
     """An open shard and the places of its samples; closed when the last reference to it is gone.
 
+    `damage` says what is wrong with the whole of it: another size than a manifest says, or other records.
+
     Args:
-        path: The shard's path or URL, for messages.
+        shard: Names it in messages, and says what is known of it.
         local: Where its bytes are on this machine.
         delete: Unlink that file now; it stays readable until it is closed.
     """
 
-    def __init__(self, path: str, local: Path, *, delete: bool = False) -> None:
-        self.path = path
+    def __init__(self, shard: Shard, local: Path, *, delete: bool = False) -> None:
+        self.path = path = shard.path
         self.fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
         if delete:
             local.unlink()
@@ -65,7 +75,19 @@ class ShardFile:
                 item=path,
                 hint="Samples are read by their offsets, which needs the plain tar: decompress it first (`gunzip`).",
             )
-        self.places = _places(self.fd, os.fstat(self.fd).st_size)
+        size = os.fstat(self.fd).st_size
+        self.places = _places(self.fd, size)
+        self.damage = self._damage(shard, size)
+
+    def _damage(self, shard: Shard, size: int) -> str | None:
+        if shard.size is not None and shard.size != size:
+            return f"the shard has {size} bytes, the manifest says {shard.size}"
+        if shard.records is None:
+            return None
+        total = hashlib.sha256()
+        for place in self.places:
+            total.update(hashlib.sha256(self.read(place.text)).digest())
+        return None if total.hexdigest() == shard.records else "the shard's records are not those of the manifest"
 
     def read(self, where: tuple[int, int]) -> bytes:
         """The bytes at (offset, size); fewer where the file ends before."""
@@ -232,14 +254,14 @@ def open_shard(shard: Shard, folder: Path) -> ShardFile:
     """
     if "://" not in shard.path:
         try:
-            return ShardFile(shard.path, Path(shard.path))
+            return ShardFile(shard, Path(shard.path))
         except OSError as error:
             raise InputError(f"cannot read the shard ({error.strerror})", item=shard.path) from error
     base, _, name = shard.path.rpartition("/")
     handle, fetched = tempfile.mkstemp(dir=folder)
     with os.fdopen(handle, "wb") as sink, Target(base).open(name) as file:
         shutil.copyfileobj(file, sink, 1 << 20)
-    return ShardFile(shard.path, Path(fetched), delete=True)
+    return ShardFile(shard, Path(fetched), delete=True)
 
 
 def find_shards(source: str | Path | Sequence[str | Path], split: Split | None) -> list[Shard]:
@@ -262,7 +284,7 @@ def find_shards(source: str | Path | Sequence[str | Path], split: Split | None) 
             entries = read_manifest(target).shards(split)
             if not entries:
                 raise InputError("the export has no shards" + (f" of {split}" if split else ""), item=text)
-            return [Shard(target.path(entry.path), entry.samples or 0) for entry in entries]
+            return [_shard(target.path(entry.path), entry) for entry in entries]
         paths = [text] if "://" in text else [str(path) for path in expand_shards(text)]
     else:
         paths = [str(path) for path in source]
@@ -270,7 +292,23 @@ def find_shards(source: str | Path | Sequence[str | Path], split: Split | None) 
         paths = [path for path in paths if f"-{split}-" in Path(path).name]
     if not paths:
         raise InputError("no such shards", item=str(source))
-    return [_counted(path) for path in paths]
+    beside = _manifests_beside(paths)
+    return [_shard(path, beside[path]) if path in beside else _counted(path) for path in paths]
+
+
+def _shard(path: str, entry: FileEntry) -> Shard:
+    return Shard(path, entry.samples or 0, entry.bytes, entry.records)
+
+
+def _manifests_beside(paths: Sequence[str]) -> dict[str, FileEntry]:
+    """What manifests of exports in the shards' own folders say of them, by their paths; on this machine only."""
+    entries: dict[str, FileEntry] = {}
+    for folder in {Path(path).parent for path in paths if "://" not in path}:
+        target = Target(folder)
+        text = target.read(MANIFEST) if target.size(MANIFEST) is not None else None
+        if text is not None and f'"{KIND}"'.encode() in text:
+            entries |= {str(folder / entry.path): entry for entry in read_manifest(target).files}
+    return {path: entries[str(Path(path))] for path in paths if "://" not in path and str(Path(path)) in entries}
 
 
 def _counted(path: str) -> Shard:

@@ -87,7 +87,7 @@ class ShardTable:
         index = bisect_right(self._ends, number)
         file = self._file(index)
         inside = number - self._ends[index] + self._shards[index].samples
-        problem = file.places[inside].problem if inside < len(file.places) else "it is missing"
+        problem = file.damage or (file.places[inside].problem if inside < len(file.places) else "it is missing")
         if problem is not None:
             raise CorruptSample(f"{file.path}#{inside}: {problem}", hint=_HINT)
         return file, inside

@@ -3,6 +3,8 @@
 import hashlib
 import itertools
 import json
+import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from exports.files.manifest import read_manifest
 from exports.files.target import Target
 from exports.read.reader import CorruptSample, ShardReader
 from exports.read.shard_files import Shard
+from exports.read.shard_table import ShardTable
 from exports.run import ExportResult
 from sdg_data.errors import ConfigError, InputError
 from tests.exports.worlds import picture
@@ -199,6 +202,35 @@ def test_a_cut_shard_loses_its_end_and_says_so(
     assert set(found) < set(keys(ShardReader(shards)))
     with pytest.raises(CorruptSample):
         keys(ShardReader(tmp_path))
+
+
+def test_labels_that_were_changed_are_never_read(shards: Path, tmp_path: Path) -> None:
+    """By the manifest beside the shards, whether these are named by the folder, by a pattern, or one by one."""
+    copy = Path(shutil.copytree(shards, tmp_path / "copy"))
+    victim = sorted(copy.glob("mini-train-*.tar"))[1]
+    data = victim.read_bytes()
+    victim.write_bytes(re.sub(rb'"importance":(\d)(\d)', rb'"importance":\2\1', data, count=1))
+    assert victim.read_bytes() != data
+    for source in (copy, str(copy / "mini-train-*.tar"), [victim], victim, f"{copy}/./{victim.name}"):
+        with pytest.raises(CorruptSample, match="records are not those of the manifest"):
+            list(ShardReader(source))
+        table = ShardTable(source)
+        with pytest.raises(CorruptSample, match="records are not those of the manifest"):
+            list(table)
+    reader = ShardReader(copy, on_error="skip")
+    found = keys(reader)
+    assert len(found) + len(reader.skipped) == 24
+    assert len(reader.skipped) == len(ShardReader([victim]))
+    victim.write_bytes(data + bytes(512))
+    with pytest.raises(CorruptSample, match="bytes, the manifest says"):
+        list(ShardReader(copy))
+    victim.write_bytes(data)
+    manifest = (copy / "manifest.json").read_bytes()
+    (copy / "manifest.json").write_bytes(manifest.replace(b'"version": 2', b'"version": 1'))
+    with pytest.raises(InputError, match="changed after it was written"):
+        ShardReader([victim])
+    (copy / "manifest.json").write_text('{"name": "an app"}')
+    assert keys(ShardReader([victim])) == keys(ShardReader([shards / victim.name]))
 
 
 def test_shards_elsewhere_are_fetched_and_deleted(
