@@ -61,6 +61,9 @@ def run(
     model: Annotated[Texts, _option(IMAGES, "Only images of this model (may be given again)")] = None,
     licence: Annotated[Texts, _option(IMAGES, "Only images of this licence (may be given again)")] = None,
     which: Annotated[str, _option(IMAGES, "all, clean or defective images")] = "all",
+    without_cut_prompts: Annotated[
+        bool, _option(IMAGES, "No images whose model read only the beginning of the prompt", "--without-cut-prompts")
+    ] = False,
     min_agreement: Annotated[float | None, _option(IMAGES, "Least agreement of two annotators, both types")] = None,
     min_quality: Annotated[float | None, _option(IMAGES, "Least quality, 0..1 (docs/exports.md)")] = None,
     max_quality: Annotated[float | None, _option(IMAGES, "Highest quality")] = None,
@@ -114,6 +117,7 @@ def run(
         sample=sample,
         seed=seed,
         names=names,
+        without_cut_prompts=without_cut_prompts,
     )
     store = Store(settings.home)
     if dry_run:

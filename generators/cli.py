@@ -77,7 +77,9 @@ def run(
     sizes = [batch or preset.batch_size for preset in chosen]
     store = Store(settings.home)
     if dry_run:
-        lines = plan_lines(store, selection, sizes)
+        from generators.prompt_limits import count_cuts
+
+        lines = count_cuts(store, selection, plan_lines(store, selection, sizes), record=False)
         if as_json:
             print_json({"plan": [asdict(line) for line in lines]})
         else:
@@ -188,6 +190,7 @@ def _execute(
     as_json: bool,
 ) -> None:
     from generators.plan import STAGE, plan_lines
+    from generators.prompt_limits import count_cuts
     from sdg_data.blobs import Blobs
 
     with store.read():
@@ -195,7 +198,7 @@ def _execute(
     blobs = Blobs(settings.blob_url)
     with command_lock(settings, STAGE, wait=wait):
         blobs.sweep_temporary()
-        lines = plan_lines(store, selection, sizes)
+        lines = count_cuts(store, selection, plan_lines(store, selection, sizes), record=True)
         if not as_json:
             _show(lines)
         if not any(line.missing for line in lines):
@@ -258,6 +261,7 @@ def _show(lines: list[ModelPlan]) -> None:
                 "time": _time(line),
                 "from": line.seconds_from if line.missing else "",
                 "disk": _size(line.bytes),
+                "cut prompts": "not counted" if line.cut_prompts is None else str(line.cut_prompts),
             }
             for line in lines
         ]
@@ -265,6 +269,12 @@ def _show(lines: list[ModelPlan]) -> None:
     for line in lines:
         if not line.pinned:
             say(f"{line.model}: revision {line.revision} is not pinned; its weights may change under the same name")
+    for line in lines:
+        if line.cut_prompts:
+            say(
+                f"{line.model}: {line.cut_prompts} prompts are longer than the {line.token_limit} tokens it reads; "
+                "their images show the beginning only (`sdg images list --cut-prompts`)"
+            )
     known = [line.seconds for line in lines if line.seconds is not None]
     if len(lines) > 1:
         total = duration(sum(known)) + ("" if len(known) == len(lines) else " and an unknown time")

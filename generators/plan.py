@@ -40,7 +40,8 @@ class Item:
 class ModelPlan:
     """One line of the plan. `seconds` and `bytes` are estimates for all of the missing images; None if unknown.
 
-    `seconds_from` and `bytes_from` say what the estimates rest on.
+    `seconds_from` and `bytes_from` say what the estimates rest on. `cut_prompts` of the wanted prompts are longer than
+    the model's `token_limit`; None where nobody has counted (`prompt_limits`).
     """
 
     model: str
@@ -57,6 +58,8 @@ class ModelPlan:
     seconds_from: str
     bytes: int
     bytes_from: str
+    cut_prompts: int | None = None
+    token_limit: int | None = None
 
 
 @dataclass(frozen=True)

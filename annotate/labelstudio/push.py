@@ -34,9 +34,10 @@ from sdg_data.ids import content_id
 from sdg_data.picture import PictureError
 from sdg_data.progress import Progress
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import failures, images, labelling, prelabels, prompts
+from sdg_data.store import cut_prompts, failures, images, labelling, prelabels, prompts
 from sdg_data.store import review_cases as cases
 from sdg_data.store.connection import Store, Tx
+from sdg_data.store.cut_prompts import CutPrompt
 from sdg_data.store.labelling import ServerIds
 
 STAGE = "push"
@@ -70,7 +71,7 @@ class PushSummary:
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """A task with everything that its body is made from."""
+    """A task with everything that its body is made from; `prompt` as people are shown it."""
 
     task: LabelTask
     image: ImageRecord
@@ -341,14 +342,23 @@ def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[PlannedTask]:
     """The tasks with their images and what is shown; all read at once."""
     records = images.by_ids(tx, [task.image_id for task in tasks])
     texts = prompts.by_ids(tx, list({image.prompt_id for image in records.values()}))
+    cuts = cut_prompts.of_images(tx, list(records))
     by_id = prelabels.by_ids(tx, [task.prelabel_id for task in tasks if task.prelabel_id is not None])
     versions = started_from(tx, tasks)
     planned = []
     for task in tasks:
         image = records[task.image_id]
         shown, model_version = shown_in(task, by_id, versions)
-        planned.append(PlannedTask(task, image, texts[image.prompt_id].text, shown, model_version))
+        prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(image.id))
+        planned.append(PlannedTask(task, image, prompt, shown, model_version))
     return planned
+
+
+def shown_prompt(text: str, cut: CutPrompt | None) -> str:
+    """A prompt as an annotator reads it: what the model never read stands in brackets, so that nobody judges by it."""
+    if cut is None:
+        return text
+    return f"{text[: cut.characters].rstrip()} [not read by the model: {text[cut.characters :].strip()}]"
 
 
 def started_from(tx: Tx, tasks: Sequence[LabelTask]) -> dict[str, list[Annotation]]:

@@ -24,7 +24,18 @@ from exports.dataset.stated import with_stated_ids
 from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
 from schemas.sample import Agreement, Composition, LabelSource, Sample
 from sdg_data.errors import InputError
-from sdg_data.store import annotations, enrichments, first_verdicts, gold, images, prelabels, prompts, reviews, snapshot
+from sdg_data.store import (
+    annotations,
+    cut_prompts,
+    enrichments,
+    first_verdicts,
+    gold,
+    images,
+    prelabels,
+    prompts,
+    reviews,
+    snapshot,
+)
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.gold import GoldFrom, GoldRule
 
@@ -48,6 +59,7 @@ class Selection(BaseModel):
     `since` and `until` bound when the defects were stated (`until` itself is out). `min_agreement` wants both types'
     agreement, and drops images that fewer than two people judged. `sample`: so many, in proportion to the strata
     (split, model, composition). `seed` shapes the order (`exports.dataset.order`) and with it the sampling.
+    `without_cut_prompts` drops images whose model did not read all of their prompt (`store.cut_prompts`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +82,7 @@ class Selection(BaseModel):
     sample: int | None = Field(default=None, ge=1)
     seed: int = 0
     names: bool = False
+    without_cut_prompts: bool = False
 
     @field_validator("source")
     @classmethod
@@ -160,6 +173,10 @@ def _labelled(tx: Tx, selection: Selection, considered: SelectionCounts) -> Iter
         after = page[-1].id
         texts = prompts.by_ids(tx, list({image.prompt_id for image in page}))
         considered.images += len(page)
+        if selection.without_cut_prompts:
+            cuts = cut_prompts.of_images(tx, [image.id for image in page])
+            considered.filtered += len(cuts)
+            page = [image for image in page if image.id not in cuts]
         samples = with_stated_ids(tx, list(samples_of(tx, page, texts)))
         considered.without_labels += len(page) - len(samples)
         yield from samples

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from generators.models.contract import ImageModel
+from generators.models.contract import ImageModel, PromptWindow
 from generators.models.flow import Conditioning, Flow, decoded, normal_noise, pack, unpack
 from generators.models.presets import MemoryOptions, Preset
 
@@ -85,4 +85,11 @@ class FluxFlow(Flow):
         return decoded(self.pipeline.vae, unpack(latents, *self.locations(height, width)))
 
 
-MODEL: Final = ImageModel("FluxPipeline", presets=(PRESET,), flow=FluxFlow)
+def _window(preset: Preset, tokenizer: Any) -> PromptWindow:
+    """T5's; CLIP, which gives one vector for the whole text, reads 77 tokens at the most."""
+    return PromptWindow(FluxFlow.token_limit(preset))
+
+
+MODEL: Final = ImageModel(
+    "FluxPipeline", presets=(PRESET,), flow=FluxFlow, tokenizer="tokenizer_2", prompt_window=_window
+)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 from generators.adapter import Adapter
-from generators.models.contract import ImageModel
+from generators.models.contract import ImageModel, PromptWindow
 from generators.models.flow import Conditioning, Flow, shifted_levels
 from generators.models.presets import MemoryOptions, Preset, mini_preset
 
@@ -116,4 +116,19 @@ class Flux2Flow(Flow):
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
 
-MODEL: Final = ImageModel("Flux2Pipeline", presets=(PRESET,), mini=MINI, adapter=Flux2Adapter, flow=Flux2Flow)
+def _window(preset: Preset, tokenizer: Any) -> PromptWindow:
+    """The pipeline's chat: its system message, then the prompt. It also drops `[IMG]` from a prompt."""
+    # Not from the pipeline's module, which imports all that it runs.
+    from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
+
+    def render(prompt: str) -> str:
+        words = {"system": SYSTEM_MESSAGE, "user": prompt}
+        chat = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in words.items()]
+        return str(tokenizer.apply_chat_template(chat, add_generation_prompt=False, tokenize=False))
+
+    return PromptWindow.of_template(Flux2Flow.token_limit(preset), render, special_tokens=False)
+
+
+MODEL: Final = ImageModel(
+    "Flux2Pipeline", presets=(PRESET,), mini=MINI, adapter=Flux2Adapter, flow=Flux2Flow, prompt_window=_window
+)

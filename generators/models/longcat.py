@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 from generators.adapter import Adapter, Remembered
-from generators.models.contract import ImageModel
+from generators.models.contract import ImageModel, PromptWindow
 from generators.models.flow import Conditioning, Flow, decoded, normal_noise, normalised, pack, unpack
 from generators.models.presets import MemoryOptions, Preset, mini_preset
 
@@ -162,6 +162,27 @@ def _rewrite(rewrite: Any, text: str, device: torch.device) -> str:
     return rewritten
 
 
+def _window(preset: Preset, tokenizer: Any) -> PromptWindow | None:
+    """Quoted words letter by letter, the rest as it is. A prompt that is rewritten first is read whole."""
+    if preset.call.get("enable_prompt_rewrite", True):
+        return None
+
+    def pieces(text: str) -> list[str]:
+        if not _QUOTES.intersection(text):
+            return [text]
+        from diffusers.pipelines.longcat_image.pipeline_longcat_image import split_quotation
+
+        parts = ((list(part) if quoted else [part]) for part, quoted in split_quotation(text))
+        return [piece for part in parts for piece in part]
+
+    return PromptWindow(int(preset.attributes.get("tokenizer_max_length", _TOKENS)), pieces=pieces)
+
+
+_TOKENS: Final = 512
+"""The class's own limit."""
+_QUOTES: Final = frozenset("'\"\u2018\u201c")
+
+
 MODEL: Final = ImageModel(
     "LongCatImagePipeline",
     presets=(PRESET,),
@@ -169,4 +190,5 @@ MODEL: Final = ImageModel(
     adapter=LongCatAdapter,
     flow=LongCatFlow,
     load_components=load_processor,
+    prompt_window=_window,
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
 from generators.adapter import Adapter, Pixels
-from generators.models.contract import ImageModel
+from generators.models.contract import ImageModel, PromptWindow
 from generators.models.flow import Conditioning, Flow, decoded
 from generators.models.presets import Preset, mini_preset
 
@@ -106,4 +106,23 @@ class SanaFlow(Flow):
         return decoded(self.pipeline.vae, latents)
 
 
-MODEL: Final = ImageModel("SanaPipeline", presets=(PRESET,), mini=MINI, adapter=SanaAdapter, flow=SanaFlow)
+def _window(preset: Preset, tokenizer: Any) -> PromptWindow:
+    """The prompt in small letters, behind the class's instruction, whose tokens do not count."""
+    limit = SanaFlow.token_limit(preset)
+    if "complex_human_instruction" in preset.call:
+        instruction = preset.call["complex_human_instruction"]
+    else:
+        import inspect
+
+        from diffusers import SanaPipeline
+
+        instruction = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+    before = "\n".join(instruction or ())
+    if before:
+        limit += len(tokenizer.encode(before)) - 2
+    return PromptWindow(limit, before, prepare=lambda text: text.lower().strip())
+
+
+MODEL: Final = ImageModel(
+    "SanaPipeline", presets=(PRESET,), mini=MINI, adapter=SanaAdapter, flow=SanaFlow, prompt_window=_window
+)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from generators.models.contract import ImageModel
+from generators.models.contract import ImageModel, PromptWindow
 from generators.models.flow import Conditioning, Flow, decoded, shifted_levels
 
 if TYPE_CHECKING:
     import torch
+
+    from generators.models.presets import Preset
 
 
 class SD3Flow(Flow):
@@ -69,4 +71,9 @@ class SD3Flow(Flow):
         return decoded(self.pipeline.vae, latents)
 
 
-MODEL: Final = ImageModel("StableDiffusion3Pipeline", flow=SD3Flow)
+def _window(preset: Preset, tokenizer: Any) -> PromptWindow:
+    """T5's; the two CLIPs read 77 tokens at the most."""
+    return PromptWindow(SD3Flow.token_limit(preset))
+
+
+MODEL: Final = ImageModel("StableDiffusion3Pipeline", flow=SD3Flow, tokenizer="tokenizer_3", prompt_window=_window)

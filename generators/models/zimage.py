@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 from generators.adapter import Adapter
-from generators.models.contract import ImageModel
+from generators.models.contract import ImageModel, PromptWindow
 from generators.models.flow import Conditioning, Flow, decoded, normal_noise, normalised, shifted_levels
 from generators.models.presets import Preset, mini_preset
 
@@ -122,4 +122,18 @@ class ZImageFlow(Flow):
         return conditional + scale * (conditional - unconditional)
 
 
-MODEL: Final = ImageModel("ZImagePipeline", presets=(PRESET,), mini=MINI, adapter=ZImageAdapter, flow=ZImageFlow)
+def _window(preset: Preset, tokenizer: Any) -> PromptWindow:
+    """The pipeline's chat: the prompt as the user's words."""
+
+    def render(prompt: str) -> str:
+        chat = [{"role": "user", "content": prompt}]
+        return str(
+            tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=True)
+        )
+
+    return PromptWindow.of_template(ZImageFlow.token_limit(preset), render, special_tokens=True)
+
+
+MODEL: Final = ImageModel(
+    "ZImagePipeline", presets=(PRESET,), mini=MINI, adapter=ZImageAdapter, flow=ZImageFlow, prompt_window=_window
+)

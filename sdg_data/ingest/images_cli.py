@@ -72,6 +72,10 @@ def list_command(
     ctx: typer.Context,
     model: Annotated[list[str] | None, typer.Option(help="Only this model (may be given again)")] = None,
     split: Annotated[Split | None, typer.Option(help="Only this split")] = None,
+    cut: Annotated[
+        bool | None,
+        typer.Option("--cut-prompts/--whole-prompts", help="Only images whose model read a part of the prompt, or all"),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSONL on stdout")] = False,
 ) -> None:
@@ -81,7 +85,9 @@ def list_command(
     after, left = "", limit
     while left is None or left > 0:
         with store.read() as tx:
-            page = images.page(tx, models=model or None, split=split, after=after, limit=min(PAGE, left or PAGE))
+            page = images.page(
+                tx, models=model or None, split=split, cut=cut, after=after, limit=min(PAGE, left or PAGE)
+            )
         if not page:
             return
         for record in page:

@@ -210,10 +210,24 @@ def page(
     models: Sequence[str] | None = None,
     prompt_ids: Sequence[str] | None = None,
     split: Split | None = None,
+    cut: bool | None = None,
     after: str = "",
     limit: int | None = None,
 ) -> list[ImageRecord]:
-    """Images in id order, those after the id `after`. `models` and `prompt_ids` None: all."""
+    """Images in id order.
+
+    Args:
+        tx: A transaction.
+        models: Their models; None for all.
+        prompt_ids: Their prompts; None for all.
+        split: Their prompts' split.
+        cut: Those whose model did not read all of their prompt (`store.cut_prompts`), or those that are not so marked.
+        after: Only images behind this id.
+        limit: At most so many.
+
+    Returns:
+        The records.
+    """
     rows = select(
         tx,
         f"""
@@ -221,6 +235,10 @@ def page(
         WHERE images.id > ? AND (? IS NULL OR prompts.split = ?)
           AND (? OR variants.model IN (SELECT unnest(?::VARCHAR[])))
           AND (? OR images.prompt_id IN (SELECT unnest(?::VARCHAR[])))
+          AND (?::BOOLEAN IS NULL OR ?::BOOLEAN = EXISTS (
+              SELECT 1 FROM cut_prompts AS cuts
+              WHERE cuts.prompt_id = images.prompt_id AND cuts.variant_id = images.variant_id
+          ))
         ORDER BY images.id LIMIT ?
         """,
         [
@@ -231,6 +249,8 @@ def page(
             list(models or ()),
             prompt_ids is None,
             list(prompt_ids or ()),
+            cut,
+            cut,
             limit,
         ],
     )

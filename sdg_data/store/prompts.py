@@ -59,6 +59,21 @@ def page(
     return [Prompt(**row) for row in rows]
 
 
+def page_longer_than(
+    tx: Tx, size: int, *, split: Split | None = None, after: str = "", limit: int | None = None
+) -> list[Prompt]:
+    """As `page`, of the prompts whose text has more than `size` bytes in UTF-8."""
+    rows = select(
+        tx,
+        """
+        SELECT * EXCLUDE (created_at) FROM prompts
+        WHERE id > ? AND strlen(text) > ? AND (? IS NULL OR split = ?) ORDER BY id LIMIT ?
+        """,
+        [after, size, split, split, limit],
+    )
+    return [Prompt(**row) for row in rows]
+
+
 def count(tx: Tx, *, split: Split | None = None) -> int:
     """How many prompts there are."""
     return int(scalar(tx, "SELECT count(*) FROM prompts WHERE ? IS NULL OR split = ?", [split, split]))

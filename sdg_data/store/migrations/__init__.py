@@ -20,6 +20,7 @@ from sdg_data.store.migrations import (
     m0005_labelling,
     m0006_reviewing,
     m0007_imports,
+    m0008_cut_prompts,
 )
 
 
@@ -41,4 +42,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0005_labelling,
     m0006_reviewing,
     m0007_imports,
+    m0008_cut_prompts,
 )

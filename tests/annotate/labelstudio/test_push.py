@@ -8,9 +8,12 @@ import pytest
 
 from annotate.labelstudio import push as push_module
 from annotate.labelstudio.client import ServerError, Unavailable
+from annotate.labelstudio.push import shown_prompt
 from annotate.labelstudio.sync import LabelStudioSync
 from schemas.labelling import ProjectKind, TaskState
-from sdg_data.store import labelling
+from sdg_data.store import cut_prompts, labelling, prompts
+from sdg_data.store.cut_prompts import CutPrompt
+from sdg_data.store.images import Variant
 from tests.annotate.labelstudio.fake import FakeLabelStudio, Fault, every
 from tests.annotate.labelstudio.support import images_of, labelled_home, routed, session_for
 
@@ -46,6 +49,30 @@ def test_each_image_is_a_task_with_its_defects_and_blind_ones_show_nothing(tmp_p
         stored = labelling.tasks_in(tx, labelling.projects(tx)[0].id)
     assert {task.id for task in stored} == {task["data"]["sdg_uid"] for task in server.tasks.values()}
     assert [task.prelabel_id is None for task in stored] == [False, True, False, False, False, False]
+
+
+def test_people_see_what_of_a_prompt_the_model_never_read() -> None:
+    cut = CutPrompt("p", "v", characters=12, tokens=9, token_limit=4)
+    assert shown_prompt("a red circle and a blue square", cut) == (
+        "a red circle [not read by the model: and a blue square]"
+    )
+    assert shown_prompt("a red circle", None) == "a red circle"
+
+
+def test_a_task_marks_the_prompt_of_a_cut_image(tmp_path: Path) -> None:
+    home, server = labelled_home(tmp_path, 3), FakeLabelStudio()
+    first, *others = images_of(home)
+    with home.store.write() as tx:
+        variant = Variant(first.model, first.revision, first.settings)
+        cut_prompts.insert(tx, [CutPrompt(first.prompt_id, variant.id, 5, 40, 26)])
+        texts = prompts.by_ids(tx, [first.prompt_id, *(image.prompt_id for image in others)])
+    work = session_for(home, server.client())
+    work.init()
+    work.push_images(routed(home))
+    by_image = {task["data"]["image_id"]: task["data"]["prompt"] for task in server.tasks.values()}
+    text = texts[first.prompt_id].text
+    assert by_image[first.id] == f"{text[:5].rstrip()} [not read by the model: {text[5:].strip()}]"
+    assert all(by_image[image.id] == texts[image.prompt_id].text for image in others)
 
 
 def test_pushing_again_sends_nothing_and_more_images_send_only_these(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from schemas.records import Split
 from schemas.sample import LabelSource, Sample
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
+from sdg_data.store import cut_prompts, images
 from sdg_data.store.connection import Store
+from sdg_data.store.cut_prompts import CutPrompt
+from sdg_data.store.images import Variant
 from tests.exports.worlds import START, enriched, fill, person, picture
 
 World = tuple[Store, Blobs]
@@ -42,6 +45,27 @@ def test_gold_is_what_was_accepted(world: World) -> None:
     for one in found:
         exact = picture(one.sample).defects
         assert [(d.box, d.type, d.reason) for d in one.defects] == [(d.box, d.type, d.reason) for d in exact]
+
+
+def test_images_of_cut_prompts_can_be_left_out(tmp_path: Path) -> None:
+    store = fill(tmp_path / "home")
+    world = (store, Blobs(tmp_path / "home" / "blobs"))
+    cut = samples(world)[:3]
+    with store.write() as tx:
+        stored = images.by_ids(tx, [sample.key for sample in cut])
+        rows = [
+            CutPrompt(image.prompt_id, Variant(image.model, image.revision, image.settings).id, 5, 40, 26)
+            for image in stored.values()
+        ]
+        assert cut_prompts.insert(tx, [*rows, *rows]) == len({(row.prompt_id, row.variant_id) for row in rows})
+        assert cut_prompts.insert(tx, rows) == 0
+    gone = {(row.prompt_id, row.variant_id) for row in rows}
+    left = samples(world, without_cut_prompts=True)
+    assert len(left) < len(samples(world))
+    assert all((s.prompt_id, Variant(s.model, s.revision, s.settings).id) not in gone for s in left)
+    assert {s.key for s in samples(world)} == {s.key for s in left} | {
+        s.key for s in samples(world) if (s.prompt_id, Variant(s.model, s.revision, s.settings).id) in gone
+    }
 
 
 def test_importance_and_reasons_come_from_whoever_gave_them(world: World) -> None:
