@@ -90,9 +90,7 @@ class Manifest(Record):
     def text(self) -> bytes:
         """The manifest's JSON as it is written."""
         fields = self.model_dump(mode="json", exclude={"digest"})
-        if self.version > 1:
-            fields["digest"] = hashlib.sha256(orjson.dumps(fields)).hexdigest()
-        return orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return _rendered({**fields, "digest": _digest(fields)})
 
     @property
     def samples(self) -> int:
@@ -127,6 +125,22 @@ class SampleCounts:
         return {name: dict(sorted(table.items())) for name, table in self._tables.items()}
 
 
+def _rendered(fields: dict[str, Any]) -> bytes:
+    return orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(fields)).hexdigest()
+
+
+def is_as_written(text: bytes) -> bool:
+    """Whether a manifest's JSON is as `Manifest.text` wrote it, with whatever fields its version had."""
+    fields = orjson.loads(text)
+    stated = fields.get("digest")
+    rest = {name: value for name, value in fields.items() if name != "digest"}
+    return _rendered(fields) == text and (fields.get("version") == 1 or stated == _digest(rest))
+
+
 def read_manifest(target: Target, *, changed: bool = False) -> Manifest:
     """Read the manifest of a finished export.
 
@@ -153,7 +167,7 @@ def read_manifest(target: Target, *, changed: bool = False) -> Manifest:
             f"the manifest has version {manifest.version}, this software knows {VERSION}",
             item=target.path(MANIFEST),
         )
-    if not changed and manifest.text() != text:
+    if not changed and not is_as_written(text):
         raise InputError(
             "the manifest was changed after it was written",
             item=target.path(MANIFEST),

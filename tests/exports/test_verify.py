@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
+from exports.files.manifest import read_manifest
 from exports.files.target import Target
+from exports.read.reader import ShardReader
 from exports.run import ExportResult
 from exports.verify import verify
 from sdg_data.errors import InputError
@@ -62,6 +65,20 @@ def test_the_sample_with_the_flipped_byte_is_named_too(copy: Path) -> None:
     data[data.index(b"IDAT") + 100] ^= 1
     path.write_bytes(data)
     assert f"mini-train-00001.tar#0 ({key})" in problems(copy)
+
+
+def test_exports_of_an_earlier_version_are_read_and_verified(copy: Path, export: Export) -> None:
+    """Version 1 had neither a hash of itself nor one of a shard's records."""
+    manifest = json.loads((copy / "manifest.json").read_text()) | {"version": 1}
+    del manifest["digest"]
+    for entry in manifest["files"]:
+        del entry["records"]
+    (copy / "manifest.json").write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+    assert problems(copy) == ""
+    assert len(list(ShardReader(copy))) == 24
+    again = export(copy, shard_bytes=20_000)
+    assert (again.made, again.mended) == (0, ())
+    assert read_manifest(Target(copy)).shards()[0].records is not None
 
 
 def test_missing_cut_and_unknown_files(copy: Path) -> None:
