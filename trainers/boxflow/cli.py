@@ -210,12 +210,16 @@ def _stored(settings: Settings, split: Any) -> list[str]:
 
 
 def _plan(config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], as_json: bool) -> None:
+    from trainers.rewards.settings import servers
+
+    addresses = servers(config.rewards.base, config.monitoring.guard, config.rewards.detector)
     plan = {
         "config": config.model_dump(mode="json"),
         "prompts": len(texts),
         "held_out": len(held_out_texts),
         "images": config.rollouts * config.total,
         "optimizer_steps": config.rollouts * config.optimizer.passes * config.optimizer.minibatches,
+        "servers": addresses,
     }
     if as_json:
         print_json(plan)
@@ -223,21 +227,43 @@ def _plan(config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], as
     say(f"{config.policy.model} by {config.credit.advantage}: {plan['prompts']} prompts, {plan['held_out']} held out")
     images = f"{config.rollout.prompts} × {config.rollout.samples} images"
     say(f"{config.rollouts} rollouts of {images}, {plan['optimizer_steps']} steps")
+    for name, address in addresses.items():
+        say(f"{name}: asked at {address}")
 
 
 def _train(
     settings: Settings, config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], out: Path, as_json: bool
 ) -> None:
-    from generators.models.loading import load_pipeline
     from generators.models.registry import choose, load_presets
     from generators.revisions import revision_of
-    from trainers.boxflow.trainer import BoxFlowTrainer, Task
-    from trainers.rewards.settings import make_detector, make_reward
+    from trainers.boxflow.run_folder import BoxFlowRunFolder
 
     preset = choose([config.policy.model], load_presets(settings.models))[0]
     revision = revision_of(preset, online=True)
+    with BoxFlowRunFolder(out).held():
+        _train_held(settings, config, preset, revision, texts, held_out_texts, out, as_json)
+
+
+def _train_held(
+    settings: Settings,
+    config: BoxFlowConfig,
+    preset: Any,
+    revision: str,
+    texts: list[str],
+    held_out_texts: list[str],
+    out: Path,
+    as_json: bool,
+) -> None:
+    from generators.models.loading import load_pipeline
+    from trainers.boxflow.trainer import BoxFlowTrainer, Task
+    from trainers.rewards.settings import make_detector, make_reward
+
     guard = config.monitoring.guard
     needed = config.credit.advantage != "scalar" or config.rewards.detector.vlm.backend != "openai"
+    # Whoever scores comes first: a judge without an address shows before gigabytes are loaded.
+    reward = make_reward(config.rewards.base)
+    detector = make_detector(config.rewards.detector) if needed else None
+    held_out_reward = None if guard is None else make_reward((guard,))
     task = Task(
         config=config,
         preset=preset,
@@ -245,9 +271,9 @@ def _train(
         pipeline=load_pipeline(preset, revision),
         prompts=texts,
         held_out=held_out_texts,
-        reward=make_reward(config.rewards.base),
-        detector=make_detector(config.rewards.detector) if needed else None,
-        held_out_reward=None if guard is None else make_reward((guard,)),
+        reward=reward,
+        detector=detector,
+        held_out_reward=held_out_reward,
         out=out,
         audit=_audit(settings, config, preset, revision, out) if config.monitoring.audit_share else None,
     )

@@ -252,7 +252,7 @@ class BoxFlowConfig(TrainingSettings):
 
 def flux1_dev() -> BoxFlowConfig:
     """The release's settings for FLUX.1-dev: 512², LoRA 64/128, 48 prompts × 16, one SDE step of steps 1 to 3."""
-    judge = VlmSettings(backend="openai", model="UnifiedReward-2.0-qwen3vl-8b")
+    judge = VlmSettings(backend="openai", model="UnifiedReward-2.0-qwen3vl-8b", base_url="http://127.0.0.1:8000/v1")
     pick = RewardSettings(
         kind="pick", model="yuvalkirstain/PickScore_v1", processor="laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
     )

@@ -18,7 +18,7 @@ def save_lora(pipeline: Any, weights: Mapping[str, torch.Tensor], folder: Path) 
     """Write an adapter's weights in diffusers' format.
 
     It loads with `pipeline.load_lora_weights(folder)`, or, for a class that has no such method (LongCat-Image), with
-    `pipeline.transformer.load_lora_adapter(folder)`. Rank and alpha travel in the file.
+    `pipeline.transformer.load_lora_adapter(folder, weight_name=WEIGHTS)`. Rank and alpha travel in the file.
 
     Args:
         pipeline: the pipeline whose transformer has the adapter.

@@ -14,16 +14,22 @@ in groups when its training goes on.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from sdg_data.errors import ConfigError, InputError
+from sdg_data.locks import stage_lock
 from trainers.common.config import ConfigGroup, grouped
 from trainers.files import replace_file
+
+_CREDENTIALS: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
 
 
 class RunFolder:
@@ -61,8 +67,9 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write there ({error.strerror})", item=str(self.root)) from error
+        note = without_passwords(note)
         if self.run.is_file():
-            before = json.loads(self.run.read_text(encoding="utf-8"))
+            before = without_passwords(json.loads(self.run.read_text(encoding="utf-8")))
             different = list(self._differences(before, note, kind))
             if different:
                 raise ConfigError(
@@ -71,6 +78,19 @@ class RunFolder:
                     hint="Name another --out, or delete this folder.",
                 )
         write_json(self.run, note)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for the length of the block: two trainings in one would delete each other's checkpoints.
+
+        Of several processes that train together the first one holds it for all. Where another training holds it,
+        StoreLocked comes through.
+        """
+        if int(os.environ.get("RANK", "0")):
+            yield
+            return
+        with stage_lock(self.root, "training", wait=0):
+            yield
 
     def trim_log(self, done: int) -> None:
         """Forget what was logged after `done` steps (or rollouts): it will be logged again."""
@@ -95,7 +115,7 @@ class RunFolder:
         for part in ("config", *self.compared):
             old, new = before.get(part) or {}, now.get(part) or {}
             if part == "config":
-                old, new = _by_field(kind, old), _by_field(kind, new)
+                old, new = _by_field(kind, _filled(kind, old)), _by_field(kind, _filled(kind, new))
             for name in sorted({*old, *new} - self.may_change):
                 if old.get(name) != new.get(name):
                     yield f"{part}.{name} ({old.get(name)!r}, now {new.get(name)!r})"
@@ -104,6 +124,23 @@ class RunFolder:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write indented JSON in one step: a reader sees the old file or the new one."""
     replace_file(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def without_passwords(value: Any) -> Any:
+    """A value of JSON without the user and password in the URLs that it holds."""
+    if isinstance(value, dict):
+        return {key: without_passwords(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_passwords(inner) for inner in value]
+    return _CREDENTIALS.sub(r"\1***@", value) if isinstance(value, str) else value
+
+
+def _filled(kind: type[BaseModel], config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with the defaults of settings that are newer than it; as it is where it cannot be read."""
+    try:
+        return kind.model_validate(grouped(kind, config)).model_dump(mode="json")
+    except ValidationError:
+        return config
 
 
 def _by_field(kind: type[BaseModel], config: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class VllmSettings(TrainingSettings):
     base_url: str | None = None
     """Where the server is."""
     max_model_length: Positive | None = None
-    """Tokens of question and answer; none: the model's."""
+    """Tokens of question and answer; none: those of max_prompt_tokens and max_new_tokens together."""
     sleep: bool = False
     """Free vLLM's memory while learning."""
 
@@ -150,7 +150,7 @@ class GrpoConfig(TrainConfig):
                 "vllm_gpu_memory_utilization": vllm.gpu_memory,
                 "vllm_tensor_parallel_size": vllm.tensor_parallel,
                 "vllm_server_base_url": vllm.base_url,
-                "vllm_max_model_length": vllm.max_model_length,
+                "vllm_max_model_length": vllm.max_model_length or self.data.max_prompt_tokens + answers.max_new_tokens,
                 "vllm_enable_sleep_mode": vllm.sleep,
             }
         return arguments

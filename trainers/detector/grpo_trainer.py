@@ -150,15 +150,27 @@ def train_grpo(config: GrpoConfig, *, data: str, model: str, out: Path, limit: i
 
     Returns:
         The model's folder and its evaluation. Errors are those of `train_sft`; also ModelError where the guard found
-        the training collapsed.
-
-    Raises:
-        MissingDependency: rollouts by vLLM without vLLM.
+        the training collapsed, MissingDependency for rollouts by vLLM without vLLM.
     """
     folder = DetectorRunFolder(out)
     if folder.finished:
         log.info("%s has ended already", out)
         return summary(folder)
+    with folder.held():
+        return _train_grpo(config, folder, data=data, model=model, limit=limit)
+
+
+def _train_grpo(
+    config: GrpoConfig, folder: DetectorRunFolder, *, data: str, model: str, limit: int | None
+) -> dict[str, Any]:
+    """As `train_grpo`, in a folder that is held.
+
+    Returns:
+        As `train_grpo`.
+
+    Raises:
+        MissingDependency: rollouts by vLLM without vLLM.
+    """
     detector, processor, family = load_detector(model, config)
     chat = Chat(processor, load_template(config.data.template), family, config.data.max_side, config.data.trace)
     samples = read_training_data(

@@ -195,7 +195,7 @@ def scores_of(answer: str) -> dict[str, float]:
     block = _ANSWER.search(answer)
     scores = {}
     for name, words in SCORES.items():
-        match = block and re.search(rf"{words}\s*:\s*(\d+(?:\.\d+)?)", block.group(1))
+        match = block and re.search(rf"{words}\s*:\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)", block.group(1))
         if match and 0 <= float(match.group(1)) <= 1:
             scores[name] = float(match.group(1))
     return scores

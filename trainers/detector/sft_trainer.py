@@ -78,12 +78,21 @@ def train_sft(config: SftConfig, *, data: str, model: str, out: Path, limit: int
 
     Returns:
         The model's folder and its evaluation, see `summary`. Unusable data raises InputError, an unusable model
-        ModelError, a folder of another run ConfigError, and Ctrl-C Interrupted.
+        ModelError, a folder of another run ConfigError, one where another training is at work StoreLocked, and Ctrl-C
+        Interrupted.
     """
     folder = DetectorRunFolder(out)
     if folder.finished:
         log.info("%s has ended already", out)
         return summary(folder)
+    with folder.held():
+        return _train_sft(config, folder, data=data, model=model, limit=limit)
+
+
+def _train_sft(
+    config: SftConfig, folder: DetectorRunFolder, *, data: str, model: str, limit: int | None
+) -> dict[str, Any]:
+    """As `train_sft`, in a folder that is held."""
     detector, processor, family = load_detector(model, config)
     chat = Chat(processor, load_template(config.data.template), family, config.data.max_side, config.data.trace)
     samples = read_training_data(

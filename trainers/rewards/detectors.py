@@ -15,7 +15,7 @@ from generators.images import GeneratedImage
 from schemas.answer.parse import Outcome, parse_answer
 from sdg_data.prompt_templates import Template
 from trainers.rewards.contract import Detection, Detector
-from trainers.rewards.settings import DetectorSettings
+from trainers.rewards.settings import DetectorSettings, check_address
 from trainers.rewards.vlm_client import VlmClient, deadline_of
 
 
@@ -53,6 +53,7 @@ def make_vlm_detector(settings: DetectorSettings) -> Detector:
     """The detector that `vlm` names; raises ConfigError for an unknown backend, ModelError where it does not load."""
     from annotate.vlm.registry import make_backend, template_for
 
+    check_address(settings.vlm, "detector")
     backend = make_backend(settings.vlm)
     return VlmDetector(
         backend,

@@ -17,7 +17,7 @@ from annotate.vlm.contract import Answer, Backend, EncodedImage, Question
 from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError
 from trainers.rewards.contract import BaseReward, Score
-from trainers.rewards.settings import RewardSettings
+from trainers.rewards.settings import RewardSettings, check_address
 from trainers.rewards.vlm_client import VlmClient, deadline_of
 
 WEIGHTS: Final[Mapping[str, float]] = {"alignment": 0.8, "coherence": 0.1, "style": 0.1}
@@ -117,6 +117,7 @@ def make_judge(settings: RewardSettings) -> BaseReward:
             raise ConfigError(f"cannot read it ({error.strerror})", item=settings.template) from error
         if "{prompt}" not in template:
             raise ConfigError("the question has no {prompt}", item=settings.template)
+    check_address(settings.vlm, "judge")
     backend = make_backend(settings.vlm)
     return Judge(
         backend,

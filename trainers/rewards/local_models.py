@@ -17,6 +17,7 @@ from PIL import Image
 
 from generators.images import GeneratedImage
 from sdg_data.chat_marks import without_marks
+from sdg_data.devices import own_device
 from sdg_data.errors import ConfigError, MissingDependency, ModelError
 from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.settings import RewardSettings
@@ -76,13 +77,10 @@ class LocalReward:
         if self._model is not None:
             return
         try:
-            import torch
             import transformers
         except ImportError as error:
             raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[train]'") from error
-        device = self._device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = own_device() if self._device == "auto" else self._device
         more = {"revision": self._revision} if self._revision else {}
         kind = transformers.AutoModelForSequenceClassification if self._kind == "scorer" else transformers.CLIPModel
         loader = transformers.AutoProcessor if self._kind == "scorer" else transformers.CLIPProcessor

@@ -7,6 +7,7 @@ in `DETECTORS`. Modules are named by text and imported when they are used, becau
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -15,6 +16,7 @@ from pydantic import Field, field_validator
 from sdg_data.errors import ConfigError
 from sdg_data.settings import VlmSettings
 from trainers.common.config import Positive, TrainingSettings
+from trainers.common.run_folder import without_passwords
 from trainers.rewards.contract import BaseReward, Detector
 from trainers.rewards.weighted import WeightedSum
 
@@ -79,6 +81,45 @@ class DetectorSettings(TrainingSettings):
         return _checked_kind(kind, DETECTORS)
 
 
+def check_address(settings: VlmSettings, what: str) -> None:
+    """Check that a model behind a server has an address, before anything is loaded or sent.
+
+    A name that only somebody's own server knows must not be asked of a hosted one, which is what no address means.
+
+    Args:
+        settings: the model's.
+        what: who it is, for the message.
+
+    Raises:
+        ConfigError: it has none, and is no model of the hosted servers.
+    """
+    if settings.backend == "openai" and not settings.base_url and not _HOSTED.match(settings.model):
+        raise ConfigError(
+            f"the {what} has no address: its images would go to api.openai.com",
+            item=settings.model,
+            hint="Set base_url beside its model, such as http://127.0.0.1:8000/v1.",
+        )
+
+
+def servers(
+    base: tuple[RewardSettings, ...], guard: RewardSettings | None, detector: DetectorSettings
+) -> dict[str, str]:
+    """Who is asked behind which address.
+
+    Returns:
+        "judge MODEL", "guard MODEL" or "detector MODEL" -> address, without credentials. One that has none raises
+        ConfigError.
+    """
+    asked = [("judge", part.vlm) for part in base] + [("guard", guard.vlm if guard else None)]
+    asked.append(("detector", detector.vlm if detector.kind == "vlm" else None))
+    addresses = {}
+    for what, vlm in asked:
+        if vlm is not None and vlm.backend == "openai":
+            check_address(vlm, what)
+            addresses[f"{what} {vlm.model}"] = str(without_passwords(vlm.base_url)) or "https://api.openai.com/v1"
+    return addresses
+
+
 def make_reward(settings: tuple[RewardSettings, ...]) -> BaseReward:
     """The weighted sum of base rewards.
 
@@ -100,6 +141,9 @@ def make_detector(settings: DetectorSettings) -> Detector:
     """The detector of the settings' kind; what its maker raises comes through."""
     detector: Detector = _maker(DETECTORS[settings.kind])(settings)
     return detector
+
+
+_HOSTED: Final = re.compile(r"(gpt-|chatgpt-|o[1-9])")
 
 
 def _checked_kind(kind: str, registry: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sdg_data import ids
+from sdg_data.devices import own_device
 from sdg_data.errors import MissingDependency, ModelError
 
 FAMILIES: Final = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
@@ -72,9 +73,9 @@ def load_to_answer(
         ModelError: The weights or the processor cannot be loaded.
     """
     with _dependencies(extra):
-        import torch
+        import torch  # noqa: F401  (said here where it is missing)
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = own_device()
     processor = load_processor(source, model_type, extra=extra, **hub)
     model = load_model(source, "float32" if device == "cpu" else "bfloat16", extra=extra, **hub)
     return model.to(device).eval(), processor

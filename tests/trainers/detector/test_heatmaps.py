@@ -80,6 +80,8 @@ def test_no_map_is_no_claim() -> None:
     silent = reading(ANSWER, {}, threshold=0.5)
     assert silent.defects is None
     assert "artifact heatmap" in silent.reason
+    small = ANSWER.replace("Semantic Alignment score: 0.75", "Semantic Alignment score: 1e-1")
+    assert reading(small, {}, threshold=0.5).scores["semantic_alignment"] == 0.1
     half = reading(ANSWER, {ART: np.zeros((4, 4)), MIS: None}, threshold=0.5)
     assert half.defects == ()
     assert half.reason == "it gave no misalignment heatmap"
