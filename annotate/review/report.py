@@ -22,12 +22,13 @@ from schemas.records import Annotation, AnnotationStatus
 from sdg_data.errors import ConfigError
 from sdg_data.metrics.agreement import AgreementFigures, against_consensus, agreement
 from sdg_data.metrics.anchoring import Bias, bias, by_condition
-from sdg_data.metrics.ceiling import prelabels_of
+from sdg_data.metrics.ceiling import consensus, prelabels_of
 from sdg_data.metrics.estimate import Estimate
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import answers, first_verdicts, gold, reviews
+from sdg_data.store import answers, first_verdicts, reviews
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.gold import GoldRule
+from sdg_data.store.rows import select
 
 CLAIMS = (AnnotationStatus.DEFECTS, AnnotationStatus.CLEAN)
 _REFERENCES = {"gold": GoldRule(), "gold:unreviewed": GoldRule(unreviewed=True)}
@@ -51,7 +52,7 @@ class AnnotatorRow:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that `sdg annotate report` prints. `hours`: person-hours by round."""
+    """Everything that `sdg annotate report` prints. `hours`: person-hours of annotation and review."""
 
     images: int
     annotations: int
@@ -88,13 +89,13 @@ def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed:
         )
     with store.read() as tx:
         versions = _last_versions(tx)
-        truth = _gold(tx, _REFERENCES[reference], sorted({version.image_id for version in versions}))
+        truth = consensus(tx, sorted({version.image_id for version in versions}), _REFERENCES[reference])
         machine = prelabels_of(tx, versions)
         quarantine = answers.count_quarantined(tx)
         waiting = Counter(answer.annotator for answer in answers.quarantined(tx, waiting=True))
         verdicts = reviews.count_by_verdict(tx)
         review_status = _review_status(tx)
-        hours = _hours(tx)
+        hours, hours_of = _hours(tx)
     claims = [version for version in versions if version.status in CLAIMS]
     by_image = _by_image(claims)
     blind_only = _by_image([version for version in claims if version.prelabel_id is None])
@@ -105,7 +106,7 @@ def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed:
         statuses=dict(sorted(Counter(version.status.value for version in versions).items())),
         agreement=agreement(by_image, resamples=resamples, seed=seed),
         blind_agreement=agreement(blind_only, resamples=resamples, seed=seed),
-        people=_annotator_rows(versions, by_image, truth, waiting),
+        people=_annotator_rows(versions, by_image, truth, waiting, hours_of),
         bias=bias(*by_condition(claims, machine, truth), resamples=resamples, seed=seed),
         reviews=verdicts,
         standing=review_status,
@@ -128,37 +129,24 @@ def _last_versions(tx: Tx) -> list[Annotation]:
     return [by_id[key] for key in ids]
 
 
-def _gold(tx: Tx, rule: GoldRule, image_ids: Sequence[str]) -> dict[str, tuple[Defect, ...]]:
-    """Gold by image, as people left it, without a machine's longer reasons."""
-    return {
-        image_id: tuple(annotated.defect for annotated in label.annotation.defects)
-        for image_id, label in gold.of_images(tx, image_ids, rule).items()
-        if label.annotation is not None
-    }
-
-
 def _review_status(tx: Tx) -> dict[str, int]:
     from annotate.review.rounds import status
 
     return status(tx)
 
 
-def _hours(tx: Tx) -> dict[str, float]:
-    """Person-hours in the first round and in later ones: the last version of every answer, skips too.
-
-    Label Studio's lead time of an answer grows with every edit, so earlier versions are not added.
-    """
-    rows = tx.execute(
-        """
-        SELECT if(annotations.round = 1, 'annotation', 'review') AS what, sum(annotations.seconds) / 3600
-        FROM annotations
-        LEFT JOIN annotation_entries AS versions ON versions.annotation_id = annotations.id
-        LEFT JOIN label_entries AS entries ON entries.id = versions.entry_id
-        WHERE annotations.seconds IS NOT NULL AND (entries.id IS NULL OR entries.annotation_id = annotations.id)
-        GROUP BY what ORDER BY what
-        """
-    ).fetchall()
-    return {what: float(number) for what, number in rows}
+def _hours(tx: Tx) -> tuple[dict[str, float], dict[str, float]]:
+    """Person-hours by kind of work, and those of first-hand work by person (the view `person_work`)."""
+    rows = select(tx, "SELECT work, person, sum(seconds) / 3600 AS hours FROM person_work GROUP BY ALL ORDER BY ALL")
+    by_work: dict[str, float] = defaultdict(float)
+    by_person: dict[str, float] = defaultdict(float)
+    for row in rows:
+        if row["hours"] is None:
+            continue
+        by_work[row["work"]] += row["hours"]
+        if row["work"] == "annotation":
+            by_person[row["person"]] += row["hours"]
+    return dict(by_work), dict(by_person)
 
 
 # --- what the metrics want
@@ -176,6 +164,7 @@ def _annotator_rows(
     by_image: Mapping[str, Mapping[str, Sequence[Defect]]],
     truth: Mapping[str, Sequence[Defect]],
     waiting: Mapping[str, int],
+    hours: Mapping[str, float],
 ) -> list[AnnotatorRow]:
     compared = against_consensus({key: by_image[key] for key in by_image if key in truth}, truth, resamples=0)
     by_annotator: dict[str, list[Annotation]] = defaultdict(list)
@@ -192,7 +181,7 @@ def _annotator_rows(
                 images=sum(version.status is not AnnotationStatus.SKIPPED for version in own),
                 skipped=sum(version.status is AnnotationStatus.SKIPPED for version in own),
                 quarantined=waiting.get(name, 0),
-                hours=sum(times) / 3600,
+                hours=hours.get(name, 0.0),
                 median_seconds=times[(len(times) - 1) // 2] if times else None,
                 box_f1={
                     kind: None if summary is None else summary["boxes"]["0.5"][kind]["f1"] for kind in DEFECT_TYPES

@@ -213,10 +213,14 @@ def _ceiling(ceiling: Mapping[str, Any]) -> str:
 
 
 def _modes(modes: Mapping[str, Any]) -> str:
-    if not all(mode["annotations"] for mode in modes.values()):
-        (present,) = [name for name, mode in modes.items() if mode["annotations"]] or ["no"]
-        return f"Not comparable: there are {present} first-round annotations only."
-    rows = [[name, m["annotations"], _number(m["defects"], 2), _number(m["seconds"], 0)] for name, m in modes.items()]
+    if not all(modes[name]["annotations"] for name in ("blind", "prelabelled")):
+        present = " and ".join(name for name, mode in modes.items() if mode["annotations"]) or "none"
+        return f"Not comparable; first-round annotations: {present} only."
+    rows = [
+        [name, mode["annotations"], _number(mode["defects"], 2), _number(mode["seconds"], 0)]
+        for name, mode in modes.items()
+        if mode["annotations"]
+    ]
     return _table(["first-round annotations", "number", "defects per image", "median seconds"], rows)
 
 

@@ -10,6 +10,7 @@ from schemas.defect import DEFECT_TYPES, Defect, DefectType, ImportanceTier, tie
 from schemas.records import Annotation
 from schemas.sample import Composition, Sample
 from sdg_data.metrics.agreement import agreement
+from sdg_data.metrics.ceiling import prelabels_of
 from sdg_data.store import first_verdicts, snapshot
 from sdg_data.store.connection import Store
 
@@ -65,16 +66,20 @@ def people(store: Store, keys: Iterable[str]) -> dict[str, Any]:
     """How well people agree on these images, and what prelabels changed. Values are None where nothing was measured.
 
     `ceiling`: micro BoxF1@0.5 by type, between each pair of independent first-round annotators of an image. `modes`: of
-    blind and of prelabelled first-round annotations how many there are, their mean defects and median seconds.
+    first verdicts that were blind (their image has a prelabel, which was not shown), prelabelled, or on an image
+    without a prelabel, how many there are, their mean defects and median seconds.
     """
     shared: dict[str, dict[str, list[Defect]]] = {}
-    modes: dict[str, list[Annotation]] = {"blind": [], "prelabelled": []}
+    modes: dict[str, list[Annotation]] = {"blind": [], "prelabelled": [], "no prelabel": []}
     ordered = list(keys)
     with Store(snapshot.snapshot_path(store.home).parent).read() as tx:
         for start in range(0, len(ordered), _PAGE):
-            for first in first_verdicts.of_images(tx, ordered[start : start + _PAGE]).values():
+            page = first_verdicts.of_images(tx, ordered[start : start + _PAGE])
+            machine = prelabels_of(tx, [annotation for first in page.values() for annotation in first])
+            for first in page.values():
                 for annotation in first:
-                    modes["blind" if annotation.prelabel_id is None else "prelabelled"].append(annotation)
+                    mode = "prelabelled" if annotation.prelabel_id is not None else "blind"
+                    modes[mode if annotation.id in machine else "no prelabel"].append(annotation)
                 if len(first) > 1:
                     shared[first[0].image_id] = {
                         version.annotator: [item.defect for item in version.defects] for version in first

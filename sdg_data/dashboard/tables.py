@@ -39,7 +39,6 @@ _TIERS = (f"WHEN importance >= {floor} THEN '{tier}'" for tier, floor in TIER_FL
 TIER = f"CASE {' '.join(_TIERS)} END"
 
 LIVE_PRELABELS = f"{tombstones.alive(Withdrawn.PRELABEL, 'id')} AND {tombstones.alive(Withdrawn.IMAGE, 'image_id')}"
-_LIVE_REVIEWS = tombstones.alive(Withdrawn.REVIEW, "id")
 _LIVE_ENRICHMENTS = tombstones.alive(Withdrawn.ENRICHMENT, "id")
 
 _STEPS = (
@@ -121,16 +120,13 @@ _STEPS = (
     SELECT label_source, type, tier, subtype, (importance - 1) // 10 AS decile, count(*) AS defects
     FROM dash_defects GROUP BY ALL
     """,
-    f"""
+    """
     CREATE TABLE dash_people AS
-    SELECT 'annotation' AS work, annotator AS who, if(prelabel_id IS NULL, 'blind', 'prelabelled') AS mode,
+    SELECT work, person AS who, mode,
            count(*) AS items, count(seconds) AS timed, sum(seconds) AS seconds, median(seconds) AS median_seconds,
-           count(*) FILTER (status = 'clean') AS clean,
-           count(*) FILTER (status NOT IN ('defects', 'clean')) AS undecided
-    FROM annotations WHERE id IN (SELECT annotation_id FROM annotation_states) GROUP BY ALL
-    UNION ALL
-    SELECT 'review', reviewer, 'review', count(*), count(seconds), sum(seconds), median(seconds), NULL, NULL
-    FROM reviews WHERE {_LIVE_REVIEWS} GROUP BY ALL
+           if(work = 'annotation', count(*) FILTER (status = 'clean'), NULL) AS clean,
+           if(work = 'annotation', count(*) FILTER (status NOT IN ('defects', 'clean')), NULL) AS undecided
+    FROM person_work GROUP BY work, person, mode
     """,
 )
 

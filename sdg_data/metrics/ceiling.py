@@ -15,8 +15,9 @@ from schemas.records import Annotation, Prelabel
 from sdg_data.metrics.agreement import Annotations
 from sdg_data.metrics.store_sources import MULTI_ANNOTATED, Filter
 from sdg_data.metrics.tables import DefectTable
-from sdg_data.store import annotations, prelabels
+from sdg_data.store import annotations, gold, prelabels
 from sdg_data.store.connection import Tx
+from sdg_data.store.gold import GoldRule
 from sdg_data.store.rows import select
 
 
@@ -43,6 +44,19 @@ def second_opinions(people: Annotations) -> tuple[DefectTable, DefectTable]:
             side.append((image, defects))
     first, second = (DefectTable.from_defects(side) for side in sides)
     return first, second
+
+
+def consensus(
+    tx: Tx,
+    image_ids: Sequence[str],
+    rule: GoldRule = GoldRule(),  # noqa: B008 (frozen)
+) -> dict[str, tuple[Defect, ...]]:
+    """Gold by image, as people left it, without a machine's longer reasons; what people are compared with."""
+    return {
+        image_id: tuple(annotated.defect for annotated in label.annotation.defects)
+        for image_id, label in gold.of_images(tx, image_ids, rule).items()
+        if label.annotation is not None
+    }
 
 
 def prelabels_of(tx: Tx, versions: Iterable[Annotation]) -> dict[str, Prelabel]:

@@ -83,8 +83,8 @@ def test_the_figures_by_hand(filled: Home) -> None:
     assert (bob.images, bob.skipped, bob.compared) == (2, 1, 1)
     assert ann.box_f1["artifact"] == 1
     assert bob.box_f1["artifact"] == 2 * 1 / 3
-    assert found.hours == {"annotation": pytest.approx(720 / 3600)}
-    assert found.minutes_per_image == pytest.approx(4)
+    assert found.hours == {"annotation": pytest.approx(720 / 3600), "review": pytest.approx(20 / 3600)}
+    assert found.minutes_per_image == pytest.approx(740 / 60 / 3)
     shown, blind = found.bias.prelabelled, found.bias.blind
     assert (shown.annotations, blind.annotations) == (4, 1)
     assert (shown.kept.value, shown.dropped.value, shown.kept.count) == (0.5, 0.5, 2)

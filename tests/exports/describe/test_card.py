@@ -123,8 +123,8 @@ def test_the_ceiling_is_what_two_people_agree_on(tmp_path: Path) -> None:
         boxes = 2 * agreed.count(kind) + alone.count(kind)  # type: ignore[arg-type]
         expected = 2 * agreed.count(kind) / boxes if boxes else None  # type: ignore[arg-type]
         assert measured["ceiling"][kind] == expected
-    assert measured["modes"]["blind"]["annotations"] == 7
-    assert measured["modes"]["blind"]["seconds"] == 130.5
+    assert measured["modes"]["no prelabel"]["annotations"] == 7
+    assert measured["modes"]["no prelabel"]["seconds"] == 130.5
     assert measured["modes"]["prelabelled"] == {"annotations": 0, "defects": None, "seconds": None}
 
 

@@ -13,12 +13,12 @@ from sdg_data.dashboard.page import Rows
 from sdg_data.dashboard.tables import MOST_SHARED, independent_verdicts
 from sdg_data.metrics.agreement import AgreementFigures, Annotations, against_others, agreement, by_group
 from sdg_data.metrics.anchoring import Bias, bias, by_condition
-from sdg_data.metrics.ceiling import prelabels_of, second_opinions
+from sdg_data.metrics.ceiling import consensus, prelabels_of, second_opinions
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
 from sdg_data.metrics.store_sources import read_owners
 from sdg_data.metrics.tables import PARSED
-from sdg_data.store import annotations, gold
+from sdg_data.store import annotations
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 
@@ -92,13 +92,9 @@ def _box_f1(part: Mapping[str, Any] | None, kind: DefectType) -> float | None:
 
 _OF_ANNOTATORS = f"""
     WITH own AS (
-        SELECT states.annotator, states.image_id, states.annotation_id, dash_images.annotation_id AS gold_id
-        FROM annotation_states AS states JOIN dash_images USING (image_id)
-        WHERE label_source = 'gold' AND states.status IN ('defects', 'clean')
-          AND states.annotation_id IN (SELECT id FROM annotations WHERE parent_id IS NULL)
-        QUALIFY row_number() OVER (
-            PARTITION BY states.annotator, states.image_id ORDER BY states.created_at DESC, states.annotation_id DESC
-        ) = 1
+        SELECT first.annotator, first.image_id, first.annotation_id, dash_images.annotation_id AS gold_id
+        FROM first_verdicts AS first JOIN dash_images USING (image_id)
+        WHERE label_source = 'gold' AND first.status IN ('defects', 'clean')
     )
     SELECT annotator || '/' || image_id AS image_id, annotator AS model, {PARSED} AS outcome,
            if('{{side}}' = 'gold', gold_id, annotation_id) AS annotation_id,
@@ -108,22 +104,23 @@ _OF_ANNOTATORS = f"""
 
 
 def blind_or_not(tx: Tx) -> Bias | None:
-    """First verdicts of people who worked blind against those who saw the prelabels; None where one kind is missing."""
+    """First verdicts of people who worked blind against those who saw the prelabels; None where one kind is missing.
+
+    Of images that have a prelabel, as in `sdg annotate report`; `MOST_JUDGED` of each kind at the most.
+    """
     rows = select(
         tx,
         """
-        SELECT own.id, own.image_id, own.prelabel_id IS NULL AS blind FROM annotations AS own
-        JOIN annotation_states ON annotation_id = own.id
-        WHERE own.parent_id IS NULL AND own.status IN ('defects', 'clean')
-        QUALIFY row_number() OVER (PARTITION BY own.prelabel_id IS NULL ORDER BY own.image_id, own.id) <= ?
+        SELECT first.annotation_id, mode FROM first_verdicts AS first JOIN person_work USING (annotation_id)
+        WHERE first.status IN ('defects', 'clean') AND mode IN ('blind', 'prelabelled')
+        QUALIFY row_number() OVER (PARTITION BY mode ORDER BY first.image_id, annotation_id) <= ?
         """,
         [MOST_JUDGED],
     )
-    if len({row["blind"] for row in rows}) < 2:
+    if len({row["mode"] for row in rows}) < 2:
         return None
-    image_ids = sorted({row["image_id"] for row in rows})
-    versions = list(annotations.by_ids(tx, [row["id"] for row in rows]).values())
-    truth = {image_id: label.defects for image_id, label in gold.of_images(tx, image_ids).items()}
+    versions = list(annotations.by_ids(tx, [row["annotation_id"] for row in rows]).values())
+    truth = consensus(tx, sorted({version.image_id for version in versions}))
     return bias(*by_condition(versions, prelabels_of(tx, versions), truth))
 
 

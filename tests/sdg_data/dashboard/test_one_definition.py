@@ -1,0 +1,127 @@
+"""Hours, blind, agreement, ceiling and first verdicts: the report, the dashboard, the card and the evaluation agree.
+
+And they agree with a count by hand, over stores in which people answered twice, edited, skipped, reviewed with and
+without a correction, and in which things were withdrawn.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from annotate.review import report
+from exports.describe.statistics import people as card_people
+from schemas.defect import DEFECT_TYPES
+from schemas.records import Annotation, AnnotationStatus, Tombstone, Withdrawn
+from sdg_data.dashboard.app import make_context
+from sdg_data.dashboard.pages import overview
+from sdg_data.dashboard.pages.agreement import aggregates
+from sdg_data.metrics.ceiling import overlapping, second_opinions
+from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.sdg_eval import evaluate, pair_up
+from sdg_data.metrics.store_sources import Filter
+from sdg_data.store import annotations, prelabels, review_cases, reviews, snapshot, tombstones
+from tests.sdg_data.dashboard.conftest import Filled, fill, random_defects
+from tests.sdg_data.store.makers import annotation, at, review
+
+
+def busier(home: Path, seed: int) -> tuple[Filled, float, int]:
+    """The dashboard's store with reviewers' answers and more; its hours and blind verdicts, counted by hand."""
+    made = fill(home, 12)
+    rng = random.Random(seed)
+    alive = [one for one in made.annotations if one.image_id != made.gone]
+    gone_machine = made.prelabels[4]
+    seconds = sum(one.seconds or 0 for one in alive) + sum(one.seconds or 0 for one in made.reviews)
+    own = {(one.image_id, one.annotator): one for one in alive}
+    more: list[Annotation] = []
+    judged, answers = [], {}
+    for n, before in enumerate(alive):
+        spent = float(rng.randint(5, 400))
+        match rng.randrange(5):
+            case 0:  # a reviewer leaves it as it is: an answer and a review with the same seconds, which count once
+                answer = annotation(
+                    before.image_id, f"same {n}", *[one.defect for one in before.defects], annotator="rex", round=2,
+                    parent_id=before.id, seconds=spent, minute=2000 + n,
+                )  # fmt: skip
+                verdict = review(before, "accepted", reviewer="rex", round=2, seconds=spent, minute=2000 + n)
+                answers[verdict.id] = answer.id
+            case 1:  # a reviewer corrects it
+                answer = annotation(
+                    before.image_id, f"other {n}", *random_defects(rng), annotator="rex", round=2,
+                    parent_id=before.id, seconds=spent, minute=2000 + n,
+                )  # fmt: skip
+                verdict = review(
+                    before, "corrected", result=answer, reviewer="rex", round=2, seconds=spent, minute=2000 + n
+                )
+            case 2:  # the same person again, who saw nothing this time: the last word counts
+                answer = annotation(
+                    before.image_id, f"again {n}", *random_defects(rng), annotator=before.annotator, seconds=spent,
+                    minute=2000 + n,
+                )  # fmt: skip
+                verdict = None
+                own[before.image_id, before.annotator] = answer
+            case 3:  # a skip by another, of which only the time counts
+                answer = annotation(
+                    before.image_id, f"skip {n}", annotator="sam", status=AnnotationStatus.SKIPPED, seconds=spent,
+                    minute=2000 + n,
+                )  # fmt: skip
+                verdict = None
+            case _:
+                continue
+        more.append(answer)
+        seconds += spent
+        judged += [verdict] if verdict is not None else []
+    machine = {one.image_id for one in made.prelabels} - {gone_machine.image_id}
+    blind = sum(one.prelabel_id is None and one.image_id in machine for one in own.values())
+    with made.store.write() as tx:
+        annotations.insert(tx, more)
+        reviews.insert(tx, judged)
+        review_cases.insert_answers(tx, answers)
+        gone = Tombstone(kind=Withdrawn.PRELABEL, item_id=gone_machine.id, reason="wrong", source="t", created_at=at(1))
+        tombstones.insert(tx, [gone])
+    snapshot.publish(made.store)
+    return made, seconds / 3600, blind
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_say_the_same(seed: int, tmp_path: Path) -> None:
+    made, hours, blind = busier(tmp_path / "home", seed)
+    told = report.build(made.store, resamples=0)
+    with made.store.read() as tx:
+        shared = overlapping(tx, Filter())
+        assert prelabels.of_images(tx, [made.prelabels[4].image_id]) == {}
+    ceiling = evaluate(pair_up(*second_opinions(shared), Protocol.PAPER), resamples=0).summary
+    card = card_people(made.store, [image.id for image in made.images])
+    context = make_context(made.home, made.blobs)
+    assert context.snapshots.refresh() is not None
+    with context.snapshots.read() as tx:
+        assert tx is not None
+        tiles, rows = overview.totals(tx), overview.people(tx)
+        agreed, bias = aggregates.people_agreement(tx), aggregates.blind_or_not(tx)
+        speed = {row["who"]: row["hours"] for row in aggregates.annotators(tx)}
+    assert agreed is not None
+    assert bias is not None
+
+    assert sum(told.hours.values()) == pytest.approx(hours)
+    assert tiles.hours == pytest.approx(hours)
+    assert sum(row["hours"] or 0 for row in rows) == pytest.approx(hours)
+    by_work = {work: sum(row["hours"] or 0 for row in rows if row["work"] == work) for work in told.hours}
+    assert by_work == pytest.approx(dict(told.hours))
+    assert {row.annotator: row.hours for row in told.people} == pytest.approx(speed)
+    assert not {row["mode"] for row in rows if row["who"] == "rex"} - {"review"}
+
+    assert told.bias.blind.annotations == bias.blind.annotations == card["modes"]["blind"]["annotations"] == blind
+    assert told.bias.prelabelled.annotations == bias.prelabelled.annotations
+    assert told.bias.prelabelled.annotations == card["modes"]["prelabelled"]["annotations"]
+    assert told.bias.blind.missed.value == bias.blind.missed.value
+    assert told.bias.blind.seconds.value == bias.blind.seconds.value
+    assert told.bias.blind.median_seconds.value == card["modes"]["blind"]["seconds"]
+
+    assert told.agreement.images == agreed.agreed.images == card["ceiling"]["images"] == len(shared)
+    for kind in DEFECT_TYPES:
+        value = told.agreement.box_f1["0.5"][kind].value
+        assert value == agreed.agreed.box_f1["0.5"][kind].value == card["ceiling"][kind]
+    assert agreed.ceiling.summary["boxes"] == ceiling["boxes"]
+    assert agreed.ceiling.summary["image_level"] == ceiling["image_level"]
