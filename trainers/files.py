@@ -6,7 +6,15 @@ from pathlib import Path
 
 
 def replace_file(path: Path, data: bytes | str, *, parents: bool = False) -> None:
-    """Write bytes, or text as UTF-8; `parents` makes the folders above. Raises OSError."""
+    """Write a file so that a reader sees its old content or its new one, never a part.
+
+    `OSError` is raised where it cannot be written.
+
+    Args:
+        path: the file.
+        data: its content; text is encoded as UTF-8.
+        parents: whether missing folders above are made.
+    """
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")

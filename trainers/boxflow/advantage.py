@@ -21,7 +21,11 @@ def group_advantages(
     minimum: int = MINIMUM,
     clip: float | None = None,
 ) -> torch.Tensor:
-    """A(h, w) = (R_D − mean over the group) / (standard deviation over the group + ε), at each location by itself.
+    """The advantage of each sample and location: its reward, standardised within the group of its prompt.
+
+    A(h, w) = (R_D − mean over the group) / (standard deviation over the group + ε), at each location by itself. The
+    standard deviation is the unbiased one (n − 1), as for σ_R. `ValueError` is raised for group ids that are not N
+    integers, and for a minimum below 2.
 
     Args:
         reward_maps: (N, ...) with any shape of locations: (N, rows, columns) for maps, (N,) for scalars (Flow-GRPO). A
@@ -32,9 +36,7 @@ def group_advantages(
         clip: advantages are cut to −clip..clip.
 
     Returns:
-        Of the shape of `reward_maps`, float32; 0 for samples that do not count (`counting_samples` says which). The
-        standard deviation is the unbiased one (n − 1), as σ_R's. Group ids that are no integers, or not N of them, and
-        a minimum below 2 raise ValueError.
+        Of the shape of `reward_maps`, float32; 0 for samples that do not count (`counting_samples` says which).
     """
     ids = checked_ids(group_ids, len(reward_maps))
     values = reward_maps.float()

@@ -71,6 +71,6 @@ class RolloutReporter:
             self._writer.add_image("samples", np.asarray(sheet.convert("RGB")), number, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left of the curves."""
+        """Write the entries of the curves that are still in memory, and close their file."""
         if self._writer is not None:
             self._writer.close()

@@ -25,7 +25,7 @@ AdvantageKind = Literal["scalar", "dense-heatmap", "box", "scalar-boxes"]
 
 
 class BoxFlowLora(common.LoraSettings):
-    """A low-rank adapter on the transformer."""
+    """Settings of the low-rank adapter (LoRA) that is trained on the generator's transformer."""
 
     targets: tuple[str, ...] = ()
     """Ends of the names of the linear layers that get one; none: attention and feed-forward layers."""
@@ -157,7 +157,7 @@ class RewardGroup(ConfigGroup):
 
 
 class MonitoringSettings(ConfigGroup):
-    """What is looked at and never learned from."""
+    """Settings of what is measured during a training for people to look at; nothing is learned from it."""
 
     guard: RewardSettings | None = None
     """A held-out reward against reward hacking, of the averaged weights' images of fixed prompts; none: the base's."""
@@ -174,7 +174,7 @@ class MonitoringSettings(ConfigGroup):
 
 
 class SavingSettings(ConfigGroup):
-    """Checkpoints and curves."""
+    """How often checkpoints are saved, how many are kept, and where curves are written."""
 
     save_every: Positive = 10
     """Rollouts between two checkpoints."""
@@ -185,7 +185,7 @@ class SavingSettings(ConfigGroup):
 
 
 class BoxFlowConfig(TrainingSettings):
-    """All settings of a training, in groups."""
+    """All settings of a BoxFlow training, in groups."""
 
     recipe: str
     """The recipe that it was made from."""
@@ -291,5 +291,15 @@ RECIPES = {"mini": mini, "flux1-dev": flux1_dev, "sd35-medium": sd35_medium}
 
 
 def changed(config: BoxFlowConfig, changes: Mapping[str, Any]) -> BoxFlowConfig:
-    """The configuration with other values, see `trainers.common.config.changed`, which raises ConfigError."""
+    """Make a copy of the configuration with other values.
+
+    `ConfigError` is raised for a key that does not exist and a value that its setting does not allow.
+
+    Args:
+        config: the configuration, which stays as it is.
+        changes: new values by key, as `trainers.common.config.changed` takes them.
+
+    Returns:
+        The new configuration.
+    """
     return common.changed(config, changes, docs="docs/boxflow.md")

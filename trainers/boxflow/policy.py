@@ -64,13 +64,13 @@ class Policy:
 
     @property
     def model(self) -> Any:
-        """The transformer itself."""
+        """The transformer that is trained, a part of the generator's pipeline."""
         return self.flow.pipeline.transformer
 
     def prepare(self) -> None:
         """Freeze everything, then make the adapter's weights, or all of the transformer's, trainable.
 
-        An adapter that fits no layer raises ConfigError (`add_lora`).
+        `ConfigError` is raised where the adapter fits no layer of the transformer.
         """
         for part in self.flow.pipeline.components.values():
             if isinstance(part, torch.nn.Module):
@@ -203,7 +203,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after an optimizer step."""
+        """Move the averages towards the current weights by 1 − decay; called after each optimizer step."""
         for average, parameter in zip(self.average, self._parameters, strict=True):
             average.lerp_(parameter.detach().to(average.dtype), 1 - self.decay)
 

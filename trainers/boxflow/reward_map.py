@@ -41,7 +41,10 @@ def reward_maps(
     cell_rule: CellRule = "fractional",
     margin: float = 0.0,
 ) -> torch.Tensor:
-    """R_D of eq. 4.
+    """The reward of each location of each image: the base reward, less at the defects (R_D of eq. 4).
+
+    `ValueError` is raised where N differs between the arguments, for a grid without cells, for an unknown rule and for
+    a margin below 0.
 
     Args:
         base_rewards: R, N values; None or NaN where there is none.
@@ -57,8 +60,7 @@ def reward_maps(
             whether a defect comes about lies around it too, and a box that ends at the object rewards a smaller object.
 
     Returns:
-        (N, rows, columns), float32; NaN for samples without a reward or a detection. ValueError is raised where N
-        differs between the arguments, for a grid without cells, an unknown rule and a margin below 0.
+        (N, rows, columns), float32; NaN for samples without a reward or a detection.
     """
     rewards = _rewards(base_rewards, defects)
     count = len(rewards)

@@ -73,7 +73,14 @@ def save_whole(pipeline: Any, weights: Mapping[str, torch.Tensor], folder: Path)
 
 @torch.no_grad()
 def copy_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Copy weights into a model, by the names of its parameters; raises InputError where they are another model's."""
+    """Copy weights into a model, in place.
+
+    `InputError` is raised where there are none or a name is not one of the model's; nothing has been copied then.
+
+    Args:
+        model: the module whose parameters are overwritten.
+        weights: tensors by the names of the model's parameters.
+    """
     _check(model, weights)
     parameters = dict(model.named_parameters())
     for name, value in weights.items():

@@ -37,7 +37,16 @@ def gathered(named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> 
 
 @torch.no_grad()
 def restored(state: dict[str, Any], named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> None:
-    """Put a state of `gathered` back; raises KeyError where it is of other weights."""
+    """Put a state that `gathered` made back into the weights, their averages, the optimizer and the random generators.
+
+    `KeyError` is raised where the state is of other weights.
+
+    Args:
+        state: what `gathered` returned.
+        named: the trained parameters by name.
+        ema: the averages of the same parameters, in the same order.
+        optimizer: a torch optimizer of the same parameters.
+    """
     for (name, parameter), average in zip(named.items(), ema.average, strict=True):
         parameter.copy_(_like(state["weights"][name], parameter))
         average.copy_(_like(state["ema"][name], average))

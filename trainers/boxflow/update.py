@@ -17,7 +17,7 @@ from trainers.boxflow.rollout import RolloutChunk, Transition, noise_stds, step
 
 
 class Updater:
-    """Optimizer steps on a policy."""
+    """Learns from rollouts: makes optimizer steps on the policy, and keeps its averaged weights up to date."""
 
     def __init__(self, policy: Policy, model: Any, optimizer: Any, schedule: Any, ema: Ema, accelerator: Any) -> None:
         """`model` is what `accelerator.prepare` made of the policy's transformer."""
@@ -28,14 +28,16 @@ class Updater:
     def learn(self, chunks: Sequence[RolloutChunk], advantages: Advantages) -> dict[str, float]:
         """Learn from a rollout: all passes, all minibatches.
 
+        `ModelError` is raised before the first update of a run where the ratio is off 1 by more than
+        `monitoring.ratio_tolerance`.
+
         Args:
             chunks: those of this process.
             advantages: of all images of all processes.
 
         Returns:
             Figures for the log, each the mean over the optimizer steps; `ratio_off_first` is |ratio − 1| before the
-            first of them. Where it is more than `monitoring.ratio_tolerance`, ModelError is raised before the
-            first update of a run.
+            first of them.
         """
         settings = self._policy.config.optimizer
         sums: dict[str, float] = {}

@@ -41,7 +41,7 @@ class ConfigGroup(TrainingSettings):
 
 
 class LoraSettings(TrainingSettings):
-    """A low-rank adapter (LoRA)."""
+    """Rank and scale of a low-rank adapter (LoRA)."""
 
     rank: Positive = 64
     """Rank of the two matrices: 64, the paper's."""
@@ -76,7 +76,17 @@ def grouped(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """A configuration from JSON, in groups or flat, as `run.json` holds it; raises pydantic's ValidationError."""
+    """Read a configuration from the JSON values of a `run.json`.
+
+    `pydantic.ValidationError` is raised for unknown settings and for values that are not allowed.
+
+    Args:
+        kind: the class of the configuration.
+        values: the settings, in groups or flat.
+
+    Returns:
+        The configuration.
+    """
     return kind.model_validate(grouped(kind, values))
 
 

@@ -58,7 +58,7 @@ def settings_text(recipes: Recipes) -> str:
 
 
 def settings_table(recipes: Recipes) -> str:
-    """All settings as a Markdown table."""
+    """All settings of a training as a Markdown table: key, type, default of each recipe, meaning."""
     lines = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{row.key}` | {row.type} | {_defaults(row)} | {row.description} |" for row in setting_rows(recipes)]
     return "\n".join(lines) + "\n"

@@ -33,7 +33,7 @@ _CREDENTIALS: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORE
 
 
 class RunFolder:
-    """Paths of a training, and what is in them."""
+    """The folder of a training: the paths in it, and what has been written there so far."""
 
     counter: ClassVar[str]
     """The key of log entries that counts steps or rollouts."""
@@ -107,7 +107,7 @@ class RunFolder:
         replace_file(self.log, "".join(f"{line}\n" for line in kept))
 
     def append_log(self, entry: dict[str, Any]) -> None:
-        """Add a line to the log."""
+        """Add an entry to `log.jsonl`, as a line of JSON."""
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 

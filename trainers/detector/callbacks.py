@@ -44,7 +44,7 @@ class RunReporter(TrainerCallback):
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether somebody asked for the training to stop, by Ctrl-C or a signal."""
         return self._stop.asked
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ class RunReporter(TrainerCallback):
         self._stop.listen()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Give the signals back."""
+        """Put the process's earlier signal handlers back."""
         self._stop.restore()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
@@ -72,7 +72,7 @@ class RunReporter(TrainerCallback):
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Write an entry, and its line."""
+        """Append the figures to `log.jsonl`, and log a line of progress; only in the main process."""
         if not state.is_world_process_zero or not logs:
             return
         numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}

@@ -59,7 +59,16 @@ class Chat:
         )
 
     def fitted(self, size: ImageSize) -> ImageSize:
-        """The size in which the model is shown an image; raises ValueError where it takes no such shape."""
+        """The size in which the model is shown an image of the given size.
+
+        `ValueError` is raised for a shape that the model does not take.
+
+        Args:
+            size: the image's own size in pixels.
+
+        Returns:
+            The size in pixels after the model's resizing.
+        """
         return fitted_size(size, self.family, self.max_side)
 
     def takes(self, size: ImageSize) -> bool:
@@ -71,7 +80,16 @@ class Chat:
         return True
 
     def picture(self, data: bytes) -> Image.Image:
-        """The image as the model is shown it, RGB; raises ValueError where the bytes are no image."""
+        """Decode an image and resize it as the model is shown it.
+
+        `ValueError` is raised where the bytes are no image, or one of a shape that the model does not take.
+
+        Args:
+            data: the bytes of an image file.
+
+        Returns:
+            The image, RGB, of the size that `fitted` gives.
+        """
         image = decode_image(data)
         fitted = self.fitted(ImageSize(width=image.width, height=image.height))
         if (image.width, image.height) != (fitted.width, fitted.height):
@@ -79,7 +97,7 @@ class Chat:
         return image
 
     def png(self, data: bytes) -> bytes:
-        """`picture` as PNG."""
+        """The image as `picture` resizes it, as the bytes of a PNG file."""
         buffer = io.BytesIO()
         self.picture(data).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
@@ -97,7 +115,7 @@ class Chat:
 
     @property
     def end(self) -> str:
-        """The token that ends an answer."""
+        """The text of the token that ends an answer."""
         return str(self.processor.tokenizer.eos_token)
 
     def image_tokens(self, size: ImageSize) -> int:

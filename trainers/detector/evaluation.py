@@ -137,7 +137,7 @@ def draw(
 
 
 def png(image: Image.Image) -> bytes:
-    """As a PNG file."""
+    """Encode an image as the bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

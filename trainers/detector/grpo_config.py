@@ -35,7 +35,7 @@ class GuardSettings(TrainingSettings):
 
 
 class VllmSettings(TrainingSettings):
-    """Rollouts by vLLM."""
+    """Where and how vLLM samples the answers of a rollout."""
 
     mode: Literal["colocate", "server"] = "colocate"
     """colocate: in the training's own processes. server: by `trl vllm-serve` elsewhere."""
@@ -52,14 +52,14 @@ class VllmSettings(TrainingSettings):
 
 
 class GrpoDataSettings(DataSettings):
-    """What is asked about, and how."""
+    """Settings of the questions of a GRPO training."""
 
     max_prompt_tokens: Positive = 4096
     """Tokens of a question with its image; longer ones are left out and counted."""
 
 
 class AnswerSettings(ConfigGroup):
-    """How answers are sampled."""
+    """How many answers are sampled for each question, and how."""
 
     group: Annotated[int, Field(ge=2)] = 8
     """Answers to a question, which are compared with one another (the paper's 8). A step has batch_size / group
@@ -75,7 +75,7 @@ class AnswerSettings(ConfigGroup):
 
 
 class ObjectiveSettings(ConfigGroup):
-    """The loss, and which answers are in it."""
+    """Settings of the loss, and of the answers that are left out of it."""
 
     beta: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the KL to the model that it started from (the paper's 0.01)."""
@@ -99,7 +99,7 @@ class ObjectiveSettings(ConfigGroup):
 
 
 class GrpoConfig(TrainConfig):
-    """All settings of a GRPO training, in groups."""
+    """All settings of a detector's GRPO training, in groups."""
 
     kind: Literal["grpo"] = "grpo"
     """The kind of training."""

@@ -74,7 +74,7 @@ class EpochRepeatSampler(RepeatSampler):
 
 
 class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
-    """TRL's trainer on `RolloutItems`."""
+    """TRL's GRPO trainer on the questions of `RolloutItems`; groups that teach nothing are left out of the loss."""
 
     def __init__(self, *, items: RolloutItems, reward: CompositeReward, config: GrpoConfig, **kwargs: Any) -> None:
         placeholder = datasets.Dataset.from_dict({"prompt": ["?"] * max(len(items), config.optimizer.batch_size)})

@@ -42,7 +42,7 @@ class HeatmapReading:
 
 
 class MapDetector(Protocol):
-    """Finds defects and draws them."""
+    """Interface of a detector that gives defects and a heatmap of each defect type."""
 
     name: str
 
@@ -66,7 +66,7 @@ class BoxMaps:
         self.name, self._detect, self._side = name, detect, side
 
     def read(self, asked: Asked) -> list[HeatmapReading]:
-        """See `MapDetector`."""
+        """Detect the boxes of images and draw them as heatmaps, one reading for each image, in their order."""
         return [self._drawn(defects) for defects in self._detect(asked)]
 
     def _drawn(self, defects: tuple[Defect, ...] | None) -> HeatmapReading:

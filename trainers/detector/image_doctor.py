@@ -106,7 +106,7 @@ class ImageDoctor:
         return cls(model, processor, name=f"{source}@{revision[:12]}", **options)
 
     def read(self, asked: Asked) -> list[HeatmapReading]:
-        """See `MapDetector`."""
+        """Ask the model about one image after another, and give one reading for each, in their order."""
         return [self._one(image, prompt) for image, prompt in asked]
 
     @torch.inference_mode()

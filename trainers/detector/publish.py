@@ -86,7 +86,20 @@ def card_text(
     licence: str | None = None,
     notes: str = "",
 ) -> str:
-    """The card; `note` is `detector.json`."""
+    """Make the text of a model card, as Markdown with front matter.
+
+    Args:
+        note: the content of the model's `detector.json`.
+        name: the card's title.
+        run: the content of the run's `run.json`.
+        evaluation: the content of `evaluation.json`.
+        ceiling: the evaluation of a second person's annotation.
+        licence: as the hub spells it.
+        notes: a text to end the card with.
+
+    Returns:
+        The card.
+    """
     template = load_template(str(note["template"]))
     base = str(note.get("base", {}).get("model", "unknown"))
     front = ["---", "library_name: transformers", "pipeline_tag: image-text-to-text"]

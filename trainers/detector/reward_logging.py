@@ -39,7 +39,7 @@ class CompositeReward:
 
     @property
     def embedding_seconds(self) -> float:
-        """Seconds that the similarity took."""
+        """Seconds that comparing reasons has taken so far."""
         return self._similarity.seconds
 
     def __call__(

@@ -23,7 +23,7 @@ from trainers.detector.train_config import (
 
 
 class SftDataSettings(DataSettings):
-    """What is asked about and answered, and how."""
+    """Settings of the questions and answers of a supervised fine-tuning."""
 
     jitter: Annotated[float, Field(ge=0, le=500)] = 10.0
     """Thousandths of the image's side by which an answer's coordinates move at most, another way each epoch (the

@@ -67,7 +67,10 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
 
 
 def train_sft(config: SftConfig, *, data: str, model: str, out: Path, limit: int | None = None) -> dict[str, Any]:
-    """Train, or go on where it stopped.
+    """Train a detector by supervised fine-tuning, or go on where the training stopped.
+
+    Unusable data raises `InputError`, an unusable model `ModelError`, a folder of another run `ConfigError`, a folder
+    where another training is at work `StoreLocked`, and Ctrl-C `Interrupted`.
 
     Args:
         config: the training's.
@@ -77,9 +80,7 @@ def train_sft(config: SftConfig, *, data: str, model: str, out: Path, limit: int
         limit: only so many samples, for a trial.
 
     Returns:
-        The model's folder and its evaluation, see `summary`. Unusable data raises InputError, an unusable model
-        ModelError, a folder of another run ConfigError, one where another training is at work StoreLocked, and Ctrl-C
-        Interrupted.
+        The model's folder and its evaluation, as `summary` gives them.
     """
     folder = DetectorRunFolder(out)
     if folder.finished:

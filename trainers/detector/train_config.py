@@ -43,7 +43,7 @@ class ModelSettings(ConfigGroup):
 
 
 class DataSettings(ConfigGroup):
-    """What is asked about, and how."""
+    """Settings of the data: the question, the size of images, and the share that is held out."""
 
     template: str = DETECT
     """The question's name; the model is asked with it for ever after."""
@@ -98,7 +98,7 @@ class EvaluationSettings(ConfigGroup):
 
 
 class DetectorSaving(ConfigGroup):
-    """Checkpoints, log and curves."""
+    """How often log entries and checkpoints are written, how many are kept, and where curves go."""
 
     log_every: Positive = 10
     """Steps between two entries of the log."""
@@ -209,5 +209,15 @@ Config = TypeVar("Config", bound=TrainConfig)
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The configuration with other values, see `trainers.common.config.changed`, which raises ConfigError."""
+    """Make a copy of the configuration with other values.
+
+    `ConfigError` is raised for a key that does not exist and a value that its setting does not allow.
+
+    Args:
+        config: the configuration, which stays as it is.
+        changes: new values by key, as `trainers.common.config.changed` takes them.
+
+    Returns:
+        The new configuration.
+    """
     return common.changed(config, changes, docs="docs/train-detector.md")

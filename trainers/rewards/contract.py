@@ -45,7 +45,7 @@ class Detection:
 
 
 class BaseReward(Protocol):
-    """Scores images. Larger is better; the scale is its own."""
+    """Interface of a base reward, which scores images; larger is better, and each reward has its own scale."""
 
     name: str
 
@@ -57,11 +57,11 @@ class BaseReward(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of connections and models."""
+        """Close connections and free the memory of models; called when the training ends."""
 
 
 class Detector(Protocol):
-    """Finds defects."""
+    """Interface of a detector, which finds the defects of generated images."""
 
     name: str
 
@@ -73,4 +73,4 @@ class Detector(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of connections and models."""
+        """Close connections and free the memory of models; called when the training ends."""

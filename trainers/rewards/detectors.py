@@ -30,7 +30,7 @@ class VlmDetector(VlmClient[Detection]):
         self._template = template
 
     async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
-        """See `Detector`."""
+        """Ask the vision-language model about each image; where an answer fails or is unreadable, `defects` is None."""
         return await self.ask_all(images)
 
     def question(self, image: GeneratedImage, encoded: EncodedImage) -> Question:
@@ -45,12 +45,21 @@ class VlmDetector(VlmClient[Detection]):
         return Detection(parsed.defects)
 
     def missing(self, reason: str) -> Detection:
-        """A detection without an answer."""
+        """A detection whose `defects` is None, with the reason for the missing answer."""
         return Detection(None, reason)
 
 
 def make_vlm_detector(settings: DetectorSettings) -> Detector:
-    """The detector that `vlm` names; raises ConfigError for an unknown backend, ModelError where it does not load."""
+    """Make the detector whose backend and model the settings name.
+
+    `ConfigError` is raised for an unknown backend, `ModelError` where the model does not load.
+
+    Args:
+        settings: the detector's; `vlm` names the backend and the model.
+
+    Returns:
+        The detector.
+    """
     from annotate.vlm.registry import make_backend, template_for
 
     check_address(settings.vlm, "detector")

@@ -77,11 +77,11 @@ class Judge(VlmClient[Score]):
         self._template = template
 
     async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
-        """See `BaseReward`."""
+        """Ask the judge about each image; a failed or unreadable answer is a score without a value."""
         return await self.ask_all(images)
 
     def question(self, image: GeneratedImage, encoded: EncodedImage) -> Question:
-        """The template with the image's prompt in it."""
+        """The judge's question about an image: the template with the image's prompt filled in."""
         return Question(text=self._template.replace("{prompt}", image.prompt), image=encoded, prompt=image.prompt)
 
     def read(self, answer: Answer, encoded: EncodedImage) -> Score:
@@ -89,7 +89,7 @@ class Judge(VlmClient[Score]):
         return self.missing("the answer was cut off") if answer.hit_length else parse_judgement(answer.text)
 
     def missing(self, reason: str) -> Score:
-        """A score without a value."""
+        """A score whose `value` is None, with the reason for the missing answer."""
         return Score(None, reason)
 
 

@@ -58,13 +58,13 @@ class LocalReward:
         self._busy: asyncio.Lock | None = None
 
     async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
-        """See `BaseReward`."""
+        """Score images by the model in this process, in a thread; two calls never use the model at the same time."""
         self._busy = self._busy or asyncio.Lock()
         async with self._busy:
             return await asyncio.to_thread(self._score, list(images))
 
     async def close(self) -> None:
-        """See `BaseReward`."""
+        """Forget the model and its processor, so that their memory is freed."""
         self._model = self._processor = None
 
     def load(self) -> None:

@@ -36,11 +36,11 @@ class PaletteReward:
     name = "palette"
 
     async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
-        """See `BaseReward`."""
+        """Score images in a thread, so that the event loop goes on; one score for each, in their order."""
         return await asyncio.to_thread(lambda: [_palette(image) for image in images])
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: this reward holds no connection and no model."""
 
 
 class OracleReward:
@@ -52,11 +52,11 @@ class OracleReward:
         self._noise = noise
 
     async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
-        """See `BaseReward`."""
+        """Score images by the mini world's oracle, in a thread; one score for each, in their order."""
         return await asyncio.to_thread(lambda: [self._score(image) for image in images])
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: this reward holds no connection and no model."""
 
     def _score(self, image: GeneratedImage) -> Score:
         try:
@@ -69,20 +69,20 @@ class OracleReward:
 
 
 class OracleDetector:
-    """The oracle's own defects."""
+    """The detector of the mini world: the defects that the oracle finds by comparing an image with its prompt."""
 
     name = "oracle"
 
     async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
-        """See `Detector`."""
+        """Find defects by the oracle, in a thread; one detection for each image, in their order."""
         return await asyncio.to_thread(lambda: [_oracle(image) for image in images])
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: this detector holds no connection and no model."""
 
 
 def make_palette(settings: RewardSettings) -> BaseReward:
-    """The palette reward; it has no settings."""
+    """Make the palette reward; it has no settings, so `settings` is not read."""
     return PaletteReward()
 
 

@@ -37,7 +37,7 @@ DETECTORS: Final[dict[str, str]] = {
 
 
 class RewardSettings(TrainingSettings):
-    """One base reward."""
+    """Settings of one base reward, and its weight in the sum of all."""
 
     kind: str
     """clip, pick or scorer: a transformers `model` in this process. judge: an OpenAI-compatible server, `vlm`. palette
@@ -68,7 +68,7 @@ class RewardSettings(TrainingSettings):
 
 
 class DetectorSettings(TrainingSettings):
-    """The detector whose boxes are trained on."""
+    """Settings of the detector whose boxes make the reward maps."""
 
     kind: str = "vlm"
     """vlm: the model that `vlm` names. oracle: the mini world's, for tests and measuring."""

@@ -52,11 +52,11 @@ class VlmClient(abc.ABC, Generic[ResultT]):
 
     @abc.abstractmethod
     def read(self, answer: Answer, encoded: EncodedImage) -> ResultT:
-        """What an answer says."""
+        """Read the model's answer; an unreadable one gives what `missing` gives."""
 
     @abc.abstractmethod
     def missing(self, reason: str) -> ResultT:
-        """The result where there is no answer."""
+        """The result of an image that has no answer; `reason` says why there is none."""
 
     async def close(self) -> None:
         """Let go of the backend's connections or model."""

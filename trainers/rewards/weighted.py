@@ -24,12 +24,12 @@ class WeightedSum:
         self.name = " + ".join(f"{weight:g}·{reward.name}" for reward, weight in rewards)
 
     async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
-        """See `BaseReward`."""
+        """Score images by all rewards at the same time, and add each image's scores by their weights."""
         columns = await asyncio.gather(*(reward.score(images) for reward, _ in self._rewards))
         return [self._sum(scores) for scores in zip(*columns, strict=True)]
 
     async def close(self) -> None:
-        """See `BaseReward`."""
+        """Close every reward of the sum."""
         for reward, _ in self._rewards:
             await reward.close()
 

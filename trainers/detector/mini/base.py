@@ -91,13 +91,13 @@ class SceneBatcher:
         return self._drawn[order[0] * phase.batch : (order[0] + 1) * phase.batch]
 
     def pixels(self, chosen: list[RenderedScene]) -> torch.Tensor:
-        """(batch·GRID·GRID, 3·2·patch·patch), as the image processor makes them."""
+        """The images as the image processor makes them, (batch·GRID·GRID, 3·2·patch·patch): one row for each patch."""
         images = torch.from_numpy(np.stack([sample.pixels for sample in chosen]))
         made = self.processor.image_processor(images=list(images.permute(0, 3, 1, 2)), return_tensors="pt")
         return torch.as_tensor(made["pixel_values"])
 
     def patches(self, chosen: list[RenderedScene]) -> torch.Tensor:
-        """(batch·GRID·GRID, 8), see `RenderedScene`."""
+        """What is true of each image patch, (batch·GRID·GRID, 8); `RenderedScene` says what the eight columns are."""
         return torch.from_numpy(np.concatenate([sample.patches for sample in chosen]))
 
     def text(self, chosen: list[RenderedScene], *, full: bool) -> tuple[torch.Tensor, torch.Tensor]:

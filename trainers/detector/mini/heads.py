@@ -17,7 +17,7 @@ _VISION = (2, len(SHAPES), len(COLOURS), len(VISIBLE) + 1, 4)
 
 
 class Heads(nn.Module):
-    """Linear maps from features (patches, width)."""
+    """Linear layers that predict what each image patch shows, from features of shape (patches, width)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Heads(nn.Module):
         self.kinds = nn.Linear(width, len(KINDS) + 1)
 
     def vision_loss(self, features: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-        """Is there a shape, which, of what colour, how spoiled to the eye, and its box (smooth L1, in pixels)."""
+        """The loss of what can be seen in each patch: presence, shape, colour, visible defect and box (in pixels)."""
         presence, shape, colour, spoiled, box = self.vision(features).split(_VISION, dim=-1)
         visible = _VISIBLE[patches[:, 3]]
         loss = functional.cross_entropy(presence, patches[:, 0])
@@ -41,5 +41,5 @@ class Heads(nn.Module):
         return loss
 
     def kinds_loss(self, features: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-        """Which defect covers the patch, those that only the prompt reveals included."""
+        """The loss of each patch's kind of defect (cross entropy), kinds that only the prompt reveals included."""
         return functional.cross_entropy(self.kinds(features), patches[:, 3])

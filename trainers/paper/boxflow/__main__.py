@@ -37,7 +37,7 @@ _SEED = 5_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """See the module."""
+    """Run the arms of the BoxFlow experiment and write its report; returns the exit code."""
     options = _options(arguments)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
     if options.one:

@@ -43,7 +43,7 @@ class JudgedImages:
     values: NDArray[np.float64]
 
     def mean(self) -> dict[str, float]:
-        """By measure."""
+        """The mean of each measure over the images, by the measure's name."""
         return dict(zip(MEASURES, self.values.mean(axis=0).tolist(), strict=True))
 
 

@@ -210,7 +210,7 @@ that of mini-flux2. Transformer: width {_WIDTH}, one double and three single blo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """See the module."""
+    """Train the small generator of the BoxFlow experiment and save it; returns the exit code."""
     parser = argparse.ArgumentParser(prog="paper-mini-model", description=NAME)
     parser.add_argument("--work", type=Path, default=Path("data/paper-mini-model"), help="where it goes on from")
     parser.add_argument("--out", type=Path, default=WEIGHTS)

@@ -72,7 +72,7 @@ def summarise(results: Mapping[str, Floats], seed: int = 0) -> dict[str, Any]:
 
 
 def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """The page's table and sentences."""
+    """The experiment's result as Markdown: a table of the arms, a sentence for each contrast, and the settings."""
     lines = [
         "| arm | artifacts | misalignments | burden | drift | burden + drift | right | burden cut | cut with drift |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -41,7 +41,7 @@ _SDG: Final = ("-m", "sdg_data.cli")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """See the module."""
+    """Run the arms of the detector experiment and write its report; returns the exit code."""
     options = _options(arguments)
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
     stop_children_on_sigterm()

@@ -62,7 +62,7 @@ def score(truth: DefectTable, predicted: DefectTable, *, resamples: int = RESAMP
 
 
 def of_groups(table: DefectTable, wanted: Sequence[str]) -> DefectTable:
-    """The images of these generators."""
+    """The part of the table whose images are of the wanted generators."""
     return table.take([row for row, group in enumerate(table.groups) if group in wanted])
 
 
@@ -85,7 +85,7 @@ def summarise(
 
 
 def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """The page's table and sentences."""
+    """The experiment's result as Markdown: a table of the arms, a sentence for each contrast, and the settings."""
     arms = summary["arms"]
     count = {part: next(iter(arms.values()))[part]["images"] for part in (EVERYTHING, GENERATED)}
     lines = [
