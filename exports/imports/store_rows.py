@@ -24,7 +24,7 @@ from sdg_data.ids import content_id
 from sdg_data.ingest.import_unit import STAGE, ImportUnit, Records, import_unit
 from sdg_data.ingest.report import ImportReport
 from sdg_data.progress import Progress
-from sdg_data.store import images, stated_ids
+from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
 
 UNIT = "images"
@@ -204,7 +204,7 @@ class _Writer:
         with self._store.write() as tx:
             new = unit.insert(tx, _records(kept))
             taken = [item for item in settled if item.row.image.id in chosen]
-            stated_ids.insert(tx, {ours: theirs for item in taken for ours, theirs in item.stated.items()})
+            unit.insert_stated(tx, {ours: theirs for item in taken for ours, theirs in item.stated.items()})
             renewed = renewed_acceptances(tx, kept, replacing={conflict.image_id for conflict in replacing})
             unit.insert(tx, Records(reviews=renewed))
             unit.record_failures(tx, failed, cleared=[row.name for row in kept])
@@ -218,8 +218,11 @@ class _Writer:
         kept = []
         for row in rows:
             statement = _statement(row)
-            before = self._said.setdefault(row.image.id, (row.name, statement, row.prompt.split))
-            if before[0] == row.name or before[2] is not row.prompt.split:  # another split is refused as such
+            before = self._said.get(row.image.id)
+            if before is None:
+                self._said[row.image.id] = (row.name, statement, row.prompt.split)
+                kept.append(row)
+            elif before[2] is not row.prompt.split:  # refused as such, when it is compared with the store
                 kept.append(row)
             elif before[1] == statement:
                 self._count(row, new=False)

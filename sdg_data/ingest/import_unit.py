@@ -25,10 +25,11 @@ from sdg_data.store import (
     prelabels,
     prompts,
     reviews,
+    stated_ids,
     withdrawal,
 )
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.imports import BLOB, FAILURE, TABLES, ImportState
+from sdg_data.store.imports import BLOB, FAILURE, STATED, TABLES, ImportState
 
 LOCK = "import"
 STAGE = "import"
@@ -95,6 +96,12 @@ class ImportUnit:
         for kind, new in added.items():
             imports.link(tx, self.number, kind, ids[kind], added=new)
         return added
+
+    def insert_stated(self, tx: Tx, stated: Mapping[str, str]) -> None:
+        """Insert what a source calls its records, by our ids."""
+        new = set(stated) - set(stated_ids.of_items(tx, stated))
+        stated_ids.insert(tx, stated)
+        imports.link(tx, self.number, STATED, stated, added=new)
 
     def record_failures(self, tx: Tx, failed: Sequence[Failure], *, cleared: Sequence[str] = ()) -> None:
         """Record rows that were not taken, in place of what was recorded of them before.

@@ -2,7 +2,7 @@
 
 An import links every record that it brought, and also those that it found there already: they stay when the import that
 brought them is withdrawn. What a record is called is a `kind`: the singular of its table's name, `blob` for a picture's
-bytes, `failure` for a row that was not taken.
+bytes, `failure` for a row that was not taken, `stated-id` for what a source calls a record.
 """
 
 import json
@@ -27,7 +27,7 @@ TABLES: Mapping[str, str] = {
     "enrichment": "enrichments",
 }
 """The kinds that are rows with an `id`, and their tables."""
-BLOB, FAILURE = "blob", "failure"
+BLOB, FAILURE, STATED = "blob", "failure", "stated-id"
 
 
 class ImportState(StrEnum):
@@ -138,8 +138,11 @@ def brought(tx: Tx, number: int) -> dict[str, int]:
     """How many records of each kind an import brought, those that were there before left out."""
     rows = select(
         tx,
-        "SELECT kind, count(*) AS number FROM import_records WHERE import_id = ? AND added GROUP BY kind ORDER BY kind",
-        [number],
+        """
+        SELECT kind, count(*) AS number FROM import_records WHERE import_id = ? AND added AND kind <> ?
+        GROUP BY kind ORDER BY kind
+        """,
+        [number, STATED],
     )
     return {row["kind"]: int(row["number"]) for row in rows}
 

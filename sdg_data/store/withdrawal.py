@@ -7,7 +7,7 @@ its prompt and its blob. What another import found there too becomes that import
 from collections.abc import Sequence
 
 from sdg_data.store.connection import Tx
-from sdg_data.store.imports import BLOB, FAILURE, TABLES, ImportState
+from sdg_data.store.imports import BLOB, FAILURE, STATED, TABLES, ImportState
 from sdg_data.store.rows import grouped, scalar, select
 
 _DEFECTS = {
@@ -47,7 +47,9 @@ def mark(tx: Tx, number: int) -> None:
 def count_going(tx: Tx) -> dict[str, int]:
     """How many records of each kind `mark` found."""
     rows = select(
-        tx, "SELECT kind, count(*) AS number FROM going WHERE kind <> ? GROUP BY kind ORDER BY kind", [FAILURE]
+        tx,
+        "SELECT kind, count(*) AS number FROM going WHERE kind NOT IN (?, ?) GROUP BY kind ORDER BY kind",
+        [FAILURE, STATED],
     )
     return {row["kind"]: int(row["number"]) for row in rows}
 
@@ -61,7 +63,7 @@ def staying(tx: Tx, number: int) -> dict[str, list[str]]:
     rows = select(
         tx,
         """
-        SELECT DISTINCT kind, item_id FROM import_records AS own WHERE import_id = ? AND added AND kind <> ?
+        SELECT DISTINCT kind, item_id FROM import_records AS own WHERE import_id = ? AND added AND kind NOT IN (?, ?)
           AND (kind, item_id) NOT IN (SELECT kind, item_id FROM going)
           AND NOT EXISTS (
             SELECT 1 FROM import_records AS other JOIN imports ON imports.id = other.import_id
@@ -70,7 +72,7 @@ def staying(tx: Tx, number: int) -> dict[str, list[str]]:
           )
         ORDER BY kind, item_id
         """,
-        [number, BLOB, ImportState.UNFINISHED, ImportState.DONE],
+        [number, BLOB, STATED, ImportState.UNFINISHED, ImportState.DONE],
     )
     return grouped((row["kind"], row["item_id"]) for row in rows)
 
@@ -92,7 +94,7 @@ def delete(tx: Tx, number: int) -> dict[str, int]:
         "DELETE FROM failures WHERE stage = 'import' AND item_id IN (SELECT item_id FROM going WHERE kind = ?)",
         [FAILURE],
     )
-    tx.execute("DELETE FROM stated_ids WHERE item_id IN (SELECT item_id FROM going)")
+    tx.execute("DELETE FROM stated_ids WHERE item_id IN (SELECT item_id FROM going WHERE kind = ?)", [STATED])
     _hand_over(tx, number)
     tx.execute("DELETE FROM import_records WHERE import_id = ? AND kind <> ?", [number, BLOB])
     return {kind: count for kind, count in deleted.items() if count}
@@ -149,13 +151,18 @@ _NEEDED = "\nUNION ALL ".join(
     [
         *_references(_stays("images", "image"), [("prompt", "prompt_id"), ("variant", "variant_id"), ("blob", "blob")]),
         *_references("failed_images", [("prompt", "prompt_id"), ("variant", "variant_id")]),
-        *_references(_stays("prelabels", "prelabel"), [("image", "image_id")]),
+        *_references(_stays("prelabels", "prelabel"), [("image", "image_id"), (STATED, "id")]),
         *_references(
             _stays("annotations", "annotation"),
-            [("image", "image_id"), ("prelabel", "prelabel_id"), ("annotation", "parent_id")],
+            [("image", "image_id"), ("prelabel", "prelabel_id"), ("annotation", "parent_id")]
+            + [(STATED, column) for column in ("id", "prelabel_id", "parent_id")],
         ),
-        *_references(_stays("reviews", "review"), [("annotation", "annotation_id"), ("annotation", "result_id")]),
-        *_references(_stays("enrichments", "enrichment"), [("annotation", "annotation_id")]),
+        *_references(
+            _stays("reviews", "review"),
+            [("annotation", "annotation_id"), ("annotation", "result_id")]
+            + [(STATED, column) for column in ("id", "annotation_id", "result_id")],
+        ),
+        *_references(_stays("enrichments", "enrichment"), [("annotation", "annotation_id"), (STATED, "id")]),
         *_references("tombstones", [(kind, f"CASE kind WHEN '{kind}' THEN item_id END") for kind in TABLES]),
         *_references("label_tasks", [("image", "image_id"), ("prelabel", "prelabel_id"), ("annotation", "parent_id")]),
         *_references("label_entries", [("annotation", "annotation_id")]),
