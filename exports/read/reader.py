@@ -161,6 +161,11 @@ class ShardReader:
             )
         self.epoch, self._position, self._resume = int(state["epoch"]), int(state["position"]), True
 
+    @property
+    def resumes(self) -> bool:
+        """Whether the next pass goes on from a state that was loaded."""
+        return self._resume
+
     def __iter__(self) -> Iterator[Example]:
         """Read this part of the epoch, from its beginning, or from where `load_state_dict` said."""
         if not self._resume:
