@@ -19,9 +19,13 @@ HASH_LIMIT: Final = 4 * 2**30
 """The largest folder, in bytes, that `folder_hash` reads; the state of a larger one has to be named by its owner."""
 
 
+# Made once: `json.dumps` makes an encoder for every call, which takes as long as a prompt's text itself.
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """One text per value: sorted keys, no spaces, Unicode as it is; NaN and infinities are a ValueError."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def content_id(domain: str, *fields: str | int) -> str:

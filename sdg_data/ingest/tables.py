@@ -259,11 +259,15 @@ def is_text(kind: str | None) -> bool:
 
 
 def _read_columnar(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
+    """The rows by polars, after pyarrow has looked at the file: polars and what it maps end the process on damage."""
     import polars as pl
+    import pyarrow as pa
 
     parquet = table_kind(path) == ".parquet"
     done = 0
     try:
+        for _ in _sound_batches(path, columns, parquet):
+            pass
         # As a file, not as a pattern: a name may hold `[` and `*`.
         frame = pl.scan_parquet(path, glob=False) if parquet else pl.scan_ipc(path, glob=False)
         schema = frame.collect_schema()
@@ -276,44 +280,66 @@ def _read_columnar(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
             for row in batch.iter_rows(named=True):
                 done += 1
                 yield TableRow(done, row)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"cannot read it as {'Parquet' if parquet else 'Arrow'}: {said}", item=str(path)) from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         # A stream of Arrow batches, or a text that is no UTF-8: row by row, behind the rows that are done.
-        yield from itertools.islice(_read_bytewise(path, columns, parquet, str(error)), done, None)
+        yield from itertools.islice(_batch_rows(_sound_batches(path, columns, parquet)), done, None)
 
 
-def _read_bytewise(path: Path, columns: Columns, parquet: bool, reason: str) -> Iterator[TableRow | BadRow]:
-    """The same rows by pyarrow, each text decoded on its own: Arrow does not check that its texts are UTF-8."""
+def _sound_batches(path: Path, columns: Columns, parquet: bool) -> Iterator[Any]:
+    """Record batches of the wanted columns, in bounded memory, their offsets and indices checked.
+
+    Raises ArrowException, OSError, UnicodeDecodeError or OverflowError where the file is damaged. A text that is no
+    UTF-8 is no damage: Arrow does not check its texts.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        if parquet:
-            with pq.ParquetFile(path) as file:
-                wanted = columns({field.name: str(field.type).lower() for field in file.schema_arrow})
-                yield from _batch_rows(file.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted)), wanted)
-            return
-        with pa.memory_map(str(path)) as source:
-            try:
-                reader = pa.ipc.open_file(source)
-                batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-            except pa.ArrowInvalid:
-                reader = pa.ipc.open_stream(source)
-                batches = iter(reader)
-            wanted = columns({field.name: str(field.type).lower() for field in reader.schema})
-            yield from _batch_rows((batch.select(list(wanted)) for batch in batches), wanted)
-    except (pa.ArrowException, OSError) as error:
-        said = (str(error) or reason).splitlines()[0]
-        kind = "Parquet" if parquet else "Arrow"
-        raise InputError(f"cannot read it as {kind}: {said}", item=str(path)) from error
+    if parquet:
+        with pq.ParquetFile(path) as file:
+            wanted = columns({field.name: str(field.type).lower() for field in file.schema_arrow})
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted)):
+                yield _checked(batch)
+        return
+    with pa.memory_map(str(path)) as source:
+        try:
+            reader = pa.ipc.open_file(source)
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        except pa.ArrowInvalid:
+            reader = pa.ipc.open_stream(source)
+            batches = iter(reader)
+        wanted = list(columns({field.name: str(field.type).lower() for field in reader.schema}))
+        for batch in batches:
+            yield _checked(batch.select(wanted))
+
+
+def _checked(batch: Any) -> Any:
+    import pyarrow as pa
+
+    as_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+
+    def untyped(column: Any) -> Any:
+        return column.view(as_bytes[column.type]) if column.type in as_bytes else column
+
+    for column in batch.columns:
+        column.validate()
+        if pa.types.is_dictionary(column.type):
+            column = pa.DictionaryArray.from_arrays(column.indices, untyped(column.dictionary), safe=False)
+        untyped(column).validate(full=True)
+    return batch
 
 
 class _Undecodable(bytes):
     """A text that is no UTF-8."""
 
 
-def _batch_rows(batches: Iterator[Any], wanted: Sequence[str]) -> Iterator[TableRow | BadRow]:
+def _batch_rows(batches: Iterator[Any]) -> Iterator[TableRow | BadRow]:
+    """Their rows, each text decoded on its own."""
     number = 0
     for batch in batches:
+        wanted = batch.schema.names
         for row in zip(*(_values(column) for column in batch.columns), strict=True):
             number += 1
             broken = next((value for value in row if isinstance(value, _Undecodable)), None)

@@ -63,7 +63,7 @@ def make(rng: Random, number: int, folder: Path) -> Source:
         source.exits |= {4, 5, 7}
         source.weaken(Fate.MAY, "the manifest has another hash")
     if not manifest:
-        source.arguments[2] = str(folder / "*.tar") if rng.random() < 0.5 else str(folder)
+        source.arguments[2] = str(folder / "*.tar")  # a folder without a manifest is no export
     return source
 
 

@@ -31,7 +31,7 @@ FAMILIES: dict[str, tuple[Maker, int]] = {
     "shards": (shard_files.make, 2),
 }
 """By name: what makes a source, and how many of a hundred are such."""
-STORE_SOURCES = 40
+STORE_SOURCES = 100
 """So many sources go into one store."""
 SHOWN = 3
 """So many problems of a source are said."""
@@ -137,7 +137,7 @@ def _failures(source: Source, outcome: Outcome, problems: list[str], result: Res
 def _of_store(home: Path, sources: list[Source]) -> Iterator[str]:
     """The store opens, has a digest, and what it holds can be exported."""
     numbers = [source.number for source in sources]
-    for command in (["store", "digest"], ["export", "run", "--dry-run"], ["export", "run", "--no-phash"]):
+    for command in (["store", "digest"], ["store", "check"], ["export", "run", "--no-phash"]):
         outcome = sdg(home, command)
         empty = outcome.code == 4 and command[0] == "export"  # nothing is selected
         if outcome.raised is not None or (outcome.code != 0 and not empty):
