@@ -8,18 +8,18 @@ A temporary file is flocked by its writer for as long as it lives, so `sweep_tem
 left behind from what another one is writing at this moment.
 """
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import os
-import secrets
+import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sdg_data.errors import BlobCorrupt, BlobError, BlobMissing
 from sdg_data.ids import blob_name
+from sdg_data.temporary_files import open_locked, sweep
 from sdg_data.transport import explained, transport_errors
 
 TEMPORARY = ".tmp"
@@ -108,13 +108,29 @@ class Blobs:
         return f"{self.url.rstrip('/')}/{name[:2]}/{name}"
 
     def iterate(self) -> Iterator[str]:
-        """The names of all blobs, in order."""
+        """The names of all blobs, in order; what else stands in the folders is left out (`strangers`)."""
+        for name, is_blob in self._listed():
+            if is_blob:
+                yield name.rpartition("/")[2]
+
+    def strangers(self) -> list[str]:
+        """What stands where blobs stand and is none, by path: `.DS_Store`, a folder or a device of a blob's name."""
+        return [name for name, is_blob in self._listed() if not is_blob]
+
+    def _listed(self) -> Iterator[tuple[str, bool]]:
+        """(folder/name, whether it is a blob) of everything in the blobs' folders, in order."""
         if self._local is not None:
             for folder in sorted(self._local.glob("[0-9a-f][0-9a-f]")):
-                yield from sorted(path.name for path in folder.iterdir())
+                if not folder.is_dir():
+                    yield folder.name, False
+                    continue
+                for path in sorted(folder.iterdir()):
+                    yield f"{folder.name}/{path.name}", _is_name(folder.name, path.name) and path.is_file()
         else:
             filesystem, root = self._opened()
-            yield from sorted(path.rpartition("/")[2] for path in filesystem.glob(f"{root}/[0-9a-f][0-9a-f]/*"))
+            for found in sorted(filesystem.glob(f"{root}/[0-9a-f][0-9a-f]/*")):
+                folder_name, name = str(found).split("/")[-2:]
+                yield f"{folder_name}/{name}", _is_name(folder_name, name)
 
     def content_hash(self, name: str) -> str:
         """sha256 of the blob's bytes as they are now; equals `name` unless it is damaged."""
@@ -127,25 +143,10 @@ class Blobs:
         """Delete what killed writers left behind; how many files that was. Files being written now are left alone."""
         if self._local is None:
             return 0
-        swept = 0
-        for path in (self._local / TEMPORARY).glob("*"):
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # its writer has just renamed it
-            except OSError as error:
-                raise self._cannot_write(error) from error
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its writer lives
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
-                    swept += 1
-            finally:
-                os.close(fd)
-        return swept
+        try:
+            return sweep((self._local / TEMPORARY).glob("*"))
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     # --- local folder
 
@@ -159,7 +160,7 @@ class Blobs:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             (root / TEMPORARY).mkdir(exist_ok=True)
-            fd, temporary = _open_temporary(root / TEMPORARY)
+            fd, temporary = open_locked(root / TEMPORARY)
             try:
                 _write_all(fd, data)
                 os.fsync(fd)
@@ -187,7 +188,7 @@ class Blobs:
     def _read(self, name: str) -> bytes | None:
         try:
             if self._local is not None:
-                return self._path(self._local, name).read_bytes()
+                return _read_regular(self._path(self._local, name), name)
             filesystem, root = self._opened()
             return bytes(filesystem.cat_file(f"{root}/{name[:2]}/{name}"))
         except FileNotFoundError:
@@ -199,7 +200,10 @@ class Blobs:
         """Whether the blob is there with the right bytes."""
         if not self.exists(name):
             return False
-        data = self._read(name)
+        try:
+            data = self._read(name)
+        except BlobCorrupt:
+            return False  # a folder or a device of its name
         return data is not None and blob_name(data) == name
 
     # --- any other file system
@@ -216,18 +220,18 @@ class Blobs:
             raise BlobError(f"cannot write to {self.url} ({explained(error)})", item=name) from error
 
 
-def _open_temporary(folder: Path) -> tuple[int, Path]:
-    while True:
-        path = folder / secrets.token_hex(8)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.fstat(fd).st_nlink == 1
-        except BlockingIOError:
-            ours = False
-        if ours:
-            return fd, path
-        os.close(fd)  # a sweep took it between its creation and its lock: try another name
+def _is_name(folder: str, name: str) -> bool:
+    return name.startswith(folder) and re.fullmatch("[0-9a-f]{64}", name) is not None
+
+
+def _read_regular(path: Path, name: str) -> bytes:
+    """A blob's bytes. Nothing is read of a folder, a FIFO or a device under its name: that is BlobCorrupt."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise BlobCorrupt("what stands under the blob's name is no file", item=name, hint="Move it away.")
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -25,7 +25,11 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 def digest(ctx: typer.Context) -> None:
     """One hash of all rows and blobs, independent of time and order: equal runs have equal digests."""
     settings = settings_of(ctx)
-    print(store_digest(Store(settings.home), Blobs(settings.blob_url)))
+    blobs = Blobs(settings.blob_url)
+    print(store_digest(Store(settings.home), blobs))
+    strangers = blobs.strangers()
+    if strangers:
+        say(f"{len(strangers)} entries of the blob folder are no blobs, and left out: {', '.join(strangers[:5])}")
 
 
 @app.command()
@@ -109,6 +113,7 @@ def info(ctx: typer.Context, as_json: Json = False) -> None:
             "store_bytes": store.path.stat().st_size,
             "prompts": prompts.count(tx),
             "images": sum(by_model.values()),
+            "not_blobs": len(Blobs(settings.blob_url).strangers()),
         }
     if as_json:
         print_json({**facts, "images_by_model": by_model, "failures_by_code": by_code})

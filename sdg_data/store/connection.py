@@ -5,6 +5,7 @@ in milliseconds, and closes it. Long-lived readers (dashboards) use a published 
 """
 
 import contextlib
+import os
 import re
 import threading
 import time
@@ -18,12 +19,15 @@ from sdg_data.errors import StoreError, StoreLocked, StoreTooNew
 from sdg_data.retry import waits
 from sdg_data.store import views
 from sdg_data.store.migrations import MIGRATIONS, Migration
+from sdg_data.store.unfinished import unfinished
 
 Tx = duckdb.DuckDBPyConnection
 """An open transaction, as the functions of this package take it."""
 
 FILE_NAME = "store.duckdb"
 LOCK_TIMEOUT = 60.0
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
+"""The extensions used are built in; never reach for the network."""
 
 _process_locks: dict[Path, "threading.RLock"] = {}
 _process_locks_guard = threading.Lock()
@@ -60,6 +64,8 @@ class Store:
         """
         with self._alone_in_this_process(), self._errors():
             self._make_home()
+            if not self.path.exists():
+                self._create()
             with contextlib.closing(self._connect(read_only=False)) as connection:
                 self._migrate(connection)
                 with _transaction(connection):
@@ -103,6 +109,32 @@ class Store:
             contextlib.closing(self._connect(read_only=True)) as connection,
         ):
             return self._version(connection)
+
+    def _create(self) -> None:
+        """Make the file with all its tables under another name, and give it its own when it is whole.
+
+        A disk that fills on the way leaves nothing that the next try would take for a store. Where two processes do so
+        at once, the file of one is used by both.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        try:
+            with unfinished(self.home) as temporary:
+                with contextlib.closing(duckdb.connect(str(temporary), config=_CONFIG)) as connection:
+                    connection.execute("SET enable_progress_bar = false")
+                    self._migrate(connection)
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                try:
+                    os.link(temporary, self.path)  # unlike a rename it replaces nothing
+                except FileExistsError:
+                    pass
+                except OSError:  # a file system without hard links
+                    if not self.path.exists():
+                        temporary.rename(self.path)
+        except OSError as error:
+            raise StoreError(f"cannot make the store ({error.strerror})", item=str(self.path)) from error
 
     def _make_home(self) -> None:
         try:
@@ -148,8 +180,7 @@ class Store:
                 connection = duckdb.connect(
                     str(self.path),
                     read_only=read_only,
-                    # The extensions used are built in; never reach for the network.
-                    config={"autoinstall_known_extensions": False},
+                    config=_CONFIG,
                 )
                 connection.execute("SET enable_progress_bar = false")  # it would draw itself into a command's output
                 return connection

@@ -1,8 +1,8 @@
 """A published copy of the store for long readers, so that an open dashboard never blocks a writer."""
 
 import contextlib
+import errno
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ import duckdb
 from sdg_data.errors import StoreError
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.rows import scalar
+from sdg_data.store.unfinished import unfinished
 
 FILE_NAME = "store.duckdb"
 
@@ -38,24 +39,31 @@ def publish(store: Store, *, target: Path | None = None, prepare: Callable[[Tx],
         StoreError: It cannot be written, or there is no store.
     """
     target = target or snapshot_path(store.home)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with store.read() as tx:
-            _copy(tx, temporary)
-        if prepare is not None:
-            with contextlib.closing(duckdb.connect(str(temporary))) as connection:
-                connection.execute("SET enable_progress_bar = false")
-                prepare(connection)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.rename(target)
+        with unfinished(target.parent) as temporary:
+            with store.read() as tx:
+                _copy(tx, temporary)
+            if prepare is not None:
+                with contextlib.closing(duckdb.connect(str(temporary))) as connection:
+                    connection.execute("SET enable_progress_bar = false")
+                    prepare(connection)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.rename(target)
     except OSError as error:
-        raise StoreError(f"cannot publish the snapshot ({error.strerror})", item=str(target)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-        temporary.with_name(temporary.name + ".wal").unlink(missing_ok=True)
+        raise StoreError(
+            f"cannot publish the snapshot ({error.strerror})", item=str(target), hint=_hint(error)
+        ) from error
+    except duckdb.Error as error:
+        raise StoreError(f"cannot publish the snapshot ({str(error).splitlines()[0]})", item=str(target)) from error
     return target
+
+
+def _hint(error: OSError) -> str | None:
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "The home cannot be written: copy it to where it can be, or make it writable."
+    return "The disk is full: free some space." if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
 
 
 def _copy(tx: duckdb.DuckDBPyConnection, target: Path) -> None:
