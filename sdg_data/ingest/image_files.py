@@ -62,9 +62,11 @@ def expand_shards(pattern: str) -> list[Path]:
     """
     braces = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
     if braces is None:
+        if Path(pattern).exists():
+            return [Path(pattern)]  # a name may hold brackets
         if any(character in pattern for character in "*?["):
             return [Path(name) for name in sorted(glob.glob(pattern))]  # noqa: PTH207  (an absolute pattern)
-        return [Path(pattern)] if Path(pattern).exists() else []
+        return []
     first, last = braces.groups()
     before, behind = pattern[: braces.start()], pattern[braces.end() :]
     names = (f"{before}{number:0{len(first)}d}{behind}" for number in range(int(first), int(last) + 1))

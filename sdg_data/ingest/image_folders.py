@@ -34,7 +34,7 @@ from sdg_data.ingest.source_image import (
     too_large,
     with_text,
 )
-from sdg_data.ingest.tables import BadRow, read_table
+from sdg_data.ingest.tables import BadRow, is_text, read_table
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\")
@@ -189,7 +189,7 @@ def _read_metadata(folder: Path, files: _Files) -> tuple[dict[str, list[_Stateme
             problems.append(SourceImage(_shown(folder, name), refusal=("not-an-image", message)))
             continue
         table = _shown(folder, name)
-        for row in read_table(folder / name):
+        for row in read_table(folder / name, _texts):
             if isinstance(row, BadRow):
                 problems.append(SourceImage(table, line=row.line, refusal=(row.code, row.message)))
                 continue
@@ -209,6 +209,11 @@ def _read_metadata(folder: Path, files: _Files) -> tuple[dict[str, list[_Stateme
                 inside = forward if forward in known else composed.get(unicodedata.normalize("NFC", inside), inside)
             statements.setdefault(inside, []).append(_Statement(table, row.line, cells))
     return statements, problems
+
+
+def _texts(types: Mapping[str, str | None]) -> list[str]:
+    """The columns that may name files and prompts; a table of Hugging Face's may hold the pictures too."""
+    return [name for name, kind in types.items() if is_text(kind)]
 
 
 def _inside(folder: Path, base: str, name: str) -> str | None:

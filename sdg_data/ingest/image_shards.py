@@ -13,14 +13,17 @@ out as `ambiguous-key`.
 `not-adjacent`: `tar --sort=name` packs them as they should be.
 """
 
+import bz2
+import contextlib
+import gzip
+import lzma
 import posixpath
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from lzma import LZMAError
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Any, Final, cast
 
 from sdg_data.ingest.source_image import (
     IMAGE_SUFFIXES,
@@ -36,7 +39,7 @@ from sdg_data.ingest.source_image import (
     with_text,
 )
 
-_DAMAGE: Final = (OSError, EOFError, tarfile.TarError, zlib.error, LZMAError)
+_DAMAGE: Final = (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError)
 _LOOKED_BEHIND: Final = 1 << 26
 _CHUNK: Final = 1 << 20
 
@@ -96,8 +99,7 @@ def _headers(path: Path) -> _Shard:
     """Every member that is a file or a link, up to the end of the archive or to its damage."""
     shard = _Shard()
     try:
-        with tarfile.open(path, "r:*") as archive:
-            packed = not _is_plain(path)
+        with _open(path) as (archive, packed):
             while (info := archive.next()) is not None:
                 _forget(archive)
                 if info.isdir():
@@ -128,8 +130,36 @@ def _forget(archive: tarfile.TarFile) -> None:
     vars(archive)["members"] = []
 
 
-def _is_plain(path: Path) -> bool:
-    return path.name.lower().endswith(".tar")
+class _BoundedReads:
+    """A file that is never asked for more than a member may have.
+
+    tarfile reads the long name and the extended header of a member whole, whatever size they state.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a file; tarfile.ReadError for more than the bound."""
+        if not 0 <= size <= MAX_IMAGE_BYTES + _CHUNK:
+            raise tarfile.ReadError(f"a header states {size:,} bytes")
+        return self._file.read(size)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[tuple[tarfile.TarFile, bool]]:
+    """The archive, and whether it is packed, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        opened: Any = file
+        for mark, unpack in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open)):
+            if start.startswith(mark):
+                opened = unpack(file, "rb")
+        bounded = cast(IO[bytes], _BoundedReads(opened))
+        with tarfile.open(fileobj=bounded, mode="r:") as archive:
+            yield archive, opened is not file
 
 
 def _behind(archive: tarfile.TarFile) -> Refusal | None:
@@ -252,7 +282,7 @@ def _samples(path: Path, shard: _Shard, column: str | None) -> Iterator[SourceIm
     waiting: dict[int, bytes] = {}
     handed = 0
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with _open(path) as (archive, _):
             number = -1
             while number < last and (info := archive.next()) is not None:
                 _forget(archive)

@@ -213,6 +213,27 @@ def test_a_member_that_is_too_large_is_not_read(
     assert packed.refused == {("1.png", None): "too-large", ("s.tgz", None): "damaged-shard"}
 
 
+def test_a_header_that_states_gigabytes_is_not_read(tmp_path: Path, imported: Import) -> None:
+    members: Members = [("0.png", picture(1)), ("0.txt", "a cat")]
+    good = pack(tmp_path / "good.tar", members).read_bytes()[: 512 * 4]
+    for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+        header = tarfile.TarInfo("x")
+        header.type, header.size = kind, 6_000_000_000
+        data = good + header.tobuf(tarfile.GNU_FORMAT) + b"\0" * 2048
+        for name, content in (("s.tar", data), ("s.tar.gz", gzip.compress(data))):
+            (tmp_path / name).write_bytes(content)
+            result = imported(tmp_path / name)
+            assert set(result.prompts) == {"a cat"}
+            assert result.refused == {(name, None): "damaged-shard"}
+            assert "6,000,000" in result.why
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_a_packed_shard_under_a_plain_name_is_read(tmp_path: Path, imported: Import, mode: str) -> None:
+    path = pack(tmp_path / "part[1].tar", [("0.png", picture(1)), ("0.txt", "a cat")], mode=mode)
+    assert set(imported(path).prompts) == {"a cat"}
+
+
 def samples(number: int) -> list[tuple[str, bytes | str]]:
     return [item for n in range(number) for item in ((f"{n}.png", picture(n)), (f"{n}.txt", f"prompt {n}"))]
 
@@ -404,6 +425,13 @@ def test_rows_that_cannot_be_read_are_named_by_their_line(tmp_path: Path, import
         ("2.png", None): "no-prompt",
         ("4.png", None): "no-prompt",
     }
+
+
+def test_pictures_inside_a_table_of_metadata_are_not_read(tmp_path: Path, imported: Import) -> None:
+    folder = write(tmp_path / "art", {"0.png": picture(0)})
+    frame = pl.DataFrame({"file_name": ["0.png"], "image": [b"x" * 100], "boxes": [[1, 2]], "text": ["zero"]})
+    frame.write_parquet(folder / "metadata.parquet")
+    assert set(imported(folder).prompts) == {"zero"}
 
 
 @pytest.mark.parametrize("kind", ["csv", "semicolon", "parquet", "categorical"])
