@@ -61,7 +61,7 @@ class Remembered:
         return results
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all results, so that they are computed anew when they are asked for."""
         self._known.clear()
 
 
@@ -172,7 +172,7 @@ class Adapter:
         return self.preset.guidance is not None and self.preset.guidance > 1
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory of the pipeline and of the encoded prompts; the adapter cannot be used afterwards."""
         self.encoded.clear()
         self.pipeline = None
         release()

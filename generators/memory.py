@@ -16,7 +16,17 @@ log = logging.getLogger(__name__)
 
 
 def pick_device(wanted: str) -> str:
-    """The device to compute on: the wanted one, or for "auto" a GPU if there is one. Raises ConfigError."""
+    """The device to compute on.
+
+    Args:
+        wanted: a name of torch (`cpu`, `cuda`, `cuda:1`, `mps`), or `auto`: a GPU if there is one, else the CPU.
+
+    Returns:
+        A name of torch.
+
+    Raises:
+        ConfigError: torch cannot compute on the wanted device.
+    """
     import torch
 
     if wanted == "auto":
@@ -53,9 +63,18 @@ def arrange(pipeline: Any, memory: MemoryOptions, device: str) -> None:
 
 
 def quantisation(memory: MemoryOptions, components: list[str], dtype: torch.dtype) -> Any:
-    """The quantisation of these components as `from_pretrained` takes it, None for none.
+    """The quantisation of these components, as `from_pretrained` takes it.
 
-    Raises MissingDependency where the library for it is not installed.
+    Args:
+        memory: the preset's options of memory.
+        components: names of the pipeline's text encoders.
+        dtype: the type that the model computes in.
+
+    Returns:
+        diffusers' `PipelineQuantizationConfig`; None where the text encoders are loaded in full.
+
+    Raises:
+        MissingDependency: the library of the quantisation is not installed.
     """
     if memory.text_encoder == "full":
         return None
@@ -97,7 +116,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give unused memory back to the device."""
+    """Collect unreachable tensors and return their cached GPU memory to the device."""
     import torch
 
     gc.collect()

@@ -88,7 +88,7 @@ class ModelSelection:
 
     @property
     def wanted(self) -> WantedImages:
-        """The selection in the store's own terms."""
+        """The selection as the store's queries take it: variants, samples, split, and whether failures are retried."""
         from schemas.records import Split
 
         split = Split(self.split) if self.split else None

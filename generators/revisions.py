@@ -32,7 +32,13 @@ def revision_of(preset: Preset, *, online: bool = False) -> str:
     `online`; failing both, the branch's name. A local folder: its revision if the preset names one, else the hash of
     its content.
 
-    Raises ConfigError for a folder that is too large to be hashed, GenerationError where a folder is missing.
+    Args:
+        preset: the model's.
+        online: whether the hub may be asked.
+
+    Raises:
+        ConfigError: the folder is too large to be hashed.
+        GenerationError: the folder is missing.
     """
     folder = preset.folder
     if folder is not None:

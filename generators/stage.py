@@ -88,11 +88,11 @@ class GenerateStage:
 
     @property
     def batch_sizes(self) -> list[int]:
-        """Rows per call, of each model."""
+        """How many images one call of each model makes, in the order of the presets."""
         return [self._batch_size or preset.batch_size for preset in self._selection.presets]
 
     def plan(self) -> Plan[Item]:
-        """What is missing now."""
+        """The images that are missing from the store now, and the batches that make them."""
         lines = plan.plan_lines(self._store, self._selection, self.batch_sizes)
         shares = [line.missing for line in lines]
         return Plan(sum(shares), plan.batches(self._store, self._selection, shares, self.batch_sizes))
@@ -129,7 +129,7 @@ class GenerateStage:
         ]
 
     def commit(self, results: Sequence[Result]) -> None:
-        """One transaction for rows and failures."""
+        """Store the images of a batch and its failures in one transaction, and count both."""
         records = [result for result in results if isinstance(result, ImageRecord)]
         failed = [result for result in results if isinstance(result, FailedImage)]
         with self._store.write() as tx:
@@ -141,7 +141,7 @@ class GenerateStage:
             self.failed[image.failure.code] = self.failed.get(image.failure.code, 0) + 1
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Free the memory of the model that is loaded, if one is."""
         if self._adapter is not None:
             self._adapter.close()
         self._adapter = self._loaded = None

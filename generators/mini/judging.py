@@ -45,7 +45,7 @@ class MiniScores:
     seconds_per_image: float
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """The scores as a dictionary that can be written as JSON, by field name."""
         return asdict(self)
 
 

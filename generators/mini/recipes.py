@@ -77,7 +77,7 @@ class MiniRecipe:
 
     @property
     def shift(self) -> float:
-        """Of the last phase."""
+        """The shift of the last phase's noise levels, which the pipeline's own schedule gets."""
         return self.phases[-1].shift
 
 

@@ -97,7 +97,7 @@ def qwen_tokenizer(extra: Sequence[str] = ()) -> Any:
 
 
 def mistral_tokenizer() -> Any:
-    """A fast tokenizer with FLUX.2's chat markers."""
+    """Make a small byte-level BPE tokenizer that has the chat markers of FLUX.2's text encoder."""
     from transformers import PreTrainedTokenizerFast
 
     vocab, merges = _byte_bpe(())
@@ -121,7 +121,7 @@ def mistral_tokenizer() -> Any:
 
 
 def gemma_tokenizer() -> Any:
-    """A `GemmaTokenizer` with byte fallback."""
+    """Train a small `GemmaTokenizer` on the mini world's sentences; unknown characters fall back to bytes."""
     from transformers import GemmaTokenizer
 
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"] + [f"<0x{byte:02X}>" for byte in range(256)]

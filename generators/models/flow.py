@@ -50,7 +50,7 @@ class Conditioning:
 
     @classmethod
     def of_all(cls, features: torch.Tensor, pooled: torch.Tensor | None = None) -> Self:
-        """Features all of which count."""
+        """Make a conditioning of features (B, L, D) all of which count: its mask is true everywhere."""
         import torch
 
         return cls(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device), pooled)
@@ -96,7 +96,7 @@ class Flow(ABC):
 
     @property
     def denoiser(self) -> Any:
-        """The transformer, or what wraps it."""
+        """What is called to predict velocities: the pipeline's transformer, or what a trainer has wrapped it in."""
         return self.pipeline.transformer if self.wrapped is None else self.wrapped
 
     @abstractmethod

@@ -41,6 +41,7 @@ class FluxFlow(Flow):
 
     @override
     def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts by both text encoders: T5 features (B, L, D), which all count, and the pooled vector of CLIP."""
         features, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), prompt_2=None, max_sequence_length=self.max_tokens
         )
@@ -48,6 +49,7 @@ class FluxFlow(Flow):
 
     @override
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) in −1..1 to the autoencoder's mean latents, scaled and packed as 2×2 patches."""
         vae = self.pipeline.vae
         latents = vae.encode(pixels).latent_dist.mean
         return pack((latents - vae.config.shift_factor) * vae.config.scaling_factor)
@@ -56,6 +58,7 @@ class FluxFlow(Flow):
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """v at noise level `sigma` (B,); without `guidance`, a distilled transformer is told 1, and others none."""
         rows, columns = self._grid(latents)
         places = self.pipeline._prepare_latent_image_ids(1, rows, columns, latents.device, latents.dtype)
         if not self.pipeline.transformer.config.guidance_embeds:
@@ -76,12 +79,14 @@ class FluxFlow(Flow):
 
     @override
     def noise(self, generators: Sequence[torch.Generator], height: int, width: int) -> torch.Tensor:
+        """The starting noise, drawn as a grid (the random numbers of the pipeline itself) and then packed."""
         rows, columns = self.locations(height, width)
         shape = (1, int(self.pipeline.transformer.config.in_channels) // 4, 2 * rows, 2 * columns)
         return pack(normal_noise(generators, shape))
 
     @override
     def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Unpack latents of an image of that size and decode them to pixels (B, 3, H, W) in 0..1, float32."""
         return decoded(self.pipeline.vae, unpack(latents, *self.locations(height, width)))
 
 

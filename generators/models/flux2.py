@@ -59,11 +59,13 @@ class Flux2Flow(Flow):
     @classmethod
     @override
     def from_preset(cls, preset: Preset, pipeline: Any) -> Flux2Flow:
+        """Make the flow with the preset's token limit and the layers of the text encoder that it names."""
         layers = preset.call.get("text_encoder_out_layers", _LAYERS)
         return cls(pipeline, cls.token_limit(preset), tuple(int(layer) for layer in layers))
 
     @override
     def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts by the text encoder's chosen layers; all features (B, L, D) count."""
         features, _ = self.pipeline.encode_prompt(
             list(prompts), max_sequence_length=self.max_tokens, text_encoder_out_layers=self.layers
         )
@@ -71,6 +73,7 @@ class Flux2Flow(Flow):
 
     @override
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) in −1..1 to mean latents in 2×2 patches, normalised by the autoencoder's statistics."""
         vae = self.pipeline.vae
         patches = self.pipeline._patchify_latents(vae.encode(pixels).latent_dist.mean)
         spread = (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt()
@@ -81,6 +84,7 @@ class Flux2Flow(Flow):
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """v at noise level `sigma` (B,); the guidance is an input of the transformer, and 1 where none is given."""
         grid = latents.new_empty(len(latents), 1, *self._grid(latents))
         velocity: torch.Tensor = self.denoiser(
             hidden_states=latents,
@@ -95,10 +99,12 @@ class Flux2Flow(Flow):
 
     @override
     def noise(self, generators: Sequence[torch.Generator], height: int, width: int) -> torch.Tensor:
+        """The starting noise, drawn as a grid of patches (B, 4C, rows, columns) and then made a row of tokens."""
         return super().noise(generators, height, width).flatten(2).transpose(1, 2)
 
     @override
     def levels(self, steps: int, height: int, width: int) -> list[float]:
+        """The pipeline's noise levels, with FLUX.2's own shift by the number of locations and of steps."""
         from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 
         rows, columns = self.locations(height, width)
@@ -107,6 +113,7 @@ class Flux2Flow(Flow):
 
     @override
     def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Undo the normalisation and packing of latents, and decode them to pixels (B, 3, H, W) in 0..1, float32."""
         vae = self.pipeline.vae
         rows, columns = self.locations(height, width)
         patches = latents.transpose(1, 2).reshape(len(latents), -1, rows, columns)

@@ -33,9 +33,20 @@ _BROKEN: Final = (
 
 
 def load(preset: Preset, revision: str, *, device: str = "auto", batch_size: int | None = None) -> Adapter:
-    """Load the model (downloading it where it is not yet) and put it to work.
+    """Load a model, downloading it where it is not there yet, and move it to its device.
 
-    Raises GenerationError or ConfigError, naming the model.
+    Args:
+        preset: which model, and how it is called.
+        revision: the commit or branch of the repository.
+        device: as `pick_device` takes it.
+        batch_size: images for each call; None: the preset's.
+
+    Returns:
+        The adapter, ready to generate.
+
+    Raises:
+        GenerationError: the model cannot be downloaded or loaded; the message names it.
+        ConfigError: an impossible device, or a class of pipeline that diffusers does not have.
     """
     place = pick_device(device)
     pipeline = load_pipeline(preset, revision)
@@ -57,7 +68,19 @@ def adapt(preset: Preset, pipeline: Any, *, device: str = "cpu", batch_size: int
 
 
 def load_pipeline(preset: Preset, revision: str) -> Any:
-    """The pipeline, on the CPU. Raises ConfigError for a class that diffusers does not have, else GenerationError."""
+    """Load a diffusers pipeline into the CPU's memory.
+
+    Args:
+        preset: which model, and its options of memory.
+        revision: the commit or branch of the repository; a local folder has none.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        ConfigError: diffusers has no such class of pipeline.
+        GenerationError: the model cannot be downloaded or loaded.
+    """
     kind = pipeline_class(preset)
     source = str(preset.folder or preset.repository)
     dtype = getattr(torch, preset.dtype)
@@ -99,7 +122,11 @@ def _quiet() -> None:
 
 
 def pipeline_class(preset: Preset) -> Any:
-    """The diffusers class that the preset names. Raises ConfigError with the nearest name that there is."""
+    """The diffusers class that the preset names.
+
+    Raises:
+        ConfigError: there is none of that name; the hint has the nearest names.
+    """
     import diffusers
 
     kind = getattr(diffusers, preset.pipeline, None)

@@ -58,7 +58,7 @@ class LongCatAdapter(Adapter):
         pipeline.rewire_prompt = lambda texts, device: self._rewritten(texts)
 
     def conditioning(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """Texts, and as many negative prompts."""
+        """The texts that a call is made with: the prompts, and for each the negative prompt of the preset."""
         negative = self.preset.call.get("negative_prompt") or ""
         return {"prompt": list(prompts), "negative_prompt": [negative] * len(prompts)}
 
@@ -86,18 +86,21 @@ class LongCatFlow(Flow):
     @classmethod
     @override
     def from_preset(cls, preset: Preset, pipeline: Any) -> LongCatFlow:
+        """Make the flow with the preset's token limit and its choice whether guided velocities are renormalised."""
         flow = cls(pipeline, int(preset.attributes.get("tokenizer_max_length", pipeline.tokenizer_max_length)))
         flow.renormalise = bool(preset.call.get("enable_cfg_renorm", True))
         return flow
 
     @override
     def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts at the flow's token limit, which is set in the pipeline; all features (B, L, D) count."""
         self.pipeline.tokenizer_max_length = self.max_tokens
         features, _ = self.pipeline.encode_prompt(list(prompts))
         return Conditioning.of_all(features)
 
     @override
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) in −1..1 to the autoencoder's mean latents, scaled and packed as 2×2 patches."""
         latents = normalised(self.pipeline.vae, self.pipeline.vae.encode(pixels).latent_dist.mean)
         count, channels, height, width = latents.shape
         packed: torch.Tensor = self.pipeline._pack_latents(latents, count, channels, height, width)
@@ -107,6 +110,7 @@ class LongCatFlow(Flow):
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """v at noise level `sigma` (B,); image positions begin after those of the text. `guidance` is not used."""
         from diffusers.pipelines.longcat_image.pipeline_longcat_image import prepare_pos_ids
 
         rows, columns = self._grid(latents)
@@ -126,16 +130,19 @@ class LongCatFlow(Flow):
 
     @override
     def noise(self, generators: Sequence[torch.Generator], height: int, width: int) -> torch.Tensor:
+        """The starting noise, drawn as a grid of 16 channels (the random numbers of the pipeline itself) and packed."""
         rows, columns = self.locations(height, width)
         shape = (1, 16, 2 * rows, 2 * columns)
         return pack(normal_noise(generators, shape))
 
     @override
     def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Unpack latents of an image of that size and decode them to pixels (B, 3, H, W) in 0..1, float32."""
         return decoded(self.pipeline.vae, unpack(latents, *self.locations(height, width)))
 
     @override
     def guide(self, conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
+        """The guided velocity; where the preset says so, cut at each location to the conditional one's length."""
         guided = super().guide(conditional, unconditional, scale)
         if not self.renormalise:
             return guided

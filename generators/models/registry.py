@@ -97,7 +97,11 @@ def load_presets(models: Mapping[str, Mapping[str, Any]] | None = None) -> dict[
 
 
 def choose(names: Iterable[str], presets: Mapping[str, Preset]) -> list[Preset]:
-    """The presets of these names, in this order, each once. Raises ConfigError for an unknown name."""
+    """The presets of these names, in this order, each once.
+
+    Raises:
+        ConfigError: there is no preset of a name; the hint has those that there are.
+    """
     chosen: dict[str, Preset] = {}
     for name in names:
         if name not in presets:

@@ -69,6 +69,7 @@ class SanaFlow(Flow):
 
     @override
     def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts without the pipeline's long instruction; the mask says which tokens count."""
         features, mask, _, _ = self.pipeline.encode_prompt(
             list(prompts),
             do_classifier_free_guidance=False,
@@ -79,6 +80,7 @@ class SanaFlow(Flow):
 
     @override
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) in −1..1 to scaled latents (B, C, H, W); this autoencoder gives no distribution."""
         latents: torch.Tensor = self.pipeline.vae.encode(pixels).latent * self.pipeline.vae.config.scaling_factor
         return latents
 
@@ -86,6 +88,7 @@ class SanaFlow(Flow):
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """v at noise level `sigma` (B,), told to the transformer as 1000·σ·timestep_scale. `guidance` is not used."""
         velocity: torch.Tensor = self.denoiser(
             latents,
             encoder_hidden_states=text.features,
@@ -97,12 +100,14 @@ class SanaFlow(Flow):
 
     @override
     def levels(self, steps: int, height: int, width: int) -> list[float]:
+        """The noise levels of the pipeline's own scheduler; the image's size plays no part."""
         schedule = copy.deepcopy(self.pipeline.scheduler)
         schedule.set_timesteps(steps)
         return [float(level) for level in schedule.sigmas]
 
     @override
     def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Latents (B, C, H, W) to pixels (B, 3, H, W) in 0..1, float32; the size follows from the latents."""
         return decoded(self.pipeline.vae, latents)
 
 

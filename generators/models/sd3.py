@@ -24,6 +24,7 @@ class SD3Flow(Flow):
 
     @override
     def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts by all three text encoders: features (B, L, D), all of which count, and the pooled vector."""
         features, _, pooled, _ = self.pipeline.encode_prompt(
             list(prompts),
             prompt_2=None,
@@ -35,6 +36,7 @@ class SD3Flow(Flow):
 
     @override
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) in −1..1 to the autoencoder's mean latents (B, C, H, W), shifted and scaled."""
         vae = self.pipeline.vae
         latents: torch.Tensor = vae.encode(pixels).latent_dist.mean
         return (latents - vae.config.shift_factor) * vae.config.scaling_factor
@@ -43,6 +45,7 @@ class SD3Flow(Flow):
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """v at noise level `sigma` (B,), told to the transformer as 1000·σ. `guidance` is not used."""
         velocity: torch.Tensor = self.denoiser(
             hidden_states=latents,
             timestep=sigma * 1000,
@@ -54,6 +57,7 @@ class SD3Flow(Flow):
 
     @override
     def levels(self, steps: int, height: int, width: int) -> list[float]:
+        """The noise levels of the pipeline's scheduler, shifted by the number of patches if the scheduler asks for it."""
         rows, columns = self.locations(height, width)
         scheduler = self.pipeline.scheduler
         if scheduler.config.get("use_dynamic_shifting"):
@@ -68,6 +72,7 @@ class SD3Flow(Flow):
 
     @override
     def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Latents (B, C, H, W) to pixels (B, 3, H, W) in 0..1, float32; the size follows from the latents."""
         return decoded(self.pipeline.vae, latents)
 
 

@@ -72,6 +72,7 @@ class ZImageFlow(Flow):
 
     @override
     def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts, whose features differ in length, into one padded tensor; the mask says which count."""
         import torch
 
         rows, _ = self.pipeline.encode_prompt(
@@ -86,12 +87,14 @@ class ZImageFlow(Flow):
 
     @override
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, H, W) in −1..1 to the autoencoder's mean latents (B, C, H, W), shifted and scaled."""
         return normalised(self.pipeline.vae, self.pipeline.vae.encode(pixels).latent_dist.mean)
 
     @override
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """v at noise level `sigma` (B,): the transformer is told 1 − σ, and its answer's sign is turned."""
         import torch
 
         captions = [row[keep] for row, keep in zip(text.features, text.mask, strict=True)]
@@ -100,25 +103,30 @@ class ZImageFlow(Flow):
 
     @override
     def noise(self, generators: Sequence[torch.Generator], height: int, width: int) -> torch.Tensor:
+        """The starting noise (B, C, rows, columns), one row for each generator; on the CPU, float32."""
         rows, columns = self.locations(height, width)
         shape = (1, int(self.pipeline.transformer.in_channels), rows, columns)
         return normal_noise(generators, shape)
 
     @override
     def levels(self, steps: int, height: int, width: int) -> list[float]:
+        """The pipeline's noise levels, shifted by the number of 2×2 patches of the latents."""
         rows, columns = self.locations(height, width)
         return shifted_levels(self.pipeline.scheduler, steps, rows * columns // 4)
 
     @override
     def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Latents (B, C, H, W) to pixels (B, 3, H, W) in 0..1, float32; the size follows from the latents."""
         return decoded(self.pipeline.vae, latents)
 
     @override
     def guided(self, scale: float | None) -> bool:
+        """Whether that scale asks for a second forward: any above 0, because this scale begins at 0, not 1."""
         return scale is not None and scale > 0
 
     @override
     def guide(self, conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
+        """The guided velocity: the conditional one plus `scale` times its difference from the unconditional one."""
         return conditional + scale * (conditional - unconditional)
 
 

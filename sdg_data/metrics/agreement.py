@@ -65,7 +65,7 @@ class AgreementFigures:
     importance_at: float
 
     def rows(self) -> list[AgreementRow]:
-        """Every estimate with its words, for tables."""
+        """Every estimate of the report with its title and scope, for tables."""
         return [
             *(
                 AgreementRow(f"BoxF1@{threshold} between people", scope, estimate)

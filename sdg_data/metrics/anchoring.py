@@ -121,7 +121,7 @@ class Bias:
     difference: dict[str, Estimate]
 
     def rows(self) -> list[ConditionRow]:
-        """One row for each estimate, for tables."""
+        """One row for each figure, for tables: blind, with prelabels, and the difference."""
         return [
             ConditionRow(
                 _JSON_KEYS.get(name, name),

@@ -80,7 +80,7 @@ class Counts:
         return {name: np.asarray(column[rows].sum()) for name, column in self.columns.items()}
 
     def matrix(self) -> tuple[list[str], Floats]:
-        """(names, (n, k)) of all columns."""
+        """The columns as one array: their k names, and their values (n, k), one row for each image."""
         return list(self.columns), np.stack(list(self.columns.values()), axis=1)
 
 

@@ -36,7 +36,15 @@ class Sums:
         self.samples = resampled_sums(values, resamples=resamples, seed=seed)
 
     def column(self, sums: Floats, name: str) -> Floats:
-        """One column of `sums`, for statistics."""
+        """The sums of one column.
+
+        Args:
+            sums: (..., k), the last axis in the order of `names`.
+            name: the column's.
+
+        Returns:
+            (...), the part of `sums` of that column.
+        """
         column: Floats = sums[..., self.names.index(name)]
         return column
 
@@ -45,7 +53,7 @@ class Sums:
         return self.estimate(self.ratio(above, below, factor), below)
 
     def ratio(self, above: str, below: str, factor: float = 1.0) -> Statistic:
-        """The statistic of `share`."""
+        """The statistic that divides the sum of one column, times `factor`, by the sum of another."""
         return lambda sums: divided(factor * self.column(sums, above), self.column(sums, below))
 
     def estimate(self, statistic: Statistic, count: str) -> Estimate:

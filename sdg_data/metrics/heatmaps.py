@@ -104,7 +104,7 @@ def boxes_of(
 
 
 def mse(prediction: Floats, truth: Floats) -> float:
-    """Mean squared difference."""
+    """The mean squared difference of two maps of one shape; `ValueError` is raised where the shapes differ."""
     _same_shape(prediction, truth)
     return float(np.mean((prediction - truth) ** 2))
 
@@ -329,7 +329,7 @@ class Grounding:
 
     @property
     def total(self) -> float:
-        """The plain mean of the three."""
+        """The plain mean of completeness, compactness and uniqueness."""
         return (self.completeness + self.compactness + self.uniqueness) / 3
 
 

@@ -40,7 +40,7 @@ _CHUNK = 1 << 18
 
 
 def box_array(boxes: Sequence[Box]) -> Floats:
-    """(n, 4): x0, y0, x1, y1; (0, 4) of none."""
+    """The corners of boxes as an array (n, 4): x0, y0, x1, y1 in thousandths; (0, 4) without boxes."""
     numbers: Floats = np.array([n for box in boxes for n in (box.x0, box.y0, box.x1, box.y1)], dtype=np.float64)
     return numbers.reshape(len(boxes), 4)
 
@@ -93,7 +93,7 @@ class Assignment(NamedTuple):
     score: Floats
 
     def at_least(self, threshold: float) -> "Assignment":
-        """Only the pairs with `score >= threshold`."""
+        """The assignment with only those pairs whose score is `threshold` or more."""
         keep = self.score >= threshold
         return Assignment(self.first[keep], self.second[keep], self.score[keep])
 

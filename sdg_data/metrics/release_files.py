@@ -82,12 +82,12 @@ class FileReport:
     failures: list[dict[str, str]] = field(default_factory=list)
 
     def fail(self, key: str, code: str) -> None:
-        """Count an answer that could not be read."""
+        """Count an answer that could not be read, and note its image's path with the reason's code."""
         self.reasons[code] += 1
         self.failures.append({"filepath": key, "code": code})
 
     def reject(self, line: int, code: str) -> None:
-        """Count a line that is no row."""
+        """Count a line that is no row; the first ones are listed by number (from 1) with the reason's code."""
         self.rejected += 1
         if len(self.rejected_lines) < SHOWN:
             self.rejected_lines.append({"line": line, "code": code})
@@ -111,7 +111,7 @@ class ReleaseFile:
 
     @property
     def name(self) -> str:
-        """The path."""
+        """The file's path, which stands for this source in reports."""
         return str(self.path)
 
     def read(self) -> DefectTable:

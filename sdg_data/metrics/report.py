@@ -18,7 +18,14 @@ _WORST = 20
 
 
 def write_json(document: Mapping[str, Any], path: Path | None) -> None:
-    """One JSON document into a file, or on stdout. InputError where the file cannot be written."""
+    """Write a document as indented JSON.
+
+    `InputError` is raised where the file cannot be written.
+
+    Args:
+        document: values that JSON can hold.
+        path: the file; None: standard output.
+    """
     data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if path is None:
         with open(1, "wb", closefd=False) as stdout:
@@ -28,7 +35,17 @@ def write_json(document: Mapping[str, Any], path: Path | None) -> None:
 
 
 def write_report(document: Mapping[str, Any], folder: Path) -> Path:
-    """report.md and its figures in `folder` (made if need be); returns the report's path. InputError."""
+    """Write an evaluation as `report.md` with its charts (SVG).
+
+    `InputError` is raised where a file cannot be written.
+
+    Args:
+        document: the evaluation's JSON.
+        folder: where the files go; it is made where it is missing.
+
+    Returns:
+        The path of `report.md`.
+    """
     charts = {
         "boxes.svg": _headline_chart(document, "boxes", "BoxF1"),
         "images.svg": _headline_chart(document, "image_level", "Image level"),

@@ -111,7 +111,17 @@ class Evaluation:
 
 
 def pair_up(gt: DefectTable, pred: DefectTable, protocol: Protocol, *, fill_missing: bool = False) -> Pairs:
-    """`join` by the protocol's rules."""
+    """Bring truth and predictions to the images that both have, as the protocol says.
+
+    Args:
+        gt: the truth.
+        pred: the predictions.
+        protocol: the paper's leaves out images whose truth was not parsed; in the other they have no boxes.
+        fill_missing: whether an image without a prediction is kept, as a failed one.
+
+    Returns:
+        Both tables with the same images in the same order, and what was left out.
+    """
     return join(gt, pred, drop_unreadable=protocol is Protocol.PAPER, fill_missing=fill_missing)
 
 

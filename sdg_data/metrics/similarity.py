@@ -32,7 +32,7 @@ _TAG = re.compile(r"<[^>]+>")
 
 
 class Similarity(Protocol):
-    """The cosine of two texts."""
+    """Interface of a measure of how much two texts say the same: their cosine, −1..1."""
 
     @property
     def name(self) -> str:
@@ -43,7 +43,17 @@ class Similarity(Protocol):
 
 
 def similarity_named(name: str) -> Similarity:
-    """`lexical`, or a sentence-transformers model by name or path. MissingDependency, ConfigError."""
+    """Make the similarity of a name.
+
+    `MissingDependency` is raised where sentence-transformers is needed and not installed, `ConfigError` where the model
+    does not load.
+
+    Args:
+        name: `lexical` for the overlap of words, else the name or path of a sentence-transformers model.
+
+    Returns:
+        The similarity.
+    """
     return LexicalSimilarity() if name == LEXICAL else SentenceSimilarity(name)
 
 
@@ -54,7 +64,7 @@ class LexicalSimilarity:
     name: str = LEXICAL
 
     def pairs(self, first: Sequence[str], second: Sequence[str]) -> Floats:
-        """See `Similarity`."""
+        """The cosine (n,) of the words of first[i] and second[i]."""
         return overlap(first, second).cosine
 
     def __call__(self, first: str, second: str) -> float:
@@ -130,7 +140,7 @@ class SentenceSimilarity:
         return np.asarray(vectors, dtype=np.float64)
 
     def pairs(self, first: Sequence[str], second: Sequence[str]) -> Floats:
-        """See `Similarity`. A vector of zeros is at cosine 0 to every other."""
+        """The cosine (n,) of the embeddings of first[i] and second[i]; 0 where an embedding is all zeros."""
         places: dict[str, int] = {}
         left = [places.setdefault(text, len(places)) for text in first]
         right = [places.setdefault(text, len(places)) for text in second]

@@ -48,13 +48,13 @@ class Filter:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """For `_IMAGES`."""
+        """The filter as named parameters of the SQL that selects images."""
         return {"models": None if self.models is None else list(self.models), "split": self.split}
 
 
 @dataclass(frozen=True)
 class SourceName:
-    """A source as it is written on a command line."""
+    """The name of a source of defects, as it is written on a command line: a kind, with details after a colon."""
 
     kind: Kind
     rest: str = ""
@@ -99,7 +99,7 @@ class StoreSource:
 
     @property
     def name(self) -> str:
-        """As it was written."""
+        """The source's name as it was written on the command line."""
         return str(self.source)
 
     def read(self) -> DefectTable:
@@ -126,7 +126,18 @@ class StoreSource:
 
 
 def read_source(tx: Tx, source: SourceName, chosen: Filter) -> DefectTable:
-    """The same inside a transaction; an empty table where there is nothing. ConfigError for the oracle."""
+    """Read the defects of a source inside a transaction.
+
+    `ConfigError` is raised for the oracle, whose defects are not in the store.
+
+    Args:
+        tx: the transaction.
+        source: whose defects.
+        chosen: which images.
+
+    Returns:
+        The table of the images and their defects; empty where there is nothing.
+    """
     return read_owners(tx, _owners(source), _parameters(tx, source, chosen))
 
 

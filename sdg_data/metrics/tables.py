@@ -61,12 +61,12 @@ class DefectTable:
 
     @property
     def counts(self) -> Ints:
-        """(n,) defects of each image."""
+        """How many defects each image has, (n,)."""
         return np.diff(self.offsets)
 
     @property
     def images(self) -> Ints:
-        """(N,) the image that each defect is on."""
+        """The row of the image that each defect is on, (N,)."""
         return np.repeat(np.arange(len(self.keys)), self.counts)
 
     def box_lists(self) -> Iterator[list[Box]]:
@@ -168,7 +168,7 @@ class TableBuilder:
         self.ends.append(len(self.reasons))
 
     def finish(self) -> DefectTable:
-        """The table of what was added."""
+        """Make the table of everything that was added, in the order in which it was added."""
         names = (*LABELS, *sorted(set(self.labels).difference(LABELS)))
         codes = {name: code for code, name in enumerate(names)}
         subtypes = np.full(len(self.reasons), -1, dtype=np.int64)

@@ -35,7 +35,7 @@ class Accuracy:
 
     @property
     def recall(self) -> float:
-        """Share of injected defects that were found."""
+        """The share of the injected defects that the oracle found, 0..1."""
         return self.found / (self.found + self.missed)
 
     @property
@@ -44,7 +44,7 @@ class Accuracy:
         return self.found / (self.found + self.false)
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON, the rates included."""
+        """The counts and rates as a dictionary that can be written as JSON."""
         return {**asdict(self), "recall": round(self.recall, 4), "precision": round(self.precision, 4)}
 
 

@@ -24,7 +24,7 @@ from sdg_data.mini.world import BACKGROUNDS, COLOURS, MAX_OBJECTS, RADII, SHAPES
 
 
 class Kind(StrEnum):
-    """The ways to corrupt a scene."""
+    """The ways in which a drawn scene is corrupted on purpose."""
 
     MISSING = "missing"
     EXTRA = "extra"

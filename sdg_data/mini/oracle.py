@@ -67,12 +67,12 @@ class SeenShape:
 
     @property
     def shape(self) -> str:
-        """The kind of shape that overlaps most."""
+        """The name of the kind of shape whose outline overlaps most with what is seen."""
         return max(self.scores, key=lambda name: self.scores[name])
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Middle of the extent, (x, y) in pixels."""
+        """The middle of the extent, (x, y) in pixels."""
         return (self.extent[0] + self.extent[2]) / 2, (self.extent[1] + self.extent[3]) / 2
 
 
@@ -112,12 +112,23 @@ class Judgement:
 
     @property
     def clean(self) -> bool:
-        """Whether no defect of any type was found."""
+        """Whether the oracle found no defect of any type."""
         return not self.defects
 
 
 def find_defects(pixels: Pixels, prompt: str) -> tuple[Defect, ...]:
-    """All defects of an image, shape (64, 64, 3) uint8 RGB. ValueError for another shape or a foreign prompt."""
+    """Find all defects of an image of the mini world.
+
+    Args:
+        pixels: (64, 64, 3), height first, uint8 RGB.
+        prompt: the text that the image was made for.
+
+    Returns:
+        The defects; none where the image shows what the prompt says.
+
+    Raises:
+        ValueError: the image has another shape, or the prompt is not one of the mini world.
+    """
     return examine(pixels, prompt).defects
 
 

@@ -35,7 +35,7 @@ class Drawn:
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1) in pixels."""
+        """The smallest rectangle around the shape, (x0, y0, x1, y1) in pixels."""
         points = outline(self.shape, self.x, self.y, self.radius)
         xs, ys = zip(*points, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
@@ -147,10 +147,10 @@ def paint(canvas: Canvas) -> npt.NDArray[np.float32]:
 
 
 def to_pixels(image: npt.NDArray[np.float32]) -> Pixels:
-    """Round to bytes."""
+    """Round colours in 0..255 to whole numbers (uint8); what lies outside is cut off."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def render(scene: Scene, rng: random.Random) -> Pixels:
-    """A clean image of the scene."""
+    """Draw a clean image of the scene; `rng` chooses the places and sizes."""
     return to_pixels(paint(lay_out(scene, rng)))

@@ -43,7 +43,7 @@ def extent_of(mask: npt.NDArray[np.bool_]) -> Extent:
 
 
 def union(extents: list[Extent]) -> Extent:
-    """The smallest extent around all."""
+    """The smallest extent that encloses all of the given ones."""
     x0, y0, x1, y1 = zip(*extents, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
 
@@ -80,24 +80,24 @@ def expected_side(partner: Extent, relation: Relation, *, first: bool) -> Extent
 
 
 def extra_object(colour: str, shape: str, extent: Extent) -> Defect:
-    """A shape that no group asks for."""
+    """The defect of a shape that no phrase of the prompt asks for."""
     return _state(Subtype.EXTRA_OBJECT, 52, extent, f"an extra {colour} {shape} that was not asked for")
 
 
 def wrong_colour(group: Group, colour: str, extent: Extent) -> Defect:
-    """The right shape in another colour."""
+    """The defect of a shape that is asked for, drawn in another colour."""
     defect = _state(Subtype.ATTRIBUTE, 52, extent, f"the {group.shape} is {colour}, not {group.colour}")
     return _attribute(defect, Attribute.COLOUR)
 
 
 def wrong_shape(group: Group, shape: str, extent: Extent) -> Defect:
-    """The right colour in another shape."""
+    """The defect of another shape in the place of the one that is asked for, in the right colour."""
     defect = _state(Subtype.ATTRIBUTE, 56, extent, f"the {group.colour} shape is a {shape}, not a {group.shape}")
     return _attribute(defect, Attribute.SHAPE)
 
 
 def wrong_size(group: Group, extent: Extent, severity: float) -> Defect:
-    """A small shape drawn large, or the reverse."""
+    """The defect of a shape that is drawn large where a small one is asked for, or the reverse."""
     other = "small" if group.size == "large" else "large"
     defect = _state(
         Subtype.ATTRIBUTE, 32, extent, f"the {group.name} is too {other}, {group.size} was asked", severity=severity
@@ -132,12 +132,12 @@ def broken_outline(name: str, extent: Extent, severity: float) -> Defect:
 
 
 def noisy_surface(name: str, extent: Extent, severity: float) -> Defect:
-    """Patches of other colours within a shape."""
+    """The defect of patches of other colours on the surface of a shape."""
     return _state(Subtype.TEXTURE, 42, extent, f"patches of other colours inside the {name}", severity=severity)
 
 
 def blurred_edge(name: str, extent: Extent, severity: float) -> Defect:
-    """A shape whose edge fades out."""
+    """The defect of a shape whose edge fades out."""
     return _state(Subtype.EDGE, 34, extent, f"the edge of the {name} is blurred", severity=severity)
 
 

@@ -50,7 +50,7 @@ class Relation(StrEnum):
 
     @property
     def horizontal(self) -> bool:
-        """Whether the relation compares x (else y)."""
+        """Whether the relation is between left and right; else it is between above and below."""
         return self in (Relation.LEFT_OF, Relation.RIGHT_OF)
 
     @property
@@ -61,7 +61,7 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True)
 class Group:
-    """One noun phrase: `count` shapes alike."""
+    """A phrase of the prompt: `count` shapes of one size, colour and kind."""
 
     count: int
     size: str | None
@@ -76,7 +76,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Colour and shape, for reasons: `red circle`."""
+        """Colour and shape, as a reason names them: `red circle`."""
         return f"{self.colour} {self.shape}"
 
 
@@ -97,12 +97,12 @@ class Scene:
 
     @property
     def object_count(self) -> int:
-        """How many shapes the scene holds."""
+        """How many shapes the scene has in all."""
         return sum(group.count for group in self.groups)
 
     @property
     def prompt(self) -> str:
-        """The text; `parse_prompt` reads it back."""
+        """The text that asks for the scene; `parse_prompt` makes the same scene of it."""
         phrases = [group.text() for group in self.groups]
         if self.relation:
             phrases[:2] = [f"{phrases[0]} {self.relation} {phrases[1]}"]
