@@ -41,7 +41,7 @@ class FluxFlow(Flow):
 
     @override
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Encode prompts by both text encoders: T5 features (B, L, D), which all count, and the pooled vector of CLIP."""
+        """Encode prompts by both text encoders: T5 features (B, L, D), which all count, and CLIP's pooled vector."""
         features, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), prompt_2=None, max_sequence_length=self.max_tokens
         )

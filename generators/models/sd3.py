@@ -57,7 +57,7 @@ class SD3Flow(Flow):
 
     @override
     def levels(self, steps: int, height: int, width: int) -> list[float]:
-        """The noise levels of the pipeline's scheduler, shifted by the number of patches if the scheduler asks for it."""
+        """The noise levels of the pipeline's scheduler, shifted by the number of patches if that asks for it."""
         rows, columns = self.locations(height, width)
         scheduler = self.pipeline.scheduler
         if scheduler.config.get("use_dynamic_shifting"):
