@@ -100,12 +100,14 @@ def import_rows(
         if report is None:
             stack.enter_context(account)
         unit = None
-        if not command.dry_run:
+        batches = _batches(itertools.islice(rows, command.limit))
+        first = next(batches, [])  # before anything is made for a source that is none
+        if first and not command.dry_run:
             options = dict(command.options)
             unit = stack.enter_context(import_unit(store, blobs, command=command.name, source=source, options=options))
         running = stack.enter_context((progress or Progress(STAGE, unit=UNIT)).running(None))
         writer = _Writer(store, unit, command, account)
-        for batch in _batches(itertools.islice(rows, command.limit)):
+        for batch in itertools.chain([first] if first else [], batches):
             writer.write(batch)
             running.advance(len(batch))
         result = writer.result(source)

@@ -7,7 +7,8 @@ source, and its sample number comes from its bytes, so importing the same folder
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, canonical_json, image_id, normalise_prompt, prompt_id, split_of
 from sdg_data.ingest.image_files import open_images
+from sdg_data.ingest.import_unit import ImportUnit, Records, import_unit
 from sdg_data.ingest.prompts import check_prompt, stored_aliases
 from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.source_image import NOT_IMAGES, SourceImage, printable
 from sdg_data.picture import PictureError, measure
 from sdg_data.progress import Progress
-from sdg_data.store import failures, images, prompts
+from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
 
 STAGE = "images-import"
@@ -107,11 +109,20 @@ def import_images(
     if store.version() and not options.dry_run:
         with store.write():
             pass  # an older store is migrated first, so that `sdg store check` takes none of these images for old ones
-    with (progress or Progress(STAGE, unit="images")).running(None) as running:
-        while batch := list(itertools.islice(source_images, BATCH_IMAGES)):
+    with ExitStack() as stack:
+        unit = None
+        batch = list(itertools.islice(source_images, BATCH_IMAGES))  # before anything is made for a source that is none
+        if batch and not options.dry_run:
+            told = {**asdict(options), "source": where}
+            unit = stack.enter_context(import_unit(store, blobs, command="images", source=source, options=told))
+        running = stack.enter_context((progress or Progress(STAGE, unit="images")).running(None))
+        while batch:
             report.saw(len(batch))
-            _import_batch(store, blobs, batch, where, options, aliases, counts, report)
+            _import_batch(store, unit, batch, where, options, aliases, counts, report)
             running.advance(len(batch))
+            batch = list(itertools.islice(source_images, BATCH_IMAGES))
+        if unit is not None:
+            unit.end({"images": report.of("images").as_json()})
     if counts.read == 0:
         raise InputError("nothing to import", item=source)
     if counts.failed == counts.read:
@@ -127,7 +138,7 @@ def import_images(
 
 def _import_batch(
     store: Store,
-    blobs: Blobs,
+    unit: ImportUnit | None,
     batch: Sequence[SourceImage],
     where: str,
     options: ImageImportOptions,
@@ -152,14 +163,16 @@ def _import_batch(
         if counts.failed_by_code[outcome.code] <= SHOWN_FAILURES:
             log.warning("%s: %s", outcome.item_id, outcome.message)
     counts.read += len(batch)
-    if options.dry_run:
+    if unit is None:
         report.take(len(prepared))  # what is in the store already is not looked up
         return
-    blobs.put_many(item.data for item in prepared)
+    unit.put_blobs([item.data for item in prepared])
     with store.write() as tx:
-        counts.new_prompts += prompts.insert(tx, [item.prompt for item in prepared])
-        new = images.insert(tx, _distinct(tx, [item.record for item in prepared]))
-        failures.insert(tx, failed)
+        records = _distinct(tx, [item.record for item in prepared])
+        added = unit.insert(tx, Records(prompts=[item.prompt for item in prepared], images=records))
+        unit.add_failures(tx, failed)
+    counts.new_prompts += len(added.get("prompt", ()))
+    new = len(added.get("image", ()))
     counts.new += new
     counts.already_there += len(prepared) - new
     report.take(new)

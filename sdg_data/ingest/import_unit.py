@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.records import Annotation, Enrichment, Failure, ImageRecord, Prelabel, Prompt, Review
 from sdg_data.blobs import Blobs
-from sdg_data.errors import StoreError
+from sdg_data.errors import SdgError, StoreError
 from sdg_data.ids import blob_name
 from sdg_data.locks import Holder, stage_lock
 from sdg_data.store import (
@@ -116,6 +116,12 @@ class ImportUnit:
         failures.insert(tx, failed)
         imports.link(tx, self.number, FAILURE, names, added=set(names))
 
+    def add_failures(self, tx: Tx, failed: Sequence[Failure]) -> None:
+        """Record items that were not taken, beside what was recorded of them before."""
+        new = {one.item_id for one in failed if not failures.attempts(tx, one.stage, [one.item_id])}
+        failures.insert(tx, failed)
+        imports.link(tx, self.number, FAILURE, new, added=new)
+
     def end(self, counts: Mapping[str, Any]) -> None:
         """The source is read to its end. An import that brought nothing leaves no entry."""
         with self._store.write() as tx:
@@ -151,7 +157,13 @@ def import_unit(
     with stage_lock(store.home, LOCK, on_wait=waiting):
         with store.write() as tx:
             number = imports.begin(tx, command, source, options)
-        yield ImportUnit(store, blobs, number)
+        try:
+            yield ImportUnit(store, blobs, number)
+        except SdgError:
+            with store.write() as tx:
+                if not imports.brought(tx, number):
+                    imports.forget(tx, number)
+            raise
 
 
 def withdraw(

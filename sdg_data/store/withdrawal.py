@@ -91,7 +91,10 @@ def delete(tx: Tx, number: int) -> dict[str, int]:
             tx.execute(f"DELETE FROM {rows} WHERE {owner} IN ({chosen})")
         deleted[kind] = int(scalar(tx, f"DELETE FROM {table} WHERE id IN ({chosen})"))
     tx.execute(
-        "DELETE FROM failures WHERE stage = 'import' AND item_id IN (SELECT item_id FROM going WHERE kind = ?)",
+        """
+        DELETE FROM failures
+        WHERE stage IN ('import', 'images-import') AND item_id IN (SELECT item_id FROM going WHERE kind = ?)
+        """,
         [FAILURE],
     )
     tx.execute("DELETE FROM stated_ids WHERE item_id IN (SELECT item_id FROM going WHERE kind = ?)", [STATED])

@@ -18,6 +18,7 @@ from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, prompt_id, split_of
 from sdg_data.ingest.image_files import expand_shards, open_images
 from sdg_data.ingest.images import ImageImportCounts, ImageImportOptions, import_images
+from sdg_data.ingest.import_unit import withdraw
 from sdg_data.picture import measure
 from sdg_data.progress import Progress
 from sdg_data.store import failures, images, prompts
@@ -344,3 +345,22 @@ def test_open_images_is_lazy(tmp_path: Path) -> None:
     assert next(found).prompt == "a"
     (folder / "2.txt").write_text("changed")
     assert next(found).prompt == "changed"
+
+
+def test_an_import_of_images_can_be_withdrawn(tmp_path: Path) -> None:
+    store, blobs = Store(tmp_path / "home"), Blobs(tmp_path / "home" / "blobs")
+    with store.write():
+        pass
+    before = store_digest(store, blobs)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, level in (("a", 0), ("b", 200)):
+        Image.new("RGB", (32, 32), (level, 10, 20)).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"picture {name}")
+    (folder / "c.png").write_bytes(b"no picture")
+    (folder / "c.txt").write_text("picture c")
+    counts = import_images(store, blobs, str(folder), ImageImportOptions(test_share=0.5))
+    assert (counts.new, counts.failed) == (2, 1)
+    deleted, stays = withdraw(store, blobs, 1)
+    assert (deleted["image"], deleted["prompt"], deleted["blob"], stays) == (2, 2, 2, {})
+    assert store_digest(store, blobs) == before
