@@ -12,6 +12,7 @@ from PIL import Image
 
 from annotate.vlm.generating import messages
 from annotate.vlm.qwen.load import DETECTOR_FILE, FAMILIES, load_model, load_processor
+from annotate.vlm.qwen.processors import save_processor
 from schemas.geometry import ImageSize
 from sdg_data.errors import InputError, ModelError
 from sdg_data.prompt_templates import load_template
@@ -77,7 +78,7 @@ def merge_adapter(adapter: Path, out: Path, *, base: str | None = None, precisio
         )
     temporary = out.with_name(out.name + ".tmp")
     merged.save_pretrained(temporary)
-    processor.save_pretrained(temporary)
+    save_processor(processor, temporary, base=adapter)
     (temporary / DETECTOR_FILE).write_text(
         json.dumps({**note, "merged": {"parity": parity}}, indent=2, sort_keys=True) + "\n",
         encoding="utf-8",

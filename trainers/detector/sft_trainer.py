@@ -22,6 +22,7 @@ from transformers import PrinterCallback
 from trl import SFTConfig as TrlSftConfig
 from trl import SFTTrainer
 
+from annotate.vlm.qwen.processors import save_processor
 from exports.files.manifest import read_manifest
 from exports.files.target import Target
 from sdg_data.errors import InputError, Interrupted
@@ -184,7 +185,8 @@ def finish(trainer: Any, folder: DetectorRunFolder, note: dict[str, Any]) -> Non
     temporary = folder.root / "model.tmp"
     trainer.save_model(str(temporary))
     if trainer.is_world_process_zero():
-        trainer.chat.processor.save_pretrained(temporary)
+        base = Path(note["base"]["model"])
+        save_processor(trainer.chat.processor, temporary, base=base if base.is_dir() else None)
         (temporary / "training_args.bin").unlink(missing_ok=True)
         write_detector_file(temporary, detector_note(note))
         if evaluation:
