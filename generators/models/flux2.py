@@ -123,6 +123,28 @@ class Flux2Flow(Flow):
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
 
+def load_tokenizer(source: str, **kwargs: Any) -> dict[str, Any]:
+    """The plain tokenizer where the repository has a processor in its place, which would want torchvision.
+
+    FLUX.2-dev's `tokenizer` is a `PixtralProcessor`. The pipeline gives it text alone, and for text the processor's own
+    tokenizer, with the chat template beside it, makes the same tokens.
+
+    Args:
+        source: A folder or hub repository.
+        **kwargs: For a repository, `revision`.
+
+    Returns:
+        The component `tokenizer`, or nothing where diffusers can load it by itself.
+    """
+    from diffusers import DiffusionPipeline
+    from transformers import AutoTokenizer
+
+    kind = DiffusionPipeline.load_config(source, **kwargs).get("tokenizer", (None, None))[1]
+    if kind is None or not str(kind).endswith("Processor"):
+        return {}
+    return {"tokenizer": AutoTokenizer.from_pretrained(source, subfolder="tokenizer", **kwargs)}
+
+
 def _window(preset: Preset, tokenizer: Any) -> PromptWindow:
     """The pipeline's chat: its system message, then the prompt. It also drops `[IMG]` from a prompt."""
     # Not from the pipeline's module, which imports all that it runs.
@@ -137,5 +159,11 @@ def _window(preset: Preset, tokenizer: Any) -> PromptWindow:
 
 
 MODEL: Final = ImageModel(
-    "Flux2Pipeline", presets=(PRESET,), mini=MINI, adapter=Flux2Adapter, flow=Flux2Flow, prompt_window=_window
+    "Flux2Pipeline",
+    presets=(PRESET,),
+    mini=MINI,
+    adapter=Flux2Adapter,
+    flow=Flux2Flow,
+    load_components=load_tokenizer,
+    prompt_window=_window,
 )

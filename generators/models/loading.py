@@ -98,9 +98,13 @@ def load_pipeline(preset: Preset, revision: str) -> Any:
         log.info("downloading %s from the hub (%s)", preset.name, source)
     try:
         load_components = model_of(preset).load_components
+        parts: dict[str, Any] = {}
         if load_components is not None:
-            arguments |= load_components(source, **({"revision": revision} if preset.folder is None else {}))
-        return kind.from_pretrained(source, **arguments)
+            parts = load_components(source, **({"revision": revision} if preset.folder is None else {}))
+        # Put in afterwards: diffusers holds what it is given against a class that may not import here.
+        pipeline = kind.from_pretrained(source, **arguments, **dict.fromkeys(parts))
+        pipeline.register_modules(**parts)
+        return pipeline
     except _BROKEN as error:
         reason = (str(error) or "no reason given").splitlines()[0]
         raise GenerationError(

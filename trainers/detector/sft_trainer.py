@@ -33,6 +33,7 @@ from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter, tenso
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingData, TrainingRow, read_training_data
 from trainers.detector.evaluation import figures, measure
+from trainers.detector.half import halve
 from trainers.detector.loading import load_detector, lora_config, trainable, write_detector_file
 from trainers.detector.run_folder import DetectorRunFolder, source_fingerprint
 from trainers.detector.sft_config import SftConfig
@@ -185,6 +186,8 @@ def finish(trainer: Any, folder: DetectorRunFolder, note: dict[str, Any]) -> Non
     temporary = folder.root / "model.tmp"
     trainer.save_model(str(temporary))
     if trainer.is_world_process_zero():
+        if trainer.config.model.precision == "bf16" and trainer.config.model.lora is None:
+            halve(temporary)
         base = Path(note["base"]["model"])
         save_processor(trainer.chat.processor, temporary, base=base if base.is_dir() else None)
         (temporary / "training_args.bin").unlink(missing_ok=True)

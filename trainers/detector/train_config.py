@@ -6,6 +6,7 @@ below a field is its documentation: `sdg train detector sft --help-config` print
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -166,6 +167,11 @@ class TrainConfig(TrainingSettings):
             Name of the argument -> value.
         """
         on_cpu = self.model.device == "cpu"
+        # Where accelerate's own configuration checkpoints activations, doing it here as well is refused.
+        already = all(
+            os.environ.get(name, "").lower() in ("1", "true")
+            for name in ("ACCELERATE_USE_FSDP", "FSDP_ACTIVATION_CHECKPOINTING")
+        )
         optimizer, saving, held_out = self.optimizer, self.saving, self.data.held_out
         return {
             "output_dir": folder,
@@ -181,7 +187,7 @@ class TrainConfig(TrainingSettings):
             "per_device_train_batch_size": optimizer.micro_batch,
             "gradient_accumulation_steps": self.accumulation(processes),
             "bf16": self.model.precision == "bf16",
-            "activation_checkpointing": self.model.checkpointing,
+            "activation_checkpointing": self.model.checkpointing and not already,
             "use_cpu": on_cpu,
             "dataloader_pin_memory": not on_cpu,
             "dataloader_num_workers": self.data.workers,
