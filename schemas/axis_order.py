@@ -19,7 +19,7 @@ from schemas.geometry import Box, CocoBox, ImageSize, PercentBox, four
 
 
 class AxisOrder(StrEnum):
-    """The verdict of `axis_order`."""
+    """The verdict of `axis_order`: boxes are in the order that was read, or have x and y exchanged."""
 
     AS_READ = "as-read"
     TRANSPOSED = "transposed"
@@ -75,7 +75,7 @@ def possible_conventions(
     """The conventions under which every one of these quadruples is a box inside the image.
 
     An impossible one is ruled out for sure; a possible one may still be wrong, and "qwen3-vl" and "gemini" always come
-    together. ValueError where an entry is not four numbers.
+    together. `ValueError` is raised where an entry is not four numbers.
 
     Args:
         boxes: Four numbers each, in an unknown order.

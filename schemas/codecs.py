@@ -41,7 +41,7 @@ class AnswerCodec(Protocol):
 
     @property
     def name(self) -> str:
-        """The convention, for records and messages."""
+        """The convention's name, which stands in records and messages."""
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -51,7 +51,16 @@ class AnswerCodec(Protocol):
         """The four whole numbers for `box`, in the order written."""
 
     def read(self, numbers: Sequence[float]) -> Box:
-        """The box that four numbers in the order written say; ValueError where they say none."""
+        """Read four numbers of an answer as a box.
+
+        `ValueError` is raised where they are not four numbers, or corners that are no box inside the image.
+
+        Args:
+            numbers: In the order and scale of the model's convention.
+
+        Returns:
+            The box in thousandths.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +69,46 @@ class Qwen3VL:
 
     @property
     def name(self) -> str:
-        """See `AnswerCodec`."""
+        """The convention's name in records and messages: `qwen3-vl`."""
         return "qwen3-vl"
 
     @property
     def limits(self) -> tuple[int, int]:
-        """See `AnswerCodec`."""
+        """The largest value on either axis, (1000, 1000)."""
         return GRID, GRID
 
     def encode(self, box: Box) -> Qwen3VLBox:
-        """Exact."""
+        """The box as corners x0, y0, x1, y1 on 0..1000: the same numbers, so nothing is rounded."""
         return Qwen3VLBox(x0=box.x0, y0=box.y0, x1=box.x1, y1=box.y1)
 
     def decode(self, raw: Qwen3VLBox) -> Box:
-        """ValueError where the corners are not in order or outside the grid."""
+        """Make a box in thousandths of one in this convention.
+
+        `ValueError` is raised where the corners are not in order or lie outside the grid.
+
+        Args:
+            raw: The box on 0..1000.
+
+        Returns:
+            The box, each edge at the nearest thousandth.
+        """
         return Box.from_corners(raw.x0, raw.y0, raw.x1, raw.y1)
 
     def write(self, box: Box) -> list[int]:
-        """See `AnswerCodec`."""
+        """The box as four whole numbers, x0, y0, x1, y1, on 0..1000."""
         return [box.x0, box.y0, box.x1, box.y1]
 
     def read(self, numbers: Sequence[float]) -> Box:
-        """See `AnswerCodec`."""
+        """Read four numbers x0, y0, x1, y1 as a box.
+
+        `ValueError` is raised where they are not four, are not in order, or lie outside the grid.
+
+        Args:
+            numbers: On 0..1000; fractions are allowed.
+
+        Returns:
+            The box in thousandths.
+        """
         x0, y0, x1, y1 = four(numbers)
         return self.decode(Qwen3VLBox(x0=x0, y0=y0, x1=x1, y1=y1))
 
@@ -92,28 +119,46 @@ class Gemini:
 
     @property
     def name(self) -> str:
-        """See `AnswerCodec`."""
+        """The convention's name in records and messages: `gemini`."""
         return "gemini"
 
     @property
     def limits(self) -> tuple[int, int]:
-        """See `AnswerCodec`."""
+        """The largest value on either axis, (1000, 1000)."""
         return GRID, GRID
 
     def encode(self, box: Box) -> GeminiBox:
-        """Exact."""
+        """The box as corners y0, x0, y1, x1 on 0..1000: the same numbers, so nothing is rounded."""
         return GeminiBox(y0=box.y0, x0=box.x0, y1=box.y1, x1=box.x1)
 
     def decode(self, raw: GeminiBox) -> Box:
-        """ValueError where the corners are not in order or outside the grid."""
+        """Make a box in thousandths of one in this convention.
+
+        `ValueError` is raised where the corners are not in order or lie outside the grid.
+
+        Args:
+            raw: The box on 0..1000.
+
+        Returns:
+            The box, each edge at the nearest thousandth.
+        """
         return Box.from_corners(raw.x0, raw.y0, raw.x1, raw.y1)
 
     def write(self, box: Box) -> list[int]:
-        """See `AnswerCodec`."""
+        """The box as four whole numbers, y0, x0, y1, x1, on 0..1000."""
         return [box.y0, box.x0, box.y1, box.x1]
 
     def read(self, numbers: Sequence[float]) -> Box:
-        """See `AnswerCodec`."""
+        """Read four numbers y0, x0, y1, x1 as a box.
+
+        `ValueError` is raised where they are not four, are not in order, or lie outside the grid.
+
+        Args:
+            numbers: On 0..1000; fractions are allowed.
+
+        Returns:
+            The box in thousandths.
+        """
         y0, x0, y1, x1 = four(numbers)
         return self.decode(GeminiBox(y0=y0, x0=x0, y1=y1, x1=x1))
 
@@ -136,37 +181,66 @@ class Qwen25VL:
         min_pixels: int = QWEN25VL_MIN_PIXELS,
         max_pixels: int = QWEN25VL_MAX_PIXELS,
     ) -> Self:
-        """The codec for an original image, given the processor's pixel bounds; ValueError as `smart_resize`."""
+        """Make the codec of an image from its original size, as the model's processor resizes it.
+
+        `ValueError` is raised where `smart_resize` refuses the size.
+
+        Args:
+            image: The original size in pixels.
+            min_pixels: The least area of the resized image, as the processor has it.
+            max_pixels: The largest area of the resized image, as the processor has it.
+
+        Returns:
+            The codec for the resized image.
+        """
         return cls(smart_resize(image, min_pixels=min_pixels, max_pixels=max_pixels))
 
     @property
     def name(self) -> str:
-        """See `AnswerCodec`."""
+        """The convention's name in records and messages: `qwen2.5-vl`."""
         return "qwen2.5-vl"
 
     @property
     def limits(self) -> tuple[int, int]:
-        """See `AnswerCodec`."""
+        """The largest x and the largest y, which are the resized image's width and height in pixels."""
         return self.resized.width, self.resized.height
 
     def encode(self, box: Box) -> Qwen25VLBox:
-        """Exact: fractions of a pixel are kept."""
+        """The box in pixels of the resized image, exactly: fractions of a pixel are kept."""
         pixels = box.to_pixels(self.resized.width, self.resized.height)
         return Qwen25VLBox(x0=pixels.x0, y0=pixels.y0, x1=pixels.x1, y1=pixels.y1)
 
     def decode(self, raw: Qwen25VLBox) -> Box:
-        """ValueError where the corners are not in order or outside the resized image."""
+        """Make a box in thousandths of one in this convention.
+
+        `ValueError` is raised where the corners are not in order or lie outside the resized image.
+
+        Args:
+            raw: The box in pixels of the resized image.
+
+        Returns:
+            The box, each edge at the nearest thousandth.
+        """
         return Box.from_corners(raw.x0, raw.y0, raw.x1, raw.y1, span_x=self.resized.width, span_y=self.resized.height)
 
     def write(self, box: Box) -> list[int]:
-        """See `AnswerCodec`."""
+        """The box as four whole numbers, x0, y0, x1, y1, in whole pixels of the resized image."""
         raw = self.encode(box)
         x0, x1 = snap(raw.x0, raw.x1, self.resized.width)
         y0, y1 = snap(raw.y0, raw.y1, self.resized.height)
         return [x0, y0, x1, y1]
 
     def read(self, numbers: Sequence[float]) -> Box:
-        """See `AnswerCodec`."""
+        """Read four numbers x0, y0, x1, y1 as a box.
+
+        `ValueError` is raised where they are not four, are not in order, or lie outside the resized image.
+
+        Args:
+            numbers: In pixels of the resized image; fractions are allowed.
+
+        Returns:
+            The box in thousandths.
+        """
         x0, y0, x1, y1 = four(numbers)
         return self.decode(Qwen25VLBox(x0=x0, y0=y0, x1=x1, y1=y1))
 
@@ -176,12 +250,22 @@ class LabelStudio:
     """x, y, width, height in percent of the image. Rotated regions are no boxes: refuse them before they come here."""
 
     def encode(self, box: Box) -> PercentBox:
-        """Exact to float precision."""
+        """The box in percent of the width and height, exact to float precision."""
         unit = GRID / 100
         return PercentBox(x=box.x0 / unit, y=box.y0 / unit, width=box.width / unit, height=box.height / unit)
 
     def decode(self, raw: PercentBox) -> Box:
-        """ValueError where the extent is not positive or the box leaves the image by half a thousandth or more."""
+        """Make a box in thousandths of one in this convention.
+
+        `ValueError` is raised where the extent is not positive, or the box leaves the image by half a thousandth or
+        more.
+
+        Args:
+            raw: The upper left corner with width and height, in percent.
+
+        Returns:
+            The box, each edge at the nearest thousandth.
+        """
         return Box.from_corners(raw.x, raw.y, raw.x + raw.width, raw.y + raw.height, span_x=100, span_y=100)
 
 
@@ -197,7 +281,17 @@ class Coco:
         return CocoBox(x=pixels.x0, y=pixels.y0, width=pixels.x1 - pixels.x0, height=pixels.y1 - pixels.y0)
 
     def decode(self, raw: CocoBox) -> Box:
-        """ValueError where the extent is not positive or the box leaves the image by half a thousandth or more."""
+        """Make a box in thousandths of one in this convention.
+
+        `ValueError` is raised where the extent is not positive, or the box leaves the image by half a thousandth or
+        more.
+
+        Args:
+            raw: The upper left corner with width and height, in pixels.
+
+        Returns:
+            The box, each edge at the nearest thousandth.
+        """
         return Box.from_corners(
             raw.x,
             raw.y,

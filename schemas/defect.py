@@ -40,7 +40,7 @@ class Subtype(StrEnum):
 
     @property
     def type(self) -> DefectType:
-        """The type that this subtype refines."""
+        """The defect type, artifact or misalignment, that this subtype refines."""
         return DefectType.ARTIFACT if self in _ARTIFACT_SUBTYPES else DefectType.MISALIGNMENT
 
 
@@ -133,5 +133,5 @@ class Defect(Record):
 
     @property
     def tier(self) -> ImportanceTier:
-        """The importance in words."""
+        """The importance in words: the tier that its number falls into."""
         return tier(self.importance)

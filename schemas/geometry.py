@@ -66,26 +66,26 @@ class Box(Record):
 
     @property
     def width(self) -> int:
-        """Along x, 1..1000."""
+        """The extent along x in thousandths, 1..1000."""
         return self.x1 - self.x0
 
     @property
     def height(self) -> int:
-        """Along y, 1..1000."""
+        """The extent along y in thousandths, 1..1000."""
         return self.y1 - self.y0
 
     @property
     def area(self) -> int:
-        """In square units: 1..1,000,000."""
+        """Width times height, in square thousandths: 1..1,000,000."""
         return self.width * self.height
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y), a multiple of one half each."""
+        """The middle of the box, (x, y) in thousandths; each is a multiple of one half."""
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
     def iou(self, other: "Box") -> float:
-        """Intersection over union, 0..1."""
+        """The intersection over union with another box, 0..1; 0 where the boxes do not overlap."""
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         if width <= 0 or height <= 0:
@@ -108,7 +108,7 @@ class Box(Record):
         return self.iou(other) - (dx * dx + dy * dy) / (4 * (hull.width**2 + hull.height**2))
 
     def union(self, other: "Box") -> "Box":
-        """The smallest box that encloses both."""
+        """The smallest box that encloses both this one and the other."""
         return Box(
             x0=min(self.x0, other.x0),
             y0=min(self.y0, other.y0),
@@ -128,8 +128,8 @@ class Box(Record):
         """The box whose corners lie at x/span_x, y/span_y of the image; used by `from_pixels` and the codecs.
 
         Each edge goes to the nearest thousandth (halves up). A box thinner than that keeps one unit: the one its
-        centre lies in. So every edge moves by less than one unit. ValueError where x0 >= x1 or y0 >= y1, or an edge
-        rounds to a place outside the image.
+        centre lies in. So every edge moves by less than one unit. `ValueError` is raised where x0 >= x1 or y0 >= y1,
+        or where an edge rounds to a place outside the image.
 
         Args:
             x0: The left edge.

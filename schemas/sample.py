@@ -211,7 +211,7 @@ class Sample(Record):
 
     @property
     def extension(self) -> str:
-        """Of the image's file name, without the dot."""
+        """The extension of the image's file name, without the dot, by its media type."""
         return EXTENSIONS[self.media_type]
 
     @property
@@ -221,7 +221,7 @@ class Sample(Record):
 
     @property
     def composition(self) -> Composition:
-        """What kinds of defects there are."""
+        """What kinds of defects the image has: none, artifacts, misalignments, or both."""
         return composition(defect.type for defect in self.defects)
 
 

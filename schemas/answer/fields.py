@@ -39,7 +39,7 @@ class OptionalField:
     choices: Mapping[str, StrEnum] | None
 
     def is_plain(self, value: object) -> bool:
-        """Does the value need no repair?"""
+        """Whether the value can be taken as it is, without a repair."""
         if type(value) is not str:
             return False
         return bool(value.strip()) if self.choices is None else value in self.choices

@@ -34,12 +34,26 @@ class Blocks:
 
 
 def escape_trace(trace: str) -> str:
-    """So that no tag of ours stands in it; undone by `unescape_trace`."""
+    """Escape the answer tags in a reasoning text, so that it can stand between `<think>` and `</think>`.
+
+    Args:
+        trace: the reasoning, any text.
+
+    Returns:
+        The text with a backslash after the `<` of each of our tags; `unescape_trace` makes the same `trace` of it.
+    """
     return _TO_ESCAPE.sub(r"<\\", trace)
 
 
 def unescape_trace(text: str) -> str:
-    """The inverse of `escape_trace`."""
+    """Make the reasoning again of a text that `escape_trace` wrote.
+
+    Args:
+        text: what stands between `<think>` and `</think>`.
+
+    Returns:
+        The reasoning, its tags without the backslashes that escaped them.
+    """
     return _ESCAPED.sub("<", text)
 
 

@@ -18,7 +18,7 @@ def put(tx: Tx, entries: Sequence[LabelEntry]) -> None:
 
 
 def of_tasks(tx: Tx, task_ids: Sequence[str]) -> dict[str, list[LabelEntry]]:
-    """The entries of each task, deleted ones too."""
+    """The label entries of tasks, by task id; entries that were deleted are among them."""
     rows = select(
         tx,
         "SELECT * FROM label_entries WHERE task_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY task_id, id",

@@ -51,13 +51,13 @@ class Finding:
 
 @dataclass
 class CheckReport:
-    """What a check of the stored images found."""
+    """The result of a check of the stored images: how many were checked, and what is wrong with which."""
 
     images: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def by_reason(self) -> dict[str, int]:
-        """How many images, by reason."""
+        """How many images have something wrong, by reason, in order of the reasons."""
         return dict(sorted(Counter(finding.reason for finding in self.findings).items()))
 
     def dependents(self) -> dict[str, int]:

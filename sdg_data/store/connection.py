@@ -53,11 +53,11 @@ class Store:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Tx]:
-        """A transaction that may change the store: committed when the block ends, rolled back when it raises.
+        """Open a transaction that may change the store: committed when the block ends, rolled back when it raises.
 
-        Creates the store, or migrates an older one. Raises StoreLocked when another process holds the store too long,
-        StoreTooNew when a newer version of this software wrote it, and StoreError when it cannot be read or written or
-        when the block's SQL fails.
+        Creates the store, or migrates an older one. `StoreLocked` is raised when another process holds the store too
+        long, `StoreTooNew` when a newer version of this software wrote it, and `StoreError` when it cannot be read or
+        written or when the block's SQL fails.
 
         Yields:
             The transaction.

@@ -22,7 +22,7 @@ def as_row(position: int, defect: Defect) -> dict[str, Any]:
 
 
 def as_defect(row: Mapping[str, Any]) -> Defect:
-    """The inverse of `as_row`."""
+    """Make a defect of the columns that `as_row` made of it."""
     return Defect(
         box=Box(x0=row["x0"], y0=row["y0"], x1=row["x1"], y1=row["y1"]),
         **{name: row[name] for name in Defect.model_fields if name != "box"},

@@ -20,7 +20,11 @@ _CHUNK = 10_000
 def store_digest(store: Store, blobs: Blobs) -> str:
     """Hash all rows without their time columns, and all blobs by the bytes that they have now (so damage shows).
 
-    StoreError when there is no store.
+    `StoreError` is raised when there is no store.
+
+    Args:
+        store: the store's tables.
+        blobs: the store's files.
 
     Returns:
         64 hex digits of sha256.
@@ -35,7 +39,7 @@ def store_digest(store: Store, blobs: Blobs) -> str:
 
 
 def tables(tx: Tx) -> list[str]:
-    """The tables that count, in order of name."""
+    """The names of the tables whose rows are part of the digest, in alphabetical order."""
     rows = tx.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY table_name").fetchall()
     return [name for (name,) in rows if name not in SKIPPED_TABLES]
 

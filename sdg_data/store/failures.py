@@ -46,7 +46,16 @@ def last(tx: Tx, stage: str, item_ids: Sequence[str]) -> dict[str, tuple[int, st
 
 
 def listed(tx: Tx, stage: str | None = None, *, limit: int | None = None) -> list[Failure]:
-    """The failures, by stage, item and attempt."""
+    """The failures, ordered by stage, item and attempt.
+
+    Args:
+        tx: the transaction.
+        stage: only those of this stage; None: of all.
+        limit: at most so many; None: all.
+
+    Returns:
+        The failures.
+    """
     rows = select(
         tx,
         """

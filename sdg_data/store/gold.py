@@ -39,7 +39,7 @@ class GoldRule:
 
 
 class GoldFrom(StrEnum):
-    """By which part of the rule it counts."""
+    """The part of the gold rule by which an annotation or a prelabel counts."""
 
     ACCEPTED = "accepted"
     UNREVIEWED = "unreviewed"
@@ -66,7 +66,7 @@ class Gold:
 
     @property
     def trace(self) -> str | None:
-        """The reasoning, if there is one."""
+        """The reasoning that belongs to what counts, from the enrichment or the prelabel; None if there is none."""
         if self.annotation is not None:
             return None if self.enrichment is None else self.enrichment.trace
         return self.prelabel.trace if self.prelabel is not None else None
@@ -76,9 +76,14 @@ STRICT = GoldRule()
 
 
 def enriched(annotation: Annotation, enrichment: Enrichment | None) -> tuple[Defect, ...]:
-    """The person's boxes and types with the machine's reasons; its importance only where no person gave one.
+    """Join a person's boxes and types with a machine's reasons for them.
 
-    ValueError where the enrichment has not one entry for each defect.
+    The machine's importance is taken only where no person gave one. `ValueError` is raised where the enrichment has not
+    one entry for each defect.
+
+    Args:
+        annotation: what the person drew.
+        enrichment: the machine's reasons, in the order of the annotation's defects; None: there are none.
 
     Returns:
         The defects in the annotation's order.
@@ -169,7 +174,7 @@ PICKED = f"""
 
 
 def parameters(rule: GoldRule) -> dict[str, Any]:
-    """What `PICKED` asks for."""
+    """The parameters of the SQL query `PICKED` for a gold rule."""
     return {
         "rounds": rule.rounds,
         "unreviewed": rule.unreviewed,

@@ -258,7 +258,7 @@ def page(
 
 
 def count_by_model(tx: Tx) -> dict[str, int]:
-    """How many images there are of each model."""
+    """The number of images of each model, by name, in order of the names."""
     rows = tx.execute(
         """
         SELECT model, count(*) FROM images JOIN variants ON variants.id = images.variant_id

@@ -79,7 +79,7 @@ def begin(tx: Tx, command: str, source: str, options: Mapping[str, Any]) -> int:
 
 
 def finish(tx: Tx, number: int, counts: Mapping[str, Any]) -> None:
-    """The import has ended."""
+    """Note that an import is done, with its counts and the time now."""
     tx.execute(
         "UPDATE imports SET state = ?, counts = ?, ended = ? WHERE id = ?",
         [ImportState.DONE, canonical_json(dict(counts)), utc_now(), number],
@@ -93,7 +93,7 @@ def forget(tx: Tx, number: int) -> None:
 
 
 def set_state(tx: Tx, number: int, state: ImportState) -> None:
-    """Set the state; the time is that of its end."""
+    """Set the state of an import, and the time now as the end of that state's work."""
     tx.execute("UPDATE imports SET state = ?, ended = ? WHERE id = ?", [state, utc_now(), number])
 
 
@@ -115,7 +115,7 @@ def link(tx: Tx, number: int, kind: str, ids: Iterable[str], *, added: Collectio
 
 
 def listed(tx: Tx) -> list[ImportEntry]:
-    """All imports, oldest first."""
+    """All imports that were ever begun, oldest first."""
     return [_entry(row) for row in select(tx, "SELECT * FROM imports ORDER BY id")]
 
 

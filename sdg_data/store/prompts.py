@@ -75,7 +75,7 @@ def page_longer_than(
 
 
 def count(tx: Tx, *, split: Split | None = None) -> int:
-    """How many prompts there are."""
+    """The number of prompts, of one split or of all."""
     return int(scalar(tx, "SELECT count(*) FROM prompts WHERE ? IS NULL OR split = ?", [split, split]))
 
 

@@ -67,7 +67,7 @@ def by_tasks(tx: Tx, task_ids: Sequence[str]) -> dict[str, Case]:
 
 
 def listed(tx: Tx) -> list[Case]:
-    """All cases, by image and round."""
+    """All cases of reviewing, ordered by image and round."""
     return [_case(row) for row in select(tx, "SELECT * FROM review_cases ORDER BY image_id, round, task_id")]
 
 

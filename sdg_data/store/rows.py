@@ -63,7 +63,7 @@ def insert_new(tx: Tx, table: str, rows: Sequence[Mapping[str, Any]], key: Seque
 
 
 def select(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
-    """The rows of a query, as dictionaries."""
+    """Run a query and fetch all its rows, each as a dictionary by column name."""
     cursor = tx.execute(sql, parameters)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -95,10 +95,10 @@ def this_tool() -> str:
 
 
 def as_stored(moment: datetime) -> datetime:
-    """An aware time as the store keeps it: UTC without a zone."""
+    """Make an aware time one that the store keeps: UTC, without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def as_record(moment: datetime) -> datetime:
-    """The inverse of `as_stored`."""
+    """Make a time that the store keeps (UTC, without a zone) an aware one."""
     return moment.replace(tzinfo=UTC)

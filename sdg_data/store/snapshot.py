@@ -18,7 +18,7 @@ FILE_NAME = "store.duckdb"
 
 
 def snapshot_path(home: Path) -> Path:
-    """Where the last published snapshot is."""
+    """The path at which the last published snapshot of a home is."""
     return home / "snapshots" / FILE_NAME
 
 

@@ -14,7 +14,7 @@ def insert(tx: Tx, records: Sequence[Tombstone]) -> int:
 
 
 def listed(tx: Tx, kind: Withdrawn | None = None) -> list[Tombstone]:
-    """The tombstones, by kind and item."""
+    """The tombstones, of one kind or of all, ordered by kind and item."""
     rows = select(tx, "SELECT * FROM tombstones WHERE ? IS NULL OR kind = ? ORDER BY kind, item_id", [kind, kind])
     return [Tombstone(**{**row, "created_at": as_record(row["created_at"])}) for row in rows]
 

@@ -45,7 +45,7 @@ def mark(tx: Tx, number: int) -> None:
 
 
 def count_going(tx: Tx) -> dict[str, int]:
-    """How many records of each kind `mark` found."""
+    """The number of records of each kind that `mark` found and that will be deleted."""
     rows = select(
         tx,
         "SELECT kind, count(*) AS number FROM going WHERE kind NOT IN (?, ?) GROUP BY kind ORDER BY kind",
@@ -117,7 +117,7 @@ def blobs_left(tx: Tx, number: int) -> list[str]:
 
 
 def end(tx: Tx, number: int) -> None:
-    """The import's blobs are gone too."""
+    """Forget what an import brought, after its blobs have been deleted too; what others share is theirs now."""
     _hand_over(tx, number)
     tx.execute("DELETE FROM import_records WHERE import_id = ?", [number])
 

@@ -25,7 +25,7 @@ from sdg_data.store.migrations import (
 
 
 class Migration(Protocol):
-    """What a migration module looks like."""
+    """Interface of a migration module: a version number, and a function `up` that reaches it."""
 
     VERSION: int
 

@@ -6,7 +6,7 @@ VERSION = 1
 
 
 def up(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create `prompts`, `variants` and `images`."""
+    """Create the tables `prompts`, `variants` and `images`."""
     connection.execute("""
         CREATE TABLE prompts (
             id VARCHAR NOT NULL,

@@ -6,7 +6,7 @@ VERSION = 2
 
 
 def up(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create `failures` and `failed_images`."""
+    """Create the tables `failures` and `failed_images`."""
     connection.execute("""
         CREATE TABLE failures (
             stage VARCHAR NOT NULL,

@@ -10,7 +10,7 @@ VERSION = 6
 
 
 def up(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the review tables, and the view anew."""
+    """Create the tables of reviewing, and make the view that reads them anew."""
     connection.execute("""
         CREATE TABLE review_cases (
             task_id VARCHAR NOT NULL,
