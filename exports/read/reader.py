@@ -112,7 +112,7 @@ class ShardReader:
     ) -> None:
         self._shards = find_shards(source, None if split is None else Split(split))
         self._seed, self._typed, self._check = seed, typed, check_bytes
-        self._decode = _DECODERS[decode]
+        self._decode = DECODERS[decode]
         self._rank = int(os.environ.get("RANK", "0")) if rank is None else rank
         self._world = int(os.environ.get("WORLD_SIZE", "1")) if world is None else world
         if not 0 <= self._rank < self._world:
@@ -280,4 +280,4 @@ class ShardReader:
             return f"{where}: the image does not decode: {error}"
 
 
-_DECODERS: dict[Decode, Callable[[bytes], Any]] = {"bytes": lambda data: data, "pil": open_image, "numpy": decode_rgb}
+DECODERS: dict[Decode, Callable[[bytes], Any]] = {"bytes": lambda data: data, "pil": open_image, "numpy": decode_rgb}

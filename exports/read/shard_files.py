@@ -136,8 +136,8 @@ def _places(fd: int, size: int) -> list[Location]:
             else:
                 damaged_next = True
             continue
-        key, kind = _key_and_kind(member.name)
-        if _is_junk(member.name):
+        key, kind = key_and_kind(member.name)
+        if is_junk(member.name):
             continue
         if not groups or groups[-1].key != key or kind in groups[-1].members:
             groups.append(_Group(key, {}, damaged=damaged_next))
@@ -198,7 +198,7 @@ def _joined(groups: list[_Group]) -> list[_Group]:
     return joined
 
 
-def _key_and_kind(name: str) -> tuple[str, str]:
+def key_and_kind(name: str) -> tuple[str, str]:
     """A member's key and kind: `./set/a.b.png` is the `png` of `set/a.b`; of unknown suffixes the first dot counts."""
     folder, slash, last = name.removeprefix("./").rpartition("/")
     stem, _, suffix = last.rpartition(".")
@@ -208,7 +208,7 @@ def _key_and_kind(name: str) -> tuple[str, str]:
     return folder + slash + stem, kind
 
 
-def _is_junk(name: str) -> bool:
+def is_junk(name: str) -> bool:
     """What macOS puts beside files: `._a.png`, `__MACOSX/`, `.DS_Store`."""
     parts = name.split("/")
     return parts[-1].startswith("._") or parts[-1] == ".DS_Store" or "__MACOSX" in parts

@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
+from exports.read.passes import MAIN, Passes, pass_id, worker_number
 from exports.read.reader import Example, ShardReader
 from sdg_data.errors import ConfigError
-
-_MOST_WORKERS = 1024
-_MAIN = -1
-"""Stands for the process that has the loader, where workers have their numbers from 0."""
 
 
 class TorchShards(IterableDataset):
@@ -28,7 +24,7 @@ class TorchShards(IterableDataset):
     def __init__(self, reader: ShardReader) -> None:
         super().__init__()
         self.reader = reader
-        self._passes = _Passes()
+        self._passes = Passes()
         self._starts = 0
         self._loaded_by: int | None = None
 
@@ -41,8 +37,8 @@ class TorchShards(IterableDataset):
         Raises:
             ConfigError: The reader has a state that was loaded in another process.
         """
-        worker, resumes = _worker(), self.reader.resumes
-        if worker == _MAIN:
+        worker, resumes = worker_number(), self.reader.resumes
+        if worker == MAIN:
             self._passes.forget()
             return iter(self.reader)
         if resumes and self._loaded_by != worker:
@@ -51,10 +47,11 @@ class TorchShards(IterableDataset):
                 hint="With workers, load it into torchdata's StatefulDataLoader: it hands each worker its own.",
             )
         self._starts += 1
+        this = pass_id(self._starts)
         self._loaded_by = None
         if not resumes:
-            self.reader.set_epoch(max(self._passes.epoch(self._pass_id()), self.reader.epoch))
-        self._passes.start(worker, self._pass_id(), self.reader.epoch)
+            self.reader.set_epoch(max(self._passes.epoch(this), self.reader.epoch))
+        self._passes.start(worker, this, self.reader.epoch)
         return self._part(worker, self.reader.epoch)
 
     def _part(self, worker: int, epoch: int) -> Iterator[Example]:
@@ -79,7 +76,7 @@ class TorchShards(IterableDataset):
         Raises:
             ConfigError: Workers read, and this is not one of them.
         """
-        if _worker() == _MAIN and self._passes.used():
+        if worker_number() == MAIN and self._passes.used():
             raise ConfigError(
                 "workers read the shards, and where they are is not known here",
                 hint="Use torchdata's StatefulDataLoader, and its state_dict: it has the state of each worker.",
@@ -89,52 +86,4 @@ class TorchShards(IterableDataset):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from such a state; see `ShardReader.load_state_dict`."""
         self.reader.load_state_dict(state)
-        self._loaded_by = _worker()
-
-    def _pass_id(self) -> int:
-        """The same for all workers of a pass, another for the next: the loader's seed, and which start this is."""
-        info = get_worker_info()
-        seed = 0 if info is None else info.seed - info.id
-        return hash((seed, self._starts)) or 1
-
-
-class _Passes:
-    """Which epoch each worker read last, whether to its end, and in which pass: a row a worker, in shared memory.
-
-    A worker writes its own row only, a number at a time, so that no lock is needed: one that starts late finds the pass
-    in the row of an earlier one, or the same rows of the pass before.
-    """
-
-    def __init__(self) -> None:
-        self._rows = torch.zeros(_MOST_WORKERS, 2, dtype=torch.int64).share_memory_()
-
-    def epoch(self, pass_id: int) -> int:
-        """The epoch of a pass: that of a worker which is in it, else the one behind the last that was finished."""
-        rows = self._rows.clone()
-        same = rows[(rows[:, 1] == pass_id) & (rows[:, 0] > 0)]
-        if len(same):
-            return int(same[0, 0] // 2) - 1
-        last = int(rows[:, 0].max())
-        return 0 if last == 0 else last // 2 - 1 + last % 2
-
-    def start(self, worker: int, pass_id: int, epoch: int) -> None:
-        """Note what a worker begins."""
-        self._rows[worker % _MOST_WORKERS, 0] = 2 * (epoch + 1)
-        self._rows[worker % _MOST_WORKERS, 1] = pass_id
-
-    def finish(self, worker: int, epoch: int) -> None:
-        """Note that a worker has read all of its part."""
-        self._rows[worker % _MOST_WORKERS, 0] = 2 * (epoch + 1) + 1
-
-    def forget(self) -> None:
-        """No worker has read."""
-        self._rows.zero_()
-
-    def used(self) -> bool:
-        """Whether a worker has read."""
-        return bool(self._rows.any())
-
-
-def _worker() -> int:
-    info = get_worker_info()
-    return _MAIN if info is None else int(info.id)
+        self._loaded_by = worker_number()
