@@ -1,4 +1,4 @@
-"""`sdg import`: webdataset, coco, release-jsonl, richhf; list and withdraw."""
+"""`sdg import`: webdataset, coco, release-jsonl, richhf, masks; list and withdraw."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from sdg_data.ingest.report_cli import ReportFile
 if TYPE_CHECKING:
     from exports.imports.records import ExternalOptions
     from exports.imports.rows import ImportRow
+    from schemas.defect import DefectType
 
 import_app = typer.Typer(
     help="Bring datasets in, with their defects: our exports, and others'.", no_args_is_help=True, add_completion=False
@@ -156,6 +157,65 @@ def import_richhf(
     rows = richhf_rows(file, RichHFOptions(external, names, split_of_file(file, split), threshold))
     options = {**_told(external), "prompts": str(prompts or ""), "split": split, "threshold": threshold}
     _Run(ctx, "richhf", str(file), options, limit, replace, dry_run, report, as_json).store(rows)
+
+
+@import_app.command("masks")
+def import_masks(
+    ctx: typer.Context,
+    source: Annotated[
+        Path, typer.Argument(help="A folder with images/ and masks/CATEGORY/, or SynthScars' annotations (JSON)")
+    ],
+    prompts: Annotated[
+        Path | None, typer.Option(help="The prompts, by picture name (JSON)", rich_help_panel=FILES)
+    ] = None,
+    images: Images = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TYPE",
+            help="A category's defect type: style=misalignment; else artifact",
+            rich_help_panel=ASSUMED,
+        ),
+    ] = None,
+    min_pixels: Annotated[int, typer.Option(min=1, help="The smallest region that becomes a box")] = 16,
+    reason: Annotated[
+        str | None, typer.Option(help="A reason for regions that have none", rich_help_panel=ASSUMED)
+    ] = None,
+    licence: Licence = "unknown",
+    model: Model = "unknown",
+    split: OneSplit = None,
+    origin: Origin = None,
+    replace: Replace = False,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    report: ReportFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring masks in: connected regions become boxes, categories and explanations their reasons."""
+    from exports.imports.masks import MaskOptions, mask_rows
+    from exports.imports.richhf_names import FileNames, read_prompts
+    from exports.imports.splits import split_rule
+
+    external = _external(ctx, source, images, licence, model, origin, reason=reason, splits=split_rule(split, None))
+    names = FileNames() if prompts is None else read_prompts(prompts)
+    rows = mask_rows(source, MaskOptions(external, names, _types(category), min_pixels))
+    told = {"prompts": str(prompts or ""), "category": sorted(category or []), "min_pixels": min_pixels}
+    _Run(ctx, "masks", str(source), {**_told(external), **told}, limit, replace, dry_run, report, as_json).store(rows)
+
+
+def _types(pairs: list[str] | None) -> "dict[str, DefectType]":
+    """The defect type of each category that `--category NAME=TYPE` names."""
+    from schemas.defect import DefectType
+    from sdg_data.errors import ConfigError
+
+    types = {}
+    for pair in pairs or []:
+        name, equals, kind = pair.rpartition("=")
+        if not equals or kind not in list(DefectType):
+            hint = f"NAME={' or NAME='.join(DefectType)}."
+            raise ConfigError(f"{pair!r} gives no category a type", item="--category", hint=hint)
+        types[name] = DefectType(kind)
+    return types
 
 
 @import_app.command("list")

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from exports.formats.contract import RejectedRow
+from exports.imports.rle import bounds_of
 from exports.imports.rows import Boxes, LeftOut
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
@@ -171,7 +172,7 @@ def _importance(value: object) -> int | None:
 
 def _corners(box: Mapping[str, Any], frame: Frame) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 within the frame."""
-    x, y, width, height = _numbers(box.get("bbox")) or _bounds(box.get("segmentation"))
+    x, y, width, height = _numbers(box.get("bbox")) or _bounds(box.get("segmentation"), frame)
     if width <= 0 or height <= 0:
         raise BadBox("bad-box", f"its width and height are {width:g} and {height:g}")
     if max(x, y, width, height) <= 1 and max(frame) > 1:
@@ -210,8 +211,16 @@ def _finite(value: object) -> float:
     return number
 
 
-def _bounds(segmentation: object) -> tuple[float, float, float, float]:
-    """The box around a box's polygons, where it has no `bbox`."""
+def _bounds(segmentation: object, frame: Frame) -> tuple[float, float, float, float]:
+    """The box around a box's polygons or mask, where it has no `bbox`."""
+    if isinstance(segmentation, dict):
+        try:
+            bounds, size = bounds_of(segmentation)
+        except ValueError as error:
+            raise BadBox("bad-box", str(error)) from error
+        if size != frame:
+            raise BadBox("size-differs", f"its mask has {size[0]:g}×{size[1]:g}, the image {frame[0]:g}×{frame[1]:g}")
+        return bounds
     polygons = segmentation if isinstance(segmentation, list) else []
     numbers = [[_finite(value) for value in polygon] for polygon in polygons if isinstance(polygon, list)]
     if not numbers or any(len(polygon) < 6 or len(polygon) % 2 for polygon in numbers):

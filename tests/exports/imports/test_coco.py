@@ -247,14 +247,14 @@ def test_a_box_is_in_the_picture_or_refused(tmp_path: Path) -> None:
     assert result.boxes == {**codes, "image-refused": with_their_image}
 
 
-def test_polygons_where_there_is_no_bbox(tmp_path: Path) -> None:
+def test_polygons_and_masks_where_there_is_no_bbox(tmp_path: Path) -> None:
     outline = [[10, 10, 40, 10, 40, 40, 10, 40], [50, 50, 60, 50, 55, 60]]
     pictures = [image(tmp_path, number) for number in (1, 2, 3)]
     runs = {"counts": [0, 10000], "size": [100, 100]}
     boxes = [box(1, None, segmentation=outline), box(2, None, segmentation=runs), box(3, None, segmentation=[[1, 2]])]
     result = told(tmp_path, pictures, boxes)
-    assert result.gold == {"1.png": [(100, 100, 600, 600)]}
-    assert result.images == {"bad-box": 2}
+    assert result.gold == {"1.png": [(100, 100, 600, 600)], "2.png": [(0, 0, 1000, 1000)]}
+    assert result.images == {"bad-box": 1}
 
 
 SAID: list[tuple[Entry, Any]] = [
