@@ -124,7 +124,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         self._http.close()
 
     # --- requests
@@ -257,11 +257,11 @@ class Client:
     # --- projects
 
     def version(self) -> str:
-        """The release, as `1.23.2`."""
+        """The version of Label Studio that the server runs, as `1.23.2`; empty where it does not say."""
         return str(self.get("/api/version").get("release", ""))
 
     def me(self) -> dict[str, Any]:
-        """The user whose key this is."""
+        """The user to whom the API key belongs, as the server describes it."""
         return dict(self.get("/api/current-user/whoami"))
 
     def users(self) -> list[dict[str, Any]]:
@@ -269,7 +269,7 @@ class Client:
         return list(self.get("/api/users/"))
 
     def projects(self) -> Iterator[dict[str, Any]]:
-        """All projects: `id`, `title`, `description`."""
+        """All projects of the server, page by page, each with `id`, `title` and `description`."""
         page = 1
         while True:
             listing = self.get("/api/projects/", params={"page": page, "page_size": 100})
@@ -279,19 +279,27 @@ class Client:
             page += 1
 
     def project(self, project_id: int) -> dict[str, Any]:
-        """One project. ServerError with status 404 where there is none."""
+        """One project with all its fields.
+
+        Raises:
+            ServerError: the server refuses; status 404 where there is no such project.
+        """
         return dict(self.get(f"/api/projects/{project_id}/"))
 
     def create_project(self, **fields: Any) -> int:
-        """The new project's id. Raises Unknown."""
+        """Create a project with these fields, and return its id.
+
+        Raises:
+            Unknown: the connection broke, so that the project may have been created or not.
+        """
         return int(self.post("/api/projects/", fields)["id"])
 
     def update_project(self, project_id: int, **fields: Any) -> None:
-        """Set some of its fields."""
+        """Set the given fields of a project; the others stay."""
         self.patch(f"/api/projects/{project_id}/", fields)
 
     def storages(self, project_id: int) -> list[dict[str, Any]]:
-        """Its local-files import storages."""
+        """The storages of a project that import files of the server's own disk."""
         return list(self.get("/api/storages/localfiles", params={"project": project_id}))
 
     def create_storage(self, project_id: int, path: str, title: str) -> None:
@@ -300,7 +308,7 @@ class Client:
         self.post("/api/storages/localfiles", body)
 
     def webhooks(self, project_id: int) -> list[dict[str, Any]]:
-        """Its webhooks."""
+        """The webhooks that the server calls when something changes in a project."""
         return list(self.get("/api/webhooks/", params={"project": project_id}))
 
     def create_webhook(self, project_id: int, url: str, headers: dict[str, str], actions: Sequence[str]) -> None:
@@ -316,7 +324,7 @@ class Client:
         self.post("/api/webhooks/", body)
 
     def delete_webhook(self, webhook_id: int) -> None:
-        """Delete a webhook."""
+        """Delete a webhook, so that the server calls it no more."""
         self.delete(f"/api/webhooks/{webhook_id}/")
 
     # --- tasks
@@ -335,11 +343,11 @@ class Client:
         return [int(task_id) for task_id in ids]
 
     def count_tasks(self, project_id: int) -> int:
-        """How many tasks the project has."""
+        """The number of all tasks of a project."""
         return self.count(project_id, [])
 
     def count(self, project_id: int, conditions: Sequence[dict[str, Any]]) -> int:
-        """How many tasks fulfil all conditions."""
+        """The number of tasks of a project that fulfil all of the conditions (items of a Label Studio filter)."""
         query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": ["tasks:id"]}
         params = {"project": project_id, "page_size": 1, "include": "id", "query": json.dumps(query)}
         try:
@@ -436,7 +444,7 @@ class Client:
                 raise
 
     def delete_task(self, task_id: int) -> None:
-        """Delete a task with its annotations."""
+        """Delete a task, and with it its annotations."""
         self.delete(f"/api/tasks/{task_id}/")
 
     # --- annotations: people create them on the page, simulated annotators and tests by these calls
@@ -446,7 +454,7 @@ class Client:
         return int(self.post(f"/api/tasks/{task_id}/annotations/", {"result": list(result), **fields})["id"])
 
     def update_annotation(self, annotation_id: int, **fields: Any) -> None:
-        """Change an annotation."""
+        """Set the given fields of an annotation; the others stay."""
         self.patch(f"/api/annotations/{annotation_id}/", fields)
 
 

@@ -97,7 +97,7 @@ class LabelConfig:
 
     @property
     def xml(self) -> str:
-        """The page."""
+        """The labelling page in Label Studio's XML, as a project's `label_config` takes it."""
         return _PAGE.format(
             labels=_lines(8, [_label(kind) for kind in DefectType]),
             tiers=_attribute(_tier_hint()),

@@ -40,7 +40,7 @@ _SAME_PERCENT = 0.01
 
 
 class QuarantineCode(StrEnum):
-    """Why an annotation is in quarantine."""
+    """The codes that say why an annotation was put into quarantine instead of the store."""
 
     UNREADABLE = "unreadable"
     UNKNOWN_CONTROL = "unknown-control"
@@ -86,7 +86,7 @@ class ShownRegions:
 
     @classmethod
     def of_prelabel(cls, prelabel: Prelabel) -> ShownRegions:
-        """The defects of a prelabel."""
+        """The regions that a task shows of a prelabel: one for each defect, by region id."""
         regions: dict[str, tuple[int | None, Defect]] = {
             region_id(prelabel.id, index): (index, defect) for index, defect in enumerate(prelabel.defects)
         }

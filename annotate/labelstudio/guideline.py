@@ -186,7 +186,7 @@ def _docs() -> Path:
 
 
 def clean_examples() -> list[tuple[Image.Image, str]]:
-    """Images without a defect, with their prompts."""
+    """Draw images without a defect for the guideline, each with its prompt."""
     return [(Image.fromarray(render(parse_prompt(text), random.Random(7))), text) for text in _CLEAN]
 
 

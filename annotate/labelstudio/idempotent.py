@@ -22,11 +22,11 @@ class Clock:
     """The time and a pause; tests bring one of their own."""
 
     def now(self) -> float:
-        """Seconds that only grow."""
+        """The seconds of a clock that never goes back; only differences mean something."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for that many seconds."""
         time.sleep(seconds)
 
 

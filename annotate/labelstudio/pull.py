@@ -54,7 +54,7 @@ class PullSummary:
 
 
 class Puller:
-    """Pulls from one project."""
+    """Pulls annotations from one Label Studio project into the store."""
 
     def __init__(
         self,

@@ -126,7 +126,7 @@ def shown_prelabels(tx: Tx, image_ids: Sequence[str], model: str = "") -> dict[s
 
 
 class Pusher:
-    """Pushes tasks into one project."""
+    """Pushes images with their prelabels as tasks into one Label Studio project."""
 
     def __init__(
         self,

@@ -115,7 +115,7 @@ class PulledChanges:
         return changes
 
     def commit(self, tx: Tx) -> None:
-        """Store everything."""
+        """Write all pulled changes into the store, inside the given transaction."""
         labelling.mark_pushed(tx, self.server_ids)
         annotation_table.insert(tx, self.annotations)
         answers.insert_entered(tx, self.entered)

@@ -75,7 +75,7 @@ def install(venv: Path, *, version: str = VERSION) -> bool:
 
 
 class Server:
-    """The Label Studio of a home."""
+    """The Label Studio server that belongs to a home: starts it, stops it, and says how it is."""
 
     def __init__(self, home: Path, settings: AnnotateSettings) -> None:
         self.home = home
@@ -91,7 +91,7 @@ class Server:
 
     @property
     def connection(self) -> Connection:
-        """Its address and key, whether it runs or not."""
+        """The address and the API key of the server; both are known even where it does not run."""
         return connection_of(self.home, self.settings.port, environ={})
 
     def start(self, *, timeout: float = START_SECONDS) -> bool:
@@ -168,7 +168,7 @@ class Server:
         return state if _start_time(state.pid) == state.started else None
 
     def healthy(self) -> bool:
-        """Whether it answers and accepts our key."""
+        """Whether the server answers within 10 seconds and accepts the API key."""
         connection = self.connection
         try:
             answer = httpx.get(

@@ -32,7 +32,7 @@ again."""
 
 
 class LabelStudioSync:
-    """A home together with a Label Studio."""
+    """Keeps the store of a home and a Label Studio server in step, in both directions."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self.settings = settings

@@ -63,7 +63,10 @@ def pseudonym(name: str) -> str:
 
 
 def scores_of(defects: Sequence[Defect]) -> Scores:
-    """See `Scores`; rounded to 6 digits, so that the order of a product cannot show."""
+    """The burdens and the quality that follow from an image's defects; `Scores` has their formulas.
+
+    They are rounded to 6 digits, so that the order in which importances are multiplied makes no difference.
+    """
 
     def burden(kinds: frozenset[DefectType]) -> float:
         left = 1.0
@@ -133,9 +136,23 @@ def from_annotation(
     agreement: Agreement | None = None,
     names: bool = False,
 ) -> Sample:
-    """The sample of an image whose defects a person drew. `names`: keep people's names instead of pseudonyms.
+    """Make the sample of an image whose defects a person drew.
 
-    ValueError where the annotation makes no claim, or the enrichment has not one entry for each defect.
+    Args:
+        image: the image.
+        prompt: the prompt that it was made for.
+        annotation: what the person drew.
+        label_source: where the label comes from, as the sample names it.
+        review: the review that accepted the annotation.
+        enrichment: a machine's reasons for the person's boxes.
+        agreement: how far other people's annotations agree.
+        names: whether people's names are kept instead of pseudonyms.
+
+    Returns:
+        The sample.
+
+    Raises:
+        ValueError: the annotation makes no claim, or the enrichment has not one entry for each defect.
     """
     known = (lambda name: name) if names else pseudonym
     added = (None,) * len(annotation.defects) if enrichment is None else enrichment.defects

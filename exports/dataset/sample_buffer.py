@@ -62,7 +62,7 @@ class SampleBuffer:
         return len(self.entries)
 
     def add(self, sample: Sample, order: str) -> None:
-        """Append a sample; `arrange` puts it in order."""
+        """Append a sample to the file; `order` is the key by which `arrange` sorts the entries."""
         text = sample_json(sample)
         fields = filled_fields(orjson.loads(text))
         self._file.write(text)
@@ -104,11 +104,11 @@ class SampleBuffer:
         self.arrange([entry for entry in self.entries if entry.key not in out])
 
     def text(self, entry: Entry) -> bytes:
-        """Read a sample's canonical JSON."""
+        """Read the canonical JSON of an entry's sample from the file."""
         return os.pread(self._file.fileno(), entry.length, entry.offset)
 
     def sample(self, entry: Entry) -> Sample:
-        """Read a sample."""
+        """Read an entry's sample from the file."""
         return Sample.model_validate_json(self.text(entry))
 
     def samples(self, split: Split | None = None) -> Iterator[Sample]:
@@ -117,12 +117,12 @@ class SampleBuffer:
             yield self.sample(entry)
 
     def of_split(self, split: Split | None) -> list[Entry]:
-        """The entries of a split, in order; None: all."""
+        """The entries of a split in their present order; of all splits where `split` is None."""
         return self.entries if split is None else [entry for entry in self.entries if entry.split is split]
 
     @property
     def splits(self) -> list[Split]:
-        """The splits that have samples, train first."""
+        """The splits that have at least one sample, train first."""
         present = {entry.split for entry in self.entries}
         return [split for split in Split if split in present]
 

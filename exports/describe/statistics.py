@@ -32,7 +32,7 @@ class Statistics:
     expanded: int = 0
 
     def add(self, sample: Sample) -> None:
-        """Count a sample."""
+        """Count a sample and its defects in all tables."""
         self.images[sample.model] += 1
         self.composition[sample.composition] += 1
         self.licences[sample.model][sample.licence] += 1
@@ -45,7 +45,7 @@ class Statistics:
 
     @property
     def models(self) -> list[str]:
-        """In order."""
+        """The names of the models that made the images, in alphabetical order."""
         return sorted(self.images)
 
     def per_image(self, kind: DefectType) -> list[float]:
@@ -58,7 +58,7 @@ class Statistics:
         return [100 * self.composition[kind] / total for kind in Composition]
 
     def by_tier(self, kind: DefectType) -> list[int]:
-        """Defects of a type by tier, critical first."""
+        """The number of defects of a type in each tier of importance, critical first."""
         return [self.tiers[kind][name] for name in ImportanceTier]
 
 

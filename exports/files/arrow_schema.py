@@ -61,7 +61,7 @@ def parquet_schema(columns: list[tuple[str, pa.DataType]], images: tuple[str, ..
 
 
 def yaml_features(columns: list[tuple[str, pa.DataType]], images: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """The `features` of a card's `dataset_info`."""
+    """The columns as a dataset card lists them under `dataset_info`; `images` names those that hold pictures."""
     return [_yaml(name, kind, image=name in images) for name, kind in columns]
 
 

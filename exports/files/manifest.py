@@ -31,7 +31,14 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def below(name: str) -> str:
-    """A file's name if it is one below the export's folder. ValueError for `../x`, `/x`, `./x` and the like."""
+    """Check that a file's name is a plain path below the export's folder.
+
+    Returns:
+        The name, as it is.
+
+    Raises:
+        ValueError: the name leads elsewhere or is not normal, as `../x`, `/x` and `./x`, or holds a zero byte.
+    """
     if name != PurePosixPath(name).as_posix() or name in ("", ".") or name[0] == "/" or ".." in name.split("/"):
         raise ValueError(f"{name!r} is no path below the export's folder")
     if "\0" in name:
@@ -88,13 +95,13 @@ class Manifest(Record):
         return counts
 
     def text(self) -> bytes:
-        """The manifest's JSON as it is written."""
+        """The manifest as JSON with its digest, the bytes that are written into the export."""
         fields = self.model_dump(mode="json", exclude={"digest"})
         return _rendered({**fields, "digest": _digest(fields)})
 
     @property
     def samples(self) -> int:
-        """The number of samples."""
+        """The number of samples in all splits together."""
         return sum(self.counts["split"].values())
 
     def shards(self, split: Split | None = None) -> list[FileEntry]:
@@ -115,7 +122,7 @@ class SampleCounts:
         self._tables: dict[str, Counter[str]] = {name: Counter() for name in (*_COUNTED, "defects")}
 
     def add(self, sample: Sample) -> None:
-        """Count a sample and its defects."""
+        """Count a sample in each table, and its defects by type."""
         for name in _COUNTED:
             self._tables[name][str(getattr(sample, name))] += 1
         self._tables["defects"].update(str(defect.type) for defect in sample.defects)

@@ -10,13 +10,13 @@ class _Options(BaseModel):
 
 
 class SizeOptions(_Options):
-    """How large files are."""
+    """Options of formats that cut their samples into several large files."""
 
     shard_bytes: int = Field(default=512_000_000, ge=1, description="Bytes of a tar shard, or of a Parquet's images")
 
 
 class GrpoOptions(_Options):
-    """ms-swift's GRPO rows."""
+    """Options of the rows that ms-swift's GRPO learns from."""
 
     axis_order: str = Field(
         default="xyxy", pattern="^(xyxy|yxyx)$", description="Of the ground truth's boxes: [x0, y0, x1, y1] or y first"
@@ -24,7 +24,7 @@ class GrpoOptions(_Options):
 
 
 class ChatOptions(_Options):
-    """Formats of questions and answers."""
+    """Options of formats whose rows are questions with answers."""
 
     template: str = Field(default=DETECT, description="The versioned question")
     trace: bool = Field(default=True, description="Leave the reasoning in the answers")
@@ -32,19 +32,19 @@ class ChatOptions(_Options):
 
 
 class HeatmapOptions(_Options):
-    """Heatmaps."""
+    """Options of the format that draws heatmaps."""
 
     heatmap_side: int = Field(default=512, ge=1, description="Cells a side of the square maps")
 
 
 class PreferenceOptions(_Options):
-    """Preference pairs."""
+    """Options of the format that pairs images by quality."""
 
     margin: float = Field(default=0.05, ge=0, le=1, description="The least difference in quality that makes a pair")
 
 
 class LeakageOptions(_Options):
-    """The proof that no sample is in two splits."""
+    """Options of the check that no image is in two splits."""
 
     phash: bool = Field(default=True, description="Look for near-duplicate images too, by perceptual hash")
 

@@ -113,7 +113,13 @@ def write(job: ExportJob, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[Fil
 
 
 def write_shard(job: ExportJob, shard: PlannedShard, staged: StagedFile) -> None:
-    """The bytes of a shard."""
+    """Write a tar shard: for each sample its JSON, then its image.
+
+    Args:
+        job: the export's job, which has the samples.
+        shard: the entries that go into it, in order.
+        staged: the file that is written.
+    """
     for entry, image in _images_ahead(job, shard.entries):
         job.check()
         text = job.buffer.text(entry)
@@ -196,7 +202,7 @@ def facts(sample: Sample) -> dict[str, Any]:
 
 
 class Sink:
-    """A staged file as pyarrow writes to it."""
+    """Makes a staged file look like the open binary file that pyarrow wants to write to."""
 
     closed = False
 
@@ -204,30 +210,30 @@ class Sink:
         self._staged = staged
 
     def write(self, data: Any) -> int:
-        """Append."""
+        """Append bytes to the staged file; returns how many there were."""
         block = bytes(data)
         if block:
             self._staged.write(block)
         return len(block)
 
     def tell(self) -> int:
-        """Where it ends so far."""
+        """The number of bytes that have been written so far."""
         return self._staged.size
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: each write is handed on at once."""
 
     def close(self) -> None:
         """Do nothing: the caller closes the staged file that it opened."""
 
     def writable(self) -> bool:
-        """Yes."""
+        """Whether the file can be written to: it can."""
         return True
 
     def readable(self) -> bool:
-        """No."""
+        """Whether the file can be read from: it cannot."""
         return False
 
     def seekable(self) -> bool:
-        """No."""
+        """Whether the position in the file can be moved: it cannot."""
         return False

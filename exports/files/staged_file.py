@@ -37,7 +37,7 @@ class StagedFile:
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread that hashes, once it has hashed everything that was written."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()

@@ -24,10 +24,10 @@ class Seekable(Protocol):
     """What `members` reads from: a local file, or one of fsspec's."""
 
     def seek(self, offset: int, /) -> int:
-        """Go to an offset."""
+        """Go to an offset in bytes from the file's start; returns the new position."""
 
     def read(self, size: int, /) -> bytes:
-        """So many bytes, fewer at the end."""
+        """Read `size` bytes from the position on; fewer at the end of the file."""
 
 
 class Member(NamedTuple):
@@ -39,14 +39,22 @@ class Member(NamedTuple):
 
 
 def header(name: str, size: int) -> bytes:
-    """The 512 bytes in front of a member. ValueError for a name over 100 bytes or a size over 8 GiB."""
+    """The header block (512 bytes) that stands in front of a tar member.
+
+    Args:
+        name: the member's name.
+        size: the length of its content in bytes.
+
+    Raises:
+        ValueError: the name is over 100 bytes, or the size is over 8 GiB.
+    """
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def padding(size: int) -> bytes:
-    """The zeros behind a member's bytes."""
+    """The zeros that fill a member's content up to a whole number of 512-byte blocks."""
     return bytes(-size % BLOCK)
 
 

@@ -56,7 +56,7 @@ class ExportError(SdgError):
 
 
 class Target:
-    """The folder or URL of an export."""
+    """The place that an export is written to: a folder of this machine, or a URL of object storage."""
 
     def __init__(self, url: str | Path, *, pause: Callable[[float], None] = time.sleep) -> None:
         """Name the place; nothing is written.
@@ -99,7 +99,17 @@ class Target:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[StagedFile]:
-        """Write a file: it is under its name when the block has ended, and only then. ExportError names it."""
+        """Write a file, which is under its name when the block has ended, and only then.
+
+        Args:
+            name: the path below the export's folder.
+
+        Yields:
+            The file to write to.
+
+        Raises:
+            ExportError: the file cannot be written; the message names it.
+        """
         if self.local is None:
             with self._stage_remotely(name) as staged:
                 yield staged
@@ -127,7 +137,7 @@ class Target:
                 temporary.unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> str:
-        """Write a whole file; returns its sha256."""
+        """Write a whole file, which is there in full or not at all; returns the sha256 of its bytes."""
         with self.stage(name) as staged:
             staged.write(data)
         return staged.digest()
@@ -144,7 +154,7 @@ class Target:
             return self._retried(lambda: self._remote_size(f"{self._root}/{name}"))
 
     def read(self, name: str) -> bytes | None:
-        """A file's bytes, None where there is none."""
+        """The bytes of a file; None where there is no file of that name."""
         with self._errors(name):
             try:
                 if self.local is not None:
@@ -156,7 +166,17 @@ class Target:
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """A file for reading. FileNotFoundError is an ExportError that names it."""
+        """Open a file for reading, for the length of the block.
+
+        Args:
+            name: the path below the export's folder.
+
+        Yields:
+            The open file.
+
+        Raises:
+            ExportError: the file is missing or cannot be read; the message names it.
+        """
         with self._errors(name):
             if self.local is not None:
                 with _open_regular(self.local / name) as file:
@@ -166,7 +186,7 @@ class Target:
                     yield file
 
     def hash(self, name: str) -> str:
-        """sha256 of a file's bytes as they are now."""
+        """The sha256 of a file's bytes as they are now, as hex digits."""
         with self.open(name) as file:
             digest = hashlib.sha256()
             while block := file.read(1 << 20):
@@ -193,7 +213,7 @@ class Target:
         return dict(sorted(found.items()))
 
     def names(self) -> list[str]:
-        """All regular files below, in order."""
+        """The paths of all regular files below the folder, in order; links and devices are left out."""
         return [name for name, kind in self.entries().items() if kind == "file"]
 
     def remove(self, name: str) -> None:

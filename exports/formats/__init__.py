@@ -33,7 +33,7 @@ FORMATS: dict[str, str] = {
 
 
 def format_names() -> list[str]:
-    """Ours, then those of other packages."""
+    """The names of all formats: this project's own, then those that other packages have registered."""
     return list(_addresses())
 
 

@@ -34,7 +34,7 @@ def marked(text: str) -> str:
 
 
 def notes(options: ExportOptions) -> dict[str, str]:
-    """What a manifest says of such rows."""
+    """What the manifest notes about rows of questions and answers: the template, the form of answers, the paths."""
     return {
         "template": load_template(options.template).id,
         "answer": "SPEC section 2; box_2d is [x0, y0, x1, y1], thousandths of width and height",

@@ -39,7 +39,15 @@ _DEFECT_KEYS = ("reason", "importance", *_OPTIONAL_KEYS)
 
 
 def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
-    """Images, then `{name}-{split}.json`."""
+    """Write the images, and for each split a COCO file `{name}-{split}.json`.
+
+    Args:
+        job: the samples, and the folder that they go to.
+        options: the format has none of its own.
+
+    Returns:
+        The files for the manifest.
+    """
     files = write_images(job)
     tasks = [
         FileTask(
@@ -153,7 +161,7 @@ def images_of(text: bytes) -> tuple[list[tuple[dict[str, Any], list[dict[str, An
 
 
 def read_back(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[StoredRow] | None:
-    """The samples of a split's file."""
+    """The samples of a split's COCO file, one after another; None where the file is an image."""
     return _samples(target, entry) if entry.path.endswith(".json") and entry.samples is not None else None
 
 

@@ -53,10 +53,13 @@ def parquet_rows(target: Target, path: str) -> Iterator[tuple[dict[str, Any], li
 
 
 def decoded_size(data: bytes) -> tuple[int, int]:
-    """Decode a picture. ValueError where it does not decode.
+    """Decode a picture to learn its size.
 
     Returns:
-        Its width and height.
+        Its width and height in pixels.
+
+    Raises:
+        ValueError: the bytes do not decode as a picture.
     """
     height, width, _ = decode_pixels(data).shape
     return width, height

@@ -28,7 +28,15 @@ Map = npt.NDArray[np.float64]
 
 
 def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
-    """Images, maps, rows."""
+    """Write the images, a heatmap of each image and defect type, and rows that name them.
+
+    Args:
+        job: the samples, and the folder that they go to.
+        options: `heatmap_side` is how many cells a side of a map has.
+
+    Returns:
+        The files for the manifest.
+    """
     side = options.heatmap_side
     files = write_images(job)
     job.claim(map_path(entry, kind) for kind in DefectType for entry in job.buffer.entries)
@@ -59,12 +67,12 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
 
 
 def map_path(entry: Entry, kind: DefectType) -> str:
-    """Of a map, relative to the export's folder."""
+    """The path of a sample's map of one defect type, relative to the export's folder."""
     return f"heatmaps/{entry.split}/{entry.key}.{kind}.png"
 
 
 def encode(weights: Map) -> bytes:
-    """PNG bytes of round(255·W)."""
+    """Encode a map of weights in 0..1 (rows, columns) as a grey PNG whose values are round(255·weight)."""
     buffer = io.BytesIO()
     Image.fromarray(np.rint(weights * 255).astype(np.uint8)).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()

@@ -31,12 +31,12 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
 
 
 def columns(job: ExportJob) -> Columns:
-    """The image and the sample's fields."""
+    """The columns of the Parquet files: the image, and the fields of a sample."""
     return parquet_columns(COLUMNS, ("image",))
 
 
 def read_back(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[StoredRow] | None:
-    """The samples of a parquet file."""
+    """The samples of a Parquet file, one after another; None where the file is of another kind."""
     return _samples(target, entry) if entry.path.endswith(".parquet") else None
 
 

@@ -20,7 +20,15 @@ from schemas.records import Split
 
 
 def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
-    """Images, rows, registration."""
+    """Write the images, a file of rows for each split, and the `dataset_info.json` that registers them.
+
+    Args:
+        job: the samples, and the folder that they go to.
+        options: the question's template, and whether answers have their reasoning.
+
+    Returns:
+        The files for the manifest.
+    """
 
     def rows(split: Split) -> Iterator[dict[str, Any]]:
         for entry in job.buffer.of_split(split):

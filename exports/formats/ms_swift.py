@@ -28,7 +28,15 @@ _CODECS: dict[str, AnswerCodec] = {"xyxy": Qwen3VL(), "yxyx": Gemini()}
 
 
 def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
-    """Images, then both files of each split."""
+    """Write the images, and for each split a file of SFT rows and one of GRPO rows.
+
+    Args:
+        job: the samples, and the folder that they go to.
+        options: the question's template, and the axis order of the ground truth's boxes.
+
+    Returns:
+        The files for the manifest.
+    """
 
     def sft(split: Split) -> Iterator[dict[str, Any]]:
         for entry in job.buffer.of_split(split):
@@ -45,7 +53,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
 
 
 def sft_row(sample: Sample, path: str, options: ExportOptions) -> dict[str, Any]:
-    """A question with its answer."""
+    """The SFT row of a sample: `messages` with the question and its answer, `images` with the path."""
     return {
         "messages": [*_asked(sample, options), {"role": "assistant", "content": chat.answer(sample, options)}],
         "images": [path],

@@ -20,7 +20,15 @@ from schemas.records import Split
 
 
 def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
-    """Images, `-pairs.jsonl`, `-rankings.jsonl`."""
+    """Write the images, and for each split the pairs and the rankings of images that have the same prompt.
+
+    Args:
+        job: the samples, and the folder that they go to.
+        options: `margin` is the least difference in quality that makes a pair.
+
+    Returns:
+        The files for the manifest; pairs are in `-pairs.jsonl`, rankings in `-rankings.jsonl`.
+    """
 
     def pairs(split: Split) -> Iterator[dict[str, Any]]:
         for group in _groups(job, split):

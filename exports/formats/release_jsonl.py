@@ -34,7 +34,15 @@ _CODEC = Qwen3VL()
 
 
 def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
-    """Images, then the rows of each split."""
+    """Write the images, and for each split a file of rows in the form of the paper's release.
+
+    Args:
+        job: the samples, and the folder that they go to.
+        options: `trace` says whether rows have their reasoning.
+
+    Returns:
+        The files for the manifest.
+    """
     paths = _paths(job)
 
     def rows(split: Split) -> Iterator[dict[str, Any]]:
@@ -46,7 +54,18 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
 
 
 def release_row(sample: Sample, path: str, *, trace: bool = True) -> dict[str, Any]:
-    """The row, as it was if it came from one."""
+    """The row of a sample in the form of the paper's release.
+
+    A sample that was imported from such a row keeps the row's further fields, and lacks those that the row lacked.
+
+    Args:
+        sample: the sample.
+        path: the image's path, relative to the export's folder.
+        trace: whether the row has the reasoning.
+
+    Returns:
+        The row by field name.
+    """
     extras = orjson.loads(sample.extras).get(EXTRAS, {})
     row = {**plain_row(sample, path, trace=trace), **extras.get("row", {})}
     return {name: value for name, value in row.items() if name not in extras.get("absent", [])}

@@ -125,7 +125,7 @@ class ShardReader:
 
     @property
     def total(self) -> int:
-        """The number of samples in all parts together."""
+        """The number of samples in all parts together, before any are skipped."""
         return sum(shard.samples for shard in self._shards)
 
     def __len__(self) -> int:
