@@ -45,6 +45,7 @@ from trainers.boxflow.state import gathered, restored
 from trainers.boxflow.update import Updater, kl_of_first_chunk
 from trainers.rewards.contract import BaseReward, Detector
 from trainers.rewards.scoring import ScoredImage, Scoring, check_failures
+from trainers.rewards.silence import SilenceAlarm
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class BoxFlowTrainer:
             self.folder.claim(self._note(), BoxFlowConfig)
         self.accelerator.wait_for_everyone()
         self._prepare()
+        self._silence = SilenceAlarm()
         self.done = 0
         self._resume()
 
@@ -198,6 +200,8 @@ class BoxFlowTrainer:
         scored = self._collect(scoring, chunks)
         # On all processes from the same answers: all stop, or none.
         failures = check_failures(scored, config.rewards.max_failure_rate)
+        if self.task.detector is not None and self.main:
+            self._silence.hear(scored)
         advantages = compute_advantages(
             config,
             [image.reward for image in scored],

@@ -19,10 +19,11 @@ from trl.models.utils import unwrap_model_for_generation
 from exports.read.shard_table import ShardTable
 from schemas.defect import DEFECT_TYPES
 from sdg_data.work import StopRequest
+from trainers.common.checksums import write_checksums
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingRow
 from trainers.detector.evaluation import SCORE, Prediction, answer_rows, draw, figures, measure
-from trainers.detector.run_folder import DetectorRunFolder
+from trainers.detector.run_folder import CHECKSUMS, DetectorRunFolder
 from trainers.detector.train_config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,13 @@ class RunReporter(TrainerCallback):
         if control.should_save:
             control.should_log = True
         return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the checksums of the checkpoint; other processes may still be writing their random states."""
+        folder = self._folder.checkpoints / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and folder.is_dir():
+            files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith("rng_state")]
+            write_checksums(folder / CHECKSUMS, files)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Append the figures to `log.jsonl`, and log a line of progress; only in the main process."""

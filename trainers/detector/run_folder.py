@@ -5,7 +5,8 @@
     model/               the best checkpoint's weights, processor and detector.json; there when the run has ended
     evaluation.json      SDG-Eval of those weights on the held-out part, with bootstrap intervals
 
-A checkpoint counts when its `trainer_state.json`, which is written last, is whole.
+A checkpoint counts when its `trainer_state.json`, which is written last, is whole, and its files have the checksums of
+its `checksums.json`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from typing import Final
 from annotate.vlm.qwen.load import weights_hash
 from sdg_data.ids import HASH_LIMIT
 from trainers.common import run_folder
+from trainers.common.checksums import damaged
 
 log = logging.getLogger(__name__)
 
 _STATE: Final = "trainer_state.json"
+CHECKSUMS: Final = "checksums.json"
+"""In a checkpoint: what its files were when they were written."""
 
 
 class DetectorRunFolder(run_folder.RunFolder):
@@ -50,9 +54,10 @@ class DetectorRunFolder(run_folder.RunFolder):
             reverse=True,
         )
         for path in numbered:
-            if _is_whole(path):
+            wrong = damaged(path / CHECKSUMS) if _is_whole(path) else [_STATE]
+            if not wrong:
                 return path
-            log.warning("%s was cut off while it was written; going on from the one before", path.name)
+            log.warning("%s is not whole (%s); going on from the one before", path.name, ", ".join(wrong))
             shutil.rmtree(path)
         return None
 
