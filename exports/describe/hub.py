@@ -1,15 +1,18 @@
 """Upload a finished export to the Hugging Face Hub."""
 
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from exports.files.manifest import read_manifest
+from exports.files.manifest import MANIFEST, read_manifest
 from exports.files.target import ExportError, Target
 from sdg_data.errors import MissingDependency
 
 
 def push(folder: Path, repository: str, *, api: Any = None) -> str:
     """Upload a finished export as a dataset repository, which is made if it is not there.
+
+    Only the export's own files are: others that lie in its folder stay where they are.
 
     Args:
         folder: The export.
@@ -37,6 +40,7 @@ def push(folder: Path, repository: str, *, api: Any = None) -> str:
             repo_id=repository,
             repo_type="dataset",
             folder_path=str(folder),
+            allow_patterns=[escape(entry.path) for entry in manifest.files] + [MANIFEST],
             commit_message=f"{manifest.name}: {manifest.samples} samples as {manifest.format}",
         )
     except OSError as error:  # the Hub's errors are

@@ -94,6 +94,8 @@ def test_pushing_uploads_a_finished_export_only(shards: Path, tmp_path: Path) ->
     assert push(shards, "me/mini", api=Api()) == "https://huggingface.co/datasets/me/mini"
     assert calls[0] == ("me/mini", {"repo_type": "dataset", "exist_ok": True})
     assert calls[1][1]["folder_path"] == str(shards)
+    files = {path.relative_to(shards).as_posix() for path in shards.rglob("*") if path.is_file()}
+    assert set(calls[1][1]["allow_patterns"]) == files
     with pytest.raises(InputError, match="no manifest"):
         push(tmp_path, "me/mini", api=Api())
     assert len(calls) == 2
