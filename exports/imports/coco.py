@@ -68,7 +68,9 @@ def _row(image: CocoImage, joined: CocoFile, folder: Path, options: ExternalOpti
 def _ours(image: CocoImage, data: bytes) -> ImportRow:
     try:
         sample = coco.sample_of(image.entry, image.boxes)
-    except (ValidationError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise RejectedRow(image.name, "bad-row", f"it has the key sdg, but lacks {error}") from error
+    except (ValidationError, TypeError, ValueError) as error:
         raise RejectedRow(image.name, "bad-row", (str(error).splitlines() or ["?"])[0]) from error
     row = restored(sample, data)
     boxes = Boxes(len(image.boxes))

@@ -22,6 +22,7 @@ from schemas.records import (
     Prompt,
     Split,
 )
+from sdg_data.errors import ConfigError
 from sdg_data.ids import blob_name, canonical_json, content_id, normalise_prompt, prompt_id, split_of
 from sdg_data.ingest.prompts import check_prompt
 from sdg_data.store import annotations, images, reviews
@@ -47,6 +48,12 @@ class ExternalOptions:
     reason: str | None = None
     splits: SplitRule = field(default_factory=SplitRule)
     aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where a text cannot stand in a record."""
+        for option, text in (("--source", self.where), ("--licence", self.licence), ("--model", self.model)):
+            if not text or any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ConfigError(f"{text!r:.80} is no text for a record", item=option)
 
 
 def base_of(

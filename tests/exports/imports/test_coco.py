@@ -387,3 +387,11 @@ def test_what_was_imported_last_counts(tmp_path: Path) -> None:
         assert failures.listed(tx, "import") == [], "what came later is no failure any more"
     assert told(tmp_path, pictures, [box(1, (50, 50, 40, 40)), box(2)]).gold["1.png"] == [(500, 500, 900, 900)]
     assert told(tmp_path, pictures, [box(1), box(2)]).gold["1.png"] == [TENTHS]
+
+
+def test_texts_that_no_record_takes_are_options_in_error(tmp_path: Path) -> None:
+    for changes in ({"where": ""}, {"licence": ""}, {"model": "\ud800"}):
+        with pytest.raises(ConfigError, match="no text"):
+            ExternalOptions(**{"where": "set", "folder": None, "test_share": 0.0, **changes})
+    result = told(tmp_path, [image(tmp_path, 1, sdg={}), image(tmp_path, 2, x=json.loads("[" * 400 + "]" * 400))], [])
+    assert (result.gold, result.images) == ({}, {"bad-row": 2})
