@@ -82,7 +82,7 @@ class AnswerLog(Generic[Line]):
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file without removing it."""
+        """Close the file of the log, which stays on the disk."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

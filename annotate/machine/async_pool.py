@@ -28,7 +28,7 @@ class AsyncPool(Generic[Result]):
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, Result]) -> None:
-        """Start a coroutine."""
+        """Start a coroutine on the pool's event loop; its result comes out of the pool when it has ended."""
         self.outstanding += 1
         asyncio.run_coroutine_threadsafe(work, self.loop).add_done_callback(self._done.put)
 
@@ -62,7 +62,7 @@ class AsyncPool(Generic[Result]):
         return results
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run one coroutine and return its result."""
+        """Run one coroutine on the pool's event loop, wait for it, and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def close(self) -> None:

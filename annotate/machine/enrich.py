@@ -84,11 +84,11 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         self._settings = canonical_json(backend.identity.settings)
 
     def count(self) -> int:
-        """See `VlmStage`."""
+        """The number of annotations that have no enrichment yet."""
         return sum(1 for _ in self.items())
 
     def items(self) -> Iterator[Unenriched]:
-        """See `VlmStage`."""
+        """The gold annotations that have no enrichment yet, in order of their images, read page by page."""
         after = ""
         while True:
             with self._store.read() as tx:
@@ -100,7 +100,7 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
             yield from missing
 
     def question(self, item: Unenriched, image: EncodedImage) -> Question:
-        """See `VlmStage`."""
+        """The template's question about an image, its prompt and the defects that the person drew."""
         known = item.annotation.defects
         return Question(
             text=self._template.question_about(item.prompt, known, self._backend.codec(image.size)),
@@ -120,7 +120,7 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         return sum(self.budget.worst(replace(question, more=(*question.more, turn)), tokens) for turn in rest)
 
     async def work(self, item: Unenriched, question: Question) -> Result[Enrichment]:
-        """See `VlmStage`."""
+        """Ask for the reasons; an answer that breaks the rules is sent back with what is wrong, a few times at most."""
         usage = Usage()
         for last in (*[False] * (ROUNDS - 1), True):
             answer, usage = await self.ask(question, usage)
@@ -137,7 +137,7 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
         return self.result(item, usage, code=broken[0].rule, message=details, raw=raw)
 
     def insert(self, tx: Tx, records: list[Enrichment]) -> None:
-        """See `VlmStage`."""
+        """Store enrichments inside the given transaction."""
         enrichments.insert(tx, records)
 
     def _judged(self, answer: Answer, question: Question) -> tuple[ParsedAnswer, list[BrokenRule]]:

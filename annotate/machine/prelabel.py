@@ -69,21 +69,21 @@ class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
         self.wanted = WantedPrelabels(prelabeller_of(backend, template), models, split, retry, retry_all)
 
     def count(self) -> int:
-        """See `VlmStage`."""
+        """The number of images that have no prelabel of this model, template and settings yet."""
         with self._store.read() as tx:
             return prelabels.count(tx, self.wanted)["missing"]
 
     def items(self) -> Iterator[Unlabelled]:
-        """See `VlmStage`."""
+        """The images that have no prelabel of this kind yet, read page by page."""
         for page in prelabels.missing(self._store, self.wanted):
             yield from page
 
     def question(self, item: Unlabelled, image: EncodedImage) -> Question:
-        """See `VlmStage`."""
+        """The template's question about an image and its prompt."""
         return ask_about(self._backend, self._template, item.prompt, image)
 
     async def work(self, item: Unlabelled, question: Question) -> Result[Prelabel]:
-        """See `VlmStage`."""
+        """Ask once and parse the answer; one that cannot be read becomes a failure with the text of the answer."""
         answer, usage = await self.ask(question, Usage())
         parsed = parse_answer(answer.text, codec=self._backend.codec(question.image.size), hit_length=answer.hit_length)
         raw = answer.text if answer.raw is None else answer.raw
@@ -99,12 +99,12 @@ class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
         return self.result(item, usage, record=record)
 
     def insert(self, tx: Tx, records: list[Prelabel]) -> None:
-        """See `VlmStage`."""
+        """Store prelabels inside the given transaction."""
         prelabels.insert(tx, records)
 
 
 def ask_about(backend: Backend, template: Template, prompt: str, image: EncodedImage) -> Question:
-    """The detector's question about an image."""
+    """Make a detector's question about an image from a template; box numbers are in the form of the backend's codec."""
     return Question(
         text=template.question(prompt, backend.codec(image.size)),
         image=image,

@@ -48,7 +48,7 @@ class WaitingItem(Protocol):
 
     @property
     def id(self) -> str:
-        """Of the record to be made."""
+        """The id of the record that the answer will make."""
 
     @property
     def image(self) -> ImageRecord:
@@ -56,7 +56,7 @@ class WaitingItem(Protocol):
 
     @property
     def attempt(self) -> int:
-        """Number of this attempt, from 1."""
+        """The number of this attempt, counted from 1."""
 
 
 Item = TypeVar("Item", bound=WaitingItem)
@@ -128,7 +128,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """The bounds of a stage's requests."""
+    """How many requests a stage makes at once, how long it waits for each, and when it gives up."""
 
     concurrency: int = 32
     """Questions under way at once."""
@@ -170,15 +170,15 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
 
     @abc.abstractmethod
     def count(self) -> int:
-        """How many items have no record yet."""
+        """The number of items that have no record yet."""
 
     @abc.abstractmethod
     def items(self) -> Iterable[Item]:
-        """The items that have no record yet."""
+        """The items that have no record yet, in a fixed order."""
 
     @abc.abstractmethod
     def question(self, item: Item, image: EncodedImage) -> Question:
-        """The first question about an item."""
+        """Make the first question about an item; `image` is its picture as the backend takes it."""
 
     @abc.abstractmethod
     async def work(self, item: Item, question: Question) -> Result[Stored]:
@@ -190,7 +190,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
 
     @abc.abstractmethod
     def insert(self, tx: Tx, records: list[Stored]) -> None:
-        """Store records."""
+        """Store the records of answered items inside the given transaction."""
 
     # The stage (`sdg_data.work.Stage`)
 
@@ -471,7 +471,7 @@ class Trial:
         self._over: asyncio.Event | None = None
 
     async def enter(self) -> None:
-        """Wait until a question may be asked."""
+        """Wait until a question may be asked: the first few may at once, the others when the trial is over."""
         if self._over is None:
             self._over = asyncio.Event()
         if self._left > 0:

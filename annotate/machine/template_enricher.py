@@ -86,21 +86,25 @@ class TemplateEnricher:
         self.identity = Identity("template", MODEL, "1", {"backend": "template"})
 
     def codec(self, size: ImageSize) -> AnswerCodec:
-        """See `Backend`."""
+        """The codec of Qwen3-VL, in whose form the answers are written."""
         return Qwen3VL()
 
     def prepare(self, data: bytes, media_type: str) -> EncodedImage:
-        """See `Backend`."""
+        """Encode an image of at most 4,096 pixels on its longer side; no model looks at it."""
         return fit_image(data, media_type, family="qwen3-vl", max_side=4096)
 
     async def ask(self, question: Question) -> Answer:
-        """See `Backend`. A question that is no enrichment's is a `bad-request`."""
+        """Answer from fixed sentences about the boxes that a person drew.
+
+        Raises:
+            AskError: `bad-request`, where the question is not about a person's defects.
+        """
         if question.known is None:
             raise AskError("bad-request", "this backend only enriches what people have drawn", fatal=True)
         return Answer(render_answer([expanded(annotated) for annotated in question.known], trace_of(question.known)))
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: this backend holds no connection and no model."""
 
 
 def expanded(annotated: AnnotatedDefect) -> Defect:
@@ -146,7 +150,7 @@ def _says_twice(text: str) -> bool:
 
 
 def trace_of(known: Sequence[AnnotatedDefect]) -> str:
-    """The three steps, from the boxes alone."""
+    """Write the three steps of a reasoning from the defects' boxes and types alone."""
     counts = {kind: sum(annotated.defect.type is kind for annotated in known) for kind in DefectType}
     parts = [f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in counts.items() if number]
     summary = f"The picture has {' and '.join(parts)}." if parts else "Nothing contradicts the prompt or is malformed."
@@ -179,7 +183,7 @@ def extent(box: Box) -> str:
 
 
 def shape(box: Box) -> str:
-    """A box's form in words."""
+    """A box's form in words: `wide`, `tall` or `compact`."""
     if box.width > 1.5 * box.height:
         return "wide"
     return "tall" if box.height > 1.5 * box.width else "compact"

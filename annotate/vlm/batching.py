@@ -13,7 +13,7 @@ Response = TypeVar("Response")
 
 
 class QueueFull(Exception):
-    """As many questions wait as may wait."""
+    """The queue of questions is full: as many wait as may wait."""
 
 
 class DynamicBatcher(Generic[Request, Response]):

@@ -66,7 +66,7 @@ class Answer:
 
     @property
     def hit_length(self) -> bool:
-        """Whether generation stopped at its limit."""
+        """Whether the answer was cut off because generation reached its limit of tokens."""
         return self.finish == "length"
 
 
@@ -110,7 +110,7 @@ class Prices:
     per_million_out: float
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """The cost of so many tokens in US dollars."""
+        """The cost of so many tokens of questions and of answers, in US dollars."""
         return (tokens_in * self.per_million_in + tokens_out * self.per_million_out) / 1_000_000
 
 
@@ -152,4 +152,4 @@ class Backend(Protocol):
         """
 
     async def close(self) -> None:
-        """Close connections, threads and models."""
+        """Close connections, end threads and free the memory of models."""

@@ -41,15 +41,15 @@ class FakeBackend:
         self.closed = False
 
     def codec(self, size: ImageSize) -> AnswerCodec:
-        """See `Backend`."""
+        """The codec of the model family that this backend was told to imitate."""
         return codec_of(self._family, size)
 
     def prepare(self, data: bytes, media_type: str) -> EncodedImage:
-        """See `Backend`."""
+        """Encode an image as the imitated family takes it, at most `max_side` pixels on its longer side."""
         return fit_image(data, media_type, family=self._family, max_side=self._max_side)
 
     async def ask(self, question: Question) -> Answer:
-        """See `Backend`."""
+        """Note the question, and give the next step of the script: an answer, or an error that is raised."""
         earlier = sum(request == question for request in self.asked)
         self.asked.append(question)
         self.at_once += 1
@@ -72,5 +72,5 @@ class FakeBackend:
             self.at_once -= 1
 
     async def close(self) -> None:
-        """See `Backend`."""
+        """Note that the backend was closed; tests look at `closed`."""
         self.closed = True

@@ -72,7 +72,7 @@ def messages(question: Question) -> list[dict[str, Any]]:
 
 
 def ending_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end an answer."""
+    """The ids of the tokens that end an answer, from the model's generation settings and the tokenizer."""
     stated = model.generation_config.eos_token_id
     ends = stated if isinstance(stated, list) else [stated]
     return frozenset(token for token in (*ends, tokenizer.eos_token_id) if token is not None)

@@ -108,11 +108,11 @@ class LocalBackend:
 
     @property
     def waiting(self) -> int:
-        """How many questions wait for the model."""
+        """The number of questions that wait for the model now."""
         return self._batcher.waiting
 
     def codec(self, size: ImageSize) -> AnswerCodec:
-        """See `Backend`."""
+        """The codec of the model's family; for Qwen2.5-VL, with the pixel bounds of the loaded processor."""
         if self._family == "qwen2.5-vl" and self._processor is not None:
             # The loaded processor's own bounds, should they be tighter than ours.
             bounds = self._processor.image_processor.size
@@ -120,15 +120,15 @@ class LocalBackend:
         return codec_of(self._family, size)
 
     def prepare(self, data: bytes, media_type: str) -> EncodedImage:
-        """See `Backend`."""
+        """Encode an image in a size that the model's family takes, within the settings' `max_side`."""
         return fit_image(data, media_type, family=self._family, max_side=self._settings.max_side)
 
     async def ask(self, question: Question) -> Answer:
-        """See `Backend`. Questions that wait together are answered together."""
+        """Ask the model in this process; questions that wait together are answered as one batch."""
         return await self._batcher.put(question)
 
     async def close(self) -> None:
-        """See `Backend`."""
+        """End the batches under way and forget the model, so that its memory is freed."""
         await self._batcher.close()
         self._model = self._processor = None
 

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class OpenAIBackend:
-    """Asks one model on one server."""
+    """Asks one model on one server that speaks the OpenAI chat protocol."""
 
     local = False
 
@@ -88,15 +88,15 @@ class OpenAIBackend:
         self._sdk, self._response_type = sdk, httpx2.Response
 
     def codec(self, size: ImageSize) -> AnswerCodec:
-        """See `Backend`."""
+        """The codec of the family that the model belongs to."""
         return codec_of(self._family, size)
 
     def prepare(self, data: bytes, media_type: str) -> EncodedImage:
-        """See `Backend`."""
+        """Encode an image in a size that the model's family takes, within the settings' `max_side`."""
         return fit_image(data, media_type, family=self._family, max_side=self._settings.max_side)
 
     async def ask(self, question: Question) -> Answer:
-        """See `Backend`."""
+        """Send a question to the server as a chat completion; its errors become an `AskError` with a code."""
         sdk = self._sdk
         started = time.monotonic()
         body: dict[str, Any] = {
@@ -125,7 +125,7 @@ class OpenAIBackend:
         return self._answer(self._clean(response.text), time.monotonic() - started)
 
     async def close(self) -> None:
-        """See `Backend`."""
+        """Close the connections to the server, if any were opened."""
         if self._client is not None:
             await self._client.close()
             self._client = None

@@ -25,15 +25,19 @@ class OracleBackend:
         self.identity = Identity("oracle", "oracle", "1", {"backend": "oracle"})
 
     def codec(self, size: ImageSize) -> AnswerCodec:
-        """See `Backend`."""
+        """The codec of Qwen3-VL, in whose form the oracle's answers are written."""
         return Qwen3VL()
 
     def prepare(self, data: bytes, media_type: str) -> EncodedImage:
-        """See `Backend`."""
+        """Encode an image of at most 4,096 pixels on its longer side."""
         return fit_image(data, media_type, family="qwen3-vl", max_side=4096)
 
     async def ask(self, question: Question) -> Answer:
-        """See `Backend`. An image or prompt that is not of the mini world is a `bad-request`."""
+        """Answer with the defects that the mini world's oracle finds, without a reasoning.
+
+        Raises:
+            AskError: `bad-request`, for an image or prompt that is not of the mini world.
+        """
         try:
             defects = find_defects(decode_pixels(question.image.data), question.prompt)
         except ValueError as error:
@@ -41,4 +45,4 @@ class OracleBackend:
         return Answer(render_answer(defects, None))
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: the oracle holds no connection and no model."""

@@ -21,7 +21,7 @@ INSTRUCTION: Final = (
 
 
 def response_format() -> dict[str, Any]:
-    """The `response_format` of a request."""
+    """The `response_format` of a chat request: a JSON schema that an answer's reasoning and defects must fit."""
     items = TypeAdapter(list[AnswerItem]).json_schema(ref_template="#/$defs/{model}")
     definitions = items.pop("$defs", {})
     schema = {

@@ -33,7 +33,7 @@ class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
 
 
 class ImageOnlyQwen25VLProcessor(Qwen2_5_VLProcessor):
-    """The same for Qwen2.5-VL."""
+    """The processor of Qwen2.5-VL without its video part, as `ImageOnlyQwen3VLProcessor` is that of Qwen3-VL."""
 
     def __init__(
         self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any
