@@ -49,7 +49,11 @@ class BoxFlowRunFolder(run_folder.RunFolder):
         return None
 
     def save_checkpoint(self, number: int, state: dict[str, Any], keep: int) -> None:
-        """Write the checkpoint after `number` rollouts, then delete all but the latest `keep`."""
+        """Write the checkpoint after `number` rollouts, then delete all but the latest `keep`.
+
+        Raises:
+            InputError: it cannot be written; the ones before are still there.
+        """
         path = self.checkpoints / f"{number:06d}.pt"
         temporary = path.with_suffix(".tmp")
         try:
