@@ -29,7 +29,7 @@ Frame = tuple[float, float]
 
 
 class BadBox(Exception):
-    """A box that is no defect: a code, and why."""
+    """A box that cannot be a defect; `code` is the reason for records, the message says it to people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

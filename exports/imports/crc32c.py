@@ -17,7 +17,7 @@ _Words = NDArray[np.uint32]
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC-32C of `data`."""
+    """The CRC-32C (Castagnoli) checksum of `data`, as an unsigned number of 32 bits."""
     lane = len(data) // _LANES
     body = np.frombuffer(data, np.uint8, lane * _LANES)
     state = np.uint32(0xFFFFFFFF)

@@ -54,7 +54,15 @@ def damaged_files(paths: list[str]) -> list[DamagedFile]:
 
 
 def refuse_damaged(damaged: list[DamagedFile], *, hint: str) -> None:
-    """Raise InputError where there is any damage."""
+    """Refuse an import whose files are damaged; do nothing where none is.
+
+    Args:
+        damaged: The damaged files.
+        hint: What the person can do; it follows after "Nothing was taken.".
+
+    Raises:
+        InputError: There is a damaged file; the message names the first and counts the others.
+    """
     if damaged:
         message = f"damaged, or changed by hand: {damaged[0].reason}"
         more = f" ({len(damaged) - 1} more files are, too)" if len(damaged) > 1 else ""

@@ -22,7 +22,18 @@ MAX_LINE_BYTES = 64 << 20
 
 
 def release_rows(file: Path, options: ExternalOptions) -> Iterator[ImportRow]:
-    """The rows of a release JSONL file. InputError where it cannot be read."""
+    """Read the rows of a JSONL file in the form of the paper's release.
+
+    Args:
+        file: The file.
+        options: The import's options.
+
+    Yields:
+        A row for each line, or a rejected one that says what is wrong with the line.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
     check_source(file)
     try:
         with file.open("rb") as lines:

@@ -63,7 +63,18 @@ class RichHFOptions:
 
 
 def richhf_rows(file: Path, settings: RichHFOptions) -> Iterator[ImportRow]:
-    """The rows of a TFRecord or parquet file. InputError where it cannot be read at all."""
+    """Read the rows of a RichHF-18K file, TFRecord or Parquet.
+
+    Args:
+        file: The file; its first bytes tell the kind.
+        settings: The import's options.
+
+    Yields:
+        A row for each example, or a rejected one that says what is wrong with it.
+
+    Raises:
+        InputError: The file cannot be read at all, or the threshold is not above 0 and at most 1.
+    """
     if not 0 < settings.threshold <= 1:
         raise InputError(f"a threshold is above 0 and at most 1, not {settings.threshold:g}")
     check_source(file)
@@ -83,7 +94,18 @@ def richhf_rows(file: Path, settings: RichHFOptions) -> Iterator[ImportRow]:
 
 
 def split_of_file(file: Path, requested: str | None) -> Split:
-    """The split that was asked for, or that the file's name begins with. ConfigError for any other."""
+    """The split that a file's images go into.
+
+    Args:
+        file: Its name may begin with a split's name.
+        requested: The split that the person asked for; None: the one that the file's name begins with.
+
+    Returns:
+        The split.
+
+    Raises:
+        ConfigError: There is no such split, or neither the person nor the file's name says one.
+    """
     named = next((split for split in Split if file.name.startswith(split)), None)
     if requested is None and named is not None:
         return named

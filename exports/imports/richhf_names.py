@@ -78,7 +78,17 @@ class FileNames:
 
 
 def read_prompts(file: Path) -> FileNames:
-    """Prompts by file name: a JSON object, or JSON lines with `filename` and `prompt` (or `caption`). InputError."""
+    """Read the prompts of images by file name.
+
+    Args:
+        file: A JSON object from file name to prompt, or JSON lines with `filename` and `prompt` (or `caption`).
+
+    Returns:
+        The prompts.
+
+    Raises:
+        InputError: The file cannot be read, or has another form.
+    """
     data = read_table(file)
     try:
         prompts = _prompts(data)

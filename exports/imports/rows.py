@@ -53,7 +53,7 @@ class PreparedRecord:
     boxes: Boxes = NO_BOXES
 
     def with_boxes(self, boxes: Boxes) -> Self:
-        """The same with an account of its boxes."""
+        """A copy of the record with an account of what became of its boxes."""
         return replace(self, boxes=boxes)
 
 

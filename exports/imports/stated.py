@@ -30,7 +30,15 @@ class Settled:
 
 
 def with_own_ids(tx: Tx, rows: Sequence[PreparedRecord]) -> list[Settled]:
-    """Replace what outside sources state as ids."""
+    """Give rows of outside sources ids of this store, and remember what the source called them.
+
+    Args:
+        tx: A transaction of the store, in which known ids are looked up.
+        rows: The rows; those that are not `foreign` keep their ids.
+
+    Returns:
+        The rows in their order, each with the ids that its source states otherwise.
+    """
     foreign = [row for row in rows if row.foreign]
     if not foreign:
         return [Settled(row) for row in rows]

@@ -26,7 +26,17 @@ class DamagedRecord(ValueError):
 
 
 def records(path: Path) -> Iterator[bytes | DamagedRecord]:
-    """The records of a file, in order; a damaged one comes as `DamagedRecord`. Raises OSError."""
+    """Read the records of a TFRecord file, in order.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The bytes of a record, or a `DamagedRecord` where they do not match their checksum or end too early.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     with path.open("rb") as file:
         while True:
             record = _record(file)

@@ -31,20 +31,20 @@ class Passes:
         return 0 if last == 0 else last // 2 - 1 + last % 2
 
     def start(self, worker: int, pass_id: int, epoch: int) -> None:
-        """Note what a worker begins."""
+        """Note that a worker begins its part of an epoch, in this pass."""
         self._rows[worker % _MOST_WORKERS, 0] = 2 * (epoch + 1)
         self._rows[worker % _MOST_WORKERS, 1] = pass_id
 
     def finish(self, worker: int, epoch: int) -> None:
-        """Note that a worker has read all of its part."""
+        """Note that a worker has read its part of an epoch to the end."""
         self._rows[worker % _MOST_WORKERS, 0] = 2 * (epoch + 1) + 1
 
     def forget(self) -> None:
-        """No worker has read."""
+        """Forget all passes, as if no worker had read anything."""
         self._rows.zero_()
 
     def used(self) -> bool:
-        """Whether a worker has read."""
+        """Whether any worker has begun to read since the last `forget`."""
         return bool(self._rows.any())
 
 

@@ -22,7 +22,15 @@ def candidates(names: Iterable[str]) -> list[str]:
 
 
 def find_columns(names: Iterable[str], source: str) -> list[str]:
-    """As `candidates`; InputError that lists the columns where there are none."""
+    """The columns that may hold the prompt, the likeliest first, of which there is at least one.
+
+    Args:
+        names: The names of all columns.
+        source: The file, for the message.
+
+    Raises:
+        InputError: No column looks like a prompt; the hint lists all.
+    """
     known = list(names)
     found = candidates(known)
     if not found:

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Records:
-    """What an import inserts in one step."""
+    """Records of all kinds that an import inserts in one transaction."""
 
     prompts: Sequence[Prompt] = ()
     images: Sequence[ImageRecord] = ()
@@ -63,7 +63,7 @@ class Records:
 
 
 class ImportUnit:
-    """The import under way; see `import_unit`."""
+    """An import under way, which notes what it brings, so that it can go on or be withdrawn; made by `import_unit`."""
 
     def __init__(self, store: Store, blobs: Blobs, number: int) -> None:
         self.number = number

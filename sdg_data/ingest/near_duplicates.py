@@ -80,7 +80,14 @@ def near_hashes(first: Mapping[str, int], second: Mapping[str, int]) -> list[tup
 
 
 def perceptual_hash(data: bytes) -> int:
-    """64 bits of an image. ValueError where it does not decode."""
+    """A hash of what an image looks like: similar images differ in few of its 64 bits.
+
+    Args:
+        data: The bytes of an image file.
+
+    Raises:
+        ValueError: They do not decode as an image.
+    """
     from scipy.fft import dctn
 
     grey = decode_image(data).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)

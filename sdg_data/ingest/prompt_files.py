@@ -32,9 +32,18 @@ class BlankLine(Row):
 
 
 def open_rows(source: str, *, column: str | None = None, hub_split: str = "train") -> Iterator[Row | BadRow]:
-    """The rows of `source`, a path or `hf:owner/name`. Raises InputError at once when it cannot be opened.
+    """Open a source of prompts and read its rows.
 
-    `column` names the text's column; without it each row gives its caption, prompt or text (`captions`).
+    Args:
+        source: A path, or `hf:owner/name` for a data set of the hub.
+        column: The text's column; None: each row gives its caption, prompt or text (`captions`).
+        hub_split: The split of the hub's data set.
+
+    Returns:
+        The rows; what cannot be read in a row makes it a `BadRow`.
+
+    Raises:
+        InputError: The source cannot be opened; raised at once, not at the first row.
     """
     if source.startswith(HUB_PREFIX):
         return _hub_rows(source.removeprefix(HUB_PREFIX), column, hub_split)
@@ -44,7 +53,11 @@ def open_rows(source: str, *, column: str | None = None, hub_split: str = "train
 
 
 def check_source(source: str) -> None:
-    """Raise InputError if `source` is clearly no prompt file: missing, a folder, empty, unreadable, of unknown kind."""
+    """Refuse what is clearly no file of prompts; a data set of the hub is not looked at.
+
+    Raises:
+        InputError: The file is missing, a folder, empty, unreadable or of an unknown kind.
+    """
     if source.startswith(HUB_PREFIX):
         return
     path = Path(source)

@@ -36,7 +36,7 @@ class Refusal:
 
     @property
     def place(self) -> str:
-        """The name with its line."""
+        """The item's name, with the number of its line (`name:line`) where it has one."""
         return self.name if self.line is None else f"{self.name}:{self.line}"
 
 
@@ -52,11 +52,11 @@ class Tally:
 
     @property
     def refused(self) -> int:
-        """The sum over the codes."""
+        """The number of refused items, over all codes."""
         return sum(self.refused_by_code.values())
 
     def as_json(self) -> dict[str, Any]:
-        """The tally for the report."""
+        """The counts as a dictionary for the JSON report."""
         return {
             "seen": self.seen,
             "taken": self.taken,
@@ -85,7 +85,7 @@ class ImportReport:
         self.close()
 
     def close(self) -> None:
-        """Give the temporary file back."""
+        """Close the temporary file of refused items, which deletes it."""
         self._spool.close()
 
     def of(self, unit: str | None = None) -> Tally:
@@ -97,11 +97,11 @@ class ImportReport:
         self.of(unit).seen += number
 
     def take(self, number: int = 1, *, unit: str | None = None) -> None:
-        """Count items that are new in the store."""
+        """Count items of a unit that are new in the store."""
         self.of(unit).taken += number
 
     def keep(self, number: int = 1, *, unit: str | None = None) -> None:
-        """Count items that were already there."""
+        """Count items of a unit that the store had already."""
         self.of(unit).already_there += number
 
     def use(self, number: int = 1, *, unit: str | None = None) -> None:
@@ -128,11 +128,15 @@ class ImportReport:
 
     @property
     def refused(self) -> int:
-        """How many items of any unit were left out."""
+        """The number of items, of all units together, that were left out."""
         return sum(tally.refused for tally in self.tallies.values())
 
     def check(self) -> None:
-        """Raise SdgError where the totals do not add up: an item was seen and nobody said what became of it."""
+        """Check that each item that was seen was taken, was already there, or was refused.
+
+        Raises:
+            SdgError: The totals of a unit do not add up, which is a fault of the program.
+        """
         for unit, tally in self.tallies.items():
             accounted = tally.taken + tally.already_there + tally.refused
             if accounted != tally.seen:
@@ -144,7 +148,7 @@ class ImportReport:
                 )
 
     def refusals(self) -> Iterator[Refusal]:
-        """All refused items, in order."""
+        """All refused items, in the order in which they were refused."""
         self._spool.seek(0)
         for line in self._spool:
             yield Refusal(**json.loads(line))

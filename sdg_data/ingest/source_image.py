@@ -105,7 +105,16 @@ def with_text(found: SourceImage, texts: Mapping[str, Callable[[], bytes]], colu
 
 
 def described(found: SourceImage, row: Mapping[str, Any], column: str | None) -> SourceImage:
-    """The image with the prompt that its row has."""
+    """Add the prompt of its row to an image.
+
+    Args:
+        found: The image.
+        row: The row that describes it; empty where there is none.
+        column: The prompt's column; None: the likeliest one.
+
+    Returns:
+        The image with prompt and row; refused and without its bytes where there is no prompt.
+    """
     if not row:
         return replace(found, data=None, refusal=("no-prompt", "the image has no prompt"))
     text, code, message = text_of(row, column)

@@ -80,7 +80,7 @@ def read_table(path: Path, columns: Columns | None = None) -> Iterator[TableRow 
 
 
 def undecodable(line: int, data: bytes) -> BadRow:
-    """The row of bytes that are no UTF-8."""
+    """The `BadRow` of a line whose bytes are not UTF-8; `line` is its number."""
     return BadRow(line, "not-utf8", "not UTF-8", shown(data))
 
 
@@ -90,7 +90,7 @@ def too_long(line: Line) -> BadRow:
 
 
 def shown(data: bytes) -> str:
-    """The beginning of `data` for people."""
+    """The beginning of a line as text for people; bytes that are not UTF-8 are shown escaped."""
     return data[:_ENOUGH_RAW].decode("utf-8", "backslashreplace")
 
 

@@ -158,7 +158,13 @@ class TableBuilder:
         self._end(key, group, FAILED if defects is None else PARSED)
 
     def add_unread(self, key: str, outcome: int, *, group: str = "") -> None:
-        """An image without a claim: FAILED or DEGENERATE."""
+        """Add an image whose answer makes no claim about defects.
+
+        Args:
+            key: The image's.
+            outcome: FAILED where the answer could not be read, DEGENERATE where it only repeats itself.
+            group: The image's generator, or another name to group by.
+        """
         self._end(key, group, outcome)
 
     def _end(self, key: str, group: str, outcome: int) -> None:

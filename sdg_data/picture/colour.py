@@ -27,7 +27,7 @@ _CUBE: Final = Image.fromarray(np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, inde
 
 @dataclass(frozen=True)
 class IccProfile:
-    """An ICC profile as its file has it."""
+    """A colour profile (ICC), as the bytes that the image file holds."""
 
     data: bytes
 

@@ -46,5 +46,5 @@ class PictureHeader:
 
 
 def rules_of(**apply: bool) -> tuple[str, ...]:
-    """The rules that apply, by name."""
+    """The names of those rules whose argument is true, in the order of the arguments."""
     return tuple(name for name, applies in apply.items() if applies)

@@ -165,7 +165,14 @@ def transparent_colour(data: bytes) -> tuple[int, ...] | None:
 
 
 def is_deep(data: bytes) -> bool:
-    """Whether it has 16 bits a channel."""
+    """Whether a PNG file has 16 bits for each channel.
+
+    Args:
+        data: The file, or at least its first 33 bytes.
+
+    Raises:
+        PictureError: The data do not begin with a PNG's header.
+    """
     return _image_header(data)[2] == 16
 
 
