@@ -140,8 +140,8 @@ def test_half_of_the_puts_fail(server: Server, world: World, shards: Path, hashe
 def test_a_rerun_after_an_outage_makes_only_what_is_missing(
     server: Server, world: World, hashes: dict[str, str], export: Callable[..., Any]
 ) -> None:
-    """Every shard takes four PUTs (upload, move, and the same for its note): after ten, two are done and noted."""
-    server.faults(down_after=10)
+    """Two PUTs a file (upload, move), four a shard with its note. Behind two first notes, twelve are for two shards."""
+    server.faults(down_after=12)
     url = f"s3://{BUCKET}/outage"
     error = attempt(world, Target(url, pause=lambda seconds: None))
     assert error is not None
