@@ -91,8 +91,11 @@ def _found(
     used_texts: set[str] = set()
     for name in files.images:
         stem = posixpath.splitext(name)[0]
+        beside = files.texts.get(stem, {})
+        image = _image(folder, name, statements.pop(name, []), beside, column)
+        used = 0 if stem in used_texts else len(beside)  # a text that serves two images is one file
         used_texts.add(stem)
-        yield _image(folder, name, statements.pop(name, []), files.texts.get(stem, {}), column)
+        yield replace(image, used=used)
     present = {*files.strays, *(text for beside in files.texts.values() for text in beside.values())}
     for name, rows in statements.items():
         if name not in present:
@@ -235,7 +238,7 @@ def _inside(folder: Path, base: str, name: str) -> str | None:
 def _image(
     folder: Path, name: str, rows: list[_Statement], beside: Mapping[str, str], column: str | None
 ) -> SourceImage:
-    found = SourceImage(_shown(folder, name), used=len(beside))
+    found = SourceImage(_shown(folder, name))
     if posixpath.splitext(name)[1].lower() in OTHER_PICTURES:
         return replace(found, refusal=stray(name))
     texts = {normalise_prompt(text): row for row in reversed(rows) if (text := text_of(row.row, column)[0])}

@@ -427,6 +427,13 @@ def test_rows_that_cannot_be_read_are_named_by_their_line(tmp_path: Path, import
     }
 
 
+def test_a_text_that_serves_two_images_and_a_table_are_counted_once(tmp_path: Path, imported: Import) -> None:
+    files = {"1.png": picture(1), "1.jpg": picture(2, "JPEG"), "1.txt": "a cat", "2.png": picture(3), "2.tif": b"x"}
+    rows = '{"file_name": "2.png", "text": "two"}\n'
+    result = imported(write(tmp_path / "art", {**files, "metadata.jsonl": rows, "sub/metadata.jsonl": ""}))
+    assert (result.tally.seen, result.tally.used, result.tally.taken) == (4, 3, 3)
+
+
 def test_pictures_inside_a_table_of_metadata_are_not_read(tmp_path: Path, imported: Import) -> None:
     folder = write(tmp_path / "art", {"0.png": picture(0)})
     frame = pl.DataFrame({"file_name": ["0.png"], "image": [b"x" * 100], "boxes": [[1, 2]], "text": ["zero"]})
