@@ -56,9 +56,23 @@ _UNSEEN = re.compile(
 )
 
 
+_SIGHTS = ("image", "picture", "photo")
+_DENIALS = (
+    *("not ", "n't", "unable", "cant", "couldnt", "dont", "isnt", "wasnt", "hasnt", "didnt", "doesnt"),
+    *(f"no {sight}" for sight in _SIGHTS),
+)
+"""One of each stands in every ASCII text that `_UNSEEN` finds; the pattern takes a millisecond on a long trace."""
+
+
 def never_seen(text: str) -> bool:
     """Does the text decline, or say that there was no image to be seen?"""
-    return (is_refusal(text) and _FINDS_NOTHING.match(text) is None) or _UNSEEN.search(text) is not None
+    if is_refusal(text) and _FINDS_NOTHING.match(text) is None:
+        return True
+    if text.isascii():
+        lower = text.lower()
+        if not any(word in lower for word in _SIGHTS) or not any(word in lower for word in _DENIALS):
+            return False
+    return _UNSEEN.search(text) is not None
 
 
 def check_empty(around: str, trace: str | None) -> None:

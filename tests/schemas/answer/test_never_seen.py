@@ -1,0 +1,47 @@
+"""The quick look at a long trace never hides what the pattern finds."""
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.answer.claims import _UNSEEN, never_seen
+
+WORDS = [
+    *("I", "Can't", "cannot", "cant", "couldn't", "couldnt", "unable", "to", "not", "able", "don't", "dont", "do"),
+    *(
+        "see",
+        "view",
+        "the",
+        "any",
+        "image",
+        "IMAGES",
+        "picture",
+        "photo",
+        "no",
+        "isn't",
+        "isnt",
+        "was",
+        "hasnt",
+        "been",
+    ),
+    *("did", "load", "provided", "found", "nothing", "different", "front", "can", "could"),
+]
+
+
+def test_every_denial_is_found() -> None:
+    denials = ["can't", "cant", "cannot", "can not", "couldn't", "couldnt", "could not", "unable to", "not able to",
+               "don't", "dont", "do not"]  # fmt: skip
+    for denial, sight in itertools.product(denials, ["image", "picture", "photos"]):
+        assert never_seen(f"Well, I {denial} really see the {sight} here"), denial
+    for verb, sight in itertools.product(
+        ["isn't", "isnt", "was not", "hasnt been", "didn't", "does not", "couldnt be"], ["image", "picture", "photo"]
+    ):
+        assert never_seen(f"The {sight} {verb} provided"), verb
+    assert never_seen("there is no photo attached")
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
+def test_the_quick_look_agrees_with_the_pattern(text: str) -> None:
+    assert never_seen(f"x {text}") == (_UNSEEN.search(f"x {text}") is not None)
