@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from exports.dataset.sample_buffer import Entry, digest_of
-from exports.files import tar
+from exports.files import source_images, tar
 from exports.files.export_job import ExportJob, FileTask, plan_digest
 from exports.files.manifest import FileEntry
-from exports.files.source_images import image_bytes
 from exports.files.staged_file import StagedFile
 from schemas.defect import DefectType
 from schemas.records import Split
@@ -142,7 +141,7 @@ def _images_ahead(job: ExportJob, entries: Sequence[Entry]) -> Iterator[tuple[En
         coming: deque[tuple[Entry, Future[bytes]]] = deque()
         try:
             for entry in entries:
-                coming.append((entry, pool.submit(image_bytes, job.blobs, entry)))
+                coming.append((entry, pool.submit(image_bytes, job, entry)))
                 if len(coming) > _AHEAD:
                     first, image = coming.popleft()
                     yield first, image.result()
@@ -150,6 +149,11 @@ def _images_ahead(job: ExportJob, entries: Sequence[Entry]) -> Iterator[tuple[En
                 yield first, image.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def image_bytes(job: ExportJob, entry: Entry) -> bytes:
+    """An image's original bytes, for formats. Raises UnreadableImage; the run then leaves that image out."""
+    return source_images.image_bytes(job.blobs, entry)
 
 
 def _index(job: ExportJob, planned: Sequence[PlannedShard], staged: StagedFile) -> None:
