@@ -46,11 +46,11 @@ class VerifyReport:
 
     @property
     def sound(self) -> bool:
-        """Nothing is wrong."""
+        """Whether the export was found without any problem."""
         return not self.problems
 
     def add(self, problem: str) -> None:
-        """Note a problem."""
+        """Note a problem; those beyond the most that are listed are only counted."""
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
         else:

@@ -40,9 +40,12 @@ class Blobs:
             self._remote = fsspec.core.url_to_fs(self.url)
 
     def put(self, data: bytes) -> str:
-        """Store `data` and return its name. There already: its bytes are checked, and mended if they were damaged.
+        """Store bytes and return their name.
 
-        Raises BlobError when the folder cannot be written (full, read-only).
+        Where the blob is there already, its bytes are checked, and mended if they are damaged.
+
+        Raises:
+            BlobError: The folder cannot be written (full, read-only).
         """
         return self.put_many([data])[0]
 
@@ -67,7 +70,12 @@ class Blobs:
         return names
 
     def get(self, name: str) -> bytes:
-        """The bytes of a blob. Raises BlobMissing, or BlobCorrupt when they do not hash to `name`."""
+        """The bytes of a blob.
+
+        Raises:
+            BlobMissing: There is no blob of that name.
+            BlobCorrupt: Its bytes do not hash to its name.
+        """
         data = self._read(name)
         if data is None:
             raise BlobMissing(

@@ -162,7 +162,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """The entry point of the `sdg` script."""
+    """Run the command line of the process and exit with its code; the entry point of the `sdg` script."""
     sys.exit(run(sys.argv[1:]))
 
 

@@ -85,7 +85,7 @@ def _table(command: Command) -> list[str]:
 
 
 def markdown() -> str:
-    """The whole page."""
+    """The reference page of all commands with their options, as Markdown."""
     lines = [_HEAD.rstrip()]
     for command in walk():
         heading = "##" if command.name.count(" ") < 2 else "###"

@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Globals:
-    """The options in front of the command."""
+    """The options that stand in front of the command: `--home` and `--config`."""
 
     home: Path | None = None
     config: Path | None = None
 
 
 def settings_of(ctx: typer.Context) -> "Settings":
-    """The settings of this call: options, then environment, then the profile. Raises ConfigError."""
+    """The settings of this call: options, then environment, then the profile.
+
+    Raises:
+        ConfigError: The profile or a value in it is wrong; the message names the file and the key.
+    """
     from sdg_data.settings import load_settings
 
     given = ctx.obj if isinstance(ctx.obj, Globals) else Globals()
@@ -39,7 +43,15 @@ def settings_of(ctx: typer.Context) -> "Settings":
 
 
 def chosen_test_share(settings: "Settings", given: float | None) -> float:
-    """The fraction of prompts for the test split: the option, else the settings'. ConfigError outside 0..1."""
+    """The fraction of prompts that go into the test split.
+
+    Args:
+        settings: Has the fraction that is used where the option is not given.
+        given: The option `--test-share`.
+
+    Raises:
+        ConfigError: The fraction is outside 0..1.
+    """
     from sdg_data.errors import ConfigError
 
     share = settings.prompts.test_share if given is None else given
@@ -96,7 +108,11 @@ class RetryCommand(TyperCommand):
 
 
 def chosen_split(name: str | None) -> "Split | None":
-    """The split that `--split` names, None where it was not given. Raises ConfigError for an unknown one."""
+    """The split that `--split` names, None where it was not given.
+
+    Raises:
+        ConfigError: There is no split of that name.
+    """
     from schemas.records import Split
     from sdg_data.errors import ConfigError
 
@@ -177,12 +193,12 @@ def run_stage(
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print a value as one indented JSON document on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def print_json_line(value: Any) -> None:
-    """One line of a JSONL stream on stdout."""
+    """Print a value as one line of a JSONL stream on stdout."""
     print(json.dumps(value, ensure_ascii=False, default=str))
 
 
@@ -206,7 +222,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line for people on stderr, so that stdout stays for data."""
     print(text, file=sys.stderr, flush=True)
 
 

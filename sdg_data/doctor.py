@@ -103,7 +103,7 @@ def check_home(home: Path) -> list[Check]:
 
 
 def check_accelerator() -> Check:
-    """Which device the models would run on."""
+    """Check which device models would run on; only a missing torch counts as a fault."""
     if importlib.util.find_spec("torch") is None:
         return Check("device", "torch is not installed", False, "pip install 'sdg-data[generate]'")
     import torch

@@ -25,7 +25,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What `sdg` returns to the shell."""
+    """The exit codes of `sdg`, which tell a shell script what kind of thing went wrong."""
 
     OK = 0
     ERROR = 1
@@ -73,7 +73,7 @@ class InputError(SdgError):
 
 
 class StoreError(SdgError):
-    """The database cannot do what was asked."""
+    """The database could not be read or written as asked."""
 
     exit_code = ExitCode.STORE
 
@@ -89,13 +89,13 @@ class StoreLocked(StoreError):
 
 
 class BlobError(SdgError):
-    """The blob folder cannot do what was asked."""
+    """The folder of blobs could not be read or written as asked."""
 
     exit_code = ExitCode.BLOB
 
 
 class BlobMissing(BlobError):
-    """No blob of that name."""
+    """A blob that was asked for is not in the folder."""
 
 
 class BlobCorrupt(BlobError):

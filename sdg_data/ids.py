@@ -24,7 +24,11 @@ _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensu
 
 
 def canonical_json(value: Any) -> str:
-    """One text per value: sorted keys, no spaces, Unicode as it is; NaN and infinities are a ValueError."""
+    """Write a value as JSON in the one form that is hashed: sorted keys, no spaces, Unicode as it is.
+
+    Raises:
+        ValueError: The value holds NaN or an infinity.
+    """
     return _CANONICAL.encode(value)
 
 

@@ -52,7 +52,7 @@ class Progress:
                 self._bar = None
 
     def advance(self, number: int) -> None:
-        """`number` more items are done."""
+        """Count `number` more items as done, and show it from time to time."""
         self._done += number
         if self._bar is not None:
             bar, task = self._bar

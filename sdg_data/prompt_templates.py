@@ -48,7 +48,7 @@ class Template:
         return f"{self.name}:{self.sha256[:_HASH_DIGITS]}"
 
     def question(self, caption: str, codec: AnswerCodec) -> str:
-        """The text for one image."""
+        """The question about an image: the template with the caption and the codec's form of boxes filled in."""
         return self._filled(codec, caption=caption)
 
     def question_about(self, caption: str, defects: Sequence[AnnotatedDefect], codec: AnswerCodec) -> str:
@@ -75,7 +75,7 @@ class Template:
 
 
 def names() -> list[str]:
-    """The templates that there are."""
+    """The names of all templates that come with the package, in alphabetical order."""
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 

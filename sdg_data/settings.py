@@ -159,19 +159,31 @@ class Settings(_Section):
 
     @property
     def blob_url(self) -> str:
-        """Where blobs live, as fsspec spells it."""
+        """The folder or URL of the blobs, as fsspec takes it; a folder of the home where none is set."""
         return self.storage.blobs or str(self.home / "blobs")
 
 
 def profiles() -> dict[str, Path]:
-    """The built-in profiles, name to file."""
+    """The files of the built-in profiles, by name."""
     return {path.stem: path for path in sorted(_configs_folder().glob("*.toml"))}
 
 
 def load_settings(
     *, home: Path | None = None, config: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Settings:
-    """The settings for one command. Raises ConfigError naming the file and the key."""
+    """Read the settings for one command.
+
+    Args:
+        home: The home; None: `SDG_HOME`, else the default.
+        config: A file of settings; None: the profile that `PROFILE` names, else the default one.
+        environ: The environment; None: that of the process.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: The file is missing or wrong; the message names the file and the key.
+    """
     environ = os.environ if environ is None else environ
     path = config or _profile_path(environ.get("PROFILE") or DEFAULT_PROFILE)
     values = _read(path)

@@ -17,7 +17,11 @@ _LIBRARIES = {
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
-    """OSError and the base errors of the HTTP libraries that are loaded. For `except transport_errors() as error`."""
+    """The classes of errors that reading or writing at a URL can raise: `except transport_errors() as error`.
+
+    Returns:
+        `OSError`, and the base errors of those HTTP libraries that are loaded.
+    """
     types: list[type[Exception]] = [OSError]
     for name, errors in _LIBRARIES.items():
         module = sys.modules.get(name)  # one that is not loaded has raised nothing
@@ -27,6 +31,6 @@ def transport_errors() -> tuple[type[Exception], ...]:
 
 
 def explained(error: Exception) -> str:
-    """What happened, in one line."""
+    """An error's message in one line: the system's own words for it where there are some."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return " ".join(text.split())

@@ -49,7 +49,7 @@ class Stage(Protocol[Item, Result]):
     name: str
 
     def plan(self) -> Plan[Item]:
-        """What is missing now."""
+        """The batches of work that are missing from the store now."""
 
     def run(self, batch: Sequence[Item]) -> Sequence[Result]:
         """Compute a batch. The failure of one item is a result too; an exception stops the whole run."""
@@ -65,7 +65,7 @@ class Executor(Protocol):
     """Runs a stage to its end. Raises Interrupted after Ctrl-C, with everything finished until then committed."""
 
     def execute(self, stage: Stage[Any, Any], *, progress: Progress | None = None) -> int:
-        """Returns how many results were committed."""
+        """Run a stage to its end, and return how many results were committed."""
 
 
 class LocalExecutor:
@@ -103,7 +103,18 @@ class RayExecutor:
         self._address = address
 
     def execute(self, stage: Stage[Item, Result], *, progress: Progress | None = None) -> int:
-        """Run the stage to its end; returns how many results were committed. MissingDependency without ray."""
+        """Run a stage to its end on Ray workers.
+
+        Args:
+            stage: What is done.
+            progress: Shows how far it is; None: a new one of the stage's name.
+
+        Returns:
+            How many results were committed.
+
+        Raises:
+            MissingDependency: ray is not installed.
+        """
         try:
             import ray
         except ImportError as error:
@@ -236,7 +247,7 @@ class StopRequest:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether somebody has asked for a stop, by Ctrl-C or SIGTERM."""
         return self._asked.is_set()
 
     def ask(self) -> None:
@@ -244,13 +255,13 @@ class StopRequest:
         self._asked.set()
 
     def listen(self) -> None:
-        """Take over Ctrl-C and SIGTERM."""
+        """Take over the handling of Ctrl-C and SIGTERM; does nothing outside of the main thread."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def restore(self) -> None:
-        """Give the signals back to whom they belonged."""
+        """Put the signal handlers back that were there before `listen`."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()

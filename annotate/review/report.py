@@ -215,7 +215,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def tables(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The tables for a terminal, as (title, rows)."""
+    """The report as tables for a terminal, each a title with rows."""
     minutes = "" if report.minutes_per_image is None else f", {report.minutes_per_image:.2f} minutes an image"
     hours = sum(report.hours.values())
     blind, shown = report.bias.blind.annotations, report.bias.prelabelled.annotations

@@ -26,7 +26,7 @@ BODY_SECONDS: Final = 60.0
 
 
 class Admission:
-    """ASGI middleware in front of everything else."""
+    """ASGI middleware that turns requests away before they are read: foreign hosts, large bodies, too many at once."""
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class ChatRequest(BaseModel):
 
 
 def chat_router(served: Served) -> APIRouter:
-    """The routes."""
+    """Make the routes under `/v1` by which an OpenAI client asks the served model."""
     router = APIRouter(prefix="/v1")
     backend = served.backend
 

@@ -89,7 +89,7 @@ def regions(defects: tuple[Defect, ...], tags: Tags, size: ImageSize) -> list[di
 
 
 def label_studio_router(served: Served) -> APIRouter:
-    """The routes."""
+    """Make the routes by which Label Studio asks its machine learning backend."""
     router = APIRouter()
     identity = served.backend.identity
     model_version = f"{identity.model}:{identity.revision[:12]}:{served.template.id}"

@@ -246,6 +246,6 @@ class _Session:
 
 
 def rounded(corners: tuple[float, float, float, float]) -> Box:
-    """The nearest box of whole thousandths."""
+    """The box of whole thousandths nearest to corners x0, y0, x1, y1 (halves up)."""
     x0, y0, x1, y1 = (math.floor(value + 0.5) for value in corners)
     return Box(x0=x0, y0=y0, x1=x1, y1=y1)

@@ -62,7 +62,7 @@ class WorkSummary:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many answers of each kind."""
+        """The number of submitted answers by status, of rejections, and of all regions together."""
         answers = [submitted.answer for submitted in self.submitted]
         counts = Counter("rejected" if answer.reject else answer.status.value for answer in answers)
         counts["regions"] = sum(len(answer.regions) for answer in answers)

@@ -17,7 +17,7 @@ UNAUTHORIZED = "Log in with the user and password of this dashboard."
 
 @dataclass(frozen=True)
 class Login:
-    """The one user who may see the dashboards."""
+    """The name and password of the one user who may see the dashboards."""
 
     user: str
     password: str

@@ -109,7 +109,7 @@ def nothing(message: str, command: str) -> str:
 
 
 def progress_bar(done: float, total: float | None) -> str:
-    """A bar with its share, HTML."""
+    """A progress bar with its percentage as HTML; empty where the total is not known."""
     if not total:
         return ""
     share = min(1.0, done / total)

@@ -36,10 +36,22 @@ def cells(
     boxes: str = "auto",
     order: Sequence[str] = (),
 ) -> list[SheetCell]:
-    """Up to `limit` images: whole prompts, those first that most models drew, so that models stand side by side.
+    """Choose images for a sheet, prompt by prompt, and read their pictures and boxes.
 
-    `boxes` is one of BOXES; "auto" takes what people said, else the last prelabel. Models stand in the order of
-    `models`, else of `order`, else by name. Raises ConfigError for another `boxes`, InputError where nothing is there.
+    Prompts that most models drew come first, so that models stand side by side.
+
+    Args:
+        store: The store's tables.
+        blobs: The store's files.
+        models: Only these models, in this order; None: all.
+        split: Only this split; None: both.
+        limit: The most images. The k-th images that the models made of a prompt are taken together or not at all.
+        boxes: One of BOXES; "auto" takes what people said, else the last prelabel.
+        order: The order of models where `models` does not say it; others follow by name.
+
+    Raises:
+        ConfigError: `boxes` is none of BOXES.
+        InputError: There is no such image.
     """
     reader = _reader(boxes)
     with store.read() as tx:

@@ -47,7 +47,7 @@ class Typeface:
         self.missing: set[str] = set()
 
     def width(self, text: str, size: int) -> float:
-        """The width of a line in pixels."""
+        """The width in pixels of a line of text, written at that size."""
         return sum(font.getlength(run) for font, run in self._runs(text, size))
 
     def draw(

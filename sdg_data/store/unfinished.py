@@ -20,8 +20,11 @@ _MADE = re.compile(r"(\.[0-9a-f]{16}\.tmp)(\.duckdb)?(\.wal)?")
 def unfinished(folder: Path) -> Iterator[Path]:
     """Name a file in the folder that is not there yet; if it has not been renamed when the block ends, it is deleted.
 
-    What processes left there that were killed in such a block is deleted first. OSError where the folder cannot be
-    written.
+    What processes left there that were killed in such a block is deleted first. `OSError` is raised where the folder
+    cannot be written.
+
+    Args:
+        folder: Where the file is made.
 
     Yields:
         The path.

@@ -170,7 +170,7 @@ def worst(document: Mapping[str, Any], limit: int = 60) -> Rows:
 
 
 def render(comparison: Comparison, parameters: Parameters) -> str:
-    """A comparison as HTML."""
+    """The charts and tables of a comparison of two sources, as HTML."""
     document = comparison.document
     ceiling, published = document["ceiling"], document["published"]["models"]["SDG SFT"]
     cells = [(name, METRICS[name], kind) for name in _CHARTED for kind in DEFECT_TYPES]

@@ -171,7 +171,7 @@ def per_image(tx: Tx, label_source: str) -> Rows:
 
 
 def importance(tx: Tx, label_source: str) -> Rows:
-    """Defects by importance in tens, by type."""
+    """The number of defects of each type in each tenth of the importance, of one label source."""
     rows = select(
         tx,
         """
@@ -194,7 +194,7 @@ def progress(tx: Tx) -> Rows:
 
 
 def states(tx: Tx) -> Rows:
-    """Images by generator, split and review state."""
+    """The number of images by generator, split and state of review."""
     return select(tx, "SELECT model, split, state, images FROM dash_states ORDER BY ALL")
 
 

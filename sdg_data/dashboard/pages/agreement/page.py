@@ -47,7 +47,7 @@ def build(context: PageContext) -> None:
 
 
 def render_ceiling(context: PageContext, tx: Tx | None) -> str:
-    """The ceiling and the queue as HTML."""
+    """The human ceiling, and the queue of images where people differ most, as HTML."""
     people = _people(context, tx) if tx is not None else None
     if tx is None or people is None:
         return nothing(
@@ -97,7 +97,7 @@ def _queue_cells(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def render_annotators(context: PageContext, tx: Tx | None) -> str:
-    """Each annotator as HTML."""
+    """A table with a row for each annotator, as HTML; empty where nobody has annotated."""
     rows = _annotators(context, tx) if tx is not None else []
     if not rows:
         return ""
@@ -111,7 +111,7 @@ def render_annotators(context: PageContext, tx: Tx | None) -> str:
 
 
 def render_blind(context: PageContext, tx: Tx | None) -> str:
-    """Blind against prelabelled as HTML."""
+    """A comparison of verdicts given blind with those given on prelabels, as HTML."""
     bias = _blind(context, tx) if tx is not None else None
     if bias is None:
         body = '<p class="none">needs verdicts of both kinds: some blind, some from prelabels</p>'

@@ -120,7 +120,7 @@ def _pages(images: int) -> int:
 
 
 def render_grid(tx: Tx | None, wanted: ImageFilter, number: int) -> str:
-    """Page `number` (from 1) of the grid as HTML."""
+    """Page `number` (from 1) of the grid of images that match the filter, as HTML."""
     if tx is None:
         return nothing("There is no store yet. Import prompts first:", "sdg prompts import prompts.txt")
     matches = count(tx, wanted)

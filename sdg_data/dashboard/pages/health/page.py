@@ -64,7 +64,7 @@ def build(context: PageContext) -> None:
 
 
 def render_checks(tx: Tx) -> str:
-    """What SQL alone knows, as HTML."""
+    """The checks that need the database only (leakage between splits, equal pictures), as HTML."""
     leakage, same = queries.split_leakage(tx), queries.same_bytes_total(tx)
     clean = not leakage["shared_prompts"] and not leakage["shared_images"]
     verdict = "No prompt and no picture is in both splits." if clean else "Something is in both splits: see below."
@@ -146,7 +146,7 @@ def render_near_prompts(tx: Tx) -> str:
 
 
 def render_exports(context: PageContext) -> str:
-    """The exports in the home, as HTML."""
+    """A table of the exports in the home's folder, as HTML."""
     rows = list_exports(context.home)
     if not rows:
         return nothing("There are no exports yet. Write one:", "make export")
@@ -154,7 +154,7 @@ def render_exports(context: PageContext) -> str:
 
 
 def render_verification(context: PageContext, name: str) -> str:
-    """What verifying an export has shown, as HTML."""
+    """Verify an export of the home, and say as HTML what was checked and what is wrong."""
     report = verify_export(context.home, name)
     word = '<b class="good">sound</b>' if report.sound else '<b class="warn">DAMAGED</b>'
     checked = ", ".join(f"{number:,} {what}" for what, number in report.checked.items())

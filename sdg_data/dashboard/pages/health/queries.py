@@ -43,7 +43,7 @@ def quarantine(tx: Tx) -> Rows:
 
 
 def quarantined(tx: Tx, *, limit: int = SHOWN) -> Rows:
-    """The last answers that were held back."""
+    """The newest annotations in quarantine, with the reason of each."""
     return select(
         tx,
         """
@@ -55,12 +55,12 @@ def quarantined(tx: Tx, *, limit: int = SHOWN) -> Rows:
 
 
 def withdrawn(tx: Tx) -> Rows:
-    """What was withdrawn, by kind and reason."""
+    """The number of withdrawn records by kind and reason, the largest first."""
     return select(tx, "SELECT kind, reason, count(*) AS records FROM tombstones GROUP BY ALL ORDER BY 3 DESC, 1, 2")
 
 
 def all_blobs(tx: Tx) -> list[str]:
-    """The sha256 of every image's blob, in order."""
+    """The sha256 of every image's blob, each once, in alphabetical order."""
     rows = tx.execute("SELECT DISTINCT blob FROM dash_images ORDER BY blob").fetchall()
     return [blob for (blob,) in rows]
 
