@@ -23,7 +23,7 @@ def detector_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of 72 images in several shards of each split; some samples have no trace. No test writes to it."""
     home = tmp_path_factory.mktemp("detector-world")
     store, blobs = fill(home, 72), Blobs(home / "blobs")
-    folder = home / "export"
+    folder = tmp_path_factory.mktemp("detector-export") / "export"
     options = ExportOptions(phash=False, shard_bytes=60_000)
     run_export(
         store, blobs, Target(folder), format_name="webdataset", options=options, name="drawn", selection=EVERYTHING
