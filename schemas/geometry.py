@@ -147,7 +147,7 @@ class Box(Record):
         return cls(x0=left, y0=top, x1=right, y1=bottom)
 
     def to_pixels(self, width: int, height: int) -> PixelBox:
-        """In pixels of an image of that size, not rounded: `Box.from_pixels` gives the same box back."""
+        """The box in pixels of an image of that size, not rounded; `Box.from_pixels` gives the same box back."""
         return PixelBox(
             x0=self.x0 * width / GRID,
             y0=self.y0 * height / GRID,

@@ -23,7 +23,7 @@ KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
 
 
 class Credentials(Record):
-    """Of the home's own server: the log-in of its first user, the API token, the secret that its webhooks carry."""
+    """The log-in, API token and webhook secret of the home's own Label Studio server."""
 
     email: str
     password: str

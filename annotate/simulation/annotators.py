@@ -116,7 +116,7 @@ class SimulatedAnnotator:
 
 
 def annotators(count: int, seed: int, *, kind: str = "annotator", reviewers: bool = False) -> list[SimulatedAnnotator]:
-    """So many annotators called `<kind>-1` …, each with error rates of their own around the usual ones."""
+    """Make so many annotators called `<kind>-1` …, each with error rates of their own around the usual ones."""
     team = []
     for number in range(1, count + 1):
         rng = random.Random(content_id("simulated-habits", seed, kind, number))

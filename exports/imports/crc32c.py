@@ -39,7 +39,7 @@ def crc32c(data: bytes) -> int:
 
 
 def masked(crc: int) -> int:
-    """As TFRecord files hold it, so that a checksum of data with checksums inside stays a good one."""
+    """Mask a CRC-32C as TFRecord files do, so that a checksum over data with checksums in it stays a good one."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -49,7 +49,7 @@ class Passes:
 
 
 def pass_id(starts: int) -> int:
-    """The same for all workers of a pass, another for the next; `starts` counts those of this copy."""
+    """A number that all workers of a pass share, another for the next pass; `starts` counts those of this copy."""
     info = get_worker_info()
     seed = 0 if info is None else info.seed - info.id
     return hash((seed, starts)) or 1

@@ -200,7 +200,7 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
 
 
 def unpack(latents: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """The inverse of `pack`; `rows` and `columns` of patches."""
+    """Turn latents that `pack` made (B, rows·columns, 4C) back into (B, C, 2·rows, 2·columns)."""
     count, _, channels = latents.shape
     patches = latents.view(count, rows, columns, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return patches.reshape(count, channels // 4, rows * 2, columns * 2)

@@ -162,7 +162,7 @@ def models(tx: Tx) -> list[str]:
 
 
 def independent_verdicts(tx: Tx, chosen: Filter = EVERYTHING) -> Annotations:
-    """By image, by annotator, the verdicts on the first `MOST_SHARED` images that several people judged."""
+    """The verdicts on the first `MOST_SHARED` images that several people judged, by image and annotator."""
     rows = select(
         tx,
         """

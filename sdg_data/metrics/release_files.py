@@ -93,7 +93,7 @@ class FileReport:
             self.rejected_lines.append({"line": line, "code": code})
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `conflicting` in full, because those images are missing from the figures."""
+        """The report for JSON; `conflicting` is given in full, because those images are missing from the figures."""
         return {**vars(self), "reasons": dict(sorted(self.reasons.items()))}
 
 

@@ -36,7 +36,7 @@ class Similarity(Protocol):
 
     @property
     def name(self) -> str:
-        """For reports: two numbers are comparable only under one name."""
+        """The name that stands in reports; two numbers are comparable only if it is the same for both."""
 
     def pairs(self, first: Sequence[str], second: Sequence[str]) -> Floats:
         """(n,): the similarity of first[i] and second[i]."""

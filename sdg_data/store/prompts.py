@@ -62,7 +62,7 @@ def page(
 def page_longer_than(
     tx: Tx, size: int, *, split: Split | None = None, after: str = "", limit: int | None = None
 ) -> list[Prompt]:
-    """As `page`, of the prompts whose text has more than `size` bytes in UTF-8."""
+    """A page of prompts, as `page` gives it, but only those whose text has more than `size` bytes in UTF-8."""
     rows = select(
         tx,
         """

@@ -138,7 +138,7 @@ class DetectorTrainerMixin:
         return batches
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As the trainer's, with the share of the time since the last entry that went into waiting for data."""
+        """Log as the trainer does, with the share of the time since the last entry that was spent waiting for data."""
         if self._waited:
             logs["data_wait_share"] = self._waited / max(self.elapsed, 1e-9)
         self._waited, self._since = 0.0, time.perf_counter()

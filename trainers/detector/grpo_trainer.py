@@ -115,7 +115,7 @@ class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As the trainer's, with the share of the time that went into the reward, without the embedding."""
+        """Log as the trainer does, with the share of the time that the reward took, without its embedding."""
         spent, self._rewarded = self.reward.seconds - self._rewarded, self.reward.seconds
         if spent and "loss" in logs:
             logs["reward_share"] = spent / max(self.elapsed, 1e-9)

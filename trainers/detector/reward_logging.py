@@ -93,7 +93,7 @@ class _Timed:
         self.seconds = 0.0
 
     def pairs(self, first: Sequence[str], second: Sequence[str]) -> Any:
-        """See `Similarity`."""
+        """Give the cosines of the timed similarity, and add the time that they took to `seconds`."""
         start = time.perf_counter()
         cosines = self._similarity.pairs(first, second)
         self.seconds += time.perf_counter() - start

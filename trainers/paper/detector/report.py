@@ -45,7 +45,7 @@ class ArmScores:
 
 
 def score(truth: DefectTable, predicted: DefectTable, *, resamples: int = RESAMPLES) -> ArmScores:
-    """Of answers about the images of `truth`; one that is missing counts as unreadable."""
+    """Score answers about the images of `truth`; a missing answer counts as unreadable."""
     pairs = pair_up(truth, predicted, Protocol.PAPER, fill_missing=True)
     counts = count(pairs, Protocol.PAPER, LexicalSimilarity())
     whole = metric_values(counts.totals(), Protocol.PAPER)

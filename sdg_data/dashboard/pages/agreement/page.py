@@ -146,7 +146,7 @@ def queue(tx: Tx, people: People) -> Rows:
 
 
 def label_studio_links(tx: Tx, image_ids: list[str]) -> dict[str, str]:
-    """By image, the address of its task in Label Studio: the last one that was pushed."""
+    """The address of each image's task in Label Studio, by image; of several tasks the last that was pushed."""
     rows = select(
         tx,
         """

@@ -91,7 +91,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class PixelReport:
-    """Of a snapshot's `total` blobs, how many were looked at (`seen`), and which are damaged, flat or nearly alike."""
+    """How many of a snapshot's `total` blobs were looked at (`seen`), and which are damaged, flat or nearly alike."""
 
     total: int
     seen: int
