@@ -34,7 +34,20 @@ def read_file(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[
     return None
 
 
-def parquet_rows(target: Target, path: str) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
+def parquet_rows(target: Target, path: str) -> Iterator[tuple[dict[str, Any], int]]:
+    """Rows without their images, which are decoded, and how many images each had.
+
+    Raises:
+        ValueError: An image does not decode.
+        ArrowException: The file is no Parquet, or a damaged one.
+    """
+    for row, images in rows_and_images(target, path):
+        for image in images:
+            decoded_size(image)
+        yield row, len(images)
+
+
+def rows_and_images(target: Target, path: str) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
     """Rows without their images, and the bytes of these.
 
     Raises:
@@ -85,9 +98,7 @@ def wrong_size(sample: Sample, size: tuple[int, int], where: str) -> str | None:
 
 def _parquet(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
     for _, images in parquet_rows(target, entry.path):
-        for image in images:
-            decoded_size(image)
-        yield StoredRow(entry.path, images=len(images))
+        yield StoredRow(entry.path, images=images)
 
 
 def _is_image_list(kind: pa.DataType) -> bool:

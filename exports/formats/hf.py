@@ -14,7 +14,7 @@ from exports.files.parquet import write_parquet
 from exports.files.source_images import image_bytes
 from exports.files.target import Target
 from exports.formats.contract import Columns, Format, StoredRow, parquet_columns
-from exports.formats.file_types import parquet_rows, wrong_picture
+from exports.formats.file_types import rows_and_images, wrong_picture
 from schemas.sample import EXTENSIONS, Sample
 
 COLUMNS: list[tuple[str, pa.DataType]] = [("image", IMAGE_TYPE), *((field.name, field.type) for field in SAMPLE_TYPE)]
@@ -41,7 +41,7 @@ def read_back(target: Target, manifest: Manifest, entry: FileEntry) -> Iterator[
 
 
 def _samples(target: Target, entry: FileEntry) -> Iterator[StoredRow]:
-    for row, images in parquet_rows(target, entry.path):
+    for row, images in rows_and_images(target, entry.path):
         sample = Sample.model_validate(row)
         where = f"{entry.path} ({sample.key})"
         (image,) = images
