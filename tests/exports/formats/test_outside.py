@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from exports.dataset.select import Selection
+from exports.files.manifest import Manifest
 from exports.files.target import Target
 from exports.formats import FORMATS, format_names, load_format
 from exports.run import ExportResult, run_export
@@ -141,7 +142,7 @@ def test_a_format_that_is_not_installed_is_checked_by_its_files(
     out = tmp_path / "out"
     export(out, "hf")
     text = (out / "manifest.json").read_text().replace('"format": "hf"', '"format": "elsewhere"')
-    (out / "manifest.json").write_text(text)
+    (out / "manifest.json").write_bytes(Manifest.model_validate_json(text).text())
     report = verify(Target(out))
     assert report.problems == []
     assert (report.checked["samples"], report.checked["images"]) == (0, 24 + 3)
