@@ -73,6 +73,8 @@ def _image(rng: Random, source: Source, folder: Path, index: int, names: dict[st
     )
     source.items.append(item)
     width, height = picture.size or (50, 50)
+    if picture.size is None:  # the file says a size that is not the picture's
+        item.fate = item.fate.at_most(Fate.MAY)
     row: Row = {
         "file_name": name,
         "width": width,
@@ -364,6 +366,8 @@ def _disturb_file(rng: Random, source: Source, whole: Row) -> None:
             )
             source.seen["boxes"] += 1
             unsure = False
+            for item in source.items:  # is an image without boxes clean, or is it the one that is meant?
+                item.fate = item.fate.at_most(Fate.MAY) if item.clean else item.fate
         case "orphans only":
             for box in annotations:
                 box["image_id"] = f"x{box['image_id']}"
