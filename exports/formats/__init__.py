@@ -26,6 +26,7 @@ FORMATS: dict[str, str] = {
     "trl": "exports.formats.trl:FORMAT",
     "llama-factory": "exports.formats.llama_factory:FORMAT",
     "coco": "exports.formats.coco:FORMAT",
+    "fiftyone": "exports.formats.fiftyone:FORMAT",
     "heatmaps": "exports.formats.heatmaps:FORMAT",
     "preferences": "exports.formats.preferences:FORMAT",
 }

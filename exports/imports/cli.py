@@ -101,6 +101,39 @@ def import_coco(
     run.store(coco_rows(file, external))
 
 
+@import_app.command("fiftyone")
+def import_fiftyone(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A FiftyOneDataset's folder, with samples.json")],
+    images: Images = None,
+    field: Annotated[str, typer.Option(help="The samples' field with the detections")] = "detections",
+    licence: Licence = "unknown",
+    model: Model = "unknown",
+    reason: Annotated[
+        str | None, typer.Option(help="A reason for boxes that have none", rich_help_panel=ASSUMED)
+    ] = None,
+    split: OneSplit = None,
+    split_map: SplitMap = None,
+    origin: Origin = None,
+    replace: Replace = False,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    report: ReportFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring FiftyOne's detections in. Labels are artifact and misalignment; samples have a prompt or a caption."""
+    from exports.imports.fiftyone import fiftyone_rows
+    from exports.imports.splits import split_rule
+
+    external = _external(
+        ctx, folder, images, licence, model, origin, reason=reason, splits=split_rule(split, split_map)
+    )
+    run = _Run(
+        ctx, "fiftyone", str(folder), {**_told(external), "field": field}, limit, replace, dry_run, report, as_json
+    )
+    run.store(fiftyone_rows(folder, external, field=field))
+
+
 @import_app.command("release-jsonl")
 def import_release(
     ctx: typer.Context,

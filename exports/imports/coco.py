@@ -4,15 +4,16 @@ An image is clean only where its file says so: it has a list of boxes, none of t
 over that might.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
 from exports.formats import coco
 from exports.formats.contract import RejectedRow
-from exports.imports.coco_boxes import BadImage, defects_of, frame_of
+from exports.imports.coco_boxes import BadImage, Frame, defects_of, frame_of
 from exports.imports.coco_join import CocoFile, CocoImage, read_coco
 from exports.imports.manifest_check import damaged_files, refuse_damaged
 from exports.imports.ours import restored
@@ -62,7 +63,8 @@ def _row(image: CocoImage, joined: CocoFile, folder: Path, options: ExternalOpti
     data = read_below(folder, entry["file_name"], image.name)
     if "sdg" in entry:
         return _ours(image, data)
-    return _external(image, joined, data, options)
+    categories = [joined.category(box) for box in image.boxes]
+    return outside_row(image.name, entry, image.boxes, categories, data, options)
 
 
 def _ours(image: CocoImage, data: bytes) -> ImportRow:
@@ -77,21 +79,43 @@ def _ours(image: CocoImage, data: bytes) -> ImportRow:
     return RefusedRow(row, boxes) if isinstance(row, RejectedRow) else row.with_boxes(boxes)
 
 
-def _external(image: CocoImage, joined: CocoFile, data: bytes, options: ExternalOptions) -> PreparedRecord:
-    entry = image.entry
+def outside_row(
+    name: str,
+    entry: Mapping[str, Any],
+    boxes: Sequence[Mapping[str, Any]],
+    categories: Sequence[str | None],
+    data: bytes,
+    options: ExternalOptions,
+    *,
+    frame: Frame | None = None,
+) -> PreparedRecord:
+    """An image of others with its boxes.
+
+    Args:
+        name: Names the image.
+        entry: Its prompt or caption, and what else is known of its model, split, width and height.
+        boxes: Its boxes.
+        categories: The name of each box's category.
+        data: The picture's bytes.
+        options: What holds for any file of others.
+        frame: What the boxes are measured in; None: the entry's width and height.
+
+    Raises:
+        RejectedRow: It cannot be used.
+        BadImage: Its boxes cannot.
+    """
     prompt = next((entry[key] for key in ("prompt", "caption") if isinstance(entry.get(key), str) and entry[key]), None)
     if prompt is None:
-        raise RejectedRow(image.name, "no-prompt", "the image has neither a prompt nor a caption")
+        raise RejectedRow(name, "no-prompt", "the image has neither a prompt nor a caption")
     model = entry.get("model")
     base = base_of(
-        image.name,
+        name,
         data,
         prompt,
         options,
         model=model if isinstance(model, str) and model else options.model,
-        split=options.splits.of(image.name, entry.get("split")),
+        split=options.splits.of(name, entry.get("split")),
     )
-    frame = frame_of(image.name, entry, base.image.width, base.image.height)
-    categories = [joined.category(box) for box in image.boxes]
-    defects, boxes = defects_of(image.name, image.boxes, categories, frame, options.reason)
-    return labelled(base, defects, None, None, options).with_boxes(boxes)
+    stated = frame_of(name, entry, base.image.width, base.image.height)
+    defects, account = defects_of(name, boxes, categories, frame or stated, options.reason)
+    return labelled(base, defects, None, None, options).with_boxes(account)

@@ -30,7 +30,18 @@ def problems(folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["webdataset", "hf", "trl", "ms-swift", "llama-factory", "release-jsonl", "coco", "heatmaps", "preferences"],
+    [
+        "webdataset",
+        "hf",
+        "trl",
+        "ms-swift",
+        "llama-factory",
+        "release-jsonl",
+        "coco",
+        "fiftyone",
+        "heatmaps",
+        "preferences",
+    ],
 )
 def test_what_was_exported_is_sound(export: Export, tmp_path: Path, name: str) -> None:
     export(tmp_path, name, heatmap_side=16)

@@ -211,7 +211,7 @@ def test_traces_survive_the_answer(samples: dict[str, list[Sample]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["hf", "trl", "ms-swift", "llama-factory", "release-jsonl", "coco", "heatmaps", "preferences"]
+    "name", ["hf", "trl", "ms-swift", "llama-factory", "release-jsonl", "coco", "fiftyone", "heatmaps", "preferences"]
 )
 def test_every_format_is_reproducible_and_resumes(export: Export, tmp_path: Path, name: str) -> None:
     def contents(folder: Path) -> dict[str, bytes]:
