@@ -15,6 +15,7 @@ from exports.formats import coco
 from exports.formats.contract import RejectedRow
 from exports.imports.coco_boxes import BadImage, Frame, defects_of, frame_of
 from exports.imports.coco_join import CocoFile, CocoImage, read_coco
+from exports.imports.coco_layout import folder_of, split_of_file
 from exports.imports.manifest_check import damaged_files, refuse_damaged
 from exports.imports.ours import restored
 from exports.imports.records import ExternalOptions, base_of, labelled
@@ -23,18 +24,18 @@ from exports.imports.source_files import read_below
 
 
 def coco_rows(file: Path, options: ExternalOptions) -> Iterator[ImportRow]:
-    """The images of a COCO file; their folder is that of the file unless `options` name another.
+    """The images of a COCO file; their folder is that of the file, or CVAT's, unless `options` name another.
 
     Raises:
         InputError: It is no COCO detection file.
     """
     refuse_damaged(damaged_files([str(file)]), hint="Copy the export again.")
     joined = read_coco(file)
-    folder = options.folder or file.parent
+    folder, split = options.folder or folder_of(file, joined.images), split_of_file(file)
     for image in joined.images:
         boxes = Boxes(len(image.boxes))
         try:
-            row = _row(image, joined, folder, options)
+            row = _row(image, joined, folder, split, options)
         except BadImage as error:
             row = RefusedRow(error.reason, error.boxes)
         except RejectedRow as error:
@@ -44,7 +45,7 @@ def coco_rows(file: Path, options: ExternalOptions) -> Iterator[ImportRow]:
         yield LooseBoxes(Boxes(left_out=tuple(joined.loose)))
 
 
-def _row(image: CocoImage, joined: CocoFile, folder: Path, options: ExternalOptions) -> ImportRow:
+def _row(image: CocoImage, joined: CocoFile, folder: Path, split: str | None, options: ExternalOptions) -> ImportRow:
     if image.problem is not None:
         raise RejectedRow(image.name, *image.problem)
     entry = image.entry
@@ -64,7 +65,8 @@ def _row(image: CocoImage, joined: CocoFile, folder: Path, options: ExternalOpti
     if "sdg" in entry:
         return _ours(image, data)
     categories = [joined.category(box) for box in image.boxes]
-    return outside_row(image.name, entry, image.boxes, categories, data, options)
+    known = entry if entry.get("split") not in (None, "") else {**entry, "split": split}
+    return outside_row(image.name, known, image.boxes, categories, data, options)
 
 
 def _ours(image: CocoImage, data: bytes) -> ImportRow:

@@ -57,7 +57,7 @@ class Told:
 
     def __init__(self, home: Path, file: Path, **options: Any) -> None:
         self.store = Store(home)
-        external = ExternalOptions(where="set", folder=None, test_share=0.0, **options)
+        external = ExternalOptions(**{"where": "set", "folder": None, "test_share": 0.0, **options})
         with ImportReport(str(file), unit=UNIT) as report:
             try:
                 import_rows(self.store, Blobs(home / "blobs"), str(file), coco_rows(file, external), report=report)
@@ -70,7 +70,9 @@ class Told:
         self.boxes = tallies[LABELS].refused_by_code if LABELS in tallies else {}
         self.taken = tallies[UNIT].taken
         with self.store.read() as tx:
-            texts = {one.id: prompts.by_ids(tx, [one.prompt_id])[one.prompt_id].text for one in images.page(tx)}
+            stated = {one.id: prompts.by_ids(tx, [one.prompt_id])[one.prompt_id] for one in images.page(tx)}
+            texts = {image_id: prompt.text for image_id, prompt in stated.items()}
+            self.splits = {one.text.removeprefix("picture "): one.split for one in stated.values()}
             self.gold = {
                 texts[label.image_id].removeprefix("picture "): [
                     (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1) for defect in label.defects
