@@ -126,7 +126,7 @@ def import_fiftyone(
     from exports.imports.splits import split_rule
 
     external = _external(
-        ctx, folder, images, licence, model, origin, reason=reason, splits=split_rule(split, split_map)
+        ctx, folder.resolve(), images, licence, model, origin, reason=reason, splits=split_rule(split, split_map)
     )
     run = _Run(
         ctx, "fiftyone", str(folder), {**_told(external), "field": field}, limit, replace, dry_run, report, as_json

@@ -17,6 +17,7 @@ from sdg_data.blobs import Blobs
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode, InputError
 from sdg_data.ingest.report import ImportReport
+from sdg_data.store import images
 from sdg_data.store.connection import Store
 from tests.exports.imports.test_coco import picture
 
@@ -206,6 +207,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("SDG_HOME", str(tmp_path / "home"))
     folder = tmp_path / "set"
     written(folder, [sample(folder, "a.png", detection()), sample(folder, "b.png", detections=None)])
-    assert run(["import", "fiftyone", str(folder), "--json"]) == ExitCode.PARTIAL
+    monkeypatch.chdir(folder)  # the folder's name says where its images are from
+    assert run(["import", "fiftyone", ".", "--json"]) == ExitCode.PARTIAL
     counts = json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]
     assert (counts["new"], counts["failed"]) == (1, 1)
+    with Store(tmp_path / "home").read() as tx:
+        assert [one.source for one in images.page(tx)] == ["imported:set"]
