@@ -27,7 +27,7 @@ def make(rng: Random, number: int, folder: Path) -> Source:
     source.entries = sum(not info.isdir() for those in members for info, _ in those)
     ending = rng.choice((".tar",) * 6 + (".tar.gz", ".tgz"))
     for shard, those in enumerate(members):
-        data = _damaged(rng, source, _packed(rng, source, those))
+        data = _damaged(rng, source, _packed(rng, source, those), shard)
         (folder / f"part-{shard:03d}{ending}").write_bytes(_compressed(rng, source, data, ending))
     pattern = f"part-000{ending}"
     if shards > 1:
@@ -205,7 +205,7 @@ def _write(buffer: io.BytesIO, members: list[Member], dialect: int) -> None:
             archive.addfile(info, io.BytesIO(data))
 
 
-def _damaged(rng: Random, source: Source, data: bytes) -> bytes:
+def _damaged(rng: Random, source: Source, data: bytes, shard: int) -> bytes:
     kind = oddity(rng, 0.15, ("cut", "cut", "no end", "tail", "joined", "header", "gap"))
     if not kind:
         return data
@@ -221,7 +221,7 @@ def _damaged(rng: Random, source: Source, data: bytes) -> bytes:
         source.cut = True
         return data[: rng.randrange(1, max(2, len(data.rstrip(b"\0"))))]
     if kind == "joined":  # cat a.tar b.tar: what stands behind the first end is not lost in silence
-        prompt = unique_prompt(rng, source.number, 50 + rng.randrange(49))
+        prompt = unique_prompt(rng, source.number, shard * 100 + 50 + rng.randrange(49))
         picture: Picture = plain_picture(rng)
         source.items.append(Item(prompt, Fate.MAY, blob=picture.blob, size=picture.size))
         second = [(_info("second/0" + picture.suffix), picture.data), (_info("second/0.txt"), prompt.encode())]
