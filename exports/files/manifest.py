@@ -145,7 +145,7 @@ def is_as_written(text: bytes) -> bool:
     fields = orjson.loads(text)
     stated = fields.get("digest")
     rest = {name: value for name, value in fields.items() if name != "digest"}
-    return _rendered(fields) == text and (fields.get("version") == 1 or stated == _digest(rest))
+    return _rendered(fields) == text and ((fields.get("version") == 1 and stated is None) or stated == _digest(rest))
 
 
 def read_manifest(target: Target, *, changed: bool = False) -> Manifest:
