@@ -126,7 +126,7 @@ def import_fiftyone(
     from exports.imports.splits import split_rule
 
     external = _external(
-        ctx, folder.resolve(), images, licence, model, origin, reason=reason, splits=split_rule(split, split_map)
+        ctx, folder, images, licence, model, origin, reason=reason, splits=split_rule(split, split_map)
     )
     run = _Run(
         ctx, "fiftyone", str(folder), {**_told(external), "field": field}, limit, replace, dry_run, report, as_json
@@ -329,7 +329,8 @@ def _external(
     settings = settings_of(ctx)
     known = stored_aliases(Store(settings.home))
     share = settings.prompts.test_share
-    return ExternalOptions(origin or file.name, images, share, licence, model, aliases=known, **rest)
+    name = file.name if file.name not in ("", "..") else file.resolve().name  # a folder named from within it
+    return ExternalOptions(origin or name, images, share, licence, model, aliases=known, **rest)
 
 
 def _told(external: "ExternalOptions") -> dict[str, Any]:

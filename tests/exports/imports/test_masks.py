@@ -172,6 +172,17 @@ def test_what_is_no_mask_corpus_is_an_error(tmp_path: Path) -> None:
             list(mask_rows(source, options))
 
 
+def test_a_corpus_is_named_from_within_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "set" / "images", "a.png")
+    mask(tmp_path / "set" / "masks" / "style" / "a.png", (10, 10, 50, 50))
+    (tmp_path / "prompts.json").write_text(json.dumps({"a.png": "a red barn"}))
+    monkeypatch.chdir(tmp_path / "set")
+    home = tmp_path / "home"
+    assert run(["--home", str(home), "import", "masks", ".", "--prompts", str(tmp_path / "prompts.json")]) == 0
+    with Store(home).read() as tx:
+        assert [image.source for image in images.page(tx)] == ["imported:set"]
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(tmp_path / "set" / "images", "a.png")
     mask(tmp_path / "set" / "masks" / "style" / "a.png", (10, 10, 50, 50))
