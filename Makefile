@@ -79,7 +79,7 @@ test: $(READY) ## The tests that take seconds
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow"
 
 test-slow: $(READY) $(LS) ## The tests that take minutes
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
+	HYPOTHESIS_PROFILE=search OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
 
 demo: export PROFILE = mini
 demo: $(READY) $(if $(LABEL_STUDIO_URL),,$(LS)) ## The whole flow on the mini profile, from prompts to verified shards (simulated people)

@@ -90,8 +90,19 @@ def words(text: str) -> Counter[str]:
     return Counter(re.findall("[a-z0-9]+", text.lower()))
 
 
+def without_tags(text: str) -> str:
+    """Of a text: each "<" with at least one other character before the next ">" becomes a space, up to that ">"."""
+    kept, at = "", 0
+    while at < len(text):
+        end = text.find(">", at) if text[at] == "<" else -1
+        tag = end > at + 1
+        kept += " " if tag else text[at]
+        at = end + 1 if tag else at + 1
+    return kept
+
+
 def token_f1(a: str, b: str) -> float:
-    x, y = words(a), words(b)
+    x, y = words(without_tags(a)), words(without_tags(b))
     if not x and not y:
         return 1.0
     common = sum(min(x[word], y[word]) for word in x)

@@ -39,6 +39,10 @@ WORDS = [
     "_",
     ".",
     "\n",
+    "<b>",
+    "<a",
+    "c>",
+    "<>",
 ]
 SENTENCES = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 ANY_ASCII = st.text(st.characters(max_codepoint=127), max_size=40)
