@@ -64,6 +64,9 @@ def run(
     without_cut_prompts: Annotated[
         bool, _option(IMAGES, "No images whose model read only the beginning of the prompt", "--without-cut-prompts")
     ] = False,
+    images: Annotated[
+        Path | None, _option(IMAGES, "Only the images of this list: one id a line ('-': from stdin)", metavar="FILE")
+    ] = None,
     min_agreement: Annotated[float | None, _option(IMAGES, "Least agreement of two annotators, both types")] = None,
     min_quality: Annotated[float | None, _option(IMAGES, "Least quality, 0..1 (docs/exports.md)")] = None,
     max_quality: Annotated[float | None, _option(IMAGES, "Highest quality")] = None,
@@ -86,7 +89,7 @@ def run(
 ) -> None:
     """Write a dataset: the same bytes for the same store and settings. Interrupted or killed: run it again to go on.
 
-    Exit code 10: images that cannot be read were left out.
+    Exit code 10: images that cannot be read, or listed ones that have no labels, were left out.
     """
     from exports.dataset.select import Selection
     from exports.files.target import Target
@@ -97,6 +100,8 @@ def run(
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
+    store = Store(settings.home)
+    listed = None if images is None else _listed(store, images)
     selection = _validated(
         Selection,
         source=select,
@@ -118,8 +123,8 @@ def run(
         seed=seed,
         names=names,
         without_cut_prompts=without_cut_prompts,
+        images=listed,
     )
-    store = Store(settings.home)
     if dry_run:
         _preview(store, selection, as_json)
         return
@@ -158,11 +163,17 @@ def run(
         say(f"left out: {error}")
     if result.left_out:
         say(f"{len(result.left_out)} images are left out: they cannot be read; each is a failure in the store")
+    unlabelled = result.considered.unlabelled
+    if unlabelled:
+        some = ", ".join(unlabelled[:5]) + (", …" if len(unlabelled) > 5 else "")
+        say(
+            f"{len(unlabelled)} of the {len(listed or ())} listed images have no labels from {select}, left out: {some}"
+        )
     if push_to_hub is not None:
         from exports.describe.hub import push
 
         say(f"uploaded to {push(Path(folder), push_to_hub)}")
-    if result.left_out:
+    if result.left_out or unlabelled:
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 
@@ -217,6 +228,14 @@ def _validated(model: type[_Model], **values: Any) -> _Model:
         raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", item="sdg export run") from error
 
 
+def _listed(store: "Store", path: Path) -> tuple[str, ...]:
+    """The images that a file lists. Raises InputError where the store does not have one of them."""
+    from sdg_data.store import image_list
+
+    with store.read() as tx:
+        return image_list.read_known(tx, path)
+
+
 def _assignments(texts: list[str]) -> dict[str, str]:
     """`NAME=VALUE` texts as a table. Raises ConfigError for another form."""
     from sdg_data.errors import ConfigError
@@ -234,7 +253,7 @@ def _preview(store: "Store", selection: "Selection", as_json: bool) -> None:
     buffer, considered = select(store, selection)
     with buffer:
         counts = {str(split): len(buffer.of_split(split)) for split in buffer.splits}
-    row = {**asdict(considered), **counts}
+    row = {**considered.numbers(), **counts}
     print_json(row) if as_json else print_table([row])
 
 

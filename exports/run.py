@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from exports.dataset.sample_buffer import SampleBuffer
 from exports.dataset.select import Selection, SelectionCounts, select
@@ -138,7 +138,7 @@ def _write(
             "selection": selection.model_dump(mode="json"),
             "options": options.model_dump(mode="json"),
         },
-        considered=asdict(considered),
+        considered=considered.numbers(),
         counts=_counts(job.buffer),
         content=job.buffer.digest(),
         notes=job.notes,

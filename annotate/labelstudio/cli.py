@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,8 +27,6 @@ Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or 
 @server_app.command("install")
 def server_install(ctx: typer.Context) -> None:
     """Install Label Studio into a venv of its own, if it is not there yet (some minutes, about 1 GB)."""
-    from pathlib import Path
-
     from annotate.labelstudio.server import VERSION, install
 
     venv = Path(settings_of(ctx).annotate.venv)
@@ -109,6 +108,13 @@ def push_command(
     ctx: typer.Context,
     models: Annotated[Names | None, names_option("--models", help="Only images of these models, by comma")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only images of this split: train or test")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Only the images of this list, whatever the routing's shares are: one id a line ('-': from stdin)",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Only so many of the first")] = None,
     overlap: Annotated[
         int | None, typer.Option(min=1, help="How many people see each image [default: the routing's]")
@@ -117,22 +123,27 @@ def push_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go")] = False,
     as_json: Json = False,
 ) -> None:
-    """Send images to people, as routing decides. Killed or refused: run it again, nothing goes twice."""
+    """Send images to people, as routing decides. Killed or refused: run it again, nothing goes twice.
+
+    Exit code 10: tasks were refused, or images of a list cannot go.
+    """
     from annotate.review.routing import route
     from schemas.labelling import ProjectKind
     from sdg_data.errors import ExitCode
-    from sdg_data.store import labelling
+    from sdg_data.store import image_list, labelling
 
     only_split = chosen_split(split)
     with _open_sync(ctx, wait=wait) as sync:
         settings = sync.settings.annotate
         with sync.store.read() as tx:
+            listed = None if images is None else image_list.read_known(tx, images)
             routed = route(
                 tx,
                 settings.routing,
                 prelabels_of=settings.prelabels_of,
                 models=models,
                 split=only_split,
+                listed=listed,
             )
             before = labelling.images_with_tasks(tx, ProjectKind.ANNOTATE)
         new = [image for image in routed if image.image_id not in before][:limit]
@@ -143,8 +154,20 @@ def push_command(
             "went_before": len(routed) - sum(image.image_id not in before for image in routed),
         }
         facts |= {"to_go": len(new), "blind": sum(image.blind for image in new)}
+        going = {image.image_id for image in routed}
+        cannot_go = [image for image in listed or () if image not in going and image not in before]
+        if listed is not None:
+            facts["cannot_go"] = len(cannot_go)
+        if cannot_go:
+            some = ", ".join(cannot_go[:5]) + (", …" if len(cannot_go) > 5 else "")
+            say(
+                f"{len(cannot_go)} of the {len(listed or ())} listed images cannot go (withdrawn, annotated elsewhere, "
+                f"without a prelabel, or left out by --models or --split): {some}"
+            )
         if dry_run:
             print_json(facts) if as_json else print_table([facts])
+            if cannot_go:
+                raise typer.Exit(int(ExitCode.PARTIAL))
             return
         done = sync.push_images(new)
     summary = {**facts, "sent": done.sent, "found": done.present, "refused": done.refused}
@@ -153,6 +176,7 @@ def push_command(
         print_json(summary)
     if done.refused:
         say(f"{done.refused} tasks were refused: `sdg store info` counts them, stage push")
+    if done.refused or cannot_go:
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 

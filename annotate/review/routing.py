@@ -46,6 +46,7 @@ def route(
     ours: str = "label-studio:",
     models: Sequence[str] | None = None,
     split: Split | None = None,
+    listed: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[RoutedImage]:
     """The images for people, in the order in which people shall see them.
@@ -58,9 +59,10 @@ def route(
             `settings.annotated_elsewhere`.
         models: Only images of these models.
         split: Only images of this split.
+        listed: Only these images, and all of them whatever the shares are: somebody chose them.
         limit: How many images at the most.
     """
-    candidates = _candidates(tx, settings, ours, models, split)
+    candidates = _candidates(tx, settings, ours, models, split, listed)
     sides: dict[tuple[str, str, str], list[tuple[float, str]]] = defaultdict(list)
     for start in range(0, len(candidates), _PAGE):
         page = candidates[start : start + _PAGE]
@@ -72,7 +74,7 @@ def route(
                 continue
             side = "unknown" if shown is None else "defects" if shown.defects else "clean"
             share = _share(settings, model, image_split) * (settings.clean_share if side == "clean" else 1.0)
-            if fraction("annotate-route", image) < share:
+            if listed is not None or fraction("annotate-route", image) < share:
                 sides[model, image_split, side].append((_score(settings, shown, answers), image))
     ordered = sorted(
         (-_interleaving_key(rank, len(members)), content_id("annotate-order", image), image, key[1])
@@ -154,7 +156,12 @@ def _overlap(settings: RoutingSettings, image: str, split: str) -> int:
 
 
 def _candidates(
-    tx: Tx, settings: RoutingSettings, ours: str, models: Sequence[str] | None, split: Split | None
+    tx: Tx,
+    settings: RoutingSettings,
+    ours: str,
+    models: Sequence[str] | None,
+    split: Split | None,
+    listed: Sequence[str] | None,
 ) -> list[tuple[str, str, str]]:
     """(image id, model, split) of every image that may go, by id."""
     rows = select(
@@ -165,6 +172,7 @@ def _candidates(
         WHERE {tombstones.alive(Withdrawn.IMAGE, "images.id")}
           AND ($split::VARCHAR IS NULL OR prompts.split = $split)
           AND ($models::VARCHAR[] IS NULL OR variants.model IN (SELECT unnest($models::VARCHAR[])))
+          AND ($listed::VARCHAR[] IS NULL OR images.id IN (SELECT unnest($listed::VARCHAR[])))
           AND ($elsewhere OR images.id NOT IN (
               SELECT image_id FROM annotations
               WHERE NOT starts_with(source, $ours) AND {tombstones.alive(Withdrawn.ANNOTATION, "id")}
@@ -176,6 +184,7 @@ def _candidates(
             "ours": ours,
             "split": split,
             "models": None if models is None else list(models),
+            "listed": None if listed is None else list(listed),
         },
     )
     return [(row["image"], row["model"], row["split"]) for row in rows]

@@ -8,14 +8,15 @@
 It reads a published snapshot of the store, so no writer waits for it.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer
 
 from exports.dataset.assemble import agreement_of, from_annotation, from_prelabel
 from exports.dataset.order import order_key
@@ -30,6 +31,7 @@ from sdg_data.store import (
     enrichments,
     first_verdicts,
     gold,
+    image_list,
     images,
     prelabels,
     prompts,
@@ -41,7 +43,6 @@ from sdg_data.store.gold import GoldFrom, GoldRule
 
 PAGE = 2000
 GOLD = "gold"
-
 _FROM_GOLD = {GoldFrom.ACCEPTED: LabelSource.ACCEPTED, GoldFrom.UNREVIEWED: LabelSource.UNREVIEWED}
 
 
@@ -59,7 +60,8 @@ class Selection(BaseModel):
     `since` and `until` bound when the defects were stated (`until` itself is out). `min_agreement` wants both types'
     agreement, and drops images that fewer than two people judged. `sample`: so many, in proportion to the strata
     (split, model, composition). `seed` shapes the order (`exports.dataset.order`) and with it the sampling.
-    `without_cut_prompts` drops images whose model did not read all of their prompt (`store.cut_prompts`).
+    `without_cut_prompts` drops images whose model did not read all of their prompt (`store.cut_prompts`). `images`:
+    only these, by their ids in the store (`store.image_list`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,6 +85,17 @@ class Selection(BaseModel):
     seed: int = 0
     names: bool = False
     without_cut_prompts: bool = False
+    images: tuple[str, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_the_list(self, serialise: Any) -> dict[str, Any]:
+        """A manifest says which list was exported by its length and the hash of its sorted ids, not by the ids."""
+        fields: dict[str, Any] = serialise(self)
+        chosen = fields.pop("images")
+        if chosen is None:
+            return fields
+        names = "".join(f"{image}\n" for image in sorted(chosen))
+        return {**fields, "images": {"count": len(chosen), "sha256": hashlib.sha256(names.encode()).hexdigest()}}
 
     @field_validator("source")
     @classmethod
@@ -95,12 +108,22 @@ class Selection(BaseModel):
 
 @dataclass
 class SelectionCounts:
-    """What became of the stored images: how many there are, and how many each step left out."""
+    """What became of the stored images, or of those of a list: how many there are, and how many each step left out.
+
+    `unlabelled` names those of a list that have no labels.
+    """
 
     images: int = 0
     without_labels: int = 0
     filtered: int = 0
     sampled_out: int = 0
+    unlabelled: list[str] = field(default_factory=list)
+
+    def numbers(self) -> dict[str, int]:
+        """The counts, by name."""
+        counts = asdict(self)
+        del counts["unlabelled"]
+        return counts
 
 
 def select(store: Store, selection: Selection, *, folder: Path | None = None) -> tuple[SampleBuffer, SelectionCounts]:
@@ -115,7 +138,7 @@ def select(store: Store, selection: Selection, *, folder: Path | None = None) ->
         The samples in a buffer, which the caller closes, and what became of all stored images.
 
     Raises:
-        InputError: Nothing is left.
+        InputError: Nothing is left, or the list of images names one that the store does not have.
     """
     considered = SelectionCounts()
     published = snapshot.publish(store)
@@ -123,6 +146,8 @@ def select(store: Store, selection: Selection, *, folder: Path | None = None) ->
     strata: dict[tuple[Any, ...], list[Entry]] = {}
     try:
         with Store(published.parent).read() as tx:
+            if selection.images is not None:
+                image_list.check(tx, selection.images)
             for sample in _labelled(tx, selection, considered):
                 if not _passes(sample, selection):
                     considered.filtered += 1
@@ -167,7 +192,7 @@ def _labelled(tx: Tx, selection: Selection, considered: SelectionCounts) -> Iter
     samples_of = _source(selection)
     after = ""
     while True:
-        page = images.page(tx, models=selection.models or None, after=after, limit=PAGE)
+        page = images.page(tx, models=selection.models or None, ids=selection.images, after=after, limit=PAGE)
         if not page:
             return
         after = page[-1].id
@@ -177,9 +202,12 @@ def _labelled(tx: Tx, selection: Selection, considered: SelectionCounts) -> Iter
             cuts = cut_prompts.of_images(tx, [image.id for image in page])
             considered.filtered += len(cuts)
             page = [image for image in page if image.id not in cuts]
-        samples = with_stated_ids(tx, list(samples_of(tx, page, texts)))
+        samples = list(samples_of(tx, page, texts))
         considered.without_labels += len(page) - len(samples)
-        yield from samples
+        if selection.images is not None:
+            labelled = {sample.key for sample in samples}
+            considered.unlabelled += [image.id for image in page if image.id not in labelled]
+        yield from with_stated_ids(tx, samples)
 
 
 _Source = Callable[[Tx, Sequence[ImageRecord], dict[str, Prompt]], Iterator[Sample]]

@@ -209,6 +209,7 @@ def page(
     *,
     models: Sequence[str] | None = None,
     prompt_ids: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
     split: Split | None = None,
     cut: bool | None = None,
     after: str = "",
@@ -220,6 +221,7 @@ def page(
         tx: A transaction.
         models: Their models; None for all.
         prompt_ids: Their prompts; None for all.
+        ids: Only images with these ids; None for all.
         split: Their prompts' split.
         cut: Those whose model did not read all of their prompt (`store.cut_prompts`), or those that are not so marked.
         after: Only images behind this id.
@@ -235,6 +237,7 @@ def page(
         WHERE images.id > ? AND (? IS NULL OR prompts.split = ?)
           AND (? OR variants.model IN (SELECT unnest(?::VARCHAR[])))
           AND (? OR images.prompt_id IN (SELECT unnest(?::VARCHAR[])))
+          AND (? OR images.id IN (SELECT unnest(?::VARCHAR[])))
           AND (?::BOOLEAN IS NULL OR ?::BOOLEAN = EXISTS (
               SELECT 1 FROM cut_prompts AS cuts
               WHERE cuts.prompt_id = images.prompt_id AND cuts.variant_id = images.variant_id
@@ -249,6 +252,8 @@ def page(
             list(models or ()),
             prompt_ids is None,
             list(prompt_ids or ()),
+            ids is None,
+            list(ids or ()),
             cut,
             cut,
             limit,
