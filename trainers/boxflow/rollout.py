@@ -53,12 +53,15 @@ class Transition:
 class RolloutChunk:
     """Images that are sampled and learned from together.
 
-    `indices` are their numbers in the rollout, `text` the features of their prompts, `transitions` the steps that are
-    learned from, in order.
+    `indices` are their numbers in the rollout, `plan` that rollout, `text` the features of their prompts. Of
+    policy-gradient, `transitions` are the steps that are learned from, in order. Of forward, `clean` are the latents of
+    the images, (B, L, C) or (B, C, H, W).
     """
 
     indices: range
+    plan: RolloutPlan
     text: Conditioning
+    clean: torch.Tensor | None = None
     transitions: list[Transition] = field(default_factory=list)
     images: list[GeneratedImage] = field(default_factory=list)
 
@@ -116,7 +119,7 @@ def sample(policy: Policy, plan: RolloutPlan, chunks: Sequence[range], device: t
     kept = torch.bfloat16 if settings.trajectory == "bfloat16" else torch.float32
     for indices in chunks:
         prompts = [plan.prompts[index // settings.samples] for index in indices]
-        chunk = RolloutChunk(indices, policy.encode(prompts))
+        chunk = RolloutChunk(indices, plan, policy.encode(prompts))
         generators = [_generator(config.seed, plan.number, index) for index in indices]
         starts = generators
         if settings.shared_noise:

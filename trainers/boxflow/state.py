@@ -9,7 +9,7 @@ import torch
 from trainers.boxflow.policy import Ema
 
 
-def gathered(named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> dict[str, Any]:
+def gathered(named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any, old: Ema | None = None) -> dict[str, Any]:
     """Weights, averages, optimizer state and random states, on the CPU.
 
     All processes call it, because sharded tensors are put together.
@@ -18,6 +18,7 @@ def gathered(named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> 
         named: the trained parameters by name.
         ema: their averages.
         optimizer: the one that trains them.
+        old: the average that samples, where there is one.
 
     Returns:
         What `restored` takes, of plain tensors and numbers.
@@ -26,17 +27,26 @@ def gathered(named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> 
     moments = {}
     for name, parameter in named.items():
         moments[name] = {key: _whole(value) for key, value in optimizer.state.get(parameter, {}).items()}
-    return {
+    state = {
         "weights": {name: _whole(parameter.detach()) for name, parameter in named.items()},
         "ema": {name: _whole(value) for name, value in zip(names, ema.average, strict=True)},
         "optimizer": moments,
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
+    if old is not None:
+        state["old"] = {name: _whole(value) for name, value in zip(names, old.average, strict=True)}
+    return state
 
 
 @torch.no_grad()
-def restored(state: dict[str, Any], named: dict[str, torch.nn.Parameter], ema: Ema, optimizer: Any) -> None:
+def restored(
+    state: dict[str, Any],
+    named: dict[str, torch.nn.Parameter],
+    ema: Ema,
+    optimizer: Any,
+    old: Ema | None = None,
+) -> None:
     """Put a state that `gathered` made back into the weights, their averages, the optimizer and the random generators.
 
     `KeyError` is raised where the state is of other weights.
@@ -46,6 +56,7 @@ def restored(state: dict[str, Any], named: dict[str, torch.nn.Parameter], ema: E
         named: the trained parameters by name.
         ema: the averages of the same parameters, in the same order.
         optimizer: a torch optimizer of the same parameters.
+        old: the average that samples, where there is one.
     """
     for (name, parameter), average in zip(named.items(), ema.average, strict=True):
         parameter.copy_(_like(state["weights"][name], parameter))
@@ -56,6 +67,9 @@ def restored(state: dict[str, Any], named: dict[str, torch.nn.Parameter], ema: E
                 key: _like(value, parameter) if isinstance(value, torch.Tensor) and value.dim() else value
                 for key, value in moments.items()
             }
+    if old is not None:
+        for name, average in zip(named, old.average, strict=True):
+            average.copy_(_like(state["old"][name], average))
     torch.set_rng_state(state["rng"])
     if state["cuda_rng"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda_rng"])

@@ -29,20 +29,21 @@ from trainers.boxflow.audit import Audit
 from trainers.boxflow.callbacks import RolloutReporter
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.credit import Advantages, compute_advantages, describe
+from trainers.boxflow.estimator import Estimator
 from trainers.boxflow.policy import Ema, Policy
+from trainers.boxflow.policy_gradient import PolicyGradient
 from trainers.boxflow.rollout import (
     RolloutChunk,
     RolloutPlan,
     chunks_of,
     group_ids,
     plan_rollout,
-    sample,
     sample_without_noise,
 )
 from trainers.boxflow.run_folder import BoxFlowRunFolder
 from trainers.boxflow.saving import save_lora, save_whole
 from trainers.boxflow.state import gathered, restored
-from trainers.boxflow.update import Updater, kl_of_first_chunk
+from trainers.boxflow.update import Updater
 from trainers.rewards.contract import BaseReward, Detector
 from trainers.rewards.scoring import ScoredImage, Scoring, check_failures
 from trainers.rewards.silence import SilenceAlarm
@@ -181,7 +182,10 @@ class BoxFlowTrainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             getattr(self.optimizer, "optimizer", self.optimizer), lambda step: min(1.0, (step + 1) / (warmup + 1))
         )
-        self.updater = Updater(self.policy, self.model, self.optimizer, self.schedule, self.ema, accelerator)
+        self.estimator: Estimator = PolicyGradient(self.policy)
+        self.updater = Updater(
+            self.policy, self.estimator, self.model, self.optimizer, self.schedule, self.ema, accelerator
+        )
         if self.main:
             count = sum(weights.numel() for weights in self.named.values())
             log.info("%s: %d weights are trained, on %s", policy.model, count, accelerator.device)
@@ -193,7 +197,7 @@ class BoxFlowTrainer:
         started = time.monotonic()
         chunks: list[RolloutChunk] = []
         mine = chunks_of(config, accelerator.process_index, accelerator.num_processes)
-        for chunk in sample(self.policy, plan, mine, accelerator.device):
+        for chunk in self.estimator.sample(plan, mine, accelerator.device):
             scoring.submit(chunk.images)
             chunks.append(chunk)
         sampled = time.monotonic()
@@ -217,6 +221,7 @@ class BoxFlowTrainer:
             figures |= self._learn(chunks, advantages)
         else:
             log.warning("rollout %d: no group has enough answers; nothing is learned from it", self.done + 1)
+        self.estimator.end(self.done + 1)
         figures |= {
             "seconds/sampling": sampled - started,
             "seconds/waiting": scoring.waited,
@@ -228,7 +233,7 @@ class BoxFlowTrainer:
     def _learn(self, chunks: Sequence[RolloutChunk], advantages: Advantages) -> dict[str, float]:
         figures = self.updater.learn(chunks, advantages)
         if not self.config.loss.beta:
-            figures["kl"] = kl_of_first_chunk(self.policy, chunks)
+            figures["kl"] = self.estimator.drift(chunks)
         names = sorted(figures)
         values = torch.tensor([figures[name] for name in names], device=self.accelerator.device)
         means = self.accelerator.reduce(values, reduction="mean").tolist()
@@ -326,7 +331,7 @@ class BoxFlowTrainer:
         }
 
     def _save(self) -> None:
-        state = gathered(self.named, self.ema, self.optimizer)
+        state = gathered(self.named, self.ema, self.optimizer, self.estimator.old)
         if self.main:
             state |= {"rollouts": self.done, "schedule": self.schedule.state_dict()}
             self.folder.save_checkpoint(self.done, state, self.config.saving.keep)
@@ -338,7 +343,7 @@ class BoxFlowTrainer:
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         try:
-            restored(state, self.named, self.ema, self.optimizer)
+            restored(state, self.named, self.ema, self.optimizer, self.estimator.old)
         except KeyError as error:
             raise InputError(f"the checkpoint has no weights {error}", item=str(path)) from error
         self.schedule.load_state_dict(state["schedule"])

@@ -1,4 +1,4 @@
-"""Learning from a rollout: clipped objective, several optimizer steps, gradients summed over chunks and processes."""
+"""Learning from a rollout: several optimizer steps, gradients summed over terms, chunks and processes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ import torch
 
 from sdg_data.errors import ModelError
 from trainers.boxflow.credit import Advantages
-from trainers.boxflow.dynamics import channel_axis, gaussian_kl
-from trainers.boxflow.loss import Loss, policy_loss, step_weights
+from trainers.boxflow.estimator import Estimator, TermLoss, mean_of
 from trainers.boxflow.policy import Ema, Policy
-from trainers.boxflow.rollout import RolloutChunk, Transition, noise_stds, step
+from trainers.boxflow.rollout import RolloutChunk
 
 
 class Updater:
     """Learns from rollouts: makes optimizer steps on the policy, and keeps its averaged weights up to date."""
 
-    def __init__(self, policy: Policy, model: Any, optimizer: Any, schedule: Any, ema: Ema, accelerator: Any) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        estimator: Estimator,
+        model: Any,
+        optimizer: Any,
+        schedule: Any,
+        ema: Ema,
+        accelerator: Any,
+    ) -> None:
         """`model` is what `accelerator.prepare` made of the policy's transformer."""
-        self._policy, self._model, self._optimizer = policy, model, optimizer
+        self._policy, self._estimator, self._model, self._optimizer = policy, estimator, model, optimizer
         self._schedule, self._ema, self._accelerator = schedule, ema, accelerator
         self._checked = False
 
@@ -37,9 +45,10 @@ class Updater:
 
         Returns:
             Figures for the log, each the mean over the optimizer steps; `ratio_off_first` is |ratio − 1| before the
-            first of them.
+            first of them, where the estimator has a ratio that starts at 1.
         """
         settings = self._policy.config.optimizer
+        self._estimator.begin(chunks)
         sums: dict[str, float] = {}
         first: float | None = None
         for _ in range(settings.passes):
@@ -48,13 +57,14 @@ class Updater:
                 minibatch = chunks[part * share : (part + 1) * share]
                 counting = self._counting(advantages, part)
                 figures = self._step(minibatch, advantages, counting)
-                if first is None:
+                if first is None and self._estimator.ratio_starts_at_one:
                     first = figures["ratio_off"]
                     self._check(first)
                 for name, value in figures.items():
                     sums[name] = sums.get(name, 0.0) + value
         steps = settings.passes * settings.minibatches
-        return {**{name: value / steps for name, value in sums.items()}, "ratio_off_first": first or 0.0}
+        means = {name: value / steps for name, value in sums.items()}
+        return means if first is None else {**means, "ratio_off_first": first}
 
     def _counting(self, advantages: Advantages, part: int) -> int:
         """How many images count in a minibatch, of all processes: chunks are dealt out in turn, so it is a range."""
@@ -81,106 +91,32 @@ class Updater:
 
     def _step(self, chunks: Sequence[RolloutChunk], advantages: Advantages, counting: int) -> dict[str, float]:
         """One optimizer step."""
-        policy, config, accelerator = self._policy, self._policy.config, self._accelerator
-        numbers = [transition.step for transition in chunks[0].transitions]
-        weights = dict(zip(numbers, step_weights(noise_stds(policy, numbers), config.loss.weigh_steps), strict=True))
-        work = [(chunk, transition) for chunk in chunks for transition in chunk.transitions]
+        policy, estimator, accelerator = self._policy, self._estimator, self._accelerator
+        work = [(chunk, term) for chunk in chunks for term in estimator.terms(chunk)]
         # Both DDP and FSDP2 average gradients over the processes; the objective is a mean over all their images.
-        scale = accelerator.num_processes / len(numbers)
-        losses: list[Loss] = []
+        scale = accelerator.num_processes / len(estimator.terms(chunks[0]))
+        losses: list[TermLoss] = []
         total = 0.0
         self._optimizer.zero_grad(set_to_none=True)
         policy.flow.wrapped = self._model
-        for index, (chunk, transition) in enumerate(work):
+        for index, (chunk, term) in enumerate(work):
             last = index == len(work) - 1
             no_sync: Any = contextlib.nullcontext() if last else accelerator.no_sync(self._model)
             with no_sync:
-                loss = self._loss(chunk, transition, advantages, counting)
-                value = loss.value * (scale * weights[transition.step])
+                loss = estimator.loss(chunk, term, advantages, counting)
+                value = loss.value * (scale * loss.weight)
                 accelerator.backward(value)
             losses.append(loss)
             total += float(value.detach())
         policy.flow.wrapped = None
-        norm = accelerator.clip_grad_norm_(self._model.parameters(), config.optimizer.max_grad_norm)
+        norm = accelerator.clip_grad_norm_(self._model.parameters(), policy.config.optimizer.max_grad_norm)
         if counting:  # else there is no gradient; the moments must not decay either
             self._optimizer.step()
             self._schedule.step()
             self._ema.update()
+        figures = {name: mean_of([loss.figures[name] for loss in losses]) for name in losses[0].figures}
         return {
             "loss": total,
-            "ratio": _mean([loss.ratio for loss in losses]),
-            "ratio_off": _mean([loss.ratio_off for loss in losses]),
-            "clipped": _mean([loss.clipped for loss in losses]),
-            "kl": _mean([loss.kl for loss in losses]),
+            **figures,
             "grad_norm": float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm),
         }
-
-    def _loss(self, chunk: RolloutChunk, transition: Transition, advantages: Advantages, counting: int) -> Loss:
-        policy, settings = self._policy, self._policy.config.loss
-        rows = slice(chunk.indices.start, chunk.indices.stop)
-        device = transition.sample.device
-        now = _again(policy, chunk, transition)
-        kl = kl_to_start(policy, chunk, transition, now.mean, now.std) if settings.beta else None
-        packed = transition.sample.dim() == 3
-        return policy_loss(
-            now.log_prob,
-            transition.log_prob,
-            advantages.rows(rows, packed=packed).to(device),
-            settings.clip,
-            counts=advantages.counts[rows].to(device),
-            denominator=counting,
-            kl=kl,
-            beta=settings.beta,
-            ratio_per_image=policy.config.ratio_per_image,
-        )
-
-
-def kl_to_start(
-    policy: Policy, chunk: RolloutChunk, transition: Transition, mean: torch.Tensor, std: torch.Tensor
-) -> torch.Tensor:
-    """KL of a step to that of the model before training.
-
-    Args:
-        policy: the model.
-        chunk: the images.
-        transition: the step.
-        mean: that of the step under the weights as they are now, of the latents' shape.
-        std: that of the step's noise, which broadcasts over the latents.
-
-    Returns:
-        Per location: (B, L) or (B, H, W).
-    """
-    with torch.no_grad(), policy.reference_mode():
-        before = _again(policy, chunk, transition).mean
-    return gaussian_kl(mean, before, std, channel_axis(transition.sample))
-
-
-@torch.no_grad()
-def kl_of_first_chunk(policy: Policy, chunks: Sequence[RolloutChunk]) -> float:
-    """The mean KL to the model before training over the first chunk.
-
-    It goes into the log where β is 0 and the loss computes no KL: how far the weights have drifted matters then too,
-    and one chunk is enough to see it.
-
-    Args:
-        policy: the model.
-        chunks: those of this process.
-
-    Returns:
-        The mean over steps and locations.
-    """
-    chunk = chunks[0]
-    values = []
-    for transition in chunk.transitions:
-        now = _again(policy, chunk, transition)
-        values.append(kl_to_start(policy, chunk, transition, now.mean, now.std).mean())
-    return _mean(values)
-
-
-def _again(policy: Policy, chunk: RolloutChunk, transition: Transition) -> Any:
-    """A step that was sampled, under the weights as they are now (`trainers.boxflow.dynamics.Step`)."""
-    return step(policy, transition.sample, transition.step, chunk.text, next_sample=transition.next_sample)
-
-
-def _mean(values: Sequence[torch.Tensor]) -> float:
-    return float(torch.stack(list(values)).mean()) if values else 0.0
