@@ -138,16 +138,47 @@ def test_images_of_ones_own_go_to_people(home: Path, tmp_path: Path) -> None:
         assert {image.model for image in images.page(tx)} == {"camera"}
 
 
-def test_the_notebook_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its cells in order, in one namespace, as a kernel runs them."""
-    monkeypatch.setenv("SDG_HOME", str(home))
-    monkeypatch.setenv("PREDICTION", "annotator:anna@example.org")
-    publish(Store(home))
+def run_cells(name: str) -> dict[str, object]:
+    """A notebook's cells in order, in one namespace, as a kernel runs them; the names that they leave."""
     names: dict[str, object] = {}
-    for cell in json.loads((EXAMPLES / "analyse_store.ipynb").read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads((EXAMPLES / name).read_text(encoding="utf-8"))["cells"]:
         assert not cell.get("outputs"), "the notebook is kept without outputs"
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
+    return names
+
+
+def test_the_notebook_of_frames_runs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it shows is counted again by SQL, and an export takes the list that it writes."""
+    monkeypatch.setenv("SDG_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    names = run_cells("choose_images.ipynb")
+    with Store(home).read() as tx:
+        several = {
+            image
+            for (image,) in tx.execute("""
+                SELECT image_id FROM gold JOIN annotation_defects USING (annotation_id)
+                GROUP BY image_id HAVING count(*) > 1""").fetchall()
+        }
+        ((total,),) = tx.execute("SELECT count(*) FROM images").fetchall()
+        ((boxes,),) = tx.execute("SELECT count(*) FROM gold JOIN annotation_defects USING (annotation_id)").fetchall()
+        ((verdicts,),) = tx.execute("SELECT count(*) FROM first_verdicts").fetchall()
+    assert set(names["worst"]) == several != set()  # type: ignore[call-overload]
+    assert sum(names["per_model"]["images"]) == total  # type: ignore[index]
+    assert sum(names["kinds"]["defects"]) == boxes  # type: ignore[index]
+    assert sum(names["people"]["images"]) == verdicts  # type: ignore[index]
+    command = ["export", "run", "--no-phash", "--images", "again.txt", "--output", str(tmp_path / "out")]
+    assert cli.run(["--home", str(home), *command]) == 0
+    counts = json.loads((tmp_path / "out" / "manifest.json").read_text())["counts"]
+    assert sum(counts["split"].values()) == len(several)
+
+
+def test_the_notebook_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its figures are counted again by SQL."""
+    monkeypatch.setenv("SDG_HOME", str(home))
+    monkeypatch.setenv("PREDICTION", "annotator:anna@example.org")
+    publish(Store(home))
+    names = run_cells("analyse_store.ipynb")
     with Store(home).read() as tx:
         ((total,),) = tx.execute("SELECT count(*) FROM images").fetchall()
         ((boxes,),) = tx.execute("SELECT count(*) FROM gold JOIN annotation_defects USING (annotation_id)").fetchall()

@@ -10,7 +10,6 @@ forms (`settings`, `extras`) are JSON inside a string, so that columnar readers 
 """
 
 import hashlib
-import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -83,19 +82,13 @@ def scores_of(defects: Sequence[Defect]) -> Scores:
 
 def agreement_of(annotations: Sequence[Annotation]) -> Agreement | None:
     """How far an image's first verdicts agree, one a person (`store.first_verdicts`); None for fewer than two."""
-    from sdg_data.metrics.matching import box_f1  # numpy is only paid for where people agree or not
+    from sdg_data.metrics.matching import pairwise_box_f1  # numpy is only paid for where people agree or not
 
     people = [tuple(item.defect for item in annotation.defects) for annotation in annotations]
     if len(people) < 2:
         return None
-    means = []
-    for kind in DefectType:
-        values = []
-        for first, second in itertools.combinations(people, 2):
-            sides = [[defect for defect in side if defect.type is kind] for side in (first, second)]
-            values.append(box_f1(sides[0], sides[1], 0.5))
-        means.append(round(sum(values) / len(values), _ROUNDING))
-    return Agreement(annotators=len(people), artifact_f1=means[0], misalignment_f1=means[1])
+    means = {f"{kind}_f1": round(mean, _ROUNDING) for kind, mean in pairwise_box_f1(people).items()}
+    return Agreement(annotators=len(people), **means)
 
 
 def envelope_of(extras: str, agreement: Agreement | None = None) -> str | None:

@@ -223,6 +223,23 @@ def box_f1(first: Sequence[Defect], second: Sequence[Defect], iou: float, *, by_
     return 2 * len(pairs.at_least(iou).first) / (len(first) + len(second))
 
 
+def pairwise_box_f1(people: Sequence[Sequence[Defect]]) -> dict[str, float]:
+    """How far people agree on an image: the mean of `box_f1` at IoU 0.5 over each two of them, by type.
+
+    Args:
+        people: What each of at least two people drew.
+
+    Returns:
+        Type -> mean.
+    """
+    means = {}
+    for kind in DefectType:
+        of_kind = [[defect for defect in side if defect.type is kind] for side in people]
+        values = [box_f1(first, second, 0.5) for first, second in itertools.combinations(of_kind, 2)]
+        means[kind.value] = sum(values) / len(values)
+    return means
+
+
 def _type_codes(defects: Sequence[Defect]) -> Ints:
     return np.array([defect.type is DefectType.MISALIGNMENT for defect in defects], dtype=np.int64)
 

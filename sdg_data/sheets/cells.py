@@ -53,21 +53,41 @@ def cells(
         ConfigError: `boxes` is none of BOXES.
         InputError: There is no such image.
     """
-    reader = _reader(boxes)
+    _reader(boxes)  # before anything is read
     with store.read() as tx:
         records = _chosen(tx, models, split, limit, order)
         if not records:
             raise InputError(
                 "there are no images to show", item="sdg images sheet", hint="`sdg generate run` makes some."
             )
-        texts = {key: prompt.text for key, prompt in prompts.by_ids(tx, [r.prompt_id for r in records]).items()}
-        defects_of = reader(tx, [record.id for record in records]) if reader else {}
-    drawn_cells = []
-    for record in records:
-        picture = image_of_url(blobs, record)
-        defects = ask_oracle(picture, texts[record.prompt_id]) if boxes == "oracle" else defects_of.get(record.id)
-        drawn_cells.append(SheetCell(picture, texts[record.prompt_id], record.model, record.seed, defects))
-    return drawn_cells
+        texts, defects_of = _said(tx, records, boxes)
+    return [_cell(blobs, record, texts[record.prompt_id], boxes, defects_of) for record in records]
+
+
+def cells_of(tx: Tx, blobs: Blobs, records: Sequence[ImageRecord], *, boxes: str = "auto") -> list[SheetCell]:
+    """Cells of these images, in their order; raises what `cells` raises.
+
+    Args:
+        tx: A transaction, or a connection to a snapshot.
+        blobs: The store's files.
+        records: The images.
+        boxes: One of BOXES.
+    """
+    texts, defects_of = _said(tx, records, boxes)
+    return [_cell(blobs, record, texts[record.prompt_id], boxes, defects_of) for record in records]
+
+
+def _said(tx: Tx, records: Sequence[ImageRecord], boxes: str) -> tuple[dict[str, str], Looked]:
+    """The texts of the images' prompts, by id, and what was seen on the images."""
+    reader = _reader(boxes)
+    texts = {key: prompt.text for key, prompt in prompts.by_ids(tx, [r.prompt_id for r in records]).items()}
+    return texts, reader(tx, [record.id for record in records]) if reader else {}
+
+
+def _cell(blobs: Blobs, record: ImageRecord, prompt: str, boxes: str, defects_of: Looked) -> SheetCell:
+    picture = image_of_url(blobs, record)
+    defects = ask_oracle(picture, prompt) if boxes == "oracle" else defects_of.get(record.id)
+    return SheetCell(picture, prompt, record.model, record.seed, defects)
 
 
 def _chosen(
