@@ -145,6 +145,7 @@ _ROWS = (
     """,
     f"""
     INSERT INTO annotations
+        (id, image_id, prelabel_id, parent_id, annotator, round, status, note, source, seconds, tool, created_at)
     SELECT id32('first', i), id32('image', i), if(i % 5 = 0, NULL, id32('prelabel', i)), NULL,
            'annotator-' || printf('%02d', 1 + die('who', i, 11)), 1,
            if(id32('image', i) IN (SELECT id32('image', i) FROM truth), 'defects', 'clean'), NULL,

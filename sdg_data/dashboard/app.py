@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -16,6 +16,7 @@ from sdg_data.blobs import Blobs
 from sdg_data.dashboard.access import Access, Login
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.downloads import as_csv
+from sdg_data.dashboard.gate import Calls, Gate
 from sdg_data.dashboard.page import FigureRows, Page, all_figures, all_tables
 from sdg_data.dashboard.pages import evaluate, overview
 from sdg_data.dashboard.pages.agreement import page as agreement
@@ -39,7 +40,13 @@ def make_context(home: Path, blobs: Blobs, *, pages: Sequence[Page] = PAGES, eve
 
 
 def make_app(
-    home: Path, blobs: Blobs, *, pages: Sequence[Page] = PAGES, every: float = 60.0, login: Login | None = None
+    home: Path,
+    blobs: Blobs,
+    *,
+    pages: Sequence[Page] = PAGES,
+    every: float = 60.0,
+    login: Login | None = None,
+    hosts: Collection[str] = (),
 ) -> FastAPI:
     """The application over a home. Publishes a snapshot at once, where there is a store.
 
@@ -49,6 +56,7 @@ def make_app(
         pages: The pages, the start page first.
         every: Seconds that data may be old before a changed store is copied again.
         login: Required for every address, if it is given.
+        hosts: Names that browsers know this server by, beside localhost, this machine's name and addresses in digits.
 
     Raises:
         ValueError: Two pages have a figure of the same name.
@@ -57,9 +65,10 @@ def make_app(
     context.snapshots.refresh()
     app = FastAPI(title="sdg-data", docs_url=None, redoc_url=None, openapi_url=None)
     _add_routes(app, context, all_figures(pages))
+    blocks = make_blocks(context, pages)
     gr.mount_gradio_app(
         app,
-        make_blocks(context, pages),
+        blocks,
         path="/",
         theme=gr.themes.Base(font=_SYSTEM, font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(__file__).with_name("style.css"),
@@ -69,7 +78,11 @@ def make_app(
         ssr_mode=False,
         enable_monitoring=False,
     )
+    paths = ["/", "/blob/", "/data/", *(f"/{page.path}" for page in pages)]
+    events = {number: [block.get_block_name() for block in function.inputs] for number, function in blocks.fns.items()}
+    app.add_middleware(Calls, events=events)
     app.add_middleware(Access, login=login)
+    app.add_middleware(Gate, paths=paths, hosts=hosts)  # the last one is asked first
     return app
 
 
@@ -85,20 +98,33 @@ def make_blocks(context: PageContext, pages: Sequence[Page] = PAGES) -> gr.Block
     return blocks
 
 
+_NO_PICTURE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 120"><rect width="120" height="120" fill="#8a8f98"/>'
+    '<path d="M30 34h60v52H30zM34 82l18-22 12 12 8-8 14 18" fill="none" stroke="#fff" stroke-width="3"/>'
+    '<path d="M24 28l72 64" stroke="#fff" stroke-width="4"/><text x="60" y="108" fill="#fff" font-size="13" '
+    'font-family="sans-serif" text-anchor="middle">cannot be shown</text></svg>'
+)
+
+
+def _no_picture(request: Request, reason: str) -> Response:
+    """404 with the reason; where a page wants to show the picture, with a drawing that says so in its frame."""
+    if request.headers.get("sec-fetch-dest") == "image":
+        return Response(_NO_PICTURE, status_code=404, media_type="image/svg+xml")
+    return PlainTextResponse(reason, status_code=404)
+
+
 def _add_routes(app: FastAPI, context: PageContext, figures: Mapping[str, FigureRows]) -> None:
     @app.get("/blob/{name}")
-    def blob(name: str) -> Response:
+    def blob(name: str, request: Request) -> Response:
         """A picture by its sha256, and nothing else."""
         if not _SHA256.match(name):
             return PlainTextResponse("a blob is named by 64 hexadecimal digits", status_code=404)
         try:
-            data = context.blobs.get(name)
+            media_type, shown = for_browser(context.blobs.get(name))
         except BlobError as error:
-            return PlainTextResponse(error.message, status_code=404)
-        try:
-            media_type, shown = for_browser(data)
+            return _no_picture(request, error.message)
         except PictureError as error:
-            return PlainTextResponse(f"the blob is no picture: {error}", status_code=404)
+            return _no_picture(request, f"the blob is no picture: {error}")
         return Response(shown, media_type=media_type, headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
     @app.get("/data/{name}.{form}")

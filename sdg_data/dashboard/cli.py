@@ -18,6 +18,10 @@ def dashboard_command(
     publish_every: Annotated[
         float, typer.Option(min=1, help="Seconds that data may be old before the changed store is copied again")
     ] = 60.0,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that browsers know this server by, beside this machine's own; may be repeated"),
+    ] = None,
 ) -> None:
     """Serve the dashboards: Overview, Browse, Agreement, Evaluate, Health.
 
@@ -38,6 +42,6 @@ def dashboard_command(
         )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     say("reading the store …")
-    app = make_app(settings.home, Blobs(settings.blob_url), every=publish_every, login=login)
+    app = make_app(settings.home, Blobs(settings.blob_url), every=publish_every, login=login, hosts=allow_host or ())
     say(f"dashboards of {settings.home}: http://{host}:{port}  (Ctrl-C ends them)")
     uvicorn.run(app, host=host, port=port, log_level="warning")

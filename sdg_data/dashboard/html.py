@@ -5,6 +5,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from sdg_data import words
+
 SHORT = 24
 """Texts of up to so many letters stay on one line."""
 LONG = 280
@@ -41,11 +43,6 @@ def number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 image", "1,200 images"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def table(rows: Sequence[Mapping[str, Any]], *, raw: frozenset[str] = frozenset(), none: str = "nothing") -> str:
     """Rows as a table. Columns in `raw` hold HTML already; `none` is said where there are no rows."""
     if not rows:
@@ -53,7 +50,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, raw: frozenset[str] = frozenset(
     names = list(rows[0])
     numeric = {name for name in names if isinstance(rows[0][name], _NUMBER) or rows[0][name] is None}
     head = "".join(
-        f'<th class="{"number" if name in numeric else ""}">{text(name.replace("_", " "))}</th>' for name in names
+        f'<th class="{"number" if name in numeric else ""}">{text(words.heading(name))}</th>' for name in names
     )
     body = "".join("<tr>" + "".join(_cell(name, row[name], raw) for name in names) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -93,9 +90,17 @@ def figure(name: str, title: str, body: str, *, note: str = "", parameters: Mapp
     )
 
 
-def image_link(image_id: str, body: str | None = None) -> str:
-    """A link to an image in Browse; `body` is HTML, the beginning of the id where it is None."""
-    return f'<a href="/browse?image={text(image_id)}">{text(image_id[:12]) if body is None else body}</a>'
+def picture_link(image_id: str, blob: str | None, prompt: str = "") -> str:
+    """A small picture that leads to its image in Browse; the beginning of the id where the picture is not known."""
+    body = text(image_id[:12]) if blob is None else small_picture(blob, prompt)
+    return f'<a href="/browse?image={quote(image_id)}" title="{text(image_id)}">{body}</a>'
+
+
+def small_picture(blob: str, alt: str = "") -> str:
+    """A picture of the size of a few lines of a table."""
+    return (
+        f'<img class="small" src="/blob/{quote(blob)}" loading="lazy" alt="{text(alt[:120])}" width="48" height="48">'
+    )
 
 
 def grid(*figures: str, small: bool = False) -> str:

@@ -161,6 +161,14 @@ def models(tx: Tx) -> list[str]:
     return [row["model"] for row in select(tx, "SELECT DISTINCT model FROM dash_models ORDER BY model")]
 
 
+def blobs_of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, str]:
+    """By image, its blob; images that are not there are left out."""
+    rows = tx.execute(
+        "SELECT image_id, blob FROM dash_images WHERE image_id IN (SELECT unnest(?::VARCHAR[]))", [list(image_ids)]
+    ).fetchall()
+    return dict(rows)
+
+
 def independent_verdicts(tx: Tx, chosen: Filter = EVERYTHING) -> Annotations:
     """The verdicts on the first `MOST_SHARED` images that several people judged, by image and annotator."""
     rows = select(

@@ -2,7 +2,8 @@
 
 - Prompts: Jaccard of their letters' trigrams (lower case, letters and digits) of at least 0.9.
 - Pictures: at most 4 of 64 bits of their perceptual hashes differ (Zauner's pHash: the signs of the lowest 8×8 DCT
-  coefficients of a 32×32 grey picture, against their median).
+  coefficients of a 32×32 grey picture, against their median). On a plain ground with little on it most of these signs
+  hang on small things, and different pictures have the same ones; `alike` looks again, at where the colours are.
 """
 
 import re
@@ -18,6 +19,10 @@ from sdg_data.picture import decode_image
 PROMPT_SIMILARITY = 0.9
 IMAGE_BITS = 4
 
+SAMENESS = 0.95
+"""Correlation of two pictures' thumbnails from which on they are nearly the same picture."""
+THUMBNAIL_SIDE = 8
+_LIGHTNESS = np.array([[0.299], [0.587], [0.114]])
 _OTHER = re.compile(r"[\W_]+")
 _SIDE, _LOW = 32, 8
 _CHUNK = 256
@@ -96,6 +101,41 @@ def perceptual_hash(data: bytes) -> int:
     low = np.round(low, 3).ravel()
     bits = low > np.median(low[1:])
     return int(np.packbits(bits).view(">u8")[0])
+
+
+def thumbnail(data: bytes) -> bytes:
+    """An image's colours on a grid of `THUMBNAIL_SIDE` squared cells, as RGB bytes row by row.
+
+    Args:
+        data: The bytes of an image file.
+
+    Raises:
+        ValueError: They do not decode as an image.
+    """
+    cells = decode_image(data).convert("RGB").resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    return cells.tobytes()
+
+
+def alike(first: bytes, second: bytes) -> bool:
+    """Whether two thumbnails show nearly the same: their colours, each against its mean, correlate by `SAMENESS`.
+
+    A lighter, darker or paler copy is alike, and so is one without colours; another thing on a plain ground is not. Two
+    thumbnails of one colour each have nothing to compare, and are alike if the colour is the same.
+    """
+    a, b = (np.frombuffer(cells, dtype=np.uint8).reshape(-1, 3).astype(np.float64) for cells in (first, second))
+    if a.shape != b.shape:
+        return False
+    if _is_grey(a) or _is_grey(b):
+        a, b = a @ _LIGHTNESS, b @ _LIGHTNESS
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    if scale == 0:
+        return first == second
+    return float((a * b).sum()) >= SAMENESS * scale
+
+
+def _is_grey(cells: npt.NDArray[np.float64]) -> bool:
+    return bool((cells == cells[:, :1]).all())
 
 
 def near_pairs(hashes: Mapping[str, int], *, limit: int | None = None) -> list[tuple[str, str]]:

@@ -12,9 +12,9 @@ from schemas.defect import DEFECT_TYPES
 from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import ALL, choice, chosen
-from sdg_data.dashboard.html import counted, figure, grid, image_link, matrix, nothing, table, text
+from sdg_data.dashboard.html import figure, grid, matrix, nothing, picture_link, table, text
 from sdg_data.dashboard.page import Page, Parameters, Rows
-from sdg_data.dashboard.tables import independent_verdicts, models
+from sdg_data.dashboard.tables import blobs_of_images, independent_verdicts, models
 from sdg_data.errors import ConfigError, SdgError
 from sdg_data.metrics.ceiling import second_opinions
 from sdg_data.metrics.charts import Series, bars, scatter
@@ -26,6 +26,7 @@ from sdg_data.metrics.sdg_eval import evaluate, pair_up
 from sdg_data.metrics.store_sources import Filter, SourceName, parse_source, read_source
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
+from sdg_data.words import counted
 
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
@@ -87,10 +88,12 @@ class Comparison:
     Attributes:
         document: The JSON of `sdg eval run`, with the confusion of types.
         importance: By defect type, (ground truth, prediction) of matched boxes, 1 to 100.
+        blobs: The pictures of the worst images, by image.
     """
 
     document: dict[str, Any]
     importance: dict[str, list[tuple[float, float]]]
+    blobs: dict[str, str]
 
 
 def sources(tx: Tx) -> list[str]:
@@ -135,7 +138,7 @@ def compare_sources(
         )
         given = ~(np.isnan(truth) | np.isnan(prediction))  # NaN is an importance that an answer did not state
         points[name] = list(zip(truth[given].tolist(), prediction[given].tolist(), strict=True))
-    return Comparison(document, points)
+    return Comparison(document, points, blobs_of_images(tx, [row["image"] for row in worst(document)]))
 
 
 def _source_name(name: str) -> SourceName:
@@ -223,7 +226,7 @@ def render(comparison: Comparison, parameters: Parameters) -> str:
         + figure(
             "worst",
             "Worst images first",
-            table([_worst_cells(row) for row in worst(document)], raw=frozenset({"image"})),
+            table([_worst_cells(row, comparison.blobs) for row in worst(document)], raw=frozenset({"image"})),
             parameters=parameters,
         )
     )
@@ -233,11 +236,9 @@ def _matrix(part: dict[str, Any]) -> str:
     return matrix(part["labels"], part["counts"])
 
 
-def _worst_cells(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `worst` with a link to the image, under plain headings."""
-    headings = {"gt_all": "true", "pred_all": "predicted", "tp_all@0.5": "matched"}
-    cells = {headings.get(name, name): value for name, value in row.items()}
-    return {**cells, "image": image_link(row["image"])}
+def _worst_cells(row: dict[str, Any], blobs: Mapping[str, str]) -> dict[str, Any]:
+    """A row of `worst` with its picture, which leads to the image."""
+    return {**row, "image": picture_link(row["image"], blobs.get(row["image"]))}
 
 
 def _confusion_rows(comparison: Comparison, name: str) -> Rows:

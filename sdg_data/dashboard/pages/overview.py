@@ -7,12 +7,13 @@ import gradio as gr
 
 from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import counted, figure, grid, nothing, progress_bar, table, tiles
+from sdg_data.dashboard.html import figure, grid, nothing, progress_bar, table, tiles
 from sdg_data.dashboard.page import Page, Parameters, Rows
 from sdg_data.dashboard.tables import LIVE_PRELABELS
 from sdg_data.metrics.charts import Series, bars, nice_top
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import scalar, select
+from sdg_data.words import counted
 
 COMPOSITIONS = ("clean", "artifact only", "misalignment only", "both")
 LABEL_SOURCES = {

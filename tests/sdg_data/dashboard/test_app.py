@@ -71,7 +71,7 @@ def safe(page: str) -> Reader:
 
 @pytest.fixture(scope="module")
 def client(filled: Filled) -> TestClient:
-    return TestClient(make_app(filled.home, filled.blobs))
+    return TestClient(make_app(filled.home, filled.blobs), base_url="http://127.0.0.1")
 
 
 def test_every_page_is_there(client: TestClient) -> None:
@@ -113,7 +113,9 @@ def test_gradios_own_file_routes_serve_no_file_of_the_home(client: TestClient, f
 
 
 def test_a_login_covers_every_address(filled: Filled) -> None:
-    client = TestClient(make_app(filled.home, filled.blobs, login=Login("ann", "päss:word")))
+    client = TestClient(
+        make_app(filled.home, filled.blobs, login=Login("ann", "päss:word")), base_url="http://127.0.0.1"
+    )
     addresses = ["/", "/browse", "/config", f"/blob/{filled.images[0].blob}", "/data/progress.csv", "/gradio_api/info"]
     for address in addresses:
         assert client.get(address).status_code == 401
@@ -177,7 +179,7 @@ def test_a_figure_that_cannot_be_made_says_why(client: TestClient) -> None:
 def test_every_figure_of_an_empty_store(tmp_path: Path) -> None:
     with Store(tmp_path).write():
         pass
-    client = TestClient(make_app(tmp_path, Blobs(tmp_path / "blobs")))
+    client = TestClient(make_app(tmp_path, Blobs(tmp_path / "blobs")), base_url="http://127.0.0.1")
     for name in all_figures(PAGES):
         for form in ("csv", "json"):
             answer = client.get(f"/data/{name}.{form}", params={"gt": "gold", "pred": "gold"})
@@ -237,7 +239,7 @@ def test_empty_stores_say_what_to_run(tmp_path: Path) -> None:
         assert tx is None
         pages = empty_pages(context, tx)
     assert all("sdg " in safe(page).all_text for page in pages)
-    client = TestClient(make_app(tmp_path, Blobs(tmp_path / "blobs")))
+    client = TestClient(make_app(tmp_path, Blobs(tmp_path / "blobs")), base_url="http://127.0.0.1")
     assert client.get("/browse").status_code == 200
     assert client.get("/data/progress.csv").status_code == 404
     with Store(tmp_path).write():

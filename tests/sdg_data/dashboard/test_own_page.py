@@ -49,7 +49,7 @@ PAGE = Page(
 
 
 def test_a_page_of_ones_own(filled: Filled) -> None:
-    client = TestClient(make_app(filled.home, filled.blobs, pages=(*PAGES, PAGE)))
+    client = TestClient(make_app(filled.home, filled.blobs, pages=(*PAGES, PAGE)), base_url="http://127.0.0.1")
     config = client.get("/config").json()
     assert [name for _, name, _ in config["pages"]][-1] == "Prompts"
     assert client.get("/prompts").status_code == 200
@@ -59,7 +59,9 @@ def test_a_page_of_ones_own(filled: Filled) -> None:
     text = client.get("/data/prompts-by-split.csv", params={"without": "test"}).text
     assert list(csv.DictReader(io.StringIO(text))) == [{"split": "train", "prompts": str(expected["train"])}]
     assert client.get("/data/progress.json").status_code == 200
-    alone = TestClient(make_app(filled.home, filled.blobs))  # the tables of another list of pages: a new snapshot
+    alone = TestClient(
+        make_app(filled.home, filled.blobs), base_url="http://127.0.0.1"
+    )  # the tables of another list of pages: a new snapshot
     assert alone.get("/prompts").status_code == 404 or "Prompts" not in str(alone.get("/config").json()["pages"])
     assert alone.get("/data/prompts-by-split.json").status_code == 404
 

@@ -142,6 +142,12 @@ def agreement_rows(people: People) -> Rows:
     return rows
 
 
+def titled_rows(difference: Bias | None) -> Rows:
+    """`blind_rows` for people: each figure under its title."""
+    titles = {row.key: row.title for row in difference.rows()} if difference is not None else {}
+    return [{**row, "figure": titles[row["figure"]]} for row in blind_rows(difference)]
+
+
 def blind_rows(difference: Bias | None) -> Rows:
     """Blind against prelabelled as a table: figure, both values, their difference with its interval (95 %)."""
     rows: Rows = []

@@ -7,7 +7,7 @@ import gradio as gr
 
 from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import counted, figure, grid, image_link, nothing, table, text
+from sdg_data.dashboard.html import figure, grid, nothing, picture_link, table, text
 from sdg_data.dashboard.page import Page, Rows
 from sdg_data.dashboard.pages.agreement.aggregates import (
     People,
@@ -16,6 +16,7 @@ from sdg_data.dashboard.pages.agreement.aggregates import (
     blind_or_not,
     blind_rows,
     people_agreement,
+    titled_rows,
 )
 from sdg_data.dashboard.tables import MOST_SHARED
 from sdg_data.metrics.charts import Series, bars
@@ -24,6 +25,7 @@ from sdg_data.metrics.paper_numbers import published
 from sdg_data.metrics.report import summary_rows, worst_images
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
+from sdg_data.words import counted
 
 QUEUE = 60
 """Rows of the queue of images where people differ most."""
@@ -88,12 +90,8 @@ def _queue_cells(row: dict[str, Any]) -> dict[str, Any]:
     address = row["label_studio"]
     web = address.startswith(("http://", "https://"))
     task = f'<a href="{text(address)}" target="_blank" rel="noreferrer">open task</a>' if web else "–"
-    thumbnail = (
-        f'<img src="/blob/{text(row["blob"])}" loading="lazy" alt="" width="48" height="48" '
-        'style="object-fit:cover;border-radius:4px">'
-    )
     plain = {name: value for name, value in row.items() if name not in ("image", "blob", "label_studio")}
-    return {"image": image_link(row["image"], thumbnail), **plain, "label_studio": task}
+    return {"image": picture_link(row["image"], row["blob"], row["prompt"]), **plain, "label_studio": task}
 
 
 def render_annotators(context: PageContext, tx: Tx | None) -> str:
@@ -120,7 +118,7 @@ def render_blind(context: PageContext, tx: Tx | None) -> str:
         f"{bias.blind.annotations:,} blind and {bias.prelabelled.annotations:,} prelabelled first verdicts; "
         "low and high bound the difference (95 %)"
     )
-    return figure("blind", "Blind or prelabelled", table(blind_rows(bias)), note=note)
+    return figure("blind", "Blind or prelabelled", table(titled_rows(bias)), note=note)
 
 
 def queue(tx: Tx, people: People) -> Rows:

@@ -8,7 +8,7 @@ from schemas.defect import DefectType, ImportanceTier
 from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import ALL, choice, chosen
-from sdg_data.dashboard.html import counted, figure, nothing, text
+from sdg_data.dashboard.html import figure, nothing, text
 from sdg_data.dashboard.page import MOST, Page, Rows
 from sdg_data.dashboard.pages.browse.overlay import SCRIPT, picture
 from sdg_data.dashboard.pages.browse.queries import (
@@ -24,6 +24,7 @@ from sdg_data.dashboard.pages.browse.queries import (
     page,
 )
 from sdg_data.store.connection import Tx
+from sdg_data.words import counted
 
 _PICK = """
 element.addEventListener('click', event => {

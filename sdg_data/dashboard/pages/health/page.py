@@ -5,14 +5,17 @@ from typing import Any
 
 import gradio as gr
 
+from sdg_data import words
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import counted, figure, grid, image_link, nothing, progress_bar, table, text, tiles
+from sdg_data.dashboard.html import figure, grid, nothing, picture_link, progress_bar, table, text, tiles
 from sdg_data.dashboard.page import MOST, Page, Rows
 from sdg_data.dashboard.pages.health import queries
 from sdg_data.dashboard.pages.health.exports import find_exports, list_exports, verify_export
 from sdg_data.dashboard.pages.health.pixels import PixelReport, Pixels, pixel_report
+from sdg_data.dashboard.tables import blobs_of_images
 from sdg_data.ingest.near_duplicates import near_prompts
 from sdg_data.store.connection import Tx
+from sdg_data.words import counted
 
 _NO_STORE = nothing("There is no store yet. Import prompts first:", "sdg prompts import prompts.txt")
 
@@ -37,7 +40,7 @@ def build(context: PageContext) -> None:
         names = list(find_exports(context.home))
         with context.snapshots.read() as tx:
             checks = render_checks(tx) if tx is not None else _NO_STORE
-            pictures = render_pixels(pixel_report(tx, pixels)) if tx is not None else ""
+            pictures = render_pixels(tx, pixel_report(tx, pixels)) if tx is not None else ""
         options = gr.Dropdown(choices=names, value=names[0] if names else None)
         return context.stamp(), checks, pictures, render_exports(context), options, gr.Row(visible=bool(names))
 
@@ -48,7 +51,7 @@ def build(context: PageContext) -> None:
                 return
             for done, total in pixels.look(tx):
                 yield render_progress(done, total)
-            yield render_pixels(pixel_report(tx, pixels))
+            yield render_pixels(tx, pixel_report(tx, pixels))
 
     def on_compare() -> str:
         with context.snapshots.read() as tx:
@@ -68,8 +71,17 @@ def render_checks(tx: Tx) -> str:
     leakage, same = queries.split_leakage(tx), queries.same_bytes_total(tx)
     clean = not leakage["shared_prompts"] and not leakage["shared_images"]
     verdict = "No prompt and no picture is in both splits." if clean else "Something is in both splits: see below."
-    rows = [{"": name.replace("_", " "), "number": value} for name, value in leakage.items()]
-    copies = [{**row, "blob": row["blob"][:12], "image_id": row["image_id"][:12]} for row in queries.same_bytes(tx)]
+    rows = [{"what": words.value(name), "number": value} for name, value in leakage.items()]
+    copies = [
+        {
+            "picture": picture_link(row["image_id"], row["blob"], row["prompt"]),
+            "images": row["images"],
+            "generators": row["models"],
+            "splits": row["splits"],
+            "prompt": row["prompt"],
+        }
+        for row in queries.same_bytes(tx)
+    ]
     return tiles(
         [
             (f"{same['pictures']:,}", "pictures used twice", f"by {counted(same['images'], 'image')}"),
@@ -79,7 +91,7 @@ def render_checks(tx: Tx) -> str:
     ) + grid(
         figure("split", "Split proof", f'<p class="{"good" if clean else "warn"}">{verdict}</p>{table(rows)}'),
         figure("quarantine", "Quarantine", table(queries.quarantine(tx), none="nothing was held back")),
-        figure("same-bytes", "The same picture, to the byte", table(copies, none="none")),
+        figure("same-bytes", "The same picture, to the byte", table(copies, raw=frozenset({"picture"}), none="none")),
         figure("quarantined", "Held back last", table(_held_back(tx), raw=frozenset({"image"}), none="nothing")),
         figure(
             "bad-pictures",
@@ -92,13 +104,15 @@ def render_checks(tx: Tx) -> str:
 
 
 def _held_back(tx: Tx) -> Rows:
+    rows = queries.quarantined(tx)
+    blobs = blobs_of_images(tx, [row["image_id"] for row in rows])
     return [
         {
-            "image": image_link(row["image_id"]),
+            "image": picture_link(row["image_id"], blobs.get(row["image_id"])),
             **{name: row[name] for name in ("code", "message", "annotator", "source")},
             "when": f"{row['created_at']:%Y-%m-%d %H:%M}",
         }
-        for row in queries.quarantined(tx)
+        for row in rows
     ]
 
 
@@ -107,7 +121,7 @@ def render_progress(done: int, total: int) -> str:
     return f'<p class="note">{done:,} of {total:,} new pictures</p>{progress_bar(done, total or 1)}'
 
 
-def render_pixels(report: PixelReport) -> str:
+def render_pixels(tx: Tx, report: PixelReport) -> str:
     """What looking at the pictures has shown, as HTML."""
     note = f"{report.seen:,} of {report.total:,} pictures were looked at"
     if not report.seen:
@@ -118,16 +132,28 @@ def render_pixels(report: PixelReport) -> str:
         for row in report.near[:24]
     )
     near = f'<div class="cards">{pairs}</div>' if pairs else '<p class="none">none</p>'
-    damaged = [{"blob": row["blob"][:16], "trouble": row["trouble"]} for row in report.damaged[: queries.SHOWN]]
-    flat = [{"blob": row["blob"][:16]} for row in report.flat[: queries.SHOWN]]
+    owners = queries.images_of_blobs(tx, [row["blob"] for row in [*report.damaged, *report.flat]])
+
+    def shown(rows: Rows) -> Rows:
+        return [
+            {
+                "image": picture_link(owners[row["blob"]]["image_id"], row["blob"]),
+                **({"trouble": row["trouble"]} if "trouble" in row else {}),
+                "generator": owners[row["blob"]]["model"],
+                "prompt": owners[row["blob"]]["prompt"],
+            }
+            for row in rows[: queries.SHOWN]
+        ]
+
+    raw = frozenset({"image"})
     return grid(
-        figure("damaged", "Damaged pictures", table(damaged, none="none"), note=note),
-        figure("flat", "Pictures of one colour", table(flat, none="none"), note=note),
+        figure("damaged", "Damaged pictures", table(shown(report.damaged), raw=raw, none="none"), note=note),
+        figure("flat", "Pictures of one colour", table(shown(report.flat), raw=raw, none="none"), note=note),
     ) + figure(
         "near-pictures",
         "Near duplicates",
         near,
-        note=f"{counted(len(report.near), 'pair')} of perceptual hashes, 4 bits apart at most",
+        note=f"{counted(len(report.near), 'pair')}: hashes at most 4 bits apart, the same colours in the same places",
     )
 
 

@@ -4,6 +4,7 @@ Looking takes some milliseconds a picture, so it is done when somebody asks. Wha
 one line a blob: a blob never changes, so nothing is looked at twice, and a look that was stopped goes on.
 """
 
+import base64
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from sdg_data.blobs import Blobs
 from sdg_data.dashboard.page import Rows
 from sdg_data.dashboard.pages.health.queries import all_blobs
 from sdg_data.errors import BlobError
-from sdg_data.ingest.near_duplicates import near_pairs, perceptual_hash
+from sdg_data.ingest.near_duplicates import alike, near_pairs, perceptual_hash, thumbnail
 from sdg_data.picture import decode_image
 from sdg_data.store.connection import Tx
 
 _FLUSH = 200
 """Pictures between two flushes of the file, and two reports of progress."""
 _MOST_PAIRS = 200
+_MOST_CANDIDATES = 50 * _MOST_PAIRS
+"""Pairs of near hashes that are looked at again; on plain grounds most of them are not alike."""
 _LOOKING = threading.Lock()
 """Held while pictures are looked at: one look at a time in a process."""
 
@@ -35,11 +38,13 @@ class PictureFacts:
         trouble: Why it is no picture; None where it is one.
         flat: Every pixel has one colour.
         hash: `perceptual_hash`, 64 bits; 0 where it is no picture.
+        cells: `thumbnail`; empty where it is no picture.
     """
 
     trouble: str | None
     flat: bool
     hash: int
+    cells: bytes
 
 
 class Pixels:
@@ -50,14 +55,16 @@ class Pixels:
         self._blobs = blobs
 
     def seen(self) -> dict[str, PictureFacts]:
-        """By blob, what was seen of it. A line that was cut off by a crash counts as not looked at."""
+        """By blob, what was seen of it. A line that was cut off, or lacks something, counts as not looked at."""
         facts = {}
         if self.path.exists():
             for line in self.path.read_bytes().splitlines():
                 try:
                     row = orjson.loads(line)
-                    facts[row["blob"]] = PictureFacts(row["trouble"], row["flat"], row["hash"])
-                except (orjson.JSONDecodeError, KeyError, TypeError):
+                    facts[row["blob"]] = PictureFacts(
+                        row["trouble"], row["flat"], row["hash"], base64.b64decode(row["cells"])
+                    )
+                except (ValueError, KeyError, TypeError):
                     continue
         return facts
 
@@ -74,7 +81,13 @@ class Pixels:
                 file.write(b"\n")  # ends a line that a crash has cut off
                 for done, blob in enumerate(new, start=1):
                     facts = self._facts(blob)
-                    row = {"blob": blob, "trouble": facts.trouble, "flat": facts.flat, "hash": facts.hash}
+                    row = {
+                        "blob": blob,
+                        "trouble": facts.trouble,
+                        "flat": facts.flat,
+                        "hash": facts.hash,
+                        "cells": base64.b64encode(facts.cells).decode(),
+                    }
                     file.write(orjson.dumps(row) + b"\n")
                     if done % _FLUSH == 0 or done == len(new):
                         file.flush()
@@ -84,9 +97,10 @@ class Pixels:
         try:
             data = self._blobs.get(blob)
             extrema: Any = decode_image(data).getextrema()
-            return PictureFacts(None, all(low == high for low, high in extrema), perceptual_hash(data))
+            flat = all(low == high for low, high in extrema)
+            return PictureFacts(None, flat, perceptual_hash(data), thumbnail(data))
         except (BlobError, ValueError) as error:
-            return PictureFacts(str(error).splitlines()[0], False, 0)
+            return PictureFacts(str(error).splitlines()[0], False, 0, b"")
 
 
 @dataclass(frozen=True)
@@ -101,11 +115,16 @@ class PixelReport:
 
 
 def pixel_report(tx: Tx, pixels: Pixels) -> PixelReport:
-    """What was seen so far of a snapshot's blobs. Flat pictures are left out of the near ones: they are all alike."""
+    """What was seen so far of a snapshot's blobs. Pictures of one colour are left out of the near ones."""
     blobs = all_blobs(tx)
     seen = pixels.seen()
     known = {blob: seen[blob] for blob in blobs if blob in seen}
     hashes = {blob: facts.hash for blob, facts in known.items() if facts.trouble is None and not facts.flat}
+    near = [
+        {"first": first, "second": second}
+        for first, second in near_pairs(hashes, limit=_MOST_CANDIDATES)
+        if alike(known[first].cells, known[second].cells)
+    ]
     return PixelReport(
         total=len(blobs),
         seen=len(known),
@@ -113,5 +132,5 @@ def pixel_report(tx: Tx, pixels: Pixels) -> PixelReport:
             {"blob": blob, "trouble": facts.trouble} for blob, facts in known.items() if facts.trouble is not None
         ],
         flat=[{"blob": blob} for blob, facts in known.items() if facts.flat],
-        near=[{"first": first, "second": second} for first, second in near_pairs(hashes, limit=_MOST_PAIRS)],
+        near=near[:_MOST_PAIRS],
     )

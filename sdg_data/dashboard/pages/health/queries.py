@@ -54,6 +54,19 @@ def quarantined(tx: Tx, *, limit: int = SHOWN) -> Rows:
     )
 
 
+def images_of_blobs(tx: Tx, blobs: list[str]) -> dict[str, dict[str, str]]:
+    """By blob, the first image that has it: its id, generator and prompt."""
+    rows = select(
+        tx,
+        """
+        SELECT blob, arg_min(image_id, n) AS image_id, arg_min(model, n) AS model, arg_min(prompt, n) AS prompt
+        FROM dash_images WHERE blob IN (SELECT unnest(?::VARCHAR[])) GROUP BY blob
+        """,
+        [blobs],
+    )
+    return {row["blob"]: row for row in rows}
+
+
 def withdrawn(tx: Tx) -> Rows:
     """The number of withdrawn records by kind and reason, the largest first."""
     return select(tx, "SELECT kind, reason, count(*) AS records FROM tombstones GROUP BY ALL ORDER BY 3 DESC, 1, 2")
