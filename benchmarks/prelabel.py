@@ -1,14 +1,16 @@
 """How busy `sdg prelabel` keeps a server, and what it costs the client: 32 slots, 200 ms an answer, the whole stage.
 
 The server runs in a process of its own and counts how long its slots were at work. The client is the real thing: store,
-blobs, the OpenAI SDK, parsing, journal and transactions. Also measured: the tiny local detector, batched against one by
-one, in one run.
+blobs, upload, parsing, journal and transactions. Several ways to send the images are measured one after another, in
+turns, and "before" is how they were sent once: each decoded first, then base64, text and JSON whole, by the SDK. Also
+measured: the tiny local detector, batched against one by one, in one run.
 
-    python benchmarks/prelabel.py [--items 2000] [--side 64] [--local]
+    python benchmarks/prelabel.py [--items 2000] [--side 1024] [--ways before,inline,file] [--rounds 1] [--local FOLDER]
 """
 
 import argparse
 import asyncio
+import base64
 import io
 import json
 import multiprocessing
@@ -17,6 +19,7 @@ import time
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,6 +27,8 @@ from PIL import Image
 from annotate.machine.budget import Budget
 from annotate.machine.prelabel import PrelabelStage
 from annotate.machine.stage import RequestLimits
+from annotate.vlm.contract import Answer, EncodedImage, Question
+from annotate.vlm.families import fit_image
 from annotate.vlm.openai_chat import OpenAIBackend
 from schemas.records import ImageRecord, Prompt
 from sdg_data.blobs import Blobs
@@ -42,41 +47,112 @@ ANSWER = (
 )
 
 
+_BODY = json.dumps(
+    {
+        "choices": [{"message": {"role": "assistant", "content": ANSWER}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1500, "completion_tokens": 260},
+    }
+).encode()
+PAYLOAD = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(_BODY)}\r\n\r\n".encode() + _BODY
+
+
+class Slots(asyncio.BufferedProtocol):
+    """One connection of the server: a body is counted and thrown away, then waits for a slot."""
+
+    slots: asyncio.Semaphore
+    times: list[tuple[float, float]]
+
+    def __init__(self) -> None:
+        self.buffer, self.head, self.left = bytearray(1 << 18), bytearray(), 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the connection."""
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Where the next bytes go."""
+        return self.buffer
+
+    def buffer_updated(self, count: int) -> None:
+        """Count the bytes that came; the last ones of a body start its answer."""
+        if self.left:
+            self.left -= count
+        else:
+            self.head += self.buffer[:count]
+            end = self.head.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            lines = self.head[:end].decode().lower().split("\r\n")
+            length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
+            self.left = length - (len(self.head) - end - 4)
+            self.head.clear()
+        if not self.left:
+            self.task = asyncio.ensure_future(self.answer())
+
+    async def answer(self) -> None:
+        """Wait for a slot, work, and reply."""
+        async with self.slots:
+            started = time.monotonic()
+            await asyncio.sleep(SECONDS)
+            self.times.append((started, time.monotonic()))
+        self.transport.write(PAYLOAD)  # type: ignore[attr-defined]
+
+
 def serve(pipe: Connection) -> None:
     """The server: SLOTS at once, SECONDS each; sends its port, then, when asked, (answers, first start, last end)."""
-    payload = json.dumps(
-        {
-            "choices": [{"message": {"role": "assistant", "content": ANSWER}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 1500, "completion_tokens": 260},
-        }
-    ).encode()
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n".encode()
-    slots = asyncio.Semaphore(SLOTS)
-    times: list[tuple[float, float]] = []
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
-                length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
-                await reader.readexactly(length)
-                async with slots:
-                    started = time.monotonic()
-                    await asyncio.sleep(SECONDS)
-                    times.append((started, time.monotonic()))
-                writer.write(head + payload)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
 
     async def main() -> None:
-        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**24)
+        Slots.slots = asyncio.Semaphore(SLOTS)
+        server = await asyncio.get_running_loop().create_server(Slots, "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
-        await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
-        pipe.send((len(times), min(start for start, _ in times), max(end for _, end in times)))
-        server.close()
+        while True:
+            Slots.times = []
+            if await asyncio.get_running_loop().run_in_executor(None, pipe.recv) is None:
+                return
+            times = Slots.times
+            pipe.send((len(times), min(start for start, _ in times), max(end for _, end in times), time.process_time()))
 
     asyncio.run(main())
+
+
+class Before(OpenAIBackend):
+    """How images were sent before: decoded, encoded whole, and through the SDK."""
+
+    sdk: Any = None
+
+    def prepare(self, data: bytes, media_type: str) -> EncodedImage:
+        """Decode each image, to be sure of it."""
+        return fit_image(data, media_type, family="qwen3-vl", max_side=1024, check=True)
+
+    async def ask(self, question: Question) -> Answer:
+        """Send the image as text inside of the SDK's JSON."""
+        import httpx2
+        import openai
+
+        self.sdk = self.sdk or openai.AsyncOpenAI(api_key="none", base_url=self._settings.base_url, max_retries=0)
+        started = time.monotonic()
+        image = f"data:image/png;base64,{base64.b64encode(question.image.data).decode()}"
+        messages = json.loads(json.dumps(self._messages(question)))
+        messages[0]["content"][0 if question.image_first else 1]["image_url"]["url"] = image
+        response = await self.sdk.post(
+            "/chat/completions",
+            cast_to=httpx2.Response,
+            body={"model": "m", "messages": messages, "max_tokens": 2048, "temperature": 0.0},
+        )
+        return self._answer(response.text, time.monotonic() - started)
+
+    async def close(self) -> None:
+        """Close the SDK's connections."""
+        await self.sdk.close()
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "before": {},
+    "inline": {},
+    "file": {"send_images": "file", "server": "vllm"},
+    "jpeg": {"image_format": "jpeg"},
+    "webp": {"image_format": "webp"},
+}
 
 
 def fill(home: Path, items: int, side: int) -> tuple[Store, Blobs]:
@@ -105,32 +181,36 @@ def fill(home: Path, items: int, side: int) -> tuple[Store, Blobs]:
     return store, blobs
 
 
-def hosted(items: int, side: int) -> None:
-    """Busy share of the server's slots, and the client's CPU an item."""
+def hosted(items: int, side: int, ways: list[str], rounds: int) -> None:
+    """Busy share of the server's slots, and the client's CPU an item, by the way that images are sent."""
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,))
     server.start()
-    with tempfile.TemporaryDirectory() as folder:
-        store, blobs = fill(Path(folder), items, side)
-        url = f"http://127.0.0.1:{ours.recv()}/v1"
-        settings = VlmSettings(backend="openai", model="m", base_url=url)
-        stage = PrelabelStage(
-            store, blobs, OpenAIBackend(settings), load_template(DETECT),
-            limits=RequestLimits(concurrency=SLOTS), budget=Budget(None, None),
-        )  # fmt: skip
-        started, cpu = time.perf_counter(), time.process_time()
-        LocalExecutor().execute(stage)
-        stage.close()
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        ours.send(None)
-        answers, first, last = ours.recv()
-        server.join()
-    assert (stage.made, answers) == (items, items), (stage.made, stage.failed, answers)
-    busy = answers * SECONDS / (SLOTS * (last - first))
-    print(
-        f"server busy {100 * busy:.1f} % of {SLOTS} slots (>= 90 wanted); client {1000 * cpu / items:.2f} ms CPU an "
-        f"item (<= 5 wanted); {items / seconds:.0f} images/s over the whole run of {seconds:.1f} s"
-    )
+    port, server_cpu = ours.recv(), 0.0
+    for way in [way for _ in range(rounds) for way in ways]:
+        settings = VlmSettings(backend="openai", model="m", base_url=f"http://127.0.0.1:{port}/v1", **WAYS[way])
+        with tempfile.TemporaryDirectory() as folder:
+            store, blobs = fill(Path(folder), items, side)
+            stage = PrelabelStage(
+                store, blobs, (Before if way == "before" else OpenAIBackend)(settings), load_template(DETECT),
+                limits=RequestLimits(concurrency=SLOTS), budget=Budget(None, None),
+            )  # fmt: skip
+            started, cpu = time.perf_counter(), time.process_time()
+            LocalExecutor().execute(stage)
+            stage.close()
+            seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        ours.send(way)
+        answers, first, last, total = ours.recv()
+        assert (stage.made, answers) == (items, items), (stage.made, stage.failed, answers)
+        print(
+            f"{way}: server busy {100 * answers * SECONDS / (SLOTS * (last - first)):.1f} % of {SLOTS} slots; client "
+            f"{1000 * cpu / items:.2f} ms CPU an item, server {1000 * (total - server_cpu) / items:.2f}; "
+            f"{items / seconds:.0f} images/s over the whole run of {seconds:.1f} s",
+            flush=True,
+        )
+        server_cpu = total
+    ours.send(None)
+    server.join()
 
 
 def local(model: str, items: int) -> None:
@@ -168,9 +248,11 @@ def local(model: str, items: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=2000)
-    parser.add_argument("--side", type=int, default=64, help="of the images, in pixels")
+    parser.add_argument("--side", type=int, default=1024, help="of the images, in pixels")
+    parser.add_argument("--ways", default="before,inline,file", help=f"of {', '.join(WAYS)}")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--local", metavar="FOLDER", help="also measure this model on this machine")
     given = parser.parse_args()
-    hosted(given.items, given.side)
+    hosted(given.items, given.side, given.ways.split(","), given.rounds)
     if given.local:
         local(given.local, min(given.items, 64))

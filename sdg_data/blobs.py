@@ -115,6 +115,10 @@ class Blobs:
             return str(self._path(self._local, name))
         return f"{self.url.rstrip('/')}/{name[:2]}/{name}"
 
+    def local_path(self, name: str) -> Path | None:
+        """The blob's file, None where blobs are not on this machine. The blob need not exist."""
+        return None if self._local is None else self._path(self._local, name)
+
     def iterate(self) -> Iterator[str]:
         """The names of all blobs, in order; what else stands in the folders is left out (`strangers`)."""
         for name, is_blob in self._listed():

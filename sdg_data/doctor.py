@@ -32,7 +32,7 @@ class Job:
 JOBS = (
     Job("sdg generate, sdg minis", "generate", ("torch", "diffusers", "transformers", "accelerate", "safetensors")),
     Job("prelabels with a local VLM", "vlm", ("torch", "transformers", "accelerate")),
-    Job("hosted VLMs, Label Studio", "annotate", ("openai", "httpx2", "fastapi", "uvicorn")),
+    Job("hosted VLMs, Label Studio", "annotate", ("aiohttp", "httpx2", "fastapi", "uvicorn")),
     Job("the dashboards", "dashboard", ("gradio",)),
     Job("training; hf: datasets", "train", ("torch", "transformers", "trl", "peft", "datasets", "webdataset")),
     Job("sdg eval with embeddings", "eval", ("sentence-transformers",)),

@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,7 +51,9 @@ class VlmSettings(_Section):
 
     For servers: `server` "": told by the address (`annotate.vlm.servers`). `reasoning`: the effort of a model that
     thinks, sent as it stands; `thinking_tokens`: the room for its thoughts beside `max_tokens`. `extra`: further fields
-    of each request's body.
+    of each request's body. `base_url` may name several servers of one model, by spaces. `send_images`: inline, or as
+    the file:// address of the blob for a server on this machine. `image_format` "": as they are; jpeg and webp
+    (with `image_quality`) are smaller.
     """
 
     backend: str = "mini"
@@ -65,6 +67,9 @@ class VlmSettings(_Section):
     reasoning: str = ""
     thinking_tokens: Annotated[int, Field(ge=0)] | None = None
     extra: dict[str, Any] = {}
+    send_images: Literal["inline", "file"] = "inline"
+    image_format: Literal["", "jpeg", "webp"] = ""
+    image_quality: Annotated[int, Field(ge=1, le=100)] = 95
     structured: bool = False
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 2048

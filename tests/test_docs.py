@@ -31,9 +31,13 @@ PAGES = sorted(
 )
 REFERENCE = ROOT / "docs" / "reference" / "cli.md"
 # Options of other programs (benchmarks, pip, accelerate) that the pages name by themselves.
-FOREIGN_OPTIONS = {"--config_file", "--index-url", "--rollouts", "--size", "--width", "--double", "--single"}
+FOREIGN_OPTIONS = {
+    "--config_file", "--index-url", "--rollouts", "--size", "--width", "--double", "--single",
+    "--allowed-local-media-path",
+}  # fmt: skip
 # And those that strings of the packages name: Label Studio's, LLaMA-Factory's, accelerate's.
 OF_OTHER_PROGRAMS = {
+    "--allowed-local-media-path",
     "--sort",
     *("--quiet", "--no-browser", "--internal-host"),
     *("--dataset_dir", "--media_dir", "--dataset", "--config_file"),

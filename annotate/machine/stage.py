@@ -18,7 +18,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -159,6 +159,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         self._asked_log: AnswerLog[Asked] | None = AnswerLog(store.home, f"{self.name}-asked", Asked)
         self._pool: AsyncPool[Result[Stored]] | None = None
         self._client: RetryingClient | None = None
+        self._slots: asyncio.Semaphore | None = None
         self._unanswered_in_a_row = 0
         self._trial = Trial(limits.trial)
         self._logged_results = self._committed_results = 0
@@ -304,7 +305,8 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
 
     def __getstate__(self) -> dict[str, Any]:
         """On a worker there is no answer log, and a batch comes back whole."""
-        return self.__dict__ | {"_pool": None, "_client": None, "_answer_log": None, "_asked_log": None}
+        logs = {"_answer_log": None, "_asked_log": None}
+        return self.__dict__ | {"_pool": None, "_client": None, "_slots": None} | logs
 
     # For subclasses
 
@@ -392,6 +394,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
     def _started(self) -> AsyncPool[Result[Stored]]:
         if self._pool is None:
             self._pool = AsyncPool(f"{self.name}-asking")
+            self._slots = asyncio.Semaphore(self._limits.concurrency)
             self._client = RetryingClient(
                 self._backend,
                 concurrency=self._limits.concurrency,
@@ -403,12 +406,15 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
     def _prepared(self, item: Item) -> Question | Result[Stored]:
         """The question, or the failure of an image that cannot be read."""
         try:
-            image = self._backend.prepare(self._blobs.get(item.image.blob), item.image.media_type)
+            data = self._blobs.get(item.image.blob)
+            image = self._backend.prepare(data, item.image.media_type)
         except (BlobMissing, BlobCorrupt) as error:
             code = "blob-missing" if isinstance(error, BlobMissing) else "blob-corrupt"
             return self._without_call(item, code, error.message)
         except ValueError as error:
             return self._without_call(item, "bad-image", str(error))
+        if image.data is data:  # for a server on this machine, which may read it there
+            image = replace(image, path=self._blobs.local_path(item.image.blob))
         return self.question(item, image)
 
     def _without_call(self, item: Item, code: str, message: str) -> Result[Stored]:
@@ -417,8 +423,18 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         return result
 
     async def _answer(self, item: Item, question: Question, worst: float) -> Result[Stored]:
-        spent = 0.0
+        assert self._slots is not None
         await self._trial.enter()
+        async with self._slots:  # what only waits for its turn is not on the bill of a run that is killed
+            result = await self._asked(item, question, worst)
+        if self._answer_log is not None:
+            self._answer_log.append(result)
+            self._logged_results += 1
+        return result
+
+    async def _asked(self, item: Item, question: Question, worst: float) -> Result[Stored]:
+        """What came of an item that is asked about now; the budget and the trial are told."""
+        spent = 0.0
         try:
             self._trial.check(self._backend)
             spent = worst  # what a call cost that ends in an exception is not known
@@ -441,9 +457,6 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
             raise
         finally:
             self.budget.settle(worst, spent)
-        if self._answer_log is not None:
-            self._answer_log.append(result)
-            self._logged_results += 1
         return result
 
     def _check(self) -> None:

@@ -7,6 +7,7 @@ A backend answers one question, or raises an `AskError`. It does not retry, wait
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from schemas.codecs import AnswerCodec
@@ -16,11 +17,15 @@ from schemas.records import AnnotatedDefect
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """An image as it is sent to a model: encoded bytes, their media type, and its size in pixels."""
+    """An image as it is sent to a model: encoded bytes, their media type, and its size in pixels.
+
+    `path` is a file that holds these bytes, where there is one on this machine.
+    """
 
     data: bytes
     media_type: str
     size: ImageSize
+    path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

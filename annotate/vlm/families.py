@@ -63,29 +63,52 @@ def codec_of(family: str, sent: ImageSize) -> AnswerCodec:
     return Qwen25VL(sent) if family == "qwen2.5-vl" else Qwen3VL()
 
 
-def fit_image(data: bytes, media_type: str, *, family: str, max_side: int) -> EncodedImage:
-    """An image for a model: its own bytes where size and type fit and are plain, else a PNG of the size wanted.
+def fit_image(
+    data: bytes,
+    media_type: str,
+    *,
+    family: str,
+    max_side: int,
+    image_format: str = "",
+    quality: int = 95,
+    check: bool = True,
+) -> EncodedImage:
+    """An image for a model: its own bytes where size and type fit and are plain, else encoded anew in the size wanted.
 
     Args:
         data: The encoded image.
         media_type: Its media type, by its record.
         family: One of `FAMILIES`.
         max_side: The longest side in pixels.
+        image_format: jpeg or webp: what it is to be; "": PNG, and JPEG where it is one already.
+        quality: Of JPEG and WebP, 1..100.
+        check: Decode it even where its own bytes will do.
 
     Raises:
         PictureError: The bytes give no picture.
         ValueError: The family's models do not take a picture of this shape.
     """
-    header, image = read_header(data), decode_image(data)
+    header = read_header(data)
+    size = ImageSize(width=header.width, height=header.height)
+    wanted_types = (f"image/{image_format}",) if image_format else _SENDABLE
+    plain = header.plain and media_type == header.media_type in wanted_types
+    if plain and not check and fitted_size(size, family, max_side) == size:
+        return EncodedImage(data, media_type, size)
+    image = decode_image(data)
     size = ImageSize(width=image.width, height=image.height)
     wanted = fitted_size(size, family, max_side)
-    if wanted == size and header.plain and media_type == header.media_type in _SENDABLE:
+    if plain and wanted == size:
         return EncodedImage(data, media_type, size)
     if wanted != size:
         image = image.resize((wanted.width, wanted.height), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)
-    return EncodedImage(buffer.getvalue(), "image/png", wanted)
+    if image_format == "jpeg":
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    elif image_format == "webp":
+        image.save(buffer, "WEBP", quality=quality, method=0)
+    else:
+        image.save(buffer, "PNG", compress_level=4)
+    return EncodedImage(buffer.getvalue(), f"image/{image_format or 'png'}", wanted)
 
 
 def fitted_size(size: ImageSize, family: str, max_side: int) -> ImageSize:

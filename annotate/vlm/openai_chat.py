@@ -1,29 +1,29 @@
 """Any server that speaks OpenAI's chat completions: vLLM, SGLang, hosted Gemini and GPT, `sdg serve detector`.
 
-The key comes from the environment, lives in a `SecretStr`, and is in no record, log or error. The SDK's own retries are
-off, because `RetryingClient` makes and counts the tries.
+The key comes from the environment, lives in a `SecretStr`, and is in no record, log or error. `RetryingClient` makes
+and counts the tries, `annotate.vlm.transport` sends. Where several addresses are given they are asked in turn, so that
+a question that is tried again goes to the next server.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
-import pybase64
 from pydantic import SecretStr
 
 from annotate.vlm import structured
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
 from annotate.vlm.families import codec_of, family_of, fit_image
-from annotate.vlm.servers import parameters, server_of
+from annotate.vlm.servers import addresses, parameters, server_of
 from schemas.base import without_lone_surrogates
 from schemas.codecs import AnswerCodec
 from schemas.geometry import ImageSize
@@ -31,15 +31,12 @@ from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import VlmSettings
 
-if TYPE_CHECKING:
-    import openai
-
 _AGAIN: Final = frozenset({408, 409, 425, 429})
 _FATAL: Final = frozenset({401, 403, 404})
 _RAW_LENGTH: Final = 20_000
 _NO_KEY: Final = "none"
-_HERE: Final = f"image-{secrets.token_hex(16)}"
-"""Stands for the image in a request's JSON until its bytes are put there; nobody else can know it."""
+_REST: Final = 10.0
+"""Seconds in which a server that failed is asked only if there is no other."""
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +50,27 @@ class OpenAIBackend:
         """Connect to nothing yet.
 
         Raises:
-            ConfigError: The model or the key is missing.
-            MissingDependency: The SDK is not installed.
+            ConfigError: The model or the key is missing, or the settings ask for what the server does not take.
+            MissingDependency: aiohttp is not installed.
         """
         if not settings.model:
             raise ConfigError("no model is named", item="openai", hint="--model NAME, as the server calls it.")
+        environ = os.environ if environ is None else environ
         self._settings = settings
-        self._key = api_key(settings, os.environ if environ is None else environ)
+        self._key = api_key(settings, environ)
+        self._addresses = addresses(settings, environ)
+        self._turn = itertools.cycle(self._addresses)
+        self._rests_until: dict[str, float] = {}
         self._family = family_of(settings.model, settings.codec)
         self._server = server_of(settings)
         parameters(settings, settings.max_tokens)  # an error of the settings shows before anything is asked
+        if settings.send_images == "file" and not self._server.files:
+            raise ConfigError(
+                f"it is not known that the server {self._server.name!r} opens files",
+                item=settings.base_url,
+                hint='send_images = "file" needs a server on this machine that opens file:// addresses, and its name: '
+                'server = "vllm", started with --allowed-local-media-path.',
+            )
         given = {"reasoning": settings.reasoning, "thinking_tokens": settings.thinking_tokens, "extra": settings.extra}
         self.identity = Identity(
             "openai",
@@ -76,28 +84,41 @@ class OpenAIBackend:
                 "structured": settings.structured,
                 "temperature": settings.temperature,
                 **{name: value for name, value in given.items() if value not in ("", None, {})},
+                **({"image": f"{settings.image_format}:{settings.image_quality}"} if settings.image_format else {}),
             },
         )
         self._answered_by: tuple[str, str] | None = None
-        self._client: openai.AsyncOpenAI | None = None
         try:
-            import httpx2  # the SDK's own transport
-            import openai as sdk
+            from annotate.vlm.transport import IMAGE_PLACE, ChatTransport
         except ImportError as error:
-            raise MissingDependency("openai is not installed", hint="pip install 'sdg-data[annotate]'") from error
-        self._sdk, self._response_type = sdk, httpx2.Response
+            raise MissingDependency(
+                f"{error.name} is not installed", hint="pip install 'sdg-data[annotate]'"
+            ) from error
+        self._place = IMAGE_PLACE
+        # `RetryingClient` has the deadline; the transport's only ends a connection that was forgotten.
+        self._transport = ChatTransport(self._key, timeout=settings.deadline + 60)
 
     def codec(self, size: ImageSize) -> AnswerCodec:
         """The codec of the family that the model belongs to."""
         return codec_of(self._family, size)
 
     def prepare(self, data: bytes, media_type: str) -> EncodedImage:
-        """Encode an image in a size that the model's family takes, within the settings' `max_side`."""
-        return fit_image(data, media_type, family=self._family, max_side=self._settings.max_side)
+        """Encode an image in a size that the model's family takes, within the settings' `max_side`.
+
+        One that is sent as it is is not decoded: that was done when it was stored, and the server does it again.
+        """
+        return fit_image(
+            data,
+            media_type,
+            family=self._family,
+            max_side=self._settings.max_side,
+            image_format=self._settings.image_format,
+            quality=self._settings.image_quality,
+            check=False,
+        )
 
     async def ask(self, question: Question) -> Answer:
         """Send a question to the server as a chat completion; its errors become an `AskError` with a code."""
-        sdk = self._sdk
         started = time.monotonic()
         body: dict[str, Any] = {
             "model": self._settings.model,
@@ -106,41 +127,30 @@ class OpenAIBackend:
         }
         if self._settings.structured:
             body["response_format"] = structured.response_format()
+        address = self._address()
         try:
-            # The SDK's way to a path by name: `chat.completions.create` first walks the whole body by its type hints,
-            # which costs a third of all the time that a request takes here.
-            response = await self._connected().post(
-                "/chat/completions",
-                cast_to=self._response_type,
-                content=_with_image(orjson.dumps(body), question.image),
-                options={"headers": {"content-type": "application/json"}},
-            )
-        except sdk.APIStatusError as error:
-            raise _status_error(error.status_code, self._clean(error.response.text), error.response.headers) from None
-        except sdk.APIConnectionError as error:
-            reason = f"{type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else str(error)
-            raise AskError("connection", self._clean(reason), transient=True) from error
-        except sdk.OpenAIError as error:
-            raise AskError("bad-response", f"{type(error).__name__}: {error}"[:500]) from error
-        return self._answer(self._clean(response.text), time.monotonic() - started)
+            reply = await self._transport.post(address, orjson.dumps(body), question.image.data)
+            text = self._clean(reply.text)
+            if reply.status >= 400:
+                raise _status_error(reply.status, text, reply.headers)
+        except AskError as error:
+            error.message = self._clean(error.message)
+            if error.transient:
+                self._rests_until[address] = time.monotonic() + _REST
+            raise
+        return self._answer(text, time.monotonic() - started)
 
     async def close(self) -> None:
         """Close the connections to the server, if any were opened."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._transport.close()
 
-    def _connected(self) -> openai.AsyncOpenAI:
-        """The client, made on the loop that uses it."""
-        if self._client is None:
-            self._client = self._sdk.AsyncOpenAI(
-                api_key=self._key.get_secret_value(),
-                base_url=self._settings.base_url or None,
-                max_retries=0,
-                # `RetryingClient` has the deadline; this only ends a connection that was forgotten.
-                timeout=self._settings.deadline + 60,
-            )
-        return self._client
+    def _address(self) -> str:
+        """The next server; one that has just failed is passed over, unless all have."""
+        now = time.monotonic()
+        for address in itertools.islice(self._turn, len(self._addresses)):
+            if self._rests_until.get(address, 0.0) <= now:
+                return address
+        return next(self._turn)
 
     def _clean(self, text: str) -> str:
         """The text without the key, in case a server repeats it in its reply."""
@@ -151,12 +161,18 @@ class OpenAIBackend:
         text = _sendable(question.text)
         if self._settings.structured:
             text = f"{text}\n\n{structured.INSTRUCTION}"
-        parts = [{"type": "image_url", "image_url": {"url": _HERE}}, {"type": "text", "text": text}]
+        parts = [{"type": "image_url", "image_url": {"url": self._url(question.image)}}, {"type": "text", "text": text}]
         first = {"role": "user", "content": parts if question.image_first else parts[::-1]}
         return [first, *({"role": turn.role, "content": _sendable(turn.text)} for turn in question.more)]
 
+    def _url(self, image: EncodedImage) -> str:
+        """Where the server finds an image: in the request, or in its file."""
+        if self._settings.send_images == "file" and image.path is not None:
+            return image.path.absolute().as_uri()
+        return f"data:{image.media_type};base64,{self._place}"
+
     def _check_who_answered(self, model: str, fingerprint: str, *, raw: str) -> None:
-        """Remember the model behind the first reply; raises AskError for a reply of another one."""
+        """Remember the model behind the first reply; raises AskError for a reply of another one, by any server."""
         now = (model, fingerprint if self._server.own else "")
         if self._answered_by is None:
             self._answered_by = now
@@ -220,12 +236,6 @@ def _sendable(text: str) -> str:
     return without_marks(without_lone_surrogates(text))
 
 
-def _with_image(frame: bytes, image: EncodedImage) -> bytes:
-    """A request's JSON with the image in its place, put together without copying the image through Python strings."""
-    before, _, after = frame.partition(_HERE.encode())
-    return b"".join((before, f"data:{image.media_type};base64,".encode(), pybase64.b64encode(image.data), after))
-
-
 def api_key(settings: VlmSettings, environ: Mapping[str, str]) -> SecretStr:
     """The key from the environment; "none" for a server of one's own that asks for none.
 
@@ -233,7 +243,7 @@ def api_key(settings: VlmSettings, environ: Mapping[str, str]) -> SecretStr:
         ConfigError: A hosted server (no `base_url`, or one by https) has no key.
     """
     key = environ.get(settings.api_key_env, "")
-    if not key and (not settings.base_url or settings.base_url.startswith("https://")):
+    if not key and (not settings.base_url or "https://" in settings.base_url):
         raise ConfigError(
             "there is no key for the server",
             item=settings.base_url or "api.openai.com",

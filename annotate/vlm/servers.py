@@ -11,6 +11,7 @@ Schema, so that structured output needs no name of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -38,6 +39,8 @@ class ChatServer:
     """Whether those take a temperature."""
     own: bool = False
     """Somebody's own server: its fingerprint is the state of its model, which hosted ones change as they please."""
+    files: bool = False
+    """Whether it opens an image by a file:// address that has no ending, as blobs have none."""
 
 
 SERVERS: Final = (
@@ -56,13 +59,32 @@ SERVERS: Final = (
         thinking=r"gemini-(2\.5|[3-9])",
     ),
     ChatServer("openrouter", "https://openrouter.ai/docs/api-reference/parameters", hosts=("openrouter.ai",)),
-    ChatServer("vllm", "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html", own=True),
+    ChatServer("vllm", "https://docs.vllm.ai/en/latest/features/multimodal_inputs.html", own=True, files=True),
     ChatServer("sglang", "https://docs.sglang.ai/basic_usage/openai_api_completions.html", own=True),
     ChatServer("llama.cpp", "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md", own=True),
     ChatServer("ollama", "https://github.com/ollama/ollama/blob/main/docs/openai.md", own=True),
 )
+HOSTED: Final = "https://api.openai.com/v1"
 OWN: Final = ChatServer("own", "docs/prelabel.md", own=True)
 """A server that is none of these, such as `sdg serve detector`."""
+
+
+def addresses(settings: VlmSettings, environ: Mapping[str, str]) -> list[str]:
+    """The servers' addresses: those of `base_url`, else of the variable OPENAI_BASE_URL, else OpenAI's own.
+
+    Raises:
+        ConfigError: One of them is no http:// or https:// address.
+    """
+    given = (settings.base_url or environ.get("OPENAI_BASE_URL") or HOSTED).split()
+    for address in given:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(
+                "is no address of a server",
+                item=address,
+                hint="It is of the form http://host:8000/v1; several by spaces.",
+            )
+    return given
 
 
 def server_of(settings: VlmSettings) -> ChatServer:
@@ -77,7 +99,7 @@ def server_of(settings: VlmSettings) -> ChatServer:
                 return server
         names = ", ".join(server.name for server in (*SERVERS, OWN))
         raise ConfigError(f"there is no server {settings.server!r}", hint=f"It is one of {names}.")
-    host = urlsplit(settings.base_url).hostname or "" if settings.base_url else "api.openai.com"
+    host = urlsplit(addresses(settings, {})[0]).hostname or ""
     for server in SERVERS:
         if any(host == known or host.endswith(("." + known, "-" + known)) for known in server.hosts):
             return server

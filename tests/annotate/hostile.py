@@ -49,7 +49,7 @@ class HostileServer:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
-        self.port = 0
+        self.port = self.connections = 0
 
     @property
     def url(self) -> str:
@@ -84,6 +84,7 @@ class HostileServer:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        self.connections += 1
         try:
             while await self._one(reader, writer):
                 pass
