@@ -2,6 +2,9 @@
 
 By generator the images are parted, and all figures make sense. A subtype, tier or size belongs to a box, and the two
 sides may disagree on it; so recall is of the ground-truth boxes that have it, precision of the predicted ones.
+
+Of matched pairs whose true box has it: how many of the predicted boxes have it too, and how well reasons and importance
+fit.
 """
 
 from typing import Any
@@ -66,6 +69,17 @@ def _by_box(
                     "recall": hits_gt[code] / in_gt[code] if in_gt[code] else None,
                     "precision": hits_pred[code] / in_pred[code] if in_pred[code] else None,
                 }
+    close = counts.matches.at_least(protocol.reasons_at)
+    truth, guess = values_gt[close.first], values_pred[close.second]
+    accuracy = 1 - np.abs(pairs.gt.importance[close.first] - pairs.pred.importance[close.second]) / 100
+    columns = (("same", (truth == guess) * 1.0), ("description", counts.cosines), ("importance", accuracy))
+    for code, name in enumerate(names):
+        if name in parts:
+            here = truth == code
+            parts[name]["pairs"] = int(here.sum())
+            for column, numbers in columns:
+                known = numbers[here & ~np.isnan(numbers)]
+                parts[name][column] = known.mean() if len(known) else None
     return plain(parts)  # type: ignore[no-any-return]  # a dictionary stays one
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,22 +10,23 @@ import typer
 
 from schemas.records import Split
 from sdg_data.console import Names, names_option, print_json, print_table, say, settings_of
-from sdg_data.errors import ConfigError, ExitCode, InputError
+from sdg_data.errors import ExitCode
+from sdg_data.metrics.compare_cli import compare_command
 from sdg_data.metrics.heatmap_cli import heatmaps_command
+from sdg_data.metrics.inputs import Inputs, check_common, fills_missing, read_inputs, some
 from sdg_data.metrics.protocol import Protocol
 
 if TYPE_CHECKING:
-    from sdg_data.metrics.release_files import FileReport
     from sdg_data.metrics.sdg_eval import Evaluation
-    from sdg_data.metrics.store_sources import Filter
-    from sdg_data.metrics.tables import DefectTable, Pairs
-    from sdg_data.settings import Settings
+    from sdg_data.metrics.similarity import Similarity
+    from sdg_data.metrics.tables import Pairs
 
 app = typer.Typer(help="Measure predictions against a ground truth.", no_args_is_help=True, add_completion=False)
 
 _SOURCES = "a JSONL file in the public release's form, or gold, prelabel:MODEL, annotator:NAME, … of the store"
 
 
+app.command("compare")(compare_command)
 app.command("heatmaps")(heatmaps_command)
 
 _AXIS_ORDER_IMAGES = 1_000
@@ -82,15 +82,15 @@ def run_command(
     from sdg_data.metrics.similarity import similarity_named
     from sdg_data.metrics.store_sources import Filter
 
-    fill_missing = _fill_missing(missing)
+    fill_missing = fills_missing(missing)
     compare_reasons = similarity_named(similarity)
     chosen = Filter(None if models is None else tuple(models), split)
-    inputs = _read(ctx, gt, pred, ceiling, protocol, chosen)
+    inputs = read_inputs(settings_of(ctx), gt, pred, ceiling, protocol, chosen)
     pairs = pair_up(inputs.gt, inputs.pred, protocol, fill_missing=fill_missing)
-    _check_common(pairs)
+    check_common(pairs)
     left_out = [*inputs.left_out, *_unpaired(pairs, fill=fill_missing)]
     if pairs.missing and fill_missing:
-        say(f"{len(pairs.missing)} images have no prediction, counted as failures: {_some(pairs.missing)}")
+        say(f"{len(pairs.missing)} images have no prediction, counted as failures: {some(pairs.missing)}")
     for note in (*inputs.notes, *left_out, *_axis_order(pairs)):
         say(note)
 
@@ -101,6 +101,7 @@ def run_command(
     human = None if inputs.ceiling is None else measure(pair_up(*inputs.ceiling, protocol))
     document = {
         **result.as_dict(ceiling=human, rows=inputs.rows),
+        **_charged_with_missing(inputs, pairs, protocol, compare_reasons),
         "confusion": confusion(pairs),
         "agreement": inputs.agreement,
     }
@@ -132,155 +133,23 @@ def sources_command(
         print_table(rows, ["source", "images"])
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """What a comparison is made of.
+def _charged_with_missing(
+    inputs: Inputs, pairs: "Pairs", protocol: Protocol, similarity: "Similarity"
+) -> dict[str, Any]:
+    """`at_worst` once more where a file of predictions lacks images: they are unanswered too.
 
-    Attributes:
-        gt: The ground truth.
-        pred: The predictions.
-        ceiling: Ground truth and a second person's annotation, for the human ceiling.
-        agreement: How far people agree, for the JSON.
-        rows: What each side held, for the JSON.
-        notes: What the user must know of the sides, a line each.
-        left_out: The same, of rows and images that no figure counts.
-        from_files: Whether two files were compared. They are meant to name the same images; two sources of a store are
-            not, as a person sees a part of it.
+    A source of the store is not meant to speak for every image, so there only what was asked counts.
+
+    Returns:
+        The key `at_worst` of the document; nothing where it stays as it is.
     """
+    from sdg_data.metrics.sdg_eval import evaluate, pair_up
 
-    gt: "DefectTable"
-    pred: "DefectTable"
-    ceiling: "tuple[DefectTable, DefectTable] | None"
-    agreement: dict[str, Any] | None
-    rows: dict[str, Any]
-    notes: list[str]
-    left_out: list[str] = field(default_factory=list)
-    from_files: bool = False
-
-
-def _fill_missing(missing: str) -> bool:
-    """What `--missing` says: whether an image without a prediction counts as a failure."""
-    if missing not in ("exclude", "fail"):
-        raise ConfigError(f"--missing is exclude or fail, not {missing}")
-    return missing == "fail"
-
-
-def _read(ctx: typer.Context, gt: str, pred: str, ceiling: str | None, protocol: Protocol, chosen: "Filter") -> _Inputs:
-    """Read both sides and the ceiling, all of them from files or all from the store."""
-    from sdg_data.metrics.store_sources import parse_source
-
-    from_files = parse_source(gt) is None
-    if from_files != (parse_source(pred) is None):
-        raise ConfigError(
-            "one is a file, the other a source of the store: their images have no common name",
-            item=f"--gt {gt} --pred {pred}",
-            hint="Write the store's side with `sdg export run --format release-jsonl`, and compare two files.",
-        )
-    if not from_files:
-        return _read_store(settings_of(ctx), gt, pred, ceiling, chosen)
-    if chosen.split is not None or chosen.models is not None:
-        raise ConfigError("--split and --models choose images of the store, not rows of files")
-    return _read_files(gt, pred, ceiling, protocol)
-
-
-def _read_files(gt: str, pred: str, ceiling: str | None, protocol: Protocol) -> _Inputs:
-    """All sides are release JSONL files."""
-    from sdg_data.metrics.release_files import ANNOTATIONS, ReleaseFile, copies, without_answers
-
-    truth, guess = ReleaseFile(Path(gt), "gt", protocol), ReleaseFile(Path(pred), "pred", protocol)
-    files, both, notes = {"gt": truth, "pred": guess}, None, []
-    truth_table = truth.read()
-    guess_table, joined = _named_like(guess.read(), truth_table)
-    if joined:
-        notes.append(f"{pred}: {joined} images joined by the end of their path, as their folders differ")
-    if guess.report.answers == ANNOTATIONS:
-        if copies(truth_table, guess_table) and not Path(gt).samefile(pred):
-            guess_table = without_answers(guess_table, guess.report)
-            notes.append(f"{pred}: no row has a `response`, and its annotations are the ground truth's own: no answers")
-        else:
-            notes.append(f"{pred}: no row has a `response`, so its annotations are measured like predictions")
-    if ceiling not in (None, "none"):
-        files["ceiling"] = ReleaseFile(Path(str(ceiling)), "gt", protocol)
-        both = truth_table, _named_like(files["ceiling"].read(), truth_table)[0]
-    rows = {side: file.report.as_dict() for side, file in files.items()}
-    for file in (truth, guess):
-        notes += _notes(file.report)
-    left_out = [note for file in (truth, guess) for note in _left_out(file.report)]
-    return _Inputs(truth_table, guess_table, both, None, rows, notes, left_out, from_files=True)
-
-
-def _named_like(table: "DefectTable", truth: "DefectTable") -> tuple["DefectTable", int]:
-    """The table with the ground truth's names of its images, and how many were joined by the end of their path."""
-    from sdg_data.metrics.image_paths import normalised, partners
-
-    names = partners(truth.keys, table.keys)
-    keys = tuple(names.get(key, key) for key in table.keys)
-    joined = sum(normalised(key) != normalised(name) for key, name in names.items())
-    return replace(table, keys=keys), joined
-
-
-def _left_out(report: "FileReport") -> Iterator[str]:
-    if report.rejected:
-        first = ", ".join(f"line {line['line']} ({line['code']})" for line in report.rejected_lines[:3])
-        yield f"{report.path}: {report.rejected} lines are no row: {first}"
-    if report.conflicting:
-        images = f"{len(report.conflicting)} images left out, their rows contradict each other"
-        yield f"{report.path}: {images}: {_some(tuple(report.conflicting))}"
-
-
-def _notes(report: "FileReport") -> Iterator[str]:
-    for code, count in report.reasons.most_common():
-        names = tuple(failure["filepath"] for failure in report.failures if failure["code"] == code)
-        yield f"{report.path}: answers that could not be read: {code} {count} ({_some(names)})"
-    if report.dropped:
-        yield f"{report.path}: {report.dropped} items without box_2d or label were dropped"
-    if report.misplaced:
-        yield f"{report.path}: {report.misplaced} items whose box is not four numbers match nothing"
-
-
-def _read_store(settings: "Settings", gt: str, pred: str, ceiling: str | None, chosen: "Filter") -> _Inputs:
-    """All sides are sources of the store; the ceiling is what people judged twice, unless it names another source."""
-    from sdg_data.blobs import Blobs
-    from sdg_data.metrics.agreement import agreement
-    from sdg_data.metrics.ceiling import overlapping, second_opinions
-    from sdg_data.metrics.store_sources import KINDS, StoreSource, parse_source
-    from sdg_data.store.connection import Store
-
-    store, rows = Store(settings.home), {}
-
-    def read(name: str, side: str) -> "DefectTable":
-        source = parse_source(name)
-        if source is None:
-            raise ConfigError(
-                f"there is no source {name!r}", item=f"--{side}", hint=f"A source of the store is {KINDS}."
-            )
-        table = StoreSource(store, source, chosen, Blobs(settings.blob_url)).read()
-        rows[side] = {"source": name, "images": len(table), "split": chosen.split, "models": chosen.models}
-        return table
-
-    truth, guess = read(gt, "gt"), read(pred, "pred")
-    if ceiling == "none":
-        return _Inputs(truth, guess, None, None, rows, [])
-    with store.read() as tx:
-        people = overlapping(tx, chosen)
-    agreed = asdict(agreement(people)) if people else None
-    if ceiling is not None:
-        return _Inputs(truth, guess, (truth, read(ceiling, "ceiling")), agreed, rows, [])
-    if not people:
-        notes = ["no human ceiling: no image was judged by two people independently"]
-        return _Inputs(truth, guess, None, None, rows, notes)
-    return _Inputs(truth, guess, second_opinions(people), agreed, rows, [])
-
-
-def _check_common(pairs: "Pairs") -> None:
-    """Raise an InputError where there is no image to measure."""
-    if not pairs.common:
-        raise InputError(
-            f"no image in common: the ground truth has {_some(pairs.missing)}; the predictions {_some(pairs.extra)}",
-            hint="Files are joined by `filepath`: the whole path, or the end of a longer one.",
-        )
-    if not len(pairs.gt):
-        raise InputError("no image has a ground truth that can be read", item=_some(pairs.unreadable))
+    if not (inputs.from_files and pairs.missing):
+        return {}
+    whole = pair_up(inputs.gt, inputs.pred, protocol, fill_missing=True)
+    summary = evaluate(whole, protocol=protocol, similarity=similarity, resamples=0).summary
+    return {"at_worst": summary["at_worst"]}
 
 
 def _coverage(pairs: "Pairs", *, filled: bool) -> str:
@@ -305,9 +174,9 @@ def _unpaired(pairs: "Pairs", *, fill: bool) -> Iterator[str]:
     if pairs.unreadable:
         yield f"{len(pairs.unreadable)} images left out: their ground truth cannot be read"
     if pairs.missing and not fill:
-        yield f"{len(pairs.missing)} images have no prediction, left out: {_some(pairs.missing)}"
+        yield f"{len(pairs.missing)} images have no prediction, left out: {some(pairs.missing)}"
     if pairs.extra:
-        yield f"{len(pairs.extra)} predictions have no ground truth, left out: {_some(pairs.extra)}"
+        yield f"{len(pairs.extra)} predictions have no ground truth, left out: {some(pairs.extra)}"
 
 
 def _axis_order(pairs: "Pairs") -> Iterator[str]:
@@ -328,7 +197,3 @@ def _axis_order(pairs: "Pairs") -> Iterator[str]:
             f"the predictions' boxes look transposed: on {evidence.for_transposed} images they fit the ground truth "
             f"better with x and y swapped, on {evidence.for_as_read} as they are; were they written as y, x, y, x?"
         )
-
-
-def _some(keys: tuple[str, ...]) -> str:
-    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")

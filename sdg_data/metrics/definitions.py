@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.defect import DEFECT_TYPES
+from sdg_data.metrics.false_alarms import GROUPS, columns
 from sdg_data.metrics.matching import Assignment
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.tables import Pairs
@@ -249,6 +250,34 @@ def _box_counts() -> dict[str, Metric]:
     }
 
 
+def _false_alarms() -> dict[str, Metric]:
+    """Boxes where the truth has none, on all clean images and on the photographs among them."""
+
+    def rows(group: str) -> dict[str, Metric]:
+        images = _sum(f"{group}/images")
+        return {
+            f"{group}_alarmed": Metric(
+                f"False alarm ({group})",
+                ("false_alarms", group, "{scope}", "share"),
+                _sum(f"{group}/{{scope}}/alarmed"),
+                images,
+                scopes=SCOPES,
+                zero_in_release=False,
+                columns=columns if group == GROUPS[0] else None,
+            ),
+            f"{group}_boxes": Metric(
+                f"Boxes an image ({group})",
+                ("false_alarms", group, "{scope}", "boxes"),
+                _sum(f"{group}/{{scope}}/boxes"),
+                images,
+                scopes=SCOPES,
+                zero_in_release=False,
+            ),
+        }
+
+    return {name: metric for group in GROUPS for name, metric in rows(group).items()}
+
+
 METRICS: dict[str, Metric] = {
     **_image_level(),
     **{name: metric for threshold in Protocol.RELEASE.thresholds for name, metric in _boxes(threshold).items()},
@@ -262,6 +291,7 @@ METRICS: dict[str, Metric] = {
         headline=True,
     ),
     **_box_counts(),
+    **_false_alarms(),
 }
 """Name -> metric, in the order of the JSON and of the tables. Headline metrics are named as in `paper_numbers`."""
 

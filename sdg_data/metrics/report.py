@@ -3,7 +3,7 @@
 Everything is taken from the JSON document, so a report can be made again from a stored one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import orjson
 from schemas.defect import DEFECT_TYPES
 from sdg_data.errors import InputError
 from sdg_data.metrics.charts import Series, bars, histogram
-from sdg_data.metrics.definitions import headline_metrics
+from sdg_data.metrics.definitions import Metric, headline_metrics
 
 _WORST = 20
 
@@ -59,8 +59,16 @@ def write_report(document: Mapping[str, Any], folder: Path) -> Path:
 
 
 def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The headline metrics, a row for each metric and type, with n, interval, ceiling and published ones."""
+    """The headline metrics, a row for each metric and type, with n, interval, ceiling and published ones.
+
+    Args:
+        document: The evaluation's JSON.
+
+    Returns:
+        The rows; where images are unanswered with "at worst", the figure with each charged with the worst answer.
+    """
     published, ceiling = document["published"]["models"], document["ceiling"]
+    worst = document["at_worst"] if document["at_worst"]["unanswered"] else None
     rows = []
     for name, metric in headline_metrics().items():
         for kind in DEFECT_TYPES:
@@ -72,6 +80,7 @@ def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "value": _number(metric.value(document, kind)),
                     "n": "" if count is None else count,
                     "95 % interval": "" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
+                    **({} if worst is None else {"at worst": _worst_value(metric, worst, kind)}),
                     "ceiling": "" if ceiling is None else _number(metric.value(ceiling, kind)),
                     "SDG SFT (published)": _number(published["SDG SFT"].get(name, {}).get(kind)),
                     "human (published)": _number(published["human"].get(name, {}).get(kind)),
@@ -107,7 +116,7 @@ def markdown(document: Mapping[str, Any]) -> str:
             ),
             "",
         ]
-    lines += _table(summary_rows(document))
+    lines += markdown_table(summary_rows(document))
     if document["ceiling"] is None:
         lines += ["", "No human ceiling: give a second person's annotation with `--ceiling`."]
     else:
@@ -126,8 +135,17 @@ def markdown(document: Mapping[str, Any]) -> str:
     for side in ("gt", "pred", "ceiling"):
         if side in rows:
             lines.append(_file_line(side, rows[side]))
-    lines += ["", "## Boxes", "", *_table(_box_rows(document)), "", "## Images", "", *_table(_image_rows(document))]
-    lines += ["", "## Reasons", "", *_table(_reason_rows(document)), ""]
+    lines += [
+        "",
+        "## Boxes",
+        "",
+        *markdown_table(_box_rows(document)),
+        "",
+        "## Images",
+        "",
+        *markdown_table(_image_rows(document)),
+    ]
+    lines += ["", "## Reasons", "", *markdown_table(_reason_rows(document)), ""]
     count = document["count"]
     lines += [
         (
@@ -146,16 +164,23 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         "## By generator",
         "",
-        *_table(_model_rows(document)),
+        *markdown_table(_model_rows(document)),
         "",
         "![By generator](models.svg)",
     ]
     for name in ("subtype", "tier", "size"):
         if document["breakdown"][name]:
-            lines += ["", f"## By {name}", "", *_table(_part_rows(document["breakdown"][name], name))]
+            lines += ["", f"## By {name}", "", *markdown_table(_part_rows(document["breakdown"][name], name))]
+    lines += _calibration_lines(document["calibration"])
+    lines += _false_alarm_lines(document)
     if "confusion" in document:
         lines += _confusion_lines(document["confusion"])
-    lines += ["", f"## Worst images (F1 at 0.5, of those with boxes; {_WORST} at most)", "", *_table(_worst(document))]
+    lines += [
+        "",
+        f"## Worst images (F1 at 0.5, of those with boxes; {_WORST} at most)",
+        "",
+        *markdown_table(_worst(document)),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -207,8 +232,72 @@ def _part_rows(parts: Mapping[str, Any], title: str) -> list[dict[str, Any]]:
         for threshold in ("0.1", "0.5"):
             row[f"recall@{threshold}"] = _number(part["boxes"][threshold]["recall"])
             row[f"precision@{threshold}"] = _number(part["boxes"][threshold]["precision"])
+        row |= {"pairs": part["pairs"], f"same {title}": _number(part["same"])}
+        row |= {"DescCos": _number(part["description"]), "ImpAcc": _number(part["importance"])}
         rows.append(row)
     return rows
+
+
+def _worst_value(metric: Metric, worst: Mapping[str, Any], kind: str) -> str:
+    """A figure of `at_worst`; a metric that another package added has none there."""
+    try:
+        return _number(metric.value(worst, kind))
+    except KeyError:
+        return ""
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.1f}"
+
+
+def _calibration_lines(document: Mapping[str, Any]) -> list[str]:
+    rows = [
+        {
+            "type": scope,
+            "pairs": part["pairs"],
+            "predicted − true": _signed(part["bias"]),
+            "calibration error": _points(part["error"]),
+            "Spearman": _number(part["spearman"]),
+        }
+        for scope in ("all", *DEFECT_TYPES)
+        for part in [document[scope]]
+    ]
+    bins = [
+        {
+            "predicted importance": f"{part['low']}–{part['high']}",
+            "pairs": part["pairs"],
+            "mean predicted": _points(part["predicted"]),
+            "mean true": _points(part["true"]),
+        }
+        for part in document["all"]["bins"]
+    ]
+    about = f"Of pairs matched at IoU ≥ {document['threshold']}, in points of importance."
+    return ["", "## Is the importance calibrated?", "", about, "", *markdown_table(rows), "", *markdown_table(bins)]
+
+
+def _false_alarm_lines(document: Mapping[str, Any]) -> list[str]:
+    lines = ["", "## False alarms where there is nothing", ""]
+    rows = [
+        {
+            "images": group,
+            "n": document["n"]["false_alarms"][group][scope]["share"],
+            "type": scope,
+            "share with a false alarm": _number(part[scope]["share"]),
+            "boxes an image": _number(part[scope]["boxes"]),
+        }
+        for group, part in document["false_alarms"].items()
+        for scope in ("all", *DEFECT_TYPES)
+    ]
+    lines += markdown_table(rows)
+    for group, part in document["false_alarms"].items():
+        if part["subtype"]:
+            named = ", ".join(f"{_text(name)} {number}" for name, number in part["subtype"].items())
+            lines += ["", f"Boxes on {group} images by subtype: {named}."]
+    return lines
 
 
 def _confusion_lines(document: Mapping[str, Any]) -> list[str]:
@@ -218,7 +307,7 @@ def _confusion_lines(document: Mapping[str, Any]) -> list[str]:
         rows = [{"": label, **dict(zip(labels, row, strict=True))} for label, row in zip(labels, counts, strict=True)]
         lines += ["", f"## What is taken for what: {name}", ""]
         lines += [f"Boxes matched whatever their type (IoU ≥ {document['threshold']}); rows are the ground truth.", ""]
-        lines += _table(rows)
+        lines += markdown_table(rows)
     return lines
 
 
@@ -253,7 +342,8 @@ def _file_line(side: str, report: Mapping[str, Any]) -> str:
     return f"- {side}, {_text(report['path'])}: {', '.join(parts)}."
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines of a table; what a cell holds is shown as text, whatever it is. `(none)` for no rows."""
     if not rows:
         return ["(none)"]
     names = list(rows[0])
@@ -318,6 +408,20 @@ def _count_chart(document: Mapping[str, Any]) -> str:
         "Boxes on an image",
         {"ground truth": [row["gt_all"] for row in rows], "predicted": [row["pred_all"] for row in rows]},
     )
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a page, in a folder that is made where it is missing; `InputError` is raised where that fails.
+
+    Args:
+        path: The page.
+        text: What it holds.
+
+    Returns:
+        The path.
+    """
+    _write(path, text.encode())
+    return path
 
 
 def _write(path: Path, data: bytes) -> None:

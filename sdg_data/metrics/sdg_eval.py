@@ -29,12 +29,15 @@ from numpy.typing import NDArray
 from schemas.defect import DEFECT_TYPES
 from sdg_data.metrics.bootstrap import LEVEL, RESAMPLES, intervals, resampled_sums
 from sdg_data.metrics.breakdown import breakdown
+from sdg_data.metrics.calibration import calibration
 from sdg_data.metrics.counts import Counts, count
 from sdg_data.metrics.definitions import SCOPES, Tree, metric_counts, metric_values, plain, whole_numbers
+from sdg_data.metrics.false_alarms import by_subtype
 from sdg_data.metrics.paper_numbers import IMAGES, SIMILARITY, SOURCE, published
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.similarity import LexicalSimilarity, Similarity
 from sdg_data.metrics.tables import DEGENERATE, FAILED, OUTCOMES, PARSED, DefectTable, Pairs, join
+from sdg_data.metrics.unanswered import at_worst
 
 __all__ = ["Evaluation", "Protocol", "evaluate", "pair_up"]
 
@@ -154,8 +157,14 @@ def evaluate(
                 **tree,
                 "description": _description(counts, tree["description"], protocol, similarity.name),
                 "importance": {"threshold": protocol.reasons_at, **tree["importance"]},
+                "false_alarms": {
+                    group: {**tree["false_alarms"][group], "subtype": boxes}
+                    for group, boxes in by_subtype(pairs).items()
+                },
             }
         ),
+        "calibration": calibration(pairs, counts, protocol),
+        "at_worst": at_worst(pairs, counts, protocol),
         "intervals": _intervals(counts, protocol, resamples, seed),
         "breakdown": breakdown(pairs, counts, protocol),
     }

@@ -1,7 +1,7 @@
 """Lists of images as text files, so that a choice made in one place is worked on in another.
 
-One id a line. What follows a `#` is a comment, and empty lines say nothing. Notebooks and the dashboards write such
-files; `sdg annotate push`, `sdg export run` and whoever else has `--images` read them.
+One id a line. What follows a `#` is a comment, and empty lines say nothing. Notebooks, the dashboards and
+`sdg eval compare` write such files; `sdg annotate push`, `sdg export run` and whoever else has `--images` read them.
 """
 
 import sys

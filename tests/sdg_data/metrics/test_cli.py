@@ -71,7 +71,10 @@ def test_everything_is_written(files: dict[str, Path], tmp_path: Path, capsys: p
     ceiling = document["ceiling"]["boxes"]["0.5"]["artifact"]["f1"]
     boxes = document["n"]["boxes"]["0.5"]["artifact"]["f1"]
     assert boxes == sum(row["gt_artifact"] for row in document["per_image"])
-    cells = [f"{value:.3f}", str(boxes), f"{low:.3f}–{high:.3f}", f"{ceiling:.3f}", "0.255", "0.278"]
+    worst = document["at_worst"]["boxes"]["0.5"]["artifact"]["f1"]
+    assert (document["at_worst"]["images"], document["at_worst"]["unanswered"]) == (40, 2)
+    assert worst < value
+    cells = [f"{value:.3f}", str(boxes), f"{low:.3f}–{high:.3f}", f"{worst:.3f}", f"{ceiling:.3f}", "0.255", "0.278"]
     line = next(line for line in captured.out.splitlines() if re.match(r"BoxF1@0\.5\s+artifact", line))
     assert line.split()[2:] == cells
     assert "39 of 40 images measured, 1 of them without an answer" in captured.out
@@ -80,6 +83,8 @@ def test_everything_is_written(files: dict[str, Path], tmp_path: Path, capsys: p
     text = (report / "report.md").read_text(encoding="utf-8")
     assert "| BoxF1@0.5 | artifact | " + " | ".join(cells) + " |" in text
     assert "**lexical**" in text
+    assert "## Is the importance calibrated?" in text
+    assert "## False alarms where there is nothing" in text
     assert "do not compare" in text, "lexical figures must not be set beside the published ones without a word"
     for name in re.findall(r"\]\((\w+\.svg)\)", text):
         root = ElementTree.fromstring((report / name).read_text(encoding="utf-8"))

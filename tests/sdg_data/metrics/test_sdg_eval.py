@@ -331,6 +331,7 @@ def test_every_key_of_the_json(protocol: Protocol, write: Write) -> None:
     means = {**{scope: {"mean": None} for scope in scopes}, "detection_aware": None}
     image_level = dict.fromkeys(("any", *types), image)
     count = dict.fromkeys(("mae", "exact_match", "correlation"))
+    alarms = dict.fromkeys(("clean", "photographs"), dict.fromkeys(scopes, dict.fromkeys(("share", "boxes"))))
     summary = {
         "protocol": None,
         "images": None,
@@ -340,6 +341,7 @@ def test_every_key_of_the_json(protocol: Protocol, write: Write) -> None:
             "description": {**means, "token_f1": means},
             "importance": dict.fromkeys(types),
             "count": count,
+            "false_alarms": alarms,
         },
         "parsing": dict.fromkeys(("parsed", "failed", "degenerate", "rate")),
         "image_level": image_level,
@@ -356,6 +358,20 @@ def test_every_key_of_the_json(protocol: Protocol, write: Write) -> None:
             "description": {**means, "token_f1": means},
             "importance": dict.fromkeys(types),
             "count": count,
+            "false_alarms": alarms,
+        },
+        "false_alarms": {group: {**values, "subtype": {}} for group, values in alarms.items()},
+        "calibration": {
+            "threshold": None,
+            **dict.fromkeys(scopes, dict.fromkeys(("pairs", "bias", "error", "spearman", "bins"))),
+        },
+        "at_worst": {
+            **dict.fromkeys(("images", "unanswered", "charged")),
+            "image_level": image_level,
+            "boxes": {threshold: dict.fromkeys(scopes, boxes) for threshold in thresholds},
+            "description": {**means, "token_f1": means},
+            "importance": dict.fromkeys(types),
+            "count": dict.fromkeys(("mae", "exact_match")),
         },
     }
     shape = keys(found)

@@ -1,6 +1,8 @@
 """Silence never pays: what a detector did not answer is a failure, whatever stands beside it in the row."""
 
 import json
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ from hypothesis import strategies as st
 
 from schemas.answer.parse import render_answer
 from schemas.defect import Defect
+from schemas.geometry import Box
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.metrics.sdg_eval import evaluate, pair_up
-from tests.sdg_data.metrics.support import defects
+from tests.sdg_data.metrics.support import defects, some_defects
 
 UNREADABLE = "I am afraid that I cannot say."
 SILENCES: list[dict[str, Any]] = [{"response": None}, {"response": ""}, {}, {"response": 7}]
@@ -29,8 +32,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("silence")
 
 
-def figures(folder: Path, truths: list[list[Defect]], answers: list[dict[str, Any]], protocol: Protocol) -> Any:
-    """Every figure, of rows that carry the truth beside the answer, as the release's inference scripts write them."""
+def figures(
+    folder: Path,
+    truths: list[list[Defect]],
+    answers: Sequence[dict[str, Any] | None],
+    protocol: Protocol,
+    *,
+    whole_row: bool = False,
+) -> Any:
+    """Every figure, of rows that carry the truth beside the answer, as the release's inference scripts write them.
+
+    An answer None is a row that is not there; `whole_row` counts its image as a failure.
+    """
     copied = [
         {
             "filepath": f"{n}.png",
@@ -39,11 +52,12 @@ def figures(folder: Path, truths: list[list[Defect]], answers: list[dict[str, An
         }
         for n, truth in enumerate(truths)
     ]
-    predicted = [{**row, **answer} for row, answer in zip(copied, answers, strict=True)]
+    predicted = [{**row, **answer} for row, answer in zip(copied, answers, strict=True) if answer is not None]
     for name, rows in (("gt", copied), ("pred", predicted)):
         (folder / name).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     gt, pred = (ReleaseFile(folder / name, name, protocol).read() for name in ("gt", "pred"))  # type: ignore[arg-type]
-    return evaluate(pair_up(gt, pred, protocol), protocol=protocol, resamples=0).summary
+    pairs = pair_up(gt, pred, protocol, fill_missing=whole_row)
+    return evaluate(pairs, protocol=protocol, resamples=0).summary
 
 
 def answered(things: list[Defect]) -> dict[str, Any]:
@@ -89,6 +103,84 @@ def test_taking_a_right_answer_away_raises_no_figure(
     assert second["count"]["exact_match"] <= first["count"]["exact_match"]
     assert second["count"]["mae"] >= first["count"]["mae"]
     assert second["parsing"]["parsed"] == first["parsing"]["parsed"] - 1
+
+
+BETTER_LOW = {"mae", "fp", "fn", "images", "unanswered", "charged"}
+SMALL = defects().map(lambda defect: defect.model_copy(update={"reason": "a hand"}))
+FLOODS = st.lists(SMALL, min_size=8, max_size=14).map(lambda things: things * 2)
+
+
+def leaves(tree: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], float | None]:
+    if not isinstance(tree, dict):
+        return {} if path[-1] in BETTER_LOW else {path: tree}
+    return {key: value for name, branch in tree.items() for key, value in leaves(branch, (*path, name)).items()}
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(
+        st.tuples(st.lists(defects(), max_size=3), st.one_of(st.lists(defects(), max_size=4), FLOODS)),
+        min_size=2,
+        max_size=4,
+    ),
+    st.data(),
+    st.sampled_from(Protocol),
+)
+def test_taking_any_answer_away_raises_no_figure_at_worst(
+    folder: Path, images: list[tuple[list[Defect], list[Defect]]], data: st.DataObject, protocol: Protocol
+) -> None:
+    """Any file, any answers, any way of leaving one out, and again: each figure of `at_worst` stays or falls."""
+    truths = [truth for truth, _ in images]
+    said: list[dict[str, Any] | None] = [
+        answered(truth if data.draw(st.booleans()) else guess) for truth, guess in images
+    ]
+    gone = data.draw(st.permutations(range(1, len(images))))  # one response stays, or the file is one of annotations
+    before = leaves(figures(folder, truths, said, protocol, whole_row=True)["at_worst"])
+    for place in gone:
+        said[place] = data.draw(st.sampled_from([None, *SILENCES, {"response": UNREADABLE}]))
+        after = leaves(figures(folder, truths, said, protocol, whole_row=True)["at_worst"])
+        assert before.keys() == after.keys()
+        for path, value in after.items():
+            assert (value or 0) <= (before[path] or 0) + 1e-12, path
+        before = after
+
+
+def test_with_every_answer_the_worst_is_the_plain_figure(folder: Path) -> None:
+    rng = random.Random(3)
+    truths, guesses = ([some_defects(rng) for _ in range(30)] for _ in range(2))
+    for protocol in Protocol:
+        found = figures(folder, truths, [answered(guess) for guess in guesses], protocol)
+        assert found["at_worst"]["unanswered"] == 0
+        for path, value in leaves(found["at_worst"]).items():
+            plain: Any = found
+            for key in path:
+                plain = plain[key]
+            assert value == pytest.approx(plain, abs=1e-12), path
+
+
+def test_the_worst_answer_by_hand(folder: Path) -> None:
+    """One right answer of one artifact; a clean image and one with an artifact unanswered: 1/(1+20), 1/2, 0 of 1."""
+    box = Box(x0=0, y0=0, x1=500, y1=500)
+    artifact = Defect(box=box, type="artifact", reason="a hand", importance=40)
+    silent: dict[str, Any] = {"response": None}
+    found = figures(folder, [[artifact], [], [artifact]], [answered([artifact]), silent, silent], Protocol.PAPER)
+    worst = found["at_worst"]
+    assert (worst["images"], worst["unanswered"], worst["charged"]) == (3, 2, 10)
+    assert found["boxes"]["0.5"]["artifact"]["precision"] == 1.0
+    assert found["image_level"]["artifact"]["clean_accuracy"] == 1.0
+    assert worst["boxes"]["0.5"]["artifact"] == {
+        "tp": 1,
+        "fp": 20,
+        "fn": 1,
+        "precision": 1 / 21,
+        "recall": 0.5,
+        "f1": 2 / 23,
+    }
+    assert worst["boxes"]["0.5"]["all"]["fp"] == 40
+    assert worst["image_level"]["artifact"]["clean_accuracy"] == 0.0
+    assert worst["image_level"]["artifact"]["precision"] == 0.5
+    assert worst["description"]["artifact"]["mean"] == worst["importance"]["artifact"] == 0.5
+    assert worst["count"] == {"mae": 40 / 3, "exact_match": 1 / 3}
 
 
 @settings(deadline=None, max_examples=60)
