@@ -157,6 +157,7 @@ def run(
         overwrite=overwrite,
     )
     _report(result, as_json)
+    say(f"sealed as {result.manifest.seal()}")
     for path in result.mended:
         say(f"{path} was damaged: it was made anew")
     for error in result.left_out[:10]:

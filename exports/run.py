@@ -12,6 +12,7 @@ from exports.files.export_job import ExportJob
 from exports.files.manifest import LEFT_OUT, Manifest, SampleCounts
 from exports.files.options import ExportOptions
 from exports.files.place import check_place
+from exports.files.seals import note_seal
 from exports.files.source_images import UnreadableImage, unreadable_images
 from exports.files.target import Target
 from exports.formats import load_format
@@ -149,6 +150,8 @@ def _write(
         update={"files": tuple(sorted((*files, *described), key=lambda entry: entry.path)), "notes": job.notes}
     )
     job.end(manifest.files, manifest.text())
+    if not job.kept:
+        note_seal(manifest)
     return manifest
 
 

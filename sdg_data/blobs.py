@@ -13,16 +13,20 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sdg_data.errors import BlobCorrupt, BlobError, BlobMissing
+from sdg_data.errors import BlobCorrupt, BlobError, BlobMissing, InputError
+from sdg_data.file_part import FilePart
 from sdg_data.ids import blob_name
 from sdg_data.temporary_files import open_locked, sweep
 from sdg_data.transport import explained, transport_errors
 
 TEMPORARY = ".tmp"
+_WRITERS = 4
+"""So many blobs are written at a time: a disk is waited for, and copying needs no interpreter."""
 
 
 class Blobs:
@@ -56,18 +60,28 @@ class Blobs:
         for data in items:
             name = blob_name(data)
             names.append(name)
-            if self._holds(name):
-                continue
-            if self._local is None:
-                self._upload(name, data)
-            else:
-                folders |= {self._write(self._local, name, data), self._local}
-        try:
-            for folder in folders:
-                _fsync_folder(folder)
-        except OSError as error:
-            raise self._cannot_write(error) from error
+            folders |= self._put_as(name, data)
+        self._sync(folders)
         return names
+
+    def put_named(self, items: Mapping[str, bytes | FilePart]) -> None:
+        """`put_many` for bytes whose sha256 the caller has worked out or checked already, some of them at a time.
+
+        Args:
+            items: By their names. A part of a file is copied without being in memory as a whole.
+
+        Raises:
+            BlobError: The folder cannot be written (full, read-only).
+            InputError: A file was changed since its part was looked at.
+        """
+        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="blobs") as pool:
+            made = [pool.submit(self._put_as, name, data) for name, data in items.items()]
+            try:
+                folders = set().union(*(one.result() for one in made))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        self._sync(folders)
 
     def get(self, name: str) -> bytes:
         """The bytes of a blob.
@@ -160,12 +174,28 @@ class Blobs:
         except OSError as error:
             raise self._cannot_write(error) from error
 
+    def _put_as(self, name: str, data: bytes | FilePart) -> set[Path]:
+        """Write a blob unless it is there whole; returns the folders whose entries the caller makes durable."""
+        if self._holds(name):
+            return set()
+        if self._local is None:
+            self._upload(name, data if isinstance(data, bytes) else data.read())
+            return set()
+        return {self._write(self._local, name, data), self._local}
+
     # --- local folder
+
+    def _sync(self, folders: Iterable[Path]) -> None:
+        try:
+            for folder in folders:
+                _fsync_folder(folder)
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def _path(self, root: Path, name: str) -> Path:
         return root / name[:2] / name
 
-    def _write(self, root: Path, name: str, data: bytes) -> Path:
+    def _write(self, root: Path, name: str, data: bytes | FilePart) -> Path:
         """Write one blob atomically; returns its folder, whose entry the caller makes durable."""
         target = self._path(root, name)
         temporary: Path | None = None
@@ -174,14 +204,19 @@ class Blobs:
             (root / TEMPORARY).mkdir(exist_ok=True)
             fd, temporary = open_locked(root / TEMPORARY)
             try:
-                _write_all(fd, data)
+                if isinstance(data, bytes):
+                    _write_all(fd, data)
+                else:
+                    data.copy_to(fd)
                 os.fsync(fd)
                 temporary.rename(target)
             finally:
                 os.close(fd)
-        except OSError as error:
+        except (OSError, InputError) as error:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+            if isinstance(error, InputError):
+                raise
             raise self._cannot_write(error, name) from error
         return target.parent
 

@@ -99,6 +99,10 @@ class Manifest(Record):
         fields = self.model_dump(mode="json", exclude={"digest"})
         return _rendered({**fields, "digest": _digest(fields)})
 
+    def seal(self) -> str:
+        """The digest that the manifest has in the export: 64 hex digits that stand for all of its bytes."""
+        return _digest(self.model_dump(mode="json", exclude={"digest"}))
+
     @property
     def samples(self) -> int:
         """The number of samples in all splits together."""

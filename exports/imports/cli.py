@@ -59,6 +59,12 @@ def import_webdataset(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(help="Our shards: an export's folder or URL, a tar file, a pattern")],
     take_sound: TakeSound = False,
+    seal: Annotated[
+        str | None,
+        typer.Option(
+            help="The manifest's digest, as its maker told you: pictures are not decoded again", rich_help_panel=FILES
+        ),
+    ] = None,
     replace: Replace = False,
     limit: Limit = None,
     dry_run: DryRun = False,
@@ -68,9 +74,9 @@ def import_webdataset(
     """Bring shards back that `sdg export` wrote: prompts, images, and where their defects came from."""
     from exports.imports.ours import webdataset_rows
 
-    options = {"take_sound": take_sound}
+    options: dict[str, Any] = {"take_sound": take_sound} if seal is None else {"take_sound": take_sound, "seal": seal}
     run = _Run(ctx, "webdataset", source, options, limit, replace, dry_run, report, as_json)
-    run.store(webdataset_rows(source, take_sound=take_sound))
+    run.store(webdataset_rows(source, take_sound=take_sound, seal=seal))
 
 
 @import_app.command("coco")

@@ -58,8 +58,8 @@ def _row(image: CocoImage, joined: CocoFile, folder: Path, split: str | None, op
     if not image.boxes and not joined.has_boxes:
         message = "the file has no list of annotations, so it does not say that the image is clean"
         raise RejectedRow(image.name, "no-annotations", message)
-    if not image.boxes and joined.loose:
-        message = f"no box names it, but {len(joined.loose)} boxes name no image: is it clean?"
+    if not image.boxes and (joined.loose or joined.ambiguous):
+        message = f"no box names it, but {len(joined.loose) + joined.ambiguous} boxes name no one image: is it clean?"
         raise RejectedRow(image.name, "doubtful-clean", message)
     data = read_below(folder, entry["file_name"], image.name)
     if "sdg" in entry:

@@ -32,7 +32,8 @@ class CocoFile:
     """A COCO file, joined.
 
     `categories`: an id's key -> its name, None where names contradict each other. `loose`: boxes without an image, or
-    that are none. `has_boxes`: there is a list of boxes at all, so that an image without any may be a clean one.
+    that are none. `ambiguous`: how many boxes name an id that several images have. `has_boxes`: there is a list of
+    boxes at all, so that an image without any may be a clean one.
     """
 
     images: list[CocoImage]
@@ -40,6 +41,7 @@ class CocoFile:
     loose: list[LeftOut]
     has_boxes: bool
     as_text: bool
+    ambiguous: int = 0
 
     def category(self, box: dict[str, Any]) -> str | None:
         """The name of a box's category, None where the file has no such one."""
@@ -85,7 +87,8 @@ def read_coco(file: Path) -> CocoFile:
     ids = [*_column(entries, "id"), *_column(boxes, "image_id")]
     as_text = bool(ids) and all(isinstance(value, str) for value in ids)
     joined, loose = _join(file, entries, boxes, as_text=as_text)
-    return CocoFile(joined, _categories(data.get("categories")), loose, has_boxes, as_text)
+    ambiguous = sum(len(image.boxes) for image in joined if image.problem is not None and image.problem[0] == "same-id")
+    return CocoFile(joined, _categories(data.get("categories")), loose, has_boxes, as_text, ambiguous)
 
 
 def _column(rows: list[Any], key: str) -> Iterable[Any]:

@@ -4,11 +4,13 @@
 
 A file says of itself that it is ours, so nothing in it is believed that can be worked out: ids are those of the
 content, pictures are decoded and measured, a verdict counts only for its own sample. Files beside a manifest are
-compared with it first. Not in our files, hence gone after an import: raw answers, token counts, costs, notes,
-annotations that did not count.
+compared with it first; only where it is known who wrote the manifest, pictures are taken as they were sealed. Not in
+our files, hence gone after an import: raw answers, token counts, costs, notes, annotations that did not count.
 """
 
 from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,10 +19,10 @@ from pydantic import ValidationError
 from exports.dataset.assemble import envelope_of
 from exports.formats.contract import RejectedRow
 from exports.formats.release_jsonl import EXTRAS as RELEASE
-from exports.imports.manifest_check import damaged_files, refuse_damaged
+from exports.imports.manifest_check import check_files, refuse_damaged
 from exports.imports.rows import ImportRow, PreparedRecord, measured
 from exports.read.reader import ShardReader
-from exports.read.shard_files import find_shards
+from exports.read.shard_files import Shard, find_shards, open_shard
 from schemas.defect import Defect
 from schemas.records import (
     UNRATED_IMPORTANCE,
@@ -36,47 +38,89 @@ from schemas.records import (
     Verdict,
 )
 from schemas.sample import Sample
+from sdg_data.file_part import FilePart, Stamp
 from sdg_data.ids import blob_name, image_id, is_prompt_id
 from sdg_data.ingest.prompts import check_prompt
 
 
-def webdataset_rows(source: str, *, take_sound: bool = False) -> Iterator[ImportRow]:
+def webdataset_rows(source: str, *, take_sound: bool = False, seal: str | None = None) -> Iterator[ImportRow]:
     """The samples of our shards.
 
     Args:
         source: An export's folder or URL, a tar file, or a pattern of them.
         take_sound: Leave out the shards that are not what the manifest beside them says, instead of refusing all.
+        seal: The digest of the manifest, as whoever made the export told it: the pictures are then not decoded again,
+            as those of this account's own exports are not (`exports.files.seals`).
 
     Raises:
-        InputError: There are no shards, or they are damaged.
+        InputError: There are no shards, they are damaged, or the manifest is not the one of the seal.
     """
-    paths = [shard.path for shard in find_shards(source, None)]
-    damaged = damaged_files(paths)
+    shards = find_shards(source, None)
+    checked = check_files([shard.path for shard in shards], seal=seal)
     if not take_sound:
-        refuse_damaged(damaged, hint="Copy the export again, or leave those files out with --take-sound.")
-    for file in damaged:
+        refuse_damaged(checked.damaged, hint="Copy the export again, or leave those files out with --take-sound.")
+    for file in checked.damaged:
         for number in range(file.samples):
             yield RejectedRow(f"{file.path}#{number}", "damaged-shard", file.reason)
-    left_out = {file.path for file in damaged}
-    sound = [path for path in paths if path not in left_out]
-    if not sound:
-        return
-    reader = ShardReader(sound, check_bytes=True, on_error="skip", rank=0, world=1)
+    left_out = {file.path for file in checked.damaged}
+    sound = [shard for shard in shards if shard.path not in left_out]
+    for is_sealed, group in groupby(sound, lambda shard: shard.path in checked.sealed):
+        if is_sealed:
+            for shard in group:
+                yield from _sealed_rows(shard, checked.sealed[shard.path])
+        else:
+            yield from _unsealed_rows([shard.path for shard in group])
+
+
+def _unsealed_rows(paths: list[str]) -> Iterator[ImportRow]:
+    """The samples of shards of unknown origin: every byte is looked into."""
+    reader = ShardReader(paths, check_bytes=True, on_error="skip", rank=0, world=1)
     reported = 0
     for example in reader:
         while reported < len(reader.skipped):
             yield RejectedRow(reader.skipped[reported], "corrupt-sample", reader.skipped[reported])
             reported += 1
         assert example.sample is not None
-        yield restored(example.sample, example.image)
+        yield restored(example.sample, example.image, hashed=True)
     for problem in reader.skipped[reported:]:
         yield RejectedRow(problem, "corrupt-sample", problem)
 
 
-def restored(sample: Sample, data: bytes) -> PreparedRecord | RejectedRow:
-    """The records that a sample was made from, without what samples do not hold, under the ids that it states."""
+def _sealed_rows(shard: Shard, stamp: Stamp) -> Iterator[ImportRow]:
+    """The samples of a shard whose every byte is what the export wrote, who compared the pictures with their records.
+
+    Ids, prompts and verdicts are looked at as always; the pictures' bytes are not, and are copied from file to file.
+    """
+    path = Path(shard.path)
+    for number, place in enumerate(open_shard(shard, path.parent).places):
+        name = f"{shard.path}#{number}"
+        if place.problem is not None:
+            yield RejectedRow(name, "corrupt-sample", f"{name}: {place.problem}")
+            continue
+        try:
+            sample = Sample.model_validate_json(FilePart(path, *place.text, stamp).read())
+        except ValidationError as error:
+            problem = f"{name} ({place.key}): its JSON is no sample: {error.errors()[0]['msg']}"
+            yield RejectedRow(name, "corrupt-sample", problem)
+            continue
+        yield restored(sample, FilePart(path, *place.image, stamp))
+
+
+def restored(sample: Sample, data: bytes | FilePart, *, hashed: bool = False) -> PreparedRecord | RejectedRow:
+    """The records that a sample was made from, without what samples do not hold, under the ids that it states.
+
+    Args:
+        sample: What a file says.
+        data: The picture's bytes, which are decoded and measured; a part of a sealed file is taken as it is.
+        hashed: The bytes are known to have the sample's sha256.
+
+    Returns:
+        The records, or why there are none.
+    """
     try:
-        _check(sample, data)
+        _check(sample)
+        if isinstance(data, bytes):
+            _check_picture(sample, data, hashed=hashed)
         return _records(sample, data)
     except RejectedRow as error:
         return error
@@ -84,22 +128,27 @@ def restored(sample: Sample, data: bytes) -> PreparedRecord | RejectedRow:
         return RejectedRow(sample.key, "bad-row", error.errors()[0]["msg"])
 
 
-def _check(sample: Sample, data: bytes) -> None:
-    """What the sample says of its prompt and its picture."""
+def _check_picture(sample: Sample, data: bytes, *, hashed: bool) -> None:
+    """Whether the picture is the one that the sample describes."""
     name = sample.key
-    identity = image_id(sample.prompt_id, sample.model, sample.revision, sample.sample, sample.settings)
-    if identity != sample.key or not is_prompt_id(sample.prompt_id, sample.prompt):
-        raise RejectedRow(name, "wrong-id", "its id does not follow from its fields: it was changed by hand")
-    if blob_name(data) != sample.sha256:
+    if not hashed and blob_name(data) != sample.sha256:
         raise RejectedRow(name, "wrong-bytes", "the image's bytes are not those that the sample names")
-    problem = check_prompt(sample.prompt)
-    if problem is not None:
-        raise RejectedRow(name, f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
     picture = measured(name, data)
     stated = (sample.media_type, sample.width, sample.height, sample.bytes)
     if stated != (picture.media_type, picture.width, picture.height, len(data)):
         said, found = f"{stated[0]} {stated[1]}×{stated[2]}", f"{picture.media_type} {picture.width}×{picture.height}"
         raise RejectedRow(name, "size-differs", f"it says {said}, {sample.bytes} bytes; the picture is {found}")
+
+
+def _check(sample: Sample) -> None:
+    """What the sample says of its prompt and of where it comes from."""
+    name = sample.key
+    identity = image_id(sample.prompt_id, sample.model, sample.revision, sample.sample, sample.settings)
+    if identity != sample.key or not is_prompt_id(sample.prompt_id, sample.prompt):
+        raise RejectedRow(name, "wrong-id", "its id does not follow from its fields: it was changed by hand")
+    problem = check_prompt(sample.prompt)
+    if problem is not None:
+        raise RejectedRow(name, f"prompt-{problem[0]}", f"the prompt: {problem[1]}")
     release = orjson.loads(sample.extras).get(RELEASE, {})
     row = release.get("row", {}) if isinstance(release, dict) else None
     if (
@@ -110,7 +159,7 @@ def _check(sample: Sample, data: bytes) -> None:
         raise RejectedRow(name, "bad-extras", "what it keeps of a release row is none")
 
 
-def _records(sample: Sample, data: bytes) -> PreparedRecord:
+def _records(sample: Sample, data: bytes | FilePart) -> PreparedRecord:
     image = ImageRecord(
         id=sample.key,
         blob=sample.sha256,

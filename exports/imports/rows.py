@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 from exports.formats.contract import RejectedRow
 from schemas.records import Annotation, Enrichment, ImageRecord, Prelabel, Prompt, Review
+from sdg_data.file_part import FilePart
 from sdg_data.picture import PictureError, PictureHeader, measure
 
 LABELS = "boxes"
@@ -37,12 +38,13 @@ NO_BOXES = Boxes()
 class PreparedRecord:
     """What a row becomes: an image with its bytes, its prompt, and whoever stated its defects.
 
+    The image's `blob` is the sha256 of the bytes: whoever makes the record has worked it out, or checked it.
     `foreign`: the ids of its annotation, review, enrichment and prelabel are what the source states, to be replaced.
     `boxes` is for the account of sources that count boxes.
     """
 
     name: str
-    data: bytes
+    data: bytes | FilePart
     image: ImageRecord
     prompt: Prompt
     annotation: Annotation | None = None

@@ -28,7 +28,7 @@ from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
 
 UNIT = "images"
-BATCH_ROWS = 256
+BATCH_ROWS = 1024
 BATCH_BYTES = 64 << 20
 _SHOWN = 10
 
@@ -126,7 +126,7 @@ def _batches(rows: Iterator[ImportRow]) -> Iterator[list[ImportRow]]:
     size = 0
     for row in rows:
         batch.append(row)
-        size += len(row.data) if isinstance(row, PreparedRecord) else 0
+        size += len(row.data) if isinstance(row, PreparedRecord) and isinstance(row.data, bytes) else 0
         if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -201,7 +201,7 @@ class _Writer:
             stored = _there(tx, kept)
         self._tell(replacing)
         failed += [self._refuse(reason, boxes) for reason, boxes in bad]
-        unit.put_blobs([row.data for row in kept])
+        unit.put_blobs({row.image.blob: row.data for row in kept})
         chosen = {row.image.id for row in kept}
         with self._store.write() as tx:
             new = unit.insert(tx, _records(kept))

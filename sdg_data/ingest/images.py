@@ -166,7 +166,7 @@ def _import_batch(
     if unit is None:
         report.take(len(prepared))  # what is in the store already is not looked up
         return
-    unit.put_blobs([item.data for item in prepared])
+    unit.put_blobs({item.record.blob: item.data for item in prepared})
     with store.write() as tx:
         records = _distinct(tx, [item.record for item in prepared])
         added = unit.insert(tx, Records(prompts=[item.prompt for item in prepared], images=records))

@@ -13,7 +13,7 @@ from typing import Any
 from schemas.records import Annotation, Enrichment, Failure, ImageRecord, Prelabel, Prompt, Review
 from sdg_data.blobs import Blobs
 from sdg_data.errors import SdgError, StoreError
-from sdg_data.ids import blob_name
+from sdg_data.file_part import FilePart
 from sdg_data.locks import Holder, stage_lock
 from sdg_data.store import (
     annotations,
@@ -69,15 +69,14 @@ class ImportUnit:
         self.number = number
         self._store, self._blobs = store, blobs
 
-    def put_blobs(self, items: Sequence[bytes]) -> None:
-        """Store pictures' bytes, having named them in the store."""
-        by_name = {blob_name(data): data for data in items}
-        if not by_name:
+    def put_blobs(self, items: Mapping[str, bytes | FilePart]) -> None:
+        """Store pictures' bytes by the names that their records give them, having named them in the store."""
+        if not items:
             return
-        fresh = {name for name in by_name if not self._blobs.exists(name)}
+        fresh = {name for name in items if not self._blobs.exists(name)}
         with self._store.write() as tx:
-            imports.link(tx, self.number, BLOB, by_name, added=fresh)
-        self._blobs.put_many(by_name.values())
+            imports.link(tx, self.number, BLOB, items, added=fresh)
+        self._blobs.put_named(items)
 
     def insert(self, tx: Tx, records: Records) -> dict[str, set[str]]:
         """Insert the records that are not there yet, and link all of them.

@@ -131,6 +131,10 @@ def _disturb(rng: Random, source: Source, members: list[Member]) -> None:
     for _ in range(rng.choice((0, 0, 0, 0, 1, 2))):
         info, data = _stranger(rng, members)
         source.odd.append(f"member {info.name[:40]!r} of type {info.type!r}")
+        if info.type == tarfile.AREGTYPE and info.name.endswith("/") and data:
+            # The oldest format's folder, which has no data: what follows its header is damage, and that is said.
+            source.whole, source.cut, source.entries = True, True, None
+            source.weaken(Fate.MAY, "a folder with data")
         if rng.random() < 0.7:
             members.append((info, data))
         else:

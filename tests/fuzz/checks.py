@@ -101,7 +101,8 @@ def _of_rows(source: Source, outcome: Outcome, stored: list[Stored]) -> Iterable
     missing = 0
     for text, same in items.items():
         rows = by_text.pop(text, [])
-        missing += len(same) - min(len(rows), len(same))
+        own = sum(not item.another for item in same)
+        missing += own - min(len(rows), len(same))
         # A source that failed as a whole where it may has to take nothing.
         excused = outcome.code not in (0, 10) and source.whole
         must = sum(item.fate is Fate.MUST for item in same)

@@ -372,8 +372,14 @@ def _disturb_file(rng: Random, source: Source, whole: Row) -> None:
             for box in annotations:
                 box["image_id"] = f"x{box['image_id']}"
         case "double ids":
+            ids = {images[0]["id"], images[-1]["id"]}
             images[-1]["id"] = images[0]["id"]
-            unsure = len(images) > 1
+            unsure = any(box["image_id"] in ids for box in annotations)
+            if len(images) > 1:
+                for item in (source.items[0], source.items[-1]):
+                    item.fate = item.fate.at_most(Fate.MAY)
+            else:
+                unsure = False
         case "no ids":
             for image in images:
                 del image["id"]

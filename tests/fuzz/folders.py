@@ -189,7 +189,7 @@ def _table(rng: Random, source: Source, place: Path, rows: list[Row]) -> int:
             )
             prompt = unique_prompt(rng, source.number, 900 + len(source.items))
             rows[-1][column] = prompt
-            source.items.append(Item(prompt, Fate.MAY))
+            source.items.append(Item(prompt, Fate.MAY, another=True))
         source.weaken(Fate.MAY, "a file is named twice")
     if kind == "parquet":
         if any(isinstance(value, int) for row in rows for value in row.values()):

@@ -33,6 +33,7 @@ class Item:
         blob: The sha256 of its bytes.
         size: Width and height as a person sees it. None: not checked.
         split: The split that the source names.
+        another: It is a second prompt for the image of another item, so the two are one thing to be counted.
     """
 
     prompt: str
@@ -43,6 +44,7 @@ class Item:
     blob: str | None = None
     size: tuple[int, int] | None = None
     split: str | None = None
+    another: bool = False
 
 
 @dataclass

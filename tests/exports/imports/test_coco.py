@@ -153,6 +153,14 @@ def test_images_that_share_an_id_or_a_file(tmp_path: Path) -> None:
     assert result.boxes == {"image-refused": 3}
 
 
+def test_boxes_of_an_id_that_several_images_have_leave_no_other_image_clean(tmp_path: Path) -> None:
+    pictures = [image(tmp_path, number, f"{name}.png") for number, name in ((1, "a"), (1, "b"), (2, "c"), (3, "d"))]
+    result = told(tmp_path, pictures, [box(1), box(3)])
+    assert result.gold == {"d.png": [TENTHS]}
+    assert result.images == {"same-id": 2, "doubtful-clean": 1}
+    assert told(tmp_path, pictures, [box(3)]).gold == {"c.png": [], "d.png": [TENTHS]}
+
+
 def test_categories_by_name(tmp_path: Path) -> None:
     categories = [
         {"id": "0", "name": " Artifact"},
