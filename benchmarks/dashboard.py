@@ -32,9 +32,11 @@ from sdg_data.dashboard.app import PAGES
 from sdg_data.dashboard.page import all_tables
 from sdg_data.dashboard.pages import evaluate, overview
 from sdg_data.dashboard.pages.agreement import page as agreement
-from sdg_data.dashboard.pages.browse.queries import ImageFilter, choices, count, image_detail, page
+from sdg_data.dashboard.pages.browse.filters import ImageFilter
+from sdg_data.dashboard.pages.browse.queries import choices, count, image_detail, page
 from sdg_data.dashboard.pages.health import queries as health
 from sdg_data.dashboard.snapshots import Snapshots
+from sdg_data.dashboard.tables import label_studio_links
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import ServerIds
@@ -250,7 +252,7 @@ def time_queries(home: Path) -> bool:
             **{f"Browse: page 1, {name}": partial(page, tx, chosen) for name, chosen in filters.items()},
             "Browse: page 1,000": lambda: page(tx, ImageFilter(), 999),
             "Browse: one image and its lineage": lambda: image_detail(tx, accepted),
-            "Agreement: links into Label Studio": lambda: agreement.label_studio_links(tx, image_ids),
+            "Agreement: links into Label Studio": lambda: label_studio_links(tx, image_ids),
             "Agreement: images of the queue": lambda: agreement.images_by_id(tx, image_ids),
             "Evaluate: sources": lambda: evaluate.sources(tx),
             "Health: split proof": lambda: health.split_leakage(tx),

@@ -15,9 +15,9 @@ from fastapi.responses import PlainTextResponse, Response
 from sdg_data.blobs import Blobs
 from sdg_data.dashboard.access import Access, Login
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.downloads import as_csv
+from sdg_data.dashboard.downloads import as_csv, as_list
 from sdg_data.dashboard.gate import Calls, Gate
-from sdg_data.dashboard.page import FigureRows, Page, all_figures, all_tables
+from sdg_data.dashboard.page import FigureRows, ImageIds, Page, all_figures, all_lists, all_selections, all_tables
 from sdg_data.dashboard.pages import evaluate, overview
 from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
@@ -36,7 +36,7 @@ _SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 
 def make_context(home: Path, blobs: Blobs, *, pages: Sequence[Page] = PAGES, every: float = 60.0) -> PageContext:
     """What the pages share over a home; its snapshots hold the tables of `pages`."""
-    return PageContext(Snapshots(Store(home), all_tables(pages), every=every), blobs, home)
+    return PageContext(Snapshots(Store(home), all_tables(pages), every=every), blobs, home, all_selections(pages))
 
 
 def make_app(
@@ -64,7 +64,7 @@ def make_app(
     context = make_context(home, blobs, pages=pages, every=every)
     context.snapshots.refresh()
     app = FastAPI(title="sdg-data", docs_url=None, redoc_url=None, openapi_url=None)
-    _add_routes(app, context, all_figures(pages))
+    _add_routes(app, context, all_figures(pages), all_lists(pages))
     blocks = make_blocks(context, pages)
     gr.mount_gradio_app(
         app,
@@ -113,7 +113,9 @@ def _no_picture(request: Request, reason: str) -> Response:
     return PlainTextResponse(reason, status_code=404)
 
 
-def _add_routes(app: FastAPI, context: PageContext, figures: Mapping[str, FigureRows]) -> None:
+def _add_routes(
+    app: FastAPI, context: PageContext, figures: Mapping[str, FigureRows], lists: Mapping[str, ImageIds]
+) -> None:
     @app.get("/blob/{name}")
     def blob(name: str, request: Request) -> Response:
         """A picture by its sha256, and nothing else."""
@@ -129,19 +131,24 @@ def _add_routes(app: FastAPI, context: PageContext, figures: Mapping[str, Figure
 
     @app.get("/data/{name}.{form}")
     def data(name: str, form: str, request: Request) -> Response:
-        """The rows of a figure."""
-        if form not in ("csv", "json"):
-            return PlainTextResponse("figures come as .csv and .json", status_code=404)
+        """The rows of a figure, or the list of its images."""
+        if form not in ("csv", "json", "txt"):
+            return PlainTextResponse("figures come as .csv and .json, lists of images as .txt", status_code=404)
+        headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
         with context.snapshots.read() as tx:
             if tx is None:
                 return PlainTextResponse("there is no store yet", status_code=404)
-            if name not in figures:
+            if name not in (lists if form == "txt" else figures):
                 return PlainTextResponse("there is no such figure", status_code=404)
             try:
+                if form == "txt":
+                    ids = lists[name](context, tx, request.query_params)
+                    return Response(
+                        as_list(ids, str(request.url)), media_type="text/plain; charset=utf-8", headers=headers
+                    )
                 rows = figures[name](context, tx, request.query_params)
             except SdgError as error:
                 return PlainTextResponse(str(error), status_code=400)
-        headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
         if form == "csv":
             return Response(as_csv(rows), media_type="text/csv; charset=utf-8", headers=headers)
         options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS

@@ -1,10 +1,10 @@
 """What every page is given: snapshots, blobs, remembered results, and the line that says how old the data is."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -14,14 +14,26 @@ from sdg_data.dashboard.html import text
 from sdg_data.dashboard.snapshots import Snapshots, snapshot_id
 from sdg_data.store.connection import Tx
 
+if TYPE_CHECKING:
+    from sdg_data.dashboard.page import Selection
+
 
 @dataclass
 class PageContext:
-    """Given to each page's `build` and to its figures. `home` is the folder of the store and of its exports."""
+    """Given to each page's `build` and to its figures.
+
+    Attributes:
+        snapshots: The copies of the store.
+        blobs: Where the pictures are.
+        home: The folder of the store and of its exports.
+        selections: Of all pages, by name.
+        cache: Results of snapshots.
+    """
 
     snapshots: Snapshots
     blobs: Blobs
     home: Path
+    selections: "Mapping[str, Selection]" = field(default_factory=dict)
     cache: Cache = field(default_factory=Cache)
     _refresh: gr.Button = field(init=False)
 
@@ -40,19 +52,32 @@ class PageContext:
             self._refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90, elem_id="refresh")
         return stamp
 
-    def on_open(self, show: Callable[[], Any], outputs: Sequence[Any]) -> Any:
+    def on_open(
+        self,
+        show: Callable[..., Any],
+        outputs: Sequence[Any],
+        *,
+        again: "tuple[Callable[..., Any], Sequence[Any], Sequence[Any]] | None" = None,
+    ) -> Any:
         """Call `show` when the page opens and, on newer data, when Refresh is pressed.
+
+        Args:
+            show: Returns the outputs; it may ask for the `gr.Request`, whose query is the page's address.
+            outputs: The components.
+            again: What Refresh does instead, for a page with controls: the function, what it reads, what it changes.
 
         Returns:
             The event of the opening, for its `.then`.
         """
 
-        def refresh_and_show() -> Any:
+        renew, inputs, changed = again or (show, (), outputs)
+
+        def refresh_and_show(*values: Any) -> Any:
             self.snapshots.refresh()
-            return show()
+            return renew(*values)
 
         blocks = gr.context.Context.root_block
-        self._refresh.click(refresh_and_show, None, list(outputs), show_progress="minimal")
+        self._refresh.click(refresh_and_show, list(inputs), list(changed), show_progress="minimal")
         return blocks.load(show, None, list(outputs), show_progress="hidden", queue=False)
 
     def stamp(self) -> str:

@@ -2,10 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
+
+from sdg_data.store import image_list
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -21,6 +23,11 @@ def as_csv(rows: Any) -> str:
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def as_list(ids: Iterable[str], source: str) -> str:
+    """A list of images as commands read it (`--images FILE`): one id a line below the address that it came from."""
+    return image_list.text_of(ids, heading=source)
 
 
 def _cell(value: Any) -> Any:

@@ -68,7 +68,8 @@ class Gate:
 
     def __init__(self, app: ASGIApp, paths: Iterable[str], hosts: Collection[str] = ()) -> None:
         self._app = app
-        self._pages = {path.rstrip("/") or "/" for path in paths if not _is_folder(path)}
+        pages = {path for path in paths if not _is_folder(path)}
+        self._pages = pages | {f"{path}/" for path in pages if path != "/"}
         self._folders = tuple(path for path in paths if _is_folder(path))
         self._hosts = {name.lower() for name in ("localhost", socket.gethostname(), socket.getfqdn(), *hosts)}
 
@@ -89,6 +90,9 @@ class Gate:
             await send(message)
 
         answer = self._refusal(scope) or self._app
+        if scope["path"] in self._pages or _is_file(scope["path"]):
+            # A page reads its address in the browser. Gradio would take `page` and `deep_link` for names of its own.
+            scope = {**scope, "query_string": b""}
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
@@ -109,7 +113,7 @@ class Gate:
             if not any(_SESSION.match(part[13:]) for part in query.split("&") if part.startswith("session_hash=")):
                 return PlainTextResponse("session_hash is missing", status_code=400)
             allowed = ("GET",)
-        elif not ((path.rstrip("/") or "/") in self._pages or path.startswith(self._folders) or _is_file(path)):
+        elif not (path in self._pages or path.startswith(self._folders) or _is_file(path)):
             return PlainTextResponse("There is no such page.", status_code=404)
         if method not in allowed:
             return PlainTextResponse(

@@ -1,11 +1,12 @@
 """HTML from data. Everything that people, models or prompts wrote goes through `text` and is shown as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from sdg_data import words
+from sdg_data.words import counted as counted
 
 SHORT = 24
 """Texts of up to so many letters stay on one line."""
@@ -43,22 +44,35 @@ def number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, raw: frozenset[str] = frozenset(), none: str = "nothing") -> str:
-    """Rows as a table. Columns in `raw` hold HTML already; `none` is said where there are no rows."""
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    raw: frozenset[str] = frozenset(),
+    right: frozenset[str] = frozenset(),
+    none: str = "nothing",
+) -> str:
+    """Rows as a table.
+
+    Args:
+        rows: The first one's keys are the columns.
+        raw: Columns that hold HTML already.
+        right: Those of them that hold numbers.
+        none: What is said where there are no rows.
+    """
     if not rows:
         return f'<p class="none">{text(none)}</p>'
     names = list(rows[0])
-    numeric = {name for name in names if isinstance(rows[0][name], _NUMBER) or rows[0][name] is None}
+    numeric = {name for name in names if isinstance(rows[0][name], _NUMBER) or rows[0][name] is None} | right
     head = "".join(
         f'<th class="{"number" if name in numeric else ""}">{text(words.heading(name))}</th>' for name in names
     )
-    body = "".join("<tr>" + "".join(_cell(name, row[name], raw) for name in names) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(_cell(name, row[name], raw, right) for name in names) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cell(name: str, value: Any, raw: frozenset[str]) -> str:
+def _cell(name: str, value: Any, raw: frozenset[str], right: frozenset[str]) -> str:
     if name in raw:
-        return f"<td>{value}</td>"
+        return f'<td class="number">{value}</td>' if name in right else f"<td>{value}</td>"
     if isinstance(value, _NUMBER) or value is None:
         return f'<td class="number">{number(value)}</td>'
     short = isinstance(value, str) and len(value) <= SHORT
@@ -77,17 +91,44 @@ def tiles(values: Sequence[tuple[str, str, str]]) -> str:
     )
 
 
-def figure(name: str, title: str, body: str, *, note: str = "", parameters: Mapping[str, str] | None = None) -> str:
-    """A figure with the links to its data; `name` is its key in some `Page.figures`, `body` is HTML."""
+def figure(
+    name: str,
+    title: str,
+    body: str,
+    *,
+    note: str = "",
+    parameters: Mapping[str, str] | None = None,
+    forms: Sequence[str] = ("csv", "json"),
+) -> str:
+    """A figure with the links to its data.
+
+    Args:
+        name: Its key in some `Page.figures`.
+        title: Its heading.
+        body: HTML.
+        note: A line below the heading.
+        parameters: What the links' addresses hold.
+        forms: Which links there are; txt is a list of images (`Page.lists`).
+    """
     query = f"?{urlencode(parameters)}" if parameters else ""
     links = " ".join(
-        f'<a href="/data/{quote(name)}.{kind}{escape(query)}" download>{kind.upper()}</a>' for kind in ("csv", "json")
+        f'<a href="/data/{quote(name)}.{kind}{escape(query)}" download>{kind.upper()}</a>' for kind in forms
     )
     remark = f"<p class='note'>{text(note)}</p>" if note else ""
     return (
         f'<section class="figure" id="figure-{text(name)}"><header><h3>{text(title)}</h3><nav>{links}</nav></header>'
         f"{remark}{body}</section>"
     )
+
+
+def browse_link(**parameters: object) -> str:
+    """The address of Browse with these filters (`browse.filters`), or with a page's selection (`select=NAME`)."""
+    return f"/browse?{urlencode({name: value for name, value in parameters.items() if value not in (None, '')})}"
+
+
+def link(address: str, body: object) -> str:
+    """A link within the dashboards."""
+    return f'<a href="{text(address)}">{number(body)}</a>'
 
 
 def picture_link(image_id: str, blob: str | None, prompt: str = "") -> str:
@@ -121,16 +162,27 @@ def progress_bar(done: float, total: float | None) -> str:
     return f'<div class="bar"><i style="width:{100 * share:.1f}%"></i><span>{100 * share:.1f} %</span></div>'
 
 
-def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """A confusion matrix, rows the ground truth; a cell is the darker, the larger its share of its row."""
-    head = "<th></th>" + "".join(f"<th>{text(label)}</th>" for label in labels)
+def matrix(
+    labels: Sequence[str],
+    counts: Sequence[Sequence[int]],
+    address: Callable[[str, str], str] | None = None,
+) -> str:
+    """A confusion matrix, rows the ground truth; a cell is the darker, the larger its share of its row.
+
+    Args:
+        labels: Of the rows, and of the columns.
+        counts: By row.
+        address: From a row's and a column's label to the page with the images of that cell.
+    """
+    head = "<td></td>" + "".join(f"<th>{text(label)}</th>" for label in labels)
     body = ""
     for label, row in zip(labels, counts, strict=True):
         total = sum(row) or 1
         cells = "".join(
             f'<td class="number" style="background:rgba(0,98,178,{0.7 * value / total:.2f})" '
-            f'title="{100 * value / total:.0f} % of {text(label)}">{value:,}</td>'
-            for value in row
+            f'title="{100 * value / total:.0f} % of {text(label)}">'
+            f"{link(address(label, column), value) if address is not None and value else f'{value:,}'}</td>"
+            for column, value in zip(labels, row, strict=True)
         )
         body += f"<tr><th>{text(label)}</th>{cells}</tr>"
     return (

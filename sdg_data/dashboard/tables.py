@@ -6,6 +6,9 @@
     dash_models       images and defects of each generator, by whose label it is
     dash_importance   defects by importance in tens, type, tier and subtype, by whose label it is
     dash_people       what each person did, and how long it took
+    dash_work         every answer of every person: the image, the way of working, the seconds, when
+    dash_failures_of  images about which something failed or was held back, with the reason
+    dash_agreement    how far two people agree on an image that several judged (the first `MOST_SHARED` of them)
     dash_overlap      who judged which image independently, of images that several people judged
     dash_sources      what Evaluate can compare
 
@@ -25,21 +28,31 @@ from importlib import metadata
 
 from schemas.defect import TIER_FLOORS
 from schemas.records import Withdrawn
+from sdg_data.frames.queries import FAILURES
 from sdg_data.metrics.agreement import Annotations
-from sdg_data.metrics.ceiling import of_people
+from sdg_data.metrics.ceiling import of_people, second_opinions
+from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.sdg_eval import evaluate, pair_up
 from sdg_data.metrics.store_sources import MULTI_ANNOTATED, Filter, listed
 from sdg_data.store import tombstones, views
 from sdg_data.store.connection import Tx
+from sdg_data.store.prelabels import Prelabeller
 from sdg_data.store.rows import select
 
 EVERYTHING = Filter()
 MOST_SHARED = 3_000
 """Images compared for agreement at the most: the first by id, which is a hash, so a random part."""
+LABEL_SOURCES = {
+    "gold": "gold: what reviewers accepted",
+    "people": "people's verdicts that nobody has reviewed yet",
+    "detector": "the detector's prelabels",
+}
+"""Whose label counts for an image, the best first, and what the pages call it."""
 _TIERS = (f"WHEN importance >= {floor} THEN '{tier}'" for tier, floor in TIER_FLOORS.items())
 TIER = f"CASE {' '.join(_TIERS)} END"
 
 LIVE_PRELABELS = f"{tombstones.alive(Withdrawn.PRELABEL, 'id')} AND {tombstones.alive(Withdrawn.IMAGE, 'image_id')}"
-_LIVE_ENRICHMENTS = tombstones.alive(Withdrawn.ENRICHMENT, "id")
+LIVE_ENRICHMENTS = tombstones.alive(Withdrawn.ENRICHMENT, "id")
 
 _STEPS = (
     "CREATE TABLE dash_annotation_states AS SELECT * FROM annotation_states",
@@ -47,7 +60,7 @@ _STEPS = (
     f"""
     CREATE TEMP TABLE latest_enrichments AS
     SELECT annotation_id, arg_max(id, (created_at, id)) AS enrichment_id FROM enrichments
-    WHERE {_LIVE_ENRICHMENTS} GROUP BY annotation_id
+    WHERE {LIVE_ENRICHMENTS} GROUP BY annotation_id
     """,
     f"""
     CREATE TEMP TABLE label_of_image AS
@@ -121,6 +134,15 @@ _STEPS = (
     FROM dash_defects GROUP BY ALL
     """,
     """
+    CREATE TABLE dash_work AS
+    SELECT n, work, person, mode, person_work.status, person_work.seconds, person_work.annotation_id,
+           coalesce(annotations.created_at, reviews.created_at) AS answered_at
+    FROM person_work JOIN (SELECT n, image_id FROM dash_images) USING (image_id)
+    LEFT JOIN annotations ON annotations.id = person_work.annotation_id
+    LEFT JOIN reviews ON reviews.id = person_work.review_id
+    ORDER BY n
+    """,
+    """
     CREATE TABLE dash_people AS
     SELECT work, person AS who, mode,
            count(*) AS items, count(seconds) AS timed, sum(seconds) AS seconds, median(seconds) AS median_seconds,
@@ -130,6 +152,14 @@ _STEPS = (
     """,
 )
 
+_FAILURES_OF = f"""
+    CREATE TABLE dash_failures_of AS
+    SELECT DISTINCT n, stage, code FROM ({FAILURES}) JOIN (SELECT n, image_id FROM dash_images) USING (image_id)
+    UNION ALL
+    SELECT DISTINCT n, 'annotate', code FROM quarantine JOIN (SELECT n, image_id FROM dash_images) USING (image_id)
+    ORDER BY n
+"""
+
 _TEMPORARY = ("latest_enrichments", "label_of_image", "label_defects")
 """Tables for making others; those of the pages may use them too."""
 
@@ -137,7 +167,7 @@ _TEMPORARY = ("latest_enrichments", "label_of_image", "label_defects")
 def version(page_tables: Sequence[str] = ()) -> str:
     """A hash of the software's version and all statements: a snapshot made by others is made anew."""
     software = metadata.version("sdg-data")  # `listed` may change with it
-    statements = [*views.VIEWS.values(), *_STEPS, MULTI_ANNOTATED, *page_tables]
+    statements = [*views.VIEWS.values(), *_STEPS, MULTI_ANNOTATED, FAILURES, _FAILURES_OF, *page_tables]
     return hashlib.sha256("\0".join([software, *statements]).encode()).hexdigest()[:16]
 
 
@@ -150,10 +180,33 @@ def build(tx: Tx, page_tables: Sequence[str] = ()) -> None:
     tx.execute("CREATE TABLE dash_sources (source VARCHAR NOT NULL, images BIGINT NOT NULL)")
     for row in listed(tx):
         tx.execute("INSERT INTO dash_sources VALUES (?, ?)", [row["source"], row["images"]])
+    asked = select(tx, "SELECT DISTINCT model, revision, template, settings FROM prelabels ORDER BY ALL")
+    around = [Prelabeller(**row).around_image_id for row in asked]
+    tx.execute(_FAILURES_OF, {"askers": [{"before": before, "behind": behind} for before, behind in around]})
+    tx.execute("CREATE TABLE dash_agreement (n INTEGER NOT NULL, f1 DOUBLE NOT NULL)")
+    _insert_agreement(tx)
     for statement in page_tables:
         tx.execute(statement)
     for name in _TEMPORARY:
         tx.execute(f"DROP TABLE {name}")
+
+
+def _insert_agreement(tx: Tx) -> None:
+    """F1 at IoU 0.5 of the first two verdicts on each image; two people who saw nothing agree."""
+    verdicts = independent_verdicts(tx)
+    if not verdicts:
+        return
+    compared = evaluate(pair_up(*second_opinions(verdicts), Protocol.PAPER), resamples=0).per_image()
+    tx.execute(
+        """
+        INSERT INTO dash_agreement SELECT n, f1 FROM dash_images
+        JOIN (SELECT unnest(?::VARCHAR[]) AS image_id, unnest(?::DOUBLE[]) AS f1) USING (image_id) ORDER BY n
+        """,
+        [
+            [row["filepath"] for row in compared],
+            [1.0 if row["f1@0.5"] is None else row["f1@0.5"] for row in compared],
+        ],
+    )
 
 
 def models(tx: Tx) -> list[str]:
@@ -167,6 +220,23 @@ def blobs_of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, str]:
         "SELECT image_id, blob FROM dash_images WHERE image_id IN (SELECT unnest(?::VARCHAR[]))", [list(image_ids)]
     ).fetchall()
     return dict(rows)
+
+
+def label_studio_links(tx: Tx, image_ids: Sequence[str]) -> dict[str, str]:
+    """The address of each image's task in Label Studio, by image; of several tasks the last that was pushed."""
+    rows = select(
+        tx,
+        """
+        SELECT label_tasks.image_id, arg_max(rtrim(label_servers.url, '/') || '/projects/' || label_servers.number
+                   || '/data?task=' || label_numbers.number, (label_tasks.created_at, label_tasks.id)) AS address
+        FROM label_tasks JOIN label_numbers ON label_numbers.task_id = label_tasks.id
+        JOIN label_servers ON label_servers.project_id = label_tasks.project_id
+        WHERE label_tasks.image_id IN (SELECT unnest(?::VARCHAR[])) AND label_tasks.state = 'pushed'
+        GROUP BY label_tasks.image_id
+        """,
+        [list(image_ids)],
+    )
+    return {row["image_id"]: row["address"] for row in rows}
 
 
 def independent_verdicts(tx: Tx, chosen: Filter = EVERYTHING) -> Annotations:

@@ -31,11 +31,12 @@ _INK, _FAINT, _PAPER = (40, 40, 40), (215, 215, 215), (255, 255, 255)
 
 @dataclass(frozen=True)
 class Series:
-    """One colour: a value for each group (None: no bar), and perhaps [low, high] about it."""
+    """One colour: a value for each group (None: no bar), perhaps [low, high] about it, and where its bar leads to."""
 
     name: str
     values: Sequence[float | None]
     intervals: Sequence[Sequence[float] | None] = field(default=())
+    links: Sequence[str] = field(default=())
 
 
 def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: float = 1.0) -> str:
@@ -60,10 +61,13 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: fl
                 continue
             x, high = left + number * bar, _HEIGHT * min(max(value, 0.0), top) / top
             about = f"{group}, {colour.name}: {value:,.3f}" if top <= 100 else f"{group}, {colour.name}: {value:,.0f}"
-            parts.append(
+            rect = (
                 f'<rect x="{x:.1f}" y="{_TOP + _HEIGHT - high:.1f}" width="{bar - 3}" height="{high:.1f}" '
                 f'fill="{_colour(colour.name, number)}"><title>{_shown(about)}</title></rect>'
             )
+            if colour.links:
+                rect = f'<a href="{_shown(colour.links[place])}" aria-label="{_shown(about)}">{rect}</a>'
+            parts.append(rect)
             whisker = colour.intervals[place] if colour.intervals else None
             if whisker is not None:
                 low_y, high_y = (_TOP + _HEIGHT * (1 - min(max(end, 0.0), top) / top) for end in whisker)

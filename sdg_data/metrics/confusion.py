@@ -42,6 +42,38 @@ def confusion(pairs: Pairs, *, threshold: float = IOU) -> dict[str, Any]:
     }
 
 
+def images_of_cell(pairs: Pairs, by: str, truth: str, taken_for: str, *, threshold: float = IOU) -> list[str]:
+    """The images that are counted in one cell of `confusion`, in order.
+
+    Args:
+        pairs: Ground truth and predictions of the same images.
+        by: "type" or "subtype".
+        truth: The row's label.
+        taken_for: The column's label.
+        threshold: The lowest IoU at which two boxes count as matched.
+
+    Returns:
+        Their keys; none where nothing has these labels.
+    """
+    gt, pred = pairs.gt, pairs.pred
+    labels = [*gt.names, NOTHING] if by == "type" else [*(subtype.value for subtype in SUBTYPES), UNNAMED, NOTHING]
+    if truth not in labels or taken_for not in labels:
+        return []
+    row, column, nothing = labels.index(truth), labels.index(taken_for), len(labels) - 1
+    matched = match_cells(gt.boxes, gt.images, pred.boxes, pred.images).at_least(threshold)
+    own, guess = (side.labels if by == "type" else side.subtypes % (len(SUBTYPES) + 1) for side in (gt, pred))
+    places: Ints
+    if column == nothing:
+        missed = np.setdiff1d(np.arange(len(own)), matched.first)
+        places = gt.images[missed[own[missed] == row]]
+    elif row == nothing:
+        invented = np.setdiff1d(np.arange(len(guess)), matched.second)
+        places = pred.images[invented[guess[invented] == column]]
+    else:
+        places = gt.images[matched.first[(own[matched.first] == row) & (guess[matched.second] == column)]]
+    return [gt.keys[place] for place in np.unique(places)]
+
+
 def _counts(truth: Ints, guess: Ints, matched: Assignment, labels: int) -> Ints:
     """(labels + 1, labels + 1); the last row and column are for boxes without a partner."""
     counts = np.zeros((labels + 1, labels + 1), dtype=np.int64)

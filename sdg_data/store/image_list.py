@@ -32,7 +32,7 @@ def write(path: Path, ids: Iterable[str], *, heading: str = "") -> int:
         InputError: The file cannot be written.
     """
     chosen = list(dict.fromkeys(ids))
-    text = "".join([*(f"# {line}\n" for line in heading.splitlines()), *(f"{image}\n" for image in chosen)])
+    text = text_of(chosen, heading=heading)
     unfinished = path.with_name(f".{path.name}.part")
     try:
         unfinished.write_text(text, encoding="utf-8")
@@ -40,6 +40,11 @@ def write(path: Path, ids: Iterable[str], *, heading: str = "") -> int:
     except OSError as error:
         raise InputError(f"cannot write the list ({error.strerror or error})", item=str(path)) from error
     return len(chosen)
+
+
+def text_of(ids: Iterable[str], *, heading: str = "") -> str:
+    """The text of a list: the heading as comments, then one id a line."""
+    return "".join([*(f"# {line}\n" for line in heading.splitlines()), *(f"{image}\n" for image in ids)])
 
 
 def read(path: Path) -> dict[str, int]:

@@ -8,22 +8,23 @@ from typing import Any, TypeVar
 import gradio as gr
 import numpy as np
 
-from schemas.defect import DEFECT_TYPES
+from schemas.defect import DEFECT_TYPES, DefectType
 from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import ALL, choice, chosen
-from sdg_data.dashboard.html import figure, grid, matrix, nothing, picture_link, table, text
-from sdg_data.dashboard.page import Page, Parameters, Rows
+from sdg_data.dashboard.html import browse_link, figure, grid, matrix, nothing, picture_link, table, text
+from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
 from sdg_data.dashboard.tables import blobs_of_images, independent_verdicts, models
 from sdg_data.errors import ConfigError, SdgError
 from sdg_data.metrics.ceiling import second_opinions
 from sdg_data.metrics.charts import Series, bars, scatter
-from sdg_data.metrics.confusion import confusion
+from sdg_data.metrics.confusion import IOU, confusion, images_of_cell
 from sdg_data.metrics.definitions import METRICS
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.report import summary_rows, worst_images
 from sdg_data.metrics.sdg_eval import evaluate, pair_up
 from sdg_data.metrics.store_sources import Filter, SourceName, parse_source, read_source
+from sdg_data.metrics.tables import Pairs
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 from sdg_data.words import counted
@@ -89,11 +90,13 @@ class Comparison:
         document: The JSON of `sdg eval run`, with the confusion of types.
         importance: By defect type, (ground truth, prediction) of matched boxes, 1 to 100.
         blobs: The pictures of the worst images, by image.
+        pairs: The two sources themselves.
     """
 
     document: dict[str, Any]
     importance: dict[str, list[tuple[float, float]]]
     blobs: dict[str, str]
+    pairs: Pairs
 
 
 def sources(tx: Tx) -> list[str]:
@@ -138,7 +141,7 @@ def compare_sources(
         )
         given = ~(np.isnan(truth) | np.isnan(prediction))  # NaN is an importance that an answer did not state
         points[name] = list(zip(truth[given].tolist(), prediction[given].tolist(), strict=True))
-    return Comparison(document, points, blobs_of_images(tx, [row["image"] for row in worst(document)]))
+    return Comparison(document, points, blobs_of_images(tx, [row["image"] for row in worst(document)]), pairs)
 
 
 def _source_name(name: str) -> SourceName:
@@ -177,11 +180,13 @@ def render(comparison: Comparison, parameters: Parameters) -> str:
     document = comparison.document
     ceiling, published = document["ceiling"], document["published"]["models"]["SDG SFT"]
     cells = [(name, METRICS[name], kind) for name in _CHARTED for kind in DEFECT_TYPES]
+    of_this = {name: value for name, value in parameters.items() if value}
     series = [
         Series(
             "this comparison",
             [metric.value(document, kind) for _, metric, kind in cells],
             [metric.interval(document, kind) for _, metric, kind in cells],
+            [browse_link(**of_this, select="mistakes", of=kind) for _, _, kind in cells],
         )
     ]
     if ceiling:
@@ -210,7 +215,11 @@ def render(comparison: Comparison, parameters: Parameters) -> str:
                 "evaluation", "Against the ceiling", chart, note="whiskers: 95 % of resamples", parameters=parameters
             ),
             figure(
-                "confusion-type", "Types taken for types", _matrix(confused["type"]), note=how, parameters=parameters
+                "confusion-type",
+                "Types taken for types",
+                _matrix(confused["type"], "type", of_this),
+                note=how,
+                parameters=parameters,
             ),
             figure(
                 "importance-pairs",
@@ -221,7 +230,10 @@ def render(comparison: Comparison, parameters: Parameters) -> str:
             ),
         )
         + figure(
-            "confusion-subtype", "Subtypes taken for subtypes", _matrix(confused["subtype"]), parameters=parameters
+            "confusion-subtype",
+            "Subtypes taken for subtypes",
+            _matrix(confused["subtype"], "subtype", of_this),
+            parameters=parameters,
         )
         + figure(
             "worst",
@@ -232,8 +244,48 @@ def render(comparison: Comparison, parameters: Parameters) -> str:
     )
 
 
-def _matrix(part: dict[str, Any]) -> str:
-    return matrix(part["labels"], part["counts"])
+def _matrix(part: dict[str, Any], by: str, of_this: Mapping[str, str]) -> str:
+    def address(truth: str, taken_for: str) -> str:
+        return browse_link(**of_this, select="confused", by=by, truth=truth, taken=taken_for)
+
+    return matrix(part["labels"], part["counts"], address)
+
+
+def confused_images(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
+    """The images behind a cell of a confusion matrix: boxes of one label, taken for another.
+
+    Raises:
+        ConfigError: The address names no comparison, or no labels.
+    """
+    comparison = _asked_for(context, tx, parameters)
+    by, truth, taken_for = (parameters.get(name, "") for name in ("by", "truth", "taken"))
+    title = f"{truth} in {parameters['gt']}, {taken_for} in {parameters['pred']} (IoU ≥ {IOU})"
+    return Selected(title, images_of_cell(comparison.pairs, by, truth, taken_for))
+
+
+def mistaken_images(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
+    """The images where a source misses or invents defects of a type, measured against another one.
+
+    Raises:
+        ConfigError: The address names no comparison, or no type.
+    """
+    comparison = _asked_for(context, tx, parameters)
+    kind = _member(DefectType, parameters.get("of", ""))
+    images = [
+        row["filepath"]
+        for row in comparison.document["per_image"]
+        if row[f"tp_{kind}@0.5"] < max(row[f"gt_{kind}"], row[f"pred_{kind}"])
+    ]
+    return Selected(
+        f"{kind} missed or invented by {parameters['pred']}, against {parameters['gt']} (IoU ≥ 0.5)", images
+    )
+
+
+def _asked_for(context: PageContext, tx: Tx, parameters: Parameters) -> Comparison:
+    comparison = compare(context, tx, parameters)
+    if comparison is None:
+        raise ConfigError("they have no image in common", item=f"{parameters.get('gt')}, {parameters.get('pred')}")
+    return comparison
 
 
 def _worst_cells(row: dict[str, Any], blobs: Mapping[str, str]) -> dict[str, Any]:
@@ -279,4 +331,5 @@ PAGE = Page(
         "confusion-subtype": _of_comparison(lambda comparison: _confusion_rows(comparison, "subtype"), []),
         "importance-pairs": _of_comparison(_importance_rows, []),
     },
+    selections={"confused": confused_images, "mistakes": mistaken_images},
 )

@@ -1,5 +1,6 @@
 """Overview: the paper's three figures on one's own data, counts, progress, hours, cost, failures."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,21 +8,16 @@ import gradio as gr
 
 from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import figure, grid, nothing, progress_bar, table, tiles
-from sdg_data.dashboard.page import Page, Parameters, Rows
-from sdg_data.dashboard.tables import LIVE_PRELABELS
+from sdg_data.dashboard.html import browse_link, figure, grid, link, nothing, number, progress_bar, table, tiles
+from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
+from sdg_data.dashboard.tables import LABEL_SOURCES, LIVE_ENRICHMENTS, LIVE_PRELABELS
+from sdg_data.errors import InputError
 from sdg_data.metrics.charts import Series, bars, nice_top
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import scalar, select
 from sdg_data.words import counted
 
 COMPOSITIONS = ("clean", "artifact only", "misalignment only", "both")
-LABEL_SOURCES = {
-    "gold": "gold: what reviewers accepted",
-    "people": "people's verdicts that nobody has reviewed yet",
-    "detector": "the detector's prelabels",
-}
-"""Whose label counts for an image, the best first, and what the page calls it."""
 _DECILES = tuple(f"{low}–{low + 9}" for low in range(1, 101, 10))
 _NEXT = {
     "prompts": "sdg prompts import prompts.txt",
@@ -84,7 +80,7 @@ def render(tx: Tx | None, label_source: str) -> str:
     stages: Rows = [
         {
             "stage": row["stage"],
-            "done": row["done"],
+            "done": _stage_link(row),
             "of": row["total"],
             "failed": row["failed"],
             "share": progress_bar(row["done"], row["total"]),
@@ -95,13 +91,41 @@ def render(tx: Tx | None, label_source: str) -> str:
     note = f"Next: {command}" if command else ""
     parts.append(
         grid(
-            figure("progress", "Progress of each stage", table(stages, raw=frozenset({"share"})), note=note),
-            figure("failures", "Failures by reason", table(failures(tx), none="none so far")),
-            figure("people", "People", table(people(tx), none="nobody has annotated yet: sdg annotate push")),
+            figure(
+                "progress",
+                "Progress of each stage",
+                table(stages, raw=frozenset({"done", "share"}), right=frozenset({"done"})),
+                note=note,
+            ),
+            figure(
+                "failures", "Failures by reason", table(_failure_cells(tx), raw=frozenset({"code"}), none="none so far")
+            ),
+            figure(
+                "people",
+                "People",
+                table(_people_cells(tx), raw=frozenset({"who"}), none="nobody has annotated yet: sdg annotate push"),
+            ),
             figure("costs", "Models asked, and what it cost", table(costs(tx), none="no model was asked yet")),
         )
     )
     return "".join(parts)
+
+
+def _stage_link(row: Mapping[str, Any]) -> str:
+    if row["stage"] not in _STAGE_IMAGES or not row["done"]:
+        return number(row["done"])
+    return link(browse_link(select="stage", stage=row["stage"]), row["done"])
+
+
+def _failure_cells(tx: Tx) -> Rows:
+    return [
+        {**row, "code": link(browse_link(failure=f"{row['stage']}: {row['code']}"), row["code"])}
+        for row in failures(tx)
+    ]
+
+
+def _people_cells(tx: Tx) -> Rows:
+    return [{**row, "who": link(browse_link(annotator=row["who"], mode=row["mode"]), row["who"])} for row in people(tx)]
 
 
 def _paper_figures(tx: Tx, label_source: str) -> list[str]:
@@ -111,7 +135,13 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
     share_chart = bars(
         "",
         [row["composition"] for row in compositions],
-        [Series("share of images", shares)],
+        [
+            Series(
+                "share of images",
+                shares,
+                links=[browse_link(label=label_source, composition=row["composition"]) for row in compositions],
+            )
+        ],
         top=nice_top(max(share or 0.0 for share in shares)),
     )
     images = sum(row["images"] for row in compositions)
@@ -119,14 +149,31 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
     model_chart = bars(
         "",
         [row["model"] for row in models],
-        [Series(kind, [row[kind] for row in models]) for kind in DEFECT_TYPES],
+        [
+            Series(
+                kind,
+                [row[kind] for row in models],
+                links=[browse_link(label=label_source, model=row["model"], type=kind) for row in models],
+            )
+            for kind in DEFECT_TYPES
+        ],
         top=nice_top(max((row[kind] for row in models for kind in DEFECT_TYPES), default=1.0)),
     )
     deciles = importance(tx, label_source)
     importance_chart = bars(
         "",
         [row["importance"] for row in deciles],
-        [Series(kind, [float(row[kind]) for row in deciles]) for kind in DEFECT_TYPES],
+        [
+            Series(
+                kind,
+                [float(row[kind]) for row in deciles],
+                links=[
+                    browse_link(label=label_source, type=kind, least=10 * tenth + 1, most=10 * tenth + 10)
+                    for tenth in range(len(deciles))
+                ],
+            )
+            for kind in DEFECT_TYPES
+        ],
         top=nice_top(max((row[kind] for row in deciles for kind in DEFECT_TYPES), default=1)),
     )
     note = f"{counted(images, 'image')}, {LABEL_SOURCES[label_source]}"
@@ -256,6 +303,30 @@ def totals(tx: Tx) -> Totals:
     )
 
 
+_STAGE_IMAGES = {
+    "images": "SELECT image_id FROM dash_images",
+    "prelabelled": f"SELECT image_id FROM prelabels WHERE {LIVE_PRELABELS}",
+    "annotated": "SELECT image_id FROM annotation_states WHERE status <> 'skipped'",
+    "accepted": "SELECT image_id FROM dash_images WHERE state = 'accepted'",
+    "enriched": "SELECT image_id FROM dash_images WHERE annotation_id IN (SELECT annotation_id FROM enrichments "
+    f"WHERE {LIVE_ENRICHMENTS}) AND label_source = 'gold'",
+}
+"""By stage, the images for which it is done."""
+
+
+def stage_images(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
+    """The images for which a stage is done.
+
+    Raises:
+        InputError: There is no such stage, or it is not about images.
+    """
+    stage = parameters.get("stage", "")
+    if stage not in _STAGE_IMAGES:
+        raise InputError(f"the stages of images are {', '.join(_STAGE_IMAGES)}", item=f"stage={stage[:40]}")
+    rows = tx.execute(f"SELECT DISTINCT image_id FROM ({_STAGE_IMAGES[stage]})").fetchall()
+    return Selected(f"images that are {stage}" if stage != "images" else "all images", [key for (key,) in rows])
+
+
 def _requested_source(tx: Tx, parameters: Parameters) -> str:
     """The label source that a download asks for, the best one where it names none that is there."""
     names = label_sources(tx)
@@ -319,5 +390,6 @@ PAGE = Page(
         "costs": lambda context, tx, parameters: costs(tx),
         "failures": lambda context, tx, parameters: failures(tx),
     },
+    selections={"stage": stage_images},
     tables=_TABLES,
 )

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -23,10 +25,13 @@ from sdg_data.dashboard.page import all_figures
 from sdg_data.dashboard.pages import evaluate, overview
 from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
-from sdg_data.dashboard.pages.browse.queries import ImageFilter
+from sdg_data.dashboard.pages.browse.choose import with_chosen
+from sdg_data.dashboard.pages.browse.filters import ImageFilter
+from sdg_data.dashboard.pages.browse.queries import page as page_of
 from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import ConfigError, ExitCode
+from sdg_data.store import image_list
 from sdg_data.store.connection import Store, Tx
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled
 
@@ -140,7 +145,7 @@ def test_beyond_this_machine_only_with_a_login(home: Path, monkeypatch: pytest.M
 
 def test_every_figure_is_data(client: TestClient) -> None:
     names = list(all_figures(PAGES))
-    assert len(names) == 31
+    assert len(names) == 32
     parameters = {"gt": "gold", "pred": "prelabel:vlm"}
     for name in names:
         rows = client.get(f"/data/{name}.json", params=parameters)
@@ -155,6 +160,72 @@ def test_every_figure_is_data(client: TestClient) -> None:
     assert client.get("/data/progress.exe").status_code == 404
     assert client.get("/data/metrics.csv", params={"gt": "/etc/passwd", "pred": "gold"}).status_code == 400
     assert client.get("/data/metrics.csv", params={"gt": "oracle", "pred": "gold"}).status_code == 400
+
+
+def test_what_stands_behind_a_figure_is_as_many_images(client: TestClient, context: PageContext) -> None:
+    """Every link of a figure to Browse, followed: the images that it leads to, counted another way."""
+    parameters = {"gt": "gold", "pred": "prelabel:vlm"}
+    with context.snapshots.read() as tx:
+        assert tx is not None
+        comparison = evaluate.compare(context, tx, parameters)
+        assert comparison is not None
+        pages = [
+            overview.render(tx, "gold"),
+            evaluate.render(comparison, parameters),
+            agreement.render_ceiling(context, tx),
+        ]
+        stages = {row["stage"]: row["done"] for row in overview.progress(tx)}
+        shares = {row["composition"]: row["images"] for row in overview.composition(tx, "gold")}
+        failed = {f"{row['stage']}: {row['code']}": row["items"] for row in overview.failures(tx)}
+    addresses = {
+        attributes["href"] or ""
+        for page in pages
+        for tag, attributes in safe(page).tags
+        if tag == "a"
+        and (attributes["href"] or "").startswith("/browse?")
+        and "image=" not in (attributes["href"] or "")
+    }
+    assert len(addresses) > 40
+    for address in sorted(addresses):
+        answer = client.get(f"/data/images.txt?{address.partition('?')[2]}")
+        assert answer.status_code == 200, address
+        ids = [line for line in answer.text.splitlines() if not line.startswith("#")]
+        query = dict(parse_qsl(address.partition("?")[2]))
+        if query.get("select") == "stage":
+            assert len(ids) == stages[query["stage"]], address
+        if "composition" in query:
+            assert len(ids) == shares[query["composition"]], address
+        if "failure" in query:
+            assert len(ids) == failed[query["failure"]], address
+        if query.get("select") == "confused":
+            part = comparison.document["confusion"][query["by"]]
+            boxes = part["counts"][part["labels"].index(query["truth"])][part["labels"].index(query["taken"])]
+            assert 0 < len(ids) <= boxes, address
+    for wrong in ("select=nothing", "select=stage", "select=confused&gt=x&pred=gold", "list=..%2fstore", "sort=x"):
+        assert client.get(f"/data/images.txt?{wrong}").status_code == 400, wrong
+
+
+def test_lists_of_images(client: TestClient, filled: Filled, context: PageContext) -> None:
+    """The list that a page gives is what commands read, and a list in the home's folder can be opened."""
+    text = client.get("/data/images.txt?model=sana&sort=importance").text
+    folder = filled.home / "lists"
+    folder.mkdir(exist_ok=True)
+    try:
+        (folder / "mine.txt").write_text(text + f"{'0' * 32}  # not there\n{filled.images[0].id}\n")
+        ids = list(image_list.read(folder / "mine.txt"))
+        assert len(ids) == 29 + 2
+        shown = client.get("/data/images.json?list=mine").json()
+        assert {row["image_id"] for row in shown} == {*ids} - {"0" * 32}
+        with context.snapshots.read() as tx:
+            assert tx is not None
+            wanted, title = with_chosen(context, tx, {"list": "mine", "model": "flux2"})
+            assert [row["image_id"] for row in page_of(tx, wanted)] == [filled.images[0].id]
+        assert title == "the list mine: 31 ids, 1 of which are not in this snapshot"
+        (folder / "empty.txt").write_text("# nothing\n")
+        assert client.get("/data/images.json?list=empty").status_code == 400
+    finally:
+        shutil.rmtree(folder)
+    assert client.get("/data/progress.txt").status_code == 404
 
 
 def test_a_figure_that_cannot_be_made_says_why(client: TestClient) -> None:
@@ -172,7 +243,9 @@ def test_a_figure_that_cannot_be_made_says_why(client: TestClient) -> None:
             assert answer.status_code == 400, (name, wrong)
             assert next(iter(wrong.values())) in answer.text
     for name in all_figures(PAGES):
-        odd = dict.fromkeys(("said", "model", "state", "type", "subtype", "tier", "text"), "' OR 1=1 -- \x00é")
+        odd = dict.fromkeys(
+            ("said", "model", "state", "type", "subtype", "tier", "text", "annotator", "failure"), "' OR 1=1 -- \x00é"
+        )
         assert client.get(f"/data/{name}.csv", params={**good, **odd}).status_code == 200, name
 
 

@@ -1,7 +1,9 @@
 """The pages' SQL against loops over the records that the store was made from."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,20 @@ from schemas.records import Annotation
 from sdg_data.dashboard.pages import evaluate, overview
 from sdg_data.dashboard.pages.agreement import aggregates
 from sdg_data.dashboard.pages.agreement import page as agreement
-from sdg_data.dashboard.pages.browse.queries import CLEAN, ImageFilter, by_numbers, choices, count, image_detail, page
+from sdg_data.dashboard.pages.browse.filters import CLEAN, SORTS, ImageFilter
+from sdg_data.dashboard.pages.browse.queries import (
+    by_numbers,
+    choices,
+    count,
+    image_detail,
+    image_ids,
+    neighbour,
+    page,
+)
 from sdg_data.dashboard.pages.health import queries as health
 from sdg_data.dashboard.snapshots import Snapshots
+from sdg_data.dashboard.tables import label_studio_links
+from sdg_data.errors import InputError
 from sdg_data.store import labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import ServerIds
@@ -103,6 +116,115 @@ def test_filters(snapshots: Snapshots, filled: Filled, wanted: ImageFilter) -> N
             if len(rows) < 7:
                 break
     assert listed == expected
+
+
+def answers(filled: Filled, image_id: str) -> list[tuple[str, str, date]]:
+    """(person, way of working, day) of every answer about an image, reviewers' too."""
+    own = [annotation for annotation in filled.annotations if annotation.image_id == image_id]
+    by_people = [
+        (
+            annotation.annotator,
+            "blind" if annotation.prelabel_id is None else "prelabelled",
+            annotation.created_at.date(),
+        )
+        for annotation in own
+    ]
+    ids = {annotation.id for annotation in own}
+    return by_people + [
+        (review.reviewer, "review", review.created_at.date())
+        for review in filled.reviews
+        if review.annotation_id in ids
+    ]
+
+
+def test_filters_by_answers_labels_and_bounds(snapshots: Snapshots, filled: Filled) -> None:
+    labels = everything(filled)
+    day = at(0).date()
+
+    def by_answer(fits: Callable[[str, str, date], bool]) -> list[str]:
+        return [image for image in labels if any(fits(*answer) for answer in answers(filled, image))]
+
+    cases = {
+        ImageFilter(annotator="ann1"): by_answer(lambda who, how, when: who == "ann1"),
+        ImageFilter(annotator="ann1", mode="blind"): by_answer(lambda who, how, when: (who, how) == ("ann1", "blind")),
+        ImageFilter(mode="review"): by_answer(lambda who, how, when: how == "review"),
+        ImageFilter(since=str(day), until=str(day)): by_answer(lambda who, how, when: when == day),
+        ImageFilter(since=str(day + timedelta(days=1))): by_answer(lambda who, how, when: when > day),
+        ImageFilter(label="gold"): [image for image, (label, _) in labels.items() if label == "gold"],
+        ImageFilter(composition="both"): [
+            image for image, (_, defects) in labels.items() if len({defect.type for defect in defects}) == 2
+        ],
+        ImageFilter(least="40", most="60", type="artifact"): [
+            image
+            for image, (_, defects) in labels.items()
+            if any(defect.type == "artifact" and 40 <= defect.importance <= 60 for defect in defects)
+        ],
+        ImageFilter(failure="prelabel: not-json"): [filled.images[-1].id],
+        ImageFilter(agreement="several people"): [
+            image for image in labels if len({who for who, how, _ in answers(filled, image) if how != "review"}) > 1
+        ],
+        ImageFilter(composition="strange"): [],
+        ImageFilter(ids=(filled.images[0].id, "0" * 32)): [filled.images[0].id],
+    }
+    order = [image.id for image in filled.images]
+    with snapshots.read() as tx:
+        assert tx is not None
+        for wanted, expected in cases.items():
+            assert image_ids(tx, wanted) == sorted(expected, key=order.index), wanted
+        several = count(tx, ImageFilter(agreement="several people"))
+        assert count(tx, ImageFilter(agreement="differ")) + count(tx, ImageFilter(agreement="agree")) == several > 0
+        for wrong in (ImageFilter(least="x"), ImageFilter(most="-1"), ImageFilter(since="2026-13-01")):
+            with pytest.raises(InputError):
+                count(tx, wrong)
+        with pytest.raises(InputError):
+            page(tx, ImageFilter(), sort="colour")
+        assert choices(tx)["failure"] == ["prelabel: not-json"]
+        assert choices(tx)["annotator"] == ["ann0", "ann1", "ann2", "rita", "zed"]
+
+
+def test_orders_and_neighbours(snapshots: Snapshots, filled: Filled) -> None:
+    labels = everything(filled)
+    wanted = ImageFilter(split="train")
+    keys: dict[str, Callable[[str], float]] = {
+        "importance": lambda image: -max((defect.importance for defect in labels[image][1]), default=0),
+        "defects": lambda image: -len(labels[image][1]),
+    }
+    with snapshots.read() as tx:
+        assert tx is not None
+        by_prompt = image_ids(tx, wanted)
+        for name in SORTS:
+            listed = image_ids(tx, wanted, sort=name)
+            assert sorted(listed) == sorted(by_prompt)
+            if name in keys:
+                assert listed == sorted(by_prompt, key=keys[name])
+            paged = [row["image_id"] for number in range(9) for row in page(tx, wanted, number, 7, sort=name)]
+            assert paged == listed
+            for before, after in pairwise(listed):
+                assert neighbour(tx, wanted, before, 1, sort=name) == after
+                assert neighbour(tx, wanted, after, -1, sort=name) == before
+            assert neighbour(tx, wanted, listed[0], -1, sort=name) is None
+            assert neighbour(tx, wanted, listed[-1], 1, sort=name) is None
+        assert neighbour(tx, wanted, "nothing", 1) is None
+
+
+def test_history_tells_everything_in_order(snapshots: Snapshots, filled: Filled) -> None:
+    review = filled.reviews[0]
+    judged = next(annotation for annotation in filled.annotations if annotation.id == review.annotation_id)
+    with snapshots.read() as tx:
+        assert tx is not None
+        detail = image_detail(tx, judged.image_id)
+    assert detail is not None
+    said = [(row["who"], row["verdict"]) for row in detail.history]
+    assert (judged.annotator, judged.status) in said
+    assert (review.reviewer, review.verdict) in said
+    times = [row["created_at"] for row in detail.history]
+    assert times == sorted(times)
+    number = sum(record.image_id == judged.image_id for record in (*filled.prelabels, *filled.annotations))
+    assert len(said) == number + sum(
+        other.annotation_id
+        in {annotation.id for annotation in filled.annotations if annotation.image_id == judged.image_id}
+        for other in filled.reviews
+    )
 
 
 def test_states_are_parted_and_whoever_speaks_is_right(snapshots: Snapshots, filled: Filled) -> None:
@@ -269,5 +391,5 @@ def test_links_into_label_studio(tmp_path: Path) -> None:
                 labelling.mark_pushed(tx, {task.id: 40 + number})
         labelling.set_on_server(tx, ServerIds(project_id="a" * 32, url="http://127.0.0.1:8085/", server_id=7))
         tx.execute("UPDATE label_tasks SET state = 'intended' WHERE image_id = ?", [pending])
-        links = agreement.label_studio_links(tx, [pushed_twice, pending, last])
+        links = label_studio_links(tx, [pushed_twice, pending, last])
     assert links == {pushed_twice: "http://127.0.0.1:8085/projects/7/data?task=41"}

@@ -6,6 +6,7 @@ Every function takes a connection to a snapshot. They take seconds on large stor
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from schemas.defect import DefectType
@@ -17,7 +18,7 @@ from sdg_data.metrics.ceiling import consensus, prelabels_of, second_opinions
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
 from sdg_data.metrics.store_sources import read_owners
-from sdg_data.metrics.tables import PARSED
+from sdg_data.metrics.tables import PARSED, DefectTable
 from sdg_data.store import annotations
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
@@ -50,6 +51,28 @@ def people_agreement(tx: Tx) -> People | None:
         return None
     ceiling = evaluate(pair_up(*second_opinions(shared), Protocol.PAPER))
     return People(shared, agreement(shared), ceiling, len(shared) == MOST_SHARED)
+
+
+def between_people(people: People) -> Rows:
+    """One row for each two people who judged an image both: BoxF1@0.5 over all types, and on how many images.
+
+    F1 is symmetric, so who comes first does not matter; the one who comes first in the alphabet stands there.
+    """
+    shared: dict[tuple[str, str], list[str]] = {}
+    for image, verdicts in people.annotations.items():
+        for first, second in combinations(sorted(verdicts), 2):
+            shared.setdefault((first, second), []).append(image)
+    rows = []
+    for (first, second), images in sorted(shared.items()):
+        one, other = (
+            DefectTable.from_defects([(image, people.annotations[image][name]) for image in images])
+            for name in (first, second)
+        )
+        compared = evaluate(pair_up(one, other, Protocol.PAPER), resamples=0).summary
+        rows.append(
+            {"first": first, "second": second, "images": len(images), "f1@0.5": compared["boxes"]["0.5"]["all"]["f1"]}
+        )
+    return rows
 
 
 def annotators(tx: Tx) -> Rows:

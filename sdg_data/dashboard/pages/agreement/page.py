@@ -7,18 +7,20 @@ import gradio as gr
 
 from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import figure, grid, nothing, picture_link, table, text
-from sdg_data.dashboard.page import Page, Rows
+from sdg_data.dashboard.html import browse_link, figure, grid, nothing, picture_link, table, text
+from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
 from sdg_data.dashboard.pages.agreement.aggregates import (
     People,
     agreement_rows,
     annotators,
+    between_people,
     blind_or_not,
     blind_rows,
     people_agreement,
     titled_rows,
 )
-from sdg_data.dashboard.tables import MOST_SHARED
+from sdg_data.dashboard.tables import MOST_SHARED, label_studio_links
+from sdg_data.errors import InputError
 from sdg_data.metrics.charts import Series, bars
 from sdg_data.metrics.definitions import headline
 from sdg_data.metrics.paper_numbers import published
@@ -68,21 +70,52 @@ def render_ceiling(context: PageContext, tx: Tx | None) -> str:
                 "your people",
                 [ours[f"box_f1@{threshold}"][kind] for threshold, kind in cells],
                 [summary["intervals"]["boxes"][threshold][kind]["f1"] for threshold, kind in cells],
+                [browse_link(select="people-differ", of=kind, at=threshold) for threshold, kind in cells],
             ),
             Series("the paper's people", [paper[f"box_f1@{threshold}"][kind] for threshold, kind in cells]),
         ],
     )
     images = f"the first {MOST_SHARED:,} images" if people.capped else counted(people.agreed.images, "image")
     note = f"{images} judged by several people on their own; whiskers: 95 % of resamples"
-    return grid(
-        figure("ceiling", "Human ceiling", chart, note=note),
-        figure("agreement", "Agreement", table(agreement_rows(people))),
-    ) + figure(
-        "queue",
-        "Where people differ most",
-        table([_queue_cells(row) for row in queue(tx, people)], raw=frozenset({"image", "label_studio"})),
-        note="Lowest F1 at IoU 0.5 first: worth a reviewer's look.",
+    return (
+        grid(
+            figure("ceiling", "Human ceiling", chart, note=note),
+            figure("agreement", "Agreement", table(agreement_rows(people))),
+        )
+        + figure(
+            "queue",
+            "Where people differ most",
+            table([_queue_cells(row) for row in queue(tx, people)], raw=frozenset({"image", "label_studio"})),
+            note="Lowest F1 at IoU 0.5 first: worth a reviewer's look.",
+        )
+        + figure(
+            "between-people",
+            "Each two people",
+            _pair_matrix(people),
+            note="F1 of their boxes at IoU 0.5, whatever the type, on n images. A cell leads to them.",
+        )
     )
+
+
+def _pair_matrix(people: People) -> str:
+    """A person a row and a column; empty where two have no image in common."""
+    cells = {(row["first"], row["second"]): row for row in between_people(people)}
+    names = sorted({name for pair in cells for name in pair})
+    head = "".join(f"<th>{text(name)}</th>" for name in names)
+    body = ""
+    for first in names:
+        body += f"<tr><th>{text(first)}</th>"
+        for second in names:
+            row = cells.get((min(first, second), max(first, second)))
+            if row is None or first == second:
+                body += "<td></td>"
+                continue
+            address = browse_link(select="judged-by", first=first, second=second)
+            f1 = "–" if row["f1@0.5"] is None else f"{row['f1@0.5']:.2f}"
+            body += f'<td class="number"><a href="{text(address)}">{f1}</a> <small>n={row["images"]}</small></td>'
+        body += "</tr>"
+    head = f"<thead><tr><td></td>{head}</tr></thead>"
+    return f'<div class="scroll"><table class="matrix">{head}<tbody>{body}</tbody></table></div>'
 
 
 def _queue_cells(row: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +154,34 @@ def render_blind(context: PageContext, tx: Tx | None) -> str:
     return figure("blind", "Blind or prelabelled", table(titled_rows(bias)), note=note)
 
 
+def differing_images(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
+    """The images where the first two people differ about the boxes of a type.
+
+    Raises:
+        InputError: There is no such type or threshold.
+    """
+    kind, threshold = parameters.get("of", ""), parameters.get("at", "")
+    if kind not in DEFECT_TYPES or threshold not in ("0.1", "0.5"):
+        raise InputError("of is a type, at is 0.1 or 0.5", item=f"of={kind[:40]}, at={threshold[:40]}")
+    people = _people(context, tx)
+    rows = people.ceiling.per_image() if people is not None else []
+    images = [
+        row["filepath"] for row in rows if row[f"tp_{kind}@{threshold}"] < max(row[f"gt_{kind}"], row[f"pred_{kind}"])
+    ]
+    return Selected(f"two people differ about {kind} boxes (IoU ≥ {threshold})", images)
+
+
+def judged_by(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
+    """The images that two people both judged on their own."""
+    first, second = parameters.get("first", ""), parameters.get("second", "")
+    people = _people(context, tx)
+    annotations = people.annotations if people is not None else {}
+    return Selected(
+        f"judged by {first} and {second}",
+        [image for image, verdicts in annotations.items() if first in verdicts and second in verdicts],
+    )
+
+
 def queue(tx: Tx, people: People) -> Rows:
     """The images where people differ most, the lowest F1 at IoU 0.5 first, with their tasks in Label Studio."""
     rows = worst_images(people.ceiling.per_image())[:QUEUE]
@@ -141,23 +202,6 @@ def queue(tx: Tx, people: People) -> Rows:
         for row in rows
         if row["filepath"] in images
     ]
-
-
-def label_studio_links(tx: Tx, image_ids: list[str]) -> dict[str, str]:
-    """The address of each image's task in Label Studio, by image; of several tasks the last that was pushed."""
-    rows = select(
-        tx,
-        """
-        SELECT label_tasks.image_id, arg_max(rtrim(label_servers.url, '/') || '/projects/' || label_servers.number
-                   || '/data?task=' || label_numbers.number, (label_tasks.created_at, label_tasks.id)) AS address
-        FROM label_tasks JOIN label_numbers ON label_numbers.task_id = label_tasks.id
-        JOIN label_servers ON label_servers.project_id = label_tasks.project_id
-        WHERE label_tasks.image_id IN (SELECT unnest(?::VARCHAR[])) AND label_tasks.state = 'pushed'
-        GROUP BY label_tasks.image_id
-        """,
-        [image_ids],
-    )
-    return {row["image_id"]: row["address"] for row in rows}
 
 
 def images_by_id(tx: Tx, image_ids: list[str]) -> dict[str, dict[str, Any]]:
@@ -205,5 +249,7 @@ PAGE = Page(
         "queue": _of_people(queue),
         "annotators": lambda context, tx, parameters: _annotators(context, tx),
         "blind": lambda context, tx, parameters: blind_rows(_blind(context, tx)),
+        "between-people": _of_people(lambda tx, people: between_people(people)),
     },
+    selections={"people-differ": differing_images, "judged-by": judged_by},
 )

@@ -1,194 +1,236 @@
-"""Browse: filters, a paged grid, and one image with the boxes of every source, back to its seed."""
+"""Browse: filters, an order, a paged grid, chosen images, and one image with the boxes of every source.
+
+The page's address holds all of it, so that a reload shows the same and a link can be shared. Figures of other pages
+lead here by such addresses.
+"""
 
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
 
 from schemas.defect import DefectType, ImportanceTier
 from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.controls import ALL, choice, chosen
-from sdg_data.dashboard.html import figure, nothing, text
-from sdg_data.dashboard.page import MOST, Page, Rows
-from sdg_data.dashboard.pages.browse.overlay import SCRIPT, picture
-from sdg_data.dashboard.pages.browse.queries import (
+from sdg_data.dashboard.controls import choice, chosen, remember, set_to
+from sdg_data.dashboard.html import text
+from sdg_data.dashboard.page import MOST, Page, Parameters, Rows
+from sdg_data.dashboard.pages.browse.choose import BAR, LIST, lists, rest_of, with_chosen
+from sdg_data.dashboard.pages.browse.choose import SCRIPT as CHOOSE
+from sdg_data.dashboard.pages.browse.filters import (
+    AGREEMENTS,
     CLEAN,
-    COUNTED,
-    PAGE_SIZE,
+    COMPOSITIONS,
+    MODES,
+    SORTS,
     STATES,
     ImageFilter,
-    choices,
-    count,
-    count_all,
-    image_detail,
-    page,
 )
+from sdg_data.dashboard.pages.browse.overlay import SCRIPT
+from sdg_data.dashboard.pages.browse.queries import choices, image_ids, neighbour, page
+from sdg_data.dashboard.pages.browse.render import existing_page, render_grid, render_image
+from sdg_data.dashboard.tables import LABEL_SOURCES
+from sdg_data.errors import SdgError
 from sdg_data.store.connection import Tx
-from sdg_data.words import counted
 
 _PICK = """
 element.addEventListener('click', event => {
   const card = event.target.closest('[data-image]');
-  if (card) trigger('click', {image: card.dataset.image});
+  if (card && !event.target.closest('label')) trigger('click', {image: card.dataset.image});
+});
+"""
+_STEP = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('[data-step]');
+  const shown = element.querySelector('[data-shown]');
+  if (button && shown) trigger('click', {image: shown.dataset.shown, step: Number(button.dataset.step)});
 });
 """
 _SCROLL = "() => document.querySelector('#detail').scrollIntoView({behavior: 'smooth'})"
 _SCROLL_TO_LINKED = f"() => {{ if (new URLSearchParams(location.search).has('image')) ({_SCROLL})(); }}"
+_FIXED: dict[str, tuple[str, ...]] = {
+    "split": tuple(Split),
+    "state": STATES,
+    "type": (*DefectType, CLEAN),
+    "tier": tuple(ImportanceTier),
+    "label": tuple(LABEL_SOURCES),
+    "composition": tuple(COMPOSITIONS),
+    "mode": MODES,
+    "agreement": tuple(AGREEMENTS),
+}
+"""Of drop-downs whose choices do not hang on the data."""
+_DROPDOWNS = (
+    ("model", "Generator"), ("split", "Split"), ("state", "Review state"), ("type", "Type"), ("subtype", "Subtype"),
+    ("tier", "Importance"),
+)  # fmt: skip
+_MORE = (
+    ("label", "Whose label"), ("composition", "Composition"), ("annotator", "Person"), ("mode", "Way of working"),
+    ("failure", "Failure"), ("agreement", "Agreement"), (LIST, "List"),
+)  # fmt: skip
+_TEXTS = (
+    ("since", "Answered since", "YYYY-MM-DD"), ("until", "Answered until", "YYYY-MM-DD"),
+    ("least", "Importance from", "1"), ("most", "Importance to", "100"),
+)  # fmt: skip
+_NAMES = (*(name for name, _ in (*_DROPDOWNS, *_MORE)), *(name for name, _, _ in _TEXTS), "text")
+"""The filters, in the order of their components."""
+_REST = "+"
+_REMEMBER = remember((*_NAMES, _REST, "sort", "page"), {"sort": "prompt", "page": "1"})
 
 
 def build(context: PageContext) -> None:
     """Make the page's components inside its Blocks."""
     stamp = context.header()
+    controls: dict[str, Any] = {}
     with gr.Row():
-        model = choice("Generator", "model", [])
-        split = choice("Split", "split", Split)
-        state = choice("Review state", "state", STATES)
-        kind = choice("Type", "type", [*DefectType, CLEAN])
-        subtype = choice("Subtype", "subtype", [])
-        tier = choice("Importance", "tier", ImportanceTier)
+        for name, label in _DROPDOWNS:
+            controls[name] = choice(label, name, _FIXED.get(name, ()))
+    with gr.Accordion("More filters: people, dates, failures, agreement, lists", open=False, elem_id="more") as more:
+        with gr.Row():
+            for name, label in _MORE:
+                controls[name] = choice(label, name, _FIXED.get(name, ()))
+        with gr.Row():
+            for name, label, form in _TEXTS:
+                controls[name] = gr.Textbox(label=label, placeholder=form, elem_id=name, max_lines=1, min_width=110)
     with gr.Row(elem_classes="sdg-controls"):
-        words = gr.Textbox(
+        controls["text"] = gr.Textbox(
             label="Words in prompts and reasons",
             placeholder="press Enter to search",
             elem_id="words",
             scale=4,
             max_lines=1,
         )
+        orders = [(words, name) for name, (words, _) in SORTS.items()]
+        sort = gr.Dropdown(orders, value="prompt", label="Order", elem_id="sort", scale=2, min_width=150)
         number = gr.Number(1, label="Page", precision=0, elem_id="page", scale=1, min_width=90)
         back = gr.Button("← Back", elem_id="back", scale=1, min_width=90)
         forth = gr.Button("Next →", elem_id="forth", scale=1, min_width=90)
+    rest = gr.Textbox(visible=False, elem_id="rest")
     cards = gr.HTML(elem_id="cards", elem_classes="sdg", js_on_load=_PICK)
-    detail = gr.HTML(elem_id="detail", elem_classes="sdg", js_on_load=SCRIPT)
-    filters = [model, split, state, kind, subtype, tier, words]
-
-    def filter_of(*values: Any) -> ImageFilter:
-        return ImageFilter(**chosen(("model", "split", "state", "type", "subtype", "tier", "text"), values))
+    gr.HTML(BAR, elem_id="choice", elem_classes="sdg", js_on_load=CHOOSE)
+    detail = gr.HTML(elem_id="detail", elem_classes="sdg", js_on_load=SCRIPT + _STEP)
+    filters = [*(controls[name] for name in _NAMES), rest]
+    everything = [*filters, sort, number]
 
     def on_open(request: gr.Request | None = None) -> tuple[Any, ...]:
+        asked = dict(request.query_params) if request is not None else {}
+        order = asked["sort"] if asked.get("sort") in SORTS else "prompt"
+        own = {name: asked.get(name, "") for name in _NAMES}
+        beyond = urlencode(rest_of(asked, {*_NAMES, "sort", "page", "image"}))
         with context.snapshots.read() as tx:
-            options = choices(tx) if tx is not None else {"model": [], "subtype": []}
-            grid = render_grid(tx, ImageFilter(), 1)
-            image_id = str(request.query_params.get("image", "")) if request is not None else ""
-            image = render_image(tx, image_id) if image_id else ""
+            target, grid = show(tx, own, beyond, order, _page_number(asked.get("page", "")))
+            image = render_image(tx, asked["image"]) if asked.get("image") else ""
+            offered = {**_FIXED, **(choices(tx) if tx is not None else {}), LIST: tuple(lists(context.home))}
         return (
-            gr.Dropdown(choices=[ALL, *options["model"]], value=ALL),
-            gr.Dropdown(choices=[ALL, *options["subtype"]], value=ALL),
+            *(set_to(offered.get(name, ()), own[name]) for name, _ in (*_DROPDOWNS, *_MORE)),
+            *(own[name] for name, _, _ in _TEXTS),
+            own["text"],
+            beyond,
+            order,
+            target,
+            gr.Accordion(open=any(own[name] for name in (*(name for name, _ in _MORE), *(t[0] for t in _TEXTS)))),
             context.stamp(),
             grid,
             image,
         )
 
-    def on_filter(*values: Any) -> tuple[int, str]:
-        return on_page(1, *values)
+    def show(tx: Tx | None, own: Parameters, beyond: str, order: str, page_number: float | None) -> tuple[int, str]:
+        parameters = {**dict(parse_qsl(beyond)), **{name: value for name, value in own.items() if value}}
+        if tx is None:
+            return 1, render_grid(None, ImageFilter(), 1)
+        try:
+            wanted, title = with_chosen(context, tx, parameters)
+            target = existing_page(tx, wanted, page_number)
+            grid = render_grid(tx, wanted, target, sort=order, title=title, parameters={**parameters, "sort": order})
+        except SdgError as error:
+            return 1, f'<p class="warn">{text(error)}</p>'
+        return target, grid
 
-    def on_page(page_number: float | None, *values: Any) -> tuple[int, str]:
+    def on_page(*values: Any, step: int = 0, first: bool = False) -> tuple[int, str]:
+        *own, beyond, order, page_number = values
+        target = 1 if first else (page_number or 1) + step
         with context.snapshots.read() as tx:
-            wanted = filter_of(*values)
-            target = existing_page(tx, wanted, page_number) if tx is not None else 1
-            return target, render_grid(tx, wanted, target)
+            return show(tx, chosen(_NAMES, own), str(beyond or ""), order or "prompt", target)
 
-    def on_step(step: int) -> Any:
-        return lambda page_number, *values: on_page((page_number or 1) + step, *values)
+    def on_refresh(*values: Any) -> tuple[Any, ...]:
+        return (context.stamp(), *on_page(*values))
+
+    def on_filter(*values: Any) -> tuple[int, str]:
+        return on_page(*values, first=True)
+
+    def on_back(*values: Any) -> tuple[int, str]:
+        return on_page(*values, step=-1)
+
+    def on_forth(*values: Any) -> tuple[int, str]:
+        return on_page(*values, step=1)
 
     def on_pick(event: gr.EventData) -> str:
         with context.snapshots.read() as tx:
-            return render_image(tx, str(event._data.get("image", ""))) if isinstance(event._data, dict) else ""
+            return render_image(tx, str(_said(event, "image")))
 
-    context.on_open(on_open, [model, subtype, stamp, cards, detail]).then(None, None, None, js=_SCROLL_TO_LINKED)
-    for control in filters[:-1]:
-        control.input(on_filter, filters, [number, cards], show_progress="hidden", queue=False)
-    words.submit(on_filter, filters, [number, cards], show_progress="hidden", queue=False)
-    number.submit(on_page, [number, *filters], [number, cards], show_progress="hidden", queue=False)
-    back.click(on_step(-1), [number, *filters], [number, cards], show_progress="hidden", queue=False)
-    forth.click(on_step(1), [number, *filters], [number, cards], show_progress="hidden", queue=False)
-    cards.click(on_pick, None, detail, show_progress="hidden", queue=False).then(None, None, None, js=_SCROLL)
+    def on_step(event: gr.EventData, *values: Any) -> str:
+        *own, beyond, order, _ = values
+        image_id, step = str(_said(event, "image")), _said(event, "step")
+        parameters = {**dict(parse_qsl(str(beyond or ""))), **chosen(_NAMES, own)}
+        with context.snapshots.read() as tx:
+            if tx is None:
+                return ""
+            try:
+                wanted, _ = with_chosen(context, tx, parameters)
+                other = neighbour(tx, wanted, image_id, -1 if step == -1 else 1, sort=order or "prompt")
+            except SdgError as error:
+                return f'<p class="warn">{text(error)}</p>'
+            return render_image(tx, other or image_id)
 
+    quick: dict[str, Any] = {"show_progress": "hidden", "queue": False}
 
-def existing_page(tx: Tx, wanted: ImageFilter, number: float | None) -> int:
-    """The page that is shown for page `number`: the nearest one that exists.
+    def keep(event: Any) -> Any:
+        """The address is written anew after an event that changed what is seen."""
+        return event.then(None, everything, None, js=_REMEMBER)
 
-    Where more than `COUNTED` images match, how many pages there are is not known; the last possible one is that of all
-    images.
-    """
-    matches = count(tx, wanted)
-    if matches > COUNTED:
-        matches = count_all(tx)
-    return int(min(max(1, number or 1), max(1, _pages(matches))))
-
-
-def _pages(images: int) -> int:
-    return -(-images // PAGE_SIZE)
-
-
-def render_grid(tx: Tx | None, wanted: ImageFilter, number: int) -> str:
-    """Page `number` (from 1) of the grid of images that match the filter, as HTML."""
-    if tx is None:
-        return nothing("There is no store yet. Import prompts first:", "sdg prompts import prompts.txt")
-    matches = count(tx, wanted)
-    if not matches:
-        if wanted == ImageFilter():
-            return nothing("There are no images yet. Make some:", "sdg generate run")
-        return '<div class="empty"><p>No image matches. Loosen a filter.</p></div>'
-    last = _pages(matches)
-    rows = page(tx, wanted, number - 1)
-    total = f"more than {COUNTED:,} images" if matches > COUNTED else counted(matches, "image")
-    cards = "".join(_card(row) for row in rows) or '<p class="none">This page is behind the last one.</p>'
-    parameters = {name: value for name, value in vars(wanted).items() if value}
-    of_last = f" of {last:,}" if matches <= COUNTED else ""
-    title = f"{total}, page {number:,}{of_last}"
-    return figure("images", title, f'<div class="cards">{cards}</div>', parameters=parameters)
-
-
-def _card(row: dict[str, Any]) -> str:
-    if row["label_source"] is None:
-        label = "nobody looked"
-    elif not row["artifacts"] and not row["misalignments"]:
-        label = "clean"
-    else:
-        counts = (("artifact", row["artifacts"]), ("misalignment", row["misalignments"]))
-        label = "".join(_dot(name, number) for name, number in counts if number)
-    return (
-        f'<button class="card" data-image="{text(row["image_id"])}"><img src="/blob/{text(row["blob"])}" '
-        f'loading="lazy" alt=""><span class="line">{text(row["prompt"][:160])}</span>'
-        f'<span class="small">{label}</span>'
-        f'<span class="small">{text(row["model"])}</span><span class="small">{text(row["state"])}</span></button>'
+    opened = [*filters, sort, number, more, stamp, cards, detail]
+    context.on_open(on_open, opened, again=(on_refresh, everything, [stamp, number, cards])).then(
+        None, None, None, js=_SCROLL_TO_LINKED
     )
+    for name in (*(name for name, _ in (*_DROPDOWNS, *_MORE)),):
+        keep(controls[name].input(on_filter, everything, [number, cards], **quick))
+    for name in (*(name for name, _, _ in _TEXTS), "text"):
+        keep(controls[name].submit(on_filter, everything, [number, cards], **quick))
+    keep(sort.input(on_filter, everything, [number, cards], **quick))
+    keep(number.submit(on_page, everything, [number, cards], **quick))
+    keep(back.click(on_back, everything, [number, cards], **quick))
+    keep(forth.click(on_forth, everything, [number, cards], **quick))
+    keep(cards.click(on_pick, None, detail, **quick)).then(None, None, None, js=_SCROLL)
+    keep(detail.click(on_step, everything, detail, **quick))
 
 
-def _dot(name: str, number: int) -> str:
-    return f'<span class="dot {name}">{counted(number, name)}</span>'
+def _said(event: gr.EventData, name: str) -> Any:
+    """What the page's script sent along with an event."""
+    return event._data.get(name, "") if isinstance(event._data, dict) else ""
 
 
-def render_image(tx: Tx | None, image_id: str) -> str:
-    """One image as HTML: boxes, lineage, raw answers."""
-    detail = image_detail(tx, image_id) if tx is not None else None
-    if detail is None:
-        return f'<p class="none">There is no image {text(image_id[:64])} in this snapshot of the store.</p>'
-    lineage = "".join(f"<tr><th>{text(name)}</th><td>{text(value)}</td></tr>" for name, value in detail.lineage)
-    raw = "".join(
-        f"<details><summary>raw answer of {text(who)}</summary><pre>{text(answer)}</pre></details>"
-        for who, answer in detail.raw
-    )
-    return (
-        f'<section class="figure"><header><h3>{text(detail.image["prompt"][:300])}</h3>'
-        f'<nav><a href="/browse?image={text(image_id)}">link</a></nav></header>{picture(detail)}'
-        f'<h3>From the prompt to what counts</h3><table class="lineage"><tbody>{lineage}</tbody></table>{raw}</section>'
-    )
+def _page_number(asked: str) -> int:
+    return int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 12 else 1
 
 
-def download_rows(tx: Tx, wanted: ImageFilter) -> Rows:
+def download_rows(context: PageContext, tx: Tx, parameters: Parameters) -> Rows:
     """The rows of every image that matches, at most `MOST`; the column of `label_source` is called `said` there."""
+    wanted, _ = with_chosen(context, tx, parameters)
     return [
         {"said" if name == "label_source" else name: value for name, value in row.items()}
-        for row in page(tx, wanted, 0, MOST)
+        for row in page(tx, wanted, 0, MOST, sort=parameters.get("sort") or "prompt")
     ]
+
+
+def list_ids(context: PageContext, tx: Tx, parameters: Parameters) -> list[str]:
+    """The ids of every image that matches, in the page's order."""
+    wanted, _ = with_chosen(context, tx, parameters)
+    return image_ids(tx, wanted, sort=parameters.get("sort") or "prompt")
 
 
 PAGE = Page(
     title="Browse",
     path="browse",
     build=build,
-    figures={
-        "images": lambda context, tx, parameters: download_rows(tx, ImageFilter.from_parameters(parameters)),
-    },
+    figures={"images": download_rows},
+    lists={"images": list_ids},
 )

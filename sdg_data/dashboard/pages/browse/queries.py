@@ -4,14 +4,15 @@ A page is read in two steps, so that it costs the same at three million rows: th
 columns, then those few rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from schemas.defect import Defect
-from schemas.records import Annotation, Prelabel, Review
-from sdg_data.dashboard.page import Parameters, Rows
-from sdg_data.dashboard.tables import models
+from schemas.records import Annotation, Enrichment, Prelabel, Review
+from sdg_data.dashboard.page import Rows
+from sdg_data.dashboard.pages.browse.filters import SORTS, ImageFilter, condition, source
+from sdg_data.dashboard.tables import label_studio_links, models
 from sdg_data.store import annotations, enrichments, gold, images, prelabels, prompts, reviews
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import scalar, select
@@ -19,55 +20,25 @@ from sdg_data.store.rows import scalar, select
 PAGE_SIZE = 24
 COUNTED = 200_000
 """Matches are counted up to here; beyond, a page says "more than"."""
-STATES = ("accepted", "annotated", "rejected", "prelabelled", "new")
-CLEAN = "clean"
-
-
-@dataclass(frozen=True)
-class ImageFilter:
-    """Which images Browse shows; "" does not filter.
-
-    Attributes:
-        model: The generator.
-        split: The prompt's split.
-        state: The review state, one of `STATES`.
-        type: artifact, misalignment or clean (somebody looked and found nothing).
-        subtype: With `type` and `tier`, of one and the same defect of the label that counts for the image.
-        tier: The importance's tier.
-        text: Words looked for in prompts and reasons, in any case.
-    """
-
-    model: str = ""
-    split: str = ""
-    state: str = ""
-    type: str = ""
-    subtype: str = ""
-    tier: str = ""
-    text: str = ""
-
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> Self:
-        """The filter in a query string; names that are no filter are ignored."""
-        return cls(**{name: parameters[name] for name in cls.__dataclass_fields__ if parameters.get(name)})
 
 
 def choices(tx: Tx) -> dict[str, list[str]]:
-    """What there is to choose from: by control, the models and the subtypes."""
+    """What there is to choose from, by control: generators, subtypes, people, and reasons of failures."""
+    columns = {
+        "subtype": "SELECT DISTINCT subtype FROM dash_importance WHERE subtype IS NOT NULL ORDER BY subtype",
+        "annotator": "SELECT DISTINCT who FROM dash_people ORDER BY who",
+        "failure": "SELECT DISTINCT stage || ': ' || code FROM dash_failures_of ORDER BY 1",
+    }
     return {
         "model": models(tx),
-        "subtype": [
-            row["subtype"]
-            for row in select(
-                tx, "SELECT DISTINCT subtype FROM dash_importance WHERE subtype IS NOT NULL ORDER BY subtype"
-            )
-        ],
+        **{name: [value for (value,) in tx.execute(sql).fetchall()] for name, sql in columns.items()},
     }
 
 
 def count(tx: Tx, wanted: ImageFilter) -> int:
     """How many images match, at most `COUNTED` + 1."""
-    condition, values = _condition(wanted)
-    sql = f"SELECT count(*) FROM (SELECT n FROM dash_images WHERE {condition} LIMIT {COUNTED + 1})"
+    where, values = condition(wanted)
+    sql = f"SELECT count(*) FROM (SELECT n FROM dash_images WHERE {where} LIMIT {COUNTED + 1})"
     return int(scalar(tx, sql, values))
 
 
@@ -76,49 +47,56 @@ def count_all(tx: Tx) -> int:
     return int(scalar(tx, "SELECT count(*) FROM dash_images"))
 
 
-def page(tx: Tx, wanted: ImageFilter, number: int = 0, size: int = PAGE_SIZE) -> Rows:
-    """The images of page `number` (from 0) of `size` images, in order of prompt, generator and sample."""
-    condition, values = _condition(wanted)
+def page(tx: Tx, wanted: ImageFilter, number: int = 0, size: int = PAGE_SIZE, *, sort: str = "prompt") -> Rows:
+    """The images of page `number` (from 0) of `size` images, in the order that `sort` names."""
+    where, values = condition(wanted)
     numbers = tx.execute(
-        f"SELECT n FROM dash_images WHERE {condition} ORDER BY n LIMIT ? OFFSET ?",
+        f"SELECT n FROM {source(sort)} WHERE {where} ORDER BY {SORTS[sort][1]}, n LIMIT ? OFFSET ?",
         [*values, size, max(0, number) * size],
     ).fetchall()
     return by_numbers(tx, [n for (n,) in numbers])
+
+
+def image_ids(tx: Tx, wanted: ImageFilter, *, sort: str = "prompt") -> list[str]:
+    """The ids of all images that match, in the order that `sort` names."""
+    where, values = condition(wanted)
+    rows = tx.execute(
+        f"SELECT image_id FROM {source(sort)} WHERE {where} ORDER BY {SORTS[sort][1]}, n", values
+    ).fetchall()
+    return [image_id for (image_id,) in rows]
+
+
+def neighbour(tx: Tx, wanted: ImageFilter, image_id: str, step: int, *, sort: str = "prompt") -> str | None:
+    """The image that stands before (`step` -1) or after (+1) another one among those that match; None at the end."""
+    key = SORTS[sort][1] if sort in SORTS else ""
+    here = tx.execute(f"SELECT {key}, n FROM {source(sort)} WHERE image_id = ?", [image_id]).fetchall()
+    if not here:
+        return None
+    where, values = condition(wanted)
+    sign, order = ("<", "DESC") if step < 0 else (">", "ASC")
+    rows = tx.execute(
+        f"SELECT image_id FROM {source(sort)} WHERE {where} AND ({key}, n) {sign} (?, ?) "
+        f"ORDER BY {key} {order}, n {order} LIMIT 1",
+        [*values, *here[0]],
+    ).fetchall()
+    return str(rows[0][0]) if rows else None
 
 
 def by_numbers(tx: Tx, numbers: Sequence[int]) -> Rows:
     """The images of these numbers (`dash_images.n`), in their order."""
     if not numbers:
         return []
-    return select(
+    rows = select(
         tx,
         """
         SELECT n, image_id, model, split, sample, blob, prompt, state, label_source, artifacts, misalignments, worst,
                people
-        FROM dash_images WHERE n BETWEEN ? AND ? AND n IN (SELECT unnest(?::INTEGER[])) ORDER BY n
+        FROM dash_images WHERE n BETWEEN ? AND ? AND n IN (SELECT unnest(?::INTEGER[]))
         """,
         [min(numbers), max(numbers), list(numbers)],
     )
-
-
-def _condition(wanted: ImageFilter) -> tuple[str, list[Any]]:
-    parts, values = ["true"], []
-    for column in ("model", "split", "state"):
-        if getattr(wanted, column):
-            parts.append(f"{column} = ?")
-            values.append(getattr(wanted, column))
-    defect_columns = [name for name in ("type", "subtype", "tier") if getattr(wanted, name) and wanted.type != CLEAN]
-    if wanted.type == CLEAN:
-        parts.append("label_source IS NOT NULL AND artifacts = 0 AND misalignments = 0")
-    if defect_columns:
-        conditions = " AND ".join(f"{name} = ?" for name in defect_columns)
-        parts.append(f"n IN (SELECT n FROM dash_defects WHERE {conditions})")
-        values += [getattr(wanted, name) for name in defect_columns]
-    text = " ".join(wanted.text.split()).lower()
-    if text:
-        parts.append("(contains(lower_prompt, ?) OR n IN (SELECT n FROM dash_defects WHERE contains(lower_reason, ?)))")
-        values += [text, text]
-    return " AND ".join(parts), values
+    by_number = {row["n"]: row for row in rows}
+    return [by_number[n] for n in numbers if n in by_number]
 
 
 @dataclass(frozen=True)
@@ -139,12 +117,16 @@ class ImageDetail:
         image: Its row of `dash_images`.
         layers: The boxes of each source; gold first.
         lineage: (what, its text), from the prompt to the last review.
+        history: What was said about it, the earliest first: when, who, what, how.
+        task: The address of its task in Label Studio; "" where there is none.
         raw: (who, answer): what the models answered, word for word.
     """
 
     image: dict[str, Any]
     layers: list[BoxLayer]
     lineage: list[tuple[str, str]]
+    history: Rows
+    task: str
     raw: list[tuple[str, str]]
 
 
@@ -210,7 +192,60 @@ def image_detail(tx: Tx, image_id: str) -> ImageDetail | None:
         for versions in enrichments_of.values()
         for enrichment in versions
     ]
-    return ImageDetail(image, layers, lineage, raw)
+    history = _history(tx, image_prelabels, image_annotations, reviews_of, enrichments_of)
+    task = label_studio_links(tx, [image_id]).get(image_id, "")
+    return ImageDetail(image, layers, lineage, history, task, raw)
+
+
+def _history(
+    tx: Tx,
+    image_prelabels: Sequence[Prelabel],
+    image_annotations: Sequence[Annotation],
+    reviews_of: Mapping[str, Sequence[Review]],
+    enrichments_of: Mapping[str, Sequence[Enrichment]],
+) -> Rows:
+    """A row for each answer about an image, with the way of working and the seconds as `person_work` has them."""
+    work = {
+        row["annotation_id"]: row
+        for row in select(
+            tx,
+            "SELECT annotation_id, mode, seconds FROM dash_work WHERE annotation_id IN (SELECT unnest(?::VARCHAR[]))",
+            [[annotation.id for annotation in image_annotations]],
+        )
+    }
+
+    def row(record: Any, who: str, what: str, verdict: str, **more: Any) -> dict[str, Any]:
+        empty = {"defects": None, "mode": "", "seconds": None, "note": ""}
+        return {"created_at": record.created_at, "who": who, "what": what, "verdict": verdict, **empty, **more}
+
+    rows = [
+        row(prelabel, prelabel.model, "prelabel", "answered", defects=len(prelabel.defects), seconds=prelabel.seconds)
+        for prelabel in image_prelabels
+    ]
+    for annotation in image_annotations:
+        own = work.get(annotation.id, {"mode": "", "seconds": annotation.seconds})
+        rows.append(
+            row(
+                annotation,
+                annotation.annotator,
+                f"annotation, round {annotation.round}",
+                annotation.status,
+                defects=len(annotation.defects),
+                mode=own["mode"],
+                seconds=own["seconds"],
+                note=annotation.note or "",
+            )
+        )
+        rows += [
+            row(review, review.reviewer, f"review, round {review.round}", review.verdict, seconds=review.seconds,
+                note=review.note or "")
+            for review in reviews_of.get(annotation.id, [])
+        ]  # fmt: skip
+        rows += [
+            row(enrichment, enrichment.model, "enrichment", "answered", defects=len(enrichment.defects))
+            for enrichment in enrichments_of.get(annotation.id, [])
+        ]
+    return sorted(rows, key=lambda entry: entry["created_at"])
 
 
 def _prelabel_line(prelabel: Prelabel) -> str:
