@@ -105,6 +105,7 @@ COMMANDS = {
     "serve": Lazy("annotate.serve.cli:app", "Serve the detector over HTTP", "vlm"),
     "eval": Lazy("sdg_data.metrics.cli:app", "Measure predictions against a ground truth: SDG-Eval"),
     "train": Lazy("trainers.cli:app", "Train a detector on an export, and an image model by its boxes", "train"),
+    "status": Lazy("sdg_data.status.cli:status_command", "What is there, what failed, what runs, and the next command"),
     "dashboard": Lazy("sdg_data.dashboard.cli:dashboard_command", "Look at the store in a browser", "dashboard"),
     "export": Lazy("exports.cli:app", "Write datasets: shards, parquet, JSONL, COCO; check them"),
     "import": Lazy("exports.imports.cli:import_app", "Bring datasets in with defects: ours, the release, COCO"),

@@ -1,0 +1,1 @@
+"""`sdg status`: where a home stands, and the next command."""
