@@ -22,8 +22,13 @@ from sdg_data.console import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from generators.models.presets import Preset
     from generators.plan import ModelPlan, ModelSelection
+    from generators.preflight import Surroundings
+    from sdg_data.errors import SdgError
+    from sdg_data.preflight.machine import Gpu
     from sdg_data.settings import Settings
 
 app = typer.Typer(
@@ -76,16 +81,16 @@ def run(
     batch = batch_size or settings.generate.batch_size
     sizes = [batch or preset.batch_size for preset in chosen]
     store = Store(settings.home)
+    place = device or settings.generate.device
     if dry_run:
+        from generators.preflight import Surroundings
         from generators.prompt_limits import count_cuts
 
-        lines = count_cuts(store, selection, plan_lines(store, selection, sizes), record=False)
-        if as_json:
-            print_json({"plan": [asdict(line) for line in lines]})
-        else:
-            _show(lines)
+        around = Surroundings.here(place, online=True)
+        lines = count_cuts(store, selection, plan_lines(store, selection, sizes, around.gpu), record=False)
+        _preflight(lines, chosen, around, as_json)
         return
-    _execute(settings, store, selection, sizes, batch, device or settings.generate.device, wait, as_json)
+    _execute(settings, store, selection, sizes, batch, place, wait, as_json)
 
 
 @app.command("models")
@@ -134,6 +139,45 @@ def list_models(
             for row in rows
         ]
     )
+
+
+def _preflight(lines: list[ModelPlan], chosen: list[Preset], around: Surroundings, as_json: bool) -> None:
+    """What a dry run says: the plan, and what stands in its way; the exit code is that of the run."""
+    from generators.preflight import examine
+    from sdg_data.errors import ExitCode
+    from sdg_data.preflight.findings import as_rows, error_of, faults, show
+
+    findings = examine(chosen, around)
+    if as_json:
+        print_json({"plan": [asdict(line) for line in lines], "findings": as_rows(findings)})
+    else:
+        _show(lines)
+        show(findings)
+    wrong = faults(findings)
+    if not wrong:
+        return
+    stopped = {finding.subject for finding in wrong}
+    say(f"cannot be run as things are: {', '.join(sorted(stopped))}")
+    if all(preset.name in stopped for preset in chosen):
+        raise error_of(wrong[0])
+    raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _refused(lines: list[ModelPlan], selection: ModelSelection, device: str) -> tuple[dict[str, SdgError], Gpu | None]:
+    """The models with work to do that cannot run here, with the reason, and the GPU; an error where none is left."""
+    from generators.preflight import Surroundings, examine
+    from sdg_data.preflight.findings import error_of, faults
+
+    around = Surroundings.here(device, online=False)
+    due = {line.model for line in lines if line.missing}
+    refused: dict[str, SdgError] = {}
+    for finding in faults(examine([preset for preset in selection.presets if preset.name in due], around)):
+        refused.setdefault(finding.subject, error_of(finding))
+    if due and due <= refused.keys():
+        raise next(iter(refused.values()))
+    for error in refused.values():
+        say(f"left out: {error}")
+    return refused, around.gpu
 
 
 def _chosen(settings: Settings, models: Names | None) -> list[Preset]:
@@ -198,31 +242,35 @@ def _execute(
     blobs = Blobs(settings.blob_url)
     with command_lock(settings, STAGE, wait=wait):
         blobs.sweep_temporary()
-        lines = count_cuts(store, selection, plan_lines(store, selection, sizes), record=True)
+        refused, gpu = _refused(plan_lines(store, selection, sizes), selection, device)
+        lines = count_cuts(store, selection, plan_lines(store, selection, sizes, gpu), record=True)
         if not as_json:
             _show(lines)
         if not any(line.missing for line in lines):
             say("nothing to do: every image is there")
             if as_json:
-                print_json(_summary({}, 0, 0.0, lines))
+                print_json(_summary({}, {}, 0, 0.0, lines))
             return
         from generators.stage import GenerateStage
 
-        stage = GenerateStage(store, blobs, selection, device=device, batch_size=batch_size)
+        stage = GenerateStage(store, blobs, selection, device=device, batch_size=batch_size, refused=refused)
         run_stage(
             stage,
             unit="images",
-            summarise=lambda seconds: _summary(stage.failed, stage.made, seconds, lines),
+            summarise=lambda seconds: _summary(stage.failed, stage.failed_models, stage.made, seconds, lines),
             conclude=_conclusion,
             as_json=as_json,
         )
 
 
-def _summary(failed: dict[str, int], made: int, seconds: float, lines: list[ModelPlan]) -> dict[str, Any]:
+def _summary(
+    failed: dict[str, int], failed_models: Mapping[str, SdgError], made: int, seconds: float, lines: list[ModelPlan]
+) -> dict[str, Any]:
     return {
         "plan": [asdict(line) for line in lines],
         "made": made,
         "failed": dict(sorted(failed.items())),
+        "failed_models": {name: error.message for name, error in failed_models.items()},
         "seconds": round(seconds, 3),
         "images_per_second": round(made / seconds, 4) if seconds else 0.0,
     }
@@ -232,9 +280,13 @@ def _conclusion(summary: dict[str, Any]) -> str:
     from sdg_data.progress import duration
 
     failed = ", ".join(f"{number} {code}" for code, number in summary["failed"].items())
-    return f"made {summary['made']} images in {duration(summary['seconds'])} ({summary['images_per_second']:.3g}/s)" + (
-        f"; failed: {failed} (recorded; --retry-failures tries them again)" if failed else ""
-    )
+    text = f"made {summary['made']} images in {duration(summary['seconds'])} ({summary['images_per_second']:.3g}/s)"
+    if failed:
+        text += f"; failed: {failed} (recorded; --retry-failures tries them again)"
+    missing = {line["model"]: line["missing"] for line in summary["plan"]}
+    for name, message in summary["failed_models"].items():
+        text += f"\n{name} failed as a whole, {missing[name]} of its images are not there: {message}"
+    return text
 
 
 def _time(line: ModelPlan) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from generators.models.presets import MemoryOptions
 from sdg_data.errors import ConfigError, MissingDependency
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+RESERVE_GIB: Final = 6.0
+"""What "auto" leaves beside the weights for activations, the decoder and CUDA's own context."""
+_GIB: Final = 2**30
 
 
 def pick_device(wanted: str) -> str:
@@ -44,12 +48,68 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def arrange(pipeline: Any, memory: MemoryOptions, device: str) -> None:
-    """Put the pipeline's parts where they compute. On a CPU there is nothing to offload from."""
-    offloads = memory.offload != "none" and device != "cpu"
-    if offloads and memory.offload == "model":
+def fitting_offload(wanted: str, all_gib: float, largest_gib: float, gpu_gib: float) -> str:
+    """What "auto" stands for on a GPU: as little moving of weights as its memory allows.
+
+    Args:
+        wanted: The preset's `offload`; only "auto" is decided here.
+        all_gib: Of all weights.
+        largest_gib: Of the largest part.
+        gpu_gib: The GPU's memory.
+
+    Returns:
+        "none" where everything fits with room for activations, else "model" where the largest part does, else
+        "sequential".
+    """
+    if wanted != "auto":
+        return wanted
+    if all_gib + RESERVE_GIB <= gpu_gib:
+        return "none"
+    return "model" if largest_gib + RESERVE_GIB <= gpu_gib else "sequential"
+
+
+def chosen_offload(pipeline: Any, memory: MemoryOptions, device: str) -> str:
+    """The offloading of a loaded pipeline on a device; on a CPU there is nothing to offload from.
+
+    Returns:
+        "none", "model" or "sequential".
+    """
+    if device == "cpu":
+        return "none"
+    if memory.offload != "auto":
+        return memory.offload
+    if not device.startswith("cuda"):
+        return "none"
+    sizes = [weights_gib(part) for part in pipeline.components.values() if hasattr(part, "parameters")]
+    chosen = fitting_offload("auto", sum(sizes), max(sizes, default=0.0), device_gib(device))
+    if chosen != "none":
+        log.info("%.1f GiB of weights do not fit with %g GiB to spare: offload %s", sum(sizes), RESERVE_GIB, chosen)
+    return chosen
+
+
+def weights_gib(module: torch.nn.Module) -> float:
+    """GiB of a module's weights as they are."""
+    size: int = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    return size / _GIB
+
+
+def device_gib(device: str) -> float:
+    """GiB of a GPU's memory."""
+    import torch
+
+    return float(torch.cuda.get_device_properties(device).total_memory) / _GIB
+
+
+def arrange(pipeline: Any, memory: MemoryOptions, device: str) -> str:
+    """Put the pipeline's parts where they compute.
+
+    Returns:
+        The offloading that was chosen: "none", "model" or "sequential".
+    """
+    offload = chosen_offload(pipeline, memory, device)
+    if offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
-    elif offloads:
+    elif offload == "sequential":
         pipeline.enable_sequential_cpu_offload(device=device)
     else:
         pipeline.to(device)
@@ -60,6 +120,7 @@ def arrange(pipeline: Any, memory: MemoryOptions, device: str) -> None:
     if memory.compile:
         denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
         denoiser.compile()
+    return offload
 
 
 def quantisation(memory: MemoryOptions, components: list[str], dtype: torch.dtype) -> Any:

@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from generators.models.presets import Preset
+from generators.preflight import estimated
+from sdg_data.preflight.machine import Gpu
 from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.images import Variant, WantedImages
@@ -95,13 +97,16 @@ class ModelSelection:
         return WantedImages(self.variants, self.samples, split, retry_failed=self.retry_failures)
 
 
-def plan_lines(store: Store, selection: ModelSelection, batch_sizes: Sequence[int]) -> list[ModelPlan]:
+def plan_lines(
+    store: Store, selection: ModelSelection, batch_sizes: Sequence[int], gpu: Gpu | None = None
+) -> list[ModelPlan]:
     """What a run would do now, one line per model, in the order of the selection.
 
     Args:
         store: Where the prompts and the images made before are.
         selection: What is wanted.
         batch_sizes: Rows per call, one for each model.
+        gpu: Where it would run, for estimates; None: the one that estimates are made for.
     """
     lines = []
     with store.read() as tx:
@@ -113,7 +118,7 @@ def plan_lines(store: Store, selection: ModelSelection, batch_sizes: Sequence[in
         shares = shared(missing, selection.limit)
         for index, (preset, variant) in enumerate(zip(selection.presets, selection.variants, strict=True)):
             number = shares[index]
-            seconds, seconds_from, size, bytes_from = _figures(tx, preset, variant)
+            seconds, seconds_from, size, bytes_from = _figures(tx, preset, variant, gpu)
             lines.append(
                 ModelPlan(
                     model=preset.name,
@@ -211,8 +216,8 @@ def _other_failures(tx: Tx, selection: ModelSelection) -> set[tuple[int, str, in
     return {(number[row["variant_id"]], row["prompt_id"], row["sample"]) for row in rows if row["variant_id"] in number}
 
 
-def _figures(tx: Tx, preset: Preset, variant: Variant) -> tuple[float | None, str, float, str]:
-    """Seconds and bytes per image, each with where it is from."""
+def _figures(tx: Tx, preset: Preset, variant: Variant, gpu: Gpu | None) -> tuple[float | None, str, float, str]:
+    """Seconds and bytes per image, each with where it is from: measured here, counted for this GPU, or stated."""
     known = _measured(tx, "variants.id = ?", variant.id)
     if not known["images"]:
         known = _measured(tx, "variants.model = ?", preset.name)
@@ -220,8 +225,13 @@ def _figures(tx: Tx, preset: Preset, variant: Variant) -> tuple[float | None, st
     if number:
         source = f"{number} earlier images"
         return known["seconds"], source if known["seconds"] is not None else "unknown", known["bytes"], source
-    stated = (preset.seconds_per_image, f"stated: {preset.figure_on or 'the preset'}")
-    seconds, seconds_from = stated if preset.seconds_per_image is not None else (None, "unknown")
+    seconds: float | None = None
+    seconds_from = "unknown"
+    estimate = estimated(preset, gpu)
+    if estimate is not None:
+        seconds, seconds_from = estimate
+    elif preset.seconds_per_image is not None:
+        seconds, seconds_from = preset.seconds_per_image, f"stated: {preset.figure_on or 'the preset'}"
     if preset.bytes_per_image is not None:
         return seconds, seconds_from, preset.bytes_per_image, "stated: the preset"
     return seconds, seconds_from, preset.width * preset.height * _BYTES_PER_PIXEL, "rule of thumb: 1.5 bytes per pixel"

@@ -12,6 +12,7 @@ from typing import Final
 from generators.models.presets import PRESET_FILE, Preset
 from sdg_data.errors import ConfigError, GenerationError
 from sdg_data.ids import folder_hash
+from sdg_data.transport import transport_errors
 
 # Documentation and numbers that are part of an image's settings anyway: they may change without changing the weights.
 _NOT_WEIGHTS: Final = {PRESET_FILE, "README.md", "facts.json", ".gitattributes", "LICENSE", "LICENSE.md", "LICENSE.txt"}
@@ -77,5 +78,7 @@ def _at_hub(preset: Preset) -> str | None:
 
     try:
         return HfApi().model_info(preset.repository, revision=preset.revision or "main").sha
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        return None
+    except transport_errors():
         return None  # no network: the caller files the images under the branch's name, and says so

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from generators.plan import STAGE, Item, ModelSelection
 from schemas.records import Failure, ImageRecord
 from sdg_data import ids
 from sdg_data.blobs import Blobs
-from sdg_data.errors import GenerationError
+from sdg_data.errors import ConfigError, GenerationError, MissingDependency, SdgError
 from sdg_data.store import failures, images
 from sdg_data.store.connection import Store
 from sdg_data.store.images import FailedImage
@@ -75,16 +75,23 @@ class GenerateStage:
         device: str = "auto",
         batch_size: int | None = None,
         loader: Any = load,
+        refused: Mapping[str, SdgError] | None = None,
     ) -> None:
-        """`batch_size` overrides the presets'. `loader` is `generators.models.loading.load` or stands in for it."""
+        """`batch_size` overrides the presets'. `loader` is `generators.models.loading.load` or stands in for it.
+
+        `refused`: models that cannot run here, by name, with the reason; nothing of them is tried.
+        """
         self._store, self._blobs, self._selection = store, blobs, selection
         self._device, self._batch_size, self._load = device, batch_size, loader
         self._adapter: Adapter | None = None
         self._loaded: int | None = None
         self._fits = False
         self._refused = 0
+        self._due: set[str] = set()
         self.made = 0
         self.failed: dict[str, int] = {}
+        self.failed_models: dict[str, SdgError] = dict(refused or {})
+        """Models that did not load or cannot run at all; their images are still missing, the others' were made."""
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -95,10 +102,29 @@ class GenerateStage:
         """The images that are missing from the store now, and the batches that make them."""
         lines = plan.plan_lines(self._store, self._selection, self.batch_sizes)
         shares = [line.missing for line in lines]
+        self._due = {line.model for line in lines if line.missing}
         return Plan(sum(shares), plan.batches(self._store, self._selection, shares, self.batch_sizes))
 
     def run(self, batch: Sequence[Item]) -> Sequence[Result]:
-        """Make the images of a batch, all of one model."""
+        """Make the images of a batch, all of one model; none where the model has failed.
+
+        Raises:
+            SdgError: A model failed, no image was made before, and no other model is left to make some.
+        """
+        name = self._selection.presets[batch[0].variant].name
+        if name in self.failed_models:
+            return []
+        try:
+            return self._make(batch)
+        except (GenerationError, ConfigError, MissingDependency) as error:
+            self.failed_models[name] = error
+            self.close()
+            if not self.made and self._due <= self.failed_models.keys():
+                raise
+            log.warning("%s; going on with the other models", error)
+            return []
+
+    def _make(self, batch: Sequence[Item]) -> Sequence[Result]:
         adapter = self._adapter_of(batch[0].variant)
         results: list[Result] = []
         done = 0

@@ -159,8 +159,8 @@ def run_stage(
     Args:
         stage: The work. It is closed, where it has a `close`.
         unit: What the progress counts, such as "images".
-        summarise: From the seconds that the work took to the summary. Where its `failed` or `out_of_budget` is filled,
-            the command ends with the exit code for work that is done in part.
+        summarise: From the seconds that the work took to the summary. Where its `failed`, `failed_models` or
+            `out_of_budget` is filled, the command ends with the exit code for work that is done in part.
         conclude: From the summary to the sentence.
         as_json: Whether the summary goes to stdout.
 
@@ -188,7 +188,7 @@ def run_stage(
         print_json(summary)
     if interruption is not None:
         raise interruption
-    if summary["failed"] or summary.get("out_of_budget"):
+    if summary["failed"] or summary.get("failed_models") or summary.get("out_of_budget"):
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 

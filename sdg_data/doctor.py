@@ -1,4 +1,6 @@
-"""`sdg doctor`: what is installed, what each command misses, and how to get it."""
+"""`sdg doctor`: what is installed, what each command misses, and how to get it; and what a profile needs to run."""
+
+from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
@@ -7,7 +9,7 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,9 @@ from sdg_data import shadowing
 from sdg_data.console import print_json, print_table, say, settings_of
 from sdg_data.errors import ExitCode, SdgError
 from sdg_data.mini.weights import SHIPPED, weights_folder
+
+if TYPE_CHECKING:
+    from sdg_data.preflight.findings import Finding
 
 BASE = ("duckdb", "fsspec", "numpy", "orjson", "pillow", "polars", "pyarrow", "pydantic", "rich", "scipy", "typer")
 """What the base install brings; importable names are asked for by distribution."""
@@ -145,11 +150,20 @@ def _check_store(home: Path) -> Check:
 
 
 def doctor_command(
-    ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False
+    ctx: typer.Context,
+    profile: Annotated[
+        str | None, typer.Option(help="Also check what a profile (mini, sdg30k) or a config file needs to run")
+    ] = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Also check that there is a GPU, and that torch can use it")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout")] = False,
 ) -> None:
     """Say what is installed, what is missing for which command, and how to get it.
 
-    Exit code 9 when the base install itself is broken, 5 when the store cannot be opened; missing extras are no error.
+    With --profile also what its commands would meet, before anything is fetched: packages, licences, disk, memory,
+    time, servers. Exit code 9 when the base install itself is broken, 5 when the store cannot be opened; missing
+    extras are no error, unless the profile needs them. The first thing that cannot work gives the code.
     """
     base = check_base()
     home: list[Check] = []
@@ -157,8 +171,19 @@ def doctor_command(
         home = check_home(settings_of(ctx).home)
     jobs = [check_job(job) for job in JOBS]
     report = [*base, check_packages(Path.cwd()), *home, check_accelerator(), check_minis(), *jobs]
+    findings: list[Finding] = []
+    if all(check.ok for check in base) and (profile is not None or gpu):
+        from sdg_data.preflight.profile import examine
+
+        findings = examine(profile, settings_of(ctx).home, gpu=gpu)
     if as_json:
-        print_json([asdict(check) for check in report])
+        rows_of_checks = [asdict(check) for check in report]
+        if profile is None and not gpu:
+            print_json(rows_of_checks)
+        else:
+            from sdg_data.preflight.findings import as_rows
+
+            print_json({"checks": rows_of_checks, "findings": as_rows(findings)})
     else:
         rows: list[dict[str, Any]] = [
             {"": "ok" if check.ok else "--", "what": check.what, "state": check.state} for check in report
@@ -167,7 +192,15 @@ def doctor_command(
         for check in report:
             if check.fix:
                 say(f"{check.what}: {check.fix}")
+        if findings:
+            from sdg_data.preflight.findings import show
+
+            print()
+            show(findings)
     if not all(check.ok for check in base):
         raise typer.Exit(int(ExitCode.MISSING_DEPENDENCY))
     if home and not home[0].ok:
         raise typer.Exit(int(ExitCode.STORE))
+    wrong = next((finding for finding in findings if finding.ok is False), None)
+    if wrong is not None:
+        raise typer.Exit(int(wrong.code))

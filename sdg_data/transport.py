@@ -11,7 +11,8 @@ _LIBRARIES = {
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
     "gcsfs.retry": ("HttpError",),
     "ftplib": ("Error",),
-    "httpx": ("HTTPError",),
+    "httpx": ("HTTPError", "InvalidURL"),
+    "httpx2": ("HTTPError", "InvalidURL"),
     "requests.exceptions": ("RequestException",),
 }
 

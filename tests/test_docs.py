@@ -38,6 +38,7 @@ FOREIGN_OPTIONS = {
 # And those that strings of the packages name: Label Studio's, LLaMA-Factory's, accelerate's.
 OF_OTHER_PROGRAMS = {
     "--allowed-local-media-path",
+    *("--served-model-name", "--query-gpu"),  # vLLM, nvidia-smi
     "--sort",
     *("--quiet", "--no-browser", "--internal-host"),
     *("--dataset_dir", "--media_dir", "--dataset", "--config_file"),

@@ -89,6 +89,8 @@ def prelabel_run(
     settings = settings_of(ctx)
     section = _changed(settings.prelabel, backend, model, base_url, revision, concurrency, batch_size)
     store = _existing_store(settings)
+    if dry_run:
+        _examine("prelabel", section, as_json)
     vlm = make_backend(section)
     stage = PrelabelStage(
         store,
@@ -137,6 +139,8 @@ def enrich_run(
     settings = settings_of(ctx)
     section = _changed(settings.enrich, backend, model, base_url, revision, concurrency, batch_size)
     store = _existing_store(settings)
+    if dry_run:
+        _examine("enrich", section, as_json)
     vlm: Backend = TemplateEnricher() if section.backend == "template" else make_backend(section)
     if section.backend == "template":
         say("template: sentences put together from the boxes, no model looks at the images")
@@ -177,6 +181,21 @@ def prelabel_info(ctx: typer.Context, as_json: Json = False) -> None:
         return
     print_table(answers)
     print_table(usage)
+
+
+def _examine(subject: str, section: VlmSettings, as_json: bool) -> None:
+    """Say what a dry run finds in the way of asking; end where the run could not work."""
+    from annotate.vlm.preflight import examine
+    from sdg_data.preflight.findings import as_rows, error_of, faults, show
+
+    findings = examine(subject, section)
+    wrong = faults(findings)
+    if not as_json:
+        show(findings)
+    elif wrong:
+        print_json({"findings": as_rows(findings)})
+    if wrong:
+        raise error_of(wrong[0])
 
 
 def _run(

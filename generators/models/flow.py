@@ -144,9 +144,10 @@ class Flow(ABC):
     def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Latents of an image of that size to pixels (B, 3, H, W) in 0..1, float32."""
 
-    def guided(self, scale: float | None) -> bool:
+    @classmethod
+    def guided(cls, scale: float | None) -> bool:
         """Whether that scale asks for a second forward without the prompt (classifier-free guidance)."""
-        return not self.embedded_guidance and scale is not None and scale > 1
+        return not cls.embedded_guidance and scale is not None and scale > 1
 
     def guide(self, conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
         """The guided velocity, from one with the prompt and one without it."""

@@ -19,13 +19,14 @@ PRESET: Final = Preset(
     pipeline="FluxPipeline",
     repository="black-forest-labs/FLUX.1-dev",
     revision="3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+    revision_seen="hub caches and logs of public scripts (models--black-forest-labs--FLUX.1-dev/snapshots/…)",
     licence="FLUX.1-dev Non-Commercial License",
     # Card: bfloat16, 1024x1024, guidance_scale=3.5, num_inference_steps=50, max_sequence_length=512, model offload.
     steps=50,
     guidance=3.5,
     call={"max_sequence_length": 512},
     embeds=("prompt_embeds", "pooled_prompt_embeds", ""),
-    memory=MemoryOptions(offload="model"),
+    memory=MemoryOptions(offload="auto"),
     batch_size=1,
     seconds_per_image=23.0,  # the same table of NVlabs/Sana
     figure_on="A100, NVlabs' figure",

@@ -25,16 +25,16 @@ PRESET: Final = Preset(
     name="longcat-image",
     pipeline="LongCatImagePipeline",
     repository="meituan-longcat/LongCat-Image",
-    # Public notes of a benchmark of vLLM-Omni name this commit, with every checkpoint file checked against its hash.
     # f0e4c43c5ef7, which was here before, is a commit of the code repository of the same name.
     revision="d2ea50b79a930074c37b9b97ce45e3b2ea8cf4d8",
+    revision_seen="benchmark notes of a serving engine, which checked every file of this commit against its hash",
     licence="Apache-2.0",
     # Card and the authors' scripts/inference_t2i.py: bfloat16, 50 steps, guidance 4.0, enable_cfg_renorm and
     # enable_prompt_rewrite on, model offload ("required ~17 GB"). 1024x1024 is the class's default, and SDG-30K's.
     steps=50,
     guidance=4.0,
     call={"enable_cfg_renorm": True, "cfg_renorm_min": 0.0, "enable_prompt_rewrite": True},
-    memory=MemoryOptions(offload="model"),
+    memory=MemoryOptions(offload="auto"),
     batch_size=1,
     about="6B, Chinese and English; its text encoder first rewrites the prompt",
 )

@@ -1,9 +1,7 @@
 """`Preset`: how one checkpoint is run, with the recommendation of the model's own card.
 
-The built-in ones stand in their models' files, each number with the place where it was found; `registry` lays a config
-file over them. Their commits are those at which others have these repositories in their hub caches (public logs, lock
-files and provenance notes on GitHub name them in full); for SANA the hub's own file listing shows its first seven
-digits as the head of main. A config file can name another.
+The built-in ones stand in their models' files, each number with the place where it was found and each commit with the
+place where it was seen; `registry` lays a config file over them, which can name another.
 """
 
 from __future__ import annotations
@@ -24,14 +22,15 @@ Side = Annotated[int, Field(ge=16, le=16384)]
 class MemoryOptions(BaseModel):
     """How a pipeline is fitted into a machine. Only what changes the picture is part of an image's identity.
 
-    `offload`: keep on the GPU only the component that runs ("model") or only the layer that runs ("sequential").
+    `offload`: keep on the GPU only the component that runs ("model") or only the layer that runs ("sequential");
+    "auto": the first of none, model and sequential that its memory allows, with 6 GiB to spare.
     `text_encoder`: load the text encoders quantised (needs bitsandbytes or torchao).
     `compile`: run the denoiser through torch.compile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    offload: Literal["none", "model", "sequential"] = "none"
+    offload: Literal["none", "auto", "model", "sequential"] = "none"
     vae_tiling: bool = False
     vae_slicing: bool = False
     compile: bool = False
@@ -42,9 +41,10 @@ class Preset(BaseModel):
     """One model as it is run.
 
     `pipeline` is the name of a diffusers pipeline class; `repository` a hub id or a local folder; `revision` a commit
-    of the repository, or empty for a local folder (its content is hashed). `guidance` and `steps` go to the call under
-    the names that all pipelines share (`guidance_scale`, `num_inference_steps`), everything else under `call`; what a
-    class keeps as an attribute of the pipeline (LongCat's `tokenizer_max_length`) under `attributes`.
+    of the repository, or empty for a local folder (its content is hashed), and `revision_seen` says where a built-in
+    one was seen. `guidance` and `steps` go to the call under the names that all pipelines share (`guidance_scale`,
+    `num_inference_steps`), everything else under `call`; what a class keeps as an attribute of the pipeline (LongCat's
+    `tokenizer_max_length`) under `attributes`.
     `embeds` names, in order, the arguments of the call that take what `encode_prompt` returns ("" for a value that the
     call computes anew); empty where a class cannot be given encoded prompts.
     `batch_size` is the number of rows that one call computes, always: see `generators.adapter`.
@@ -57,6 +57,7 @@ class Preset(BaseModel):
     pipeline: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     repository: Annotated[str, Field(min_length=1)]
     revision: str = ""
+    revision_seen: str = ""
     licence: Annotated[str, Field(min_length=1)] = "unknown"
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     variant: str | None = None

@@ -145,6 +145,8 @@ def _built(
     if isinstance(folder, str):
         values = _merged(values, _read_preset_file(name, Path(folder).expanduser() / PRESET_FILE))
     values = _merged(values, over) | {"name": name}
+    if over.keys() & {"repository", "revision"} and "revision_seen" not in over:
+        values["revision_seen"] = "named by the configuration"
     try:
         return Preset(**values)
     except ValidationError as error:

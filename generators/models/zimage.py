@@ -10,7 +10,7 @@ from typing_extensions import override
 from generators.adapter import Adapter
 from generators.models.contract import ImageModel, PromptWindow
 from generators.models.flow import Conditioning, Flow, decoded, normal_noise, normalised, shifted_levels
-from generators.models.presets import Preset, mini_preset
+from generators.models.presets import MemoryOptions, Preset, mini_preset
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,7 @@ PRESET: Final = Preset(
     pipeline="ZImagePipeline",
     repository="Tongyi-MAI/Z-Image-Turbo",
     revision="f332072aa78be7aecdf3ee76d5c247082da564a6",
+    revision_seen="the hub's /commits/main as public notes quote it (last change of 2026-01-30), and hub caches",
     licence="Apache-2.0",
     # Card: bfloat16, 1024x1024, guidance_scale=0.0 ("guidance should be 0 for the Turbo models"), eight forwards.
     # The card's num_inference_steps=9 gave eight until diffusers 0.39; now 8 does (discussion 158 of the card, and
@@ -27,6 +28,7 @@ PRESET: Final = Preset(
     steps=8,
     guidance=0.0,
     call={"max_sequence_length": 512},
+    memory=MemoryOptions(offload="auto"),
     batch_size=1,
     seconds_per_image=1.0,  # card: "sub-second inference latency on enterprise-grade H800 GPUs"
     figure_on="H800, the card's figure",
@@ -119,8 +121,9 @@ class ZImageFlow(Flow):
         """Latents (B, C, H, W) to pixels (B, 3, H, W) in 0..1, float32; the size follows from the latents."""
         return decoded(self.pipeline.vae, latents)
 
+    @classmethod
     @override
-    def guided(self, scale: float | None) -> bool:
+    def guided(cls, scale: float | None) -> bool:
         """Whether that scale asks for a second forward: any above 0, because this scale begins at 0, not 1."""
         return scale is not None and scale > 0
 

@@ -35,6 +35,7 @@ class Component:
         shrunk: Changes of the configuration, by dotted keys, that leave the widths and two layers; empty for parts
             that are small anyway.
         parameters: How many numbers its weights are; tied ones count once.
+        stored: The type of its numbers in the files of the hub.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Component:
     config: Mapping[str, Any]
     shrunk: Mapping[str, Any]
     parameters: int
+    stored: str
 
     def gib(self, dtype: str = "bfloat16") -> float:
         """GiB of its weights in that type."""
@@ -57,7 +59,6 @@ class ModelSizes:
         name: Of the file; for an image model that of its preset.
         repository: At the hub.
         gated: Whether its licence has to be accepted there first.
-        download: Bytes that are fetched, where somebody stated them (`download_source`); else what the weights take.
         components: Its parts.
         forward_tflop: Of the transformer, for one image of each side in `SIDES`; empty for a language model.
         decode_tflop: Of the autoencoder's decoder at 1024².
@@ -66,8 +67,6 @@ class ModelSizes:
     name: str
     repository: str
     gated: bool
-    download: int
-    download_source: str
     components: tuple[Component, ...]
     forward_tflop: tuple[float, ...]
     decode_tflop: float
@@ -75,6 +74,11 @@ class ModelSizes:
     def gib(self, dtype: str = "bfloat16") -> float:
         """GiB of all weights in that type."""
         return sum(component.gib(dtype) for component in self.components)
+
+    @property
+    def download(self) -> int:
+        """Bytes of the weights as the hub has them, which is nearly all that is fetched."""
+        return sum(component.parameters * BYTES[component.stored] for component in self.components)
 
     def largest_gib(self, dtype: str = "bfloat16") -> float:
         """GiB of the largest component, which is what a GPU holds when only one is on it at a time."""
@@ -120,17 +124,14 @@ def _read(path: Path) -> ModelSizes:
             config=part["config"],
             shrunk=part.get("shrunk", {}),
             parameters=part["parameters"],
+            stored=part.get("stored", "bfloat16"),
         )
         for name, part in values["components"].items()
     )
-    stated = values["download_gb"]
-    weights = sum(component.parameters for component in components) * BYTES["bfloat16"]
     return ModelSizes(
         name=values["name"],
         repository=values["repository"],
         gated=values["gated"],
-        download=weights if stated is None else round(stated * 1e9),
-        download_source=values["download_source"] or "the weights in bfloat16; the files may be larger",
         components=components,
         forward_tflop=tuple(values.get("forward_tflop", ())),
         decode_tflop=values.get("decode_tflop", 0.0),

@@ -97,6 +97,10 @@ class HostileServer:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request; False where the connection ends with it."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if head.startswith("GET "):  # who looks whether anybody is there asks no question
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            return True
         length = int(re.search(r"content-length: (\d+)", head, re.IGNORECASE)[1])  # type: ignore[index]
         body = json.loads(await reader.readexactly(length))
         self.headers.append(head)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from generators.models.registry import built_in_presets
+from generators.preflight import Surroundings
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode
+from sdg_data.preflight.machine import Gpu
 from sdg_data.store import failures, images
 from sdg_data.store.connection import Store
 from tests.generators.support import add_prompts, config_for
@@ -37,14 +39,21 @@ def test_models_are_listed_with_licence_revision_and_whether_they_are_here(
 
 
 def test_a_dry_run_shows_the_plan_and_makes_nothing(
-    sdg: Callable[..., int], store: Store, home: Path, capsys: pytest.CaptureFixture[str]
+    sdg: Callable[..., int],
+    store: Store,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    here = Surroundings((Gpu("NVIDIA H100", 80.0),), 500.0, 10**12, False)
+    monkeypatch.setattr(Surroundings, "here", classmethod(lambda cls, device, online: here))
     add_prompts(store, ["one", "two", "three"])
     before = sorted(home.rglob("*"))
     assert sdg("run", "--models", "tiny,z-image-turbo", "--samples-per-prompt", "2", "--dry-run", "--json") == 0
     tiny, turbo = json.loads(capsys.readouterr().out)["plan"]
     assert (tiny["missing"], tiny["batch_size"], tiny["seconds_from"]) == (6, 4, "unknown")
-    assert (turbo["missing"], turbo["seconds"]) == (6, 6.0)
+    assert (turbo["missing"], round(turbo["seconds"], 1)) == (6, 6.2)
     assert turbo["revision"] == built_in_presets()["z-image-turbo"].revision
     assert sdg("run", "--models", "tiny", "--limit", "2", "--batch-size", "3", "--dry-run") == 0
     assert sorted(home.rglob("*")) == before

@@ -337,3 +337,42 @@ def test_equal_pixels_give_equal_png_bytes(tmp_path: Path) -> None:
     assert data == GeneratedImage(pixels.copy(), "").png(PNG_LEVEL)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
     assert FakeAdapter(fake_preset()).generate(["a"], [1])[0].max() <= 1
+
+
+@pytest.mark.parametrize("broken", ["a", "b", "c"])
+def test_a_model_that_does_not_load_is_a_failed_model_and_the_others_go_on(
+    store: Store, blobs: Blobs, broken: str
+) -> None:
+    add_prompts(store, TEXTS)
+    selection = select([fake_preset("a"), fake_preset("b"), fake_preset("c")])
+    good = Loader()
+
+    def loader(preset: Any, *arguments: Any, **options: Any) -> Any:
+        if preset.name == broken:
+            raise GenerationError("cannot load it", item=preset.name)
+        return good(preset, *arguments, **options)
+
+    stage = generate(store, blobs, selection, loader)
+    assert stage.made == 2 * len(TEXTS)
+    assert stage.failed == {}, "its images are still missing, not failed"
+    assert {name: error.message for name, error in stage.failed_models.items()} == {broken: "cannot load it"}
+    assert generate(store, blobs, selection, Loader()).made == len(TEXTS)
+
+
+def test_a_run_of_which_no_model_loads_is_an_error(store: Store, blobs: Blobs) -> None:
+    add_prompts(store, TEXTS)
+
+    def loader(preset: Any, *_: Any, **__: Any) -> Any:
+        raise GenerationError("cannot load it", item=preset.name)
+
+    with pytest.raises(GenerationError, match="cannot load it"):
+        generate(store, blobs, select([fake_preset("a"), fake_preset("b")]), loader)
+
+
+def test_what_is_refused_beforehand_is_not_tried(store: Store, blobs: Blobs) -> None:
+    add_prompts(store, TEXTS)
+    loader = Loader()
+    refused = {"a": GenerationError("no memory", item="a")}
+    stage = generate(store, blobs, select([fake_preset("a"), fake_preset("b")]), loader, refused=refused)
+    assert [adapter.preset.name for adapter in loader.adapters] == ["b"]
+    assert stage.failed_models == refused

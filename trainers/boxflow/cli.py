@@ -147,7 +147,7 @@ def train(
     settings = settings_of(ctx)
     texts, held_out_texts = _prompts(settings, prompts, held_out)
     if dry_run:
-        _plan(config, texts, held_out_texts, as_json)
+        _plan(settings, config, texts, held_out_texts, as_json)
         return
     if out is None:
         raise ConfigError("--out is missing", hint="The training's folder: --out runs/boxflow.")
@@ -209,10 +209,17 @@ def _stored(settings: Settings, split: Any) -> list[str]:
         return [prompt.text for prompt in prompts.page(tx, split=split)]
 
 
-def _plan(config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], as_json: bool) -> None:
+def _plan(
+    settings: Settings, config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], as_json: bool
+) -> None:
+    """What a dry run says: what would be trained, and what stands in its way; the exit code is that of the training."""
+    from generators.models.registry import choose, load_presets
+    from sdg_data.preflight.findings import as_rows, error_of, faults, show
+    from trainers.boxflow.preflight import examine
     from trainers.rewards.settings import servers
 
     addresses = servers(config.rewards.base, config.monitoring.guard, config.rewards.detector)
+    findings = examine(config, choose([config.policy.model], load_presets(settings.models))[0])
     plan = {
         "config": config.model_dump(mode="json"),
         "prompts": len(texts),
@@ -220,15 +227,20 @@ def _plan(config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], as
         "images": config.rollouts * config.total,
         "optimizer_steps": config.rollouts * config.optimizer.passes * config.optimizer.minibatches,
         "servers": addresses,
+        "findings": as_rows(findings),
     }
     if as_json:
         print_json(plan)
-        return
-    say(f"{config.policy.model} by {config.credit.advantage}: {plan['prompts']} prompts, {plan['held_out']} held out")
-    images = f"{config.rollout.prompts} × {config.rollout.samples} images"
-    say(f"{config.rollouts} rollouts of {images}, {plan['optimizer_steps']} steps")
-    for name, address in addresses.items():
-        say(f"{name}: asked at {address}")
+    else:
+        policy, credit = config.policy.model, config.credit.advantage
+        say(f"{policy} by {credit}: {plan['prompts']} prompts, {plan['held_out']} held out")
+        images = f"{config.rollout.prompts} × {config.rollout.samples} images"
+        say(f"{config.rollouts} rollouts of {images}, {plan['optimizer_steps']} steps")
+        for name, address in addresses.items():
+            say(f"{name}: asked at {address}")
+        show(findings)
+    if wrong := faults(findings):
+        raise error_of(wrong[0])
 
 
 def _train(

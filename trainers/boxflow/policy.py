@@ -160,6 +160,28 @@ class Policy:
         return (pixels * 255).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
+def adapted_layers(model: Any, settings: BoxFlowLora) -> dict[str, Any]:
+    """The linear layers of a transformer's blocks that an adapter is put on.
+
+    Returns:
+        Name -> layer.
+
+    Raises:
+        ConfigError: no layer fits, so that a training would change nothing.
+    """
+    ends = settings.targets or _TARGETS
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    inside = {name: layer for name, layer in linear.items() if any(part.isdigit() for part in name.split("."))}
+    layers = {name: layer for name, layer in inside.items() if any(name.endswith(f".{end}") for end in ends)}
+    if not layers:
+        raise ConfigError(
+            f"the adapter fits no layer of {type(model).__name__}: none ends in {', '.join(ends)}",
+            item="policy.lora.targets",
+            hint=f"It has, for example: {', '.join(sorted(linear)[:8])}.",
+        )
+    return layers
+
+
 def add_lora(model: Any, settings: BoxFlowLora) -> int:
     """Put an adapter on a transformer's layers, with weights in float32.
 
@@ -167,21 +189,12 @@ def add_lora(model: Any, settings: BoxFlowLora) -> int:
         On how many layers.
 
     Raises:
-        ConfigError: no layer fits, so that a training would change nothing, or not all that fit were bound.
+        ConfigError: not all layers that fit (`adapted_layers`) were bound.
     """
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
 
-    ends = settings.targets or _TARGETS
-    inside = [name for name, _ in model.named_modules() if any(part.isdigit() for part in name.split("."))]
-    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    names = [name for name in inside if name in linear and any(name.endswith(f".{end}") for end in ends)]
-    if not names:
-        raise ConfigError(
-            f"the adapter fits no layer of {type(model).__name__}: none ends in {', '.join(ends)}",
-            item="policy.lora.targets",
-            hint=f"It has, for example: {', '.join(sorted(linear)[:8])}.",
-        )
+    names = list(adapted_layers(model, settings))
     model.add_adapter(
         LoraConfig(r=settings.rank, lora_alpha=settings.alpha, init_lora_weights="gaussian", target_modules=names),
         adapter_name=ADAPTER,

@@ -375,13 +375,22 @@ def _check_report(config: TrainConfig) -> None:
 def _plan(
     config: TrainConfig, data: str, model: str, limit: int | None, *, max_tokens: int, as_json: bool, each: int = 1
 ) -> None:
-    """What `--dry-run` says."""
+    """What `--dry-run` says; where the training could not work it ends before anything is fetched."""
     from annotate.vlm.qwen.load import FAMILIES, load_processor
+    from sdg_data.preflight.findings import as_rows, error_of, faults, show
     from sdg_data.prompt_templates import load_template
     from trainers.detector.chat import Chat
     from trainers.detector.data import read_training_data
     from trainers.detector.loading import model_type_of
+    from trainers.detector.preflight import examine
 
+    findings = examine(config, model)
+    if not as_json:
+        show(findings)
+    elif faults(findings):
+        print_json({"config": config.model_dump(mode="json"), "findings": as_rows(findings)})
+    if wrong := faults(findings):
+        raise error_of(wrong[0])
     kind = model_type_of(model)
     asked = config.data
     chat = Chat(load_processor(model, kind), load_template(asked.template), FAMILIES[kind], asked.max_side, asked.trace)
@@ -396,7 +405,12 @@ def _plan(
     )
     optimizer = config.optimizer
     steps = optimizer.max_steps or int(len(samples.train) * each // optimizer.batch_size * optimizer.epochs)
-    plan: dict[str, Any] = {"config": config.model_dump(mode="json"), "data": samples.report(), "steps": steps}
+    plan: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "data": samples.report(),
+        "steps": steps,
+        "findings": as_rows(findings),
+    }
     if as_json:
         print_json(plan)
         return
