@@ -14,6 +14,8 @@ SKIPPED_TABLES = frozenset(
 counted again from prompts and tokenizers."""
 SKIPPED_ROWS = {"failures": "stage = 'import'"}
 """Nor what a file to import held that was not taken: by table, the condition of the rows that do not count."""
+COUNTED_WHERE_FILLED = frozenset({"studies", "study_trials", "study_refusals", "study_raters", "study_votes"})
+"""Tables of later versions count once they hold something, so that an older store keeps its digest."""
 _CHUNK = 10_000
 
 
@@ -41,7 +43,12 @@ def store_digest(store: Store, blobs: Blobs) -> str:
 def tables(tx: Tx) -> list[str]:
     """The names of the tables whose rows are part of the digest, in alphabetical order."""
     rows = tx.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY table_name").fetchall()
-    return [name for (name,) in rows if name not in SKIPPED_TABLES]
+    names = [name for (name,) in rows if name not in SKIPPED_TABLES]
+    return [name for name in names if name not in COUNTED_WHERE_FILLED or _has_rows(tx, name)]
+
+
+def _has_rows(tx: Tx, table: str) -> bool:
+    return tx.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
 
 
 def table_digest(tx: Tx, table: str) -> str:

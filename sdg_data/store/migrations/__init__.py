@@ -21,6 +21,7 @@ from sdg_data.store.migrations import (
     m0006_reviewing,
     m0007_imports,
     m0008_cut_prompts,
+    m0009_studies,
 )
 
 
@@ -43,4 +44,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0006_reviewing,
     m0007_imports,
     m0008_cut_prompts,
+    m0009_studies,
 )
