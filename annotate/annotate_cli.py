@@ -11,6 +11,7 @@ ANNOTATE = {
     "init": Lazy("annotate.labelstudio.cli:init_command", "Make the project, or check the one there is", "annotate"),
     "push": Lazy("annotate.labelstudio.cli:push_command", "Send images to people, each once", "annotate"),
     "pull": Lazy("annotate.labelstudio.cli:pull_command", "Bring in what people entered", "annotate"),
+    "restore": Lazy("annotate.labelstudio.cli:restore_command", "Let withdrawn answers count again", "annotate"),
     "watch": Lazy("annotate.labelstudio.cli:watch_command", "Pull whenever something changes", "annotate"),
     "review": Lazy("annotate.review.cli:review_command", "Settle what reviewers said, hand out the rest", "annotate"),
     "report": Lazy("annotate.review.cli:report_command", "How far people agree, and what prelabels do to them"),

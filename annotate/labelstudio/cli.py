@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +88,8 @@ def server_status(ctx: typer.Context, as_json: Json = False) -> None:
 def init_command(
     ctx: typer.Context,
     again: Annotated[
-        bool, typer.Option("--again", help="Give up the project there is (its server is lost), and make another")
+        bool,
+        typer.Option("--again", help="Make another project, where the one there was is lost; refused while it answers"),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -193,8 +195,61 @@ def pull_command(
     with _open_sync(ctx, wait=wait) as sync:
         summary = sync.pull(full=full, accept_deletions=accept_deletions)
     _report(summary)
+    for warning in summary.warnings:
+        say(warning)
     if as_json:
-        print_json({"read": summary.read, **dict(sorted(summary.counts.items()))})
+        print_json({"read": summary.read, **dict(sorted(summary.counts.items())), "warnings": summary.warnings})
+
+
+def restore_command(
+    ctx: typer.Context,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Annotations, tasks or images; none: all in the time")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Withdrawn at this time or later, as 2026-11-28T14:00Z")] = None,
+    until: Annotated[str | None, typer.Option(help="Withdrawn before this time")] = None,
+    wait: Wait = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be restored")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let answers count again that pulls withdrew because the server had them no longer. Try --dry-run first."""
+    from annotate.labelstudio.sync import LOCK
+    from annotate.labelstudio.withdrawing import restore
+    from sdg_data.errors import InputError
+    from sdg_data.store.connection import Store
+
+    settings = settings_of(ctx)
+    if not ids and since is None and until is None and not dry_run:
+        raise InputError("nothing says what to restore", hint="Name ids, or --since; `--dry-run` lists everything.")
+    with command_lock(settings, LOCK, wait=wait):
+        found = restore(Store(settings.home), ids=ids or [], since=_time(since), until=_time(until), dry_run=dry_run)
+    rows = [
+        {
+            "annotation": answer.entry.annotation_id,
+            "task": answer.entry.task_id,
+            "image": answer.image_id,
+            "annotator": answer.entry.annotator,
+            "withdrawn": answer.withdrawn_at.isoformat(timespec="seconds"),
+            "reason": answer.reason,
+        }
+        for answer in found
+    ]
+    print_json(rows) if as_json else print_table(rows)
+    say(f"{len(found)} answers " + ("would count again (dry run: nothing was changed)" if dry_run else "count again"))
+
+
+def _time(text: str | None) -> datetime | None:
+    from datetime import UTC
+
+    from sdg_data.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError("not a time", item=text, hint="For example 2026-11-28T14:00Z.") from None
+    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
 
 
 def watch_command(
@@ -242,7 +297,7 @@ def watch_command(
 def _report(summary: PullSummary) -> None:
     if not summary.changed:
         return
-    say(", ".join(f"{number} {what}" for what, number in sorted(summary.counts.items())))
+    say(summary.described)
 
 
 @contextmanager

@@ -32,6 +32,8 @@ _TASK_FIELDS = (
     "id,data,meta,updated_at,created_at,annotations,result,completed_by,lead_time,was_cancelled,ground_truth,"
     "parent_prediction,updated_by"
 )
+_STORED = {"resolve_uri": "false"}
+"""Data as it is stored: a server that looks for addresses in it answers 500 where one task's data is no object."""
 
 
 class ServerError(SdgError):
@@ -349,7 +351,7 @@ class Client:
     def count(self, project_id: int, conditions: Sequence[dict[str, Any]]) -> int:
         """The number of tasks of a project that fulfil all of the conditions (items of a Label Studio filter)."""
         query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": ["tasks:id"]}
-        params = {"project": project_id, "page_size": 1, "include": "id", "query": json.dumps(query)}
+        params = {**_STORED, "project": project_id, "page_size": 1, "include": "id", "query": json.dumps(query)}
         try:
             return int(self.get("/api/tasks", params=params)["total"])
         except ServerError as error:
@@ -360,7 +362,13 @@ class Client:
     def newest_change(self, project_id: int) -> datetime | None:
         """When a task of the project was changed last, by the server's clock; None where it has none."""
         query = {"filters": {"conjunction": "and", "items": []}, "ordering": ["-tasks:updated_at"]}
-        params = {"project": project_id, "page_size": 1, "include": "id,updated_at", "query": json.dumps(query)}
+        params = {
+            **_STORED,
+            "project": project_id,
+            "page_size": 1,
+            "include": "id,updated_at",
+            "query": json.dumps(query),
+        }
         try:
             tasks = self.get("/api/tasks", params=params)["tasks"]
         except ServerError as error:
@@ -418,6 +426,7 @@ class Client:
         items = [*conditions, condition("id", "greater", "Number", after)]
         query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
         params = {
+            **_STORED,
             "project": project_id,
             "fields": "all",
             "page_size": page,
@@ -452,6 +461,15 @@ class Client:
     def create_annotation(self, task_id: int, result: Sequence[dict[str, Any]], **fields: Any) -> int:
         """The new annotation's id. `fields`: lead_time, was_cancelled. Raises Unknown."""
         return int(self.post(f"/api/tasks/{task_id}/annotations/", {"result": list(result), **fields})["id"])
+
+    def annotation(self, annotation_id: int) -> dict[str, Any] | None:
+        """One annotation; None where there is none with this number."""
+        try:
+            return dict(self.get(f"/api/annotations/{annotation_id}/"))
+        except ServerError as error:
+            if error.status == 404:
+                return None
+            raise
 
     def update_annotation(self, annotation_id: int, **fields: Any) -> None:
         """Set the given fields of an annotation; the others stay."""

@@ -63,6 +63,12 @@ class QuarantineCode(StrEnum):
     TOO_MANY = "too-many-boxes"
     POISONED = "server-cannot-read"
     """Stored by the server in a form that it cannot give back (an infinite lead time, half a character)."""
+    BY_ANOTHER = "entered-by-another"
+    """Written or changed by another person than the one it is said to be of, or by nobody on the page."""
+    TASK_CHANGED = "task-was-changed"
+    """Given while the task showed another image, prompt or id than was sent."""
+    PAGE_CHANGED = "page-was-changed"
+    """Given while the project had another page than it was made with."""
 
 
 class InvalidAnnotation(ValueError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import IMAGES
 from schemas.labelling import LabelProject, ProjectKind
+from sdg_data.console import say
 from sdg_data.errors import ConfigError
 from sdg_data.ids import content_id
 from sdg_data.store import labelling
-from sdg_data.store.connection import Store
+from sdg_data.store.connection import Store, Tx
 from sdg_data.store.labelling import ServerIds
 
 SECRET_HEADER = "X-Sdg-Secret"
@@ -28,10 +30,16 @@ WEBHOOK_ACTIONS = (
     "TASKS_DELETED",
 )
 _MARK = "sdg-data:"
+_SAMPLE = 25
+"""So many of a project's first and of its last tasks are looked for, to recognise it by them."""
 
 
 class ProjectGone(ServerError):
     """The project is not where it was, or another one has its number. No annotation is withdrawn for that."""
+
+
+class StillThere(ConfigError):
+    """A project that is to be given up is in use."""
 
 
 def title(name: str, kind: ProjectKind, round_: int, generation: int = 0) -> str:
@@ -73,8 +81,9 @@ def ensure_project(
         ServerError: The server refuses a request or does not answer.
         ConfigError: The server does not show local files.
         ProjectGone: The project was created once and is not there any more.
+        StillThere: Another one is to be made, and the one there is answers.
     """
-    project = _planned(store, config, name, kind, round_, again=again)
+    project = _planned(store, client, config, name, kind, round_, again=again)
     with store.write() as tx:
         labelling.insert_project(tx, project)
         known = labelling.on_server(tx, project.id)
@@ -83,7 +92,7 @@ def ensure_project(
     else:
         fields: dict[str, Any] = {
             "title": title(name, kind, round_, project.generation),
-            "description": f"{_MARK}{project.id}",
+            "description": project_mark(project),
             "label_config": config.xml,
             "expert_instruction": instructions,
             "show_instruction": bool(instructions),
@@ -110,9 +119,23 @@ def ensure_project(
 
 
 def verified(store: Store, client: Client, project: LabelProject) -> ServerIds:
-    """Where the project is, after a look that it is there.
+    """Where the project is, after a look that it is there; see `locate`."""
+    return locate(store, client, project).remote
 
-    A server that moved to another address is followed. Another project that has the number by now is not.
+
+@dataclass(frozen=True)
+class Located:
+    """Where a project is. `page_changed`: it has another page than it was made with, or had until now."""
+
+    remote: ServerIds
+    page_changed: bool = False
+
+
+def locate(store: Store, client: Client, project: LabelProject) -> Located:
+    """Where the project is, after a look that it is there. What its members changed of it is put back.
+
+    A server that moved to another address is followed, and so is a project that was restored under another number, if
+    our tasks are in it. A mark alone proves nothing: any member can write it into another project's description.
 
     Raises:
         ProjectGone: It is not there.
@@ -121,28 +144,65 @@ def verified(store: Store, client: Client, project: LabelProject) -> ServerIds:
     """
     with store.read() as tx:
         remote = labelling.on_server(tx, project.id)
+        numbers = labelling.numbers_in(tx, project.id)
     if remote is None:
         raise ConfigError("the project was not made yet", item=project.name, hint="sdg annotate init")
-    moved = remote.url != client.connection.url
+    known = list(numbers)
+    sample = [*known[:_SAMPLE], *known[-_SAMPLE:]]
+    listed = _project_or_none(client, remote.server_id)
+    if listed is not None and (_marked(listed, project) or (sample and client.find(remote.server_id, sample))):
+        if not _marked(listed, project):
+            say(f"project {remote.server_id} has lost its mark ({_MARK}…), which is put back")
+            words = f"{listed.get('description') or ''}\n{project_mark(project)}".strip()
+            client.update_project(remote.server_id, description=words)
+        here = dataclasses.replace(remote, url=client.connection.url) if remote.url != client.connection.url else remote
+        return Located(here, _put_page_back(client, project, listed))
+    marked = [int(other["id"]) for other in client.projects() if _marked(other, project)]
+    for server_id in sorted(marked):
+        if not sample or client.find(server_id, sample):
+            # The same project under another number: a restored copy, whose clock and task ids may be others.
+            say(f"project {remote.server_id} of {remote.url} is project {server_id} of {client.connection.url} now")
+            found = client.project(server_id)
+            return Located(
+                ServerIds(project.id, client.connection.url, server_id), _put_page_back(client, project, found)
+            )
+    if marked:
+        say(f"project {marked[0]} bears the mark of project {remote.server_id}, but has none of its tasks")
+    raise ProjectGone(
+        "the project is not on this server any more",
+        item=f"{title(project.name, project.kind, project.round, project.generation)} ({remote.url}, project "
+        f"{remote.server_id})",
+        hint="Another server? Set LABEL_STUDIO_URL. Deleted? `sdg annotate init --again` makes another; what was "
+        "pulled stays.",
+    )
+
+
+def _project_or_none(client: Client, server_id: int) -> dict[str, Any] | None:
     try:
-        listed = client.project(remote.server_id)
+        return client.project(server_id)
     except ServerError as error:
         if error.status != 404:
             raise
-        listed = {}
-    if _marked(listed, project):
-        return dataclasses.replace(remote, url=client.connection.url) if moved else remote
-    server_id = find_project(client, project)
-    if server_id is None:
-        raise ProjectGone(
-            "the project is not on this server any more",
-            item=f"{title(project.name, project.kind, project.round, project.generation)} ({remote.url}, project "
-            f"{remote.server_id})",
-            hint="Another server? Set LABEL_STUDIO_URL. Deleted? `sdg annotate init --again` makes another; what was "
-            "pulled stays.",
-        )
-    # The same project under another number: a restored copy, whose clock and task ids may be others.
-    return ServerIds(project.id, client.connection.url, server_id)
+        return None
+
+
+def _put_page_back(client: Client, project: LabelProject, listed: Mapping[str, Any]) -> bool:
+    """Give the project its own page again where somebody changed it; returns whether somebody did."""
+    if str(listed.get("label_config", "")).strip() == project.config.strip():
+        return False
+    say(f"the page of project {listed['id']} was changed in Label Studio; it is put back")
+    try:
+        client.update_project(int(listed["id"]), label_config=project.config)
+    except ServerError as error:
+        if error.status is None or error.status >= 500:
+            raise
+        say(f"the server does not take the page of project {listed['id']} back: {error.message}")
+    return True
+
+
+def project_mark(project: LabelProject) -> str:
+    """What stands in a project's description, so that it is recognised whatever its number and title."""
+    return f"{_MARK}{project.id}"
 
 
 def find_project(client: Client, project: LabelProject) -> int | None:
@@ -165,14 +225,22 @@ def current(store: Store, kind: ProjectKind = ProjectKind.ANNOTATE, round_: int 
 
 
 def _planned(
-    store: Store, config: LabelConfig, name: str, kind: ProjectKind, round_: int, *, again: bool
+    store: Store, client: Client, config: LabelConfig, name: str, kind: ProjectKind, round_: int, *, again: bool
 ) -> LabelProject:
-    with store.write() as tx:
-        same: Sequence[LabelProject] = [
+    def with_this_page(tx: Tx) -> Sequence[LabelProject]:
+        return [
             project
             for project in labelling.projects(tx, kind, closed=True)
             if (project.name, project.round, project.config_version) == (name, round_, config.version)
         ]
+
+    if again and store.path.exists():
+        with store.read() as tx:
+            living = [project for project in with_this_page(tx) if not project.closed]
+        for project in living:
+            _refuse_if_there(store, client, project)
+    with store.write() as tx:
+        same = with_this_page(tx)
         if again:
             for project in same:
                 labelling.close_project(tx, project.id)
@@ -193,8 +261,28 @@ def _planned(
     )
 
 
+def _refuse_if_there(store: Store, client: Client, project: LabelProject) -> None:
+    """Refuse to give up a project that is on the server: what is entered there would never be pulled.
+
+    Raises:
+        StillThere: It is there.
+    """
+    with store.read() as tx:
+        if labelling.on_server(tx, project.id) is None:
+            return
+    try:
+        remote = verified(store, client, project)
+    except ProjectGone:
+        return
+    raise StillThere(
+        "the project is there and answers; what people enter in it would not be pulled any more",
+        item=f"{remote.url}/projects/{remote.server_id}",
+        hint="To begin anew nevertheless: `sdg annotate pull`, delete the project in Label Studio, and run this again.",
+    )
+
+
 def _marked(listed: dict[str, Any], project: LabelProject) -> bool:
-    return f"{_MARK}{project.id}" in str(listed.get("description") or "")
+    return project_mark(project) in str(listed.get("description") or "")
 
 
 def _ensure_storage(client: Client, server_id: int, path: str, patience: float) -> None:

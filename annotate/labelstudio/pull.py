@@ -7,8 +7,9 @@ transactions of the server that commit late, or by machines whose clocks differ 
 recognised by its content and changes nothing.
 
 A task that lost its annotations is listed among those without any. A deleted task leaves no trace: where the server has
-fewer tasks than are known here, the missing ones are searched for. An annotation that disappeared is withdrawn (a
-tombstone); a changed one is a new version.
+fewer tasks than are known here, the missing ones are searched for. An annotation that disappeared is noted while
+reading, and withdrawn (a tombstone) when all projects were read and it is believed (`missing`); a changed one is a new
+version.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from annotate.labelstudio.client import Client, ServerError, Unavailable, as_filter, condition
+from annotate.labelstudio.client import Client, ServerError, ServerTask, Unavailable, as_filter, condition
+from annotate.labelstudio.missing import Missing, check, find_missing, withdraw_missing
 from annotate.labelstudio.reconcile import PulledChanges, TaskNotice
+from annotate.labelstudio.task_answers import Doubt
 from schemas.labelling import LabelProject, TaskState
 from sdg_data.console import say
-from sdg_data.errors import InputError
-from sdg_data.store import answers, labelling
+from sdg_data.store import answers, label_trust, labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import ServerIds
 
@@ -36,8 +38,6 @@ _EMPTIED = condition("annotators", "empty", "List", "True")
 _TRIES_PAGE, _TRIES_ONE = 3, 8
 _LIST_INSTEAD = 20
 """From so many missing tasks on, listing all tasks is quicker than searching for each."""
-SUSPICIOUS_SHARE, SUSPICIOUS_NUMBER = 0.5, 100
-"""Deletions beyond both need `--accept-deletions`, because it may be a server that lost its data."""
 
 
 @dataclass
@@ -46,6 +46,12 @@ class PullSummary:
 
     read: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def described(self) -> str:
+        """The counts in words."""
+        return ", ".join(f"{number} {what}" for what, number in sorted(self.counts.items())) or "nothing new"
 
     @property
     def changed(self) -> int:
@@ -54,7 +60,11 @@ class PullSummary:
 
 
 class Puller:
-    """Pulls annotations from one Label Studio project into the store."""
+    """Pulls annotations from one Label Studio project into the store.
+
+    `read` brings in what is there, `missing` says what is there no longer, `finish` ends the pass. What is missing is
+    withdrawn by whoever looked at all projects, see `missing.check`.
+    """
 
     def __init__(
         self,
@@ -66,19 +76,38 @@ class Puller:
         overlap: timedelta = timedelta(minutes=10),
         page: int = PAGE,
         accept_deletions: bool = False,
+        doubt: Doubt | None = None,
     ) -> None:
         self._store, self._client, self._project = store, client, project
         self._remote, self._overlap, self._page = remote, overlap, page
-        self._accept_deletions = accept_deletions
+        self._accept_deletions, self._doubt = accept_deletions, doubt
+        self._newest: datetime | None = None
+        self._rewound = 0
+        self._gone: list[str] = []
         self.done = PullSummary()
 
     def pull(self, *, full: bool = False) -> PullSummary:
-        """Read what changed, or everything with `full`. Run again after an error, it goes on.
+        """Read, and withdraw what this project alone has no longer. Run again after an error, it goes on.
 
         Raises:
             Unavailable: The server does not answer.
             ServerError: It refuses a request.
-            InputError: Suspiciously many tasks are gone.
+            NotBelieved: Suspiciously many tasks or answers are gone; all else was done.
+        """
+        self.read(full=full)
+        missing = self.missing()
+        self.finish()
+        if not self._accept_deletions:
+            check([missing], self._client.connection.url)
+        self.done.counts += Counter(withdraw_missing(self._store, missing))
+        return self.done
+
+    def read(self, *, full: bool = False) -> None:
+        """Read what changed, or everything with `full`, and note what is not there any more.
+
+        Raises:
+            Unavailable: The server does not answer.
+            ServerError: It refuses a request.
         """
         if self._remote.pass_cursor is None or full:
             self._begin(full=full)
@@ -86,19 +115,32 @@ class Puller:
         if self._remote.cursor is not None:
             after = as_filter(self._remote.cursor - self._overlap)
             since = [condition("updated_at", "greater_or_equal", "Datetime", after)]
-        for tasks in self._pages([*since, _ANNOTATED]):
+        for tasks in self._pages([*since] if full else [*since, _ANNOTATED]):
             self._store_page(tasks, pass_after=int(tasks[-1]["id"]))
         self._find_deleted_annotations(since)
-        self._find_deleted_tasks(full=full)
+        self._gone = self._find_deleted_tasks(full=full)
+
+    def missing(self) -> Missing:
+        """What the project has no longer, after `read`."""
+        return find_missing(
+            self._store,
+            self._client,
+            self._remote,
+            self._gone,
+            newest_change=self._newest,
+            rewound=self._rewound,
+        )
+
+    def finish(self) -> None:
+        """End the pass: the next one begins where this one began."""
         self._remote = dataclasses.replace(
             self._remote, cursor=self._remote.pass_cursor, pass_cursor=None, pass_after=0
         )
         with self._store.write() as tx:
             labelling.set_on_server(tx, self._remote)
-        return self.done
 
     def _begin(self, *, full: bool) -> None:
-        newest = self._client.newest_change(self._remote.server_id)
+        newest = self._newest = self._client.newest_change(self._remote.server_id)
         now = self._client.server_time
         times = [time for time in (newest, now) if time is not None]
         if not times:
@@ -127,12 +169,7 @@ class Puller:
                 if size > 1:
                     size = max(1, size // 8)
                     continue
-                # Ids only: where even these do not come, the fault is not the annotation's.
-                listed = self._client.page(number, conditions, after=after, page=1, fields="id,data")
-                if not listed:
-                    return
-                self._store_page(listed, pass_after=int(listed[0]["id"]), readable=False)
-                after = int(listed[0]["id"])
+                after = self._step_over(conditions, after)
                 continue
             if tasks:
                 yield tasks
@@ -141,14 +178,62 @@ class Puller:
                 return
             size = min(self._page, 2 * size)
 
-    def _store_page(self, tasks: Sequence[dict[str, Any]], *, pass_after: int | None, readable: bool = True) -> None:
-        """Check the tasks' annotations, notify their annotators, commit.
+    def _step_over(self, conditions: Sequence[dict[str, Any]], after: int) -> int:
+        """Quarantine the first task after a number, which the server cannot give back, and return its number."""
+        place = self._remote.server_id
+        try:
+            listed = self._client.page(place, conditions, after=after, page=1, fields="id,data", tries=_TRIES_PAGE)
+        except Unavailable as error:
+            if error.status != 500:
+                raise
+            with self._store.read() as tx:
+                known = sorted(
+                    number for number in labelling.numbers_in(tx, self._project.id).values() if number > after
+                )
+            index = bisect.bisect_left(known, True, key=lambda number: self._fails(conditions, after, number))
+            if index == len(known):
+                raise  # no task of ours: nothing says where it is
+            if not self._fails(conditions, known[index] - 1, known[index]):
+                return known[index] - 1  # somebody else's, before it
+            listed = [{"id": known[index]}]
+        if not listed:
+            return after
+        self._store_page(listed, pass_after=int(listed[0]["id"]), readable=False)
+        return int(listed[0]["id"])
+
+    def _fails(self, conditions: Sequence[dict[str, Any]], after: int, last: int) -> bool:
+        """Whether the server cannot even name the tasks after a number, up to another."""
+        upto = condition("id", "less_or_equal", "Number", last)
+        try:
+            self._client.page(
+                self._remote.server_id, [*conditions, upto], after=after, page=1, fields="id", tries=_TRIES_PAGE
+            )
+        except Unavailable as error:
+            if error.status != 500:
+                raise
+            return True
+        return False
+
+    def _store_page(
+        self, tasks: Sequence[dict[str, Any]], *, pass_after: int | None, readable: bool = True
+    ) -> PulledChanges:
+        """Check the tasks' annotations, notify their annotators, commit; returns what was committed.
 
         Notices come before the commit: after a crash in between, the same notice is written again, which is harmless.
         """
         unique = list({int(task["id"]): task for task in tasks}.values())
         with self._store.read() as tx:
-            changes = PulledChanges.from_tasks(tx, self._project, self._remote, unique, readable=readable)
+            changes = PulledChanges.from_tasks(
+                tx,
+                self._project,
+                self._remote,
+                unique,
+                readable=readable,
+                doubt=self._doubt,
+                believe=self._accept_deletions,
+            )
+        for number, parts in changes.tampered.items():
+            say(f"task {number} shows something else than was sent ({', '.join(parts)}); it is put back")
         for notice in changes.notices:
             self._notify(notice)
         if pass_after is not None:
@@ -158,13 +243,15 @@ class Puller:
             labelling.set_on_server(tx, self._remote)
         self.done.read += len(unique)
         self.done.counts += changes.counts
+        self._rewound += changes.taken.rewound
+        return changes
 
     def _notify(self, notice: TaskNotice) -> None:
         try:
             self._client.update_task(notice.server_id, tries=_TRIES_PAGE, data=notice.data, meta=notice.meta)
         except ServerError as error:
             # The annotation is in quarantine nevertheless, and `sdg annotate report` counts it.
-            unsent = f"task {notice.server_id}: its annotators could not be told that an answer is not valid"
+            unsent = f"task {notice.server_id}: what it shows could not be mended, nor its annotators told"
             say(f"{unsent} ({error.message})")
 
     # --- what was deleted
@@ -177,44 +264,82 @@ class Puller:
         """
         with self._store.read() as tx:
             known = sorted({entry.task_number for entry in answers.of_project(tx, self._project.id)})
+            noted = {entry.task_number for entry, _ in label_trust.missing_in(tx, self._project.id)}
+        self._read_again(sorted(noted))
         emptied = self._client.count(self._remote.server_id, [*since, _EMPTIED]) if known else 0
         if not emptied:
             return
         if emptied <= len(known):
             listed = self._client.listed(self._remote.server_id, [*since, _EMPTIED], fields="id", page=PAGE)
             known = sorted({int(task["id"]) for task in listed} & set(known))
-        for start in range(0, len(known), PAGE):
-            chosen = condition("id", "in_list", "List", known[start : start + PAGE])
-            tasks = self._client.page(self._remote.server_id, [chosen, _EMPTIED], page=PAGE)
-            if tasks:
-                self._store_page(tasks, pass_after=None)
+        self._read_again(known, _EMPTIED)
 
-    def _find_deleted_tasks(self, *, full: bool) -> None:
+    def _read_again(self, numbers: Sequence[int], *more: dict[str, Any]) -> dict[int, str | None]:
+        """Read the tasks with these numbers, whether they changed or not; says whose each is, None: none of ours."""
+        owners: dict[int, str | None] = {}
+        for start in range(0, len(numbers), PAGE):
+            chosen = condition("id", "in_list", "List", list(numbers[start : start + PAGE]))
+            tasks = self._client.page(self._remote.server_id, [chosen, *more], page=PAGE)
+            if tasks:
+                owners |= self._store_page(tasks, pass_after=None).owners
+        return owners
+
+    def _find_deleted_tasks(self, *, full: bool) -> list[str]:
+        """The ids of the tasks that are not there any more; those that are there again, or moved, are taken note of."""
         with self._store.read() as tx:
             numbers = labelling.numbers_in(tx, self._project.id)
             intended = {task.id for task in labelling.tasks_in(tx, self._project.id, TaskState.INTENDED)} - set(numbers)
+            deleted = {task.id for task in labelling.tasks_in(tx, self._project.id, TaskState.DELETED)}
         count = self._client.count_tasks(self._remote.server_id)
         claimed = Counter(numbers.values())
         ambiguous = [task_id for task_id, number in numbers.items() if claimed[number] > 1]
         if count == len(numbers) + self._remote.foreign_tasks and not ambiguous and not full:
-            return
+            return []
         short = len(numbers) + self._remote.foreign_tasks - count
         if full or not 0 < short <= _LIST_INSTEAD or intended:
-            present = {task.server_id: task.uid for task in self._client.find_all(self._remote.server_id)}
-            gone = [task_id for task_id, number in numbers.items() if present.get(number) != task_id]
-            # Tasks of a killed push that did arrive, and tasks that the server has under another id.
-            moved = {uid: number for number, uid in present.items() if uid in intended.union(gone)}
-            foreign = sum(uid is None or (uid not in numbers and uid not in moved) for uid in present.values())
-            self._remote = dataclasses.replace(self._remote, foreign_tasks=foreign)
+            present = list(self._client.find_all(self._remote.server_id))
+            gone, moved = self._compare_listing(numbers, {*intended, *deleted}, present)
         else:
             gone = [*ambiguous, *self._search(sorted(numbers.items(), key=lambda pair: pair[1]))]
             moved = {task.uid: task.server_id for task in self._client.find(self._remote.server_id, gone) if task.uid}
-        gone = sorted({task_id for task_id in gone if task_id not in moved})
-        self._check_deletions(len(gone), len(numbers))
+        back = {uid: number for uid, number in moved.items() if uid in deleted}
         with self._store.write() as tx:
-            labelling.mark_pushed(tx, {uid: number for uid, number in moved.items() if uid is not None})
-            self.done.counts += PulledChanges.tasks_deleted(tx, self._remote, gone)
+            labelling.mark_alive(tx, back)
+            labelling.mark_pushed(tx, {uid: number for uid, number in moved.items() if uid not in back})
             labelling.set_on_server(tx, self._remote)
+        self.done.counts += Counter({"tasks back": len(back)} if back else {})
+        self._read_again(sorted(back.values()))
+        return sorted({task_id for task_id in gone if task_id not in moved})
+
+    def _compare_listing(
+        self, numbers: dict[str, int], unplaced: set[str], present: Sequence[ServerTask]
+    ) -> tuple[list[str], dict[str, int]]:
+        """The known tasks that are there no longer, and those that are there under another number than was known.
+
+        A task at a known number without the id that it had was rewritten by somebody, or the number was given out
+        again. Which of both is seen by reading it; a rewritten one is mended then.
+        """
+        uid_at = {task.server_id: task.uid for task in present}
+        doubtful = {number for uid, number in numbers.items() if number in uid_at and uid_at[number] != uid}
+        owners = self._read_again(sorted(doubtful))
+        with self._store.read() as tx:
+            sent = label_trust.sent(tx, [uid for uid, number in numbers.items() if number in doubtful])
+        gone = []
+        for uid, number in numbers.items():
+            owner = owners.get(number)
+            replaced = number in doubtful and owner != uid and (owner is not None or (uid in sent and sent[uid].dated))
+            if number not in uid_at or replaced:
+                gone.append(uid)
+        moved = {
+            uid: number
+            for number, uid in uid_at.items()
+            if uid is not None and uid in unplaced.union(gone) and owners.get(number, uid) == uid
+        }
+        ours = {*numbers, *moved}
+        foreign = sum(number not in doubtful and uid not in ours for number, uid in uid_at.items())
+        foreign += sum(owner is None for owner in owners.values())
+        self._remote = dataclasses.replace(self._remote, foreign_tasks=foreign)
+        return gone, moved
 
     def _search(self, numbered: Sequence[tuple[str, int]]) -> list[str]:
         """The ids of tasks that the server has no longer, found by counting halves."""
@@ -226,15 +351,6 @@ class Puller:
     def _numbers_between(self, low: int, high: int) -> set[int]:
         listed = self._client.listed(self._remote.server_id, _between(low, high), fields="id", page=PAGE)
         return {int(task["id"]) for task in listed}
-
-    def _check_deletions(self, gone: int, known: int) -> None:
-        if gone > max(SUSPICIOUS_NUMBER, SUSPICIOUS_SHARE * known) and not self._accept_deletions:
-            raise InputError(
-                f"{gone} of {known} tasks are no longer there",
-                item=f"project {self._remote.server_id} on {self._client.connection.url}",
-                hint="Nothing was withdrawn for that. If they were deleted on purpose: `sdg annotate pull "
-                "--accept-deletions`; otherwise restore the server's database.",
-            )
 
 
 def search_missing(

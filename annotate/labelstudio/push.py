@@ -25,6 +25,7 @@ from annotate.labelstudio.client import Client, ServerError, condition
 from annotate.labelstudio.convert import ShownRegions, shown_in, to_result
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import serve, url_elsewhere
+from annotate.labelstudio.sent import sent_task
 from schemas.base import Record
 from schemas.geometry import ImageSize
 from schemas.labelling import LabelProject, LabelTask, TaskState
@@ -34,7 +35,7 @@ from sdg_data.ids import content_id
 from sdg_data.picture import PictureError
 from sdg_data.progress import Progress
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import cut_prompts, failures, images, labelling, prelabels, prompts
+from sdg_data.store import cut_prompts, failures, images, label_trust, labelling, prelabels, prompts
 from sdg_data.store import review_cases as cases
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.cut_prompts import CutPrompt
@@ -219,10 +220,19 @@ class Pusher:
     def _deliver(self, batch: Sequence[_Ready], present: Mapping[str, int]) -> None:
         numbers = {ready.task.id: present[ready.task.id] for ready in batch if ready.task.id in present}
         self.done.present += len(numbers)
+        # A task that was looked up may have been made at any time before.
+        after = None if numbers else self._client.server_time
         numbers |= self._send([ready for ready in batch if ready.task.id not in present])
+        before = self._client.server_time
         self._set_overlaps([ready.task for ready in batch], numbers)
+        sent = {
+            ready.task.id: dataclasses.replace(sent_task(ready.body), made_after=after, made_before=before)
+            for ready in batch
+            if ready.task.id in numbers
+        }
         with self._store.write() as tx:
             labelling.mark_pushed(tx, numbers)
+            label_trust.set_sent(tx, sent)
 
     def _send(self, batch: Sequence[_Ready]) -> dict[str, int]:
         """Import tasks; returns our id to the server's. A task that the server refuses is recorded, the others go."""
@@ -285,8 +295,11 @@ class Pusher:
         if self._client.count_tasks(self._remote.server_id) <= len(known) + self._remote.foreign_tasks:
             return
         numbers: dict[str, list[int]] = defaultdict(list)
+        at = {number: uid for uid, number in known.items()}
         foreign = 0
         for task in self._client.find_all(self._remote.server_id):
+            if at.get(task.server_id, task.uid) != task.uid:
+                continue  # one of ours whose id somebody changed: no copy of the other
             if task.uid is None or task.uid not in known:
                 foreign += 1
             else:

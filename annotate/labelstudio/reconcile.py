@@ -1,44 +1,32 @@
-"""Comparing pulled tasks with the store: new versions, quarantine, deletions, and notices to annotators.
+"""Comparing pulled tasks with the store: whose they are, what they show, new versions, quarantine, notices.
 
-An annotation on the server is identified by (task, the server's id of the annotation, created_at), because the server
-gives ids out again. Version id = hash(that identity, content, previous version). So pulling the same state twice adds
-nothing, and A→B→A is three versions.
+The server believes any of its members, so nothing that it says is taken on trust: what a task is about is compared with
+what was sent (`sent`), who said it is who changed it last (`task_answers`), and what is not there any more is only
+noted; whether it is withdrawn is decided over all projects together (`missing`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from annotate.labelstudio.client import moment, task_uid
-from annotate.labelstudio.convert import (
-    InvalidAnnotation,
-    ParsedAnnotation,
-    QuarantineCode,
-    ShownRegions,
-    parse,
-    shown_in,
-)
-from annotate.labelstudio.push import started_from
-from schemas.base import without_lone_surrogates
-from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined, TaskState
-from schemas.records import Annotation, AnnotationStatus, Tombstone, Withdrawn
-from sdg_data.ids import canonical_json, content_id
+from annotate.labelstudio.client import task_uid
+from annotate.labelstudio.convert import QuarantineCode, shown_in
+from annotate.labelstudio.push import shown_prompt, started_from
+from annotate.labelstudio.sent import changed_parts, expected_task, is_another, mended
+from annotate.labelstudio.task_answers import Doubt, Known, PulledTask, TaskAnswers, read_answers, unreadable
+from annotate.labelstudio.withdrawing import revive
+from schemas.labelling import LabelProject, LabelTask, Quarantined, TaskState
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import answers, labelling, prelabels, tombstones
+from sdg_data.store import answers, cut_prompts, images, label_trust, labelling, prelabels, prompts
 from sdg_data.store.connection import Tx
+from sdg_data.store.label_trust import SentTask
 from sdg_data.store.labelling import ServerIds
 
-TOOL = "label-studio"
-MAX_RAW = 65_536
-"""Characters of a quarantined answer that are kept; its hash says whether two long ones are the same."""
 _NOTICE = "Please correct: "
+_TASK_CHANGED = "The task showed something else than it should ({parts}). It is mended: look again, then submit again."
 
 
 @dataclass(frozen=True)
@@ -52,17 +40,26 @@ class TaskNotice:
 
 @dataclass
 class PulledChanges:
-    """What the store takes from a page of tasks, in one transaction."""
+    """What the store takes from a page of tasks, in one transaction.
+
+    `tampered`: numbers of tasks that show something else than was sent, with the names of what is otherwise. `owners`:
+    the number of each task to the id of ours that it is; None: it is none of ours.
+    """
 
     remote: ServerIds
-    annotations: list[Annotation] = field(default_factory=list)
-    entered: dict[str, tuple[str, str]] = field(default_factory=dict)
-    quarantined: list[Quarantined] = field(default_factory=list)
-    entries: list[LabelEntry] = field(default_factory=list)
-    deleted: list[LabelEntry] = field(default_factory=list)
+    taken: TaskAnswers = field(default_factory=TaskAnswers)
     server_ids: dict[str, int] = field(default_factory=dict)
+    revived_tasks: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, SentTask] = field(default_factory=dict)
     notices: list[TaskNotice] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    tampered: dict[int, list[str]] = field(default_factory=dict)
+    owners: dict[int, str | None] = field(default_factory=dict)
+    foreign: int = 0
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What the page brought, by what became of it."""
+        return self.taken.counts + Counter({"foreign": self.foreign, "tasks mended": len(self.tampered)})
 
     @classmethod
     def from_tasks(
@@ -73,6 +70,8 @@ class PulledChanges:
         tasks: Sequence[dict[str, Any]],
         *,
         readable: bool = True,
+        doubt: Doubt | None = None,
+        believe: bool = False,
     ) -> PulledChanges:
         """Compare tasks with what the store knows of them.
 
@@ -82,247 +81,140 @@ class PulledChanges:
             remote: Where the project is.
             tasks: Tasks as the server lists them, with all their annotations.
             readable: False where only their ids and data came, because the server fails to give more.
+            doubt: Why no answer that is new or changed is believed; None: it is.
+            believe: Take older states of answers too, as somebody said that the server is right.
         """
         changes = cls(remote)
-        uids = [task_uid(task) or "" for task in tasks]
-        known = labelling.tasks_by_ids(tx, uids)
-        numbers = (
-            labelling.numbers_in(tx, project.id)
-            if any(task.state is TaskState.INTENDED for task in known.values())
-            else {}
-        )
-        entries = answers.of_tasks(tx, uids)
-        last_ids = [
-            entry.annotation_id for group in entries.values() for entry in group if entry.annotation_id is not None
-        ]
-        last = annotation_table.by_ids(tx, last_ids)
-        shown_prelabels = prelabels.by_ids(
-            tx, [task.prelabel_id for task in known.values() if task.prelabel_id is not None]
-        )
-        versions = started_from(tx, list(known.values()))
-        for task, uid in zip(tasks, uids, strict=True):
-            ours = known.get(uid)
-            if ours is None or ours.project_id != project.id:
-                changes.counts["foreign"] += bool(task.get("annotations"))
+        owners = changes._owners(tx, project, tasks)
+        ours = {task.id: task for task in owners if task is not None}
+        sent = changes._sent(tx, list(ours.values()), owners, tasks)
+        known = _known(tx, list(ours))
+        shown_prelabels = prelabels.by_ids(tx, [task.prelabel_id for task in ours.values() if task.prelabel_id])
+        versions = started_from(tx, list(ours.values()))
+        arrived = _not_known_to_be_there(tx, project, list(ours.values()))
+        for task, owner in zip(tasks, owners, strict=True):
+            if owner is None or (readable and task_uid(task) != owner.id and is_another(task, sent[owner.id])):
+                changes.owners[int(task["id"])] = None
+                changes.foreign += bool(task.get("annotations"))
                 continue
-            if ours.state is TaskState.INTENDED and uid not in numbers:
-                changes.server_ids[uid] = int(task["id"])  # the push that sent it was killed before it could say so
-            of_copy = [entry for entry in entries.get(uid, []) if entry.task_number == int(task["id"])]
+            number = int(task["id"])
+            changes.owners[number] = owner.id
+            if owner.id in arrived:
+                changes.server_ids[owner.id] = number  # the push that sent it was killed before it could say so
+            if owner.state is TaskState.DELETED:
+                changes.revived_tasks[owner.id] = number
+            shown = shown_in(owner, shown_prelabels, versions)[0]
             if not readable:
-                changes._quarantine_task(task, ours, of_copy)
+                changes._take(unreadable(PulledTask(task, owner, project, remote.server_id, shown), known))
                 continue
-            changes._compare(task, ours, project, shown_in(ours, shown_prelabels, versions)[0], of_copy, last)
+            parts = changed_parts(task, sent[owner.id])
+            if parts:
+                changes.tampered[number] = parts
+            about = Doubt(QuarantineCode.TASK_CHANGED, _TASK_CHANGED.format(parts=", ".join(parts))) if parts else doubt
+            pulled = PulledTask(task, owner, project, remote.server_id, shown, about)
+            read = read_answers(pulled, known, believe=believe)
+            changes._take(read)
+            changes._notice(task, sent[owner.id], parts, read.invalid)
         return changes
 
     def commit(self, tx: Tx) -> None:
         """Write all pulled changes into the store, inside the given transaction."""
         labelling.mark_pushed(tx, self.server_ids)
-        annotation_table.insert(tx, self.annotations)
-        answers.insert_entered(tx, self.entered)
-        answers.insert_quarantined(tx, self.quarantined)
-        answers.put(tx, self.entries)
-        _withdraw(tx, self.remote, self.deleted, "deleted in Label Studio")
+        labelling.mark_alive(tx, self.revived_tasks)
+        label_trust.set_sent(tx, self.sent)
+        annotation_table.insert(tx, self.taken.annotations)
+        answers.insert_entered(tx, self.taken.entered)
+        answers.insert_quarantined(tx, self.taken.quarantined)
+        revive(tx, self.taken.revived)
+        answers.put(tx, self.taken.entries)
+        label_trust.drop_missing(tx, self.taken.present)
+        label_trust.add_missing(tx, self.taken.missing)
 
-    @staticmethod
-    def tasks_deleted(tx: Tx, remote: ServerIds, task_ids: Sequence[str]) -> Counter[str]:
-        """Withdraw all annotations of these tasks, which were deleted; returns how many of what."""
-        lost = [entry for group in answers.of_tasks(tx, task_ids).values() for entry in group if not entry.deleted]
-        _withdraw(tx, remote, lost, "its task was deleted in Label Studio")
-        labelling.mark_deleted(tx, task_ids)
-        return Counter({"tasks deleted": len(task_ids), "deleted": len(lost)} if task_ids else {})
+    def _owners(self, tx: Tx, project: LabelProject, tasks: Sequence[dict[str, Any]]) -> list[LabelTask | None]:
+        """Whose each task is: by the id in its data, or, where that was changed, by the server's number."""
+        uids = [task_uid(task) or "" for task in tasks]
+        numbers = labelling.tasks_at(tx, project.id, [int(task["id"]) for task in tasks])
+        claimed = [task_id for ids in numbers.values() for task_id in ids]
+        known = labelling.tasks_by_ids(tx, list({*uids, *claimed}))
+        sent = label_trust.sent(tx, uids)
+        owners: list[LabelTask | None] = []
+        for task, uid in zip(tasks, uids, strict=True):
+            at_number = numbers.get(int(task["id"]), [])
+            by_id = known.get(uid)
+            if by_id is not None and by_id.project_id != project.id:
+                by_id = None
+            # A copy shows exactly what was sent; one that does not is the task that had the number, rewritten.
+            copy = by_id is not None and (uid not in sent or not changed_parts(task, sent[uid]))
+            if by_id is not None and (uid in at_number or copy or not at_number):
+                owners.append(by_id)
+            else:
+                owners.append(known[at_number[0]] if at_number else None)
+        return owners
 
-    def _compare(
+    def _sent(
         self,
-        task: dict[str, Any],
-        ours: LabelTask,
-        project: LabelProject,
-        shown: ShownRegions,
-        entries: Sequence[LabelEntry],
-        last: dict[str, Annotation],
+        tx: Tx,
+        ours: Sequence[LabelTask],
+        owners: Sequence[LabelTask | None],
+        tasks: Sequence[dict[str, Any]],
+    ) -> dict[str, SentTask]:
+        """What our tasks were sent as. For those of before this was written down it is worked out, and kept."""
+        sent = label_trust.sent(tx, [task.id for task in ours])
+        unwritten = [task for task in ours if task.id not in sent]
+        if not unwritten:
+            return sent
+        records = images.by_ids(tx, [task.image_id for task in unwritten])
+        texts = prompts.by_ids(tx, list({record.prompt_id for record in records.values()}))
+        cuts = cut_prompts.of_images(tx, list(records))
+        shown = {owner.id: task for task, owner in zip(tasks, owners, strict=True) if owner is not None}
+        for task in unwritten:
+            image = records[task.image_id]
+            data = shown[task.id].get("data")
+            prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(image.id))
+            expected = expected_task(task, image, prompt, data if isinstance(data, dict) else {})
+            sent[task.id] = expected
+            if not changed_parts(shown[task.id], expected):
+                self.sent[task.id] = expected
+        return sent
+
+    def _take(self, read: TaskAnswers) -> None:
+        """Add what became of one task's answers."""
+        taken = self.taken
+        for name in ("annotations", "quarantined", "entries", "present", "revived"):
+            getattr(taken, name).extend(getattr(read, name))
+        taken.entered |= read.entered
+        taken.missing |= read.missing
+        taken.counts += read.counts
+        taken.rewound += read.rewound
+
+    def _notice(
+        self, task: dict[str, Any], sent: SentTask, parts: Sequence[str], invalid: Sequence[Quarantined]
     ) -> None:
-        known = {entry.id: entry for entry in entries}
-        present: set[str] = set()
-        invalid: list[Quarantined] = []
-        for raw in task.get("annotations") or []:
-            entry = _entry(ours, int(task["id"]), raw)
-            present.add(entry.id)
-            before = known.get(entry.id)
-            previous = (
-                last.get(before.annotation_id) if before is not None and before.annotation_id is not None else None
-            )
-            if before is not None and before.deleted:
-                continue  # a withdrawal is final
-            try:
-                parsed = None if raw.get("was_cancelled") else parse(raw.get("result"), shown)
-            except InvalidAnnotation as refusal:
-                item = self._quarantine(entry, ours, raw, refusal.code, str(refusal))
-                invalid.append(item)
-                if before is None or before.quarantine_id != item.id:
-                    self.quarantined.append(item)
-                    self.counts["quarantined"] += 1
-                self._set_entry(entry, before, before.annotation_id if before is not None else None, item.id)
-                continue
-            version, text = self._version(entry, ours, project, shown, raw, parsed, previous)
-            if previous is None or version.id != previous.id:
-                self.annotations.append(version)
-                self.entered[version.id] = (entry.id, text)
-                self.counts["skipped" if parsed is None else "new" if previous is None else "edited"] += 1
-            elif before is not None and before.quarantine_id is not None:
-                self.counts["mended"] += 1
-            self._set_entry(entry, before, version.id, None)
-        for entry in entries:
-            if entry.id not in present and not entry.deleted:
-                if entry.number is None:
-                    self.entries.append(entry.model_copy(update={"quarantine_id": None, "deleted": True}))
-                    continue
-                self.deleted.append(entry)
-                self.counts["deleted"] += 1
-        self._notice(task, invalid)
+        """Put back what was changed, and change what the page shows above the image where invalid answers came or went.
 
-    def _set_entry(
-        self, entry: LabelEntry, before: LabelEntry | None, annotation_id: str | None, quarantine_id: str | None
-    ) -> None:
-        updated = entry.model_copy(update={"annotation_id": annotation_id, "quarantine_id": quarantine_id})
-        if updated != before:
-            self.entries.append(updated)
-
-    def _version(
-        self,
-        entry: LabelEntry,
-        ours: LabelTask,
-        project: LabelProject,
-        shown: ShownRegions,
-        raw: dict[str, Any],
-        parsed: ParsedAnnotation | None,
-        previous: Annotation | None,
-    ) -> tuple[Annotation, str]:
-        """The annotation's current version, which may be the last one again, and what was entered, as JSON."""
-        status = AnnotationStatus.SKIPPED if parsed is None else parsed.status
-        text = without_lone_surrogates(canonical_json({} if parsed is None else parsed.entered))
-        content = hashlib.sha256(f"{status.value} {text}".encode()).hexdigest()
-
-        def version_id(parent_id: str | None) -> str:
-            return content_id("label-version", entry.id, content, parent_id or "")
-
-        parent_id = shown.parent_id
-        if previous is not None:
-            parent_id = previous.parent_id if version_id(previous.parent_id) == previous.id else previous.id
-        version = Annotation(
-            id=version_id(parent_id),
-            image_id=ours.image_id,
-            prelabel_id=shown.prelabel_id,
-            parent_id=parent_id,
-            annotator=entry.annotator,
-            round=project.round,
-            status=status,
-            defects=() if parsed is None else parsed.defects,
-            note=None if parsed is None else parsed.note,
-            source=self._source(entry),
-            seconds=_seconds(raw.get("lead_time")),
-            tool=TOOL,
-            created_at=moment(str(raw["updated_at"])),
-        )
-        return version, text
-
-    def _quarantine(
-        self, entry: LabelEntry, ours: LabelTask, raw: dict[str, Any] | None, code: QuarantineCode, message: str
-    ) -> Quarantined:
-        text = "" if raw is None else json.dumps(raw.get("result"), ensure_ascii=False, sort_keys=True)
-        text = without_lone_surrogates(text).replace("\x00", "\ufffd")
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if len(text) > MAX_RAW:
-            text = f"{text[:MAX_RAW]}… ({len(text):,} characters, sha256 {digest})"
-        return Quarantined(
-            id=content_id("quarantine", entry.id, code.value, digest),
-            entry_id=entry.id,
-            task_id=ours.id,
-            image_id=ours.image_id,
-            annotator=entry.annotator,
-            code=code.value,
-            message=message,
-            raw=text,
-            source=self._source(entry),
-            created_at=datetime.now(UTC) if raw is None else moment(str(raw["updated_at"])),
-        )
-
-    def _quarantine_task(self, task: dict[str, Any], ours: LabelTask, entries: Sequence[LabelEntry]) -> None:
-        """Quarantine a task that holds something the server cannot give back; what was read before stays."""
-        entry = LabelEntry(
-            id=content_id("label-entry", ours.id, "task", int(task["id"])),
-            task_id=ours.id,
-            task_number=int(task["id"]),
-            number=None,
-            annotator="unknown",
-            annotation_id=None,
-            quarantine_id=None,
-            deleted=False,
-        )
-        message = "The server answers 500 when it is asked for this task: one of its annotations holds a value that "
-        item = self._quarantine(
-            entry, ours, None, QuarantineCode.POISONED, f"{message}cannot be given back. Delete it."
-        )
-        before = next((known for known in entries if known.id == entry.id), None)
-        if before is None or before.quarantine_id != item.id:
-            self.quarantined.append(item)
-            self.counts["quarantined"] += 1
-        self._set_entry(entry, before, None, item.id)
-
-    def _notice(self, task: dict[str, Any], invalid: Sequence[Quarantined]) -> None:
-        """Change what the page shows above the image, and the task's meta, where invalid annotations came or went."""
-        data, meta = dict(task.get("data") or {}), dict(task.get("meta") or {})
+        The task's meta says the same for programs.
+        """
         lines = [f"{_NOTICE}{item.message} ({item.annotator})" for item in invalid]
         reasons = [{"annotation": item.source, "code": item.code, "message": item.message} for item in invalid]
-        if data.get("notice", "") == "\n".join(lines) and meta.get("sdg_quarantine", []) == reasons:
+        data, meta = mended(task, sent)
+        if not parts and data.get("notice", "") == "\n".join(lines) and meta.get("sdg_quarantine", []) == reasons:
             return
         data["notice"] = "\n".join(lines)
         meta["sdg_quarantine"] = reasons
         self.notices.append(TaskNotice(int(task["id"]), data, meta))
 
-    def _source(self, entry: LabelEntry) -> str:
-        number = "" if entry.number is None else f"/{entry.number}"
-        return f"{TOOL}:{self.remote.server_id}/{entry.task_number}{number}"
 
-
-def _entry(ours: LabelTask, task_number: int, raw: dict[str, Any]) -> LabelEntry:
-    """The identity of an annotation. `completed_by` is a number in lists and an object in a task's detail."""
-    user = raw.get("completed_by")
-    if isinstance(user, dict):
-        user = user.get("id")
-    return LabelEntry(
-        id=content_id("label-entry", ours.id, int(raw["id"]), str(raw["created_at"])),
-        task_id=ours.id,
-        task_number=task_number,
-        number=int(raw["id"]),
-        annotator="unknown" if user is None else f"user-{user}",
-        annotation_id=None,
-        quarantine_id=None,
-        deleted=False,
+def _known(tx: Tx, task_ids: Sequence[str]) -> Known:
+    entries = answers.of_tasks(tx, task_ids)
+    listed = [entry for group in entries.values() for entry in group]
+    return Known(
+        entries,
+        annotation_table.by_ids(tx, [entry.annotation_id for entry in listed if entry.annotation_id]),
+        answers.quarantined_by_ids(tx, [entry.quarantine_id for entry in listed if entry.quarantine_id]),
     )
 
 
-def _withdraw(tx: Tx, remote: ServerIds, lost: Sequence[LabelEntry], reason: str) -> None:
-    """Withdraw all versions of the annotations; withdrawing only the last would make the one before current again."""
-    versions = answers.versions(tx, [entry.id for entry in lost])
-    now = datetime.now(UTC)
-    tombstones.insert(
-        tx,
-        [
-            Tombstone(
-                kind=Withdrawn.ANNOTATION,
-                item_id=version,
-                reason=reason,
-                source=f"{TOOL}:{remote.server_id}/{entry.task_number}/{entry.number}",
-                created_at=now,
-            )
-            for entry in lost
-            for version in versions.get(entry.id, [])
-        ],
-    )
-    answers.put(tx, [entry.model_copy(update={"deleted": True}) for entry in lost])
-
-
-def _seconds(value: Any) -> float | None:
-    """A lead time in seconds; None where it is no finite number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+def _not_known_to_be_there(tx: Tx, project: LabelProject, tasks: Sequence[LabelTask]) -> set[str]:
+    """The tasks that were about to be sent and of which no number is known."""
+    intended = {task.id for task in tasks if task.state is TaskState.INTENDED}
+    return intended - set(labelling.numbers_in(tx, project.id)) if intended else set()

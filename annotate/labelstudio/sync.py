@@ -11,19 +11,35 @@ from pathlib import Path
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.connection import connection_of, credentials
-from annotate.labelstudio.project import current, ensure_project, verified
+from annotate.labelstudio.convert import QuarantineCode
+from annotate.labelstudio.missing import Missing, NotBelieved, check, withdraw_missing
+from annotate.labelstudio.project import (
+    ProjectGone,
+    current,
+    ensure_project,
+    locate,
+    project_mark,
+    verified,
+)
 from annotate.labelstudio.pull import Puller, PullSummary
 from annotate.labelstudio.push import Pusher, PushSummary, RoutedImage, plan_tasks, shown_prelabels
 from annotate.labelstudio.server import Server
+from annotate.labelstudio.task_answers import Doubt
 from annotate.labelstudio.watch import webhook_url
 from schemas.labelling import LabelProject, LabelTask, ProjectKind
 from sdg_data.blobs import Blobs
+from sdg_data.console import say
+from sdg_data.errors import SdgError
 from sdg_data.progress import Progress
 from sdg_data.settings import Settings
 from sdg_data.store import labelling
-from sdg_data.store.connection import Store
+from sdg_data.store.connection import Store, Tx
 from sdg_data.store.labelling import ServerIds
 
+PAGE_CHANGED = Doubt(
+    QuarantineCode.PAGE_CHANGED,
+    "The project had another page than it was made with. It is put back: look again, then submit again.",
+)
 LOCK = "annotate"
 """The stage lock that push and pull both take, because each infers from the server's list of tasks what the other did.
 
@@ -107,25 +123,88 @@ class LabelStudioSync:
         return pusher.push(tasks, progress)
 
     def pull(self, *, full: bool = False, accept_deletions: bool = False) -> PullSummary:
-        """Pull what changed in all projects that were not given up."""
+        """Pull what changed in all projects that were not given up.
+
+        A project that is gone keeps none of the others from being pulled, and what is missing is withdrawn only when
+        all of them were read.
+
+        Args:
+            full: Read everything, not only what changed.
+            accept_deletions: Believe the server whatever is gone there.
+
+        Raises:
+            ProjectGone: A project is not there; the others were pulled.
+            NotBelieved: Suspiciously much is gone; everything else was done.
+        """
         total = PullSummary(counts=Counter())
         with self.store.read() as tx:
             projects = [
                 project for project in labelling.projects(tx) if labelling.on_server(tx, project.id) is not None
             ]
+        missing: list[Missing] = []
+        gone: list[ProjectGone] = []
         for project in projects:
+            try:
+                located = locate(self.store, self.client, project)
+            except ProjectGone as error:
+                gone.append(error)
+                continue
             puller = Puller(
                 self.store,
                 self.client,
                 project,
-                verified(self.store, self.client, project),
+                located.remote,
                 overlap=timedelta(minutes=self.settings.annotate.overlap_minutes),
                 accept_deletions=accept_deletions,
+                doubt=PAGE_CHANGED if located.page_changed else None,
             )
-            summary = puller.pull(full=full)
-            total.read += summary.read
-            total.counts += summary.counts
+            puller.read(full=full)
+            missing.append(puller.missing())
+            puller.finish()
+            total.read += puller.done.read
+            total.counts += puller.done.counts
+        problems: list[SdgError] = [*gone]
+        try:
+            if not accept_deletions:
+                check(missing, self.client.connection.url)
+        except NotBelieved as error:
+            problems.append(error)
+        else:
+            for lacking in missing:
+                total.counts += Counter(withdraw_missing(self.store, lacking))
+        total.warnings += self._older_projects(projects)
+        if problems:
+            for problem in problems[1:]:
+                say(f"{problem.message} [{problem.item}]")
+            say(f"pulled all the same: {total.described}")
+            raise problems[0]
         return total
+
+    def _older_projects(self, projects: Sequence[LabelProject]) -> list[str]:
+        """What is open in projects that get no new tasks, and what was given up but is still on the server."""
+        newest = {(project.kind, project.round): project for project in projects}
+        with self.store.read() as tx:
+            older = [project for project in projects if newest[project.kind, project.round] is not project]
+            warnings = [
+                f"{number} tasks are open in an older project, {_named(tx, project)}"
+                for project in older
+                if (number := labelling.count_open(tx, project.id))
+            ]
+            given_up = [project for project in labelling.projects(tx, closed=True) if project.closed]
+        if given_up:
+            marks = [project_mark(project) for project in given_up]
+            warnings += [
+                f"project {listed['id']} there was given up: what is entered in it is not pulled"
+                for listed in self.client.projects()
+                if any(mark in str(listed.get("description") or "") for mark in marks)
+            ]
+        return warnings
+
+
+def _named(tx: Tx, project: LabelProject) -> str:
+    remote = labelling.on_server(tx, project.id)
+    where = "" if remote is None else f" ({remote.url}/projects/{remote.server_id})"
+    return f"{project.name}, page {project.config_version}{where}"
 
 
 @contextlib.contextmanager

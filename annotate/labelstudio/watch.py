@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from annotate.labelstudio.client import ServerError, Unavailable
+from annotate.labelstudio.missing import NotBelieved
 from annotate.labelstudio.project import SECRET_HEADER
 from annotate.labelstudio.pull import PullSummary
 from sdg_data.console import say
@@ -139,10 +140,15 @@ def watch(
         ServerError: The server refuses a request, which trying again will not change.
     """
     pulls = 0
+    refused = ""
     while not stop.is_set():
         hint.clear()  # before the pull: what comes while it runs is a reason for another
         try:
             summary = pull()
+        except NotBelieved as error:
+            if error.message != refused:
+                say(f"{error.message}: {error.hint}")
+            refused = error.message
         except (Unavailable, StoreLocked) as error:
             say(f"not now: {error.message}; trying again in {poll_seconds:g} s")
         except ServerError as error:

@@ -91,6 +91,48 @@ def quarantined(tx: Tx, *, waiting: bool = False) -> list[Quarantined]:
     return [_quarantined(row) for row in rows]
 
 
+def quarantined_by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Quarantined]:
+    """The answers in quarantine with these ids, by id; an id that is not there is left out."""
+    rows = select(tx, "SELECT * FROM quarantine WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)])
+    return {row["id"]: _quarantined(row) for row in rows}
+
+
+def all_versions(tx: Tx, entry_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The annotation ids of each entry's versions, withdrawn or not."""
+    rows = tx.execute(
+        """
+        SELECT entry_id, annotation_id FROM annotation_entries
+        WHERE entry_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY entry_id, annotation_id
+        """,
+        [list(entry_ids)],
+    ).fetchall()
+    return grouped((entry_id, annotation_id) for entry_id, annotation_id in rows)
+
+
+def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, LabelEntry]:
+    """The entries with these ids, by id; an id that is not there is left out."""
+    rows = select(tx, "SELECT * FROM label_entries WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)])
+    return {row["id"]: LabelEntry(**row) for row in rows}
+
+
+def entries_of_versions(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, tuple[LabelEntry, str]]:
+    """The entry and the image of each of these versions; an annotation made elsewhere is left out."""
+    rows = select(
+        tx,
+        """
+        SELECT entries.*, versions.annotation_id AS version_id, tasks.image_id
+        FROM annotation_entries AS versions JOIN label_entries AS entries ON entries.id = versions.entry_id
+        JOIN label_tasks AS tasks ON tasks.id = entries.task_id
+        WHERE versions.annotation_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY versions.annotation_id
+        """,
+        [list(annotation_ids)],
+    )
+    return {
+        row.pop("version_id"): (LabelEntry(**{key: row[key] for key in LabelEntry.model_fields}), row["image_id"])
+        for row in rows
+    }
+
+
 def count_quarantined(tx: Tx) -> list[dict[str, Any]]:
     """One row per code: how many ever, and how many wait to be mended."""
     return select(

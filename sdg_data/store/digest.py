@@ -8,10 +8,19 @@ from sdg_data.store.connection import Store, Tx
 TIME_COLUMNS = frozenset({"created_at", "seconds", "applied_at"})
 """When it was done and how long it took is no part of what was done."""
 SKIPPED_TABLES = frozenset(
-    {"schema_versions", "label_servers", "label_numbers", "imports", "import_records", "cut_prompts"}
+    {
+        "schema_versions",
+        "label_servers",
+        "label_numbers",
+        "label_sent",
+        "label_missing",
+        "imports",
+        "import_records",
+        "cut_prompts",
+    }
 )
-"""Neither are a labelling server's own numbers, how far a pull has read, by which import a record came, nor what can be
-counted again from prompts and tokenizers."""
+"""Neither are a labelling server's own numbers, what it was sent and has lost, how far a pull has read, by which import
+a record came, nor what can be counted again from prompts and tokenizers."""
 SKIPPED_ROWS = {"failures": "stage = 'import'"}
 """Nor what a file to import held that was not taken: by table, the condition of the rows that do not count."""
 COUNTED_WHERE_FILLED = frozenset({"studies", "study_trials", "study_refusals", "study_raters", "study_votes"})

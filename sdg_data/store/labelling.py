@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.labelling import LabelProject, LabelTask, ProjectKind, TaskState
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
+from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_new, select
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,15 @@ def mark_pushed(tx: Tx, numbers: Mapping[str, int]) -> None:
     )
 
 
+def mark_alive(tx: Tx, numbers: Mapping[str, int]) -> None:
+    """Record that tasks that were deleted at the server are there again, under these numbers."""
+    if numbers:
+        tx.execute(
+            "UPDATE label_tasks SET state = 'intended' WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(numbers)]
+        )
+        mark_pushed(tx, numbers)
+
+
 def mark_deleted(tx: Tx, task_ids: Sequence[str]) -> None:
     """Record that these tasks were deleted at the server."""
     ids = [list(task_ids)]
@@ -149,6 +158,31 @@ def numbers_in(tx: Tx, project_id: str) -> dict[str, int]:
         [project_id],
     ).fetchall()
     return {task_id: int(number) for task_id, number in rows}
+
+
+def tasks_at(tx: Tx, project_id: str, numbers: Sequence[int]) -> dict[int, list[str]]:
+    """The project's tasks that are under these numbers on the server: number to task ids, several where they clash."""
+    rows = tx.execute(
+        """
+        SELECT number, task_id FROM label_numbers JOIN label_tasks ON label_tasks.id = task_id
+        WHERE project_id = ? AND number IN (SELECT unnest(?::BIGINT[])) ORDER BY number, task_id
+        """,
+        [project_id, list(numbers)],
+    ).fetchall()
+    return grouped((int(number), task_id) for number, task_id in rows)
+
+
+def count_open(tx: Tx, project_id: str) -> int:
+    """How many of the project's tasks on the server wait for an answer."""
+    rows = tx.execute(
+        """
+        SELECT count(*) FROM label_tasks WHERE project_id = ? AND state = 'pushed' AND id NOT IN (
+            SELECT task_id FROM label_entries WHERE NOT deleted
+        )
+        """,
+        [project_id],
+    ).fetchall()
+    return int(rows[0][0])
 
 
 def count_tasks(tx: Tx, project_id: str) -> dict[str, int]:

@@ -128,8 +128,17 @@ def reviews_without_answer(tx: Tx) -> list[str]:
     return [review for (review,) in rows]
 
 
+def reviews_by_answers(tx: Tx, annotation_ids: Sequence[str]) -> list[str]:
+    """The reviews that were read from these versions."""
+    rows = tx.execute(
+        "SELECT review_id FROM review_answers WHERE annotation_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY review_id",
+        [list(annotation_ids)],
+    ).fetchall()
+    return [review for (review,) in rows]
+
+
 def waiting(tx: Tx) -> dict[str, int]:
-    """How many more answers the first-round tasks of each image wait for.
+    """How many more answers the first-round tasks of each image wait for; several of one person are one answer.
 
     A skip is an answer: the tool hands a skipped task to nobody else. An answer in quarantine is still waited for.
 
@@ -140,7 +149,8 @@ def waiting(tx: Tx) -> dict[str, int]:
         """
         SELECT image_id, max(overlap - answers) AS missing FROM (
             SELECT tasks.image_id, tasks.id, tasks.overlap,
-                   count(entries.id) FILTER (NOT entries.deleted AND entries.quarantine_id IS NULL) AS answers
+                   count(DISTINCT entries.annotator)
+                       FILTER (NOT entries.deleted AND entries.quarantine_id IS NULL) AS answers
             FROM label_tasks AS tasks JOIN label_projects AS projects ON projects.id = tasks.project_id
             LEFT JOIN label_entries AS entries ON entries.task_id = tasks.id
             WHERE projects.kind = ? AND NOT projects.closed AND tasks.state <> 'deleted'

@@ -19,6 +19,18 @@ def listed(tx: Tx, kind: Withdrawn | None = None) -> list[Tombstone]:
     return [Tombstone(**{**row, "created_at": as_record(row["created_at"])}) for row in rows]
 
 
+def delete(tx: Tx, kind: Withdrawn, item_ids: Sequence[str], *, source_prefix: str = "") -> int:
+    """Undo the withdrawal of these items, as far as its source begins so; returns how many count again."""
+    rows = tx.execute(
+        """
+        DELETE FROM tombstones
+        WHERE kind = ? AND item_id IN (SELECT unnest(?::VARCHAR[])) AND starts_with(source, ?) RETURNING item_id
+        """,
+        [kind, list(item_ids), source_prefix],
+    ).fetchall()
+    return len(rows)
+
+
 def alive(kind: Withdrawn, column: str) -> str:
     """The SQL condition that what `column` names was not withdrawn."""
     return f"{column} NOT IN (SELECT item_id FROM tombstones WHERE kind = '{kind}')"

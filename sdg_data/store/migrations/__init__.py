@@ -22,6 +22,7 @@ from sdg_data.store.migrations import (
     m0007_imports,
     m0008_cut_prompts,
     m0009_studies,
+    m0010_label_trust,
 )
 
 
@@ -45,4 +46,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0007_imports,
     m0008_cut_prompts,
     m0009_studies,
+    m0010_label_trust,
 )

@@ -36,7 +36,10 @@ class Killed(BaseException):
 
 
 class FakeLabelStudio:
-    """One server with one user. `faults(method, path)` says what becomes of each request."""
+    """One server. `unreadable`: tasks whose annotations it cannot give back; `unlistable`: not even their ids.
+
+    The user is the number at the end of the API key, else 1. `faults(method, path)` says what becomes of each request.
+    """
 
     def __init__(self) -> None:
         self.projects: dict[int, dict[str, Any]] = {}
@@ -48,12 +51,14 @@ class FakeLabelStudio:
         self.faults: Callable[[str, str], Fault] = lambda method, path: Fault.NONE
         self.requests: list[tuple[str, str]] = []
         self.unreadable: set[int] = set()
+        self.unlistable: set[int] = set()
         self._late: list[tuple[int, Callable[[], Any]]] = []
         self._ids = itertools.count(1)
+        self._user = 1
 
-    def client(self, **options: Any) -> Client:
+    def client(self, user: int = 1, **options: Any) -> Client:
         values = {"patience": 30.0, "sleep": self._sleep, **options}
-        return Client(Connection("http://ls.test", "k" * 40, own=False), transport=self.transport, **values)
+        return Client(Connection("http://ls.test", f"key-{user}", own=False), transport=self.transport, **values)
 
     @property
     def transport(self) -> httpx.MockTransport:
@@ -64,8 +69,9 @@ class FakeLabelStudio:
         return int(self._create_annotation(number, {"result": result, **fields})["id"])
 
     def people_edit(self, annotation: int, **fields: Any) -> None:
+        """As the one would who entered it; `updated_by` names another."""
         task, found = self._annotation(annotation)
-        found |= {**fields, "updated_at": self._tick()}
+        found |= {"updated_by": found["completed_by"], **fields, "updated_at": self._tick()}
         task["updated_at"] = self._tick()
 
     def people_delete(self, annotation: int) -> None:
@@ -116,6 +122,8 @@ class FakeLabelStudio:
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content) if request.content else None
+        key = request.headers.get("authorization", "").rpartition("-")[2]
+        self._user = int(key) if key.isdigit() else 1
         query = {name: values[0] for name, values in parse_qs(request.url.query.decode()).items()}
         status, value = self._route(request.method, request.url.path, query, body)
         now = format_datetime(self.now + self.clock_ahead, usegmt=True)
@@ -149,7 +157,23 @@ class FakeLabelStudio:
                 self.delete_task(number)
                 return 204, None
             case ["POST", "tasks", int(number), "annotations"] if number in self.tasks:
-                return 201, self._create_annotation(number, body)
+                return 201, self._create_annotation(
+                    number, {"completed_by": self._user, **body, "updated_by": self._user}
+                )
+            case ["GET", "current-user", "whoami"]:
+                return 200, {"id": self._user}
+            case ["DELETE", "annotations", int(number)]:
+                self.people_delete(number)
+                return 204, None
+            case ["GET", "annotations", int(number)]:
+                for task in self.tasks.values():
+                    for one in task["annotations"]:
+                        if one["id"] == number:
+                            return 200, one
+            case ["PATCH", "annotations", int(number)]:
+                self._move(number, int(body.pop("task", 0)))
+                self.people_edit(number, **{**body, "updated_by": self._user})
+                return 200, self._annotation(number)[1]
         return 404, {"detail": "Not found."}
 
     # --- what it holds
@@ -174,6 +198,8 @@ class FakeLabelStudio:
                 "id": number, "project": project, "data": body["data"], "meta": body.get("meta", {}),
                 "predictions": body.get("predictions", []), "annotations": [], "created_at": now, "updated_at": now,
             }  # fmt: skip
+            for answer in body.get("annotations", []):
+                self._create_annotation(number, {**answer, "updated_by": None})  # as what is made in bulk
             numbers.append(number)
         return numbers
 
@@ -183,9 +209,16 @@ class FakeLabelStudio:
             "id": next(self._ids), "completed_by": 1, "lead_time": None, "was_cancelled": False, "result": [],
             "created_at": now, "updated_at": now, **body,
         }  # fmt: skip
+        made.setdefault("updated_by", made["completed_by"])
         self.tasks[number]["annotations"].append(made)
         self.tasks[number]["updated_at"] = self._tick()
         return made
+
+    def _move(self, annotation: int, number: int) -> None:
+        if number:
+            task, found = self._annotation(annotation)
+            task["annotations"].remove(found)
+            self.tasks[number]["annotations"].append(found)
 
     def _annotation(self, annotation: int) -> tuple[dict[str, Any], dict[str, Any]]:
         return next(
@@ -205,6 +238,8 @@ class FakeLabelStudio:
         page = found[: int(query["page_size"])]
         if not page:
             return 404, {"detail": "Invalid page."}
+        if any(task["id"] in self.unlistable for task in page):
+            return 500, None
         fields = query["include"].split(",")
         if "annotations" in fields and any(task["id"] in self.unreadable for task in page):
             return 500, None

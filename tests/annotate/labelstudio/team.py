@@ -1,0 +1,98 @@
+"""A lead, three honest people and a hostile one on a server, real or not; what the honest ones enter is kept."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from annotate.labelstudio.client import Client, condition
+from annotate.labelstudio.sync import LabelStudioSync
+from schemas.records import Annotation, Review, Verdict
+from sdg_data.ids import content_id
+from sdg_data.store import annotations, answers, gold, reviews
+from tests.annotate.labelstudio.support import drawn, labelled_home, routed, session_for, some_defect
+from tests.annotate.support import NOW, Home
+
+TASKS = 8
+Words = tuple[str, str, tuple[str, ...]]
+"""Who said it, of which image, and the reasons of the boxes (the seeds that they were drawn from)."""
+
+
+class Team:
+    """`lead` owns the server; anna, bob and carl are honest, mallory is not. Tasks are named by their index."""
+
+    def __init__(self, folder: Path, lead: Client, people: dict[str, Client], **settings: Any) -> None:
+        self.home: Home = labelled_home(folder, TASKS)
+        self.lead, self.people = lead, people
+        self.work: LabelStudioSync = session_for(self.home, lead, **settings)
+        self.project, self.place = self.work.init()
+        self.work.push_images(routed(self.home, blind=[3]))
+        tasks = lead.page(self.place.server_id, [], fields="id,data,meta", page=100)
+        self.numbers = [int(task["id"]) for task in tasks]
+        self.images = [str(task["data"]["image_id"]) for task in tasks]
+        self.data: list[dict[str, Any]] = [task["data"] for task in tasks]
+        self.users = {name: f"user-{client.me()['id']}" for name, client in people.items()}
+        self.said: set[Words] = set()
+        self.made: dict[int, int] = {}
+
+    def submit(self, name: str, index: int, seed: int) -> int:
+        """An honest person's answer: one box whose reason names the seed."""
+        made = self.people[name].create_annotation(self.numbers[index], drawn("mine", some_defect(seed)), lead_time=5.0)
+        self.said.add((self.users[name], self.images[index], (f"reason {seed}",)))
+        self.made[index] = made
+        return made
+
+    def begin(self) -> str:
+        """Anna and bob answered five of the tasks, all was pulled and accepted; returns the gold's digest."""
+        for index in range(5):
+            self.submit("anna" if index % 2 else "bob", index, index)
+        self.work.pull()
+        with self.home.store.write() as tx:
+            reviews.insert(tx, [_accepted(one) for one in annotations.page(tx)])
+        return self.gold()
+
+    def gold(self) -> str:
+        """A digest of what counts."""
+        with self.home.store.read() as tx:
+            rows = gold.page(tx)
+        lines = [f"{row.image_id} {row.annotation and row.annotation.model_dump_json()}" for row in rows]
+        return f"{len(rows)} {hashlib.sha256('|'.join(sorted(lines)).encode()).hexdigest()}"
+
+    def stored(self) -> list[Annotation]:
+        with self.home.store.read() as tx:
+            return annotations.page(tx)
+
+    def words(self) -> set[Words]:
+        """What the store says that people said."""
+        return {
+            (one.annotator, one.image_id, tuple(item.defect.reason for item in one.defects)) for one in self.stored()
+        }
+
+    def waiting(self) -> list[str]:
+        """The codes of what is in quarantine now."""
+        with self.home.store.read() as tx:
+            return sorted(one.code for one in answers.quarantined(tx, waiting=True))
+
+    def raw_in_quarantine(self) -> str:
+        with self.home.store.read() as tx:
+            return " ".join(one.raw for one in answers.quarantined(tx))
+
+    def kept(self, words: Sequence[Words]) -> bool:
+        """Whether all of these are in the store, as answers or in quarantine."""
+        held, raw = self.words(), self.raw_in_quarantine()
+        return all(said in held or all(reason in raw for reason in said[2]) for said in words)
+
+    def task_data(self, index: int) -> dict[str, Any]:
+        """What a task shows now."""
+        (task,) = self.lead.page(self.place.server_id, [condition("id", "equal", "Number", self.numbers[index])])
+        return dict(task["data"])
+
+    def patch_task(self, index: int, **fields: Any) -> None:
+        self.people["mallory"].update_task(self.numbers[index], tries=1, **fields)
+
+
+def _accepted(of: Annotation) -> Review:
+    return Review(
+        id=content_id("review", of.id, "test"), annotation_id=of.id, result_id=None, reviewer="rita", round=1,
+        verdict=Verdict.ACCEPTED, note=None, seconds=None, tool="test", created_at=NOW,
+    )  # fmt: skip
