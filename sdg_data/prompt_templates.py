@@ -4,6 +4,7 @@ They lie in the core and not in `annotate` because the exporters write them into
 too: one prompt for prelabelling, SFT, GRPO and evaluation (SPEC section 4).
 """
 
+import ast
 import hashlib
 import json
 import re
@@ -81,14 +82,20 @@ def names() -> list[str]:
 
 @cache
 def load_template(name: str) -> Template:
-    """The template of that name, or of that id (`detect-1:3f2a…`), which must then be the very one.
+    """The template of that name, or of that id (`detect-1:3f2a…`), which must then be the very one; or of a file.
+
+    A file is named by its path: `question.toml` with `text` and `image` ("first" or "last") as our own have them,
+    `question.txt` with the text alone, or `module.py::NAME`, a string that stands in Python source under that name. The
+    source is read, not run; its doubled braces are those of `str.format`. `{caption}` is where the caption goes.
 
     Returns:
         The template.
 
     Raises:
-        ConfigError: There is no such name, or the file of that id has changed since.
+        ConfigError: There is no such name, the file of that id has changed since, or a file is no question.
     """
+    if is_file(name):
+        return _of_file(name)
     plain, _, digits = name.partition(":")
     path = _FOLDER / f"{plain}.toml"
     if plain not in names():
@@ -102,3 +109,59 @@ def load_template(name: str) -> Template:
             hint="The detector was trained with another version of the prompt; train it anew, or install that version.",
         )
     return template
+
+
+def is_file(name: str) -> bool:
+    """Whether a template's name is a file's."""
+    return "::" in name or "/" in name or name.endswith((".toml", ".txt"))
+
+
+def _of_file(name: str) -> Template:
+    place, _, constant = name.partition("::")
+    path = Path(place).expanduser()
+    try:
+        data = path.read_bytes()
+        source = data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the question ({error})", item=name) from error
+    first = True
+    if constant:
+        text = _constant(source, constant, name)
+    elif path.suffix == ".toml":
+        text, first = _toml(source, name)
+    else:
+        text = source
+    if "{caption}" not in text:
+        raise ConfigError("the question has no {caption}", item=name)
+    sha256 = hashlib.sha256(f"{first}\n{text}".encode()).hexdigest()
+    stem = re.sub(r"[^a-z0-9-]+", "-", (constant or path.stem).lower()).strip("-")
+    # A string of a program is taken to the last character, as that program asks it.
+    return Template(stem or "question", text if constant else text.strip("\n"), first, sha256)
+
+
+def _toml(source: str, name: str) -> tuple[str, bool]:
+    try:
+        values = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not a TOML file: {error}", item=name) from error
+    text, image = values.get("text"), values.get("image", "first")
+    if not isinstance(text, str) or image not in ("first", "last"):
+        raise ConfigError('the question is `text`, and `image` is "first" or "last"', item=name)
+    return text, image == "first"
+
+
+def _constant(source: str, constant: str, name: str) -> str:
+    """The string that Python source assigns to a name, as `str.format` would show it but for `{caption}`."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"not Python source: {error}", item=name) from error
+    found = None
+    for node in ast.walk(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        if any(isinstance(target, ast.Name) and target.id == constant for target in targets):
+            found = value.value if isinstance(value, ast.Constant) else None
+    if not isinstance(found, str):
+        raise ConfigError(f"no string stands under the name {constant}", item=name)
+    return found.replace("{{", "{").replace("}}", "}")

@@ -7,8 +7,11 @@ It is **not** the paper's measure: it sees words, not meanings, and every report
     (ideographs, kana, hangul) is a token by itself; the text's vector counts each distinct token;
     the similarity is the cosine of the two vectors, 0..1. Two texts without a token: 1. One without: 0.
 
-Any other name is a sentence-transformers model (the paper: Qwen/Qwen3-Embedding-0.6B): the cosine of its embeddings,
--1..1, each distinct text embedded once, longest first in batches.
+Any other name is an embedding model: the cosine of its embeddings, -1..1, each distinct text embedded once.
+
+    Qwen/Qwen3-Embedding-… or mean:NAME: transformers' model, and the mean of its last hidden states over a text's
+    tokens, 256 at the most, as the paper's release has it for its metric and its reward
+    NAME: sentence-transformers, with the pooling that the model itself names
 
 Token-F1 (release): lower-case; a tag ("<" up to the next ">") is a space; a token is a maximal run of a–z and 0–9; with
 c the common tokens, counted as often as both have them, F1 = 2c / (tokens of one + tokens of the other). Two texts
@@ -28,6 +31,11 @@ from sdg_data.metrics.word_overlap import ASCII_WORDS, overlap
 
 Floats = NDArray[np.float64]
 LEXICAL = "lexical"
+PAPER_EMBEDDING = "Qwen/Qwen3-Embedding-0.6B"
+"""The paper's embedding model; its release takes the mean of the hidden states, not the last one."""
+_MEAN = "mean:"
+_MEAN_POOLED = re.compile(r"Qwen/Qwen3-Embedding-")
+_MEAN_TOKENS = 256
 _TAG = re.compile(r"<[^>]+>")
 
 
@@ -49,12 +57,21 @@ def similarity_named(name: str) -> Similarity:
     does not load.
 
     Args:
-        name: `lexical` for the overlap of words, else the name or path of a sentence-transformers model.
+        name: `lexical` for the overlap of words, else the name or path of an embedding model, see above.
 
     Returns:
         The similarity.
     """
-    return LexicalSimilarity() if name == LEXICAL else SentenceSimilarity(name)
+    if name == LEXICAL:
+        return LexicalSimilarity()
+    if needs_transformers(name):
+        return MeanPooledSimilarity(name)
+    return SentenceSimilarity(name)
+
+
+def needs_transformers(name: str) -> bool:
+    """Whether a similarity is a model of transformers, with mean pooling, and not one of sentence-transformers."""
+    return name.startswith(_MEAN) or bool(_MEAN_POOLED.match(name))
 
 
 @dataclass(frozen=True)
@@ -155,3 +172,64 @@ class SentenceSimilarity:
     def __call__(self, first: str, second: str) -> float:
         """One pair."""
         return float(self.pairs([first], [second])[0])
+
+
+@dataclass
+class MeanPooledSimilarity(SentenceSimilarity):
+    """The cosine of the mean of a transformers model's last hidden states over a text's tokens.
+
+    So the paper's release measures DescCos and R_desc: half precision on a GPU, 256 tokens of a text, no instruction.
+    """
+
+    batch_size: int = 32
+    _tokenizer: Any = field(default=None, init=False, repr=False)
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Embed texts with the model, which is loaded at the first use; where that fails its error comes through.
+
+        Returns:
+            (n, width), not normalised.
+        """
+        if self._model is None:
+            self._load()
+        import torch
+
+        vectors = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), self.batch_size):
+                batch = self._tokenizer(
+                    list(texts[start : start + self.batch_size]),
+                    padding=True,
+                    truncation=True,
+                    max_length=_MEAN_TOKENS,
+                    return_tensors="pt",
+                ).to(self._model.device)
+                states = self._model(**batch).last_hidden_state.float()
+                mask = batch["attention_mask"].unsqueeze(-1).float()
+                means = (states * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
+                vectors.append(means.cpu().numpy())
+        return np.concatenate(vectors).astype(np.float64) if vectors else np.empty((0, 0))
+
+    def _load(self) -> None:
+        source = self.name.removeprefix(_MEAN)
+        try:
+            import torch
+            from transformers import AutoModel, AutoTokenizer
+        except ImportError as error:
+            raise MissingDependency(
+                f"{error.name} is not installed",
+                item=f"--similarity {self.name}",
+                hint="pip install 'sdg-data[vlm]', or use --similarity lexical",
+            ) from error
+        from sdg_data.devices import own_device
+
+        device = self.device or own_device()
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(source)
+            dtype = torch.float16 if device.startswith("cuda") else torch.float32
+            self._model = AutoModel.from_pretrained(source, dtype=dtype).to(device).eval()
+        except (OSError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"cannot load the embedding model: {reason}", item=source) from error
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token

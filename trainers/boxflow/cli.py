@@ -239,8 +239,18 @@ def _plan(
         for name, address in addresses.items():
             say(f"{name}: asked at {address}")
         show(findings)
+    _say_kl(config)
     if wrong := faults(findings):
         raise error_of(wrong[0])
+
+
+def _say_kl(config: BoxFlowConfig) -> None:
+    """Say what a KL weight means here, where there is one: those of other code mean another thing."""
+    if config.loss.beta:
+        say(
+            f"loss.beta {config.loss.beta:g} weighs the KL of whole steps, over σ_t²·(−dt); Flow-GRPO's code leaves "
+            "out (−dt), so a weight from there is 12 to 25 times as strong here (ten steps): divide it"
+        )
 
 
 def _train(
@@ -250,6 +260,7 @@ def _train(
     from generators.revisions import revision_of
     from trainers.boxflow.run_folder import BoxFlowRunFolder
 
+    _say_kl(config)
     preset = choose([config.policy.model], load_presets(settings.models))[0]
     revision = revision_of(preset, online=True)
     with BoxFlowRunFolder(out).held():

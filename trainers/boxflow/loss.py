@@ -32,6 +32,7 @@ def policy_loss(
     kl: torch.Tensor | None = None,
     beta: float = 0.0,
     ratio_per_image: bool = False,
+    gradient_per_location: bool = False,
 ) -> Loss:
     """−mean over samples and locations of min(ρA, clip(ρ, 1−ε, 1+ε)·A) + β·KL, with ρ per location.
 
@@ -46,15 +47,19 @@ def policy_loss(
         kl: (B, ...) per location, for `beta`.
         beta: the weight of the KL.
         ratio_per_image: ρ from the mean log-probability of an image's locations, as Flow-GRPO has it.
+        gradient_per_location: with that, ρ has the image's value at each location and the gradient of the location's
+            own log-probability, as the public code of DenseFlow-GRPO has it.
 
     Returns:
         The loss, a number, and its figures.
     """
     locations = tuple(range(1, log_prob.dim()))
     difference = log_prob - old_log_prob
-    if ratio_per_image:
-        difference = difference.mean(dim=locations, keepdim=True)
-    ratio = difference.exp()
+    whole = difference.mean(dim=locations, keepdim=True) if ratio_per_image else difference
+    ratio = whole.exp()
+    if ratio_per_image and gradient_per_location:
+        # The second factor is 1, and its gradient is that of each location's log-probability.
+        ratio = ratio.detach() * (log_prob - log_prob.detach()).exp()
     objective = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
     keep = torch.ones(len(log_prob), dtype=torch.bool, device=log_prob.device) if counts is None else counts
     divisor = float(keep.sum()) if denominator is None else denominator

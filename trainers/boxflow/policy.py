@@ -215,10 +215,11 @@ class Ema:
         self.average = [parameter.detach().clone().float() for parameter in self._parameters]
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the averages towards the current weights by 1 − decay; called after each optimizer step."""
+    def update(self, decay: float | None = None) -> None:
+        """Move the averages towards the current weights by 1 − decay; None: the decay that it was made with."""
+        share = 1 - (self.decay if decay is None else decay)
         for average, parameter in zip(self.average, self._parameters, strict=True):
-            average.lerp_(parameter.detach().to(average.dtype), 1 - self.decay)
+            average.lerp_(parameter.detach().to(average.dtype), share)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:

@@ -58,7 +58,8 @@ class PolicyGradient:
             denominator=counting,
             kl=kl,
             beta=settings.beta,
-            ratio_per_image=policy.config.ratio_per_image,
+            ratio_per_image=policy.config.ratio_kind != "location",
+            gradient_per_location=policy.config.ratio_kind == "image-value",
         )
         figures = {"ratio": loss.ratio, "ratio_off": loss.ratio_off, "clipped": loss.clipped, "kl": loss.kl}
         return TermLoss(loss.value, self._weights[term.step], figures)

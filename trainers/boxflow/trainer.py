@@ -27,7 +27,7 @@ from sdg_data.work import StopRequest
 from trainers.boxflow import audit
 from trainers.boxflow.audit import Audit
 from trainers.boxflow.callbacks import RolloutReporter
-from trainers.boxflow.config import BoxFlowConfig
+from trainers.boxflow.config import BoxFlowConfig, ema_decay
 from trainers.boxflow.credit import Advantages, compute_advantages, describe
 from trainers.boxflow.estimator import Estimator
 from trainers.boxflow.policy import Ema, Policy
@@ -222,6 +222,9 @@ class BoxFlowTrainer:
         else:
             log.warning("rollout %d: no group has enough answers; nothing is learned from it", self.done + 1)
         self.estimator.end(self.done + 1)
+        decay = ema_decay(config.optimizer, self.done)
+        if decay is not None:
+            self.ema.update(decay)
         figures |= {
             "seconds/sampling": sampled - started,
             "seconds/waiting": scoring.waited,

@@ -113,7 +113,8 @@ class Updater:
         if counting:  # else there is no gradient; the moments must not decay either
             self._optimizer.step()
             self._schedule.step()
-            self._ema.update()
+            if not policy.config.optimizer.ema_every:
+                self._ema.update()
         figures = {name: mean_of([loss.figures[name] for loss in losses]) for name in losses[0].figures}
         return {
             "loss": total,

@@ -257,6 +257,12 @@ def maps_command(
         str | None,
         typer.Option(help="ImageDoctor's commit: its checkpoint brings code of its own, so name what you trust"),
     ] = None,
+    question: Annotated[
+        str | None,
+        typer.Option(
+            help="ImageDoctor's own question: a file with {caption}, or module.py::NAME [default: a paraphrase of it]"
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="train or test")] = "test",
     batch: Annotated[int, typer.Option(min=1, help="Images asked about at once")] = 8,
     side: Annotated[
@@ -280,10 +286,14 @@ def maps_command(
     else:
         import torch
 
+        from sdg_data.prompt_templates import load_template
         from trainers.detector.image_doctor import ImageDoctor
 
         where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        detector = ImageDoctor.load(model, revision=revision, device=where, max_new_tokens=max_tokens)
+        asked = {"question": load_template(question).text} if question is not None else {}
+        if question is None:
+            say("ImageDoctor is asked a paraphrase of its question, which may cost it accuracy: --question has its own")
+        detector = ImageDoctor.load(model, revision=revision, device=where, max_new_tokens=max_tokens, **asked)
     result = write_maps(detector, data, out, split=split, batch=batch, limit=limit)
     if as_json:
         print_json({"maps": str(out), **result})

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sdg_data.metrics.similarity import PAPER_EMBEDDING
 from sdg_data.prompt_templates import DETECT_SHORT
 from trainers.common.config import ConfigGroup, Natural, Positive, TrainingSettings
 from trainers.detector.train_config import (
@@ -157,11 +158,20 @@ class GrpoConfig(TrainConfig):
 
 
 def sdg30k() -> GrpoConfig:
-    """The paper's: 8 answers, temperature 1.0, top-p 0.85, lr 5e-6, β 0.01, ≤ 4,096 new tokens, 2 epochs."""
+    """The paper's: 8 answers, temperature 1.0, top-p 0.85, lr 5e-6, β 0.01, ≤ 4,096 new tokens, 2 epochs.
+
+    128 answers a step stand in the release's `train_grpo.sh` (16 GPUs × 4 × 2); reasons are compared as in its reward,
+    by Qwen3-Embedding with mean pooling. docs/published-run.md goes through all of them.
+
+    Returns:
+        The configuration.
+    """
     return GrpoConfig(
         recipe="sdg30k",
-        optimizer=DetectorOptimizer(learning_rate=5e-6, epochs=2, batch_size=128, micro_batch=4),
-        evaluation=EvaluationSettings(eval_every=100, eval_limit=512, eval_max_tokens=4096),
+        optimizer=DetectorOptimizer(
+            learning_rate=5e-6, epochs=2, batch_size=128, micro_batch=4, weight_decay=0.1, adam_betas=(0.9, 0.95)
+        ),
+        evaluation=EvaluationSettings(eval_every=100, eval_limit=512, eval_max_tokens=4096, similarity=PAPER_EMBEDDING),
         saving=DetectorSaving(log_every=1, save_every=50),
         guard=GuardSettings(window=20),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sdg_data.errors import ExitCode
-from sdg_data.metrics.similarity import LEXICAL
+from sdg_data.metrics.similarity import LEXICAL, needs_transformers
 from sdg_data.preflight import hub, machine
 from sdg_data.preflight.findings import Finding
 from sdg_data.preflight.packages import check_extra
@@ -106,7 +106,9 @@ def _similarity(config: TrainConfig) -> list[Finding]:
     name = config.evaluation.similarity
     if name == LEXICAL:
         return []
-    if importlib.util.find_spec("sentence_transformers") is None:
+    pooled = needs_transformers(name)
+    name = name.removeprefix("mean:")
+    if not pooled and importlib.util.find_spec("sentence_transformers") is None:
         state = f"similarity {name}, and sentence-transformers is missing"
         fix = "pip install 'sdg-data[eval]', or --similarity lexical"
         return [Finding("evaluation", "packages", state, False, fix, ExitCode.MISSING_DEPENDENCY)]

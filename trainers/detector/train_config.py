@@ -10,10 +10,10 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sdg_data.errors import ConfigError
-from sdg_data.prompt_templates import DETECT
+from sdg_data.prompt_templates import DETECT, is_file
 from trainers.common import config as common
 from trainers.common.config import ConfigGroup, Natural, Positive, TrainingSettings
 
@@ -57,6 +57,13 @@ class DataSettings(ConfigGroup):
     workers: Natural = 4
     """Processes that prepare batches."""
 
+    @field_validator("template")
+    @classmethod
+    def _ours(cls, template: str) -> str:
+        if is_file(template):
+            raise ValueError("a trained detector names its question by a template of ours; a file's is for asking only")
+        return template
+
 
 class DetectorOptimizer(ConfigGroup):
     """AdamW with a cosine schedule, and the size of a step."""
@@ -95,7 +102,8 @@ class EvaluationSettings(ConfigGroup):
     pictures: Natural = 8
     """Answers that are drawn into `samples/` at each evaluation."""
     similarity: str = "lexical"
-    """How reasons are compared: lexical, or the name of a sentence-transformers model."""
+    """How reasons are compared, here and in GRPO's reward: lexical, Qwen/Qwen3-Embedding-0.6B (the paper's, mean
+    pooling), or the name of a sentence-transformers model."""
 
 
 class DetectorSaving(ConfigGroup):

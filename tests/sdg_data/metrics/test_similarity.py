@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdg_data.errors import MissingDependency
+from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.metrics.similarity import (
     LEXICAL,
     LexicalSimilarity,
@@ -171,3 +171,39 @@ def test_a_real_sentence_transformers_model(tmp_path: Any) -> None:
 
     assert found.tolist() == pytest.approx([1.0, cosine("hand", "green"), cosine("six fingers", "hand")], abs=1e-5)
     assert "sentence_transformers" in sys.modules
+
+
+def test_the_papers_embedding_takes_the_mean_of_the_states(tmp_path: Any) -> None:
+    """Against the mean over each text's own tokens, computed alone and without padding."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["hand", "has", "six", "fingers", "the", "a"]
+    plain = Tokenizer(models.WordLevel({word: index for index, word in enumerate(["[UNK]", "[PAD]", *words])}, "[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="[UNK]", pad_token="[PAD]")
+    config = transformers.Qwen3Config(
+        vocab_size=8, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.Qwen3Model(config).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    long = " ".join(["hand", "fingers"] * 200)
+    texts = ["the hand", "the hand has six fingers", long, "a"]
+    similarity = similarity_named(f"mean:{tmp_path}")
+    assert similarity.name == f"mean:{tmp_path}"
+    alone = []
+    for text in texts:
+        ids = tokenizer(text, return_tensors="pt")["input_ids"][:, :256]
+        with torch.no_grad():
+            alone.append(model(ids).last_hidden_state[0].mean(0))
+    for first in range(len(texts)):
+        for second in range(len(texts)):
+            expected = float(torch.nn.functional.cosine_similarity(alone[first], alone[second], dim=0))
+            assert similarity.pairs([texts[first]], [texts[second]])[0] == pytest.approx(expected, abs=1e-5)
+    assert len(similarity.pairs([], [])) == 0
+    with pytest.raises(ConfigError, match="cannot load the embedding model"):
+        similarity_named("mean:/nowhere/at/all").pairs(["a"], ["b"])

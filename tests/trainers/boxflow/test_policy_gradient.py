@@ -53,7 +53,8 @@ def losses(policy: Policy, chunks: list[RolloutChunk], advantages: Any, counting
                 denominator=counting,
                 kl=kl,
                 beta=settings.beta,
-                ratio_per_image=policy.config.credit.advantage != "box",
+                ratio_per_image=policy.config.ratio_kind != "location",
+                gradient_per_location=policy.config.ratio_kind == "image-value",
             )
             weight = stds[number] / (sum(stds) / len(stds)) if settings.weigh_steps else 1.0
             yield loss.value * (1 / len(numbers) * weight)

@@ -68,7 +68,7 @@ def test_memory_against_the_gpus(
 def test_a_similarity_without_its_package_is_found_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "check_hub", lambda subject, *_: Finding(subject, "hub", "there"))
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
-    config = changed(sft(), {"evaluation.similarity": "Qwen/Qwen3-Embedding-0.6B"})
+    config = changed(sft(), {"evaluation.similarity": "some/sentence-model"})
     (wrong,) = [found for found in preflight.examine(config, QWEN) if found.subject == "evaluation"]
     assert wrong.ok is False
     assert "sdg-data[eval]" in str(wrong.fix)
