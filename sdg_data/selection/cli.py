@@ -1,0 +1,213 @@
+"""`sdg select`: choose the best of a prompt's images by a verifier, and say what choosing is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdg_data.console import Names, chosen_split, names_option, print_json, print_table, say, settings_of
+
+if TYPE_CHECKING:
+    from sdg_data.selection.verifiers import Scores
+    from sdg_data.settings import Settings
+
+app = typer.Typer(
+    help="Choose the best of a prompt's images by a verifier, and say what choosing is worth.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+Verifiers = Annotated[
+    list[str],
+    typer.Option(
+        "--verifier",
+        metavar="NAME=SOURCE",
+        help="A source of defects, a table of scores, or mean-rank:A,B or pessimistic:A,B; repeat it",
+    ),
+]
+Models = Annotated[Names | None, names_option("--models", help="Only images of these models, separated by commas")]
+Split = Annotated[str | None, typer.Option(help="train or test")]
+Weights = Annotated[
+    tuple[float, float], typer.Option(metavar="ARTIFACT MISALIGNMENT", help="Weights of the types in a burden")
+]
+Penalty = Annotated[float, typer.Option(min=0, help="How much pessimistic takes off for disagreement")]
+_NUMBERS = ("1", "2", "4", "8", "16")
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+
+
+@app.callback()
+def _select() -> None:
+    """Choose the best of a prompt's images by a verifier, and say what choosing is worth."""
+
+
+@app.command("run")
+def run_command(
+    ctx: typer.Context,
+    verifier: Verifiers,
+    out: Annotated[Path, typer.Option(help="The list of chosen images, for `--images` of other commands")],
+    first: Annotated[
+        int | None, typer.Option("--of", min=1, help="Choose among the first so many samples [default: all]")
+    ] = None,
+    models: Models = None,
+    split: Split = None,
+    weights: Weights = (1.0, 1.0),
+    penalty: Penalty = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Choose one image for each prompt and model: the best by the last verifier that is named.
+
+    Prompts of which no image was judged get none; they are counted, and the exit code is 10.
+    """
+    import math
+
+    from sdg_data.errors import ExitCode
+    from sdg_data.store import image_list
+
+    pools, scores = _read(settings_of(ctx), verifier, models, split, weights, penalty)
+    name, judge = list(scores.items())[-1]
+    chosen: list[str] = []
+    nobody: list[str] = []
+    for pool, images in pools.items():
+        known = [image for image in images[:first] if not math.isnan(judge.get(image, math.nan))]
+        if known:
+            chosen.append(max(known, key=lambda image: judge[image]))  # the first of equal ones
+        else:
+            nobody.append(pool)
+    image_list.write(out, chosen, heading=f"the best of each prompt and model, by {name}")
+    say(f"chosen: {len(chosen)} images, by {name}; {len(nobody)} prompts have no image that was judged")
+    for pool in nobody[:5]:
+        say(f"  not judged: {pool}")
+    if as_json:
+        print_json({"chosen": len(chosen), "not_judged": nobody, "verifier": name, "list": str(out)})
+    if nobody:
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+@app.command("curve")
+def curve_command(
+    ctx: typer.Context,
+    verifier: Verifiers,
+    gold: Annotated[str, typer.Option(help="The score that reports: a source of defects, or a table of scores")],
+    numbers: Annotated[
+        Names | None,
+        names_option("--n", help="How many images a prompt, by comma [default: 1,2,4,8,16]", metavar="1,2,4"),
+    ] = None,
+    models: Models = None,
+    split: Split = None,
+    weights: Weights = (1.0, 1.0),
+    penalty: Penalty = 1.0,
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the 95 % intervals")] = 1000,
+    figure: Annotated[Path | None, typer.Option(help="Draw the curves into this SVG")] = None,
+    as_json: Json = False,
+) -> None:
+    """What the best of n is worth by the gold score, for each verifier, beside chance and the best there is."""
+    from sdg_data.errors import ConfigError, ExitCode
+    from sdg_data.selection.curve import curve, judged_pools
+
+    try:
+        sizes = sorted({int(number) for number in numbers or _NUMBERS})
+    except ValueError as error:
+        raise ConfigError(f"{','.join(numbers or ())!r} are no numbers", item="--n") from error
+    if not sizes or sizes[0] < 1:
+        raise ConfigError("how many images a prompt is 1 or more", item="--n")
+    pools, scores = _read(settings_of(ctx), [*verifier, f"gold={gold}"], models, split, weights, penalty)
+    truth = scores.pop("gold")
+    judged = judged_pools(pools, truth, sizes[-1])
+    if not judged.pools:
+        most = max((len(images) for images in pools.values()), default=0)
+        raise ConfigError(
+            f"no prompt has {sizes[-1]} images with a gold score (the largest has {most} images)",
+            item="--n",
+            hint="Ask for fewer, or make more: `sdg generate run --samples-per-prompt N`.",
+        )
+    result = curve(judged, truth, scores, numbers=sizes, resamples=resamples)
+    if figure is not None:
+        from sdg_data.selection.figure import draw
+
+        figure.write_text(draw(result, gold), encoding="utf-8")
+        say(f"written: {figure}")
+    say(
+        f"{len(judged.pools)} prompts; left out: {judged.too_small} with fewer than {sizes[-1]} images that have a "
+        f"gold score, and {judged.without_gold} images without one"
+    )
+    if as_json:
+        print_json({"gold": gold, "prompts": len(judged.pools), "left_out": judged.too_small, "verifiers": result})
+    else:
+        print_table(_rows(result))
+        print_table(_pairs(result))
+    if judged.too_small or judged.without_gold:
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _read(
+    settings: Settings,
+    verifiers: list[str],
+    models: Names | None,
+    split: str | None,
+    weights: tuple[float, float],
+    penalty: float,
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Scores]]:
+    """The pools, and the scores of every verifier by name.
+
+    Raises:
+        ConfigError: A verifier is not NAME=SOURCE, or a name is there twice.
+        InputError: The store has no image that was asked for.
+    """
+    from sdg_data.blobs import Blobs
+    from sdg_data.errors import ConfigError, InputError
+    from sdg_data.metrics.store_sources import Filter
+    from sdg_data.selection.sources import all_scores, pools_of
+    from sdg_data.store.connection import Store
+
+    sources: dict[str, str] = {}
+    for given in verifiers:
+        name, equals, source = given.partition("=")
+        if not (name and equals and source) or name in sources:
+            raise ConfigError(f"{given!r} is no verifier, or its name is there twice", hint="--verifier NAME=SOURCE")
+        sources[name] = source
+    store = Store(settings.home)
+    chosen = Filter(None if models is None else tuple(models), chosen_split(split))
+    with store.read() as tx:
+        pools = pools_of(tx, models, chosen.split)
+    if not pools:
+        raise InputError("the store has no image of these models and this split", hint="`sdg images list` shows them.")
+    blobs = Blobs(settings.blob_url)
+    return pools, all_scores(store, blobs, sources, pools, weights=weights, penalty=penalty, chosen=chosen)
+
+
+def _rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "verifier": name,
+            "n": row["n"],
+            "gold of the choice": f"{row['chosen']:.3f}",
+            "chance": f"{row['random']:.3f}",
+            "gold's best": f"{row['best']:.3f}",
+            "regret": f"{row['regret']:.3f}"
+            + ("" if row["interval"] is None else f" [{row['interval'][0]:.3f} to {row['interval'][1]:.3f}]"),
+            "gap closed": "–" if row["closed"] is None else f"{100 * row['closed']:.0f} %",
+            "own score": f"{row['own']:.3f}",
+            "images, stopping at 0": f"{row['images_with_stop']:.2f}",
+        }
+        for name, facts in result.items()
+        for row in facts["rows"]
+    ]
+
+
+def _pairs(result: dict[str, Any]) -> list[dict[str, Any]]:
+    def shown(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    return [
+        {
+            "verifier": name,
+            "pairs in the order of gold": shown(facts["pairs"]["accuracy"]),
+            "decided": facts["pairs"]["right"] + facts["pairs"]["wrong"],
+            "tied by the verifier": facts["pairs"]["ties"],
+            "tied in gold": facts["pairs"]["gold_ties"] + facts["pairs"]["both_ties"],
+            "Kendall's τ": shown(facts["pairs"]["tau"]),
+            "images not judged": facts["unjudged"],
+        }
+        for name, facts in result.items()
+    ]
