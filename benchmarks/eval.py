@@ -7,7 +7,11 @@ at ten times the size: time per image should stay the same.
 
 What counts is CPU time: it is what one undisturbed core would take. Wall time is printed too.
 
-    python benchmarks/eval.py [--images 30000] [--folder DIR]
+With `--public eval/code/evaluate.py`, the release's own script runs on the same files in the same run. Its embedding
+model is replaced by a function that costs nothing; it has no intervals, breakdown, confusion or rows of images, and
+ours are in our time.
+
+    python benchmarks/eval.py [--images 30000] [--folder DIR] [--public SCRIPT]
 """
 
 import argparse
@@ -94,17 +98,66 @@ def measure(folder: Path, protocol_name: str) -> dict[str, Any]:
     }
 
 
+def measure_public(folder: Path, script: Path) -> dict[str, Any]:
+    """The release's script in this process, embeddings for nothing."""
+    import contextlib
+    import importlib.util
+    import io
+
+    specification = importlib.util.spec_from_file_location("public_evaluate", script)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+
+    class ForNothing:
+        def __init__(self, name: str) -> None:
+            pass
+
+        def similarity(self, first: str, second: str) -> float:
+            return 0.0
+
+    vars(module)["TransformerEmbeddingScorer"] = ForNothing
+    sys.argv = ["evaluate.py", "--gt", str(folder / "gt.jsonl"), "--pred", str(folder / "pred.jsonl")]
+    began, wall = time.process_time(), time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        module.main()
+    cpu, wall = time.process_time() - began, time.perf_counter() - wall
+    figures = json.loads((folder / "eval_results.json").read_text())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"cpu": cpu, "wall": wall, "peak": peak, "f1": figures["bbox_level_iou50"]["f1"]}
+
+
+def beside(folder: Path, script: Path, ours: dict[str, dict[str, Any]]) -> bool:
+    """Run the public script and print the ratios; whether it gives our F1 in protocol release."""
+    command = [sys.executable, __file__, "--folder", str(folder), "--measure", "public", "--public", str(script)]
+    public = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    ratios = ", ".join(
+        f"{public['cpu'] / result['cpu']:.1f} times our CPU in {protocol}" for protocol, result in ours.items()
+    )
+    same = abs(public["f1"] - ours["release"]["f1"]) < 1e-12
+    print(
+        f"public   {public['cpu']:6.2f} s CPU  {public['wall']:6.2f} s wall  {public['peak'] / 1e6:5.0f} MB: {ratios}; "
+        f"BoxF1@0.5 {'equal' if same else 'NOT EQUAL'}"
+    )
+    return same
+
+
 def main() -> int:
     """Build, measure, print; 1 if an aim is missed (they are for 30,000 images)."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=30_000)
     parser.add_argument("--folder", type=Path, help="keep the files here, and use those that are there")
-    parser.add_argument("--measure", choices=["paper", "release"], help=argparse.SUPPRESS)
+    parser.add_argument("--public", type=Path, metavar="SCRIPT", help="eval/code/evaluate.py of the public release")
+    parser.add_argument("--measure", choices=["paper", "release", "public"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.measure == "public":
+        print(json.dumps(measure_public(arguments.folder, arguments.public)))
+        return 0
     if arguments.measure:
         print(json.dumps(measure(arguments.folder, arguments.measure)))
         return 0
-    failed = False
+    failed, results = False, {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if not (folder / "pred.jsonl").exists():
@@ -116,12 +169,15 @@ def main() -> int:
             good = result["cpu"] < AIM_SECONDS and result["peak"] < AIM_BYTES
             verdict = ("ok" if good else "over the aim") if result["images"] == 30_000 else "(no aim at this size)"
             failed |= verdict == "over the aim"
+            results[protocol] = result
             print(
                 f"{protocol:8} {result['images']:>8,} images {result['boxes']:>8,} boxes  {result['cpu']:6.2f} s CPU "
                 f"(read {result['read']:.2f}, evaluate {result['evaluate']:.2f}, JSON {result['json']:.2f}; "
                 f"imports {result['import']:.2f} apart)  {result['wall']:6.2f} s wall  {result['peak'] / 1e6:5.0f} MB  "
                 f"{result['cpu'] / result['images'] * 1e6:4.0f} µs/image  {verdict}"
             )
+        if arguments.public is not None:
+            failed |= not beside(folder, arguments.public, results)
     return int(failed)
 
 

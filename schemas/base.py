@@ -33,6 +33,8 @@ def without_lone_surrogates(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Does a text say nothing: only spaces, control and zero-width characters, fillers, or halves of characters?"""
+    if text and text[0].isalnum() and text[0] not in _FILLERS:  # nearly every text
+        return False
     return all(char in _FILLERS or (not char.isalnum() and unicodedata.category(char)[0] in "ZCM") for char in text)
 
 

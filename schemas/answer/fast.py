@@ -100,8 +100,10 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
         colons -= length + description.count(":")
     if colons or ("\\u003" in body and ("\\u003a" in body or "\\u003A" in body)):
         return None
-    if len(items) > MOST_EQUAL and repeats_itself(
-        (tuple(item["box_2d"]), (item["label"], item["description"])) for item in items
+    if (
+        len(items) > MOST_EQUAL
+        and len({tuple(item["box_2d"]) for item in items}) < len(items)
+        and repeats_itself((tuple(item["box_2d"]), (item["label"], item["description"])) for item in items)
     ):
         return None
     return items if items or not never_seen(trace.strip()) else None

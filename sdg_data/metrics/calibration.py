@@ -82,8 +82,13 @@ def fit(predicted: Floats, true: Floats) -> dict[str, Any]:
 
 
 def _spearman(first: Floats, second: Floats) -> float | None:
-    from scipy.stats import rankdata  # slow to import
-
-    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (first, second)]
+    ranks = [_mean_ranks(values) - (len(values) + 1) / 2 for values in (first, second)]
     spread = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
     return float((ranks[0] * ranks[1]).sum() / spread) if spread else None
+
+
+def _mean_ranks(values: Floats) -> Floats:
+    """Ranks from 1, equal values at the mean of theirs (scipy.stats has them, and takes half a second to import)."""
+    _, place, number = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(number) - (number - 1) / 2)[place]
+    return ranks

@@ -62,7 +62,8 @@ def by_subtype(pairs: Pairs) -> dict[str, dict[str, int]]:
 
 def _members(pairs: Pairs) -> dict[str, NDArray[np.bool_]]:
     clean = pairs.gt.counts == 0
-    photographs = np.array([group.lower() in PHOTOGRAPHS for group in pairs.gt.groups], dtype=np.bool_)
+    cameras = {group for group in set(pairs.gt.groups) if group.lower() in PHOTOGRAPHS}
+    photographs = np.array([group in cameras for group in pairs.gt.groups], dtype=np.bool_)
     return {"clean": clean, "photographs": clean & photographs}
 
 
