@@ -13,6 +13,7 @@ from measure import Contender, contest, ratio
 
 from exports.read.decode import decode_rgb
 from exports.read.reader import ShardReader
+from exports.read.webdataset import webdataset_pipeline
 
 FEW = 300
 """So many images are decoded."""
@@ -51,9 +52,13 @@ def reading(paths: list[str], repeats: int, others: Path | None, folder: Path) -
     def with_ours(key: str, data: bytes) -> Any:
         return decode_rgb(data) if key.endswith(".png") else None
 
+    def pipeline() -> float:
+        return sum(1 for _ in webdataset_pipeline(paths, typed=False))
+
     plain = contest(
         [
             Contender("webdataset", theirs(shuffle=False)),
+            Contender("webdataset_pipeline", pipeline),
             Contender("our reader", ours(typed=False)),
             Contender("our reader with typed samples", ours()),
             Contender("webdataset shuffled", theirs(shuffle=True)),
@@ -64,6 +69,7 @@ def reading(paths: list[str], repeats: int, others: Path | None, folder: Path) -
     )
     figures = {
         "bytes beside webdataset": ratio(plain, "our reader", "webdataset", "samples", "2"),
+        "webdataset_pipeline beside webdataset": ratio(plain, "webdataset_pipeline", "webdataset", "samples", "1"),
         "typed beside webdataset": ratio(plain, "our reader with typed samples", "webdataset", "samples"),
         "shuffled beside webdataset": ratio(plain, "our reader shuffled", "webdataset shuffled", "samples", "2"),
     }

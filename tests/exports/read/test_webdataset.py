@@ -122,3 +122,46 @@ def test_damage_goes_to_the_handler(tmp_path: Path, shards: Path) -> None:
     assert keys(webdataset_pipeline([*tars(shards)[1:], "/nowhere/x.tar"][:-1])) != []
     with pytest.raises(InputError):
         webdataset_pipeline(str(tmp_path / "none-*.tar"))
+
+
+def test_a_torn_tar_goes_to_the_handler_and_what_stands_behind_is_read(tmp_path: Path, shards: Path) -> None:
+    """The third header is damaged, and the last member is cut: one sample each, as the reader has it."""
+    source = tars(shards)[0]
+    whole = [example.key for example in ShardReader(source)]
+    with tarfile.open(source) as file:
+        places = [member.offset for member in file]
+    data = bytearray(source.read_bytes())
+    data[places[2] : places[2] + 100] = b"\0" * 99 + b"x"
+    (tmp_path / "hurt.tar").write_bytes(data[: places[-1] + 700])
+    told: list[str] = []
+    found = keys(webdataset_pipeline(str(tmp_path / "hurt.tar"), handler=lambda error: told.append(str(error)) is None))
+    assert found == [key for key in whole if key not in (whole[1], whole[-1])]
+    assert f"damaged at byte {places[2]}" in told[0]
+    with pytest.raises(CorruptSample, match="damaged at byte"):
+        list(webdataset_pipeline(str(tmp_path / "hurt.tar")))
+    stopped = list(webdataset_pipeline(str(tmp_path / "hurt.tar"), handler=lambda error: False))
+    assert [sample["__key__"] for sample in stopped] == whole[:1]
+
+
+def test_members_are_those_of_webdataset(tmp_path: Path, shards: Path) -> None:
+    """Long names, folders, members of webdataset's own and empty ones."""
+    data = next(iter(ShardReader(shards))).image
+    names = ["a/b/1.png", "a/b/1.txt", f"{'n' * 150}.png", f"{'n' * 150}.json", "__meta__/x.png", "2.png", "2.empty"]
+    for number, form in enumerate((tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)):
+        path = tmp_path / f"{number}.tar"
+        with tarfile.open(path, "w", format=form) as file:
+            folder = tarfile.TarInfo("folder")
+            folder.type = tarfile.DIRTYPE
+            file.addfile(folder)
+            for name in names:
+                if form == tarfile.USTAR_FORMAT and len(name) > 100:
+                    continue
+                member = tarfile.TarInfo(name)
+                content = b"" if name.endswith("empty") else data if name.endswith("png") else b"{}"
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+        theirs = list(webdataset.WebDataset(str(path), shardshuffle=False))
+        ours = list(webdataset_pipeline(str(path), typed=False))
+        assert [one["__key__"] for one in ours] == [one["__key__"].rpartition("/")[2] for one in theirs]
+        assert [one["image"] for one in ours] == [one["png"] for one in theirs]
+        assert [{**one}.get("txt") for one in ours] == [one.get("txt") for one in theirs]
