@@ -2,12 +2,17 @@
 
 A project keeps the page it was made with: changing the page of a project in use can drop answers, so a changed page
 (another hash) is a new project. Every choice has a key of its own, and none of them is one of Label Studio's
-(r, v, h, u, m, b, e, k, o, p, w, shift+1, shift+2): a choice without one would be given a letter by the page.
+(r, v, h, u, m, b, e, k, o, p, w, shift+r, shift+1, shift+2): a choice without one would be given a letter by the page.
+
+Reason and importance are fields of each box in the list of boxes, so that `Tab` goes from one to the other and the
+importance of every box is in sight. No key but the two types' is a digit, with or without shift: a number that is typed
+while the page, and not a field, listens changes nothing else. `browser_defaults` keeps those two from being hit, too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
@@ -34,10 +39,55 @@ class Tags:
     reason: str | None = None
     importance: str | None = None
     subtypes: Mapping[DefectType, str] = field(default_factory=dict)
+    importance_is_text: bool = False
+    """Importance is written into a TextArea; False: into a Number, as on pages that were made before version 0.2."""
 
 
-OUR_TAGS = Tags(IMAGE, BOX, REASON, IMPORTANCE, SUBTYPE)
+OUR_TAGS = Tags(IMAGE, BOX, REASON, IMPORTANCE, SUBTYPE, importance_is_text=True)
 """Those of the page that this module makes."""
+
+
+def read_tags(xml: str) -> Tags | None:
+    """The tags of a labelling page, ours or another's.
+
+    Boxes go to its RectangleLabels, reasons to its first TextArea of a region, importance to its first Number of a
+    region or else to its TextArea called `importance`, subtypes to a list of choices that is shown for one type and
+    offers all of that type's subtypes.
+
+    Args:
+        xml: The page in Label Studio's XML.
+
+    Returns:
+        None where it has no RectangleLabels.
+
+    Raises:
+        xml.etree.ElementTree.ParseError: It is no XML.
+    """
+    root = ElementTree.fromstring(xml)
+    boxes = next(root.iter("RectangleLabels"), None)
+    if boxes is None:
+        return None
+    of_regions = [tag for tag in root.iter() if tag.get("perRegion", "").lower() == "true"]
+    texts = [tag.get("name") for tag in of_regions if tag.tag == "TextArea"]
+    number = next((tag.get("name") for tag in of_regions if tag.tag == "Number"), None)
+    as_text = number is None and IMPORTANCE in texts
+    return Tags(
+        boxes.get("toName", "image"),
+        boxes.get("name", "label"),
+        next((name for name in texts if not (as_text and name == IMPORTANCE)), None),
+        IMPORTANCE if as_text else number,
+        {
+            kind: str(tag.get("name"))
+            for tag in of_regions
+            for kind in DefectType
+            if tag.tag == "Choices"
+            and tag.get("whenLabelValue") == kind.value
+            and {value for value, (subtype, _) in SUBTYPES.items() if subtype.type is kind}
+            <= {choice.get("value") for choice in tag.iter("Choice")}
+        },
+        importance_is_text=as_text,
+    )
+
 
 NO_DEFECTS = "no_defects"
 AMBIGUOUS_PROMPT = "ambiguous_prompt"
@@ -48,16 +98,16 @@ SCORES = ("semantic_alignment", "aesthetics", "plausibility", "overall")
 HIGHEST_SCORE = 5
 
 TYPE_KEYS = {DefectType.ARTIFACT: "1", DefectType.MISALIGNMENT: "2"}
-STATUS_KEYS = {NO_DEFECTS: "0", AMBIGUOUS_PROMPT: "g", CANNOT_JUDGE: "q"}
-SCORE_KEYS = dict(zip(SCORES, ("shift+3", "shift+4", "shift+5", "shift+6"), strict=True))
+STATUS_KEYS = {NO_DEFECTS: "shift+n", AMBIGUOUS_PROMPT: "g", CANNOT_JUDGE: "q"}
+SCORE_KEYS = dict(zip(SCORES, ("shift+s", "shift+b", "shift+p", "shift+o"), strict=True))
 _SUBTYPE_KEYS: dict[tuple[Subtype, Attribute | None], str] = {
-    (Subtype.ANATOMY, None): "3",
-    (Subtype.GEOMETRY, None): "4",
-    (Subtype.TEXTURE, None): "5",
-    (Subtype.EDGE, None): "6",
-    (Subtype.TEXT, None): "7",
-    (Subtype.LIGHTING, None): "8",
-    (Subtype.DUPLICATE_PART, None): "9",
+    (Subtype.ANATOMY, None): "shift+a",
+    (Subtype.GEOMETRY, None): "shift+g",
+    (Subtype.TEXTURE, None): "shift+t",
+    (Subtype.EDGE, None): "shift+e",
+    (Subtype.TEXT, None): "shift+w",
+    (Subtype.LIGHTING, None): "shift+l",
+    (Subtype.DUPLICATE_PART, None): "shift+d",
     (Subtype.MISSING_OBJECT, None): "x",
     (Subtype.EXTRA_OBJECT, None): "a",
     (Subtype.ATTRIBUTE, None): "t",
@@ -99,6 +149,7 @@ class LabelConfig:
     def xml(self) -> str:
         """The labelling page in Label Studio's XML, as a project's `label_config` takes it."""
         return _PAGE.format(
+            style=_STYLE,
             labels=_lines(8, [_label(kind) for kind in DefectType]),
             tiers=_attribute(_tier_hint()),
             artifact_subtypes=_subtypes(DefectType.ARTIFACT),
@@ -155,7 +206,7 @@ def _tier_hint() -> str:
         if value == 0 or tier(value) is not tier(high):
             parts.append(f"{value + 1}-{high} {tier(high).value}")
             high = value
-    return ", ".join(parts)
+    return f"Importance: {', '.join(parts)}"
 
 
 def _score(name: str) -> str:
@@ -169,6 +220,7 @@ def _score(name: str) -> str:
 
 _TITLE = "font-size:14px; margin:0;"
 _SMALL = "font-size:12px; font-weight:400; line-height:1.3; margin:0;"
+_PROMPT = "font-size:15px; line-height:1.35; margin:0;"
 # Headings are as large as those of a page otherwise, and push the last choices out of sight.
 _VERDICT = f"""
       <Header size="6" style="{_SMALL}" value="Review: submit = accept (as it is) or fix (changed)"/>
@@ -176,38 +228,63 @@ _VERDICT = f"""
         {{choices}}
       </Choices>"""
 
+# The choices stand beside the picture where both have room, and below it in a narrow window. The 50 pixels are the
+# column of tools beside the picture, which Label Studio does not count.
+# The list of boxes, with its reasons and importances, gets the room that Label Studio gives to details which repeat it
+# (half of the side panel), and stands beside the picture in narrow windows too, where it would be below the page's end:
+# a field that is out of sight gets no key. Choices are as high as their line.
+_STYLE = """
+    .lsf-sidepanels__wrapper_align_right .lsf-tabs-panel:first-child:not(:last-child) { height: 58px !important; }
+    .lsf-sidepanels__wrapper_align_right .lsf-tabs-panel:last-child:not(:first-child) {
+      height: calc(100% - 58px) !important; max-height: none !important; }
+    .lsf-sidepanels_collapsed { flex-direction: row !important; }
+    .lsf-sidepanels_collapsed .lsf-sidepanels__content { flex: 1 1 0 !important; min-width: 0 !important; }
+    .lsf-sidepanels_collapsed .lsf-sidepanels__wrapper {
+      flex: none !important; min-width: 0 !important; width: 270px !important; height: 100% !important; }
+    .lsf-sidepanels_collapsed .lsf-tabs-panel, .lsf-sidepanels_collapsed .lsf-tabs-panel__content,
+    .lsf-sidepanels_collapsed .lsf-tabs-panel__body { height: 100% !important; }
+    .lsf-sidepanels_collapsed .lsf-tabs__contents { overflow: auto; }
+    .lsf-choices .lsf-choice__item, .lsf-choices .ant-checkbox-wrapper {
+      line-height: 22px !important; min-height: 0 !important; padding: 1px 4px !important; }
+  """
+
 _PAGE = f"""\
-<View style="display:grid; grid-template-columns:minmax(0,1fr) 250px; gap:10px; align-items:start;">
-  <View>
-    <View style="padding:2px 10px; margin-bottom:4px; border-left:4px solid #6b7280; max-height:6em; \
-overflow:auto; white-space:pre-wrap;">
-      <Header size="5" value="$prompt"/>
+<View>
+  <Style>{{style}}</Style>
+<View style="display:flex; flex-wrap:wrap; gap:10px; align-items:flex-start;">
+  <View style="flex:1 1 420px; min-width:0;">
+    <View style="padding:2px 10px; margin-bottom:4px; border-left:4px solid #6b7280; white-space:pre-wrap; \
+overflow-wrap:anywhere;">
+      <Header size="5" style="{_PROMPT}" value="$prompt"/>
     </View>
-    <View style="color:#b91c1c; padding:0 10px; white-space:pre-wrap;">
-      <Header size="6" value="$notice"/>
+    <View style="color:#b91c1c; padding:0 10px; white-space:pre-wrap; overflow-wrap:anywhere; max-height:6em; \
+overflow:auto;">
+      <Header size="6" style="{_SMALL}" value="$notice"/>
     </View>
     <RectangleLabels name="{BOX}" toName="{IMAGE}" choice="single" strokeWidth="3" opacity="0.12" \
 canRotate="false" showInline="true">
         {{labels}}
     </RectangleLabels>
     <Image name="{IMAGE}" value="$image" zoom="true" zoomControl="true" zoomBy="1.2" rotateControl="false" \
-brightnessControl="false" contrastControl="false" maxWidth="100%" maxHeight="calc(100vh - 270px)" \
+brightnessControl="false" contrastControl="true" maxWidth="calc(100% - 50px)" maxHeight="calc(100vh - 310px)" \
 defaultZoom="fit"/>
   </View>
-  <View style="position:sticky; top:0;">
+  <View style="flex:0 1 250px;">
     <View visibleWhen="no-region-selected" style="border:1px solid #d1d5db; border-radius:6px; padding:6px; \
 margin-bottom:6px;">
-      <Header size="6" style="{_SMALL}" value="1/2 + drag = new box. Enter = write reason. Esc before the next box."/>
+      <Header size="6" style="{_SMALL}" value="1 or 2, drag, Enter, reason, Tab, number, Enter. Esc before the next \
+box. Alt+. goes from box to box."/>
+      <Header size="6" style="{_SMALL}" value={{tiers}}/>
     </View>
     <TextArea name="{REASON}" toName="{IMAGE}" perRegion="true" displayMode="region-list" required="true" \
-requiredMessage="Every box needs a reason (see Regions panel)" editable="true" maxSubmissions="1" rows="1" \
+requiredMessage="Every box needs a reason (see Regions panel)" editable="true" maxSubmissions="1" rows="3" \
 placeholder="Reason: what is wrong and where"/>
+    <TextArea name="{IMPORTANCE}" toName="{IMAGE}" perRegion="true" displayMode="region-list" required="true" \
+requiredMessage="Every box needs an importance, 1 to 100 (see Regions panel)" editable="true" maxSubmissions="1" \
+rows="3" placeholder="Importance 1-100"/>
     <View visibleWhen="region-selected" style="border:2px solid #6366f1; border-radius:6px; padding:6px; \
 margin-bottom:6px;">
-      <Header size="6" style="{_TITLE}" value="Importance 1-100"/>
       <Header size="6" style="{_SMALL}" value={{tiers}}/>
-      <Number name="{IMPORTANCE}" toName="{IMAGE}" perRegion="true" required="true" \
-requiredMessage="Every box needs importance 1-100" min="1" max="100" step="1"/>
       <Header size="6" style="{_TITLE}" value="Subtype (optional)"/>
       {{artifact_subtypes}}
       {{misalignment_subtypes}}
@@ -221,5 +298,6 @@ requiredMessage="Every box needs importance 1-100" min="1" max="100" step="1"/>
 placeholder="Note (optional)"/>
     </View>
   </View>
+</View>
 </View>
 """

@@ -13,10 +13,10 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from annotate.labelstudio import config as page
+from annotate.labelstudio.refusals import QuarantineCode, RefusalCollector, box_words, refuse
 from schemas.base import without_lone_surrogates
 from schemas.codecs import LabelStudio
 from schemas.defect import Defect, DefectType
@@ -33,50 +33,11 @@ MAX_ITEMS = 1000
 """Items of one result: some two hundred boxes."""
 _TAG = re.compile(r"<[/!?]?[a-z][^<>]*[>=]|<\s*/?\s*script|javascript:", re.IGNORECASE)
 """Tags, closed or (with an attribute) not, as a browser would read them; `x < y` is none."""
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,3}")
 _SAME_DEFECT = 0.5
 """The least IoU at which two people's boxes of one type are one defect."""
 _SAME_PERCENT = 0.01
 """Percent of the image's side, a tenth of a thousandth: less is the page's own rounding and no change."""
-
-
-class QuarantineCode(StrEnum):
-    """The codes that say why an annotation was put into quarantine instead of the store."""
-
-    UNREADABLE = "unreadable"
-    UNKNOWN_CONTROL = "unknown-control"
-    UNKNOWN_LABEL = "unknown-label"
-    NO_LABEL = "no-label"
-    SEVERAL_ANSWERS = "several-answers"
-    BOX_INVALID = "box-invalid"
-    BOX_OUTSIDE = "box-outside"
-    ROTATED = "rotated"
-    NO_REASON = "no-reason"
-    REASON_TOO_LONG = "reason-too-long"
-    MARKUP = "markup-in-text"
-    CONTROL_CHARACTERS = "control-characters"
-    NO_IMPORTANCE = "no-importance"
-    BAD_IMPORTANCE = "bad-importance"
-    BAD_SUBTYPE = "bad-subtype"
-    BAD_SCORE = "bad-score"
-    CLEAN_WITH_BOXES = "clean-with-boxes"
-    NOTHING_SAID = "nothing-said"
-    TOO_MANY = "too-many-boxes"
-    POISONED = "server-cannot-read"
-    """Stored by the server in a form that it cannot give back (an infinite lead time, half a character)."""
-    BY_ANOTHER = "entered-by-another"
-    """Written or changed by another person than the one it is said to be of, or by nobody on the page."""
-    TASK_CHANGED = "task-was-changed"
-    """Given while the task showed another image, prompt or id than was sent."""
-    PAGE_CHANGED = "page-was-changed"
-    """Given while the project had another page than it was made with."""
-
-
-class InvalidAnnotation(ValueError):
-    """An annotation that is not valid: a code for counting, and a text for the annotator."""
-
-    def __init__(self, code: QuarantineCode, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -156,9 +117,9 @@ def region_id(owner_id: str, index: int) -> str:
     return content_id("region", owner_id, index)[:16]
 
 
-def to_result(shown: ShownRegions, size: ImageSize) -> list[dict[str, Any]]:
+def to_result(shown: ShownRegions, size: ImageSize, tags: page.Tags = page.OUR_TAGS) -> list[dict[str, Any]]:
     """A prediction's `result`: all shown defects as regions, in the same order."""
-    return [item for name, (_, defect) in shown.regions.items() for item in region(name, defect, size)]
+    return [item for name, (_, defect) in shown.regions.items() for item in region(name, defect, size, tags)]
 
 
 def region(name: str, defect: Defect, size: ImageSize, tags: page.Tags = page.OUR_TAGS) -> list[dict[str, Any]]:
@@ -181,7 +142,9 @@ def region(name: str, defect: Defect, size: ImageSize, tags: page.Tags = page.OU
     answers: list[tuple[str | None, str, dict[str, Any]]] = [
         (tags.rectangles, "rectanglelabels", {"rectanglelabels": [defect.type.value]}),
         (tags.reason, "textarea", {"text": [defect.reason]}),
-        (tags.importance, "number", {"number": defect.importance}),
+        (tags.importance, "textarea", {"text": [str(defect.importance)]})
+        if tags.importance_is_text
+        else (tags.importance, "number", {"number": defect.importance}),
     ]
     if defect.subtype is not None:
         chosen = page.subtype_value(defect.subtype, defect.attribute)
@@ -206,49 +169,62 @@ def parse(result: Any, shown: ShownRegions) -> ParsedAnnotation:
         shown: What the annotator started from.
 
     Raises:
-        InvalidAnnotation: With the first rule that it breaks.
+        InvalidAnnotation: With every rule that it breaks, each naming the box; with the first one where the form is
+            none that the page sends.
     """
     regions, image = _grouped(result)
+    faults = RefusalCollector()
     defects: list[AnnotatedDefect] = []
     entered: list[dict[str, Any]] = []
-    for name, answers in regions.items():
-        defect, raw = _defect(answers)
-        defects.append(_annotated(name, defect, raw, shown))
-        entered.append({"id": name, **raw})
+    for number, (name, answers) in enumerate(regions.items(), start=1):
+        with faults.collecting(box_words(number, answers.get(page.BOX), answers.get(page.REASON))):
+            defect, raw = _defect(answers)
+            defects.append(_annotated(name, defect, raw, shown))
+            entered.append({"id": name, **raw})
     chosen_status = image.pop(page.STATUS, None)
-    status = _status(chosen_status, bool(defects))
     note = image.pop(page.NOTE, None)
     verdict = image.pop(page.VERDICT, None)
-    scores = {name: _score(image.pop(f"score_{name}")) for name in page.SCORES if f"score_{name}" in image}
-    if status is None:
-        if verdict is None:
-            raise InvalidAnnotation(
-                QuarantineCode.NOTHING_SAID, "Draw boxes, or choose one answer for the whole image."
-            )
-        status = AnnotationStatus.CANNOT_JUDGE
-    text = _text(note, MAX_NOTE) if note else None
+    status, text, scores = None, "", {}
+    with faults.collecting():
+        status = _status(chosen_status, bool(regions))
+        if status is None and verdict is None:
+            raise refuse(QuarantineCode.NOTHING_SAID, "Draw boxes, or choose one answer for the whole image.")
+    with faults.collecting("The note: "):
+        text = _text(note, MAX_NOTE) if note else ""
+    with faults.collecting():
+        scores = {name: _score(image.pop(f"score_{name}")) for name in page.SCORES if f"score_{name}" in image}
+    with faults.collecting():
+        verdict_value = _chosen(verdict, (page.REJECT,)) if verdict is not None else None
+    faults.raise_any()
+    status = status or AnnotationStatus.CANNOT_JUDGE
     return ParsedAnnotation(
         status=status,
         # "Cannot judge" and "ambiguous prompt" claim no defects; their boxes stay in `entered` only.
         defects=tuple(defects) if status is AnnotationStatus.DEFECTS else (),
         note=text or None,
         scores=scores,
-        verdict=_chosen(verdict, (page.REJECT,)) if verdict is not None else None,
-        entered={"regions": entered, "scores": scores, "note": text, "status": chosen_status, "verdict": verdict},
+        verdict=verdict_value,
+        entered={
+            "regions": entered,
+            "scores": scores,
+            "note": text if note else None,
+            "status": chosen_status,
+            "verdict": verdict,
+        },
     )
 
 
 _Answers = dict[str, Any]
-_KINDS = {
-    page.BOX: "rectanglelabels",
-    page.REASON: "textarea",
-    page.IMPORTANCE: "number",
-    page.SUBTYPE[DefectType.ARTIFACT]: "choices",
-    page.SUBTYPE[DefectType.MISALIGNMENT]: "choices",
-    page.STATUS: "choices",
-    page.NOTE: "textarea",
-    page.VERDICT: "choices",
-    **{f"score_{name}": "rating" for name in page.SCORES},
+_KINDS: dict[str, tuple[str, ...]] = {
+    page.BOX: ("rectanglelabels",),
+    page.REASON: ("textarea",),
+    page.IMPORTANCE: ("textarea", "number"),  # a number on the pages of projects from before version 0.2
+    page.SUBTYPE[DefectType.ARTIFACT]: ("choices",),
+    page.SUBTYPE[DefectType.MISALIGNMENT]: ("choices",),
+    page.STATUS: ("choices",),
+    page.NOTE: ("textarea",),
+    page.VERDICT: ("choices",),
+    **{f"score_{name}": ("rating",) for name in page.SCORES},
 }
 _WHOLE_IMAGE = {page.STATUS, page.NOTE, page.VERDICT, *(f"score_{name}" for name in page.SCORES)}
 _PAYLOAD = {"textarea": "text", "number": "number", "choices": "choices"}
@@ -257,21 +233,19 @@ _PAYLOAD = {"textarea": "text", "number": "number", "choices": "choices"}
 def _grouped(result: Any) -> tuple[dict[str, _Answers], _Answers]:
     """The answers of each region, and those about the whole image, by control."""
     if not isinstance(result, list):
-        raise InvalidAnnotation(QuarantineCode.UNREADABLE, "The annotation is not a list of answers.")
+        raise refuse(QuarantineCode.UNREADABLE, "The annotation is not a list of answers.")
     if len(result) > MAX_ITEMS:
-        raise InvalidAnnotation(
-            QuarantineCode.TOO_MANY, f"{len(result)} answers in one annotation; {MAX_ITEMS} are allowed."
-        )
+        raise refuse(QuarantineCode.TOO_MANY, f"{len(result)} answers in one annotation; {MAX_ITEMS} are allowed.")
     regions: dict[str, _Answers] = defaultdict(dict)
     image: _Answers = {}
     for item in result:
         if isinstance(item, dict) and item.get("type") == "relation":
             continue  # an arrow between two boxes, which the page lets people draw by a slip, says nothing of a defect
         if not isinstance(item, dict) or not isinstance(item.get("value"), dict):
-            raise InvalidAnnotation(QuarantineCode.UNREADABLE, "An answer has no value.")
+            raise refuse(QuarantineCode.UNREADABLE, "An answer has no value.")
         control, kind, value = item.get("from_name"), item.get("type"), item["value"]
-        if not isinstance(control, str) or _KINDS.get(control) != kind:
-            raise InvalidAnnotation(
+        if not isinstance(control, str) or not isinstance(kind, str) or kind not in _KINDS.get(control, ()):
+            raise refuse(
                 QuarantineCode.UNKNOWN_CONTROL, f"The page has no control {str(control)[:40]!r} of type {kind!r:.40}."
             )
         if control in _WHOLE_IMAGE:
@@ -279,10 +253,10 @@ def _grouped(result: Any) -> tuple[dict[str, _Answers], _Answers]:
         else:
             name = item.get("id")
             if not isinstance(name, str) or not name or len(name) > 100:
-                raise InvalidAnnotation(QuarantineCode.UNREADABLE, "An answer about a box does not say which.")
+                raise refuse(QuarantineCode.UNREADABLE, "An answer about a box does not say which.")
             target = regions[name]
         if control in target:
-            raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, f"Two answers for {control} at one place.")
+            raise refuse(QuarantineCode.SEVERAL_ANSWERS, f"Two answers for {control} at one place.")
         if kind == "rectanglelabels":
             target[control] = {**value, "image_rotation": item.get("image_rotation", 0), "meta": item.get("meta")}
         else:
@@ -294,20 +268,22 @@ def _defect(answers: _Answers) -> tuple[Defect, dict[str, Any]]:
     """The defect, and what was entered for it."""
     value = answers.get(page.BOX)
     if value is None:
-        raise InvalidAnnotation(QuarantineCode.NO_LABEL, "A reason, importance or subtype stands without a box.")
-    percent, box = _box(value)
-    kind = _label(value.get("rectanglelabels"))
-    if page.REASON not in answers:
-        raise InvalidAnnotation(QuarantineCode.NO_REASON, "A box has no reason.")
-    reason = _text(answers[page.REASON], MAX_REASON)
-    if not reason:
-        raise InvalidAnnotation(QuarantineCode.NO_REASON, "A box has no reason.")
-    importance = _importance(answers.get(page.IMPORTANCE))
+        raise refuse(QuarantineCode.NO_LABEL, "a reason, importance or subtype stands without a box.")
+    faults = RefusalCollector()
+    with faults.collecting():
+        percent, box = _box(value)
+    with faults.collecting():
+        kind = _label(value.get("rectanglelabels"))
+    with faults.collecting():
+        reason = _reason(answers.get(page.REASON))
+    with faults.collecting():
+        importance = _importance(answers.get(page.IMPORTANCE))
+    faults.raise_any()
     # The page keeps the answer of the other type's list when a box is relabelled; it no longer means anything.
     chosen = answers.get(page.SUBTYPE[kind])
     subtype, attribute = page.SUBTYPES[_chosen(chosen, page.SUBTYPES)] if chosen else (None, None)
     if subtype is not None and subtype.type is not kind:
-        raise InvalidAnnotation(QuarantineCode.BAD_SUBTYPE, f"The subtype {subtype} is none of a {kind}.")
+        raise refuse(QuarantineCode.BAD_SUBTYPE, f"the subtype {subtype} is none of a {kind}.")
     defect = Defect(box=box, type=kind, subtype=subtype, attribute=attribute, reason=reason, importance=importance)
     raw = {**percent.model_dump(), "type": kind.value, "subtype": chosen or None, "reason": answers[page.REASON]}
     note = _region_note(value.get("meta"))
@@ -330,44 +306,58 @@ def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: ShownRe
 
 def _box(value: Mapping[str, Any]) -> tuple[PercentBox, Box]:
     if _number(value.get("rotation", 0)) or _number(value.get("image_rotation", 0)):
-        raise InvalidAnnotation(QuarantineCode.ROTATED, "A box is rotated.")
+        raise refuse(QuarantineCode.ROTATED, "it is rotated.")
     numbers = [_number(value.get(name)) for name in ("x", "y", "width", "height")]
     x, y, width, height = (math.nan if number is None else number for number in numbers)
     if not all(math.isfinite(number) for number in (x, y, width, height)) or width <= 0 or height <= 0:
-        raise InvalidAnnotation(QuarantineCode.BOX_INVALID, "A box has no extent, or a place that is no number.")
+        raise refuse(QuarantineCode.BOX_INVALID, "no extent, or a place that is no number.")
     percent = PercentBox(x=x, y=y, width=width, height=height)
     try:
         return percent, LabelStudio().decode(percent)
     except (ValueError, OverflowError):
-        raise InvalidAnnotation(QuarantineCode.BOX_OUTSIDE, "A box reaches out of the image.") from None
+        raise refuse(QuarantineCode.BOX_OUTSIDE, "it reaches out of the image.") from None
 
 
 def _label(labels: Any) -> DefectType:
     if not isinstance(labels, list) or not labels:
-        raise InvalidAnnotation(QuarantineCode.NO_LABEL, "A box has no type.")
+        raise refuse(QuarantineCode.NO_LABEL, "no type.")
     if len(labels) > 1:
-        raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, "A box has several types.")
+        raise refuse(QuarantineCode.SEVERAL_ANSWERS, "several types.")
     if labels[0] not in list(DefectType):
-        raise InvalidAnnotation(QuarantineCode.UNKNOWN_LABEL, f"There is no type {str(labels[0])[:40]!r}.")
+        raise refuse(QuarantineCode.UNKNOWN_LABEL, f"there is no type {str(labels[0])[:40]!r}.")
     return DefectType(labels[0])
 
 
+def _reason(value: Any) -> str:
+    reason = _text(value, MAX_REASON) if value is not None else ""
+    if not reason:
+        raise refuse(QuarantineCode.NO_REASON, "no reason.")
+    return reason
+
+
 def _importance(value: Any) -> int:
-    if value is None:
-        raise InvalidAnnotation(QuarantineCode.NO_IMPORTANCE, "A box has no importance.")
-    number = _number(value)
+    """A whole number from 1 to 100: a JSON number, or the text of a field in a list of one."""
+    text = value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else None
+    if value is None or value == [] or (text is not None and not text.strip()):
+        raise refuse(QuarantineCode.NO_IMPORTANCE, "no importance, a number from 1 to 100.")
+    if text is not None:
+        digits = unicodedata.normalize("NFKC", text).strip()
+        number = float(digits) if _WHOLE_NUMBER.fullmatch(digits) else None
+    else:
+        number = _number(value)
     if number is None or not math.isfinite(number) or number != int(number) or not 1 <= number <= 100:
-        raise InvalidAnnotation(
-            QuarantineCode.BAD_IMPORTANCE, f"Importance is a whole number from 1 to 100, not {str(value)[:40]}."
+        said = without_lone_surrogates(str(value if text is None else text))[:40]
+        raise refuse(
+            QuarantineCode.BAD_IMPORTANCE, f"importance is a whole number from 1 to 100, not {_without_tags(said)}."
         )
     return int(number)
 
 
 def _chosen(value: Any, known: Mapping[str, Any] | Sequence[str]) -> str:
     if not isinstance(value, list) or len(value) != 1:
-        raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, "One choice is made where one may be made.")
+        raise refuse(QuarantineCode.SEVERAL_ANSWERS, "one choice is made where one may be made.")
     if not isinstance(value[0], str) or value[0] not in known:
-        raise InvalidAnnotation(QuarantineCode.UNKNOWN_LABEL, f"There is no choice {str(value[0])[:40]!r}.")
+        raise refuse(QuarantineCode.UNKNOWN_LABEL, f"there is no choice {str(value[0])[:40]!r}.")
     return value[0]
 
 
@@ -376,7 +366,7 @@ def _status(value: Any, boxes: bool) -> AnnotationStatus | None:
         return AnnotationStatus.DEFECTS if boxes else None
     chosen = _chosen(value, page.STATUS_KEYS)
     if chosen == page.NO_DEFECTS and boxes:
-        raise InvalidAnnotation(
+        raise refuse(
             QuarantineCode.CLEAN_WITH_BOXES,
             '"no_defects" is chosen, but there are boxes: delete them, or take it back.',
         )
@@ -390,7 +380,7 @@ def _status(value: Any, boxes: bool) -> AnnotationStatus | None:
 def _score(value: Any) -> int:
     number = _number(value)
     if number is None or number not in range(1, page.HIGHEST_SCORE + 1):
-        raise InvalidAnnotation(QuarantineCode.BAD_SCORE, f"A score is a whole number from 1 to {page.HIGHEST_SCORE}.")
+        raise refuse(QuarantineCode.BAD_SCORE, f"A score is a whole number from 1 to {page.HIGHEST_SCORE}.")
     return int(number)
 
 
@@ -398,19 +388,17 @@ def _text(value: Any, longest: int) -> str:
     """One text without space around it; the page gives it as a list of one."""
     parts = value if isinstance(value, list) else [value]
     if not all(isinstance(part, str) for part in parts):
-        raise InvalidAnnotation(QuarantineCode.UNREADABLE, "A text is not a text.")
+        raise refuse(QuarantineCode.UNREADABLE, "a text is not a text.")
     texts = [part.strip() for part in parts if part.strip()]
     if len(texts) > 1:
-        raise InvalidAnnotation(QuarantineCode.SEVERAL_ANSWERS, "One text is written where one may be written.")
+        raise refuse(QuarantineCode.SEVERAL_ANSWERS, "one text is written where one may be written.")
     text = without_lone_surrogates(texts[0]) if texts else ""
     if len(text) > longest:
-        raise InvalidAnnotation(
-            QuarantineCode.REASON_TOO_LONG, f"A text has {len(text):,} characters; {longest:,} are allowed."
-        )
+        raise refuse(QuarantineCode.REASON_TOO_LONG, f"a text has {len(text):,} characters; {longest:,} are allowed.")
     if any(unicodedata.category(character) == "Cc" and character not in "\n\t\r" for character in text):
-        raise InvalidAnnotation(QuarantineCode.CONTROL_CHARACTERS, "A text contains control characters.")
+        raise refuse(QuarantineCode.CONTROL_CHARACTERS, "a text contains control characters.")
     if _TAG.search(text):
-        raise InvalidAnnotation(QuarantineCode.MARKUP, "A text contains markup; write plain words.")
+        raise refuse(QuarantineCode.MARKUP, "a text contains markup; write plain words.")
     return text
 
 
@@ -419,6 +407,11 @@ def _region_note(meta: Any) -> str:
     parts = meta.get("text") if isinstance(meta, dict) else None
     parts = parts if isinstance(parts, list) else [parts]
     return "\n".join(part for part in parts if isinstance(part, str))[:MAX_NOTE]
+
+
+def _without_tags(text: str) -> str:
+    """A text without the signs that the page would take for a tag."""
+    return text.replace("<", "").replace(">", "")
 
 
 def _number(value: Any) -> float | None:

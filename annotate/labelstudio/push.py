@@ -22,6 +22,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from annotate.labelstudio.client import Client, ServerError, condition
+from annotate.labelstudio.config import OUR_TAGS, Tags, read_tags
 from annotate.labelstudio.convert import ShownRegions, shown_in, to_result
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import serve, url_elsewhere
@@ -146,6 +147,8 @@ class Pusher:
         self._project, self._remote = project, remote
         self._media, self._image_url = media, image_url
         self._batch_size, self._patience = batch_size, patience
+        # A project keeps the page that it was made with, and what an older one takes differs.
+        self._tags = read_tags(project.config) or OUR_TAGS
         self.done = PushSummary()
 
     def push(self, tasks: Sequence[LabelTask], progress: Progress | None = None) -> PushSummary:
@@ -205,7 +208,7 @@ class Pusher:
         ready, unseen = [], []
         for task in planned:
             try:
-                ready.append(_Ready(task.task, task_body(task, self._url(task.image))))
+                ready.append(_Ready(task.task, task_body(task, self._url(task.image), self._tags)))
             except PictureError as error:
                 unseen.append(_failure(task.task, error.code, f"its image gives no picture: {error}"))
         self._refuse(unseen)
@@ -331,8 +334,14 @@ class Pusher:
         return any(task.get("total_annotations") or task.get("cancelled_annotations") for task in tasks)
 
 
-def task_body(planned: PlannedTask, image_url: str) -> dict[str, Any]:
-    """The body of a task as the import takes it. Everything shown is one prediction; a blind task has none."""
+def task_body(planned: PlannedTask, image_url: str, tags: Tags = OUR_TAGS) -> dict[str, Any]:
+    """The body of a task as the import takes it. Everything shown is one prediction; a blind task has none.
+
+    Args:
+        planned: The task with what it shows.
+        image_url: Where the page finds the image.
+        tags: Those of the project's page.
+    """
     task, image = planned.task, planned.image
     data: dict[str, Any] = {
         "sdg_uid": task.id,
@@ -346,7 +355,7 @@ def task_body(planned: PlannedTask, image_url: str) -> dict[str, Any]:
         data["parent_id"] = task.parent_id
     body: dict[str, Any] = {"data": data, "meta": {"sdg_blind": task.blind}}
     if planned.model_version:
-        result = to_result(planned.shown, ImageSize(width=image.width, height=image.height))
+        result = to_result(planned.shown, ImageSize(width=image.width, height=image.height), tags)
         body["predictions"] = [{"model_version": planned.model_version, "score": 1.0, "result": result}]
     return body
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from annotate.labelstudio.client import task_uid
-from annotate.labelstudio.convert import QuarantineCode, shown_in
+from annotate.labelstudio.convert import shown_in
 from annotate.labelstudio.push import shown_prompt, started_from
+from annotate.labelstudio.refusals import QuarantineCode
 from annotate.labelstudio.sent import changed_parts, expected_task, is_another, mended
 from annotate.labelstudio.task_answers import Doubt, Known, PulledTask, TaskAnswers, read_answers, unreadable
 from annotate.labelstudio.withdrawing import revive
@@ -25,7 +26,7 @@ from sdg_data.store.connection import Tx
 from sdg_data.store.label_trust import SentTask
 from sdg_data.store.labelling import ServerIds
 
-_NOTICE = "Please correct: "
+_NOTICE = "Please correct"
 _TASK_CHANGED = "The task showed something else than it should ({parts}). It is mended: look again, then submit again."
 
 
@@ -194,7 +195,7 @@ class PulledChanges:
 
         The task's meta says the same for programs.
         """
-        lines = [f"{_NOTICE}{item.message} ({item.annotator})" for item in invalid]
+        lines = [f"{_NOTICE} ({item.annotator}):\n{item.message}" for item in invalid]
         reasons = [{"annotation": item.source, "code": item.code, "message": item.message} for item in invalid]
         data, meta = mended(task, sent)
         if not parts and data.get("notice", "") == "\n".join(lines) and meta.get("sdg_quarantine", []) == reasons:

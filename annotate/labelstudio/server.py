@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 import httpx2 as httpx
 from pydantic import ValidationError
 
+from annotate.labelstudio.browser_defaults import write_browser_defaults
 from annotate.labelstudio.connection import Connection, connection_of, credentials, folder
 from schemas.base import Record
 from sdg_data.errors import ConfigError, MissingDependency, SdgError
@@ -118,11 +119,12 @@ class Server:
             self.folder.chmod(0o700)
             (self.media / "images").mkdir(parents=True, exist_ok=True)
             (self.folder / "data").mkdir(exist_ok=True)
+            browser = write_browser_defaults(self.folder / "browser")
             self.log.touch(mode=0o600)
             with self.log.open("ab") as log:
                 process = subprocess.Popen(
                     [str(program), "start", "--no-browser", "--internal-host", HOST, "--port", str(self.settings.port)],
-                    env=self.environment(),
+                    env={**self.environment(), **browser},
                     cwd=self.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

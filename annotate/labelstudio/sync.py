@@ -11,7 +11,6 @@ from pathlib import Path
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.connection import connection_of, credentials
-from annotate.labelstudio.convert import QuarantineCode
 from annotate.labelstudio.missing import Missing, NotBelieved, check, withdraw_missing
 from annotate.labelstudio.project import (
     ProjectGone,
@@ -23,6 +22,7 @@ from annotate.labelstudio.project import (
 )
 from annotate.labelstudio.pull import Puller, PullSummary
 from annotate.labelstudio.push import Pusher, PushSummary, RoutedImage, plan_tasks, shown_prelabels
+from annotate.labelstudio.refusals import QuarantineCode
 from annotate.labelstudio.server import Server
 from annotate.labelstudio.task_answers import Doubt
 from annotate.labelstudio.watch import webhook_url

@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from annotate.labelstudio.client import moment
-from annotate.labelstudio.convert import InvalidAnnotation, ParsedAnnotation, QuarantineCode, ShownRegions, parse
+from annotate.labelstudio.convert import ParsedAnnotation, ShownRegions, parse
+from annotate.labelstudio.refusals import InvalidAnnotation, QuarantineCode
 from annotate.labelstudio.withdrawing import TOOL
 from schemas.base import without_lone_surrogates
 from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined

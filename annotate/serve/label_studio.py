@@ -3,7 +3,10 @@
 A task says which image it is about by `data.image_id` (an image of the served home; what `sdg` puts into its tasks), or
 carries it in `data.image` as a data URL; the prompt stands in `data.prompt`. Other URLs are not fetched. The project's
 labelling config says what its tags are called; boxes go to its RectangleLabels, reasons to its per-region TextArea,
-importance to its per-region Number, each where there is one.
+importance and subtypes to the fields that it has for them (`annotate.labelstudio.config.read_tags`).
+
+A task that its annotators are to do blind gets no prediction: neither one that says so itself (`meta.sdg_blind`), nor
+one that the served home handed out blind, whatever its `data` and `meta` have become since.
 
 A task that cannot be answered gets an error of its own in `results`, and no regions: never an empty prediction, which
 would claim a clean image.
@@ -19,7 +22,8 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
-from annotate.labelstudio.config import Tags
+from annotate.labelstudio.config import IMPORTANCE, REASON, Tags
+from annotate.labelstudio.config import read_tags as tags_of_page
 from annotate.labelstudio.convert import region
 from annotate.machine.prelabel import ask_about
 from annotate.serve.chat import MAX_TEXT
@@ -31,15 +35,19 @@ from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from schemas.records import ImageRecord
 from sdg_data.errors import BlobError
-from sdg_data.store import images, prompts
+from sdg_data.store import images, labelling, prompts
 
 _MAX_CONFIG = 200_000
 _MOST_TASKS = 256
+_TASK_IDS = ("sdg_uid", "image_id")
+BLIND = "this task is done without prelabels"
+"""Why a blind task gets no prediction."""
 
 
 class _Task(BaseModel):
     id: int | str | None = None
     data: dict[str, Any] = {}
+    meta: Any = None
 
 
 class _Predict(BaseModel):
@@ -54,27 +62,16 @@ def read_tags(config: str) -> Tags:
         HTTPException: 400 where it is no XML, or has no RectangleLabels.
     """
     if not config.strip():
-        return Tags(reason="reason", importance="importance")
+        return Tags(reason=REASON, importance=IMPORTANCE)
     if len(config) > _MAX_CONFIG or "<!DOCTYPE" in config or "<!ENTITY" in config:
         raise HTTPException(400, "the labelling config is too long, or declares entities")
     try:
-        root = ElementTree.fromstring(without_lone_surrogates(config))
+        tags = tags_of_page(without_lone_surrogates(config))
     except ElementTree.ParseError as error:
         raise HTTPException(400, f"the labelling config is no XML: {error}") from error
-    boxes = next(root.iter("RectangleLabels"), None)
-    if boxes is None:
+    if tags is None:
         raise HTTPException(400, "the labelling config has no RectangleLabels")
-    per_region = [tag for tag in root.iter() if tag.get("perRegion", "").lower() == "true"]
-
-    def first(kind: str) -> str | None:
-        return next((tag.get("name") for tag in per_region if tag.tag == kind), None)
-
-    return Tags(
-        boxes.get("toName", "image"),
-        boxes.get("name", "label"),
-        first("TextArea"),
-        first("Number"),
-    )
+    return tags
 
 
 def regions(defects: tuple[Defect, ...], tags: Tags, size: ImageSize) -> list[dict[str, Any]]:
@@ -106,6 +103,8 @@ def label_studio_router(served: Served) -> APIRouter:
 
     async def _answer_task(task: _Task, tags: Tags) -> dict[str, Any]:
         """A task's result. A full queue refuses the whole request with 503; other failures are the task's own."""
+        if await asyncio.to_thread(is_blind, served, task.data, task.meta):
+            return {"error": BLIND, "model_version": model_version}
         try:
             image, prompt, size = await _image(served, task)
             answer = await answered(served.backend, ask_about(served.backend, served.template, prompt, image))
@@ -119,6 +118,19 @@ def label_studio_router(served: Served) -> APIRouter:
         return {"result": regions(parsed.defects, tags, size), "model_version": model_version}
 
     return router
+
+
+def is_blind(served: Served, data: dict[str, Any], meta: Any) -> bool:
+    """Whether a task is to be done without seeing what a machine says."""
+    if isinstance(meta, dict) and meta.get("sdg_blind"):
+        return True
+    if served.store is None:
+        return False
+    uid, image_id = (
+        without_lone_surrogates(value) if isinstance(value, str) else "" for value in map(data.get, _TASK_IDS)
+    )
+    with served.store.read() as tx:
+        return labelling.is_blind(tx, task_id=uid, image_id=image_id)
 
 
 async def _image(served: Served, task: _Task) -> tuple[EncodedImage, str, ImageSize]:

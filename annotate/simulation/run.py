@@ -134,11 +134,12 @@ class SimulatedTeam:
                     summary.done_before += 1
                 else:
                     todo[member.annotator.name].append(task)
+        tags = page.read_tags(project.config) or page.OUR_TAGS
         known = self._known([task for tasks in todo.values() for task in tasks])
         stop = threading.Event()
         with ThreadPoolExecutor(max(1, len(self._members))) as pool:
             running = [
-                pool.submit(self._work_through, member, todo[member.annotator.name], known, stop)
+                pool.submit(self._work_through, member, todo[member.annotator.name], known, tags, stop)
                 for member in self._members
             ]
             try:
@@ -180,16 +181,17 @@ class SimulatedTeam:
         member: _Member,
         tasks: Sequence[Mapping[str, Any]],
         known: Mapping[str, _ImageTruth],
+        tags: page.Tags,
         stop: threading.Event,
     ) -> list[Submitted]:
         done = []
         for task in tasks:
             if stop.is_set():
                 break
-            done.append(self._do(member, task, known[str(task["data"]["image_id"])]))
+            done.append(self._do(member, task, known[str(task["data"]["image_id"])], tags))
         return done
 
-    def _do(self, member: _Member, task: Mapping[str, Any], known: _ImageTruth) -> Submitted:
+    def _do(self, member: _Member, task: Mapping[str, Any], known: _ImageTruth, tags: page.Tags) -> Submitted:
         """Open a task, look, submit."""
         opened = member.client.task(int(task["id"]))
         shown = shown_regions(opened)
@@ -197,7 +199,7 @@ class SimulatedTeam:
         size = ImageSize(width=known.image.width, height=known.image.height)
         server_id = member.client.create_annotation(
             int(task["id"]),
-            page_result(answer, size),
+            page_result(answer, size, tags),
             lead_time=answer.seconds,
             was_cancelled=answer.status is AnnotationStatus.SKIPPED,
         )
@@ -230,13 +232,13 @@ def shown_regions(task: Mapping[str, Any]) -> list[Region]:
     ]
 
 
-def page_result(answer: SimulatedAnswer, size: ImageSize) -> list[dict[str, Any]]:
-    """The `result` that the page sends for an answer."""
+def page_result(answer: SimulatedAnswer, size: ImageSize, tags: page.Tags = page.OUR_TAGS) -> list[dict[str, Any]]:
+    """The `result` that the page sends for an answer; `tags` are those of the page."""
     result: list[dict[str, Any]] = []
     for drawn in answer.regions:
         x0, y0, x1, y1 = drawn.corners
         geometry = {"x": x0 / 10, "y": y0 / 10, "width": (x1 - x0) / 10, "height": (y1 - y0) / 10}
-        for item in region(drawn.region_id, drawn.defect, size):
+        for item in region(drawn.region_id, drawn.defect, size, tags):
             item["value"] |= geometry
             item["origin"] = drawn.origin.value
             result.append(item)

@@ -209,5 +209,22 @@ def images_with_tasks(tx: Tx, kind: ProjectKind) -> set[str]:
     return {image_id for (image_id,) in rows}
 
 
+def is_blind(tx: Tx, *, task_id: str, image_id: str) -> bool:
+    """Whether people work without prelabels on this task, or on any task of this image.
+
+    Args:
+        tx: The store.
+        task_id: A task's id; one that is not there says nothing.
+        image_id: An image's id. Whether an image is blind is the same for everybody and for good.
+
+    Returns:
+        True where any such task is blind.
+    """
+    rows = tx.execute(
+        "SELECT 1 FROM label_tasks WHERE blind AND (id = ? OR image_id = ?) LIMIT 1", [task_id, image_id]
+    ).fetchall()
+    return bool(rows)
+
+
 def _task(row: dict[str, Any]) -> LabelTask:
     return LabelTask(**{**row, "created_at": as_record(row["created_at"])})

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from annotate.labelstudio.config import SUBTYPES
 from annotate.labelstudio.convert import (
-    InvalidAnnotation,
-    QuarantineCode,
     ShownRegions,
     parse,
     region,
@@ -20,6 +18,7 @@ from annotate.labelstudio.convert import (
     to_result,
     whole_image,
 )
+from annotate.labelstudio.refusals import InvalidAnnotation, QuarantineCode
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
 from schemas.records import AnnotationStatus, Origin
@@ -103,6 +102,59 @@ def _without(control: str) -> list[dict[str, Any]]:
     return [item for item in drawn("r", some_defect(1)) if item["from_name"] != control]
 
 
+def _numbered(value: Any) -> list[dict[str, Any]]:
+    """Boxes with the importance as the pages of older projects send it."""
+    items = _with("importance")
+    found = next(item for item in items if item["from_name"] == "importance")
+    del found["value"]["text"]
+    found["value"]["number"] = value
+    found["type"] = "number"
+    return items
+
+
+@pytest.mark.parametrize(
+    "items",
+    [_numbered(66), _numbered(66.0)]
+    + [_with("importance", text=[text]) for text in ("66", " 66\n", "066", "\uff16\uff16")],
+)
+def test_importance_is_read_from_a_number_and_from_a_text(items: list[dict[str, Any]]) -> None:
+    parsed = parse(items, ShownRegions())
+    assert parsed.defects[0].defect.importance == 66
+    assert parsed.entered["regions"][0]["importance"] == 66
+    assert type(parsed.entered["regions"][0]["importance"]) is int, "the same entry, whatever page it was made on"
+
+
+def test_all_faults_are_told_with_the_box_they_are_at() -> None:
+    first = drawn("a", some_defect(1, box=Box(x0=0, y0=0, x1=100, y1=100), type="artifact", reason="bad hand"))
+    second = drawn("b", some_defect(2, box=Box(x0=800, y0=450, x1=900, y1=550), type="misalignment"))
+    third = drawn("c", some_defect(3, box=Box(x0=450, y0=450, x1=550, y1=550), type="artifact"))
+    first[2]["value"]["text"] = ["500"]
+    second = [item for item in second if item["from_name"] != "importance"]
+    second[1]["value"]["text"] = ["one two three four five <b>six</b> seven"]
+    result = [*first, *second, *third, *clean(), whole_image("task_note", "textarea", {"text": ["a\x00"]})]
+    with pytest.raises(InvalidAnnotation) as refusal:
+        parse(result, ShownRegions())
+    assert str(refusal.value).splitlines() == [
+        'Box 1 (artifact, top left, "bad hand"): importance is a whole number from 1 to 100, not 500.',
+        'Box 2 (misalignment, right, "one two three four five bsix/b…"): a text contains markup; write plain words.',
+        'Box 2 (misalignment, right, "one two three four five bsix/b…"): no importance, a number from 1 to 100.',
+        '"no_defects" is chosen, but there are boxes: delete them, or take it back.',
+        "The note: a text contains control characters.",
+    ]
+    assert refusal.value.code is QuarantineCode.BAD_IMPORTANCE, "the first is the one that is counted"
+
+
+def test_of_very_many_faults_some_are_told_and_the_others_counted() -> None:
+    items = [item for index in range(50) for item in drawn(f"r{index}", some_defect(index))]
+    broken = [item for item in items if item["from_name"] == "defect"]
+    with pytest.raises(InvalidAnnotation) as refusal:
+        parse(broken, ShownRegions())
+    lines = str(refusal.value).splitlines()
+    assert len(refusal.value.refusals) == 100
+    assert len(lines) == 21
+    assert lines[-1] == "and 80 more faults."
+
+
 INVALID: list[tuple[QuarantineCode, Any]] = [
     (QuarantineCode.UNREADABLE, None),
     (QuarantineCode.UNREADABLE, {"result": []}),
@@ -140,8 +192,32 @@ INVALID: list[tuple[QuarantineCode, Any]] = [
     (QuarantineCode.MARKUP, _with("reason", text=["< SCRIPT src=//x"])),
     (QuarantineCode.CONTROL_CHARACTERS, _with("reason", text=["a\x00b"])),
     (QuarantineCode.NO_IMPORTANCE, _without("importance")),
+    (QuarantineCode.NO_IMPORTANCE, _with("importance", text=[])),
+    (QuarantineCode.NO_IMPORTANCE, _with("importance", text=[" "])),
     *[
-        (QuarantineCode.BAD_IMPORTANCE, _with("importance", number=value))
+        (QuarantineCode.BAD_IMPORTANCE, _with("importance", text=value))
+        for value in (
+            ["0"],
+            ["101"],
+            ["500"],
+            ["-1"],
+            ["12.5"],
+            ["5e1"],
+            ["many"],
+            ["1_0"],
+            ["4", "0"],
+            ["0x10"],
+            [50.5],
+            "9" * 5000,
+            ["9" * 5000],
+            [True],
+            {"a": 1},
+            [[]],
+            ["<img src=x>"],
+        )
+    ],
+    *[
+        (QuarantineCode.BAD_IMPORTANCE, _numbered(value))
         for value in (0, 101, 500, -1, 12.5, "50", True, float("nan"), float("inf"), 10**400, [50])
     ],
     (QuarantineCode.UNKNOWN_LABEL, _with("artifact_subtype", choices=["claws"])),

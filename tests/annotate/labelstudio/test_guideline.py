@@ -34,13 +34,18 @@ def test_the_committed_pictures_are_what_is_drawn_now(text: str) -> None:
 
 def test_every_key_of_the_page_is_told_and_none_that_is_not(text: str) -> None:
     keys = LabelConfig(review=True).keys
-    told = dict(re.findall(r"`(\w)` ([\w-]+)", text[text.index("| subtype") : text.index("| the whole image")]))
+    row = text[text.index("| subtype") : text.index("| the whole image")]
+    artifacts, misalignments = row.split("misalignment:")
+    told = {f"shift+{key.lower()}": name for key, name in re.findall(r"`(\w)` ([\w-]+)", artifacts)}
+    told |= {key.lower(): name for key, name in re.findall(r"`(\w)` ([\w-]+)", misalignments)}
+    assert "artifact, with `Shift`: `A`" in artifacts
     subtypes = {
         key: name.removeprefix("attribute/") for name, key in keys.items() if name.split("/")[0] in list(Subtype)
     }
     assert told == subtypes
     assert (keys["artifact"], keys["misalignment"]) == ("1", "2")
-    assert (keys["no_defects"], keys["ambiguous_prompt"], keys["cannot_judge"]) == ("0", "g", "q")
+    assert (keys["no_defects"], keys["ambiguous_prompt"], keys["cannot_judge"]) == ("shift+n", "g", "q")
+    assert "`Shift`+`N` no defects, `G` the prompt is ambiguous, `Q` cannot be judged" in text
     assert keys["reject"] == "shift+x"
 
 

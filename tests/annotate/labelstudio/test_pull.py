@@ -248,7 +248,7 @@ def test_when_nearly_all_tasks_are_gone_somebody_has_to_say_so(tmp_path: Path) -
 
 BAD: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "unknown-label": lambda: _changed(0, rectanglelabels=["dragon"]),
-    "bad-importance": lambda: _changed(2, number=500),
+    "bad-importance": lambda: _changed(2, text=["500"]),
     "box-outside": lambda: _changed(0, x=95.0, width=30.0),
     "no-reason": lambda: _changed(1, text=["  "]),
     "reason-too-long": lambda: _changed(1, text=["x" * 1_000_000]),
@@ -274,7 +274,7 @@ def test_what_is_not_valid_is_quarantined_and_said_to_the_annotator(tmp_path: Pa
     assert world.stored() == []
     assert sorted(world.codes()) == sorted(BAD)
     for code, (number, _) in made.items():
-        assert world.notice(number).startswith("Please correct: ")
+        assert world.notice(number).startswith("Please correct (user-")
         assert "<" not in world.notice(number)
         assert world.server.tasks[number]["meta"]["sdg_quarantine"][0]["code"] == code
     before = world.digest()
@@ -511,9 +511,9 @@ def test_the_search_for_missing_numbers_finds_what_a_listing_would(seed: int) ->
 
 
 def test_importance_that_is_no_whole_number_of_the_scale(world: World) -> None:
-    for number, value in zip(world.numbers, (12.5, 0, True, "70", None), strict=False):
+    for number, value in zip(world.numbers, (["12.5"], ["0"], True, 70.5, None), strict=False):
         items = drawn("mine", some_defect(1))
-        items[2]["value"]["number"] = value
+        items[2]["value"]["text"] = value
         assert items[2]["from_name"] == IMPORTANCE
         world.server.people_annotate(number, items)
     assert world.pull() == {"quarantined": 5}

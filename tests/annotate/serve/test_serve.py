@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2 as httpx
@@ -14,10 +15,11 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from annotate.labelstudio.config import Tags
+from annotate.labelstudio.config import LabelConfig, Tags
+from annotate.labelstudio.convert import ShownRegions, parse
 from annotate.serve.app import make_app
 from annotate.serve.cli import is_loopback
-from annotate.serve.label_studio import read_tags, regions
+from annotate.serve.label_studio import BLIND, read_tags, regions
 from annotate.serve.served import Served
 from annotate.vlm.batching import DynamicBatcher
 from annotate.vlm.contract import Answer, AskError, Backend, Question
@@ -25,7 +27,9 @@ from annotate.vlm.fake import FakeBackend
 from annotate.vlm.openai_chat import OpenAIBackend
 from schemas.codecs import LabelStudio
 from schemas.geometry import Box, ImageSize, PercentBox
+from schemas.labelling import LabelProject, LabelTask, ProjectKind, TaskState
 from sdg_data.prompt_templates import DETECT, load_template
+from sdg_data.store import labelling
 from tests.annotate.support import CLEAN, ONE, Home, picture, question, server_settings
 from tests.sdg_data.store.makers import defect
 
@@ -225,6 +229,45 @@ def test_a_task_without_an_answer_is_an_error_and_no_clean_image(make_home: Make
     assert "no-answer-block" in results[0]["error"]
     assert "cannot be read" in results[2]["error"]
     assert "no image" in results[3]["error"]
+
+
+def test_a_blind_task_gets_no_prediction_whatever_its_data_say(make_home: MakeHome) -> None:
+    home = make_home(3)
+    blind, seen, marked = (record.id for record in home.image_of.values())
+    project = LabelProject(
+        id="1" * 32, name="SDG", kind=ProjectKind.ANNOTATE, round=1, generation=0, config_version="v", config="<View/>",
+        closed=False, created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    task = LabelTask(
+        id="2" * 32, project_id=project.id, image_id=blind, prelabel_id=None, parent_id=None, blind=True, overlap=1,
+        priority=0, state=TaskState.PUSHED, created_at=project.created_at,
+    )  # fmt: skip
+    with home.store.write() as tx:
+        labelling.insert_project(tx, project)
+        labelling.mark_pending(tx, [task])
+    tasks = [
+        {"data": {"sdg_uid": task.id, "image_id": blind}},
+        {"data": {"image_id": blind}, "meta": {"sdg_blind": False}},
+        {"data": {"sdg_uid": task.id, "image": URL, "prompt": "a dog"}, "meta": "odd"},
+        {"data": {"image_id": marked}, "meta": {"sdg_blind": True}},
+        {"data": {"image_id": seen}, "meta": {"sdg_blind": False}},
+    ]
+    with serving(FakeBackend([ONE]), home=home) as url:
+        results = httpx.post(f"{url}/predict", json={"tasks": tasks}).json()["results"]
+    assert ["result" in one for one in results] == [False, False, False, False, True]
+    assert {one.get("error") for one in results} == {BLIND, None}
+
+
+def test_our_own_page_gets_importance_as_text_and_the_subtype() -> None:
+    tags = read_tags(LabelConfig().xml)
+    made = regions((defect(type="artifact", subtype="edge", importance=40),), tags, ImageSize(width=8, height=8))
+    assert {item["from_name"]: item["value"].get("text") or item["value"].get("choices") for item in made} == {
+        "defect": None,
+        "reason": [made[1]["value"]["text"][0]],
+        "importance": ["40"],
+        "artifact_subtype": ["edge"],
+    }
+    assert parse(made, ShownRegions()).defects[0].defect.subtype == "edge"
 
 
 def test_tags_of_a_labelling_config() -> None:
