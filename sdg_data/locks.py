@@ -77,11 +77,12 @@ def stage_lock(
 
 
 def holder(home: Path, stage: str) -> Holder | None:
-    """Who holds the lock of `stage` now; None if nobody does (or it was taken this very moment)."""
+    """Who holds the lock of `stage` now; None if nobody does, it was taken this very moment, or it cannot be asked."""
     path = _lock_path(home, stage)
-    if not path.exists():
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return None
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         return None if _try(fd) else _read(fd)
     finally:

@@ -154,16 +154,19 @@ class Dataset:
         """The result of any query on the store's tables and views (docs/notebooks.md).
 
         Args:
-            query: Read-only SQL, in DuckDB's dialect.
+            query: One query in DuckDB's dialect.
 
         Returns:
             Its rows.
 
         Raises:
-            InputError: The query is wrong, or tries to write.
+            InputError: The query is wrong, or is none that only reads.
         """
         with self._cursor() as tx:
             try:
+                kinds = [statement.type for statement in tx.extract_statements(query)]
+                if kinds != [duckdb.StatementType.SELECT]:
+                    raise InputError("one query that reads, please", item=query.strip()[:80])
                 frame: pl.DataFrame = tx.sql(query).pl()
                 return frame
             except duckdb.Error as error:
@@ -215,6 +218,7 @@ class Dataset:
             InputError: There is no such image, or several begin so.
             ConfigError: There are no such boxes.
             BlobError: The picture is missing, or cannot be read.
+            ValueError: `tile` is too small.
         """
         with self._cursor() as tx:
             if isinstance(chosen, str):
@@ -254,6 +258,8 @@ class Dataset:
             raise InputError(f"no condition that polars reads ({error})", item=text[:80]) from error
 
     def _ids(self, chosen: Images) -> list[str]:
+        if not isinstance(chosen, Iterable | pl.DataFrame | pl.LazyFrame):
+            raise InputError("images are chosen by ids, or by a frame with a column image_id", item=repr(chosen)[:80])
         if isinstance(chosen, pl.DataFrame | pl.LazyFrame):
             try:
                 chosen = chosen.lazy().select("image_id").collect().to_series()
@@ -338,7 +344,8 @@ def open_dataset(home: "str | os.PathLike[str] | None" = None, *, publish: bool 
         connection.execute("CREATE TABLE memory.main.annotation_states AS SELECT * FROM snapshot.annotation_states")
     except duckdb.Error as error:
         connection.close()
-        raise StoreError(str(error).splitlines()[0], item=str(path)) from error
+        hint = "Open it without publish=False, which makes a new one."
+        raise StoreError(str(error).splitlines()[0], item=str(path), hint=hint) from error
     except StoreError:
         connection.close()
         raise

@@ -1,11 +1,12 @@
 """`sdg status`: the dashboards' twin in the terminal."""
 
-from dataclasses import asdict
+import shlex
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, settings_of
+from sdg_data.console import Globals, print_json, settings_of
 
 
 def status_command(
@@ -16,7 +17,9 @@ def status_command(
     from sdg_data.status.next_steps import RETRIES, next_steps
 
     status = collect(settings_of(ctx))
-    steps = next_steps(status)
+    home = ctx.obj.home if isinstance(ctx.obj, Globals) else None
+    given = "sdg" if home is None else f"sdg --home {shlex.quote(str(home))}"
+    steps = [replace(step, command=given + step.command.removeprefix("sdg")) for step in next_steps(status)]
     if as_json:
         document = {**asdict(status), "home": str(status.home), "next": [asdict(step) for step in steps]}
         print_json(document)
@@ -25,7 +28,7 @@ def status_command(
     for name, text in _lines(status):
         print(f"{name:<9} {text}")
     for stage, codes in status.failures.items():
-        retry = f"; again: {RETRIES[stage]} --retry-failures" if stage in RETRIES else ""
+        retry = f"; again: {given}{RETRIES[stage].removeprefix('sdg')} --retry-failures" if stage in RETRIES else ""
         print(f"failed    {stage}: {_listed(codes)}{retry}")
     for stage, who in status.running.items():
         print(f"running   {stage}: {who}")

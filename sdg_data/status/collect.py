@@ -176,5 +176,5 @@ def _exports(home: Path) -> list[Export]:
 
 
 def _running(home: Path) -> dict[str, Holder]:
-    stages = sorted(path.stem for path in (home / "locks").glob("*.lock"))
+    stages = sorted(path.stem for path in (home / "locks").glob("*.lock") if path.is_file())
     return {stage: who for stage in stages if (who := holder(home, stage)) is not None}

@@ -1,5 +1,6 @@
 """What to run next on a home: a pure function of its status."""
 
+import shlex
 from dataclasses import dataclass
 
 from sdg_data.status.collect import Status
@@ -46,11 +47,12 @@ def next_steps(status: Status) -> list[NextStep]:
         steps.append(NextStep("sdg annotate review", f"{counted(status.unreviewed, 'image')} to be reviewed"))
     if status.not_enriched:
         steps.append(NextStep("sdg enrich run", f"{counted(status.not_enriched, 'image')} without longer reasons"))
-    if status.gold and not status.exports:
+    exports = [export for export in status.exports if export.problem is None]
+    if status.gold and not exports:
         steps.append(NextStep("sdg export run", f"{counted(status.gold, 'image')} of gold, no export yet"))
-    if status.exports:
-        last = status.exports[-1]
-        steps.append(NextStep(f"sdg export verify {status.home / 'exports' / last.name}", "is the export sound?"))
+    if exports:
+        folder = shlex.quote(str(status.home / "exports" / exports[-1].name))
+        steps.append(NextStep(f"sdg export verify {folder}", "is the export sound?"))
     return steps or [NextStep("sdg dashboard", "look at what there is")]
 
 

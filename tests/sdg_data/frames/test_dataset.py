@@ -202,8 +202,11 @@ def test_it_stays_as_it_was_and_a_new_one_is_of_now(home: Path) -> None:
 
 def test_it_changes_nothing(home: Path, data: Dataset) -> None:
     before = (home / "store.duckdb").read_bytes()
-    with pytest.raises(InputError, match="read-only"):
-        data.sql("DELETE FROM images")
+    for writing in ("DELETE FROM images", "COPY images TO 'x.csv'", "DETACH snapshot", "SELECT 1; SELECT 2", ""):
+        with pytest.raises(InputError, match="one query that reads"):
+            data.sql(writing)
+    with pytest.raises(InputError, match="nosuch"):
+        data.sql("SELECT nosuch FROM images")
     assert data.sql("SELECT count(*) AS n FROM snapshot.images")["n"].to_list() == [24]
     assert (home / "store.duckdb").read_bytes() == before
 

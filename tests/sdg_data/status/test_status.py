@@ -81,6 +81,11 @@ def test_what_the_profile_asks_for_and_is_missing(tmp_path: Path) -> None:
         ({"images": {"a": 3}, "gold": 2, "not_enriched": 2}, "sdg enrich run"),
         ({"images": {"a": 3}, "gold": 2, "without_prelabel": 3}, "sdg export run"),
         ({"images": {"a": 3}, "gold": 2, "exports": (Export("e", "hf", 2),)}, "sdg export verify h/exports/e"),
+        ({"images": {"a": 3}, "gold": 2, "exports": (Export("e", "", 0, "torn"),)}, "sdg export run"),
+        (
+            {"home": Path("a b"), "exports": (Export("e", "hf", 2),), "images": {"a": 3}},
+            "sdg export verify 'a b/exports/e'",
+        ),
         ({"images": {"a": 3}}, "sdg dashboard"),
     ],
 )
@@ -88,7 +93,9 @@ def test_the_next_command(changes: dict[str, object], command: str) -> None:
     assert next_steps(replace(EMPTY, **changes))[0].command == command  # type: ignore[arg-type]
 
 
-def test_the_command_says_the_same_to_people_and_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_the_same_to_people_and_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = ["--home", str(tmp_path)]
     assert cli.run([*home, "status"]) == 0
     assert "(no store yet)" in capsys.readouterr().out
@@ -108,5 +115,14 @@ def test_the_command_says_the_same_to_people_and_programs(tmp_path: Path, capsys
     assert "mine-webdataset: webdataset, 4 samples" in text
     assert "torn: " in text
     assert f"next      {document['next'][0]['command']}  # " in text
+    assert document["next"][0]["command"].startswith(f"sdg --home {tmp_path} ")
+    monkeypatch.setenv("SDG_HOME", str(tmp_path))
+    (tmp_path / "locks" / "odd.lock").mkdir(parents=True)
+    (tmp_path / "locks" / "none.lock").write_bytes(b"\xff")
+    assert cli.run(["status", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [step["command"] for step in again["next"]] == [
+        step["command"].replace(f" --home {tmp_path}", "") for step in document["next"]
+    ]
     with Store(tmp_path).read() as tx:
         assert sum(document["images"].values()) == len(images.page(tx))
