@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from sdg_data import shadowing
-from sdg_data.console import Globals
+from sdg_data.console import Globals, ToStderr
 from sdg_data.errors import ConfigError, ExitCode, MissingDependency, SdgError
 
 
@@ -145,7 +145,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
     """From prompts to images, corrected defects, a detector and a better model. Stop after any step and look."""
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.DEBUG if verbose else logging.INFO)
+    logging.basicConfig(handlers=[ToStderr()], format="%(message)s", level=logging.DEBUG if verbose else logging.INFO)
     for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "fsspec", "PIL", "matplotlib", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     ctx.obj = Globals(home=home, config=config)

@@ -6,12 +6,14 @@ typer when it is imported, because every command imports this module and `sdg --
 
 import contextlib
 import json
+import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from schemas.records import Split
     from sdg_data.settings import Settings
     from sdg_data.work import Stage
+
+_FIGURE = re.compile(r"[-+–<>≥≤~$€]?[\d.,:/%×e–+ -]*[\d%]?( [a-zA-Z%]{1,3})?")
+"""What is read as one figure, also where it is text: "0.72–0.93", "12/40", "3.1 s", or nothing."""
+_TEXT_COLUMN = 12
+"""Characters that a column of text has at the least."""
 
 
 @dataclass(frozen=True)
@@ -202,23 +209,69 @@ def print_json_line(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str))
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Rows for people on stdout; numbers stand to the right. Nothing for no rows."""
+def print_table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, *, width: int | None = None
+) -> None:
+    """Rows for people on stdout; numbers stand to the right, and are never broken. Nothing for no rows.
+
+    Args:
+        rows: Each with the same keys.
+        columns: Which of the keys, in this order; None: those of the first row.
+        width: Of the screen, in characters; None: the terminal's, and wide where nobody looks at one, because a piped
+            table must not wrap at 80 columns. Where the numbers do not fit side by side, each row is a block of lines.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from sdg_data.words import heading
+
     if not rows:
         return
     names = list(columns or rows[0])
+    cells = {name: ["" if row.get(name) is None else str(row[name]) for row in rows] for name in names}
+    numbers = {name for name in names if all(isinstance(row.get(name), int | float) for row in rows)}
+    whole = numbers | {name for name in names if all(_FIGURE.fullmatch(cell) for cell in cells[name])}
+    console = Console(
+        file=sys.stdout, width=width or (None if sys.stdout.isatty() else 200), highlight=False, soft_wrap=False
+    )
+    least = [
+        max(len(heading(name)), *map(len, cells[name]))
+        if name in whole
+        else min(_TEXT_COLUMN, max(map(len, cells[name])))
+        for name in names
+    ]
+    if sum(least) + len(names) - 1 > console.width:
+        for place in range(len(rows)):
+            for name in names:
+                console.print(Text(f"{heading(name)}: {cells[name][place]}"))
+            if place + 1 < len(rows):
+                console.print()
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        number = all(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if row.get(name) is None else str(row[name])) for name in names))
-    # Wide where nobody looks at a terminal: a piped table must not wrap at 80 columns.
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+        table.add_column(
+            heading(name), justify="right" if name in numbers else "left", overflow="fold", no_wrap=name in whole
+        )
+    for place in range(len(rows)):
+        table.add_row(*(Text(cells[name][place]) for name in names))
+    console.print(table)
+
+
+class ToStderr(logging.StreamHandler["TextIO"]):
+    """Log lines on what is stderr when they come: a progress bar puts something there that writes above the bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @property
+    def stream(self) -> TextIO:
+        """The stream that a line goes to now."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        """Nothing: the stream is looked up for each line."""
 
 
 def say(text: str) -> None:

@@ -33,6 +33,7 @@ QUEUED_BATCHES = 4
 """How far the computation may run ahead of the commits."""
 GATHER_SECONDS, GATHER_BATCHES = 1.0, 8
 """Group commit: wait up to 1 s or 8 finished batches before a transaction, because each one opens the file anew."""
+_STOPPING = "stopping at the end of this batch; what is finished is kept. Ctrl-C once more stops at once."
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class LocalExecutor:
         """Run the stage to its end; returns how many results were committed."""
         plan = stage.plan()
         progress = progress or Progress(stage.name)
-        with progress.running(plan.total), StopRequest() as stop, _Committer(stage, progress) as committer:
+        with progress.running(plan.total), StopRequest(_STOPPING) as stop, _Committer(stage, progress) as committer:
             for batch in plan.batches:
                 if stop.asked:
                     break
@@ -131,7 +132,7 @@ class RayExecutor:
             idle = [worker.remote(stage) for _ in range(self._workers)]
             with (
                 progress.running(plan.total),
-                StopRequest() as stop,
+                StopRequest(_STOPPING) as stop,
                 _Committer(stage, progress) as committer,
             ):
                 busy: dict[Any, Any] = {}

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
 
 from schemas.defect import Attribute, DefectType, Subtype, tier
+from sdg_data import palette
 
 IMAGE = "image"
 BOX = "defect"
@@ -121,7 +122,6 @@ _SUBTYPE_KEYS: dict[tuple[Subtype, Attribute | None], str] = {
     (Subtype.STYLE, None): "y",
 }
 VERDICT_KEYS = {REJECT: "shift+x"}
-_COLOURS = {DefectType.ARTIFACT: "#e11d48", DefectType.MISALIGNMENT: "#2563eb"}
 
 
 def subtype_value(subtype: Subtype, attribute: Attribute | None) -> str:
@@ -184,7 +184,7 @@ def _choice(value: str, key: str) -> str:
 
 
 def _label(kind: DefectType) -> str:
-    return f'<Label value="{kind.value}" hotkey="{TYPE_KEYS[kind]}" background="{_COLOURS[kind]}"/>'
+    return f'<Label value="{kind.value}" hotkey="{TYPE_KEYS[kind]}" background="{palette.TYPES[kind]}"/>'
 
 
 def _subtypes(kind: DefectType) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from sdg_data.console import say, settings_of
 from sdg_data.errors import ConfigError
+from sdg_data.listening import listen
 
 
 def dashboard_command(
@@ -41,7 +42,8 @@ def dashboard_command(
             "an address beyond this machine needs a login", item=f"--host {host}", hint=f"Set {USER} and {PASSWORD}."
         )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    listener = listen(host, port)
     say("reading the store …")
     app = make_app(settings.home, Blobs(settings.blob_url), every=publish_every, login=login, hosts=allow_host or ())
     say(f"dashboards of {settings.home}: http://{host}:{port}  (Ctrl-C ends them)")
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

@@ -36,6 +36,9 @@ def remember(names: Sequence[str], defaults: Mapping[str, str]) -> str:
     return f"""(...values) => {{
       const names = {json.dumps(list(names))}, defaults = {json.dumps(dict(defaults))};
       const query = new URLSearchParams();
+      new URLSearchParams(location.search).forEach((value, key) => {{
+        if (key.startsWith('__')) query.set(key, value);  // gradio's own, such as the theme
+      }});
       names.forEach((name, place) => {{
         const value = values[place] === null || values[place] === undefined ? '' : String(values[place]);
         if (name === '+') new URLSearchParams(value).forEach((more, key) => query.set(key, more));

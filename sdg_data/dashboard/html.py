@@ -67,7 +67,7 @@ def table(
         f'<th class="{"number" if name in numeric else ""}">{text(words.heading(name))}</th>' for name in names
     )
     body = "".join("<tr>" + "".join(_cell(name, row[name], raw, right) for name in names) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _cell(name: str, value: Any, raw: frozenset[str], right: frozenset[str]) -> str:
@@ -179,12 +179,11 @@ def matrix(
     for label, row in zip(labels, counts, strict=True):
         total = sum(row) or 1
         cells = "".join(
-            f'<td class="number" style="background:rgba(0,98,178,{0.7 * value / total:.2f})" '
+            f'<td class="number" style="background:rgba(100,116,139,{0.55 * value / total:.2f})" '
             f'title="{100 * value / total:.0f} % of {text(label)}">'
             f"{link(address(label, column), value) if address is not None and value else f'{value:,}'}</td>"
             for column, value in zip(labels, row, strict=True)
         )
         body += f"<tr><th>{text(label)}</th>{cells}</tr>"
-    return (
-        f'<div class="scroll"><table class="matrix"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    whole = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table class="matrix">{whole}</table></div>'

@@ -2,8 +2,11 @@
 
 `bars`, `histogram` and `scatter` write SVG, which is text that diffs. `bars_png` draws with Pillow, the same picture on
 every machine, because a card's figures are files of an export and must have the same bytes wherever it is made. For
-that reason it keeps a palette (`_PNG_COLOURS`) and an axis (`nice_step`) of its own: another one would change the
-figures of every dataset that is exported again.
+that reason it keeps an axis (`nice_step`) of its own: another one would change the figures of every dataset that is
+exported again. Colours are those of `sdg_data.palette`, in all of them.
+
+A chart carries class names (`artifact`, `series-0`, `paper`, `grid`, `ink`) by which a page with a dark ground colours
+it anew; without a page it is what its attributes say.
 """
 
 import io
@@ -13,10 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-TYPE_COLOURS = {"artifact": "#d55e00", "misalignment": "#0062b2"}
-"""Those of the contact sheet: vermilion and blue of Okabe and Ito's palette."""
-COLOURS = ("#3b6fb6", "#d98032", "#5b9a57", "#8a8a8a", "#9467a8")
-_HEIGHT, _TOP, _LEFT = 240, 46, 44
+from sdg_data import palette
+
+_HEIGHT, _TOP, _LEFT = 240, 46, 56
 _MOST_BINS = 20
 _FEW = 500
 """Points of a scatter that are drawn nearly whole; more of them are drawn so that one sees where they crowd."""
@@ -25,7 +27,6 @@ _LABEL, _LETTER = 24, 6.2
 _FONT = 'font-family="system-ui, sans-serif"'
 _PNG_SIZE = (960, 480)
 _PNG_LEFT, _PNG_RIGHT, _PNG_TOP, _PNG_BOTTOM = 80, 30, 90, 60
-_PNG_COLOURS = ((66, 106, 179), (222, 143, 60), (88, 152, 96), (160, 93, 150), (120, 120, 120))
 _INK, _FAINT, _PAPER = (40, 40, 40), (215, 215, 215), (255, 255, 255)
 
 
@@ -39,10 +40,22 @@ class Series:
     links: Sequence[str] = field(default=())
 
 
-def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: float = 1.0) -> str:
-    """Grouped bars from 0 to `top`, with whiskers; one group for each name in `groups`. No title where it is empty.
+def bars(
+    title: str,
+    groups: Sequence[str],
+    series: Sequence[Series],
+    *,
+    top: float = 1.0,
+    axes: tuple[str, str] = ("", ""),
+) -> str:
+    """Grouped bars from 0 to `top`, with whiskers. Series that are called like a type have its colour.
 
-    Series that are called like a type have its colour.
+    Args:
+        title: The line above; "" for none.
+        groups: One group of bars for each name.
+        series: A bar of each in every group.
+        top: Where the vertical axis ends.
+        axes: What the groups are, and what the bars count; "" for no words.
 
     Returns:
         The SVG document.
@@ -63,7 +76,7 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: fl
             about = f"{group}, {colour.name}: {value:,.3f}" if top <= 100 else f"{group}, {colour.name}: {value:,.0f}"
             rect = (
                 f'<rect x="{x:.1f}" y="{_TOP + _HEIGHT - high:.1f}" width="{bar - 3}" height="{high:.1f}" '
-                f'fill="{_colour(colour.name, number)}"><title>{_shown(about)}</title></rect>'
+                f"{_fill(colour.name, number)}><title>{_shown(about)}</title></rect>"
             )
             if colour.links:
                 rect = f'<a href="{_shown(colour.links[place])}" aria-label="{_shown(about)}">{rect}</a>'
@@ -72,8 +85,11 @@ def bars(title: str, groups: Sequence[str], series: Sequence[Series], *, top: fl
             if whisker is not None:
                 low_y, high_y = (_TOP + _HEIGHT * (1 - min(max(end, 0.0), top) / top) for end in whisker)
                 middle = x + (bar - 3) / 2
-                parts.append(f'<path d="M{middle:.1f} {low_y:.1f}V{high_y:.1f}" stroke="#222" stroke-width="1.5"/>')
+                parts.append(
+                    f'<path d="M{middle:.1f} {low_y:.1f}V{high_y:.1f}" stroke="#222" stroke-width="1.5" class="ink"/>'
+                )
         parts.append(_label(_LEFT + (place + 0.5) * group_width, group))
+    parts += _axis_titles(axes, _LEFT + group_width * len(groups) / 2)
     return _document(parts, width)
 
 
@@ -119,7 +135,7 @@ def bars_png(title: str, axis: str, groups: Sequence[str], series: Sequence[Seri
             edge = round(left + row * thick)
             pen.rectangle(
                 [edge, round(level(values[group])), round(left + (row + 1) * thick) - 2, height - _PNG_BOTTOM],
-                fill=_PNG_COLOURS[row % len(_PNG_COLOURS)],
+                fill=palette.rgb(palette.colour(series[row].name, row)),
             )
             label = f"{values[group]:.3g}"
             middle = edge + (thick - 2 - face.width(label, 12)) / 2
@@ -131,7 +147,7 @@ def bars_png(title: str, axis: str, groups: Sequence[str], series: Sequence[Seri
         x = width - _PNG_RIGHT
         for row, colour in reversed(list(enumerate(series))):
             x -= round(face.width(colour.name, 14)) + 40
-            pen.rectangle([x, 50, x + 14, 64], fill=_PNG_COLOURS[row % len(_PNG_COLOURS)])
+            pen.rectangle([x, 50, x + 14, 64], fill=palette.rgb(palette.colour(colour.name, row)))
             face.draw(pen, (x + 20, 48), colour.name, 14, _INK)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=9)
@@ -177,28 +193,32 @@ def scatter(axes: tuple[str, str], series: Mapping[str, Sequence[tuple[float, fl
 
     parts = [*_frame("", width, top), *_legend(list(series))]
     (x0, y0), (x1, y1) = place(0, 0), place(top, top)
-    parts.append(f'<path d="M{x0} {y0}L{x1} {y1}" stroke="#999" stroke-dasharray="4 4"/>')
+    parts.append(f'<path d="M{x0} {y0}L{x1} {y1}" stroke="#767676" stroke-dasharray="4 4" class="ink"/>')
     opacity = 0.3 if sum(map(len, series.values())) > _FEW else 0.8
     for number, (name, points) in enumerate(series.items()):
         dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in (place(*point) for point in points))
         parts.append(
-            f'<path d="{dots}" stroke="{_colour(name, number)}" stroke-width="4" stroke-linecap="round" '
-            f'stroke-opacity="{opacity}"/>'
+            f'<path d="{dots}" stroke="{palette.colour(name, number)}" stroke-width="4" stroke-linecap="round" '
+            f'class="dots {palette.class_name(name, number)}" stroke-opacity="{opacity}"/>'
         )
     for step in range(6):
         x, y = place(top * step / 5, 0)
         label = f"{top * step / 5:.0f}"
         parts.append(f'<text x="{x:.1f}" y="{y + 16:.1f}" {_FONT} font-size="11" text-anchor="middle">{label}</text>')
-    middle = _LEFT + side / 2
-    style = f'{_FONT} font-size="12" text-anchor="middle"'
-    across = f'x="{middle}" y="{_TOP + side + 34}"'
-    upright = f'x="10" y="{_TOP + side / 2}" transform="rotate(-90 10 {_TOP + side / 2})"'
-    parts += [f"<text {at} {style}>{_shown(name)}</text>" for at, name in zip((across, upright), axes, strict=True)]
-    return _document(parts, width)
+    return _document([*parts, *_axis_titles(axes, _LEFT + side / 2)], width)
 
 
-def _colour(name: str, number: int) -> str:
-    return TYPE_COLOURS.get(name, COLOURS[number % len(COLOURS)])
+def _fill(name: str, number: int) -> str:
+    return f'fill="{palette.colour(name, number)}" class="{palette.class_name(name, number)}"'
+
+
+def _axis_titles(axes: tuple[str, str], middle: float) -> list[str]:
+    style, centre = f'{_FONT} font-size="12" text-anchor="middle"', _TOP + _HEIGHT / 2
+    places = (
+        f'x="{middle:g}" y="{_TOP + _HEIGHT + 50}"',
+        f'x="11" y="{centre:g}" transform="rotate(-90 11 {centre:g})"',
+    )
+    return [f"<text {at} {style}>{_shown(name)}</text>" for at, name in zip(places, axes, strict=True) if name]
 
 
 def _frame(title: str, width: float, top: float) -> list[str]:
@@ -208,7 +228,7 @@ def _frame(title: str, width: float, top: float) -> list[str]:
     for step in range(6):
         y = _TOP + _HEIGHT * (1 - step / 5)
         value = top * step / 5
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{width - 8:.0f}" stroke="#ddd"/>')
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{width - 8:.0f}" stroke="#ddd" class="grid"/>')
         text = f"{value:,g}" if abs(value) < 1e6 else f"{value:.3g}"
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" {_FONT} font-size="11" text-anchor="end">{text}</text>')
     return parts
@@ -217,7 +237,7 @@ def _frame(title: str, width: float, top: float) -> list[str]:
 def _legend(names: Sequence[str]) -> list[str]:
     parts, x = [], _LEFT
     for number, name in enumerate(names):
-        parts.append(f'<rect x="{x}" y="25" width="10" height="10" fill="{_colour(name, number)}"/>')
+        parts.append(f'<rect x="{x}" y="25" width="10" height="10" {_fill(name, number)}/>')
         parts.append(f'<text x="{x + 14}" y="34" {_FONT} font-size="11">{_shown(name)}</text>')
         x += 28 + 7 * len(name)
     return parts
@@ -242,8 +262,8 @@ def _shown(text: str) -> str:
 
 
 def _document(parts: Sequence[str], width: float) -> str:
-    height = _TOP + _HEIGHT + 40
+    height = _TOP + _HEIGHT + 56
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" '
-        f'height="{height}"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+        f'height="{height}"><rect width="100%" height="100%" fill="#fff" class="paper"/>{"".join(parts)}</svg>\n'
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image, ImageDraw
 
+from sdg_data import palette
 from sdg_data.sheets.typeface import Typeface
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ _CARD: Final = (255, 255, 255)
 _LINE: Final = (222, 225, 230)
 _INK: Final = (28, 32, 36)
 _MUTED: Final = (110, 117, 126)
-# Vermilion and blue of Okabe and Ito's palette: they stay apart for colour-blind readers, and on drawn scenes.
-_COLOURS: Final[dict[str, tuple[int, int, int]]] = {"artifact": (213, 94, 0), "misalignment": (0, 98, 178)}
+_COLOURS: Final = {kind: palette.rgb(colour) for kind, colour in palette.TYPES.items()}
 
 _MARGIN: Final = 28
 _GAP: Final = 16

@@ -110,13 +110,13 @@ def test_the_table_for_people_has_the_same_counts(prompt_file: Path, capsys: Cap
     assert cli.run(["prompts", "import", "p.txt"]) == 0
     captured = capsys.readouterr()
     header, values = captured.out.splitlines()
-    row = dict(zip(header.split(), values.split(), strict=True))
+    row = dict(zip(re.split("  +", header.strip()), values.split(), strict=True))
     assert row == {
         "file": "p.txt",
         "read": "3",
         "new": "2",
-        "duplicates_in_file": "0",
-        "already_there": "0",
+        "duplicates in file": "0",
+        "already there": "0",
         "rejected": "1",
     }
     assert "rejects" in captured.err

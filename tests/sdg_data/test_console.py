@@ -1,8 +1,10 @@
 """What commands share: names by comma, `--split`, and running a stage to its report."""
 
 import json
+import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,7 +13,16 @@ import typer
 from typer.testing import CliRunner
 
 from schemas.records import Split
-from sdg_data.console import Names, RetryCommand, RetryFailures, chosen_split, names_option, run_stage
+from sdg_data.console import (
+    Names,
+    RetryCommand,
+    RetryFailures,
+    ToStderr,
+    chosen_split,
+    names_option,
+    print_table,
+    run_stage,
+)
 from sdg_data.errors import ConfigError, ExitCode, Interrupted
 from sdg_data.work import Plan
 
@@ -132,3 +143,40 @@ def test_an_interrupted_stage_reports_what_it_stored(capsys: pytest.CaptureFixtu
         report(stage)
     assert json.loads(capsys.readouterr().out)["stored"] == [0, 1]
     assert stage.closed
+
+
+WIDE = [
+    {
+        "metric": f"BoxF1@0.{place}", "type": "misalignment", "value": "0.836", "n": 1234567,
+        "95 % interval": "0.724–0.933", "ceiling": 1.0, "SDG SFT (published)": "0.776", "human (published)": "0.792",
+        "at worst": "0.821", "note": "a sentence that goes on for a while and may be broken where it has to be",
+    }
+    for place in (1, 5)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60, 40, 25])
+def test_no_figure_is_broken_however_narrow_the_screen(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(WIDE, width=width)
+    shown = capsys.readouterr().out
+    assert all(len(line) <= width for line in shown.splitlines())
+    for figure in ("0.836", "1234567", "0.724–0.933", "1.0", "0.776", "0.792", "0.821"):
+        assert shown.split().count(figure) >= 2, figure
+
+
+def test_a_table_that_fits_is_a_table_with_words_for_names(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"who": "ann", "tokens_in": 5}, {"who": "bo", "tokens_in": 12}], width=80)
+    assert capsys.readouterr().out.splitlines() == ["person  tokens in", "ann             5", "bo             12"]
+    print_table([])
+    assert capsys.readouterr().out == ""
+
+
+def test_log_lines_go_to_what_is_stderr_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    handler, first, second = ToStderr(), io.StringIO(), io.StringIO()
+    record = logging.LogRecord("x", logging.INFO, "", 0, "a line", None, None)
+    for stream in (first, second):
+        monkeypatch.setattr(sys, "stderr", stream)
+        handler.emit(record)
+    assert (first.getvalue(), second.getvalue()) == ("a line\n", "a line\n")

@@ -127,7 +127,9 @@ def test_an_error_while_committing_stops_the_run_and_is_raised(where: str, monke
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_stops_at_the_end_of_the_batch_and_loses_nothing(number: signal.Signals) -> None:
+def test_an_interrupt_stops_at_the_end_of_the_batch_and_loses_nothing(
+    number: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
     before = signal.getsignal(number)
 
     class Pressed(Squares):
@@ -140,6 +142,7 @@ def test_an_interrupt_stops_at_the_end_of_the_batch_and_loses_nothing(number: si
     with pytest.raises(Interrupted, match="6 of 10 done") as caught:
         LocalExecutor().execute(stage, progress=quiet())
     assert caught.value.exit_code == ExitCode.INTERRUPTED
+    assert "Ctrl-C once more stops at once" in caplog.text
     assert stage.committed == [number * number + 1 for number in range(6)]
     assert signal.getsignal(number) is before
 

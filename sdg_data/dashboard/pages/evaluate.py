@@ -192,7 +192,8 @@ def render(comparison: Comparison, parameters: Parameters) -> str:
     if ceiling:
         series.append(Series("human ceiling", [metric.value(ceiling, kind) for _, metric, kind in cells]))
     series.append(Series("SDG SFT (published)", [published[name][kind] for name, _, kind in cells]))
-    chart = bars("", [f"{metric.title} {kind}" for _, metric, kind in cells], series)
+    axes = ("figure and type", f"value on {counted(document['images'], 'image')}")
+    chart = bars("", [f"{metric.title} {kind}" for _, metric, kind in cells], series, axes=axes)
     parsing, confused = document["parsing"], document["confusion"]
     unread = parsing["failed"] + parsing["degenerate"]
     ceiling_note = (

@@ -143,12 +143,13 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
             )
         ],
         top=nice_top(max(share or 0.0 for share in shares)),
+        axes=("what is on the image", f"share of {counted(sum(row['images'] for row in compositions), 'image')}"),
     )
     images = sum(row["images"] for row in compositions)
     models = per_image(tx, label_source)
     model_chart = bars(
         "",
-        [row["model"] for row in models],
+        [f"{row['model']} n={row['images']:,}" for row in models],
         [
             Series(
                 kind,
@@ -158,6 +159,7 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
             for kind in DEFECT_TYPES
         ],
         top=nice_top(max((row[kind] for row in models for kind in DEFECT_TYPES), default=1.0)),
+        axes=("generator, n images", "defects an image"),
     )
     deciles = importance(tx, label_source)
     importance_chart = bars(
@@ -175,12 +177,14 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
             for kind in DEFECT_TYPES
         ],
         top=nice_top(max((row[kind] for row in deciles for kind in DEFECT_TYPES), default=1)),
+        axes=("importance", "defects"),
     )
+    defects = sum(row[kind] for row in deciles for kind in DEFECT_TYPES)
     note = f"{counted(images, 'image')}, {LABEL_SOURCES[label_source]}"
     return [
         figure("composition", "Composition", share_chart, note=note, parameters=parameters),
         figure("defects-per-image", "Defects on an image, by generator", model_chart, parameters=parameters),
-        figure("importance", "Importance", importance_chart, note="number of defects", parameters=parameters),
+        figure("importance", "Importance", importance_chart, note=f"n = {defects:,} defects", parameters=parameters),
     ]
 
 

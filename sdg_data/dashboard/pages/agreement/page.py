@@ -74,6 +74,7 @@ def render_ceiling(context: PageContext, tx: Tx | None) -> str:
             ),
             Series("the paper's people", [paper[f"box_f1@{threshold}"][kind] for threshold, kind in cells]),
         ],
+        axes=("figure and type", f"F1 on {counted(people.agreed.images, 'image')}"),
     )
     images = f"the first {MOST_SHARED:,} images" if people.capped else counted(people.agreed.images, "image")
     note = f"{images} judged by several people on their own; whiskers: 95 % of resamples"
@@ -115,7 +116,7 @@ def _pair_matrix(people: People) -> str:
             body += f'<td class="number"><a href="{text(address)}">{f1}</a> <small>n={row["images"]}</small></td>'
         body += "</tr>"
     head = f"<thead><tr><td></td>{head}</tr></thead>"
-    return f'<div class="scroll"><table class="matrix">{head}<tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table class="matrix">{head}<tbody>{body}</tbody></table></div>'
 
 
 def _queue_cells(row: dict[str, Any]) -> dict[str, Any]:
