@@ -5,7 +5,7 @@ from html import escape
 from math import log2
 from typing import Any
 
-from sdg_data.metrics.charts import COLOURS
+from sdg_data.palette import SERIES
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 720, 420, 64, 20, 190, 50
 _FONT = 'font-family="system-ui, sans-serif" font-size="12"'
@@ -55,7 +55,7 @@ def draw(result: Mapping[str, Any], gold: str) -> str:
     ends: list[tuple[float, str, str]] = []
     for number, (name, points) in enumerate([*bounds.items(), *lines.items()]):
         bound = number < len(bounds)
-        colour = _GREY if bound else COLOURS[(number - len(bounds)) % len(COLOURS)]
+        colour = _GREY if bound else SERIES[(number - len(bounds)) % len(SERIES)]
         path = "L".join("{:.1f} {:.1f}".format(*place(n, value)) for n, value in points)
         dash = ' stroke-dasharray="5 4"' if bound else ""
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
