@@ -1,4 +1,4 @@
-"""`sdg import`: webdataset, coco, release-jsonl, richhf, masks; list and withdraw."""
+"""`sdg import`: webdataset, coco, fiftyone, datumaro, cvat, release-jsonl, richhf, masks; list and withdraw."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from sdg_data.ingest.report_cli import ReportFile
 
 if TYPE_CHECKING:
     from exports.imports.records import ExternalOptions
+    from exports.imports.richhf_names import FileNames
     from exports.imports.rows import ImportRow
     from schemas.defect import DefectType
 
@@ -34,6 +35,8 @@ TakeSound = Annotated[
     bool, typer.Option("--take-sound", help="Leave damaged shards out, instead of refusing all", rich_help_panel=HOW)
 ]
 Images = Annotated[Path | None, typer.Option(help="The images' folder; default: the file's own", rich_help_panel=FILES)]
+Prompts = Annotated[Path | None, typer.Option(help="The prompts, by picture name (JSON)", rich_help_panel=FILES)]
+Reason = Annotated[str | None, typer.Option(help="A reason for shapes that have none", rich_help_panel=ASSUMED)]
 Licence = Annotated[str, typer.Option(help="The images' licence; exports filter by it", rich_help_panel=ASSUMED)]
 Model = Annotated[str, typer.Option(help="The model that made the images", rich_help_panel=ASSUMED)]
 Origin = Annotated[
@@ -202,7 +205,8 @@ def import_richhf(
 def import_masks(
     ctx: typer.Context,
     source: Annotated[
-        Path, typer.Argument(help="A folder with images/ and masks/CATEGORY/, or SynthScars' annotations (JSON)")
+        Path,
+        typer.Argument(help="A folder with images/ and masks/CATEGORY/, SynthScars' JSON, or X-AIGD's parquet"),
     ],
     prompts: Annotated[
         Path | None, typer.Option(help="The prompts, by picture name (JSON)", rich_help_panel=FILES)
@@ -255,6 +259,81 @@ def _types(pairs: list[str] | None) -> "dict[str, DefectType]":
             raise ConfigError(f"{pair!r} gives no category a type", item="--category", hint=hint)
         types[name] = DefectType(kind)
     return types
+
+
+@import_app.command("datumaro")
+def import_datumaro(
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(help="A dataset's folder with annotations/*.json, or one such file")],
+    images: Images = None,
+    prompts: Prompts = None,
+    licence: Licence = "unknown",
+    model: Model = "unknown",
+    reason: Reason = None,
+    split: OneSplit = None,
+    split_map: SplitMap = None,
+    origin: Origin = None,
+    replace: Replace = False,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    report: ReportFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring Datumaro's annotations in. Labels are artifact and misalignment; reasons stand in attributes."""
+    from exports.imports.datumaro import datumaro_rows
+
+    external, names = _of_a_tool(ctx, source, images, prompts, licence, model, origin, reason, split, split_map)
+    options = {**_told(external), "prompts": str(prompts or "")}
+    run = _Run(ctx, "datumaro", str(source), options, limit, replace, dry_run, report, as_json)
+    run.store(datumaro_rows(source, external, names))
+
+
+@import_app.command("cvat")
+def import_cvat(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="annotations.xml of an export as CVAT for images 1.1")],
+    images: Images = None,
+    prompts: Prompts = None,
+    licence: Licence = "unknown",
+    model: Model = "unknown",
+    reason: Reason = None,
+    split: OneSplit = None,
+    split_map: SplitMap = None,
+    origin: Origin = None,
+    replace: Replace = False,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    report: ReportFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring CVAT's shapes in. Labels are artifact and misalignment; reasons stand in attributes."""
+    from exports.imports.cvat import cvat_rows
+
+    external, names = _of_a_tool(ctx, file, images, prompts, licence, model, origin, reason, split, split_map)
+    options = {**_told(external), "prompts": str(prompts or "")}
+    run = _Run(ctx, "cvat", str(file), options, limit, replace, dry_run, report, as_json)
+    run.store(cvat_rows(file, external, names))
+
+
+def _of_a_tool(
+    ctx: typer.Context,
+    source: Path,
+    images: Path | None,
+    prompts: Path | None,
+    licence: str,
+    model: str,
+    origin: str | None,
+    reason: str | None,
+    split: str | None,
+    split_map: list[str] | None,
+) -> "tuple[ExternalOptions, FileNames]":
+    """What holds for an annotation tool's file, and the prompts by picture name."""
+    from exports.imports.richhf_names import FileNames, read_prompts
+    from exports.imports.splits import split_rule
+
+    splits = split_rule(split, split_map)
+    external = _external(ctx, source, images, licence, model, origin, reason=reason, splits=splits)
+    return external, FileNames() if prompts is None else read_prompts(prompts)
 
 
 @import_app.command("list")

@@ -2,7 +2,10 @@
 
 - The file's width and height say which frame its boxes are in. Where they differ from the picture's but the aspect is
   the same within a pixel, the picture was scaled and the boxes go with it; else the image is refused (`size-differs`).
-- `iscrowd` and `ignore` mark regions that are no single defect: left out and counted.
+- `iscrowd` and `ignore` mark regions that are no single defect, `outside` one that has left the picture: left out and
+  counted.
+- A box with a `rotation` (degrees about its middle, as CVAT and Datumaro write it beside the unturned box) becomes the
+  upright box around the turned one, cut at the picture's edges.
 - A box that reaches over an edge by a rounding error (`OVERHANG`) is cut at the edge; by more, it is in another frame.
 """
 
@@ -19,9 +22,16 @@ from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from schemas.records import UNRATED_IMPORTANCE
 
+UNSUPPORTED = "unsupported shape"
+"""The key of a shape that a reader of another format could not make a box of; its value says what it is."""
 OVERHANG = 0.01
 """How far a box may reach over an edge, as a share of the side; two pixels are always allowed."""
 _PIXELS = 2.0
+_MARKS = {
+    "iscrowd": "a region that is no single defect",
+    "ignore": "a region that is no single defect",
+    "outside": "a shape that is not in this picture",
+}
 _TEXTS = ("reason", "description", "caption")
 _OPTIONAL = tuple(name for name in Defect.model_fields if name not in ("box", "type", "reason", "importance"))
 
@@ -94,9 +104,9 @@ def defects_of(
     problem: BadBox | None = None
     for number, (box, category) in enumerate(zip(boxes, categories, strict=True), start=1):
         where = f"{name}, box {box.get('id', number)!r:.60}"
-        marked = next((key for key in ("iscrowd", "ignore") if _is_set(box.get(key))), None)
+        marked = next((key for key in _MARKS if _is_set(box.get(key))), None)
         if marked is not None:
-            left_out.append(LeftOut(where, marked, f"{marked} marks a region that is no single defect"))
+            left_out.append(LeftOut(where, marked, f"{marked} marks {_MARKS[marked]}"))
             continue
         try:
             defects.append(_defect(box, category, frame, reason))
@@ -127,6 +137,8 @@ def _is_set(value: object) -> bool:
 
 
 def _defect(box: Mapping[str, Any], category: str | None, frame: Frame, reason: str | None) -> tuple[Defect, bool]:
+    if UNSUPPORTED in box:
+        raise BadBox("unsupported-shape", f"a {box[UNSUPPORTED]} is no box")
     attributes = box.get("attributes")
     known = {**attributes, **box} if isinstance(attributes, dict) else box
     kind = (category or "").strip().casefold()
@@ -141,7 +153,7 @@ def _defect(box: Mapping[str, Any], category: str | None, frame: Frame, reason: 
     if text is None:
         raise BadBox("no-reason", "it has no reason (--reason gives one to all)")
     importance = _importance(known.get("importance"))
-    left, top, right, bottom = _corners(box, frame)
+    left, top, right, bottom = _corners(box, frame, known.get("rotation"))
     try:
         defect = Defect(
             box=Box.from_corners(left, top, right, bottom, span_x=frame[0], span_y=frame[1]),
@@ -170,13 +182,17 @@ def _importance(value: object) -> int | None:
     return number
 
 
-def _corners(box: Mapping[str, Any], frame: Frame) -> tuple[float, float, float, float]:
+def _corners(box: Mapping[str, Any], frame: Frame, rotation: object) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 within the frame."""
-    x, y, width, height = _numbers(box.get("bbox")) or _bounds(box.get("segmentation"), frame)
+    numbers = _numbers(box.get("bbox"))
+    x, y, width, height = numbers or _bounds(box.get("segmentation"), frame)
     if width <= 0 or height <= 0:
         raise BadBox("bad-box", f"its width and height are {width:g} and {height:g}")
     if max(x, y, width, height) <= 1 and max(frame) > 1:
         raise BadBox("fractions", f"[{x:g}, {y:g}, {width:g}, {height:g}] are fractions; COCO's boxes are in pixels")
+    angle = _finite(rotation) % 180 if rotation and numbers else 0.0
+    if angle:
+        x, y, width, height = _around_turned((x, y, width, height), angle, frame)
     corners = (x, y, x + width, y + height)
     for low, high, side in ((corners[0], corners[2], frame[0]), (corners[1], corners[3], frame[1])):
         allowed = max(_PIXELS, OVERHANG * side)
@@ -188,6 +204,21 @@ def _corners(box: Mapping[str, Any], frame: Frame) -> tuple[float, float, float,
         min(frame[0], corners[2]),
         min(frame[1], corners[3]),
     )
+
+
+def _around_turned(
+    box: tuple[float, float, float, float], angle: float, frame: Frame
+) -> tuple[float, float, float, float]:
+    """The upright box around one that was turned about its middle; what of it lies outside of the picture is cut."""
+    x, y, width, height = box
+    cosine, sine = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
+    half_width, half_height = (width * cosine + height * sine) / 2, (width * sine + height * cosine) / 2
+    middle_x, middle_y = x + width / 2, y + height / 2
+    left, top = max(0.0, middle_x - half_width), max(0.0, middle_y - half_height)
+    right, bottom = min(frame[0], middle_x + half_width), min(frame[1], middle_y + half_height)
+    if right <= left or bottom <= top:
+        raise BadBox("beyond-edge", "turned by its rotation it lies outside of the picture")
+    return left, top, right - left, bottom - top
 
 
 def _numbers(value: object) -> tuple[float, float, float, float] | None:

@@ -1,6 +1,6 @@
 """Mask corpora as rows of an import: each connected region of a mask becomes a box, its category the reason.
 
-Two layouts are read:
+Three layouts are read:
 
 - A folder: pictures below `images/`, and `masks/CATEGORY/` with a PNG of the same relative name for each picture.
   Whatever is not black is marked. An image is clean only where every category of the folder has a mask for it, and all
@@ -8,8 +8,9 @@ Two layouts are read:
 - SynthScars' JSON (arXiv 2503.15264): a list of `{key: {img_file_name, refs}}`, each ref with polygons
   (`segmentation`), a `sentence` and an `explanation`; pictures are in `../images/`. An empty list of refs is its word
   for a clean image.
+- X-AIGD's parquet (`exports.imports.xaigd`), with polygons by category.
 
-Neither has prompts: a file of them by picture name is needed, as for RichHF.
+They have no prompts: a file of them by picture name (X-AIGD: by uid) is needed, as for RichHF.
 """
 
 import os
@@ -28,6 +29,7 @@ from exports.imports.records import ExternalOptions, base_of, labelled
 from exports.imports.richhf_names import FileNames
 from exports.imports.rows import NO_BOXES, Boxes, ImportRow, LeftOut, LooseBoxes, PreparedRecord, RefusedRow
 from exports.imports.source_files import check_source, parse_json, read_below, read_table
+from exports.imports.xaigd import is_parquet, reason_of, xaigd_rows
 from schemas.defect import DefectType
 from sdg_data.errors import InputError
 from sdg_data.ingest.source_image import is_system_file
@@ -62,11 +64,13 @@ def mask_rows(source: Path, options: MaskOptions) -> Iterator[ImportRow]:
     """The pictures of a mask corpus; see the module for the layouts.
 
     Raises:
-        InputError: It is neither a folder with `masks/` nor SynthScars' JSON.
+        InputError: It is neither a folder with `masks/` nor SynthScars' JSON nor X-AIGD's parquet.
     """
     if source.is_dir():
         return _folder_rows(source, options)
     check_source(source)
+    if is_parquet(source):
+        return xaigd_rows(source, options.external, options.prompts, options.types)
     return _synthscars_rows(source, options)
 
 
@@ -125,7 +129,7 @@ def _folder_row(
                 raise RejectedRow(named, "size-differs", "its masks differ in size")
             frame = mine
             found, crumbs = regions_of(marked, options.min_pixels)
-            regions += [{"bbox": bbox, "category": category, "reason": _reason(category)} for bbox in found]
+            regions += [{"bbox": bbox, "category": category, "reason": reason_of(category)} for bbox in found]
             left_out += [
                 LeftOut(f"{named}, {category}", "small-region", f"{pixels} pixels; {options.min_pixels} are the least")
                 for pixels in crumbs
@@ -265,8 +269,3 @@ def _labelled(
     defects, boxes = defects_of(name, regions, types, frame, options.external.reason)
     account = Boxes(boxes.good, (*left_out, *boxes.left_out))
     return labelled(base, defects, None, None, options.external).with_boxes(account)
-
-
-def _reason(category: str) -> str:
-    """`low-level-edge_shape` as people read it."""
-    return f"Marked as {category.replace('-', ' ').replace('_', ' ').strip()}."

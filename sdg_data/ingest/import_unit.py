@@ -65,7 +65,7 @@ class Records:
 class ImportUnit:
     """An import under way, which notes what it brings, so that it can go on or be withdrawn; made by `import_unit`."""
 
-    def __init__(self, store: Store, blobs: Blobs, number: int) -> None:
+    def __init__(self, store: Store, blobs: Blobs | None, number: int) -> None:
         self.number = number
         self._store, self._blobs = store, blobs
 
@@ -73,6 +73,7 @@ class ImportUnit:
         """Store pictures' bytes by the names that their records give them, having named them in the store."""
         if not items:
             return
+        assert self._blobs is not None
         fresh = {name for name in items if not self._blobs.exists(name)}
         with self._store.write() as tx:
             imports.link(tx, self.number, BLOB, items, added=fresh)
@@ -132,13 +133,13 @@ class ImportUnit:
 
 @contextmanager
 def import_unit(
-    store: Store, blobs: Blobs, *, command: str, source: str, options: Mapping[str, Any]
+    store: Store, blobs: Blobs | None, *, command: str, source: str, options: Mapping[str, Any]
 ) -> Iterator[ImportUnit]:
     """One import at a time in a home: begin it, or go on with an unfinished one of the same command.
 
     Args:
         store: Takes the records.
-        blobs: Take the pictures.
+        blobs: Take the pictures; None for an import that has none.
         command: The importing command, such as `coco`.
         source: What is imported.
         options: The command's options, as JSON knows them.
@@ -155,7 +156,8 @@ def import_unit(
 
     with stage_lock(store.home, LOCK, on_wait=waiting):
         with store.write() as tx:
-            number = imports.begin(tx, command, source, options)
+            told = {name: _clean(value) if isinstance(value, str) else value for name, value in options.items()}
+            number = imports.begin(tx, command, _clean(source), told)
         try:
             yield ImportUnit(store, blobs, number)
         except SdgError:
@@ -201,6 +203,11 @@ def withdraw(
             withdrawal.end(tx, number)
             imports.set_state(tx, number, ImportState.WITHDRAWN)
     return {kind: count for kind, count in deleted.items() if count}, stays
+
+
+def _clean(text: str) -> str:
+    """Text without the halves of surrogate pairs that stand for a path's odd bytes: no database takes them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_living(tx: Tx, number: int) -> None:

@@ -1,7 +1,8 @@
 """Importing prompts: normalised, checked, deduplicated, split, stored; what is unusable goes to a rejects file.
 
 A prompt's id is the hash of its normalised text and its split a function of the id, so importing a file twice, or two
-files that overlap, changes nothing the second time and never puts a prompt in two splits.
+files that overlap, changes nothing the second time and never puts a prompt in two splits. Each source is one import, to
+be listed, to go on with after a crash, and to be withdrawn, as those of images are.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import IO
 from schemas.records import Prompt
 from sdg_data.errors import InputError, StoreError
 from sdg_data.ids import normalise_prompt, prompt_id, split_of
+from sdg_data.ingest.import_unit import ImportUnit, Records, import_unit
 from sdg_data.ingest.prompt_files import BlankLine, Row, check_source, open_rows
 from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.tables import BadRow
@@ -114,9 +117,14 @@ def _import_one(store: Store, name: str, options: PromptImportOptions, report: I
     source = options.source or (name if name.startswith("hf:") else f"file:{Path(name).name}")
     aliases = stored_aliases(store)
     rows = open_rows(name, column=options.column, hub_split=options.hub_split)
-    with _Rejects(store.home, name, counts, report, write=not options.dry_run) as rejects:
+    with ExitStack() as stack:
+        rejects = stack.enter_context(_Rejects(store.home, name, counts, report, write=not options.dry_run))
         good = _usable(islice(rows, options.limit), counts, rejects, report)
+        unit = None
         while texts := list(islice(good, CHUNK)):
+            if unit is None and not options.dry_run:  # not before it is known that there is something to import
+                told = {**asdict(options), "source": source}
+                unit = stack.enter_context(import_unit(store, None, command="prompts", source=name, options=told))
             prompts = [
                 Prompt(
                     id=aliases.get(identity, identity),
@@ -127,12 +135,14 @@ def _import_one(store: Store, name: str, options: PromptImportOptions, report: I
                 )
                 for identity, text in texts
             ]
-            new = _new(store, prompts) if options.dry_run else _insert(store, prompts)
+            new = _new(store, prompts) if unit is None else _insert(store, unit, prompts)
             counts.new += new
             counts.already_there += len(prompts) - new
             report.take(new)
             report.keep(len(prompts) - new)
             log.debug("%s: %d rows read", name, counts.read)
+        if unit is not None:
+            unit.end({"prompts": report.of("prompts").as_json()})
     if counts.read == 0:
         raise InputError("the file has no rows", item=name)
     if counts.rejected == counts.read:
@@ -171,9 +181,9 @@ def _usable(
         yield identity, normalise_prompt(row.text)
 
 
-def _insert(store: Store, prompts: list[Prompt]) -> int:
+def _insert(store: Store, unit: ImportUnit, prompts: list[Prompt]) -> int:
     with store.write() as tx:
-        return table.insert(tx, prompts)
+        return len(unit.insert(tx, Records(prompts=prompts))["prompt"])
 
 
 def _new(store: Store, prompts: list[Prompt]) -> int:
