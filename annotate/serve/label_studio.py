@@ -35,7 +35,7 @@ from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from schemas.records import ImageRecord
 from sdg_data.errors import BlobError
-from sdg_data.store import images, labelling, prompts
+from sdg_data.store import cut_prompts, images, labelling, prompts
 
 _MAX_CONFIG = 200_000
 _MOST_TASKS = 256
@@ -157,7 +157,10 @@ def _stored(served: Served, image_id: str) -> tuple[ImageRecord, str, bytes]:
     assert served.blobs is not None
     with served.store.read() as tx:
         record = images.by_ids(tx, [image_id]).get(image_id)
-        text = None if record is None else prompts.by_ids(tx, [record.prompt_id])[record.prompt_id].text
+        text = None
+        if record is not None:
+            whole = prompts.by_ids(tx, [record.prompt_id])[record.prompt_id].text
+            text = cut_prompts.read_part(whole, cut_prompts.of_images(tx, [image_id]).get(image_id))
     if record is None or text is None:
         raise HTTPException(404, f"there is no image {image_id[:64]!r} in the served home")
     try:

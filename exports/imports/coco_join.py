@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from exports.imports.rows import LeftOut
-from exports.imports.source_files import parse_json, read_table
+from exports.imports.source_files import read_table
 from sdg_data.errors import InputError
+from sdg_data.json_values import parse_json
 
 _MOST_DIGITS = 40
 

@@ -19,8 +19,9 @@ from exports.imports.listed_images import ListedImage, listed_rows, unsupported
 from exports.imports.records import ExternalOptions
 from exports.imports.richhf_names import FileNames
 from exports.imports.rows import ImportRow
-from exports.imports.source_files import parse_json, read_table
+from exports.imports.source_files import read_table
 from sdg_data.errors import InputError
+from sdg_data.json_values import parse_json
 
 ANNOTATIONS, IMAGES = "annotations", "images"
 _DEFAULT = "default"

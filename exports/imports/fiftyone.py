@@ -19,9 +19,10 @@ from exports.imports.coco_boxes import BadImage
 from exports.imports.manifest_check import damaged_files, refuse_damaged
 from exports.imports.records import ExternalOptions
 from exports.imports.rows import Boxes, ImportRow, RefusedRow
-from exports.imports.source_files import parse_json, read_below, read_table
+from exports.imports.source_files import read_below, read_table
 from exports.imports.splits import is_split_name
 from sdg_data.errors import InputError
+from sdg_data.json_values import parse_json
 
 _SIDE = 100_000
 """Shares of an image become numbers of this frame."""

@@ -28,11 +28,12 @@ from exports.imports.coco_boxes import BadImage, defects_of, frame_of
 from exports.imports.records import ExternalOptions, base_of, labelled
 from exports.imports.richhf_names import FileNames
 from exports.imports.rows import NO_BOXES, Boxes, ImportRow, LeftOut, LooseBoxes, PreparedRecord, RefusedRow
-from exports.imports.source_files import check_source, parse_json, read_below, read_table
+from exports.imports.source_files import check_source, read_below, read_table
 from exports.imports.xaigd import is_parquet, reason_of, xaigd_rows
 from schemas.defect import DefectType
 from sdg_data.errors import InputError
 from sdg_data.ingest.source_image import is_system_file
+from sdg_data.json_values import parse_json
 from sdg_data.picture import PictureError, decode_pixels
 
 MIN_PIXELS = 16

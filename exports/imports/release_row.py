@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from exports.formats.contract import RejectedRow
-from exports.imports.source_files import parse_json
 from exports.imports.splits import is_split_name
 from schemas.answer.parse import parse_answer
 from schemas.defect import Defect
+from sdg_data.json_values import parse_json
 
 _NEAR = 1
 """Thousandths by which two statements of one edge may differ."""

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from exports.formats.contract import RejectedRow
-from exports.imports.source_files import parse_json, read_below, read_table
+from exports.imports.source_files import read_below, read_table
 from sdg_data.errors import InputError
+from sdg_data.json_values import parse_json
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -4,14 +4,9 @@ What cannot be read is a reason for one row (`RejectedRow`) where a row names th
 the source itself.
 """
 
-import json
-import math
 import os
 import stat
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from exports.formats.contract import RejectedRow
 from sdg_data.errors import InputError
@@ -100,38 +95,6 @@ def _read_below(folder: Path, named: str, name: str) -> bytes | None:
     if len(data) > MAX_IMAGE_BYTES:
         raise RejectedRow(name, "too-large", f"{named!r:.200} has more than {MAX_IMAGE_BYTES} bytes")
     return data
-
-
-def parse_json(data: bytes, *, strict: bool = True) -> Any:
-    """A JSON value. A byte order mark is passed over; NaN and infinities, which Python writes, become null.
-
-    Args:
-        data: In UTF-8.
-        strict: Refuse halves of surrogate pairs, whole numbers beyond 64 bits and deep nesting. A caller that looks at
-            its rows one by one can do without.
-
-    Raises:
-        ValueError: It is no JSON, or is nested too deeply.
-    """
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        try:
-            value = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
-        except (ValueError, RecursionError):
-            raise error from None
-    if strict:
-        try:
-            orjson.dumps(value)
-        except orjson.JSONEncodeError as error:
-            raise ValueError(f"it holds what no JSON does: {error}") from error
-    return value
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
 
 
 def _shown(path: Path) -> str:

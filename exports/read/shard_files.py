@@ -21,6 +21,7 @@ from schemas.records import Split
 from schemas.sample import EXTENSIONS
 from sdg_data.errors import InputError
 from sdg_data.ingest.image_files import expand_shards
+from sdg_data.ingest.source_image import MAX_IMAGE_BYTES, MAX_TEXT_BYTES
 
 IMAGE_KINDS = frozenset({*EXTENSIONS.values(), "jpeg"})
 """Suffixes of a sample's image."""
@@ -175,6 +176,10 @@ class _Group:
         name = self.key.rpartition("/")[2]
         if self.whole and self.image is not None:
             place = Location(name, self.members["json"], self.image)
+            bounds = (("JSON", place.text[1], MAX_TEXT_BYTES), ("image", place.image[1], MAX_IMAGE_BYTES))
+            for what, size, most in bounds:
+                if size > most:  # by its header, before anything of it is read
+                    place = Location(name, (0, 0), (0, 0), f"its {what} has {size:,} bytes; {most:,} are the most")
             return [_lost(), place] if self.damaged else [place]
         if self.damaged:
             return [_lost(name)]

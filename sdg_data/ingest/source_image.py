@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from sdg_data.ingest.captions import text_of
-from sdg_data.ingest.tables import parse_json
+from sdg_data.json_values import parse_json
 
 IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp"})
 """Names of pictures that are read; the bytes say what a picture really is."""

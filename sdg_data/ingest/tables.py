@@ -10,17 +10,15 @@ A row that cannot be read is a `BadRow`; a table that cannot be read at all is a
 
 import csv
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from sdg_data.errors import InputError
 from sdg_data.ingest import text_lines
 from sdg_data.ingest.text_lines import Line, read_lines
+from sdg_data.json_values import parse_json
 
 BATCH_ROWS: Final = 2_000
 _ENOUGH_RAW: Final = 200
@@ -92,25 +90,6 @@ def too_long(line: Line) -> BadRow:
 def shown(data: bytes) -> str:
     """The beginning of a line as text for people; bytes that are not UTF-8 are shown escaped."""
     return data[:_ENOUGH_RAW].decode("utf-8", "backslashreplace")
-
-
-def parse_json(data: bytes) -> Any:
-    """A JSON value; NaN and infinities, which Python's own writer makes, are floats.
-
-    Raises:
-        ValueError: `data` is no JSON, is nested too deeply, or holds half of a surrogate pair.
-    """
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        if b"NaN" not in data and b"Infinity" not in data:
-            raise
-        try:
-            value = json.loads(data)
-            json.dumps(value, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            raise error from None
-        return value
 
 
 # --- lines of JSON

@@ -30,6 +30,11 @@ class CutPrompt:
     token_limit: int
 
 
+def read_part(text: str, cut: CutPrompt | None) -> str:
+    """What of a prompt the model read: whoever judges an image by its prompt judges by this."""
+    return text if cut is None or not cut.characters else text[: cut.characters].rstrip()
+
+
 def insert(tx: Tx, cuts: Sequence[CutPrompt]) -> int:
     """Insert those that are not there yet; returns how many."""
     return insert_new(tx, "cut_prompts", [asdict(cut) for cut in cuts], key=["prompt_id", "variant_id"])

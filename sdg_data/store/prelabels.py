@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.records import ImageRecord, Prelabel, Split, Withdrawn
 from sdg_data.ids import ID_DIGITS, canonical_json, content_id
-from sdg_data.store import defect_rows, images, prompts, tombstones
+from sdg_data.store import cut_prompts, defect_rows, images, prompts, tombstones
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.rows import as_record, grouped, select
 
@@ -54,7 +54,11 @@ class WantedPrelabels:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """An image that misses its answer, and the prompt it was made from. `attempt` counts from 1."""
+    """An image that misses its answer, and the prompt it was made from. `attempt` counts from 1.
+
+    `prompt` is the part that the image's model read (`cut_prompts`): nobody, person or machine, is to judge an image by
+    what its model never saw.
+    """
 
     id: str
     image: ImageRecord
@@ -117,11 +121,12 @@ def missing(store: Store, wanted: WantedPrelabels, *, page_rows: int = 2000) -> 
             )
             images_by_id = images.by_ids(tx, [row["image_id"] for row in rows])
             texts = prompts.by_ids(tx, list({image.prompt_id for image in images_by_id.values()}))
+            cuts = cut_prompts.of_images(tx, list(images_by_id))
         yield [
             Unlabelled(
                 row["prelabel_id"],
                 images_by_id[row["image_id"]],
-                texts[images_by_id[row["image_id"]].prompt_id].text,
+                cut_prompts.read_part(texts[images_by_id[row["image_id"]].prompt_id].text, cuts.get(row["image_id"])),
                 int(row["attempts"]) + 1,
             )
             for row in rows

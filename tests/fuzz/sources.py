@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.fuzz import archives, coco_files, folders, release_files, richhf_files, shard_files, tables
+from tests.fuzz import archives, coco_files, folders, release_files, richhf_files, shard_files, tables, tool_files
 from tests.fuzz.checks import problems_of, stored_by_source
 from tests.fuzz.running import Homes, Outcome, built_once, kept_open, peak_megabytes, sdg
 from tests.fuzz.source import Source
@@ -29,6 +29,7 @@ FAMILIES: dict[str, tuple[Maker, int]] = {
     "release": (release_files.make, 8),
     "richhf": (richhf_files.make, 6),
     "shards": (shard_files.make, 2),
+    "tool": (tool_files.make, 5),
 }
 """By name: what makes a source, and how many of a hundred are such."""
 STORE_SOURCES = 100

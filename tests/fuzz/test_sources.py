@@ -9,7 +9,7 @@ from tests.fuzz.running import Outcome
 from tests.fuzz.source import Fate, Item, Source
 
 WITHOUT_DEFECTS = ["archive", "folder", "table"]
-WITH_DEFECTS = ["coco", "release", "richhf", "shards"]
+WITH_DEFECTS = ["coco", "release", "richhf", "shards", "tool"]
 
 
 @pytest.mark.parametrize(("families", "count"), [(WITHOUT_DEFECTS, 150), (WITH_DEFECTS, 25)], ids=str)

@@ -1,7 +1,9 @@
 """Shards that others packed again: the same samples, whatever tar made of names, headers and folders."""
 
+import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,29 @@ def test_a_compressed_shard_says_so(unpacked: Path, tmp_path: Path, option: str,
         pytest.skip("no such program here")
     with pytest.raises(InputError, match=f"compressed \\({name}\\)"):
         ShardReader(packed)
+
+
+def test_a_member_that_is_too_large_is_refused_by_its_header(
+    unpacked: Path, expected: dict[str, Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with a hole: 3 GB by its header, a few blocks on the disk."""
+    packed = tmp_path / "packed.tar"
+    subprocess.run(["tar", "cf", packed, "-C", unpacked, *sorted(path.name for path in unpacked.iterdir())], check=True)
+    info = tarfile.TarInfo("huge.png")
+    info.size = 3 << 30
+    text = tarfile.TarInfo("huge.json")
+    end = packed.stat().st_size - packed.stat().st_size % 512
+    with packed.open("r+b") as file:
+        file.seek(end)
+        file.write(text.tobuf())
+        file.write(info.tobuf())
+        file.truncate(end + 1024 + info.size + 1024)
+    asked: list[int] = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: asked.append(size) or pread(fd, size, at))  # type: ignore[func-returns-value]
+    reader = ShardReader(packed, on_error="skip", check_bytes=True, rank=0, world=1)
+    assert {example.key: example for example in reader} == expected
+    assert [problem.partition(": ")[2] for problem in reader.skipped] == [
+        "its image has 3,221,225,472 bytes; 268,435,456 are the most"
+    ]
+    assert max(asked) < 1 << 20

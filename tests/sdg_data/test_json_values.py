@@ -1,0 +1,32 @@
+"""JSON as others write it."""
+
+import pytest
+
+from sdg_data.json_values import parse_json
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b'{"a": NaN, "b": [Infinity, -Infinity, 1e999, 1.5]}', {"a": None, "b": [None, None, None, 1.5]}),
+        (b'"caf\\u00e9"', "café"),
+    ],
+)
+def test_what_python_writes_beyond_json_is_read_as_null(data: bytes, value: object) -> None:
+    assert parse_json(data) == value
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[" * 200_000, b"[" * 200_000 + b"NaN", b"9" * 5_000, b"\xff"])
+def test_what_is_no_json(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_json(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b'["\\ud83d", NaN]', b"[" * 300 + b"NaN" + b"]" * 300, b"[NaN, 18446744073709551616]"]
+)
+def test_what_can_be_written_nowhere_is_refused_unless_the_caller_looks_itself(data: bytes) -> None:
+    with pytest.raises(ValueError, match="no JSON"):
+        parse_json(data)
+    assert isinstance(parse_json(data, strict=False), list)
