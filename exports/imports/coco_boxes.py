@@ -153,7 +153,8 @@ def _defect(box: Mapping[str, Any], category: str | None, frame: Frame, reason: 
     if text is None:
         raise BadBox("no-reason", "it has no reason (--reason gives one to all)")
     importance = _importance(known.get("importance"))
-    left, top, right, bottom = _corners(box, frame, known.get("rotation"))
+    rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
+    left, top, right, bottom = _corners(box, frame, rotation)
     try:
         defect = Defect(
             box=Box.from_corners(left, top, right, bottom, span_x=frame[0], span_y=frame[1]),
@@ -190,7 +191,7 @@ def _corners(box: Mapping[str, Any], frame: Frame, rotation: object) -> tuple[fl
         raise BadBox("bad-box", f"its width and height are {width:g} and {height:g}")
     if max(x, y, width, height) <= 1 and max(frame) > 1:
         raise BadBox("fractions", f"[{x:g}, {y:g}, {width:g}, {height:g}] are fractions; COCO's boxes are in pixels")
-    angle = _finite(rotation) % 180 if rotation and numbers else 0.0
+    angle = _degrees(rotation) % 180 if rotation and numbers else 0.0
     if angle:
         x, y, width, height = _around_turned((x, y, width, height), angle, frame)
     corners = (x, y, x + width, y + height)
@@ -204,6 +205,14 @@ def _corners(box: Mapping[str, Any], frame: Frame, rotation: object) -> tuple[fl
         min(frame[0], corners[2]),
         min(frame[1], corners[3]),
     )
+
+
+def _degrees(rotation: object) -> float:
+    """An angle; attributes are often texts."""
+    try:
+        return _finite(float(rotation) if isinstance(rotation, str) else rotation)
+    except ValueError as error:
+        raise BadBox("bad-box", f"its rotation is {rotation!r:.60}") from error
 
 
 def _around_turned(

@@ -180,8 +180,9 @@ def _table(rng: Random, source: Source, place: Path, rows: list[Row]) -> int:
     if odd:
         source.odd.append(f"{kind}: {odd}")
     more = 0
-    if odd == "twice":
-        rows.append(dict(rows[0]))
+    there = [row for row in rows if _names_a_file(place, row)]
+    if odd == "twice" and there:  # a row that names no image is an entry of its own, as often as it stands there
+        rows.append(dict(there[0]))
         if rng.random() < 0.5:
             # Two prompts for one file: neither can be believed, or one is said to count.
             column = next(
@@ -233,6 +234,12 @@ def _table(rng: Random, source: Source, place: Path, rows: list[Row]) -> int:
         source.weaken(Fate.MAY, odd)
     (place / f"metadata.{kind}").write_bytes(data)
     return 1 + more
+
+
+def _names_a_file(place: Path, row: Row) -> bool:
+    name = row["file_name"]
+    inside = isinstance(name, str) and "\0" not in name and name[:1] != "/" and ".." not in name
+    return inside and (place / name).is_file()
 
 
 def _strangers(rng: Random, source: Source, folder: Path, top: Path) -> None:

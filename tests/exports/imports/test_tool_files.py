@@ -199,6 +199,7 @@ def test_datumaro_marks_and_shapes_that_are_no_boxes(tmp_path: Path) -> None:
         item("none", annotations=None),
         item("video", image=None),
         "no item",
+        item("askew", bbox(10, 10, 10, 10, rotation="a bit")),
         item("twice"),
         item("twice"),
     )
@@ -212,17 +213,33 @@ def test_datumaro_marks_and_shapes_that_are_no_boxes(tmp_path: Path) -> None:
         "no-annotations": 1,
         "bad-file-name": 1,
         "bad-row": 1,
+        "bad-box": 1,
         "named-twice": 2,
     }
-    assert boxes == {"iscrowd": 1, "outside": 1, "unsupported-shape": 1, "image-refused": 1, "unknown-category": 2}
+    codes = {
+        "iscrowd": 1,
+        "outside": 1,
+        "unsupported-shape": 1,
+        "image-refused": 1,
+        "unknown-category": 2,
+        "bad-box": 1,
+    }
+    assert boxes == codes
 
 
 @pytest.mark.parametrize(
     ("rotation", "expected"),
-    [(0, (300, 400, 700, 600)), (90, (400, 300, 600, 700)), (-90, (400, 300, 600, 700)), (180, (300, 400, 700, 600))],
+    [
+        (0, (300, 400, 700, 600)),
+        (90, (400, 300, 600, 700)),
+        (-90, (400, 300, 600, 700)),
+        ("180.0", (300, 400, 700, 600)),
+        ("0", (300, 400, 700, 600)),
+        (None, (300, 400, 700, 600)),
+    ],
 )
 def test_a_turned_box_becomes_the_upright_one_around_it(
-    tmp_path: Path, rotation: float, expected: tuple[int, ...]
+    tmp_path: Path, rotation: object, expected: tuple[int, ...]
 ) -> None:
     source = datumaro(tmp_path / "set", item("a", bbox(30, 40, 40, 20, rotation=rotation)))
     found, *_ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
