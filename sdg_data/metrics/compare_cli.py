@@ -11,6 +11,7 @@ from sdg_data.console import Names, names_option, print_table, say, settings_of
 from sdg_data.errors import ExitCode, InputError
 from sdg_data.metrics.inputs import fills_missing, read_inputs
 from sdg_data.metrics.protocol import Protocol
+from sdg_data.words import counted
 
 _MOST = 100
 """Images of the report's table."""
@@ -133,7 +134,7 @@ def _coverage(document: Mapping[str, Any]) -> str:
         document["parsing"][side]["failed"] + document["parsing"][side]["degenerate"] for side in ("first", "second")
     ]
     alone = document["left_out"]
-    parts = [f"{document['images']} images that both speak for; they differ on {len(document['differ'])}"]
+    parts = [f"{counted(document['images'], 'image')} with both answers; they differ on {len(document['differ'])}"]
     if any(failed):
         parts.append(f"without an answer that can be read: A {failed[0]}, B {failed[1]}")
     if any(alone.values()):

@@ -114,7 +114,7 @@ def test_files_are_compared_on_the_command_line(tmp_path: Path, capsys: pytest.C
     document = json.loads((tmp_path / "o.json").read_text())
     printed = capsys.readouterr().out
     assert (document["images"], document["left_out"]["only_first"]) == (19, 1)
-    assert "19 images that both speak for" in printed
+    assert "19 images with both answers" in printed
     assert "left out: 1 that only A has" in printed
     row = next(row for row in document["metrics"] if (row["metric"], row["scope"]) == ("box_f1@0.5", "artifact"))
     line = next(line for line in printed.splitlines() if line.startswith("BoxF1@0.5") and "artifact" in line)
