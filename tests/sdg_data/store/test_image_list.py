@@ -133,3 +133,24 @@ def test_a_list_comes_through_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("sys.stdin", Piped())
     assert image_list.read(Path("-")) == {"aa": 1, "bb": 3}
+
+
+def test_listed_images_that_cannot_go_are_counted_and_named(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Annotated elsewhere: only those that nobody annotated can go; without a list such images are no matter."""
+    elsewhere = tmp_path / "elsewhere"
+    store = fill(elsewhere, 6)
+    with store.write() as tx:
+        tx.execute("UPDATE annotations SET source = 'another tool'")
+        annotated = {image for (image,) in tx.execute("SELECT image_id FROM annotations").fetchall()}
+    everything = image_list.write(tmp_path / "all.txt", ids_of(elsewhere))
+    push = ["--home", str(elsewhere), "annotate", "push", "--dry-run", "--json"]
+    assert cli.run([*push, "--images", str(tmp_path / "all.txt")]) == 10
+    printed = capsys.readouterr()
+    facts = json.loads(printed.out)
+    assert (facts["to_go"], facts["cannot_go"]) == (everything - len(annotated), len(annotated))
+    assert f"{len(annotated)} of the {everything} listed images cannot go" in printed.err
+    assert sorted(annotated)[0] in printed.err
+    assert cli.run(push) == 0
+    assert "cannot_go" not in json.loads(capsys.readouterr().out)
