@@ -30,7 +30,7 @@ READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate export labelstudio annotate dashboard minis mini-detector paper-mini-detector paper-mini benchmarks schemas reference docs clean
+.PHONY: help setup check format test test-slow demo generate export labelstudio annotate annotate-images dashboard minis mini-detector paper-mini-detector paper-mini benchmarks schemas reference docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -119,8 +119,16 @@ $(LS): | $(READY)
 labelstudio: $(READY) $(if $(LABEL_STUDIO_URL),,$(LS)) ## A Label Studio of our own on loopback: address and log-in
 	$(SDG) annotate server start
 
+# The demo's simulated people did all of its images: these are for you.
+annotate-images: export PROFILE = mini
+annotate-images: $(READY)
+	$(DEMO) prompts import configs/annotate_prompts.txt --source demo
+	$(DEMO) generate run
+	$(DEMO) prelabel run || test $$? = 10
+
 annotate: $(READY) ## Bring the demo's images to people: server, project, tasks (SDG_HOME=folder for other images)
 	@test -e $(ANNOTATE_HOME)/store.duckdb || test $(ANNOTATE_HOME) != data/demo || $(MAKE) demo
+	@test $(ANNOTATE_HOME) != data/demo || $(MAKE) annotate-images
 	$(MAKE) labelstudio SDG_HOME=$(ANNOTATE_HOME)
 	$(SDG) --home $(ANNOTATE_HOME) annotate init
 	$(SDG) --home $(ANNOTATE_HOME) annotate push

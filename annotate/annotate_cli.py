@@ -14,6 +14,7 @@ ANNOTATE = {
     "restore": Lazy("annotate.labelstudio.cli:restore_command", "Let withdrawn answers count again", "annotate"),
     "watch": Lazy("annotate.labelstudio.cli:watch_command", "Pull whenever something changes", "annotate"),
     "review": Lazy("annotate.review.cli:review_command", "Settle what reviewers said, hand out the rest", "annotate"),
+    "status": Lazy("annotate.review.cli:status_command", "What each person has done, and what became of it"),
     "report": Lazy("annotate.review.cli:report_command", "How far people agree, and what prelabels do to them"),
     "simulate": Lazy("annotate.review.cli:simulate_command", "Simulated people, for the demo", "annotate"),
 }

@@ -45,6 +45,8 @@ class QuarantineCode(StrEnum):
     """Written or changed by another person than the one it is said to be of, or by nobody on the page."""
     TASK_CHANGED = "task-was-changed"
     """Given while the task showed another image, prompt or id than was sent."""
+    UNKNOWN_PREDICTION = "unknown-prediction"
+    """Started from a prediction, though the task is done without: it is neither blind nor of a known prelabel."""
     PAGE_CHANGED = "page-was-changed"
     """Given while the project had another page than it was made with."""
 

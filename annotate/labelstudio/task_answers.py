@@ -25,7 +25,7 @@ from annotate.labelstudio.refusals import InvalidAnnotation, QuarantineCode
 from annotate.labelstudio.withdrawing import TOOL
 from schemas.base import without_lone_surrogates
 from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined
-from schemas.records import Annotation, AnnotationStatus
+from schemas.records import Annotation, AnnotationStatus, Origin
 from sdg_data.ids import canonical_json, content_id
 
 MAX_RAW = 65_536
@@ -46,6 +46,12 @@ class Doubt:
 
     code: QuarantineCode
     message: str
+
+
+_NOT_BLIND = Doubt(
+    QuarantineCode.UNKNOWN_PREDICTION,
+    "This image is done without a machine's boxes, and this answer started from some. Delete it, then begin anew.",
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,18 @@ def read_answers(task: PulledTask, known: Known, *, believe: bool = False) -> Ta
     return reader.answers
 
 
+def started_from_prediction(raw: Mapping[str, Any]) -> bool:
+    """Whether an annotation says that it was made from a prediction, as a whole or in any of its items.
+
+    A person who works blind has no reason to make that up, and what they see of an unknown model is not ours to know.
+    """
+    result = raw.get("result")
+    items = [item for item in result if isinstance(item, dict)] if isinstance(result, list) else []
+    return raw.get("parent_prediction") is not None or any(
+        item.get("origin") in (Origin.PREDICTION, Origin.PREDICTION_CHANGED) for item in items
+    )
+
+
 def unreadable(task: PulledTask, known: Known) -> TaskAnswers:
     """Quarantine a task that holds something the server cannot give back; what was read before stays."""
     reader = _Reader(task, known, believe=False)
@@ -157,6 +175,8 @@ class _Reader:
         try:
             parsed = None if raw.get("was_cancelled") else parse(raw.get("result"), self._task.shown)
             version, text = self._version(entry, raw, parsed, previous)
+            if self._task.ours.blind and parsed is not None and started_from_prediction(raw):
+                problem = _NOT_BLIND
         except InvalidAnnotation as refusal:
             problem = Doubt(refusal.code, str(refusal))
         if version is not None and previous is not None and version.id == previous.id:

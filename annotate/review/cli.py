@@ -65,6 +65,26 @@ def report_command(
             print_table(rows)
 
 
+def status_command(ctx: typer.Context, as_json: Json = False) -> None:
+    """What each person has done, what waits for a review, is held back or was rejected, and the time it took."""
+    from dataclasses import asdict
+
+    from annotate.review.progress import as_rows, open_tasks, progress, rejections
+    from sdg_data.store.connection import Store
+
+    with Store(settings_of(ctx).home).read() as tx:
+        people, waiting, rejected = progress(tx), open_tasks(tx), rejections(tx)
+    if as_json:
+        facts = {"open_tasks": waiting, "people": [asdict(person) for person in people]}
+        print_json({**facts, "rejected": [asdict(rejection) for rejection in rejected]})
+        return
+    say(f"{waiting} tasks that nobody has answered")
+    print_table(as_rows(people))
+    if rejected:
+        typer.echo("\nRejected, with the reviewer's words")
+        print_table([{**asdict(rejection), "note": rejection.note or ""} for rejection in rejected])
+
+
 def simulate_command(
     ctx: typer.Context,
     people: Annotated[int, typer.Option(min=1, help="How many annotators")] = 4,

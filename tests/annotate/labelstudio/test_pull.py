@@ -518,3 +518,28 @@ def test_importance_that_is_no_whole_number_of_the_scale(world: World) -> None:
         world.server.people_annotate(number, items)
     assert world.pull() == {"quarantined": 5}
     assert sorted(world.codes()) == ["bad-importance"] * 4 + ["no-importance"]
+
+
+def test_an_answer_to_a_blind_task_that_started_from_a_prediction_is_held_back(tmp_path: Path) -> None:
+    """Neither blind nor of a known prelabel: out of the ceiling. What says nothing, and shown boxes, are as ever."""
+    home = labelled_home(tmp_path / "home", 6)
+    server = FakeLabelStudio()
+    work = session_for(home, server.client())
+    work.init()
+    work.push_images(routed(home, blind=range(5)))
+    with home.store.read() as tx:
+        blind = {task.id: task.blind for task in labelling.tasks_in(tx, labelling.projects(tx)[0].id)}
+    numbers = sorted(server.tasks, key=lambda number: not blind[str(server.tasks[number]["data"]["sdg_uid"])])
+    boxes = drawn("mine", some_defect(1))
+    kept, changed = ([{**item, "origin": origin} for item in boxes] for origin in ("prediction", "prediction-changed"))
+    server.people_annotate(numbers[0], kept)
+    server.people_annotate(numbers[1], [*drawn("own", some_defect(2)), *changed])
+    server.people_annotate(numbers[2], clean(), parent_prediction=7)
+    server.people_annotate(numbers[3], kept, was_cancelled=True, parent_prediction=7)
+    server.people_annotate(numbers[4], [{**item, "origin": "manual"} for item in boxes], parent_prediction=None)
+    server.people_annotate(numbers[5], kept, parent_prediction=7)
+    assert work.pull().counts == {"quarantined": 3, "skipped": 1, "new": 2}
+    with home.store.read() as tx:
+        assert {item.code for item in answers.quarantined(tx, waiting=True)} == {"unknown-prediction"}
+    assert all("without a machine's boxes" in server.tasks[number]["data"]["notice"] for number in numbers[:3])
+    assert {server.tasks[number]["data"]["notice"] for number in numbers[3:]} == {""}
