@@ -1,11 +1,12 @@
-"""How much 96 images say about where the weights should go, by each kind of advantage.
+"""How much 96 images say about where the weights should go, by each kind of advantage and each estimator.
 
 Rollouts of the paper in miniature's model, each with other prompts and other noise, weights fixed. Of every rollout the
-gradient of each advantage is taken, on the same images. Printed for each:
+gradient of each advantage is taken: on the same images for each advantage of an estimator, and on the same prompts for
+both estimators, which sample differently. Printed for each:
 
     agreement   mean cosine between the gradients of two rollouts: s² of a signal s in a unit of signal and noise
-    alignment   cosine between its expected gradient and that of R = −burden (what the judge counts), noise divided out:
-                agreement of the two / root of the product of both agreements
+    alignment   cosine between its expected gradient and that of R = −burden (what the judge counts) by the policy
+                gradient, noise divided out: agreement of the two / root of the product of both agreements
     progress    alignment · √agreement: what a step of fixed length gains on the burden, in expectation
 
 The oracle is detector and reward here: this is about credit assignment, not about the detector.
@@ -20,6 +21,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,8 +34,8 @@ import torch
 from sdg_data.mini.oracle import find_defects
 from trainers.boxflow.config import changed
 from trainers.boxflow.credit import compute_advantages
-from trainers.boxflow.loss import policy_loss, step_weights
-from trainers.boxflow.rollout import chunks_of, group_ids, noise_stds, plan_rollout, sample, step
+from trainers.boxflow.rollout import chunks_of, group_ids, plan_rollout
+from trainers.boxflow.trainer import BoxFlowTrainer
 from trainers.paper.boxflow.arms import configuration
 from trainers.paper.boxflow.training import make_trainer
 
@@ -56,51 +58,55 @@ ARMS: Final[dict[str, dict[str, Any]]] = {
         "credit.weight_misalignment": 3.0,
         "credit.box_margin": 1.0,
     },
+    "BoxFlow, α 1.5, margin 2": {
+        "credit.advantage": "box",
+        "credit.weight_artifact": 1.5,
+        "credit.weight_misalignment": 1.5,
+        "credit.box_margin": 2.0,
+    },
 }
+TRAININGS: Final = {"policy-gradient": "boxflow", "forward": "boxflow-forward"}
+"""Estimator -> the arm of the paper in miniature whose sampler and loss it takes."""
 BURDEN: Final = "R = −burden"
 
 
-def gradients(rollouts: int, seed: int, changes: dict[str, Any]) -> tuple[dict[str, list[torch.Tensor]], float]:
-    """By advantage: one flat gradient of each rollout; and the mean burden of the images."""
-    config = configuration("boxflow", seed, rollouts, "oracle", changes)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(config, Path(folder) / "run")
-    policy, device, ids = trainer.policy, trainer.accelerator.device, group_ids(config)
-    directions: dict[str, list[torch.Tensor]] = {name: [] for name in (BURDEN, *ARMS)}
-    burdens = []
-    for number in range(rollouts):
+class Measured:
+    """Gradients of one estimator: by advantage, one flat gradient of each rollout; `burdens` are of the images."""
+
+    def __init__(self, trainer: BoxFlowTrainer, names: list[str]) -> None:
+        self.trainer = trainer
+        self.gradients: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+        self.burdens: list[float] = []
+        self.seconds = {"sampling": 0.0, "learning": 0.0}
+
+    def rollout(self, number: int) -> None:
+        """Sample a rollout, and take the gradient of each advantage."""
+        trainer, config = self.trainer, self.trainer.config
+        policy, estimator, ids = trainer.policy, trainer.estimator, group_ids(config)
+        started = time.process_time()
         plan = plan_rollout(config, trainer.task.prompts, number)
-        chunks = [chunk for rows in chunks_of(config, 0, 1) for chunk in sample(policy, plan, [rows], device)]
+        chunks = list(estimator.sample(plan, chunks_of(config, 0, 1), trainer.accelerator.device))
+        self.seconds["sampling"] += time.process_time() - started
         images = [image for chunk in chunks for image in chunk.images]
         defects = [find_defects(image.pixels, image.prompt) for image in images]
         burden = [sum(defect.importance for defect in some) / 100 for some in defects]
-        burdens += burden
+        self.burdens += burden
         base = [score.value for score in asyncio.run(trainer.task.reward.score(images))]
-        weights = step_weights(noise_stds(policy, plan.trained), config.loss.weigh_steps)
-        for name in directions:
+        estimator.begin(chunks)
+        started = time.process_time()
+        for name, found in self.gradients.items():
             arm = changed(config, {"credit.box_margin": 0.0, **ARMS.get(name, {"credit.advantage": "scalar"})})
             rewards = [-value for value in burden] if name == BURDEN else base
             advantages = compute_advantages(arm, rewards, defects, ids, policy.grid)
             for parameter in trainer.named.values():
                 parameter.grad = None
-            for place, chunk in itertools.product(range(len(plan.trained)), chunks):
-                transition, rows = chunk.transitions[place], slice(chunk.indices.start, chunk.indices.stop)
-                again = step(policy, transition.sample, transition.step, chunk.text, next_sample=transition.next_sample)
-                local = advantages.rows(rows, packed=transition.sample.dim() == 3)
-                counts = advantages.counts[rows]
-                loss = policy_loss(
-                    again.log_prob,
-                    transition.log_prob,
-                    local,
-                    config.loss.clip,
-                    counts=counts,
-                    denominator=config.total,
-                )
-                (loss.value * weights[place]).backward()
+            for chunk in chunks:
+                for term in estimator.terms(chunk):
+                    loss = estimator.loss(chunk, term, advantages, config.total)
+                    (loss.value * loss.weight).backward()
             parts = [parameter.grad.flatten() for parameter in trainer.named.values() if parameter.grad is not None]
-            directions[name].append(torch.cat(parts).clone())
-        print(f"rollout {number + 1}/{rollouts}", file=sys.stderr)
-    return directions, float(np.mean(burdens))
+            found.append(torch.cat(parts).clone())
+        self.seconds["learning"] += (time.process_time() - started) / len(self.gradients)
 
 
 def cosines(first: list[torch.Tensor], second: list[torch.Tensor]) -> npt.NDArray[np.float64]:
@@ -114,25 +120,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=12)
     parser.add_argument("--seed", type=int, default=201)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON")
+    parser.add_argument("--estimators", nargs="+", choices=TRAININGS, default=list(TRAININGS))
+    parser.add_argument("--advantages", nargs="+", choices=[*ARMS], default=[*ARMS], metavar="NAME")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="of the estimator forward")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     changes = {name: json.loads(value) for name, _, value in (change.partition("=") for change in options.set)}
-    directions, burden = gradients(options.rollouts, options.seed, changes)
-    print(
-        f"burden of the sampled images {burden:.3f}; {options.rollouts} rollouts, seed {options.seed} {changes or ''}"
-    )
-    print("| advantage | agreement | alignment | progress |\n|---|---|---|---|")
-    ideal = cosines(directions[BURDEN], directions[BURDEN]).mean()
-    for name, own in directions.items():
-        agreement = cosines(own, own)
-        # pairs of rollouts share rollouts; half of them are independent at best
-        error = agreement.std() / np.sqrt(len(agreement) / 2)
-        scale = np.sqrt(max(agreement.mean(), 0.0) * max(ideal, 0.0))
-        alignment = cosines(own, directions[BURDEN]).mean() / scale if scale else np.nan
-        progress = alignment * np.sqrt(max(agreement.mean(), 0.0))
-        print(f"| {name} | {agreement.mean():.4f} ± {error:.4f} | {alignment:.2f} | {progress:.3f} |")
+    names = [BURDEN, *options.advantages]
+    measured = {}
+    with tempfile.TemporaryDirectory() as folder:
+        # The policy gradient comes first and always: the others are compared with what it says of the burden.
+        for estimator in dict.fromkeys(["policy-gradient", *options.estimators]):
+            more = changes if estimator == "forward" else {}
+            config = configuration(TRAININGS[estimator], options.seed, options.rollouts, "oracle", more)
+            measured[estimator] = Measured(make_trainer(config, Path(folder) / estimator), names)
+        for number in range(options.rollouts):
+            for one in measured.values():
+                one.rollout(number)
+            print(f"rollout {number + 1}/{options.rollouts}", file=sys.stderr)
+    print(f"{options.rollouts} rollouts, seed {options.seed} {changes or ''}")
+    for estimator, one in measured.items():
+        seconds = ", ".join(f"{name} {value / options.rollouts:.1f} s" for name, value in one.seconds.items())
+        print(f"{estimator}: burden of the sampled images {np.mean(one.burdens):.3f}; CPU of a rollout: {seconds}")
+    print("| estimator | advantage | agreement | alignment | progress |\n|---|---|---|---|---|")
+    reference = measured["policy-gradient"].gradients[BURDEN]
+    ideal = cosines(reference, reference).mean()
+    for estimator, one in measured.items():
+        for name, own in one.gradients.items():
+            agreement = cosines(own, own)
+            # pairs of rollouts share rollouts; half of them are independent at best
+            error = agreement.std() / np.sqrt(len(agreement) / 2)
+            scale = np.sqrt(max(agreement.mean(), 0.0) * max(ideal, 0.0))
+            alignment = cosines(own, reference).mean() / scale if scale else np.nan
+            progress = alignment * np.sqrt(max(agreement.mean(), 0.0))
+            figures = f"{agreement.mean():.4f} ± {error:.4f} | {alignment:.2f} | {progress:.3f}"
+            print(f"| {estimator} | {name} | {figures} |")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,10 @@ def train(
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option(help="mini (two CPU cores), flux1-dev or sd35-medium (GPUs)", rich_help_panel="Model"),
+        typer.Option(
+            help="mini (two CPU cores), flux1-dev, flux1-dev-forward, sd35-medium or sd35-medium-forward (GPUs)",
+            rich_help_panel="Model",
+        ),
     ] = "mini",
     model: Annotated[
         str | None,
@@ -70,6 +73,10 @@ def train(
             help="box, scalar (Flow-GRPO), dense-heatmap (DenseFlow-GRPO), scalar-boxes (control)",
             rich_help_panel="Reward",
         ),
+    ] = None,
+    estimator: Annotated[
+        str | None,
+        typer.Option(help="policy-gradient, or forward (no noise in the sampler)", rich_help_panel="Reward"),
     ] = None,
     cell_rule: Annotated[
         str | None,
@@ -126,6 +133,7 @@ def train(
         raise ConfigError(f"there is no recipe {recipe!r}", hint=f"There are {', '.join(RECIPES)}.")
     options: dict[str, Any] = {
         "policy.model": model,
+        "estimator": estimator,
         "credit.advantage": advantage,
         "credit.cell_rule": cell_rule,
         "rollouts": rollouts,
@@ -232,7 +240,7 @@ def _plan(
     if as_json:
         print_json(plan)
     else:
-        policy, credit = config.policy.model, config.credit.advantage
+        policy, credit = config.policy.model, f"{config.credit.advantage}, {config.estimator}"
         say(f"{policy} by {credit}: {plan['prompts']} prompts, {plan['held_out']} held out")
         images = f"{config.rollout.prompts} × {config.rollout.samples} images"
         say(f"{config.rollouts} rollouts of {images}, {plan['optimizer_steps']} steps")
@@ -313,9 +321,9 @@ def _audit(settings: Settings, config: BoxFlowConfig, preset: Any, revision: str
     from sdg_data.ids import canonical_json, content_id
     from sdg_data.store.connection import Store
     from trainers.boxflow.audit import Audit
-    from trainers.common.config import flat_json
+    from trainers.boxflow.config import identity
 
-    name = content_id("boxflow", str(out.absolute()), canonical_json(flat_json(config)))
+    name = content_id("boxflow", str(out.absolute()), canonical_json(identity(config)))
     return Audit(
         store=Store(settings.home),
         blobs=Blobs(settings.blob_url),

@@ -15,13 +15,24 @@ from pydantic import Field, model_validator
 from sdg_data.errors import ConfigError
 from sdg_data.settings import VlmSettings
 from trainers.boxflow.dynamics import Dynamics
+from trainers.boxflow.forward_config import ForwardSettings
+from trainers.boxflow.forward_recipes import flux1_dev_forward, sd35_medium_forward
 from trainers.boxflow.reward_map import CellRule
 from trainers.common import config as common
-from trainers.common.config import AboveZero, ConfigGroup, Natural, NotNegative, Positive, TrainingSettings
+from trainers.common.config import (
+    AboveZero,
+    ConfigGroup,
+    Natural,
+    NotNegative,
+    Positive,
+    TrainingSettings,
+    flat_json,
+)
 from trainers.rewards.settings import DetectorSettings, RewardSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 AdvantageKind = Literal["scalar", "dense-heatmap", "box", "scalar-boxes"]
+EstimatorKind = Literal["policy-gradient", "forward"]
 
 
 class BoxFlowLora(common.LoraSettings):
@@ -76,6 +87,11 @@ class RolloutSettings(ConfigGroup):
     """How many steps of the window get noise; which ones is drawn for each rollout."""
     train_steps: Positive | None = None
     """How many of the steps with noise are learned from; none: all of them."""
+    share_prefix: bool = False
+    """With shared_noise: compute the steps before a group's first noise once, instead of for each of its images."""
+    branches: Positive = 1
+    """Groups that a prompt has in a rollout, each of which branches off the prompt's noiseless path at another step
+    of the window (TempFlow-GRPO). Needs shared_noise and one of sde_steps."""
     trajectory: Literal["float32", "bfloat16"] = "float32"
     """What latents are rounded to and kept as between sampling and learning."""
 
@@ -114,6 +130,14 @@ class LossSettings(ConfigGroup):
 
     clip: AboveZero = 1e-4
     """ε of the ratio (the release's 1e-4)."""
+    trust_region: Literal["ratio", "kl"] = "ratio"
+    """ratio: the clip of the ratio. kl: no clip, but a term that is `kl_limit` or more away from the step that was
+    sampled, by their exact KL, and would go farther, is left out (Flow-DPPO)."""
+    kl_limit: AboveZero = 1e-5
+    """τ of trust_region kl (Flow-DPPO's 1e-5)."""
+    normalise_ratio: bool = False
+    """Ratios of mean 1 and of the same spread at each step, and losses divided by the step's width in level
+    (GRPO-Guard, whose clip is 2e-6)."""
     ratio: Literal["auto", "location", "image", "image-value"] = "auto"
     """One ratio for each location, or for each image; image-value: the image's as value at each location, with the
     location's own gradient. auto: image for the scalar advantages, as in Flow-GRPO, image-value for dense-heatmap, as
@@ -201,10 +225,14 @@ class BoxFlowConfig(TrainingSettings):
     """Rollouts in all."""
     seed: Natural = 0
     """Prompts, steps with noise and every image's noise follow from it."""
+    estimator: EstimatorKind = "policy-gradient"
+    """policy-gradient: from noisy steps and their probabilities. forward: from images by an ODE solver, noised again,
+    with the settings of `forward`."""
     policy: PolicySettings
     rollout: RolloutSettings = RolloutSettings()
     credit: CreditSettings = CreditSettings()
     loss: LossSettings = LossSettings()
+    forward: ForwardSettings = ForwardSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     rewards: RewardGroup
     monitoring: MonitoringSettings = MonitoringSettings()
@@ -212,6 +240,21 @@ class BoxFlowConfig(TrainingSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        rollout = self.rollout
+        if self.estimator == "forward":
+            self._check_forward()
+        else:
+            self._check_noisy_steps()
+        if self.total % (rollout.batch_size * self.optimizer.minibatches):
+            raise ValueError(
+                f"prompts × samples = {self.total} is no multiple of batch_size × minibatches = "
+                f"{rollout.batch_size * self.optimizer.minibatches}"
+            )
+        if self.credit.minimum_group > rollout.samples:
+            raise ValueError(f"minimum_group {self.credit.minimum_group} is more than samples {rollout.samples}")
+        return self
+
+    def _check_noisy_steps(self) -> None:
         rollout = self.rollout
         first, after = rollout.window
         if not first < after <= rollout.steps:
@@ -224,14 +267,41 @@ class BoxFlowConfig(TrainingSettings):
             raise ValueError(
                 "cps has no noise in the last step (end the window before it), and noise_level is at most 1"
             )
-        if self.total % (rollout.batch_size * self.optimizer.minibatches):
+
+        if self.loss.normalise_ratio and self.loss.weigh_steps:
+            raise ValueError("normalise_ratio weighs the steps itself: weigh_steps is for training without it")
+        if (rollout.share_prefix or rollout.branches > 1) and not rollout.shared_noise:
+            raise ValueError("share_prefix and branches need shared_noise: else the images of a group share no path")
+        if rollout.branches > 1:
+            self._check_branches()
+
+    def _check_branches(self) -> None:
+        rollout = self.rollout
+        count, width = rollout.branches, rollout.window[1] - rollout.window[0]
+        if rollout.sde_steps != 1:
             raise ValueError(
-                f"prompts × samples = {self.total} is no multiple of batch_size × minibatches = "
-                f"{rollout.batch_size * self.optimizer.minibatches}"
+                f"branches are told apart by their one noisy step: sde_steps is 1, not {rollout.sde_steps}"
             )
-        if self.credit.minimum_group > rollout.samples:
-            raise ValueError(f"minimum_group {self.credit.minimum_group} is more than samples {rollout.samples}")
-        return self
+        if count > width:
+            raise ValueError(f"{count} branches need as many steps of the window, which has {width}")
+        if rollout.prompts % count:
+            raise ValueError(f"prompts, which counts groups ({rollout.prompts}), is no multiple of branches ({count})")
+        if rollout.samples % rollout.batch_size:
+            raise ValueError(
+                f"images that are held together branch at one step: samples ({rollout.samples}) is a multiple of "
+                f"batch_size ({rollout.batch_size}) where there are branches"
+            )
+
+    def _check_forward(self) -> None:
+        steps, window = self.rollout.steps, self.forward.level_window
+        if window is not None and not window[0] < window[1] <= steps:
+            raise ValueError(f"level_window {window[0]}..{window[1]} is no range of the {steps} steps")
+        if self.loss.trust_region != "ratio" or self.loss.normalise_ratio:
+            raise ValueError("trust_region kl and normalise_ratio are for policy-gradient")
+        if self.rollout.shared_noise:
+            raise ValueError(
+                "shared_noise is for policy-gradient: without noise in the steps, equal starts are equal images"
+            )
 
     @property
     def total(self) -> int:
@@ -356,7 +426,38 @@ def mini() -> BoxFlowConfig:
     )
 
 
-RECIPES = {"mini": mini, "flux1-dev": flux1_dev, "sd35-medium": sd35_medium}
+_NEWER: dict[str, Any] = {
+    "estimator": "policy-gradient",
+    "ema_every": 0,
+    "ema_warmup": 0,
+    **ForwardSettings().model_dump(mode="json"),
+    **{name: LossSettings.model_fields[name].default for name in ("trust_region", "kl_limit", "normalise_ratio")},
+    **{name: RolloutSettings.model_fields[name].default for name in ("share_prefix", "branches")},
+}
+"""Flat key -> default of the settings that came after names were made of configurations."""
+
+
+def identity(config: BoxFlowConfig) -> dict[str, Any]:
+    """The flat JSON that names of a training are hashes of.
+
+    Args:
+        config: the training's.
+
+    Returns:
+        Every setting, but of those that are newer than such names the ones that differ from their default: so a
+        training from before keeps its name.
+    """
+    values = flat_json(config)
+    return {name: value for name, value in values.items() if name not in _NEWER or value != _NEWER[name]}
+
+
+RECIPES = {
+    "mini": mini,
+    "flux1-dev": flux1_dev,
+    "sd35-medium": sd35_medium,
+    "flux1-dev-forward": flux1_dev_forward,
+    "sd35-medium-forward": sd35_medium_forward,
+}
 
 
 def changed(config: BoxFlowConfig, changes: Mapping[str, Any]) -> BoxFlowConfig:

@@ -2,8 +2,11 @@
 
     policy-gradient   noisy steps, whose probabilities are compared with those under the weights as they are now
                       (`trainers.boxflow.policy_gradient`; Flow-GRPO and BoxFlow-GRPO)
+    forward           images by any ODE solver, noised again, and the velocity learned there with the advantage as a
+                      weight (`trainers.boxflow.forward`; DiffusionNFT and AWM)
 
-A term is the unit that is learned from: a noisy step of policy-gradient.
+Prompts, rewards, guards and advantages are the same for both. A term is the unit that is learned from: a noisy step of
+policy-gradient, a draw of forward.
 """
 
 from __future__ import annotations

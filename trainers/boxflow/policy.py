@@ -113,8 +113,21 @@ class Policy:
         Returns:
             Of the latents' shape, float32.
         """
+        return self.velocity_at(latents, torch.full((len(latents),), self.levels[step], device=latents.device), text)
+
+    def velocity_at(self, latents: torch.Tensor, levels: torch.Tensor, text: Conditioning) -> torch.Tensor:
+        """The velocity v at any noise levels, with guidance.
+
+        Args:
+            latents: (B, L, C) or (B, C, H, W).
+            levels: (B,), one for each row.
+            text: as `encode` gives it.
+
+        Returns:
+            Of the latents' shape, float32.
+        """
         x = torch.cat([latents, latents]) if self.guided else latents
-        sigma = torch.full((len(x),), self.levels[step], device=x.device)
+        sigma = torch.cat([levels, levels]) if self.guided else levels
         scale = torch.full((len(x),), self.guidance or 1.0, device=x.device) if self.flow.embedded_guidance else None
         with self._accelerator.autocast():
             v = self.flow.velocity(x.to(self.dtype), sigma, text, scale).float()

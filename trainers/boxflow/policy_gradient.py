@@ -32,10 +32,12 @@ class PolicyGradient:
 
     def begin(self, chunks: Sequence[RolloutChunk]) -> None:
         """Weigh the steps of this rollout against one another."""
-        numbers = chunks[0].plan.trained
-        stds = noise_stds(self._policy, numbers)
-        by_noise = self._policy.config.loss.weigh_steps
-        self._weights = dict(zip(numbers, step_weights(stds, by_noise), strict=True))
+        policy, numbers = self._policy, chunks[0].plan.trained
+        if policy.config.loss.normalise_ratio:  # a loss for each unit of level, as in GRPO-Guard's release
+            self._weights = {number: 1 / (policy.levels[number] - policy.levels[number + 1]) for number in numbers}
+            return
+        stds = noise_stds(policy, numbers)
+        self._weights = dict(zip(numbers, step_weights(stds, policy.config.loss.weigh_steps), strict=True))
 
     def terms(self, chunk: RolloutChunk) -> Sequence[Transition]:
         """Its transitions."""
@@ -48,6 +50,7 @@ class PolicyGradient:
         device = term.sample.device
         now = _again(policy, chunk, term)
         kl = kl_to_start(policy, chunk, term, now.mean, now.std) if settings.beta else None
+        moved = None if term.mean is None else gaussian_kl(now.mean, term.mean, now.std, channel_axis(term.sample))
         packed = term.sample.dim() == 3
         loss = policy_loss(
             now.log_prob,
@@ -60,6 +63,9 @@ class PolicyGradient:
             beta=settings.beta,
             ratio_per_image=policy.config.ratio_kind != "location",
             gradient_per_location=policy.config.ratio_kind == "image-value",
+            moved=moved,
+            limit=settings.kl_limit if settings.trust_region == "kl" else None,
+            ratio_scale=float(now.std.max()) if settings.normalise_ratio else None,
         )
         figures = {"ratio": loss.ratio, "ratio_off": loss.ratio_off, "clipped": loss.clipped, "kl": loss.kl}
         return TermLoss(loss.value, self._weights[term.step], figures)

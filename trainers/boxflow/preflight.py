@@ -99,7 +99,7 @@ def adapter_parameters(config: BoxFlowConfig, sizes: ModelSizes) -> int:
 
 
 def rollout_time(config: BoxFlowConfig, preset: Preset, sizes: ModelSizes, around: Surroundings) -> Finding:
-    """An estimate of a rollout's time on one GPU: sampling, and learning from the steps with noise.
+    """An estimate of a rollout's time on one GPU: sampling, and learning from the steps with noise or from the draws.
 
     Args:
         config: the training's.
@@ -118,6 +118,9 @@ def rollout_time(config: BoxFlowConfig, preset: Preset, sizes: ModelSizes, aroun
     guided = flow is not None and flow.guided(guidance)
     sampled = sizes.image_tflop(width, height, config.rollout.steps, guided=guided)
     learned = config.rollout.train_steps or config.rollout.sde_steps
+    if config.estimator == "forward":
+        learned = config.forward.draws
+        sampled *= 2 if config.forward.solver == "heun" else 1  # it asks twice a step
     passes = config.optimizer.passes * (LEARNING_FORWARDS + int(config.policy.checkpointing))
     step = sizes.image_tflop(width, height, 1, guided=guided)
     tflop = config.total * (sampled + learned * passes * step)

@@ -26,13 +26,19 @@ class RolloutPlan:
     """What a rollout will consist of.
 
     `prompts`: one for each group. `noisy`: the steps that get noise, `trained`: those of them that are learned from,
-    both in order and counted from 0.
+    both in order and counted from 0. `branches`: where each group has noise in one of these steps alone, that step,
+    for each group.
     """
 
     number: int
     prompts: tuple[str, ...]
     noisy: tuple[int, ...]
     trained: tuple[int, ...]
+    branches: tuple[int, ...] = ()
+
+    def noisy_steps(self, group: int) -> tuple[int, ...]:
+        """The steps in which a group's images get noise, in order."""
+        return (self.branches[group],) if self.branches else self.noisy
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,15 @@ class Transition:
     """A sampled step that is learned from.
 
     `step` counts from 0. `sample` and `next_sample` are the latents before and after it, (B, L, C) or (B, C, H, W);
-    `log_prob` is its log-probability per location under the weights that sampled, (B, L) or (B, H, W).
+    `log_prob` is its log-probability per location under the weights that sampled, (B, L) or (B, H, W). `mean` is that
+    of the step, of the latents' shape, where the loss asks how far from it the weights have gone.
     """
 
     step: int
     sample: torch.Tensor
     next_sample: torch.Tensor
     log_prob: torch.Tensor
+    mean: torch.Tensor | None = None
 
 
 @dataclass
@@ -81,10 +89,14 @@ def plan_rollout(config: BoxFlowConfig, prompts: Sequence[str], number: int) -> 
     """
     settings = config.rollout
     chosen = []
-    for place in range(number * settings.prompts, (number + 1) * settings.prompts):
+    different = settings.prompts // settings.branches
+    for place in range(number * different, (number + 1) * different):
         turn, within = divmod(place, len(prompts))
-        chosen.append(prompts[_prompt_order(config.seed, turn, len(prompts))[within]])
+        chosen += [prompts[_prompt_order(config.seed, turn, len(prompts))[within]]] * settings.branches
     rng = random.Random(f"{config.seed}/steps/{number}")
+    if settings.branches > 1:
+        steps = tuple(sorted(rng.sample(range(*settings.window), settings.branches)))
+        return RolloutPlan(number, tuple(chosen), steps, steps, steps * different)
     noisy = sorted(rng.sample(range(*settings.window), settings.sde_steps))
     trained = sorted(rng.sample(noisy, settings.train_steps or settings.sde_steps))
     return RolloutPlan(number, tuple(chosen), tuple(noisy), tuple(trained))
@@ -117,17 +129,23 @@ def sample(policy: Policy, plan: RolloutPlan, chunks: Sequence[range], device: t
     """
     config, settings = policy.config, policy.config.rollout
     kept = torch.bfloat16 if settings.trajectory == "bfloat16" else torch.float32
+    keeps_mean = config.loss.trust_region == "kl" or config.loss.normalise_ratio
+    paths = SharedPaths(policy, plan, device) if settings.share_prefix else None
     for indices in chunks:
         prompts = [plan.prompts[index // settings.samples] for index in indices]
         chunk = RolloutChunk(indices, plan, policy.encode(prompts))
-        generators = [_generator(config.seed, plan.number, index) for index in indices]
-        starts = generators
-        if settings.shared_noise:
-            groups = [index // settings.samples for index in indices]
-            starts = [_generator(config.seed, plan.number, f"group {group}") for group in groups]
-        x = policy.flow.noise(starts, policy.height, policy.width).to(device)
-        for number in range(settings.steps):
-            if number not in plan.noisy:
+        generators = [generator_of(config.seed, plan.number, index) for index in indices]
+        groups = [index // settings.samples for index in indices]
+        noisy = plan.noisy_steps(groups[0])
+        first = noisy[0] if paths is not None else 0
+        if paths is not None:
+            x = torch.cat([paths.latents(group, first) for group in groups])
+        else:
+            shared = settings.shared_noise
+            starts = [path_start(policy, plan, group) for group in groups] if shared else generators
+            x = policy.flow.noise(starts, policy.height, policy.width).to(device)
+        for number in range(first, settings.steps):
+            if number not in noisy:
                 x = ode_step(policy.velocity(x, number, chunk.text), x, *policy.levels[number : number + 2])
                 continue
             # Rounded before it is used, so that what is kept is what was sampled.
@@ -136,11 +154,44 @@ def sample(policy: Policy, plan: RolloutPlan, chunks: Sequence[range], device: t
             result = step(policy, x, number, chunk.text, noise=noise.to(device), kept=kept)
             following = result.next_sample.to(kept)
             if number in plan.trained:
-                chunk.transitions.append(Transition(number, x, following, result.log_prob))
+                mean = result.mean if keeps_mean else None
+                chunk.transitions.append(Transition(number, x, following, result.log_prob, mean))
             x = following
         pixels = policy.decode(x.float()).numpy()
         chunk.images = [GeneratedImage(image, prompt) for image, prompt in zip(pixels, prompts, strict=True)]
         yield chunk
+
+
+def path_start(policy: Policy, plan: RolloutPlan, group: int) -> torch.Generator:
+    """The generator of the noise that a group's images start from together, as do all branches of its prompt."""
+    config = policy.config
+    return generator_of(config.seed, plan.number, f"group {group // config.rollout.branches}")
+
+
+class SharedPaths:
+    """The noiseless steps that the images of a group have in common, computed once for each path.
+
+    A path is computed by itself, in a batch of one, so that it does not depend on what else a chunk or a process holds.
+    """
+
+    def __init__(self, policy: Policy, plan: RolloutPlan, device: torch.device) -> None:
+        self._policy, self._plan, self._device = policy, plan, device
+        self._known: dict[int, list[torch.Tensor]] = {}
+
+    @torch.no_grad()
+    def latents(self, group: int, number: int) -> torch.Tensor:
+        """The latents of a group's path before the step of that number, (1, L, C) or (1, C, H, W)."""
+        policy, plan = self._policy, self._plan
+        path = self._known.setdefault(group // policy.config.rollout.branches, [])
+        if not path:
+            start = policy.flow.noise([path_start(policy, plan, group)], policy.height, policy.width)
+            path.append(start.to(self._device))
+        if len(path) <= number:
+            text = policy.encode([plan.prompts[group]])
+            for done in range(len(path) - 1, number):
+                v = policy.velocity(path[done], done, text)
+                path.append(ode_step(v, path[done], *policy.levels[done : done + 2]))
+        return path[number]
 
 
 def step(
@@ -226,6 +277,7 @@ def _prompt_order(seed: int, turn: int, count: int) -> list[int]:
     return random.Random(f"{seed}/prompts/{turn}").sample(range(count), count)
 
 
-def _generator(seed: int, number: int, index: int | str) -> torch.Generator:
+def generator_of(seed: int, number: int, index: int | str) -> torch.Generator:
+    """A generator of its own for an image, or whatever `index` names, of a training's rollout."""
     digest = hashlib.sha256(f"{seed}/{number}/{index}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)

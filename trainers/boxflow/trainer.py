@@ -30,6 +30,7 @@ from trainers.boxflow.callbacks import RolloutReporter
 from trainers.boxflow.config import BoxFlowConfig, ema_decay
 from trainers.boxflow.credit import Advantages, compute_advantages, describe
 from trainers.boxflow.estimator import Estimator
+from trainers.boxflow.forward import ForwardProcess
 from trainers.boxflow.policy import Ema, Policy
 from trainers.boxflow.policy_gradient import PolicyGradient
 from trainers.boxflow.rollout import (
@@ -182,7 +183,10 @@ class BoxFlowTrainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             getattr(self.optimizer, "optimizer", self.optimizer), lambda step: min(1.0, (step + 1) / (warmup + 1))
         )
-        self.estimator: Estimator = PolicyGradient(self.policy)
+        forward = config.estimator == "forward"
+        self.estimator: Estimator = (
+            ForwardProcess(self.policy, list(self.named.values())) if forward else PolicyGradient(self.policy)
+        )
         self.updater = Updater(
             self.policy, self.estimator, self.model, self.optimizer, self.schedule, self.ema, accelerator
         )

@@ -10,6 +10,9 @@ import torch
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode
 from sdg_data.mini.world import sample_prompts
+from tests.trainers.boxflow.support import tiny_config
+from trainers.boxflow.config import RECIPES, BoxFlowConfig, identity
+from trainers.common.config import read_config
 
 
 @pytest.fixture
@@ -44,6 +47,33 @@ def test_a_plan(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (config["credit"]["advantage"], config["credit"]["cell_rule"]) == ("scalar-boxes", "floor")
     assert config["rewards"]["detector"]["kind"] == "oracle"
     assert config["rewards"]["detector"]["vlm"]["max_tokens"] == 99
+
+
+def test_a_plan_by_forward(prompts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "boxflow", "--dry-run", "--prompts", str(prompts)]
+    assert run([*command, "--estimator", "forward"]) == ExitCode.OK
+    assert "mini-flux2 by box, forward: 12 prompts" in capsys.readouterr().err
+    assert run([*command, "--estimator", "forward", "--json", "--set", "forward.draws=3"]) == ExitCode.OK
+    config = json.loads(capsys.readouterr().out)["config"]
+    assert (config["estimator"], config["forward"]["draws"], config["rollout"]["shared_noise"]) == ("forward", 3, False)
+
+
+@pytest.mark.parametrize("recipe", ["flux1-dev-forward", "sd35-medium-forward"])
+def test_recipes_by_forward_sample_without_guidance_and_are_their_own(recipe: str) -> None:
+    config = RECIPES[recipe]()
+    assert (config.recipe, config.estimator, config.policy.guidance) == (recipe, "forward", 1.0)
+    assert config.credit == RECIPES[recipe.removesuffix("-forward")]().credit
+    window = config.forward.level_window
+    assert window is not None
+    assert config.forward.draws <= window[1] - window[0]  # no level comes twice
+    config.check_processes(8)
+
+
+def test_a_training_from_before_there_were_estimators_keeps_its_name() -> None:
+    note = json.loads((Path(__file__).parents[1] / "common" / "run_folders" / "boxflow_run_flat.json").read_text())
+    assert identity(read_config(BoxFlowConfig, note["config"])).keys() == note["config"].keys()
+    assert "estimator" in identity(tiny_config(estimator="forward"))
+    assert identity(tiny_config(draws=5)) == identity(tiny_config()) != identity(tiny_config(draws=4))
 
 
 def test_flat_keys_are_taken_and_said_once_each(prompts: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,9 +58,10 @@ def fresh(pipeline: Path, adapter: str, image: Path, name: str) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["policy-gradient", "forward"])
 @pytest.mark.parametrize("name", ["FluxPipeline", "StableDiffusion3Pipeline", "Flux2Pipeline"])
-def test_an_adapter_draws_the_same_in_a_fresh_process(name: str, tmp_path: Path) -> None:
-    trainer = trained(tmp_path / "run", name)
+def test_an_adapter_draws_the_same_in_a_fresh_process(name: str, estimator: str, tmp_path: Path) -> None:
+    trainer = trained(tmp_path / "run", name, estimator=estimator)
     with trainer.ema.applied():
         expected = image_of(trainer.task.pipeline)
     pipeline_of(name).save_pretrained(tmp_path / "base")

@@ -99,3 +99,86 @@ def test_weights_of_steps() -> None:
     assert step_weights([0.1, 0.3], by_noise=False) == [1.0, 1.0]
     assert step_weights([0.1, 0.3], by_noise=True) == pytest.approx([0.5, 1.5])
     assert step_weights([], by_noise=True) == []
+
+
+def naive_limited(
+    new: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor, moved: torch.Tensor, limit: float
+) -> tuple[float, float]:
+    """(loss, share of terms left out), each location by itself."""
+    terms, left_out = [], 0
+    for row in range(len(new)):
+        for place in range(new.shape[1]):
+            ratio, a = math.exp(new[row, place].item() - old[row, place].item()), advantages[row, place].item()
+            farther = (ratio > 1 and a > 0) or (ratio < 1 and a < 0)
+            if moved[row, place].item() >= limit and farther:
+                left_out += 1
+                terms.append(0.0)
+            else:
+                terms.append(-ratio * a)
+    return sum(terms) / len(terms), left_out / len(terms)
+
+
+def test_a_limit_of_the_kl_leaves_out_what_goes_farther() -> None:
+    new, old, advantages = some()
+    moved = torch.rand(4, 6, generator=torch.Generator().manual_seed(2))
+    loss = policy_loss(new, old, advantages, 1e-9, moved=moved, limit=0.5)
+    expected, left_out = naive_limited(new, old, advantages, moved, 0.5)
+    assert loss.value.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.clipped.item() == pytest.approx(left_out)
+    assert 0 < left_out < 0.5
+
+
+def test_a_limited_term_has_no_gradient_and_one_that_comes_back_has() -> None:
+    # ρ > 1: with A > 0 it would go farther, with A < 0 it comes back
+    new = torch.tensor([[0.2, 0.2, 0.2]]).requires_grad_()
+    moved = torch.tensor([[9.0, 9.0, 0.0]])
+    policy_loss(new, torch.zeros(1, 3), torch.tensor([[1.0, -1.0, 1.0]]), 1e-4, moved=moved, limit=1.0).value.backward()
+    assert new.grad is not None
+    rho = math.exp(0.2)
+    assert new.grad.flatten().tolist() == pytest.approx([0.0, rho / 3, -rho / 3])
+
+
+def test_a_limit_per_image_takes_the_mean_over_locations() -> None:
+    new, old = torch.full((2, 4), 0.1), torch.zeros(2, 4)
+    moved = torch.tensor([[4.0, 0.0, 0.0, 0.0], [4.0, 4.0, 0.0, 0.0]])
+    advantages = torch.ones(2, 1)
+    loss = policy_loss(new, old, advantages, 1e-4, moved=moved, limit=1.5, ratio_per_image=True)
+    assert loss.value.item() == pytest.approx(-math.exp(0.1) / 2)
+    assert loss.clipped.item() == 0.5
+
+
+def test_a_normalised_ratio_by_hand() -> None:
+    # Δ log p = −.5, D = .3, s = 2: ρ = exp(−.4) = .67032, below 1 − .2
+    loss = policy_loss(
+        torch.tensor([[-0.5]]),
+        torch.zeros(1, 1),
+        torch.tensor([[1.0]]),
+        0.2,
+        moved=torch.tensor([[0.3]]),
+        ratio_scale=2.0,
+    )
+    assert loss.ratio.item() == pytest.approx(math.exp(-0.4))
+    assert loss.value.item() == pytest.approx(-math.exp(-0.4))
+    assert loss.clipped.item() == 1
+
+
+def test_a_normalised_ratio_has_mean_one_in_its_exponent() -> None:
+    """Δ log p of steps that were drawn by the old mean is −D on average: the D that is added takes it away."""
+    generator = torch.Generator().manual_seed(5)
+    std, shift = 0.5, 0.2
+    noise = torch.randn(200_000, generator=generator)
+    old = -(noise**2) / 2
+    new = -((noise * std - shift) ** 2) / (2 * std**2)
+    moved = torch.full_like(noise, shift**2 / (2 * std**2))
+    assert (new - old).mean().item() == pytest.approx(-moved[0].item(), abs=0.005)
+    loss = policy_loss(
+        new[:, None], old[:, None], torch.ones(len(noise), 1), 0.1, moved=moved[:, None], ratio_scale=0.01
+    )
+    assert loss.ratio.item() == pytest.approx(1, abs=1e-4)
+
+
+def test_limits_and_scales_need_the_kl() -> None:
+    new, old, advantages = some()
+    for more in ({"limit": 1.0}, {"ratio_scale": 1.0}):
+        with pytest.raises(ValueError, match="need the KL"):
+            policy_loss(new, old, advantages, 0.05, **more)

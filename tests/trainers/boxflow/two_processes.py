@@ -29,7 +29,11 @@ def sharded(accelerator: Accelerator, model: Any, optimizer: Any) -> tuple[Any, 
 
 
 def task_of(folder: Path, kind: str) -> Task:
-    more = {"detector": Broken("garbage", every=1), "max_failure_rate": 0.2} if kind == "failing" else {}
+    more: dict[str, Any] = {}
+    if kind == "failing":
+        more |= {"detector": Broken("garbage", every=1), "max_failure_rate": 0.2}
+    if "forward" in kind:
+        more |= {"estimator": "forward", "draws": 2, "shared_draws": True, "old_decay": 0.5, "old_growth": 0.5}
     # groups of four in chunks of two: with two processes each group is split between them
     task = tiny_task(folder, rollouts=2, passes=2, minibatches=2, beta=0.1, sample_every=1, **more)
     # read from disk: tokenizers are not learned alike in two processes
@@ -41,14 +45,14 @@ def task_of(folder: Path, kind: str) -> Task:
 def main() -> None:
     folder, kind = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
-    if kind == "sharded":
+    if "sharded" in kind:
         Accelerator.prepare = sharded
     trainer = BoxFlowTrainer(task_of(folder, kind))
     trainer.train()
     weights = gathered(trainer.named, trainer.ema, trainer.optimizer)["ema"]
     if trainer.main:
         torch.save(weights, folder / "weights.pt")
-    if kind == "sharded":
+    if "sharded" in kind:
         assert all(hasattr(one, "device_mesh") for one in trainer.named.values())
         again = BoxFlowTrainer(task_of(folder, kind))
         assert again.done == 2

@@ -122,6 +122,19 @@ def test_the_page_says_what_is_true() -> None:
     assert "nothing can be said yet" in markdown(summarise(results(base=2.0, **{"flow-grpo": 1.5})), {})
 
 
+def test_the_page_says_what_forward_reached_and_beat() -> None:
+    means = {"base": 2.0, "boxflow": 1.8, "flow-grpo": 1.9, "scalar-boxes-forward": 1.2}
+    good = markdown(summarise(results(**means, **{"boxflow-forward": 1.2})), {})
+    assert "by BoxFlow, forward, without more drift: reached (40 %, drift 1.2" in good
+    assert (
+        "Beyond the interval it beats: Flow-GRPO, BoxFlow, tuned. It does not beat: scalar with boxes, forward." in good
+    )
+    assert "BoxFlow, forward − BoxFlow, tuned, burden + drift, paired: -0.6" in good
+    bad = results(**means, **{"boxflow-forward": 1.2})
+    bad["boxflow-forward"][..., MEASURES.index("drift")] += 1
+    assert "without more drift: not reached" in markdown(summarise(bad), {})
+
+
 def test_the_figure_holds_every_arm() -> None:
     summary = summarise(results(base=2.0, **{"boxflow": 1.0, "flow-grpo": 1.5}))
     svg = figure(summary)
@@ -134,7 +147,17 @@ def test_arms_differ_in_nothing_but_their_advantage() -> None:
     made = {arm: configuration(arm, 3, 20, "oracle", {}) for arm in ARMS}
     free = {"advantage", "weight_artifact", "weight_misalignment", "box_margin", "learning_rate"}
     plain = [{key: value for key, value in flat_json(config).items() if key not in free} for config in made.values()]
+    estimators = [values.pop("estimator") for values in plain]
+    forward = [values for values, estimator in zip(plain, estimators, strict=True) if estimator == "forward"]
+    plain = [values for values, estimator in zip(plain, estimators, strict=True) if estimator != "forward"]
+    assert (len(plain), len(forward)) == (5, 3)
     assert all(one == plain[0] for one in plain)
+    assert all(one == forward[0] for one in forward)
+    differing = {name for name, value in plain[0].items() if forward[0][name] != value}
+    assert differing == {"shared_noise", "objective", "shared_draws", "beta"}
+    for arm in ("flow-grpo", "boxflow", "scalar-boxes"):
+        assert made[arm].credit == made[f"{arm}-forward"].credit
+        assert made[arm].optimizer == made[f"{arm}-forward"].optimizer
     assert {one.credit.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
     assert made["boxflow-paper"].credit.weight_artifact == 0.5
     assert made["boxflow-paper"].credit.weight_misalignment == 0.05

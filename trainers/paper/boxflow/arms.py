@@ -19,7 +19,16 @@ from trainers.rewards.settings import DetectorSettings, RewardSettings
 
 BASE: Final = "base"
 _RATES: Final = ({"optimizer.learning_rate": 6e-4}, {"optimizer.learning_rate": 1e-3})
-ARMS: Final[Mapping[str, dict[str, Any]]] = {
+_FORWARD: Final[Mapping[str, Any]] = {
+    "estimator": "forward",
+    "rollout.shared_noise": False,  # equal starts are equal images where no step has noise
+    "forward.objective": "awm",
+    "forward.draws": 5,
+    "forward.shared_draws": True,
+    "loss.beta": 0.2,
+}
+"""Of the arms that learn by the forward process; all else is as in the arm of the same advantage."""
+_POLICY_GRADIENT: Final[Mapping[str, dict[str, Any]]] = {
     "flow-grpo": {"credit.advantage": "scalar", **_RATES[0]},
     "denseflow": {"credit.advantage": "dense-heatmap", **_RATES[1]},
     "boxflow-paper": {
@@ -42,6 +51,10 @@ ARMS: Final[Mapping[str, dict[str, Any]]] = {
         **_RATES[0],
     },
 }
+ARMS: Final[Mapping[str, dict[str, Any]]] = {
+    **_POLICY_GRADIENT,
+    **{f"{arm}-forward": {**_POLICY_GRADIENT[arm], **_FORWARD} for arm in ("flow-grpo", "boxflow", "scalar-boxes")},
+}
 """With the settings that tuning chose; `tuned.json` of another tuning goes before them."""
 TITLES: Final[Mapping[str, str]] = {
     BASE: "base",
@@ -50,6 +63,9 @@ TITLES: Final[Mapping[str, str]] = {
     "boxflow-paper": "BoxFlow, paper's α",
     "boxflow": "BoxFlow, tuned",
     "scalar-boxes": "scalar with boxes",
+    "flow-grpo-forward": "scalar, forward",
+    "boxflow-forward": "BoxFlow, forward",
+    "scalar-boxes-forward": "scalar with boxes, forward",
 }
 SEEDS: Final = range(1, 100)
 """Of the trainings that are reported; `--seeds` of them."""
@@ -64,6 +80,10 @@ _CHOICES: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
         {"credit.weight_artifact": 2.0, "credit.weight_misalignment": 2.0},
         {"credit.weight_artifact": 4.0, "credit.weight_misalignment": 4.0},
         {"credit.weight_artifact": 4.0, "credit.weight_misalignment": 4.0, **_RATES[1]},
+    ),
+    **dict.fromkeys(
+        ("flow-grpo-forward", "boxflow-forward", "scalar-boxes-forward"),
+        ({"loss.beta": 0.2}, {"loss.beta": 0.1}, {"loss.beta": 0.2, **_RATES[1]}),
     ),
 }
 _SHARED: Final[Mapping[str, Any]] = {

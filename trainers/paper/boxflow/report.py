@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 RESAMPLES: Final = 2_000
 GOAL: Final = 0.30
+FORWARD_GOAL: Final = 0.35
 _SHOWN: Final = ("artifact", "misalignment", "burden", "drift", "total", "right")
 _CONTRASTS: Final = (
     ("boxflow", "flow-grpo"),
@@ -27,6 +28,13 @@ _CONTRASTS: Final = (
     ("boxflow", "scalar-boxes"),
     ("boxflow-paper", "flow-grpo"),
     ("scalar-boxes", "flow-grpo"),
+    ("boxflow-forward", "flow-grpo"),
+    ("boxflow-forward", "boxflow"),
+    ("boxflow-forward", "scalar-boxes"),
+    ("boxflow-forward", "scalar-boxes-forward"),
+    ("boxflow-forward", "flow-grpo-forward"),
+    ("scalar-boxes-forward", "scalar-boxes"),
+    ("flow-grpo-forward", "flow-grpo"),
 )
 
 
@@ -141,12 +149,22 @@ def _verdict(summary: Mapping[str, Any]) -> str:
     if arm is None or "total cut" not in arm:
         return "BoxFlow-GRPO or the base is missing: nothing can be said yet."
     plain, cut = arm["burden cut"]["mean"], arm["total cut"]["mean"]
-    beaten = {
-        contrast["to"]: contrast["interval"][1] < 0 for contrast in summary["contrasts"] if contrast["of"] == "boxflow"
-    }
     goal = "reached" if min(plain, cut) >= GOAL else "not reached"
-    won = [TITLES[name] for name, lower in beaten.items() if lower]
-    lost = [TITLES[name] for name, lower in beaten.items() if not lower]
     text = f"A cut of 30 % by BoxFlow-GRPO: {goal} (burden {100 * plain:.0f} %, with drift {100 * cut:.0f} %)."
-    text += f" Beyond the interval it beats: {', '.join(won) or 'none'}."
+    text += _beaten(summary, "boxflow")
+    by_forward, base = summary["arms"].get("boxflow-forward"), summary["arms"][BASE]
+    if by_forward is None:
+        return text
+    cut, more = by_forward["total cut"]["mean"], by_forward["drift"]["mean"] > base["drift"]["mean"]
+    goal = "reached" if cut >= FORWARD_GOAL and not more else "not reached"
+    text += f"\n\nA cut of 35 % of burden + drift by {TITLES['boxflow-forward']}, without more drift: {goal}"
+    text += f" ({100 * cut:.0f} %, drift {by_forward['drift']['mean']:.3f} against {base['drift']['mean']:.3f})."
+    return text + _beaten(summary, "boxflow-forward")
+
+
+def _beaten(summary: Mapping[str, Any], arm: str) -> str:
+    lower = {one["to"]: one["interval"][1] < 0 for one in summary["contrasts"] if one["of"] == arm}
+    won = [TITLES[name] for name, beaten in lower.items() if beaten]
+    lost = [TITLES[name] for name, beaten in lower.items() if not beaten]
+    text = f" Beyond the interval it beats: {', '.join(won) or 'none'}."
     return text + (f" It does not beat: {', '.join(lost)}." if lost else "")
