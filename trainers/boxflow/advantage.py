@@ -55,6 +55,45 @@ def group_advantages(
     return result
 
 
+def spread_advantages(
+    reward_maps: torch.Tensor,
+    group_ids: torch.Tensor | Sequence[int],
+    epsilon: float = 1e-4,
+    *,
+    minimum: int = MINIMUM,
+    clip: float | None = None,
+) -> torch.Tensor:
+    """The advantage of each image, shared out to its locations: their mean is the image's advantage.
+
+    A(h, w) = (R_D(h, w) − mean over the group at that location) / (s + ε), with s the unbiased standard deviation over
+    the group of the images' mean rewards. So the mean of A over an image's locations is `group_advantages` of its mean
+    reward, wherever in the image the reward was lost and on however few locations.
+
+    Args:
+        reward_maps: (N, rows, columns). A sample with a value that is not finite does not count.
+        group_ids: (N,), integers.
+        epsilon: keeps a group of equal rewards at 0.
+        minimum: a group with fewer samples that count is dropped; at least 2.
+        clip: an image whose mean advantage is beyond ± this is scaled down to it, all its locations alike.
+
+    Returns:
+        Of the shape of `reward_maps`, float32; 0 for samples that do not count.
+    """
+    ids = checked_ids(group_ids, len(reward_maps))
+    values = reward_maps.float()
+    result = torch.zeros_like(values)
+    for rows, known in _groups(values, ids, minimum):
+        members = _rows(rows)[known]
+        centred = values[members] - values[members[:1]]
+        centred -= centred.mean(dim=0)
+        advantages = centred / (centred.mean(dim=(1, 2)).std() + epsilon)
+        if clip is not None:
+            means = advantages.mean(dim=(1, 2), keepdim=True).abs()
+            advantages *= torch.where(means > clip, clip / means, 1.0)
+        result[members] = advantages
+    return result
+
+
 def counting_samples(
     reward_maps: torch.Tensor, group_ids: torch.Tensor | Sequence[int], *, minimum: int = MINIMUM
 ) -> torch.Tensor:

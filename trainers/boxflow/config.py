@@ -117,6 +117,10 @@ class CreditSettings(ConfigGroup):
     box_margin: NotNegative = 0.0
     """Cells by which boxes grow on all sides first, for the advantage box (0, the paper's). A box that ends at the
     object makes a smaller object pay less."""
+    box_total: Literal["area", "importance"] = "area"
+    """What a box takes from an image in all, for the advantage box. area: its importance from each cell that it covers
+    (the paper's), so that a smaller object pays less. importance: its importance, however large it is, shared out among
+    these cells, and advantages divided by the spread of the images' totals."""
     epsilon: AboveZero = 1e-4
     """ε of eq. 5, in units of the reward: keeps a group of equal rewards at 0."""
     advantage_clip: AboveZero = 5.0
@@ -431,6 +435,7 @@ _NEWER: dict[str, Any] = {
     "ema_every": 0,
     "ema_warmup": 0,
     **ForwardSettings().model_dump(mode="json"),
+    "box_total": "area",
     **{name: LossSettings.model_fields[name].default for name in ("trust_region", "kl_limit", "normalise_ratio")},
     **{name: RolloutSettings.model_fields[name].default for name in ("share_prefix", "branches")},
 }

@@ -4,6 +4,7 @@
     scalar-boxes   A of R − α_art·Σ ŝ_art/100 − α_mis·Σ ŝ_mis/100, the same at all locations      (the control)
     dense-heatmap  weighted: (A of R)·(1 − H);  normalised: A of R·(1 − H) at each location       (DenseFlow-GRPO)
     box            A of R_D at each location (eq. 4 and 5)                                        (BoxFlow-GRPO)
+                   with box_total importance: the scalar-boxes' A, shared out to the locations
 
 with A the group's normalisation (`trainers.boxflow.advantage`), clipped, α = weight·σ_R and H = max(W_art, W_mis).
 1 − H ≥ 0 commutes with the loss's minimum, so weighting A is weighting the loss.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from schemas.defect import Defect
-from trainers.boxflow.advantage import counting_samples, group_advantages
+from trainers.boxflow.advantage import counting_samples, group_advantages, spread_advantages
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.reward_map import (
     TYPES,
@@ -27,6 +28,7 @@ from trainers.boxflow.reward_map import (
     penalty_maps,
     reward_maps,
     scalar_box_rewards,
+    spread_burdens,
 )
 
 
@@ -85,6 +87,15 @@ def compute_advantages(
         )
 
     counts = counting_samples(known, group_ids, minimum=credit.minimum_group)
+    if credit.advantage == "box" and credit.box_total == "importance":
+        penalties = (
+            torch.stack(alphas, dim=1)[..., None, None] * spread_burdens(defects, grid, credit.box_margin)
+        ).sum(1)
+        maps = known[:, None, None] - penalties
+        shared = spread_advantages(
+            maps, group_ids, credit.epsilon, minimum=credit.minimum_group, clip=credit.advantage_clip
+        )
+        return Advantages(shared, counts)
     if credit.advantage == "box":
         maps = reward_maps(base_rewards, defects, grid, *alphas, credit.cell_rule, credit.box_margin)
         return Advantages(normalised(maps), counts)

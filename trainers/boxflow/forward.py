@@ -108,6 +108,9 @@ class ForwardProcess:
             "kl": from_start.detach()[counts].mean() if kept and from_start is not None else moved.new_zeros(()),
         }
         if settings.objective == "nft":
+            # Advantages are within ± the clip, but for those that are shared out; A_max has no part in the gradient
+            # where v = v_old.
+            limit = max(config.credit.advantage_clip, float(advantages.values.abs().max()))
             matched = nft_loss(
                 now,
                 old,
@@ -115,7 +118,7 @@ class ForwardProcess:
                 draw.noise,
                 draw.levels,
                 local,
-                config.credit.advantage_clip,
+                limit,
                 settings.mixing,
                 counts=counts,
                 denominator=counting,

@@ -10,7 +10,7 @@ functions that read these maps leave it out (`trainers.boxflow.advantage`). It i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -86,6 +86,30 @@ def penalty_maps(defects: Detections, grid: tuple[int, int], cell_rule: CellRule
     maps = np.zeros((len(defects), len(TYPES), *_checked(grid)), dtype=np.float32)
     for sample, kind, patch, heat in _heats(defects, grid, cell_rule):
         maps[sample, kind][patch] = heat
+    for sample, detection in enumerate(defects):
+        if detection is None:
+            maps[sample] = np.nan
+    return torch.from_numpy(maps)
+
+
+def spread_burdens(defects: Detections, grid: tuple[int, int], margin: float = 0.0) -> torch.Tensor:
+    """Σ importance/100 of each type, with each box's spread evenly over what it covers: overlapping boxes add up.
+
+    Args:
+        defects: N lists, None where the detector gave no answer.
+        grid: (rows, columns) of locations.
+        margin: cells by which each box grows on all sides first, see `reward_maps`.
+
+    Returns:
+        (N, 2, rows, columns), float32, types as in `TYPES`, whose mean over locations is that of `burdens` whatever the
+        boxes' sizes; NaN without a detection.
+    """
+    rows, columns = _checked(grid)
+    maps = np.zeros((len(defects), len(TYPES), rows, columns), dtype=np.float32)
+    boxes = _boxes(defects, grid, "fractional", margin)
+    for index, (sample, defect) in enumerate(boxes.of):
+        covered = boxes.rows[index, :, None] * boxes.columns[index]
+        maps[sample, TYPES.index(defect.type)] += covered * (defect.importance / 100 * covered.size / covered.sum())
     for sample, detection in enumerate(defects):
         if detection is None:
             maps[sample] = np.nan
@@ -179,15 +203,24 @@ def _checked(grid: tuple[int, int]) -> tuple[int, int]:
     return rows, columns
 
 
-def _heats(
-    defects: Detections, grid: tuple[int, int], cell_rule: CellRule, margin: float = 0.0
-) -> Iterator[tuple[int, int, _Patch, _Floats]]:
-    """The heat of each sample and type with boxes.
+class _Boxes(NamedTuple):
+    """The boxes of all samples on a grid.
 
-    Only the cells around the boxes are touched: most of a map is never written twice.
+    `of` is (sample, defect) of each, `rows` and `columns` the part that it covers of each row and column, (n, rows) and
+    (n, columns), `ends` its first row and the one after its last, and likewise its columns.
+    """
 
-    Yields:
-        (sample, index of the type, the part of the grid with any heat, W there).
+    of: list[tuple[int, Defect]]
+    rows: _Floats
+    columns: _Floats
+    ends: tuple[tuple[list[int], list[int]], tuple[list[int], list[int]]]
+
+
+def _boxes(defects: Detections, grid: tuple[int, int], cell_rule: CellRule, margin: float) -> _Boxes:
+    """The boxes of all samples, in order.
+
+    Returns:
+        Them; rows and columns of float32.
 
     Raises:
         ValueError: an unknown rule, or a margin below 0.
@@ -197,24 +230,38 @@ def _heats(
     if not margin >= 0:
         raise ValueError(f"a margin of {margin} cells; boxes do not shrink")
     flat = [(sample, defect) for sample, detection in enumerate(defects) for defect in detection or ()]
-    if not flat:
-        return
-    corners = box_array([defect.box for _, defect in flat])
+    corners: NDArray[np.float64] = box_array([defect.box for _, defect in flat]).reshape(-1, 4)
     if margin:
         by = margin * GRID / np.array([grid[1], grid[0]] * 2)
         corners = np.clip(corners + np.array([-1, -1, 1, 1]) * by, 0, GRID)
     rows, top, bottom = _cover(corners[:, 1], corners[:, 3], grid[0], cell_rule)
     columns, left, right = _cover(corners[:, 0], corners[:, 2], grid[1], cell_rule)
-    rows *= np.array([defect.importance / 100 for _, defect in flat], dtype=np.float32)[:, None]
+    return _Boxes(flat, rows, columns, ((top, bottom), (left, right)))
+
+
+def _heats(
+    defects: Detections, grid: tuple[int, int], cell_rule: CellRule, margin: float = 0.0
+) -> Iterator[tuple[int, int, _Patch, _Floats]]:
+    """The heat of each sample and type with boxes.
+
+    Only the cells around the boxes are touched: most of a map is never written twice.
+
+    Yields:
+        (sample, index of the type, the part of the grid with any heat, W there).
+    """
+    boxes = _boxes(defects, grid, cell_rule, margin)
+    rows, columns = boxes.rows, boxes.columns
+    (top, bottom), (left, right) = boxes.ends
+    rows *= np.array([defect.importance / 100 for _, defect in boxes.of], dtype=np.float32)[:, None]
     members: dict[tuple[int, int], list[int]] = {}
-    for index, (sample, defect) in enumerate(flat):
+    for index, (sample, defect) in enumerate(boxes.of):
         if top[index] < bottom[index] and left[index] < right[index]:
             members.setdefault((sample, TYPES.index(defect.type)), []).append(index)
-    for (sample, kind), boxes in members.items():
-        y0, y1 = min(top[box] for box in boxes), max(bottom[box] for box in boxes)
-        x0, x1 = min(left[box] for box in boxes), max(right[box] for box in boxes)
-        heat = rows[boxes[0], y0:y1, None] * columns[boxes[0], x0:x1]
-        for box in boxes[1:]:
+    for (sample, kind), some in members.items():
+        y0, y1 = min(top[box] for box in some), max(bottom[box] for box in some)
+        x0, x1 = min(left[box] for box in some), max(right[box] for box in some)
+        heat = rows[some[0], y0:y1, None] * columns[some[0], x0:x1]
+        for box in some[1:]:
             np.maximum(heat, rows[box, y0:y1, None] * columns[box, x0:x1], out=heat)
         yield sample, kind, (slice(y0, y1), slice(x0, x1)), heat
 

@@ -1,6 +1,7 @@
 """The four kinds of advantage by their formulas, one location at a time."""
 
 import math
+import random
 import statistics
 from typing import Any
 
@@ -121,3 +122,64 @@ def test_layouts_for_the_loss() -> None:
     # reading order: location (1, 2) of five columns
     assert packed[0, 7] == advantages.values[1, 1, 2]
     assert advantages.rows(slice(1, 3), packed=False).shape == (2, 3, 5)
+
+
+def boxes_of(scale: float, kind: str = "artifact", importance: int = 60) -> list[Defect]:
+    """A box in the middle, of that share of the image's sides."""
+    low, high = round(500 - 500 * scale), round(500 + 500 * scale)
+    return [defect(low, low, high, high, kind, importance)]
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_total_of_importance_is_the_scalar_s_advantage_shared_out(margin: float, seed: int) -> None:
+    rng = random.Random(seed)
+    found: list[list[Defect] | None] = []
+    for _ in range(8):
+        some = []
+        for _ in range(rng.randrange(4)):
+            x, y = rng.randrange(900), rng.randrange(900)
+            width, height = rng.randrange(1, 1000 - x), rng.randrange(1, 1000 - y)
+            some.append(
+                defect(x, y, x + width, y + height, rng.choice(["artifact", "misalignment"]), rng.randrange(1, 101))
+            )
+        found.append(some)
+    found[3] = None
+    base = [rng.random() for _ in range(8)]
+    weights = {"weight_artifact": 2.0, "weight_misalignment": 0.7, "box_margin": margin}
+    for grid in ((3, 5), (64, 64)):
+        made = {
+            kind: compute_advantages(
+                tiny_config(advantage=kind, **more, **weights), base, found, torch.arange(8) // 4, grid
+            )
+            for kind, more in (("box", {"box_total": "importance"}), ("scalar-boxes", {}))
+        }
+        torch.testing.assert_close(
+            made["box"].values.mean(dim=(1, 2)), made["scalar-boxes"].values.flatten(), rtol=1e-3, atol=1e-4
+        )
+        assert torch.equal(made["box"].counts, made["scalar-boxes"].counts)
+
+
+def test_a_smaller_object_gains_by_area_and_not_by_importance() -> None:
+    """The same defect on ever smaller objects, beside one image without: what each image gains in all."""
+    found = [boxes_of(1.0), boxes_of(0.5), boxes_of(0.25), boxes_of(0.1), []]
+    gains = {}
+    for total in ("area", "importance"):
+        config = tiny_config(box_total=total, weight_artifact=1.0, samples=5, batch_size=5)
+        advantages = compute_advantages(config, [0.5] * 5, found, torch.zeros(5).long(), (16, 16))
+        gains[total] = advantages.values.mean(dim=(1, 2)).tolist()
+    by_area = gains["area"]
+    assert by_area[0] < by_area[1] < by_area[2] < by_area[3]
+    assert by_area[3] > 0  # a defect on a small object is worth more than the group's mean
+    by_importance = gains["importance"]
+    assert by_importance[:4] == pytest.approx([by_importance[0]] * 4, abs=1e-4)
+    # four of five alike and one without: (4/5 of the distance) / √(1/5) of it
+    assert by_importance[4] == pytest.approx(0.8 / math.sqrt(0.2), rel=0.05)
+
+
+def test_a_clip_of_shared_out_advantages_is_of_the_image() -> None:
+    found = [boxes_of(0.1), [], [], []]
+    config = tiny_config(box_total="importance", weight_artifact=1.0, advantage_clip=0.5)
+    values = compute_advantages(config, [0.5] * 4, found, torch.zeros(4).long(), (16, 16)).values
+    assert values.mean(dim=(1, 2)).tolist() == pytest.approx([-0.5, 0.484, 0.484, 0.484], abs=1e-3)
+    assert values[0].min() < -5

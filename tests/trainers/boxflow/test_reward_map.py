@@ -20,6 +20,7 @@ from trainers.boxflow.reward_map import (
     penalty_maps,
     reward_maps,
     scalar_box_rewards,
+    spread_burdens,
 )
 
 
@@ -198,3 +199,14 @@ def test_a_negative_margin_is_refused() -> None:
     for margin in (-0.1, math.nan):
         with pytest.raises(ValueError, match="margin"):
             reward_maps([0.0], [[]], (4, 4), 1.0, 0.0, margin=margin)
+
+
+def test_burdens_that_are_spread_by_hand() -> None:
+    # a quarter of four cells' width: half of the first row's cells 1 and 2, each .5 of a cell
+    found = [[defect(375, 0, 625, 500, "artifact", 40), defect(0, 0, 1000, 1000, "artifact", 10)], None, []]
+    maps = spread_burdens(found, (2, 4))
+    assert maps[0, 0].tolist() == [pytest.approx([0.1, 1.7, 1.7, 0.1]), pytest.approx([0.1] * 4)]
+    assert maps[0, 1].abs().max() == 0
+    assert torch.isnan(maps[1]).all()
+    assert maps[2].abs().max() == 0
+    assert maps[0].mean(dim=(1, 2)).tolist() == pytest.approx(burdens(found)[0].tolist())
