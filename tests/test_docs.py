@@ -37,8 +37,9 @@ FOREIGN_OPTIONS = {
 }  # fmt: skip
 # And those that strings of the packages name: Label Studio's, LLaMA-Factory's, accelerate's.
 OF_OTHER_PROGRAMS = {
-    "--allowed-local-media-path",
-    *("--served-model-name", "--query-gpu"),  # vLLM, nvidia-smi
+    *("--allowed-local-media-path", "--served-model-name", "--max_model_len", "--max-model-len"),
+    *("--limit-mm-per-prompt", "--tensor-parallel-size"),
+    "--query-gpu",  # nvidia-smi
     "--sort",
     *("--quiet", "--no-browser", "--internal-host"),
     *("--dataset_dir", "--media_dir", "--dataset", "--config_file"),

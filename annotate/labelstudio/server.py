@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,22 +18,19 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import httpx2 as httpx
-from pydantic import ValidationError
 
 from annotate.labelstudio.browser_defaults import write_browser_defaults
 from annotate.labelstudio.connection import Connection, connection_of, credentials, folder
-from schemas.base import Record
+from sdg_data import background
+from sdg_data.background import HOST, Running
 from sdg_data.errors import ConfigError, MissingDependency, SdgError
 from sdg_data.locks import stage_lock
 from sdg_data.settings import AnnotateSettings
 
 VERSION = "1.23.2"
 """What it was tested with; any 1.23 will do."""
-HOST = "127.0.0.1"
 START_SECONDS = 300.0
 """The first start makes the database: 35 s on two quiet cores."""
-STOP_SECONDS = 20.0
-PORT_SECONDS = 5.0
 # Label Studio's own list without loopback, where our webhook listens.
 BANNED_SUBNETS = (
     "10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,192.168.0.0/16,198.18.0.0/15,"
@@ -45,14 +40,6 @@ BANNED_SUBNETS = (
 
 class ServerFailed(SdgError):
     """Label Studio cannot be installed, does not start, or does not stop."""
-
-
-class Running(Record):
-    """A server that was started: its process, and when that started, which tells a reused process id apart."""
-
-    pid: int
-    started: int
-    port: int
 
 
 def install(venv: Path, *, version: str = VERSION) -> bool:
@@ -108,7 +95,7 @@ class Server:
                 self._wait(timeout)
                 return False
             program = self._program()
-            if not _port_free(self.settings.port):
+            if not background.port_free(self.settings.port):
                 raise ServerFailed(
                     "another program listens there",
                     item=f"{HOST}:{self.settings.port}",
@@ -132,10 +119,7 @@ class Server:
                     umask=0o077,
                     start_new_session=True,  # so that it outlives the command and a Ctrl-C there
                 )
-            started = _start_time(process.pid)
-            if started is not None:
-                state = Running(pid=process.pid, started=started, port=self.settings.port)
-                self._state.write_text(state.model_dump_json(), encoding="utf-8")
+            background.noted(self._state, process.pid, self.settings.port)
             self._wait(timeout, process)
             return True
 
@@ -143,31 +127,13 @@ class Server:
         """End it, at once with `kill`; returns whether it ran.
 
         Raises:
-            ServerFailed: The process does not end.
+            StillRunning: The process does not end.
         """
-        running = self.running()
-        if running is None:
-            return False
-        deadline = time.monotonic() + STOP_SECONDS
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL if kill else signal.SIGTERM)
-        while self.running() is not None:
-            if time.monotonic() > deadline:
-                if kill:
-                    raise ServerFailed("the process does not end", item=str(running.pid))
-                return self.stop(kill=True)
-            _reap(running.pid)
-            time.sleep(0.05)
-        self._state.unlink(missing_ok=True)
-        return True
+        return background.stop(self._state, kill=kill)
 
     def running(self) -> Running | None:
         """The process that was started here, None where it does not run."""
-        try:
-            state = Running.model_validate_json(self._state.read_text(encoding="utf-8"))
-        except (OSError, ValidationError):
-            return None
-        return state if _start_time(state.pid) == state.started else None
+        return background.running(self._state)
 
     def healthy(self) -> bool:
         """Whether the server answers within 10 seconds and accepts the API key."""
@@ -225,11 +191,10 @@ class Server:
             dead = self.running() is None if process is None else process.poll() is not None
             if dead or time.monotonic() > deadline:
                 reason = "it ended" if dead else f"it did not answer within {timeout:g} s"
-                raise ServerFailed(f"Label Studio does not start: {reason}", item=str(self.log), hint=self._log_tail())
+                raise ServerFailed(
+                    f"Label Studio does not start: {reason}", item=str(self.log), hint=background.log_tail(self.log)
+                )
             time.sleep(0.2)
-
-    def _log_tail(self) -> str:
-        return "\n  ".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
 
 
 def database_environment(database: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -266,32 +231,3 @@ def started(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-
-
-def _port_free(port: int) -> bool:
-    """Whether the port is free, now or within seconds: the kernel frees the port of a killed server after a moment."""
-    deadline = time.monotonic() + PORT_SECONDS
-    while True:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-
-
-def _start_time(pid: int) -> int | None:
-    """When a process started, in the kernel's ticks since boot; None where there is none, or it is dead."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def _reap(pid: int) -> None:
-    """Collect a child that has ended, which stays a zombie otherwise. No error where it is no child of ours."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)

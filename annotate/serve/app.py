@@ -37,7 +37,8 @@ def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await served.backend.close()
+        if not getattr(served.backend, "computing", False):  # whoever ends a server does not wait for a batch
+            await served.backend.close()
 
     app = FastAPI(
         title="sdg detector",

@@ -6,16 +6,14 @@ with). A field that cannot be honoured is refused with 400, never ignored.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
 import uuid
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from annotate.serve.served import Served, answered, image_of_url
+from annotate.serve.served import Served, answered, image_of_url, read_body
 from annotate.vlm.contract import Question, Turn
 from schemas.base import without_lone_surrogates
 
@@ -67,7 +65,7 @@ def chat_router(served: Served) -> APIRouter:
 
     @router.post("/chat/completions")
     async def completions(request: Request) -> dict[str, Any]:
-        completion = await asyncio.to_thread(_read, await request.body())
+        completion = await read_body(served, await request.body(), ChatRequest)
         if completion.temperature is not None and completion.temperature != served.temperature:
             raise HTTPException(400, f"this server answers with temperature {served.temperature:g}, not another")
         limit = completion.max_completion_tokens or completion.max_tokens or served.max_tokens
@@ -106,16 +104,6 @@ def chat_router(served: Served) -> APIRouter:
         }
 
     return router
-
-
-def _read(body: bytes) -> ChatRequest:
-    try:
-        return ChatRequest.model_validate(json.loads(body))
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:5]]
-        raise HTTPException(400, "; ".join(lines)) from error
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the body is no JSON: {error}") from error
 
 
 def _conversation(messages: list[_Message]) -> tuple[str, str, bool, tuple[Turn, ...]]:

@@ -1,24 +1,32 @@
-"""`sdg serve detector`."""
+"""`sdg serve detector` and `sdg serve vllm`."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sdg_data.console import say, settings_of
+from sdg_data.console import print_json, print_table, say, settings_of
 
-_GRACE = 10
-"""Seconds that Ctrl-C waits for answers under way; a second Ctrl-C does not wait."""
+app = typer.Typer(help="Serve models over HTTP.", no_args_is_help=True, add_completion=False)
 
-app = typer.Typer(help="Serve a detector over HTTP.", no_args_is_help=True, add_completion=False)
+vllm_app = typer.Typer(
+    help="vLLM in a venv of its own: install, start, stop, ask.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(vllm_app, name="vllm")
+
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Of the server, on this machine")]
+Venv = Annotated[Path, typer.Option(help="The folder of vLLM's own venv")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 @app.callback()
 def _serve() -> None:
-    """Serve a detector over HTTP."""
+    """Serve models over HTTP."""
 
 
 @app.command()
@@ -88,8 +96,94 @@ def detector(
         host=host,
         port=port,
         log_level="warning",
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=0,
     )
+    if local.computing:  # its thread would hold the process for as long as the batch takes, which may be minutes
+        say("ended; the answers under way are dropped")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+@vllm_app.command("install")
+def vllm_install(ctx: typer.Context, venv: Venv = Path(".venv-vllm")) -> None:
+    """Install vLLM and TRL's server into a venv of their own, if they are not there yet (some minutes, about 10 GB)."""
+    from annotate.serve.vllm_server import VERSION, install
+
+    say(f"vLLM {VERSION} in {venv}: {'installed' if install(venv) else 'was there'}")
+
+
+@vllm_app.command("start")
+def vllm_start(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Option(help="A folder, or a repository of the hub")],
+    kind: Annotated[
+        str, typer.Option(help="chat: answers about images; rollout: samples for sdg train detector grpo")
+    ] = "chat",
+    port: Port = 8000,
+    gpus: Annotated[str, typer.Option(help="Numbers of GPUs by comma [default: all]")] = "",
+    name: Annotated[str, typer.Option(help="What clients call it [default: the last part of the model's name]")] = "",
+    revision: Annotated[str, typer.Option(help="Of a model of the hub")] = "",
+    max_model_length: Annotated[int, typer.Option(min=1, help="Tokens of question and answer")] = 8192,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until it must answer")] = 1800.0,
+    venv: Venv = Path(".venv-vllm"),
+    extra: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- VLLM_OPTIONS]", help="Further options, as vLLM calls them")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start a server on this machine, wait until it answers, and say how it is used. It goes on until it is stopped."""
+    from annotate.serve.vllm_server import VllmOptions, VllmServer
+    from sdg_data.errors import ConfigError
+
+    if kind not in ("chat", "rollout"):
+        raise ConfigError(f"there is no kind {kind!r}", hint="It is chat or rollout.")
+    settings = settings_of(ctx)
+    server = VllmServer(settings.home, port, venv)
+    options = VllmOptions(
+        model=model,
+        kind="rollout" if kind == "rollout" else "chat",
+        port=port,
+        gpus=gpus,
+        name=name,
+        revision=revision,
+        max_model_length=max_model_length,
+        media=None if "://" in settings.blob_url else Path(settings.blob_url),
+        extra=tuple(extra or ()),
+    )
+    if not server.running():
+        say(f"starting vLLM with {model}; its log is {server.log}")
+    started = server.start(options, timeout=timeout)
+    facts = {"url": server.url, "model": options.served_name, "kind": kind, "started": started, "log": str(server.log)}
+    if as_json:
+        print_json(facts)
+        return
+    print_table([facts])
+    if kind == "rollout":
+        say(f"--set answers.vllm.mode=server --set answers.vllm.base_url={server.url}")
+    else:
+        say(f"sdg prelabel run --backend openai --base-url {server.url}/v1 --model {options.served_name}")
+        say(f"sdg train boxflow --detector openai --detector-url {server.url}/v1")
+
+
+@vllm_app.command("stop")
+def vllm_stop(ctx: typer.Context, port: Port = 8000) -> None:
+    """Stop the server of this home on the port."""
+    from annotate.serve.vllm_server import VllmServer
+
+    say("stopped" if VllmServer(settings_of(ctx).home, port).stop() else "it was not running")
+
+
+@vllm_app.command("status")
+def vllm_status(ctx: typer.Context, port: Port = 8000, as_json: Json = False) -> None:
+    """Whether the server of this home on the port answers; exit code 1 where it does not."""
+    from annotate.serve.vllm_server import VllmServer
+
+    server = VllmServer(settings_of(ctx).home, port)
+    facts = {"url": server.url, "running": server.running(), "answers": server.healthy(), "log": str(server.log)}
+    print_json(facts) if as_json else print_table([facts])
+    if not facts["answers"]:
+        raise typer.Exit(1)
 
 
 def is_loopback(host: str) -> bool:

@@ -19,7 +19,7 @@ import hashlib
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from annotate.labelstudio.config import IMPORTANCE, REASON, Tags
@@ -27,7 +27,7 @@ from annotate.labelstudio.config import read_tags as tags_of_page
 from annotate.labelstudio.convert import region
 from annotate.machine.prelabel import ask_about
 from annotate.serve.chat import MAX_TEXT
-from annotate.serve.served import Served, answered, image_of_url, prepared
+from annotate.serve.served import Served, answered, image_of_url, prepared, read_body
 from annotate.vlm.contract import EncodedImage
 from schemas.answer.parse import parse_answer
 from schemas.base import without_lone_surrogates
@@ -42,6 +42,8 @@ _MOST_TASKS = 256
 _TASK_IDS = ("sdg_uid", "image_id")
 BLIND = "this task is done without prelabels"
 """Why a blind task gets no prediction."""
+_TASKS_AT_ONCE = 4
+"""A request's tasks that wait for the model at a time, so that a long one does not hold up the others."""
 
 
 class _Task(BaseModel):
@@ -96,9 +98,16 @@ def label_studio_router(served: Served) -> APIRouter:
         return {"model_version": model_version}
 
     @router.post("/predict")
-    async def predict(request: _Predict) -> dict[str, Any]:
-        tags = read_tags(request.label_config)
-        results = await asyncio.gather(*(_answer_task(task, tags) for task in request.tasks))
+    async def predict(request: Request) -> dict[str, Any]:
+        asked = await read_body(served, await request.body(), _Predict)
+        tags = read_tags(asked.label_config)
+        at_once = asyncio.Semaphore(_TASKS_AT_ONCE)
+
+        async def in_turn(task: _Task) -> dict[str, Any]:
+            async with at_once:
+                return await _answer_task(task, tags)
+
+        results = await asyncio.gather(*(in_turn(task) for task in asked.tasks))
         return {"results": results, "model_version": model_version}
 
     async def _answer_task(task: _Task, tags: Tags) -> dict[str, Any]:

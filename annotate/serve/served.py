@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import re
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Final
+from typing import Final, TypeVar
 
 from fastapi import HTTPException
+from pydantic import BaseModel, ValidationError
 
 from annotate.vlm.batching import QueueFull
 from annotate.vlm.contract import Answer, AskError, Backend, EncodedImage, Question
@@ -21,7 +23,15 @@ from sdg_data.store.connection import Store
 
 MOST_PIXELS: Final = 40_000_000
 """The largest picture that is decoded for a request, by its header."""
-_DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+);base64,(.*)", re.DOTALL)
+MOST_VALUES: Final = 100_000
+"""The most values in a body of JSON: a hundred times what the largest of our own requests has."""
+SMALL_BODY: Final = 4 * 2**20
+"""Bytes of a body, or characters of an image's URL, that do not wait for larger ones."""
+SMALL_PICTURE: Final = 2**21
+"""Pixels of a picture that does not wait for larger ones."""
+_DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]{1,100});base64,")
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,10 @@ class Served:
     temperature: float
     store: Store | None = None
     blobs: Blobs | None = None
-    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """Pictures are decoded one at a time: each may take hundreds of megabytes for a moment."""
+    small: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Bodies are read and pictures decoded one at a time, since each may take hundreds of megabytes for a moment; small
+    ones go by the large ones."""
 
     @property
     def about(self) -> dict[str, object]:
@@ -67,6 +79,34 @@ async def answered(backend: Backend, question: Question) -> Answer:
         raise HTTPException(status, f"{error.code}: {error.message}") from error
 
 
+def _turn(served: Served, size: int, limit: int) -> asyncio.Semaphore:
+    return served.small if size <= limit else served.large
+
+
+async def read_body(served: Served, body: bytes, kind: type[BodyT]) -> BodyT:
+    """A request's body as a record.
+
+    Raises:
+        HTTPException: 400 where it is no JSON, has too many values, or is no such record.
+    """
+    # What a value of JSON takes as an object is a hundred times its bytes. Strings may hold these signs too.
+    values = sum(body.count(sign) for sign in (b"[", b"{", b","))
+    if values > MOST_VALUES:
+        raise HTTPException(400, f"the body has more than {MOST_VALUES} values")
+    async with _turn(served, len(body), SMALL_BODY):
+        return await asyncio.to_thread(_read_body, body, kind)
+
+
+def _read_body(body: bytes, kind: type[BodyT]) -> BodyT:
+    try:
+        return kind.model_validate(json.loads(body))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:5]]
+        raise HTTPException(400, "; ".join(lines)[:2000]) from error
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is no JSON: {error}"[:2000]) from error
+
+
 async def prepared(served: Served, data: bytes, media_type: str) -> EncodedImage:
     """A picture as the model is sent it, decoded when its turn comes.
 
@@ -77,7 +117,7 @@ async def prepared(served: Served, data: bytes, media_type: str) -> EncodedImage
     pixels = header.stored_width * header.stored_height
     if pixels > MOST_PIXELS:
         raise ValueError(f"{header.width}x{header.height} are more pixels than the {MOST_PIXELS} that are read")
-    async with served.decoding:
+    async with _turn(served, pixels, SMALL_PICTURE):
         return await asyncio.to_thread(served.backend.prepare, data, media_type)
 
 
@@ -87,11 +127,12 @@ async def image_of_url(served: Served, url: str) -> EncodedImage:
     Raises:
         HTTPException: 400 where it is no data URL, or its bytes are no image.
     """
-    match = _DATA_URL.fullmatch(url)
+    match = _DATA_URL.match(url)
     if match is None:
         raise HTTPException(400, "images come as data URLs (data:image/png;base64,...); no other URL is fetched")
     try:
-        data = base64.b64decode(match[2], validate=True)
+        async with _turn(served, len(url), SMALL_BODY):
+            data = await asyncio.to_thread(base64.b64decode, url[match.end() :], validate=True)
         return await prepared(served, data, match[1])
     except (binascii.Error, ValueError) as error:
         raise HTTPException(400, f"the image cannot be read: {error}") from error

@@ -47,6 +47,7 @@ class DynamicBatcher(Generic[Request, Response]):
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self.batches: int = 0
+        self.computing = False
 
     @property
     def waiting(self) -> int:
@@ -92,10 +93,12 @@ class DynamicBatcher(Generic[Request, Response]):
                 continue
             self.batches += 1
             results: Sequence[Response | Exception]
+            self.computing = True
             try:
                 results = await loop.run_in_executor(self._thread, self._run, [request for request, _ in batch])
             except Exception as error:  # noqa: BLE001  (handed to each caller, who raises it)
                 results = [error] * len(batch)
+            self.computing = False
             for (_, future), result in zip(batch, results, strict=True):
                 if future.done():
                     continue

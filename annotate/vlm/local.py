@@ -111,6 +111,11 @@ class LocalBackend:
         """The number of questions that wait for the model now."""
         return self._batcher.waiting
 
+    @property
+    def computing(self) -> bool:
+        """Whether the model is at work on a batch."""
+        return self._batcher.computing
+
     def codec(self, size: ImageSize) -> AnswerCodec:
         """The codec of the model's family; for Qwen2.5-VL, with the pixel bounds of the loaded processor."""
         if self._family == "qwen2.5-vl" and self._processor is not None:

@@ -200,12 +200,16 @@ class BoxFlowTrainer:
         plan = plan_rollout(config, self.task.prompts, self.done)
         started = time.monotonic()
         chunks: list[RolloutChunk] = []
+        hopeless = False
         mine = chunks_of(config, accelerator.process_index, accelerator.num_processes)
         for chunk in self.estimator.sample(plan, mine, accelerator.device):
             scoring.submit(chunk.images)
             chunks.append(chunk)
+            hopeless = self._hopeless(scoring)
+            if hopeless:  # the rest of the images would be drawn for nothing
+                break
         sampled = time.monotonic()
-        scored = self._collect(scoring, chunks)
+        scored = self._collect(scoring, chunks, wait=not hopeless)
         # On all processes from the same answers: all stop, or none.
         failures = check_failures(scored, config.rewards.max_failure_rate)
         if self.task.detector is not None and self.main:
@@ -246,10 +250,18 @@ class BoxFlowTrainer:
         means = self.accelerator.reduce(values, reduction="mean").tolist()
         return dict(zip(names, means, strict=True))
 
-    def _collect(self, scoring: Scoring, chunks: Sequence[RolloutChunk]) -> list[ScoredImage]:
+    def _hopeless(self, scoring: Scoring) -> bool:
+        """Whether so many images have no answer by now that the rollout cannot count; the same on all processes."""
+        lost, fatal = scoring.missing()
+        if self.accelerator.num_processes > 1:
+            known = gather_object([(lost, fatal)])
+            lost, fatal = sum(number for number, _ in known), any(told for _, told in known)
+        return fatal or lost > self.config.rewards.max_failure_rate * self.config.total
+
+    def _collect(self, scoring: Scoring, chunks: Sequence[RolloutChunk], *, wait: bool = True) -> list[ScoredImage]:
         """The answers about all images of all processes, in the order of the images."""
         numbers = [index for chunk in chunks for index in chunk.indices]
-        pairs = list(zip(numbers, scoring.collect(), strict=True))
+        pairs = list(zip(numbers, scoring.collect(wait=wait), strict=True))
         if self.accelerator.num_processes > 1:
             pairs = gather_object(pairs)
         return [image for _, image in sorted(pairs, key=lambda pair: pair[0])]

@@ -204,7 +204,12 @@ def _train_grpo(
             callbacks=[reporter] if guard is None else [reporter, guard],
         )
     except ImportError as error:
-        raise MissingDependency(f"rollouts by vLLM need it ({error})", hint="pip install vllm, on a GPU.") from error
+        raise MissingDependency(
+            f"vLLM in the training's own processes needs it ({error})",
+            hint="Rather as a server in a venv of its own: `sdg serve vllm install`, then "
+            "`sdg serve vllm start --kind rollout`, and --set answers.vllm.mode=server here. In this venv only vllm 0.30.0 fits, without the extras that "
+            "need FastAPI.",
+        ) from error
     trainer.prepare_evaluation(chat, samples.table, samples.held_out, config, folder)
     note = run_note(config, samples, chat, model=model, data=data, counts=trainable(trainer.model))
     return run(trainer, folder, note, reporter, check=lambda: _stop_if_collapsed(guard, folder))

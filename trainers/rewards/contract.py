@@ -30,6 +30,8 @@ class Score:
     value: float | None
     reason: str = ""
     parts: dict[str, float] = field(default_factory=dict)
+    fatal: bool = False
+    """No other image will have an answer either, or none that can be believed."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Detection:
 
     defects: tuple[Defect, ...] | None
     reason: str = ""
+    fatal: bool = False
+    """No other image will have an answer either, or none that can be believed."""
 
 
 class BaseReward(Protocol):

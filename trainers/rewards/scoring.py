@@ -43,6 +43,7 @@ class ScoredImage:
     defects: tuple[Defect, ...] | None
     reward_reason: str = ""
     detector_reason: str = ""
+    fatal: bool = False
     parts: dict[str, float] = field(default_factory=dict)
 
 
@@ -86,25 +87,56 @@ class Scoring:
             detections = asyncio.run_coroutine_threadsafe(_checked(self._detector.detect, images), self._loop)
         self._pending.append((len(images), scores, detections))
 
-    def collect(self) -> list[ScoredImage]:
+    def missing(self) -> tuple[int, bool]:
+        """What is known already of what was handed in.
+
+        Returns:
+            (images that have no reward or no detection, whether one of them says that there will be no more). Where it
+            differs, the larger number.
+        """
+        lost, fatal = [0, 0], False
+        for count, *futures in self._pending:
+            for source, future in enumerate(futures):
+                if future is None or not future.done():
+                    continue
+                if future.exception() is not None:
+                    lost[source] += count
+                    continue
+                for answer in future.result():
+                    lost[source] += (answer.value if isinstance(answer, Score) else answer.defects) is None
+                    fatal = fatal or answer.fatal
+        return max(lost), fatal
+
+    def collect(self, *, wait: bool = True) -> list[ScoredImage]:
         """Wait for the answers about everything that was handed in.
+
+        Args:
+            wait: until the deadline; else only for what is on its way and comes within seconds.
 
         Returns:
             One result for each image, in order. What was not answered by the deadline is missing.
         """
         started = time.monotonic()
+        deadline = self._deadline if wait else min(self._deadline, _CLOSE_SECONDS)
         pending, self._pending = self._pending, []
         results: list[ScoredImage] = []
         for count, score_future, detection_future in pending:
-            left = self._deadline - (time.monotonic() - started)
+            left = deadline - (time.monotonic() - started)
             scores = _answers(score_future, left, [Score(None, "")] * count)
-            left = self._deadline - (time.monotonic() - started)
+            left = deadline - (time.monotonic() - started)
             if detection_future is None:
                 detections = [Detection(())] * count
             else:
                 detections = _answers(detection_future, left, [Detection(None, "")] * count)
             results += [
-                ScoredImage(score.value, detection.defects, score.reason, detection.reason, score.parts)
+                ScoredImage(
+                    score.value,
+                    detection.defects,
+                    score.reason,
+                    detection.reason,
+                    score.fatal or detection.fatal,
+                    score.parts,
+                )
                 for score, detection in zip(scores, detections, strict=True)
             ]
         self.waited = time.monotonic() - started
@@ -136,24 +168,32 @@ def check_failures(images: Sequence[ScoredImage], limit: float) -> dict[str, flo
         The shares of images without a reward and without a detection, by source.
 
     Raises:
-        ModelError: one of the shares is over `limit`; the hint has the commonest reasons.
+        ModelError: one of the shares is over `limit`, or an answer says that no other one can be believed; the hint has
+            the commonest reasons.
     """
-    shares = {}
-    for name, reasons in (
-        ("base reward", [image.reward_reason for image in images if image.reward is None]),
-        ("detector", [image.detector_reason for image in images if image.defects is None]),
-    ):
-        share = len(reasons) / len(images) if images else 0.0
-        shares[name] = share
-        if share > limit:
-            common = "; ".join(f"{text} ({number}×)" for text, number in Counter(reasons).most_common(_EXAMPLES))
-            raise ModelError(
-                f"the {name} gave no answer for {len(reasons)} of {len(images)} images ({100 * share:.0f} %, "
-                f"more than {100 * limit:.0f} %)",
-                item="sdg train boxflow",
-                hint=f"Reasons: {common}. Nothing was learned from them. Mend it and run the command again to go on, "
-                "or raise max_failure_rate.",
-            )
+    fatal = next((image.detector_reason or image.reward_reason for image in images if image.fatal), None)
+    if fatal is not None:
+        raise ModelError(
+            f"no more answers can be had: {fatal}",
+            item="sdg train boxflow",
+            hint="Nothing was learned from this rollout. Mend it and run the command again to go on.",
+        )
+    reasons = {
+        "base reward": [image.reward_reason for image in images if image.reward is None],
+        "detector": [image.detector_reason for image in images if image.defects is None],
+    }
+    shares = {name: len(missing) / len(images) if images else 0.0 for name, missing in reasons.items()}
+    worst = max(shares, key=lambda name: shares[name])
+    if shares[worst] > limit:
+        missing = reasons[worst]
+        common = "; ".join(f"{text} ({number}×)" for text, number in Counter(missing).most_common(_EXAMPLES))
+        raise ModelError(
+            f"the {worst} gave no answer for {len(missing)} of {len(images)} images ({100 * shares[worst]:.0f} %, "
+            f"more than {100 * limit:.0f} %)",
+            item="sdg train boxflow",
+            hint=f"Reasons: {common}. Nothing was learned from them. Mend it and run the command again to go on, "
+            "or raise max_failure_rate.",
+        )
     return shares
 
 

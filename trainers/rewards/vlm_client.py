@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
@@ -15,8 +16,9 @@ from annotate.vlm.contract import Answer, AskError, Backend, EncodedImage, Quest
 from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from generators.images import GeneratedImage
 from sdg_data.settings import VlmSettings
+from trainers.rewards.contract import Detection, Score
 
-ResultT = TypeVar("ResultT")
+ResultT = TypeVar("ResultT", Score, Detection)
 
 
 class VlmClient(abc.ABC, Generic[ResultT]):
@@ -82,7 +84,8 @@ class VlmClient(abc.ABC, Generic[ResultT]):
         try:
             answer = await client.ask(self.question(image, encoded))
         except AskError as error:
-            return self.missing(f"{error.code}: {error.message}")
+            missing = self.missing(f"{error.code}: {error.message}")
+            return dataclasses.replace(missing, fatal=error.fatal)
         return self.read(answer, encoded)
 
 

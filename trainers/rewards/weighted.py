@@ -38,7 +38,7 @@ class WeightedSum:
         parts: dict[str, float] = {}
         for (reward, weight), score in zip(self._rewards, scores, strict=True):
             if score.value is None:
-                return Score(None, f"{reward.name}: {score.reason}")
+                return Score(None, f"{reward.name}: {score.reason}", fatal=score.fatal)
             total += weight * score.value
             parts[reward.name] = score.value
         return Score(total, parts=parts)

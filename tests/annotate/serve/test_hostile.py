@@ -5,6 +5,11 @@ import base64
 import io
 import json
 import random
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,10 +31,9 @@ from schemas.geometry import ImageSize
 from sdg_data.prompt_templates import DETECT, load_template
 from sdg_data.settings import VlmSettings
 from tests.annotate import tiny_vlm
+from tests.annotate.serve.odd_requests import FINE, attack, draw, free_port, serve, wait_for
 from tests.annotate.serve.test_serve import CONFIG, URL, chat
 from tests.annotate.support import CLEAN, Home, picture
-
-FINE = {200, 400, 401, 404, 405, 408, 413, 422, 503}
 
 
 def app_of(backend: Any = None, home: Home | None = None, token: str | None = None) -> FastAPI:
@@ -216,51 +220,104 @@ def test_halves_of_characters_are_no_error_of_the_server(make_home: Callable[[in
     assert strange.status_code == 400
 
 
-def mutated(rng: random.Random, value: Any, depth: int = 0) -> Any:
-    """A value of JSON with something in it replaced, removed or repeated."""
-    odd: list[Any] = [
-        None, True, -1, 0, 1e308, 10**30, "", "\ud800", "\u0000", "x" * 3000, [], {}, [[]], [{}] * 40, {"": ""},
-        "data:image/png;base64,AAAA", "data:image/png;base64,%%", "<a", "<|image_pad|>", URL,
-    ]  # fmt: skip
-    if rng.random() < 0.15 or depth > 6:
-        return rng.choice(odd)
-    if isinstance(value, dict):
-        changed = {key: mutated(rng, inner, depth + 1) if rng.random() < 0.4 else inner for key, inner in value.items()}
-        if changed and rng.random() < 0.2:
-            changed.pop(rng.choice(list(changed)))
-        if rng.random() < 0.1:
-            changed[rng.choice(["n", "stream", "temperature", "max_tokens", "\ud800", "tasks", "id"])] = rng.choice(odd)
-        return changed
-    if isinstance(value, list):
-        return [mutated(rng, inner, depth + 1) for inner in value] * rng.choice([0, 1, 1, 1, 2, 30])
-    return value if rng.random() < 0.5 else rng.choice(odd)
-
-
-@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.slow)])
-def test_mutated_requests_get_an_answer_each(make_home: Callable[[int], Home], count: int) -> None:
-    home = make_home(1)
-    app = app_of(home=home)
-    image = next(iter(home.image_of.values())).id
-    predict = {"tasks": [{"id": 1, "data": {"image_id": image, "prompt": "c", "image": URL}}], "label_config": CONFIG}
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_odd_requests_get_an_answer_each(count: int) -> None:
+    app = app_of()
     rng = random.Random(7)
 
-    async def go() -> dict[int, int]:
-        seen: dict[int, int] = {}
+    async def go() -> Counter[tuple[str, int]]:
+        seen: Counter[tuple[str, int]] = Counter()
         async with client_of(app) as client:
-            for number in range(count):
-                path, base = (("/v1/chat/completions", chat()), ("/predict", predict))[number % 2]
-                body = json.dumps(mutated(rng, base)).encode()
-                if rng.random() < 0.2:
-                    at = rng.randrange(len(body))
-                    body = body[:at] + bytes([rng.randrange(256)]) + body[at + rng.randrange(3) :]
-                status = (
-                    await client.post(path, content=body, headers={"content-type": "application/json"})
-                ).status_code
-                seen[status] = seen.get(status, 0) + 1
+            for _ in range(count):
+                kind, asked = draw(rng, whole=True)
+                reply = await client.request(asked.method, asked.path, content=asked.body, headers=asked.headers)
+                seen[kind, reply.status_code] += 1
         return seen
 
     seen = asyncio.run(go())
-    assert set(seen) <= FINE, seen
+    assert {status for _, status in seen} <= FINE, seen
     assert sum(seen.values()) == count
-    assert seen[200] > count / 20
-    assert seen[400] > count / 20
+    for wanted in (200, 400):
+        assert sum(number for (_, status), number in seen.items() if status == wanted) > count / 20
+
+
+def test_values_are_counted_before_they_are_made() -> None:
+    many = b"[" + b"{}," * 60_000 + b"{}]"
+    for path in ("/predict", "/v1/chat/completions"):
+        reply = post(app_of(), path, many)
+        assert reply.status_code == 400
+        assert "more than 100000 values" in reply.json()["error"]["message"]
+
+
+def test_small_requests_do_not_wait_for_large_ones() -> None:
+    async def go() -> int:
+        served = Served(FakeBackend(lambda asked: [CLEAN]), load_template(DETECT), 200, 0.0)
+        async with served.large, client_of(make_app(served)) as client:
+            return (await client.post("/v1/chat/completions", json=chat())).status_code
+
+    assert asyncio.run(go()) == 200
+
+
+def test_a_long_request_leaves_room_for_others(make_home: Callable[[int], Home]) -> None:
+    opened = asyncio.Event()
+    backend = FakeBackend(lambda asked: [CLEAN], gate=lambda: opened)
+
+    async def go() -> tuple[int, int, int]:
+        async with client_of(app_of(backend)) as client:
+            tasks = [{"data": {"image": URL, "prompt": "c"}}] * 40
+            long = asyncio.create_task(client.post("/predict", json={"tasks": tasks, "label_config": CONFIG}))
+            while backend.at_once < 4:
+                await asyncio.sleep(0)
+            opened.set()
+            reply = await long
+        return reply.status_code, len(reply.json()["results"]), backend.most_at_once
+
+    assert asyncio.run(go()) == (200, 40, 4)
+
+
+@pytest.mark.slow
+def test_a_real_server_survives_odd_bytes() -> None:
+    port = free_port()
+    server = serve(port)
+    try:
+        seen = asyncio.run(attack(port, server.pid, 200, 3, 4))
+    finally:
+        server.kill()
+        server.wait()
+    assert seen["wrong"] == []
+    assert seen["requests"] == 200
+    assert seen["memory_above_the_model_mb"] < 2048
+
+
+_STUCK = """
+import threading
+from annotate.vlm import local
+from sdg_data.cli import run
+
+def stuck(self, questions):
+    print("computing", flush=True)
+    threading.Event().wait()
+
+local.LocalBackend.generate = stuck
+run(["--home", "/nonexistent", "serve", "detector", "--backend", "mini", "--port", "{port}"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_a_server_whose_model_is_at_work(number: int) -> None:
+    port = free_port()
+    line = [sys.executable, "-c", _STUCK.replace("{port}", str(port))]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for(port, server)
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                body = json.dumps(chat()).encode()
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+                client.sendall(head.encode() + body)
+                assert server.stdout is not None
+                assert server.stdout.readline() == b"computing\n"
+                server.send_signal(number)
+                server.wait(60)
+        finally:
+            server.kill()
