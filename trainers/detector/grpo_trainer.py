@@ -206,9 +206,9 @@ def _train_grpo(
     except ImportError as error:
         raise MissingDependency(
             f"vLLM in the training's own processes needs it ({error})",
-            hint="Rather as a server in a venv of its own: `sdg serve vllm install`, then "
-            "`sdg serve vllm start --kind rollout`, and --set answers.vllm.mode=server here. In this venv only vllm 0.30.0 fits, without the extras that "
-            "need FastAPI.",
+            hint="Rather as a server in a venv of its own: `sdg serve vllm install`, then `sdg serve vllm start "
+            "--kind rollout`, and --set answers.vllm.mode=server here. In this venv only vllm 0.30.0 fits, without the "
+            "extras that need FastAPI.",
         ) from error
     trainer.prepare_evaluation(chat, samples.table, samples.held_out, config, folder)
     note = run_note(config, samples, chat, model=model, data=data, counts=trainable(trainer.model))
