@@ -30,7 +30,7 @@ READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate export labelstudio annotate annotate-images dashboard minis mini-detector paper-mini-detector paper-mini benchmarks schemas reference docs clean
+.PHONY: help setup check format test test-slow demo generate export labelstudio annotate annotate-images dashboard minis mini-detector paper-mini-detector paper-mini benchmarks gpu-proof schemas reference docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -169,6 +169,9 @@ paper-mini: $(READY) ## Five ways to train the toy FLUX.2 on rewards, judged by 
 
 benchmarks: $(READY) $(LS) ## Run every benchmark
 	@set -e; for script in benchmarks/*.py benchmarks/annotate benchmarks/export; do echo "== $$script"; OMP_NUM_THREADS=1 $(PY) $$script; done
+
+gpu-proof: $(READY) ## Speed and memory of this machine's GPU at real sizes, random weights, no network (8 minutes; CHECKS=a,b)
+	$(PY) benchmarks/gpu_proof $(if $(CHECKS),--only $(CHECKS))
 
 clean: ## Remove caches and builds (keeps .venv and data)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
