@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from annotate.vlm.qwen.load import DETECTOR_FILE, FAMILIES, load_model, load_processor
+from annotate.vlm.qwen.load import DETECTOR_FILE, FAMILIES, is_large, load_model, load_processor, noted_files
 from sdg_data.errors import ModelError
 from trainers.detector.train_config import DetectorLora, TrainConfig
 from trainers.files import replace_file
@@ -125,5 +125,11 @@ def trainable(model: Any) -> dict[str, int]:
 
 
 def write_detector_file(folder: Path, note: dict[str, Any]) -> None:
-    """What `annotate.vlm.local` reads beside the weights: `template`, and whatever else describes the training."""
+    """What `annotate.vlm.local` reads beside the weights: `template`, and whatever else describes the training.
+
+    Call it last: of a large folder it holds the checksums of the other files, so that nobody has to read them to know
+    which weights they are.
+    """
+    if is_large(folder):
+        note = {**note, "files": noted_files(folder)}
     replace_file(folder / DETECTOR_FILE, json.dumps(note, indent=2, ensure_ascii=False, sort_keys=True) + "\n")

@@ -7,8 +7,11 @@ config starts without them.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,28 +20,83 @@ from sdg_data import ids
 from sdg_data.devices import own_device
 from sdg_data.errors import MissingDependency, ModelError
 
+log = logging.getLogger(__name__)
+
 FAMILIES: Final = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
 """The models that run here: the `model_type` of a model's config to its family in `annotate.vlm.families`."""
 DETECTOR_FILE: Final = "detector.json"
 """Beside a trained detector's weights: `{"template": "detect-1:3f2a…", ...}`, the prompt it was trained with."""
+_FILES: Final = "files"
+_SAMPLES: Final = 64
+_SAMPLE: Final = 2**16
 _NOT_WEIGHTS: Final = frozenset({"README.md", ".gitattributes", "LICENSE"})
 
 
 def weights_hash(folder: Path) -> str:
     """The state of a model's weights: 40 hex digits over the folder's files, documents left out.
 
-    Raises:
-        ModelError: The folder is too large to be hashed at every start.
+    A folder that is too large to be read at every start is known by what its training wrote down of its files
+    (`noted_files`), as long as their sizes and samples of their bytes are still those; else it is read, file by file.
     """
     try:
         return ids.folder_hash(folder, leave_out=_NOT_WEIGHTS)
-    except ValueError as error:
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        raise ModelError(
-            f"the folder holds {size / 2**30:.0f} GiB, too much to hash at every start",
-            item=str(folder),
-            hint="Name the state of the weights yourself: --revision NAME.",
-        ) from error
+    except ValueError:
+        pass
+    noted = read_detector_file(folder).get(_FILES)
+    if not isinstance(noted, dict) or not _unchanged(folder, noted):
+        log.info("reading all of %s, to know its weights again", folder)
+        noted = noted_files(folder)
+    digest = hashlib.sha256()
+    for name, (_, content, _) in sorted(noted.items()):
+        digest.update(f"{name}\0{content}\0".encode())
+    return digest.hexdigest()[:40]
+
+
+def noted_files(folder: Path) -> dict[str, list[Any]]:
+    """What is written down of a large folder: for each file its size, its sha256, and that of samples of it."""
+    files = _weight_files(folder)
+    with ThreadPoolExecutor(4) as pool:  # hashing lets go of the interpreter
+        contents = pool.map(_sha256, files.values())
+        return {
+            name: [path.stat().st_size, content, _sampled(path)]
+            for (name, path), content in zip(files.items(), contents, strict=True)
+        }
+
+
+def is_large(folder: Path) -> bool:
+    """Whether a folder is too large to be read at every start."""
+    return sum(path.stat().st_size for path in _weight_files(folder).values()) > ids.HASH_LIMIT
+
+
+def _weight_files(folder: Path) -> dict[str, Path]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in {*_NOT_WEIGHTS, DETECTOR_FILE})
+    return {path.relative_to(folder).as_posix(): path for path in sorted(files)}
+
+
+def _unchanged(folder: Path, noted: dict[str, Any]) -> bool:
+    files = _weight_files(folder)
+    if files.keys() != noted.keys() or not all(
+        isinstance(values, list) and len(values) == 3 for values in noted.values()
+    ):
+        return False
+    return all(
+        [path.stat().st_size, _sampled(path)] == [noted[name][0], noted[name][2]] for name, path in files.items()
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sampled(path: Path) -> str:
+    """sha256 of pieces spread over a file: other weights of the same shapes differ everywhere."""
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in range(_SAMPLES):
+            file.seek(piece * max(0, size - _SAMPLE) // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
 
 
 def read_detector_file(folder: Path) -> dict[str, Any]:
