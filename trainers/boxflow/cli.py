@@ -221,13 +221,17 @@ def _plan(
     settings: Settings, config: BoxFlowConfig, texts: list[str], held_out_texts: list[str], as_json: bool
 ) -> None:
     """What a dry run says: what would be trained, and what stands in its way; the exit code is that of the training."""
+    from torch.cuda import device_count
+
     from generators.models.registry import choose, load_presets
     from sdg_data.preflight.findings import as_rows, error_of, faults, show
+    from trainers.boxflow.gpus import USUAL, gpu_plan
     from trainers.boxflow.preflight import examine
     from trainers.rewards.settings import servers
 
     addresses = servers(config.rewards.base, config.monitoring.guard, config.rewards.detector)
     findings = examine(config, choose([config.policy.model], load_presets(settings.models))[0])
+    gpus = [] if config.policy.device == "cpu" else gpu_plan(config, addresses, device_count() or USUAL)
     plan = {
         "config": config.model_dump(mode="json"),
         "prompts": len(texts),
@@ -235,6 +239,7 @@ def _plan(
         "images": config.rollouts * config.total,
         "optimizer_steps": config.rollouts * config.optimizer.passes * config.optimizer.minibatches,
         "servers": addresses,
+        "gpus": gpus,
         "findings": as_rows(findings),
     }
     if as_json:
@@ -246,6 +251,8 @@ def _plan(
         say(f"{config.rollouts} rollouts of {images}, {plan['optimizer_steps']} steps")
         for name, address in addresses.items():
             say(f"{name}: asked at {address}")
+        for row in gpus:
+            say(f"GPU {row['gpus']}: {row['use']}")
         show(findings)
     _say_kl(config)
     if wrong := faults(findings):

@@ -223,7 +223,7 @@ def test_a_task_without_an_answer_is_an_error_and_no_clean_image(make_home: Make
     ids = [home.image_of[name].id for name in names]
     tasks = [{"data": {"image_id": one}} for one in [*ids, "f" * 32]] + [{"data": {"image": "http://x/y.png"}}]
     with serving(FakeBackend(lambda asked: [texts[asked.prompt]]), home=home) as url:
-        results = httpx.post(f"{url}/predict", json={"tasks": tasks}).json()["results"]
+        results = httpx.post(f"{url}/predict", json={"tasks": tasks}, timeout=60).json()["results"]
     assert ["result" in one for one in results] == [False, True, False, False, False]
     assert results[1]["result"] == []
     assert "no-answer-block" in results[0]["error"]
@@ -253,7 +253,7 @@ def test_a_blind_task_gets_no_prediction_whatever_its_data_say(make_home: MakeHo
         {"data": {"image_id": seen}, "meta": {"sdg_blind": False}},
     ]
     with serving(FakeBackend([ONE]), home=home) as url:
-        results = httpx.post(f"{url}/predict", json={"tasks": tasks}).json()["results"]
+        results = httpx.post(f"{url}/predict", json={"tasks": tasks}, timeout=60).json()["results"]
     assert ["result" in one for one in results] == [False, False, False, False, True]
     assert {one.get("error") for one in results} == {BLIND, None}
 
