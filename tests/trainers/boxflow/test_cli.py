@@ -101,14 +101,21 @@ def test_flat_keys_are_taken_and_said_once_each(prompts: Path, capsys: pytest.Ca
     ],
 )
 def test_what_is_refused(
-    more: list[str], code: ExitCode, said: str, prompts: Path, capsys: pytest.CaptureFixture[str]
+    more: list[str],
+    code: ExitCode,
+    said: str,
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # --out x leaves a lock there
     assert run(["train", "boxflow", "--prompts", str(prompts), *more]) == code
     assert said in capsys.readouterr().err
 
 
 def test_no_prompts_and_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--home", str(tmp_path), "train", "boxflow", "--out", "x"]) == ExitCode.INPUT
+    assert run(["--home", str(tmp_path), "train", "boxflow", "--out", str(tmp_path / "x")]) == ExitCode.INPUT
     assert "no prompts" in capsys.readouterr().err
     assert run(["train", "boxflow", "export", str(tmp_path), "--out", str(tmp_path / "out")]) == ExitCode.INPUT
     assert "holds no training" in capsys.readouterr().err
