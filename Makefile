@@ -6,7 +6,9 @@ VENV     ?= .venv
 # Where pip looks for torch, when it should be elsewhere than for the rest (PyTorch's own page of CPU-only wheels saves
 # 2 GB on a machine without a GPU). Empty: where pip looks anyway, which on Linux is the CUDA build.
 TORCH_INDEX ?=
-EXTRAS   ?= generate,dev
+# GPU=1: what a GPU machine runs, from images to trainings. Nothing of it needs torchvision.
+GPU      ?=
+EXTRAS   ?= $(if $(filter 1,$(GPU)),generate$(comma)vlm$(comma)annotate$(comma)dashboard$(comma)train$(comma)eval$(comma)dev,generate$(comma)dev)
 PROFILE  ?= mini
 SDG_HOME ?= data
 PROMPTS  ?= configs/demo_prompts.txt
@@ -35,9 +37,10 @@ export PROFILE SDG_HOME
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Settings: PROFILE=mini|sdg30k  SDG_HOME=folder  PROMPTS=file  MODELS=a,b  SAMPLES=n  EXTRAS=$(EXTRAS)  TORCH_INDEX=url"
+	@echo "  Settings: PROFILE=mini|sdg30k  SDG_HOME=folder  PROMPTS=file  MODELS=a,b  SAMPLES=n  EXTRAS=$(EXTRAS)  GPU=1  TORCH_INDEX=url"
 
-setup: $(READY) ## Make .venv with the pinned versions (once; on a GPU machine torch comes with CUDA)
+setup: $(READY) ## Make .venv with the pinned versions (once; GPU=1 for a GPU machine, whose torch comes with CUDA)
+	$(if $(filter 1,$(GPU)),@$(SDG) doctor --gpu || echo "What the GPU misses stands above; the rest is set up")
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "sdg-data needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another: make setup PYTHON=python3.12" % sys.version_info[:2])'

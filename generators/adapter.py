@@ -60,6 +60,10 @@ class Remembered:
             self._known.popitem(last=False)
         return results
 
+    def keep(self, size: int) -> None:
+        """Keep the results of at least so many texts from now on."""
+        self._size = max(self._size, size)
+
     def clear(self) -> None:
         """Forget all results, so that they are computed anew when they are asked for."""
         self._known.clear()
@@ -93,7 +97,7 @@ class Adapter:
                 raise ConfigError(f"{type(pipeline).__name__} has no attribute {name}", item=f"models.{preset.name}")
             setattr(pipeline, name, value)
         pipeline.set_progress_bar_config(disable=True)
-        arrange(pipeline, preset.memory, device)
+        self._turns = arrange(pipeline, preset.memory, device, in_turns=self.encodes_ahead)
         # The samples of one prompt come one after another: a few batches' worth is all that is asked for again.
         self.encoded = Remembered(
             self.encode, rows=lambda: self.batch_size if self.encode_together else 1, size=2 * self.batch_size + 6
@@ -114,12 +118,38 @@ class Adapter:
         with torch.no_grad():
             for index, key in enumerate(self.shape_keys(prompts)):
                 groups.setdefault(key, []).append(index)
+            if self._turns is not None:
+                self.encoded(prompts)
+                self._turns.draw()
             images: dict[int, Pixels] = {}
             for indices in groups.values():
                 rows = indices + [indices[-1]] * (self.batch_size - len(indices))
                 computed = self._call([prompts[row] for row in rows], [seeds[row] for row in rows])
                 images.update(zip(indices, computed, strict=False))
         return [images[index] for index in range(len(prompts))]
+
+    @property
+    def encodes_ahead(self) -> bool:
+        """Whether the call takes encoded prompts, so that they can be encoded before any image is made."""
+        return bool(self.preset.embeds)
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Take up a window of prompts whose images are made next.
+
+        Where the text encoders and the transformer take turns on the device, all of them are encoded now, in the same
+        calls as one by one, and kept on the CPU. Elsewhere nothing happens: a prompt is encoded when its image is made.
+        """
+        import torch
+
+        if self._turns is None:
+            return
+        self.encoded.keep(len(set(prompts)))
+        with torch.no_grad():
+            self.encoded(list(dict.fromkeys(prompts)))
+
+    def drawn_from(self, prompts: Sequence[str]) -> list[str | None]:
+        """What the model drew from instead of each prompt, where it rewrites prompts; asked after the images."""
+        return [None] * len(prompts)
 
     def shape_keys(self, prompts: Sequence[str]) -> list[Hashable]:
         """A key for each prompt. Prompts with equal keys give arrays of one shape and may share a call."""
@@ -133,8 +163,9 @@ class Adapter:
         if not names:
             return {"prompt": list(prompts)}
         columns = zip(*self.encoded(prompts), strict=True)
+        place = self.pipeline._execution_device
         arguments = {
-            name: torch.cat(column)
+            name: torch.cat(column).to(place)
             for name, column in zip(names, columns, strict=True)
             if name and column[0] is not None
         }
@@ -145,7 +176,11 @@ class Adapter:
 
     def encode(self, prompts: list[str]) -> Sequence[Any]:
         """What `encode_prompt` returns, one row for each prompt; `encoded` caches it for the prompts' other samples."""
+        if self._turns is not None:
+            self._turns.encode()
         returned = self.pipeline.encode_prompt(prompt=list(prompts), **self.encode_arguments())
+        if self._turns is not None:
+            returned = [value if value is None else value.cpu() for value in returned]
         # What the call computes anew is not kept: position ids, say, need not even have a row for each prompt.
         wanted = zip(self.preset.embeds, returned, strict=True)
         columns = [[None] * len(prompts) if not name or v is None else v.split(1) for name, v in wanted]
@@ -174,12 +209,14 @@ class Adapter:
     def close(self) -> None:
         """Free the memory of the pipeline and of the encoded prompts; the adapter cannot be used afterwards."""
         self.encoded.clear()
+        self._turns = None
         self.pipeline = None
         release()
 
     def recover(self) -> None:
         """After a call that ran out of memory: let go of what it left behind."""
-        self.encoded.clear()
+        if self._turns is None:  # else they are on the CPU
+            self.encoded.clear()
         if self.pipeline is not None:
             self.pipeline.maybe_free_model_hooks()
         release()

@@ -100,14 +100,24 @@ def device_gib(device: str) -> float:
     return float(torch.cuda.get_device_properties(device).total_memory) / _GIB
 
 
-def arrange(pipeline: Any, memory: MemoryOptions, device: str) -> str:
+def arrange(pipeline: Any, memory: MemoryOptions, device: str, *, in_turns: bool = False) -> Turns | None:
     """Put the pipeline's parts where they compute.
 
+    Args:
+        pipeline: Loaded, on the CPU.
+        memory: The preset's options.
+        device: torch's name.
+        in_turns: Whether its prompts can be encoded before its images are made. Where one part at a time fits, the text
+            encoders and the others then take turns, instead of each part moving for each image.
+
     Returns:
-        The offloading that was chosen: "none", "model" or "sequential".
+        The turns that were taken up; None where nothing moves, or diffusers moves it.
     """
     offload = chosen_offload(pipeline, memory, device)
-    if offload == "model":
+    turns = None
+    if offload == "model" and in_turns:
+        turns = Turns(pipeline, device)
+    elif offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     elif offload == "sequential":
         pipeline.enable_sequential_cpu_offload(device=device)
@@ -120,7 +130,50 @@ def arrange(pipeline: Any, memory: MemoryOptions, device: str) -> str:
     if memory.compile:
         denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
         denoiser.compile()
-    return offload
+    return turns
+
+
+class Turns:
+    """The text encoders on the device, or all other parts: two moves for a window of prompts, not two for each image.
+
+    Attributes:
+        moves: How often the parts changed places.
+    """
+
+    def __init__(self, pipeline: Any, device: str) -> None:
+        """Leave everything on the CPU; the pipeline computes on the device from now on."""
+        import torch
+
+        self._device = device
+        self._encoding: bool | None = None
+        self.moves = 0
+        modules = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+        self._encoders = [part for name, part in modules.items() if name.startswith("text_encoder")]
+        self._others = [part for name, part in modules.items() if not name.startswith("text_encoder")]
+        kind = type(pipeline)
+        place = torch.device(device)
+        # Pipelines ask where they compute, and would answer by where their first part happens to be.
+        pipeline.__class__ = type(kind.__name__, (kind,), {"_execution_device": property(lambda self: place)})
+
+    def encode(self) -> None:
+        """Bring the text encoders to the device, and the others away first."""
+        self._turn(encoding=True)
+
+    def draw(self) -> None:
+        """Bring all parts but the text encoders to the device, and these away first."""
+        self._turn(encoding=False)
+
+    def _turn(self, *, encoding: bool) -> None:
+        if self._encoding is encoding:
+            return
+        going, coming = (self._others, self._encoders) if encoding else (self._encoders, self._others)
+        for part in going:
+            part.to("cpu")
+        release()
+        for part in coming:
+            part.to(self._device)
+        self._encoding = encoding
+        self.moves += 1
 
 
 def quantisation(memory: MemoryOptions, components: list[str], dtype: torch.dtype) -> Any:

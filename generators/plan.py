@@ -24,6 +24,8 @@ STAGE: Final = "generate"
 # So many batches are sorted by length of prompt together. Within the order of ids, which is random, so that a run that
 # is stopped early has not made the images of the shortest prompts only.
 _WINDOW: Final = 32
+# And at least so many images, where a batch is small: encoding their prompts together may spare moving weights.
+_WINDOW_IMAGES: Final = 128
 # Bytes per pixel of a PNG of a photograph, where neither store nor preset know better.
 _BYTES_PER_PIXEL: Final = 1.5
 
@@ -157,10 +159,10 @@ def shared(missing: Sequence[int], limit: int | None) -> list[int]:
     return shares
 
 
-def batches(
+def windows(
     store: Store, selection: ModelSelection, shares: Sequence[int], batch_sizes: Sequence[int]
-) -> Iterator[list[Item]]:
-    """The missing images in batches, model by model; the samples of one prompt follow one another.
+) -> Iterator[list[list[Item]]]:
+    """The missing images in windows of batches, model by model; the samples of one prompt follow one another.
 
     Args:
         store: Where the prompts are.
@@ -174,10 +176,18 @@ def batches(
             excluded = _other_failures(tx, selection)
     for index, (share, size) in enumerate(zip(shares, batch_sizes, strict=True)):
         items = itertools.islice(_missing(store, selection, index, excluded), share)
-        for window in _chunks(items, size * _WINDOW):
+        for window in _chunks(items, size * max(_WINDOW, -(-_WINDOW_IMAGES // size))):
             # Prompts of one length have one shape (`Adapter.shape_keys`), and share their calls.
             window.sort(key=lambda item: (len(item.text), item.prompt_id, item.sample))
-            yield from _chunks(window, size)
+            yield list(_chunks(window, size))
+
+
+def batches(
+    store: Store, selection: ModelSelection, shares: Sequence[int], batch_sizes: Sequence[int]
+) -> Iterator[list[Item]]:
+    """The batches of all `windows`."""
+    for window in windows(store, selection, shares, batch_sizes):
+        yield from window
 
 
 def _missing(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -34,7 +34,7 @@ from schemas.records import Failure, ImageRecord
 from sdg_data import ids
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError, GenerationError, MissingDependency, SdgError
-from sdg_data.store import failures, images
+from sdg_data.store import failures, images, rewritten_prompts
 from sdg_data.store.connection import Store
 from sdg_data.store.images import FailedImage
 from sdg_data.work import Plan
@@ -55,10 +55,20 @@ class UnstoredImage:
     image: GeneratedImage
     seconds: float
     tool: str
+    drawn_from: str | None = None
+    """What the model drew from, where it rewrote the prompt."""
 
 
-Result = UnstoredImage | ImageRecord | FailedImage
-"""What `run` returns (UnstoredImage), what `persist` makes of it (ImageRecord), and what failed."""
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """The row of an image whose bytes are stored, and the text that it was drawn from, if not its prompt."""
+
+    record: ImageRecord
+    drawn_from: str | None
+
+
+Result = UnstoredImage | StoredImage | FailedImage
+"""What `run` returns (UnstoredImage), what `persist` makes of it (StoredImage), and what failed."""
 
 
 class GenerateStage:
@@ -88,6 +98,7 @@ class GenerateStage:
         self._fits = False
         self._refused = 0
         self._due: set[str] = set()
+        self._window: list[Item] = []
         self.made = 0
         self.failed: dict[str, int] = {}
         self.failed_models: dict[str, SdgError] = dict(refused or {})
@@ -103,7 +114,13 @@ class GenerateStage:
         lines = plan.plan_lines(self._store, self._selection, self.batch_sizes)
         shares = [line.missing for line in lines]
         self._due = {line.model for line in lines if line.missing}
-        return Plan(sum(shares), plan.batches(self._store, self._selection, shares, self.batch_sizes))
+        return Plan(sum(shares), self._batches(shares))
+
+    def _batches(self, shares: Sequence[int]) -> Iterator[list[Item]]:
+        """The batches, each window's prompts made known when its first batch is taken."""
+        for window in plan.windows(self._store, self._selection, shares, self.batch_sizes):
+            self._window = [item for batch in window for item in batch]
+            yield from window
 
     def run(self, batch: Sequence[Item]) -> Sequence[Result]:
         """Make the images of a batch, all of one model; none where the model has failed.
@@ -126,6 +143,10 @@ class GenerateStage:
 
     def _make(self, batch: Sequence[Item]) -> Sequence[Result]:
         adapter = self._adapter_of(batch[0].variant)
+        if self._window:
+            # Where batches are computed elsewhere than planned, each worker's prompts come with its batches.
+            adapter.prepare([item.text for item in self._window])
+            self._window = []
         results: list[Result] = []
         done = 0
         while done < len(batch):
@@ -134,8 +155,11 @@ class GenerateStage:
             computed = self._attempt(adapter, chunk)
             if computed is not None:
                 seconds = (time.perf_counter() - started) / len(chunk)
+                good = [item.text for item, outcome in zip(chunk, computed, strict=True) if not _is_error(outcome)]
+                texts = dict(zip(good, adapter.drawn_from(good), strict=True))
                 results += [
-                    self._result(item, outcome, seconds, adapter) for item, outcome in zip(chunk, computed, strict=True)
+                    self._result(item, outcome, seconds, adapter, texts.get(item.text))
+                    for item, outcome in zip(chunk, computed, strict=True)
                 ]
                 done += len(chunk)
             elif adapter.batch_size > 1:
@@ -156,10 +180,13 @@ class GenerateStage:
 
     def commit(self, results: Sequence[Result]) -> None:
         """Store the images of a batch and its failures in one transaction, and count both."""
-        records = [result for result in results if isinstance(result, ImageRecord)]
+        stored = [result for result in results if isinstance(result, StoredImage)]
+        records = [result.record for result in stored]
         failed = [result for result in results if isinstance(result, FailedImage)]
         with self._store.write() as tx:
             images.insert(tx, records)
+            texts = {result.record.id: result.drawn_from for result in stored if result.drawn_from is not None}
+            rewritten_prompts.insert(tx, texts)
             tried = failures.attempts(tx, STAGE, [image.failure.item_id for image in failed])
             images.insert_failed(tx, [_attempted(image, tried.get(image.failure.item_id, 0) + 1) for image in failed])
         self.made += len(records)
@@ -174,7 +201,7 @@ class GenerateStage:
 
     def __getstate__(self) -> dict[str, Any]:
         """A stage travels to its worker without its model."""
-        return self.__dict__ | {"_adapter": None, "_loaded": None}
+        return self.__dict__ | {"_adapter": None, "_loaded": None, "_window": []}
 
     def _adapter_of(self, variant: int) -> Adapter:
         if self._adapter is None or self._loaded != variant:
@@ -213,7 +240,9 @@ class GenerateStage:
         except (RuntimeError, MemoryError, ValueError, TypeError, LookupError, AssertionError) as error:
             return error
 
-    def _result(self, item: Item, outcome: Pixels | Exception, seconds: float, adapter: Adapter) -> Result:
+    def _result(
+        self, item: Item, outcome: Pixels | Exception, seconds: float, adapter: Adapter, drawn_from: str | None
+    ) -> Result:
         if isinstance(outcome, Exception):
             code = "out-of-memory" if is_out_of_memory(outcome) else "pipeline-error"
             return self._failed(item, code, f"{type(outcome).__name__}: {outcome}")
@@ -224,7 +253,8 @@ class GenerateStage:
         if (pixels == pixels[0, 0]).all():
             return self._failed(item, "blank-image", f"every pixel is {tuple(pixels[0, 0].tolist())}")
         image = GeneratedImage(pixels, item.text)
-        return UnstoredImage(item, image, seconds, _tool(str(adapter.pipeline._execution_device), adapter.batch_size))
+        tool = _tool(str(adapter.pipeline._execution_device), adapter.batch_size)
+        return UnstoredImage(item, image, seconds, tool, drawn_from)
 
     def _no_memory(self, item: Item, adapter: Adapter) -> FailedImage:
         self._refused += 1
@@ -246,11 +276,11 @@ class GenerateStage:
         variant = self._selection.variants[item.variant]
         return ids.image_id(item.prompt_id, variant.model, variant.revision, item.sample, variant.settings)
 
-    def _record(self, unstored: UnstoredImage, blob: str, data: bytes) -> ImageRecord:
+    def _record(self, unstored: UnstoredImage, blob: str, data: bytes) -> StoredImage:
         item = unstored.item
         preset, variant = self._selection.presets[item.variant], self._selection.variants[item.variant]
         height, width = unstored.image.pixels.shape[:2]
-        return images.record(
+        record = images.record(
             item.prompt_id,
             variant,
             item.sample,
@@ -264,6 +294,11 @@ class GenerateStage:
             tool=unstored.tool,
             seconds=unstored.seconds,
         )
+        return StoredImage(record, unstored.drawn_from)
+
+
+def _is_error(outcome: Pixels | Exception) -> bool:
+    return isinstance(outcome, Exception)
 
 
 def _attempted(failed: FailedImage, attempt: int) -> FailedImage:

@@ -36,7 +36,7 @@ from sdg_data.ids import content_id
 from sdg_data.picture import PictureError
 from sdg_data.progress import Progress
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import cut_prompts, failures, images, label_trust, labelling, prelabels, prompts
+from sdg_data.store import cut_prompts, failures, images, label_trust, labelling, prelabels, prompts, rewritten_prompts
 from sdg_data.store import review_cases as cases
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.cut_prompts import CutPrompt
@@ -365,19 +365,26 @@ def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[PlannedTask]:
     records = images.by_ids(tx, [task.image_id for task in tasks])
     texts = prompts.by_ids(tx, list({image.prompt_id for image in records.values()}))
     cuts = cut_prompts.of_images(tx, list(records))
+    drawn = rewritten_prompts.of_images(tx, list(records))
     by_id = prelabels.by_ids(tx, [task.prelabel_id for task in tasks if task.prelabel_id is not None])
     versions = started_from(tx, tasks)
     planned = []
     for task in tasks:
         image = records[task.image_id]
         shown, model_version = shown_in(task, by_id, versions)
-        prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(image.id))
+        prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(image.id), drawn.get(image.id))
         planned.append(PlannedTask(task, image, prompt, shown, model_version))
     return planned
 
 
-def shown_prompt(text: str, cut: CutPrompt | None) -> str:
-    """A prompt as an annotator reads it: what the model never read stands in brackets, so that nobody judges by it."""
+def shown_prompt(text: str, cut: CutPrompt | None, drawn_from: str | None = None) -> str:
+    """A prompt as an annotator reads it.
+
+    What the model never read stands in brackets, so that nobody judges by it; so does what the model drew from, where
+    it wrote its own version first, and there it is the prompt that counts.
+    """
+    if drawn_from is not None:
+        return f"{text} [judge by the text before this; the model drew from its own version: {drawn_from}]"
     if cut is None:
         return text
     return f"{text[: cut.characters].rstrip()} [not read by the model: {text[cut.characters :].strip()}]"

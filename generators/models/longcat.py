@@ -62,6 +62,30 @@ class LongCatAdapter(Adapter):
         negative = self.preset.call.get("negative_prompt") or ""
         return {"prompt": list(prompts), "negative_prompt": [negative] * len(prompts)}
 
+    @property
+    def rewrites(self) -> bool:
+        """Whether the model writes its own version of a prompt first, as the class does unless it is told not to."""
+        return bool(self.preset.call.get("enable_prompt_rewrite", True))
+
+    @override
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Rewrite a window of prompts before its images, so that the language model runs once a window."""
+        import torch
+
+        if self.rewrites:
+            texts = list(dict.fromkeys(prompts))
+            self._rewritten.keep(len(texts))
+            with torch.no_grad():
+                self._rewritten(texts)
+
+    @override
+    def drawn_from(self, prompts: Sequence[str]) -> list[str | None]:
+        """The rewritten texts, where they are other than the prompts."""
+        if not self.rewrites:
+            return [None] * len(prompts)
+        texts = self._rewritten(prompts)
+        return [text if text != prompt else None for prompt, text in zip(prompts, texts, strict=True)]
+
     def recover(self) -> None:
         """Forget the embeddings, which are on the device, but not the rewritten texts."""
         self._embeddings.clear()

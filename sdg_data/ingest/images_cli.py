@@ -11,7 +11,7 @@ from sdg_data.console import chosen_test_share, print_json, print_json_line, pri
 from sdg_data.ingest.images import UNKNOWN, ImageImportOptions, import_images
 from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.report_cli import ReportFile, conclude, reporting
-from sdg_data.store import images
+from sdg_data.store import images, rewritten_prompts
 from sdg_data.store.connection import Store
 
 PAGE = 10_000
@@ -76,23 +76,37 @@ def list_command(
         bool | None,
         typer.Option("--cut-prompts/--whole-prompts", help="Only images whose model read a part of the prompt, or all"),
     ] = None,
+    rewritten: Annotated[
+        bool | None,
+        typer.Option(
+            "--rewritten/--as-written", help="Only images whose model rewrote the prompt first, or the others"
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSONL on stdout")] = False,
 ) -> None:
-    """List stored images, in id order."""
+    """List stored images, in id order. --json has what each was drawn from, where its model rewrote the prompt."""
     settings = settings_of(ctx)
     store, blobs = Store(settings.home), Blobs(settings.blob_url)
     after, left = "", limit
     while left is None or left > 0:
         with store.read() as tx:
             page = images.page(
-                tx, models=model or None, split=split, cut=cut, after=after, limit=min(PAGE, left or PAGE)
+                tx,
+                models=model or None,
+                split=split,
+                cut=cut,
+                rewritten=rewritten,
+                after=after,
+                limit=min(PAGE, left or PAGE),
             )
+            texts = rewritten_prompts.of_images(tx, [record.id for record in page])
         if not page:
             return
         for record in page:
             if as_json:
-                print_json_line({**record.model_dump(mode="json"), "path": blobs.path(record.blob)})
+                drawn = {"drawn_from": texts[record.id]} if record.id in texts else {}
+                print_json_line({**record.model_dump(mode="json"), **drawn, "path": blobs.path(record.blob)})
             else:
                 print(f"{record.id}  {record.width}x{record.height}  {record.model}  {blobs.path(record.blob)}")
         after = page[-1].id

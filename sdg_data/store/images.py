@@ -212,6 +212,7 @@ def page(
     ids: Sequence[str] | None = None,
     split: Split | None = None,
     cut: bool | None = None,
+    rewritten: bool | None = None,
     after: str = "",
     limit: int | None = None,
 ) -> list[ImageRecord]:
@@ -224,6 +225,7 @@ def page(
         ids: Only images with these ids; None for all.
         split: Their prompts' split.
         cut: Those whose model did not read all of their prompt (`store.cut_prompts`), or those that are not so marked.
+        rewritten: Those whose model rewrote their prompt first (`store.rewritten_prompts`), or the others.
         after: Only images behind this id.
         limit: At most so many.
 
@@ -242,6 +244,9 @@ def page(
               SELECT 1 FROM cut_prompts AS cuts
               WHERE cuts.prompt_id = images.prompt_id AND cuts.variant_id = images.variant_id
           ))
+          AND (?::BOOLEAN IS NULL OR ?::BOOLEAN = EXISTS (
+              SELECT 1 FROM rewritten_prompts AS texts WHERE texts.image_id = images.id
+          ))
         ORDER BY images.id LIMIT ?
         """,
         [
@@ -256,6 +261,8 @@ def page(
             list(ids or ()),
             cut,
             cut,
+            rewritten,
+            rewritten,
             limit,
         ],
     )

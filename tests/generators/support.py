@@ -88,9 +88,16 @@ class FakeAdapter:
         self.preset, self.pipeline = preset, FakePipeline()
         self.batch_size = batch_size or preset.batch_size
         self.calls: list[list[str]] = []
+        self.prepared: list[list[str]] = []
         self.recovered = 0
         self.closed = False
         self._spoil, self._trouble = spoil, trouble
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        self.prepared.append(list(prompts))
+
+    def drawn_from(self, prompts: Sequence[str]) -> list[str | None]:
+        return [None] * len(prompts)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Pixels]:
         assert len(prompts) <= self.batch_size

@@ -66,3 +66,50 @@ def test_a_broken_base_install_is_said(monkeypatch: pytest.MonkeyPatch, capsys: 
     captured = capsys.readouterr()
     assert "no-such-thing" in captured.out
     assert "pip install sdg-data" in captured.err
+
+
+def test_a_profile_is_held_against_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("diffusers")
+    from generators import preflight
+    from sdg_data.preflight import hub, machine
+    from sdg_data.preflight.findings import Finding
+    from sdg_data.preflight.machine import Gpu
+
+    monkeypatch.setattr(hub, "check_hub", lambda subject, *_: Finding(subject, "hub", "there"))
+    monkeypatch.setattr(hub, "has_token", lambda: False)
+    monkeypatch.setattr(hub, "is_cached", lambda *_: False)
+    monkeypatch.setattr(preflight, "installed", lambda preset: preset.folder is not None)
+    monkeypatch.setattr(machine, "gpus", lambda: [Gpu("NVIDIA H100 80GB HBM3", 79.6)])
+    monkeypatch.setattr(machine, "memory_gib", lambda: 2000.0)
+    monkeypatch.setattr(machine, "free_bytes", lambda path: 10**12)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+    def findings(profile: str, expected: int) -> list[dict[str, object]]:
+        line = ["doctor", "--json", "--profile", profile, "--home", str(tmp_path)]
+        assert cli.run(line) == expected
+        found: list[dict[str, object]] = json.loads(capsys.readouterr().out)["findings"]
+        return found
+
+    assert not [found for found in findings("mini", 0) if found["ok"] is False]
+    real = findings("sdg30k", ExitCode.GENERATION)
+    assert [(found["subject"], found["what"]) for found in real if found["ok"] is False] == [("flux2-dev", "licence")]
+    times = [str(found["state"]) for found in real if found["what"] == "time"]
+    assert len(times) == 4
+    assert all("estimate" in time for time in times)
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "sdg30k"\n[generate]\nmodels = ["z-image-turbo"]\n', encoding="utf-8")
+    assert not [found for found in findings(str(mine), 0) if found["ok"] is False]
+    assert cli.run(["doctor", "--profile", "no-such-profile"]) == ExitCode.CONFIG
+    assert "no-such-profile" in capsys.readouterr().err
+
+
+def test_a_gpu_is_asked_for_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from sdg_data.preflight import machine
+
+    monkeypatch.setattr(machine, "gpus", list)
+    assert cli.run(["doctor", "--gpu", "--home", str(tmp_path)]) == ExitCode.GENERATION
+    assert "there is no GPU" in capsys.readouterr().out

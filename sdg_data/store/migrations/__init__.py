@@ -23,6 +23,7 @@ from sdg_data.store.migrations import (
     m0008_cut_prompts,
     m0009_studies,
     m0010_label_trust,
+    m0011_rewritten_prompts,
 )
 
 
@@ -47,4 +48,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0008_cut_prompts,
     m0009_studies,
     m0010_label_trust,
+    m0011_rewritten_prompts,
 )
