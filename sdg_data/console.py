@@ -142,12 +142,16 @@ def command_lock(settings: "Settings", name: str, *, wait: bool) -> Iterator[Non
     Raises:
         StoreLocked: Another command holds the lock, and `wait` is false.
     """
-    from sdg_data.locks import stage_lock
+    from sdg_data.locks import note_path, stage_lock
+    from sdg_data.progress import noted_in
 
     def say_holder(holder: Any) -> None:
         say(f"waiting for {holder or 'another process'}")
 
-    with stage_lock(settings.home, name, wait=None if wait else 0, on_wait=say_holder):
+    with (
+        stage_lock(settings.home, name, wait=None if wait else 0, on_wait=say_holder),
+        noted_in(note_path(settings.home, name)),
+    ):
         yield
 
 

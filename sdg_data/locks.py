@@ -38,6 +38,18 @@ def _lock_path(home: Path, stage: str) -> Path:
     return home / "locks" / f"{stage}.lock"
 
 
+def note_path(home: Path, stage: str) -> Path:
+    """Where the holder of the lock of `stage` writes how far it is (`sdg_data.progress.noted_in`)."""
+    return home / "locks" / f"{stage}.progress"
+
+
+def running(home: Path) -> dict[str, Holder]:
+    """The stages whose locks are held now, and by whom."""
+    stages = sorted(path.stem for path in (home / "locks").glob("*.lock") if path.is_file())
+    held = {stage: holder(home, stage) for stage in stages}
+    return {stage: who for stage, who in held.items() if who is not None}
+
+
 @contextmanager
 def stage_lock(
     home: Path,

@@ -1,9 +1,13 @@
 """Progress of long work, on stderr: a bar on a terminal, plain lines elsewhere (a log file, a CI job)."""
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +15,42 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 LINE_EVERY_SECONDS = 10.0
+NOTE_EVERY_SECONDS = 1.0
+_note_file: ContextVar[Path | None] = ContextVar("note_file", default=None)
+
+
+@dataclass(frozen=True)
+class Note:
+    """How far a stage is, as its process last wrote down; `total` is None where it is not known."""
+
+    name: str
+    unit: str
+    done: int
+    total: int | None
+    seconds: float
+
+
+@contextlib.contextmanager
+def noted_in(path: Path) -> Iterator[None]:
+    """Have the progress of the block's work written to a file once a second, for whoever looks from outside.
+
+    The file is a courtesy: where it cannot be written the work goes on, and it is gone when the block ends.
+    """
+    token = _note_file.set(path)
+    try:
+        yield
+    finally:
+        _note_file.reset(token)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def read_note(path: Path) -> Note | None:
+    """What `noted_in` wrote last; None where nothing is there, or it is being written."""
+    try:
+        return Note(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 class Progress:
@@ -33,12 +73,15 @@ class Progress:
         self._started = 0.0
         self._last_line = 0.0
         self._bar: tuple[RichProgress, TaskID] | None = None
+        self._note = _note_file.get()
+        self._last_note = 0.0
 
     @contextlib.contextmanager
     def running(self, total: int | None) -> Iterator["Progress"]:
         """Show progress towards `total` items (None: unknown) for the length of the block."""
         self._total, self._done = total, 0
         self._started = self._last_line = self._clock()
+        self._write_note()
         if not self._stream.isatty():
             yield self
             if self._done:
@@ -54,11 +97,23 @@ class Progress:
     def advance(self, number: int) -> None:
         """Count `number` more items as done, and show it from time to time."""
         self._done += number
+        if self._clock() - self._last_note >= NOTE_EVERY_SECONDS or self._done == self._total:
+            self._write_note()
         if self._bar is not None:
             bar, task = self._bar
             bar.advance(task, number)
         elif self._clock() - self._last_line >= LINE_EVERY_SECONDS and self._done != self._total:
             self._say()
+
+    def _write_note(self) -> None:
+        if self._note is None:
+            return
+        self._last_note = self._clock()
+        note = Note(self._name, self._unit, self._done, self._total, self._last_note - self._started)
+        unfinished = self._note.with_suffix(".part")
+        with contextlib.suppress(OSError):
+            unfinished.write_text(json.dumps(asdict(note)), encoding="utf-8")
+            unfinished.replace(self._note)
 
     def _say(self) -> None:
         self._last_line = self._clock()

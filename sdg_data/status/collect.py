@@ -10,7 +10,7 @@ from exports.files.target import Target
 from schemas.labelling import ProjectKind
 from schemas.records import Withdrawn
 from sdg_data.errors import SdgError
-from sdg_data.locks import Holder, holder
+from sdg_data.locks import Holder, running
 from sdg_data.settings import Settings
 from sdg_data.store import imports, labelling, review_cases, tombstones
 from sdg_data.store.connection import Store, Tx
@@ -101,7 +101,7 @@ def collect(settings: Settings) -> Status:
         home=settings.home,
         store=store.path.exists(),
         exports=tuple(_exports(settings.home)),
-        running=_running(settings.home),
+        running=running(settings.home),
         **facts,
     )
 
@@ -173,8 +173,3 @@ def _exports(home: Path) -> list[Export]:
         else:
             found.append(Export(name, manifest.format, manifest.samples))
     return found
-
-
-def _running(home: Path) -> dict[str, Holder]:
-    stages = sorted(path.stem for path in (home / "locks").glob("*.lock") if path.is_file())
-    return {stage: who for stage in stages if (who := holder(home, stage)) is not None}

@@ -1,10 +1,11 @@
 """Progress lines, with a clock that the test moves."""
 
 import io
+from pathlib import Path
 
 import pytest
 
-from sdg_data.progress import Progress, duration
+from sdg_data.progress import Note, Progress, duration, noted_in, read_note
 
 
 class Clock:
@@ -69,3 +70,23 @@ def test_on_a_terminal_it_draws_a_bar() -> None:
 )
 def test_durations_are_for_people(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_a_note_says_from_outside_how_far_it_is(tmp_path: Path) -> None:
+    path, now = tmp_path / "stage.progress", [100.0]
+    with noted_in(path):
+        progress = Progress("stage", unit="items", stream=io.StringIO(), clock=lambda: now[0])
+        with progress.running(10):
+            assert read_note(path) == Note("stage", "items", 0, 10, 0.0)
+            progress.advance(3)  # at once: not written yet
+            assert read_note(path) == Note("stage", "items", 0, 10, 0.0)
+            now[0] += 2
+            progress.advance(1)
+            assert read_note(path) == Note("stage", "items", 4, 10, 2.0)
+            progress.advance(6)
+            assert read_note(path) == Note("stage", "items", 10, 10, 2.0)
+    assert list(tmp_path.iterdir()) == []
+    with noted_in(tmp_path / "no" / "such" / "folder"), Progress("x", stream=io.StringIO()).running(1):
+        pass
+    path.write_text("{")
+    assert read_note(path) is None

@@ -11,9 +11,10 @@ import numpy as np
 from schemas.defect import DEFECT_TYPES, DefectType
 from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.controls import ALL, choice, chosen
+from sdg_data.dashboard.controls import choice, chosen, remember, set_to
 from sdg_data.dashboard.html import browse_link, figure, grid, matrix, nothing, picture_link, table, text
 from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
+from sdg_data.dashboard.pages.detectors import compare_detectors, difference_rows, differing_rows, render_detectors
 from sdg_data.dashboard.tables import blobs_of_images, independent_verdicts, models
 from sdg_data.errors import ConfigError, SdgError
 from sdg_data.metrics.ceiling import second_opinions
@@ -32,7 +33,7 @@ from sdg_data.words import counted
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
 _CHARTED = ("box_f1@0.1", "box_f1@0.5", "det_type_f1")
-_CHOICES = ("gt", "pred", "model", "split", "protocol")
+_CHOICES = ("gt", "pred", "other", "model", "split", "protocol")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _MISSING = ("Two sources are needed: gold, a detector's prelabels, or people's annotations.", "sdg eval sources")
 _HINT = '<p class="note">Choose two sources and press Compare. 30,000 images take a few seconds.</p>'
@@ -44,6 +45,7 @@ def build(context: PageContext) -> None:
     with gr.Row(elem_classes="sdg-controls"):
         truth = gr.Dropdown([], label="Ground truth", elem_id="gt", interactive=True, min_width=220, scale=2)
         prediction = gr.Dropdown([], label="Prediction", elem_id="pred", interactive=True, min_width=220, scale=2)
+        other = choice("Second detector", "other", [], min_width=160)
         model = choice("Generator", "model", [])
         split = choice("Split", "split", Split, min_width=90)
         protocol = gr.Dropdown(
@@ -51,20 +53,27 @@ def build(context: PageContext) -> None:
         )
         start = gr.Button("Compare", variant="primary", elem_id="compare", min_width=110)
     body = gr.HTML(elem_id="evaluation", elem_classes="sdg")
-    controls = [truth, prediction, model, split, protocol]
+    controls = [truth, prediction, other, model, split, protocol]
 
-    def on_open() -> tuple[Any, ...]:
+    def on_open(request: gr.Request | None = None) -> tuple[Any, ...]:
+        asked = dict(request.query_params) if request is not None else {}
         with context.snapshots.read() as tx:
             names = sources(tx) if tx is not None else []
             generators = models(tx) if tx is not None else []
-        first = names[0] if names else None
-        second = next((name for name in names if name.startswith("prelabel:")), names[-1] if names else None)
+        first = names[0] if names else ""
+        second = next((name for name in names if name.startswith("prelabel:")), names[-1] if names else "")
+        values = {**dict.fromkeys(_CHOICES, ""), "gt": first, "pred": second, "protocol": str(Protocol.PAPER)}
+        values |= {name: asked[name] for name in _CHOICES if asked.get(name)}
+        linked = asked.get("gt") and asked.get("pred")
         return (
-            gr.Dropdown(choices=names, value=first),
-            gr.Dropdown(choices=names, value=second),
-            gr.Dropdown(choices=[ALL, *generators], value=ALL),
+            gr.Dropdown(choices=_with(names, values["gt"]), value=values["gt"] or None),
+            gr.Dropdown(choices=_with(names, values["pred"]), value=values["pred"] or None),
+            set_to(names, values["other"]),
+            set_to(generators, values["model"]),
+            set_to(Split, values["split"]),
+            gr.Dropdown(choices=_with([str(name) for name in Protocol], values["protocol"]), value=values["protocol"]),
             context.stamp(),
-            nothing(*_MISSING) if len(names) < 2 else _HINT,
+            on_compare(*values.values()) if linked else nothing(*_MISSING) if len(names) < 2 else _HINT,
         )
 
     def on_compare(*values: Any) -> str:
@@ -74,12 +83,24 @@ def build(context: PageContext) -> None:
                 return nothing(*_MISSING)
             try:
                 comparison = compare(context, tx, parameters)
+                detectors = two_detectors(context, tx, parameters) if parameters["other"] else None
             except SdgError as error:
                 return f'<p class="warn">{text(error)}</p>'
-        return render(comparison, parameters) if comparison else '<p class="none">They have no image in common.</p>'
+            beside = render_detectors(tx, detectors, parameters) if detectors is not None else ""
+        alone = render(comparison, parameters) if comparison else '<p class="none">They have no image in common.</p>'
+        return beside + alone
 
-    context.on_open(on_open, [truth, prediction, model, stamp, body])
-    start.click(on_compare, controls, body, show_progress="minimal")
+    def on_refresh(*values: Any) -> tuple[str, str]:
+        return context.stamp(), on_compare(*values)
+
+    context.on_open(on_open, [*controls, stamp, body], again=(on_refresh, controls, [stamp, body]))
+    start.click(on_compare, controls, body, show_progress="minimal").then(
+        None, controls, None, js=remember(_CHOICES, {"protocol": str(Protocol.PAPER)})
+    )
+
+
+def _with(names: list[str], value: str) -> list[str]:
+    return names if not value or value in names else [*names, value]
 
 
 @dataclass(frozen=True)
@@ -160,12 +181,49 @@ def _member(choices: type[_Choice], value: str) -> _Choice:
 
 def compare(context: PageContext, tx: Tx, parameters: Parameters) -> Comparison | None:
     """`compare_sources` of what the page's controls, or a download's address, choose; remembered."""
-    gt, pred, model, split, protocol = (parameters.get(name, "") for name in _CHOICES)
+    gt, pred, model, split, protocol = (parameters.get(name, "") for name in _CHOICES if name != "other")
     return context.cached(
         tx,
         ("compare", gt, pred, model, split, protocol),
         lambda: compare_sources(tx, gt, pred, model=model, split=split, protocol=protocol or "paper"),
     )
+
+
+def two_detectors(context: PageContext, tx: Tx, parameters: Parameters) -> dict[str, Any]:
+    """The document of `sdg eval compare` of `pred` and `other` against `gt`; remembered.
+
+    Raises:
+        ConfigError: One of them is no source of the store, or there is no such split or protocol.
+    """
+    gt, pred, other, model, split, protocol = (parameters.get(name, "") for name in _CHOICES)
+    chosen_images = Filter((model,) if model else None, _member(Split, split) if split else None)
+    rules = _member(Protocol, protocol or "paper")
+    names = (_source_name(gt), _source_name(pred), _source_name(other))
+    return context.cached(
+        tx,
+        ("detectors", gt, pred, other, model, split, protocol),
+        lambda: compare_detectors(tx, *names, chosen_images, rules),
+    )
+
+
+def differing_images(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
+    """The images on which two detectors do not score the same.
+
+    Raises:
+        ConfigError: The address names no two detectors and ground truth.
+    """
+    document = two_detectors(context, tx, parameters)
+    title = f"{parameters['pred']} and {parameters['other']} differ, against {parameters['gt']}"
+    return Selected(title, [row["image"] for row in document["differ"]])
+
+
+def _of_detectors(rows: Callable[[Mapping[str, Any]], Rows]) -> Callable[..., Rows]:
+    """A figure that is drawn from two detectors; no rows where the address names no second one."""
+
+    def figure_rows(context: PageContext, tx: Tx, parameters: Parameters) -> Rows:
+        return rows(two_detectors(context, tx, parameters)) if parameters.get("other") else []
+
+    return figure_rows
 
 
 def worst(document: Mapping[str, Any], limit: int = 60) -> Rows:
@@ -331,6 +389,8 @@ PAGE = Page(
         "confusion-type": _of_comparison(lambda comparison: _confusion_rows(comparison, "type"), []),
         "confusion-subtype": _of_comparison(lambda comparison: _confusion_rows(comparison, "subtype"), []),
         "importance-pairs": _of_comparison(_importance_rows, []),
+        "detectors": _of_detectors(difference_rows),
+        "detectors-differ": _of_detectors(differing_rows),
     },
-    selections={"confused": confused_images, "mistakes": mistaken_images},
+    selections={"confused": confused_images, "mistakes": mistaken_images, "differ": differing_images},
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,13 +13,16 @@ from sdg_data.dashboard.html import browse_link, figure, grid, link, nothing, nu
 from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
 from sdg_data.dashboard.tables import LABEL_SOURCES, LIVE_ENRICHMENTS, LIVE_PRELABELS
 from sdg_data.errors import InputError
+from sdg_data.locks import note_path, running
 from sdg_data.metrics.charts import Series, bars, nice_top
+from sdg_data.progress import duration, read_note
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import scalar, select
 from sdg_data.words import counted
 
 COMPOSITIONS = ("clean", "artifact only", "misalignment only", "both")
 _DECILES = tuple(f"{low}–{low + 9}" for low in range(1, 101, 10))
+LOOK_EVERY_SECONDS = 5.0
 _NEXT = {
     "prompts": "sdg prompts import prompts.txt",
     "images": "sdg generate run",
@@ -34,7 +38,9 @@ def build(context: PageContext) -> None:
     """Make the page's components inside its Blocks."""
     stamp = context.header()
     sources = gr.Dropdown([], label="Whose defects", visible=False, elem_id="whose", interactive=True)
+    now = gr.HTML(elem_id="running", elem_classes="sdg")
     body = gr.HTML(elem_id="overview", elem_classes="sdg")
+    clock = gr.Timer(LOOK_EVERY_SECONDS)
 
     def on_open() -> tuple[Any, str, str]:
         with context.snapshots.read() as tx:
@@ -47,8 +53,37 @@ def build(context: PageContext) -> None:
         with context.snapshots.read() as tx:
             return render(tx, label_source or "")
 
+    def look() -> str:
+        return render_running(context.home)
+
     context.on_open(on_open, [sources, stamp, body])
+    context.on_open(look, [now])
+    clock.tick(look, None, now, show_progress="hidden", queue=False)
     sources.input(show, sources, body, show_progress="hidden", queue=False)
+
+
+def render_running(home: Path) -> str:
+    """The stages that are being run at this moment, and how far they are, as HTML; empty where none is."""
+    rows: Rows = []
+    for stage, who in running(home).items():
+        note = read_note(note_path(home, stage))
+        left = ""
+        if note is not None and note.total and note.done and note.seconds:
+            left = f"{duration((note.total - note.done) * note.seconds / note.done)} left"
+        rows.append(
+            {
+                "stage": stage,
+                "done": "" if note is None else f"{note.done:,} {note.unit}",
+                "share": "" if note is None else progress_bar(note.done, note.total),
+                "time": left,
+                "since": who.since,
+                "by": f"process {who.pid} on {who.host}",
+            }
+        )
+    if not rows:
+        return ""
+    body = table(rows, raw=frozenset({"share"}))
+    return f'<section class="figure" id="figure-running"><header><h3>Running now</h3></header>{body}</section>'
 
 
 def render(tx: Tx | None, label_source: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -28,9 +29,12 @@ from sdg_data.dashboard.pages.browse import page as browse
 from sdg_data.dashboard.pages.browse.choose import with_chosen
 from sdg_data.dashboard.pages.browse.filters import ImageFilter
 from sdg_data.dashboard.pages.browse.queries import page as page_of
+from sdg_data.dashboard.pages.detectors import render_detectors
 from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import ConfigError, ExitCode
+from sdg_data.locks import note_path, stage_lock
+from sdg_data.progress import Progress, noted_in
 from sdg_data.store import image_list
 from sdg_data.store.connection import Store, Tx
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled
@@ -145,7 +149,7 @@ def test_beyond_this_machine_only_with_a_login(home: Path, monkeypatch: pytest.M
 
 def test_every_figure_is_data(client: TestClient) -> None:
     names = list(all_figures(PAGES))
-    assert len(names) == 32
+    assert len(names) == 35
     parameters = {"gt": "gold", "pred": "prelabel:vlm"}
     for name in names:
         rows = client.get(f"/data/{name}.json", params=parameters)
@@ -203,6 +207,42 @@ def test_what_stands_behind_a_figure_is_as_many_images(client: TestClient, conte
             assert 0 < len(ids) <= boxes, address
     for wrong in ("select=nothing", "select=stage", "select=confused&gt=x&pred=gold", "list=..%2fstore", "sort=x"):
         assert client.get(f"/data/images.txt?{wrong}").status_code == 400, wrong
+
+
+def test_two_detectors_side_by_side(client: TestClient, context: PageContext) -> None:
+    parameters = {"gt": "gold", "pred": "prelabel:vlm", "other": "annotator:ann0"}
+    rows = client.get("/data/detectors-differ.json", params=parameters).json()
+    ids = client.get("/data/images.txt", params={**parameters, "select": "differ"}).text.splitlines()[1:]
+    assert sorted(row["image"] for row in rows) == sorted(ids)
+    alone = {}
+    for name, source in (("first", "prelabel:vlm"), ("second", "annotator:ann0")):
+        document = client.get("/data/evaluation.json", params={"gt": "gold", "pred": source}).json()
+        alone[name] = {row["filepath"]: row["f1@0.5"] for row in document["per_image"]}
+    assert rows
+    for row in rows:
+        for name in ("first", "second"):
+            f1 = alone[name][row["image"]]
+            assert row[f"F1, {name}"] == pytest.approx(1.0 if f1 is None else f1)
+        assert row["difference"] == pytest.approx(row["F1, second"] - row["F1, first"])
+    with context.snapshots.read() as tx:
+        assert tx is not None
+        shown = safe(render_detectors(tx, evaluate.two_detectors(context, tx, parameters), parameters))
+    assert f"all {len(rows)} images in Browse" in shown.all_text
+    assert client.get("/data/detectors.json", params={**parameters, "other": "x"}).status_code == 400
+    assert client.get("/data/detectors.json", params={"gt": "gold", "pred": "prelabel:vlm"}).json() == []
+
+
+def test_what_is_running_is_told(tmp_path: Path) -> None:
+    assert overview.render_running(tmp_path) == ""
+    with stage_lock(tmp_path, "generate"), noted_in(note_path(tmp_path, "generate")):
+        progress = Progress("generate", unit="images", stream=io.StringIO())
+        with progress.running(200):
+            progress.advance(200)
+            shown = safe(overview.render_running(tmp_path))
+    assert "200 images" in shown.all_text
+    assert "100.0 %" in shown.all_text
+    assert f"process {os.getpid()}" in shown.all_text
+    assert overview.render_running(tmp_path) == ""
 
 
 def test_lists_of_images(client: TestClient, filled: Filled, context: PageContext) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -16,6 +17,7 @@ from schemas.records import Annotation
 from sdg_data.dashboard.pages import evaluate, overview
 from sdg_data.dashboard.pages.agreement import aggregates
 from sdg_data.dashboard.pages.agreement import page as agreement
+from sdg_data.dashboard.pages.agreement.over_time import charts, person_weeks
 from sdg_data.dashboard.pages.browse.filters import CLEAN, SORTS, ImageFilter
 from sdg_data.dashboard.pages.browse.queries import (
     by_numbers,
@@ -372,6 +374,32 @@ def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Fille
             evaluate.compare_sources(tx, "gold", "prelabel:vlm", model="sana") is None
         )  # every other image is annotated
         assert evaluate.compare_sources(tx, "gold", "prelabel:nobody") is None
+
+
+def test_each_persons_weeks(snapshots: Snapshots, filled: Filled) -> None:
+    alive = [annotation for annotation in filled.annotations if annotation.image_id != filled.gone]
+    expected: dict[tuple[str, str], list[Annotation]] = {}
+    for annotation in alive:
+        day = annotation.created_at.date()
+        monday = day - timedelta(days=day.weekday())
+        expected.setdefault((annotation.annotator, str(monday)), []).append(annotation)
+    with snapshots.read() as tx:
+        assert tx is not None
+        rows = person_weeks(tx)
+        people = {row["who"]: row for row in aggregates.annotators(tx)}
+    assert {(row["who"], row["week"]): row["verdicts"] for row in rows} == {
+        key: len(annotations) for key, annotations in expected.items()
+    }
+    for row in rows:
+        seconds = [annotation.seconds for annotation in expected[row["who"], row["week"]]]
+        assert row["hours"] == pytest.approx(sum(second or 0 for second in seconds) / 3600)
+        assert row["median_seconds"] == median(second for second in seconds if second is not None)
+        assert (row["f1@0.5"] is None) == (row["reviewed_images"] == 0)
+    for who, person in people.items():
+        assert sum(row["reviewed_images"] for row in rows if row["who"] == who) == person["reviewed_images"]
+    seconds_chart, quality_chart = charts(rows)
+    assert "median seconds a verdict" in seconds_chart
+    assert "against gold" in quality_chart
 
 
 def test_links_into_label_studio(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Agreement: the human ceiling, each annotator's quality and speed, blind against prelabelled, where people differ."""
 
 from collections.abc import Callable
+from datetime import date, timedelta
 from typing import Any
 
 import gradio as gr
 
 from schemas.defect import DEFECT_TYPES
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.html import browse_link, figure, grid, nothing, picture_link, table, text
+from sdg_data.dashboard.html import browse_link, figure, grid, link, nothing, picture_link, table, text
 from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
 from sdg_data.dashboard.pages.agreement.aggregates import (
     People,
@@ -19,6 +20,7 @@ from sdg_data.dashboard.pages.agreement.aggregates import (
     people_agreement,
     titled_rows,
 )
+from sdg_data.dashboard.pages.agreement.over_time import PEOPLE, WEEKS, charts, person_weeks
 from sdg_data.dashboard.tables import MOST_SHARED, label_studio_links
 from sdg_data.errors import InputError
 from sdg_data.metrics.charts import Series, bars
@@ -139,7 +141,28 @@ def render_annotators(context: PageContext, tx: Tx | None) -> str:
         table(rows),
         note="BoxF1@0.5 against gold on reviewed images (flatters whoever made the gold), and against other people on "
         "images judged by several; seconds are medians of a verdict.",
-    )
+    ) + _over_time(context, tx)
+
+
+def _over_time(context: PageContext, tx: Tx | None) -> str:
+    """Each person's weeks: charts of time and quality, and the table that they are drawn from."""
+    rows = _person_weeks(context, tx) if tx is not None else []
+    if not rows:
+        return ""
+    cells = [{**row, "who": link(_week_address(row), row["who"])} for row in rows]
+    seconds, quality = charts(rows)
+    body = f"{seconds}{quality}<details><summary>the table</summary>{table(cells, raw=frozenset({'who'}))}</details>"
+    note = f"by the week of the answer; the {PEOPLE} with most verdicts and the last {WEEKS} weeks are drawn"
+    return figure("person-weeks", "Time and quality by person", body, note=note)
+
+
+def _week_address(row: dict[str, Any]) -> str:
+    monday = date.fromisoformat(row["week"])
+    return browse_link(annotator=row["who"], since=monday, until=monday + timedelta(days=6))
+
+
+def _person_weeks(context: PageContext, tx: Tx) -> Rows:
+    return context.cached(tx, "person-weeks", lambda: person_weeks(tx))
 
 
 def render_blind(context: PageContext, tx: Tx | None) -> str:
@@ -250,6 +273,7 @@ PAGE = Page(
         "queue": _of_people(queue),
         "annotators": lambda context, tx, parameters: _annotators(context, tx),
         "blind": lambda context, tx, parameters: blind_rows(_blind(context, tx)),
+        "person-weeks": lambda context, tx, parameters: _person_weeks(context, tx),
         "between-people": _of_people(lambda tx, people: between_people(people)),
     },
     selections={"people-differ": differing_images, "judged-by": judged_by},
