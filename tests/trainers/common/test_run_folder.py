@@ -73,7 +73,7 @@ def test_a_setting_that_is_newer_than_a_run_does_not_make_it_another(tmp_path: P
 def test_a_judge_without_an_address_is_refused_before_anything_loads() -> None:
     config = flux1_dev()
     assert servers(config.rewards.base, config.monitoring.guard, config.rewards.detector) == {
-        "judge UnifiedReward-2.0-qwen3vl-8b": "http://127.0.0.1:8000/v1",
+        "judge CodeGoat24/UnifiedReward-2.0-qwen3vl-2b": "http://127.0.0.1:8000/v1",
         "detector sdg-detector": "http://127.0.0.1:9090/v1",
     }
     [judge] = config.rewards.base
