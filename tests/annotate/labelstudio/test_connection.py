@@ -52,7 +52,7 @@ def test_the_server_is_started_closed(tmp_path: Path) -> None:
 def test_a_server_that_is_not_installed_or_whose_port_is_taken_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("annotate.labelstudio.server.PORT_SECONDS", 0.0)
+    monkeypatch.setattr("sdg_data.background.PORT_SECONDS", 0.0)
     with pytest.raises(MissingDependency, match="make labelstudio"):
         Server(tmp_path, AnnotateSettings(venv=str(tmp_path / "none"))).start()
     program = tmp_path / "venv" / "bin" / "label-studio"
