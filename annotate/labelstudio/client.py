@@ -1,30 +1,21 @@
-"""A typed client for the part of Label Studio's HTTP API that is used here.
+"""A client for the part of Label Studio's API that is used here: projects, tasks, annotations.
 
-Idempotent requests (GET, PATCH, DELETE) are retried on connection errors, time-outs, 408, 425, 429 and 5xx until
-`patience` seconds have passed. POST is sent once; where no answer arrives, `Unknown` is raised and the caller must
-check whether it took effect.
+How requests are sent, and what becomes of them, is `transport`'s.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import Any
 
-import httpx2 as httpx
-
-from annotate.labelstudio.connection import Connection
+from annotate.labelstudio.transport import ServerError as ServerError
+from annotate.labelstudio.transport import Transport
+from annotate.labelstudio.transport import Unavailable as Unavailable
+from annotate.labelstudio.transport import Unknown as Unknown
 from schemas.base import Record
-from sdg_data.errors import SdgError
-from sdg_data.retry import waits
 
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 60.0
-IMPORT_SECONDS = 180.0
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PAGE = 200
 _UIDS = 200
 """Ids in one look-up: an address of more than 16,384 characters (some 350 ids) is refused with a 400."""
@@ -34,24 +25,6 @@ _TASK_FIELDS = (
 )
 _STORED = {"resolve_uri": "false"}
 """Data as it is stored: a server that looks for addresses in it answers 500 where one task's data is no object."""
-
-
-class ServerError(SdgError):
-    """Label Studio refuses a request, or gives an answer that cannot be used."""
-
-    def __init__(
-        self, message: str, *, status: int | None = None, item: str | None = None, hint: str | None = None
-    ) -> None:
-        super().__init__(message, item=item, hint=hint)
-        self.status = status
-
-
-class Unavailable(ServerError):
-    """No answer, or only answers that say "not now", until the time for tries ran out."""
-
-
-class Unknown(ServerError):
-    """A request that creates something got no answer: it may have been carried out, or not, or be under way."""
 
 
 class ServerTask(Record):
@@ -90,195 +63,31 @@ def condition(field: str, operator: str, kind: str, value: Any) -> dict[str, Any
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
 
 
-class Client:
-    """A client of one server, safe to use from several threads. Close it, or use it in a `with`."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        patience: float = 120.0,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        read_seconds: float = READ_SECONDS,
-        import_seconds: float = IMPORT_SECONDS,
-    ) -> None:
-        self.connection = connection
-        self._patience = patience
-        self._sleep = sleep
-        self._read_seconds, self._import_seconds = read_seconds, import_seconds
-        self._http = httpx.Client(
-            base_url=connection.url,
-            timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS),
-            transport=transport,
-            headers={"Accept": "application/json"},
-        )
-        # A personal access token is a refresh token: it buys access tokens that live for minutes.
-        self._personal = connection.key.count(".") == 2
-        self._access = ""
-        self.server_time: datetime | None = None
-        """The server's time at its last answer."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections to the server."""
-        self._http.close()
-
-    # --- requests
-
-    def get(self, path: str, *, params: dict[str, Any] | None = None, tries: int | None = None) -> Any:
-        """The JSON of an answer.
-
-        Args:
-            path: The path on the server.
-            params: The query.
-            tries: The most requests that are answered with a passing error; None: until patience ends.
-
-        Raises:
-            Unavailable: There is no answer, or none but passing errors.
-            ServerError: The request is refused; `status` says how.
-        """
-        return self._repeated("GET", path, params=params, tries=tries)
-
-    def patch(self, path: str, body: Any, *, tries: int | None = None) -> Any:
-        """Send a change, as `get` does; `body` must be such that sending it twice is the same as once."""
-        return self._repeated("PATCH", path, body=body, tries=tries)
-
-    def delete(self, path: str) -> None:
-        """Delete, as `get` does. It is no error where there is nothing (any more)."""
-        try:
-            self._repeated("DELETE", path)
-        except ServerError as error:
-            if error.status != 404:
-                raise
-
-    def post(self, path: str, body: Any, *, params: dict[str, Any] | None = None, timeout: float | None = None) -> Any:
-        """Create something: sent once, never repeated.
-
-        Raises:
-            Unavailable: The server cannot be reached, so nothing was created.
-            Unknown: No answer says whether it was created.
-            ServerError: The request is refused.
-        """
-        try:
-            answer = self._send("POST", path, params=params, body=body, timeout=timeout)
-        except httpx.ConnectError as error:
-            raise Unavailable("the server cannot be reached", item=self._item("POST", path)) from error
-        except httpx.HTTPError as error:
-            raise Unknown(f"no answer ({error or type(error).__name__})", item=self._item("POST", path)) from error
-        if answer.status_code in _PASSING:
-            raise Unknown(f"answered {answer.status_code}", status=answer.status_code, item=self._item("POST", path))
-        return self._json(answer, "POST", path)
-
-    def _repeated(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: dict[str, Any] | None = None,
-        body: Any = None,
-        tries: int | None = None,
-    ) -> Any:
-        pauses = waits(0.1, 5.0, time.monotonic() + self._patience)
-        sent = 0
-        while True:
-            sent += 1
-            try:
-                answer = self._send(method, path, params=params, body=body)
-                problem, status = f"answered {answer.status_code}", answer.status_code
-                if answer.status_code not in _PASSING:
-                    return self._json(answer, method, path)
-            except httpx.HTTPError as error:
-                problem, status = str(error) or type(error).__name__, None
-            pause = next(pauses, None)
-            if pause is None or (tries is not None and sent >= tries and status is not None):
-                raise Unavailable(
-                    f"does not answer as it should ({problem})",
-                    status=status,
-                    item=self._item(method, path),
-                    hint="Is Label Studio running (`sdg annotate server status`)? Run the same command again then.",
-                )
-            self._sleep(pause)
-
-    def _send(
-        self, method: str, path: str, *, params: dict[str, Any] | None, body: Any, timeout: float | None = None
-    ) -> httpx.Response:
-        limits = httpx.Timeout(timeout or self._read_seconds, connect=CONNECT_SECONDS)
-        content = None if body is None else json.dumps(body, allow_nan=False).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        for fresh in (False, True):
-            headers["Authorization"] = self._authorisation(renew=fresh)
-            answer = self._http.request(method, path, params=params, content=content, headers=headers, timeout=limits)
-            if answer.status_code != 401 or not self._personal:
-                break  # a 401 changed nothing, so a request with a new access token is no second attempt
-        if "date" in answer.headers:
-            self.server_time = parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
-        return answer
-
-    def _authorisation(self, *, renew: bool) -> str:
-        if not self._personal:
-            return f"Token {self.connection.key}"
-        if renew or not self._access:
-            answer = self._http.post("/api/token/refresh", json={"refresh": self.connection.key})
-            if answer.status_code in (400, 401, 403):
-                raise ServerError(
-                    "the personal access token is not accepted",
-                    status=answer.status_code,
-                    item=self.connection.url,
-                    hint="Make a new one in Label Studio (Account & Settings) and set LABEL_STUDIO_API_KEY.",
-                )
-            self._access = str(self._json(answer, "POST", "/api/token/refresh").get("access", ""))
-        return f"Bearer {self._access}"
-
-    def _json(self, answer: httpx.Response, method: str, path: str) -> Any:
-        if answer.status_code >= 400:
-            hint = None
-            if answer.status_code in (401, 403):
-                hint = "Is LABEL_STUDIO_API_KEY a key of this server?"
-            raise ServerError(
-                f"answered {answer.status_code}: {_message(answer)}",
-                status=answer.status_code,
-                item=self._item(method, path),
-                hint=hint,
-            )
-        if not answer.content:
-            return None
-        try:
-            return json.loads(answer.content)
-        except ValueError as error:
-            raise ServerError("the answer is no JSON", status=None, item=self._item(method, path)) from error
-
-    def _item(self, method: str, path: str) -> str:
-        return f"{method} {self.connection.url}{path}"
+class Client(Transport):
+    """What is asked of a Label Studio here. Close it, or use it in a `with`."""
 
     # --- projects
 
     def version(self) -> str:
         """The version of Label Studio that the server runs, as `1.23.2`; empty where it does not say."""
-        return str(self.get("/api/version").get("release", ""))
+        told = _plain(self.typed("its version", lambda options: self.sdk.versions.get(request_options=options)))
+        return str(told.get("release") or "")
 
     def me(self) -> dict[str, Any]:
         """The user to whom the API key belongs, as the server describes it."""
-        return dict(self.get("/api/current-user/whoami"))
+        return _plain(self.typed("the user", lambda options: self.sdk.users.whoami(request_options=options)))
 
     def users(self) -> list[dict[str, Any]]:
         """All users of the organisation: `id`, `email`, …"""
-        return list(self.get("/api/users/"))
+        listed = self.typed("users", lambda options: self.sdk.users.list(request_options=options))
+        return [_plain(user) for user in listed]
 
-    def projects(self) -> Iterator[dict[str, Any]]:
-        """All projects of the server, page by page, each with `id`, `title` and `description`."""
-        page = 1
-        while True:
-            listing = self.get("/api/projects/", params={"page": page, "page_size": 100})
-            yield from listing["results"]
-            if not listing.get("next"):
-                return
-            page += 1
+    def projects(self) -> list[dict[str, Any]]:
+        """All projects of the server, each with `id`, `title` and `description`."""
+        listed: list[Any] = self.typed(
+            "projects", lambda options: list(self.sdk.projects.list(page_size=100, request_options=options))
+        )
+        return [_plain(project) for project in listed]
 
     def project(self, project_id: int) -> dict[str, Any]:
         """One project with all its fields.
@@ -286,7 +95,11 @@ class Client:
         Raises:
             ServerError: the server refuses; status 404 where there is no such project.
         """
-        return dict(self.get(f"/api/projects/{project_id}/"))
+        return _plain(
+            self.typed(
+                f"project {project_id}", lambda options: self.sdk.projects.get(project_id, request_options=options)
+            )
+        )
 
     def create_project(self, **fields: Any) -> int:
         """Create a project with these fields, and return its id.
@@ -294,36 +107,57 @@ class Client:
         Raises:
             Unknown: the connection broke, so that the project may have been created or not.
         """
-        return int(self.post("/api/projects/", fields)["id"])
+        made = self.typed_once(
+            "a new project", lambda options: self.sdk.projects.create(**fields, request_options=options)
+        )
+        return int(_plain(made)["id"])
 
     def update_project(self, project_id: int, **fields: Any) -> None:
         """Set the given fields of a project; the others stay."""
-        self.patch(f"/api/projects/{project_id}/", fields)
+        self.typed(
+            f"project {project_id}",
+            lambda options: self.sdk.projects.update(project_id, **fields, request_options=options),
+        )
 
     def storages(self, project_id: int) -> list[dict[str, Any]]:
         """The storages of a project that import files of the server's own disk."""
-        return list(self.get("/api/storages/localfiles", params={"project": project_id}))
+        listed = self.typed(
+            f"storages of project {project_id}",
+            lambda options: self.sdk.import_storage.local.list(project=project_id, request_options=options),
+        )
+        return [_plain(storage) for storage in listed]
 
     def create_storage(self, project_id: int, path: str, title: str) -> None:
         """Allow the project to show files below `path`. Raises Unknown."""
-        body = {"project": project_id, "path": path, "title": title, "use_blob_urls": True}
-        self.post("/api/storages/localfiles", body)
+        self.typed_once(
+            "a new storage",
+            lambda options: self.sdk.import_storage.local.create(
+                project=project_id, path=path, title=title, use_blob_urls=True, request_options=options
+            ),
+        )
 
     def webhooks(self, project_id: int) -> list[dict[str, Any]]:
         """The webhooks that the server calls when something changes in a project."""
-        return list(self.get("/api/webhooks/", params={"project": project_id}))
+        listed = self.typed(
+            f"webhooks of project {project_id}",
+            lambda options: self.sdk.webhooks.list(project=str(project_id), request_options=options),
+        )
+        return [_plain(hook) for hook in listed]
 
     def create_webhook(self, project_id: int, url: str, headers: dict[str, str], actions: Sequence[str]) -> None:
         """Have the server call `url` on these actions, with as little content as it allows. Raises Unknown."""
-        body = {
-            "project": project_id,
-            "url": url,
-            "headers": headers,
-            "send_payload": False,
-            "send_for_all_actions": False,
-            "actions": list(actions),
-        }
-        self.post("/api/webhooks/", body)
+        self.typed_once(
+            "a new webhook",
+            lambda options: self.sdk.webhooks.create(
+                project=project_id,
+                url=url,
+                headers=headers,
+                send_payload=False,
+                send_for_all_actions=False,
+                actions=list(actions),
+                request_options=options,
+            ),
+        )
 
     def delete_webhook(self, webhook_id: int) -> None:
         """Delete a webhook, so that the server calls it no more."""
@@ -476,13 +310,6 @@ class Client:
         self.patch(f"/api/annotations/{annotation_id}/", fields)
 
 
-def _message(answer: httpx.Response) -> str:
-    """A short text of an error answer: its `detail` and validation errors, else its first words (no page of HTML)."""
-    try:
-        body = json.loads(answer.content)
-    except ValueError:
-        return "a page" if "html" in answer.headers.get("content-type", "") else answer.text[:200]
-    if isinstance(body, dict):
-        parts = [str(body[name]) for name in ("detail", "validation_errors") if body.get(name)]
-        return " ".join(parts)[:500]
-    return str(body)[:500]
+def _plain(record: Any) -> dict[str, Any]:
+    """A record of the SDK as the server wrote it."""
+    return dict(record) if isinstance(record, dict) else dict(record.model_dump(mode="json", by_alias=True))

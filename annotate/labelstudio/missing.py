@@ -69,8 +69,10 @@ def find_missing(
         rewound: How many answers were read in an older state than before.
     """
     with store.read() as tx:
-        noted = label_trust.missing_in(tx, remote.project_id)
-        within = [entry for group in answers.of_tasks(tx, gone).values() for entry in group if not entry.deleted]
+        kept = label_trust.kept(tx)
+        noted = [pair for pair in label_trust.missing_in(tx, remote.project_id) if pair[0].id not in kept]
+        in_gone = [entry for group in answers.of_tasks(tx, gone).values() for entry in group]
+        within = [entry for entry in in_gone if not entry.deleted and entry.id not in kept]
         known = answers.of_project(tx, remote.project_id)
         known_tasks = len(labelling.numbers_in(tx, remote.project_id))
         sent = label_trust.sent(tx, gone)
@@ -78,8 +80,8 @@ def find_missing(
     lost = [entry for entry, _ in noted if entry.task_id not in away]
     if 0 < len(lost) <= _LOOKED_FOR:
         lost = [entry for entry in lost if not _elsewhere(client, entry)]
-    kept = {entry.id for entry in lost}
-    older = sum(looks_older for entry, looks_older in noted if entry.id in kept)
+    still = {entry.id for entry in lost}
+    older = sum(looks_older for entry, looks_older in noted if entry.id in still)
     # Tasks that were all made after the last change that the server knows: it was set back to before it had them.
     made = [task.made_after for task in sent.values() if task.made_after is not None]
     if (
@@ -103,7 +105,7 @@ def check(found: Sequence[Missing], url: str) -> None:
     tasks = sum(len(one.tasks) for one in found)
     rewound = sum(one.rewound for one in found)
     what = f"{lost} of {known_answers} answers and {tasks} of {known_tasks} tasks are no longer there"
-    if rewound and (lost or tasks or rewound):
+    if rewound:
         what += f", and for {rewound} of what was read the server looks older than it was: was its database restored?"
     elif not _too_many(lost, known_answers) and not _too_many(tasks, known_tasks):
         return

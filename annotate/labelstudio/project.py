@@ -13,6 +13,7 @@ from annotate.labelstudio.client import Client, ServerError
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import IMAGES
+from annotate.labelstudio.page_check import page_check
 from schemas.labelling import LabelProject, ProjectKind
 from sdg_data.console import say
 from sdg_data.errors import ConfigError
@@ -79,10 +80,11 @@ def ensure_project(
 
     Raises:
         ServerError: The server refuses a request or does not answer.
-        ConfigError: The server does not show local files.
+        ConfigError: The server does not show local files, or Label Studio would not take the page.
         ProjectGone: The project was created once and is not there any more.
         StillThere: Another one is to be made, and the one there is answers.
     """
+    page_check(config.xml)
     project = _planned(store, client, config, name, kind, round_, again=again)
     with store.write() as tx:
         labelling.insert_project(tx, project)
@@ -125,14 +127,14 @@ def verified(store: Store, client: Client, project: LabelProject) -> ServerIds:
 
 @dataclass(frozen=True)
 class Located:
-    """Where a project is. `page_changed`: it has another page than it was made with, or had until now."""
+    """Where a project is. `page_changed`: it has another page than it was made with."""
 
     remote: ServerIds
     page_changed: bool = False
 
 
 def locate(store: Store, client: Client, project: LabelProject) -> Located:
-    """Where the project is, after a look that it is there. What its members changed of it is put back.
+    """Where the project is, after a look that it is there. A mark that its members took away is put back.
 
     A server that moved to another address is followed, and so is a project that was restored under another number, if
     our tasks are in it. A mark alone proves nothing: any member can write it into another project's description.
@@ -156,16 +158,14 @@ def locate(store: Store, client: Client, project: LabelProject) -> Located:
             words = f"{listed.get('description') or ''}\n{project_mark(project)}".strip()
             client.update_project(remote.server_id, description=words)
         here = dataclasses.replace(remote, url=client.connection.url) if remote.url != client.connection.url else remote
-        return Located(here, _put_page_back(client, project, listed))
+        return Located(here, _page_changed(project, listed))
     marked = [int(other["id"]) for other in client.projects() if _marked(other, project)]
     for server_id in sorted(marked):
         if not sample or client.find(server_id, sample):
             # The same project under another number: a restored copy, whose clock and task ids may be others.
             say(f"project {remote.server_id} of {remote.url} is project {server_id} of {client.connection.url} now")
             found = client.project(server_id)
-            return Located(
-                ServerIds(project.id, client.connection.url, server_id), _put_page_back(client, project, found)
-            )
+            return Located(ServerIds(project.id, client.connection.url, server_id), _page_changed(project, found))
     if marked:
         say(f"project {marked[0]} bears the mark of project {remote.server_id}, but has none of its tasks")
     raise ProjectGone(
@@ -186,18 +186,19 @@ def _project_or_none(client: Client, server_id: int) -> dict[str, Any] | None:
         return None
 
 
-def _put_page_back(client: Client, project: LabelProject, listed: Mapping[str, Any]) -> bool:
-    """Give the project its own page again where somebody changed it; returns whether somebody did."""
-    if str(listed.get("label_config", "")).strip() == project.config.strip():
-        return False
-    say(f"the page of project {listed['id']} was changed in Label Studio; it is put back")
+def _page_changed(project: LabelProject, listed: Mapping[str, Any]) -> bool:
+    return str(listed.get("label_config", "")).strip() != project.config.strip()
+
+
+def put_page_back(client: Client, project: LabelProject, server_id: int) -> None:
+    """Give a project its own page again, after what was entered on the changed one was read."""
+    say(f"the page of project {server_id} was changed in Label Studio; it is put back")
     try:
-        client.update_project(int(listed["id"]), label_config=project.config)
+        client.update_project(server_id, label_config=project.config)
     except ServerError as error:
         if error.status is None or error.status >= 500:
             raise
-        say(f"the server does not take the page of project {listed['id']} back: {error.message}")
-    return True
+        say(f"the server does not take the page of project {server_id} back: {error.message}")
 
 
 def project_mark(project: LabelProject) -> str:

@@ -220,6 +220,7 @@ class Puller:
         """Check the tasks' annotations, notify their annotators, commit; returns what was committed.
 
         Notices come before the commit: after a crash in between, the same notice is written again, which is harmless.
+        But where a task was changed, its answers are in quarantine before it is put back, or they would look sound.
         """
         unique = list({int(task["id"]): task for task in tasks}.values())
         with self._store.read() as tx:
@@ -234,6 +235,9 @@ class Puller:
             )
         for number, parts in changes.tampered.items():
             say(f"task {number} shows something else than was sent ({', '.join(parts)}); it is put back")
+        if changes.tampered:
+            with self._store.write() as tx:
+                changes.commit(tx)
         for notice in changes.notices:
             self._notify(notice)
         if pass_after is not None:

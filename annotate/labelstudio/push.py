@@ -26,6 +26,7 @@ from annotate.labelstudio.config import OUR_TAGS, Tags, read_tags
 from annotate.labelstudio.convert import ShownRegions, shown_in, to_result
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import serve, url_elsewhere
+from annotate.labelstudio.page_check import page_check
 from annotate.labelstudio.sent import sent_task
 from schemas.base import Record
 from schemas.geometry import ImageSize
@@ -205,13 +206,20 @@ class Pusher:
         with self._store.write() as tx:
             labelling.mark_pending(tx, batch)
             planned = _planned(tx, batch)
-        ready, unseen = [], []
+        ready, refused = [], []
+        check = page_check(self._project.config)
         for task in planned:
             try:
-                ready.append(_Ready(task.task, task_body(task, self._url(task.image), self._tags)))
+                body = task_body(task, self._url(task.image), self._tags)
             except PictureError as error:
-                unseen.append(_failure(task.task, error.code, f"its image gives no picture: {error}"))
-        self._refuse(unseen)
+                refused.append(_failure(task.task, error.code, f"its image gives no picture: {error}"))
+                continue
+            wrong = [what for shown in body.get("predictions", []) for what in check.errors(shown["result"])]
+            if wrong:
+                refused.append(_failure(task.task, "prediction-not-of-the-page", wrong[0]))
+            else:
+                ready.append(_Ready(task.task, body))
+        self._refuse(refused)
         return ready
 
     def _url(self, image: ImageRecord) -> str:

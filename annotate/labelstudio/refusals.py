@@ -39,6 +39,8 @@ class QuarantineCode(StrEnum):
     CLEAN_WITH_BOXES = "clean-with-boxes"
     NOTHING_SAID = "nothing-said"
     TOO_MANY = "too-many-boxes"
+    NOT_OF_THE_PAGE = "not-of-the-page"
+    """Against Label Studio's own rules of the page, though nothing of ours."""
     POISONED = "server-cannot-read"
     """Stored by the server in a form that it cannot give back (an infinite lead time, half a character)."""
     BY_ANOTHER = "entered-by-another"

@@ -18,6 +18,7 @@ from annotate.labelstudio.project import (
     ensure_project,
     locate,
     project_mark,
+    put_page_back,
     verified,
 )
 from annotate.labelstudio.pull import Puller, PullSummary
@@ -159,6 +160,8 @@ class LabelStudioSync:
                 doubt=PAGE_CHANGED if located.page_changed else None,
             )
             puller.read(full=full)
+            if located.page_changed:
+                put_page_back(self.client, project, located.remote.server_id)
             missing.append(puller.missing())
             puller.finish()
             total.read += puller.done.read

@@ -21,7 +21,8 @@ from typing import Any
 
 from annotate.labelstudio.client import moment
 from annotate.labelstudio.convert import ParsedAnnotation, ShownRegions, parse
-from annotate.labelstudio.refusals import InvalidAnnotation, QuarantineCode
+from annotate.labelstudio.page_check import page_check
+from annotate.labelstudio.refusals import InvalidAnnotation, QuarantineCode, refuse
 from annotate.labelstudio.withdrawing import TOOL
 from schemas.base import without_lone_surrogates
 from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined
@@ -174,6 +175,8 @@ class _Reader:
         version, text, problem = None, "", None
         try:
             parsed = None if raw.get("was_cancelled") else parse(raw.get("result"), self._task.shown)
+            if parsed is not None and (wrong := page_check(self._task.project.config).errors(raw["result"])):
+                raise refuse(QuarantineCode.NOT_OF_THE_PAGE, f"The page has no such answer: {wrong[0]}")
             version, text = self._version(entry, raw, parsed, previous)
             if self._task.ours.blind and parsed is not None and started_from_prediction(raw):
                 problem = _NOT_BLIND

@@ -106,7 +106,7 @@ def restore(
     until: datetime | None = None,
     dry_run: bool = False,
 ) -> list[WithdrawnAnswer]:
-    """Undo withdrawals: the answers count again, and pulls leave them alone until deletions are accepted.
+    """Undo withdrawals: the answers count again, and no pull withdraws them once more.
 
     Args:
         store: The store.
@@ -135,5 +135,5 @@ def restore(
     entry_ids = [answer.entry.id for answer in found]
     with store.write() as tx:
         revive(tx, entry_ids)
-        label_trust.add_missing(tx, dict.fromkeys(entry_ids, True))
+        label_trust.keep(tx, entry_ids)
     return found

@@ -14,6 +14,7 @@ SKIPPED_TABLES = frozenset(
         "label_numbers",
         "label_sent",
         "label_missing",
+        "label_kept",
         "imports",
         "import_records",
         "cut_prompts",

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.labelling import LabelEntry
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import append, as_record, as_stored, select
+from sdg_data.store.rows import append, as_record, as_stored, insert_new, select
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,17 @@ def missing_in(tx: Tx, project_id: str) -> list[tuple[LabelEntry, bool]]:
     return _missing(
         tx, "entries.task_id IN (SELECT tasks.id FROM label_tasks AS tasks WHERE project_id = ?)", [project_id]
     )
+
+
+def keep(tx: Tx, entry_ids: Sequence[str]) -> None:
+    """Note that somebody restored these entries: no pull withdraws them again."""
+    insert_new(tx, "label_kept", [{"entry_id": key} for key in entry_ids], key=["entry_id"])
+    drop_missing(tx, entry_ids)
+
+
+def kept(tx: Tx) -> set[str]:
+    """The ids of the entries that somebody restored."""
+    return {key for (key,) in tx.execute("SELECT entry_id FROM label_kept").fetchall()}
 
 
 def _missing(tx: Tx, condition: str, parameters: Sequence[Any]) -> list[tuple[LabelEntry, bool]]:

@@ -24,6 +24,7 @@ from sdg_data.store.migrations import (
     m0009_studies,
     m0010_label_trust,
     m0011_rewritten_prompts,
+    m0012_kept_answers,
 )
 
 
@@ -49,4 +50,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0009_studies,
     m0010_label_trust,
     m0011_rewritten_prompts,
+    m0012_kept_answers,
 )

@@ -150,9 +150,8 @@ def test_a_withdrawal_is_undone_by_id_and_by_time_and_stays_undone(memory: Memor
     assert len(team.words()) == 4
     restore(team.home.store, since=listed[0].withdrawn_at)
     assert team.gold() == gold
-    for _ in range(2):
-        with pytest.raises(NotBelieved):
-            team.work.pull(full=True)
+    for accept in (False, True):
+        assert team.work.pull(full=True, accept_deletions=accept).counts == {}
         assert team.gold() == gold
 
 
