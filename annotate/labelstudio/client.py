@@ -17,6 +17,8 @@ from annotate.labelstudio.transport import Unknown as Unknown
 from schemas.base import Record
 
 _PAGE = 200
+_TRIES = 3
+_HIGHEST = 1 << 40
 _UIDS = 200
 """Ids in one look-up: an address of more than 16,384 characters (some 350 ids) is refused with a 400."""
 _TASK_FIELDS = (
@@ -187,14 +189,16 @@ class Client(Transport):
         query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": ["tasks:id"]}
         params = {**_STORED, "project": project_id, "page_size": 1, "include": "id", "query": json.dumps(query)}
         try:
-            return int(self.get("/api/tasks", params=params)["total"])
+            return int(self.get("/api/tasks", params=params, tries=_TRIES)["total"])
         except ServerError as error:
             if error.status == 404 and self.project(project_id):
                 return 0  # its answer where there is no first page
-            raise
+            if error.status != 500:
+                raise
+        return sum(1 for _ in self.listed(project_id, conditions, fields="id", page=1000))
 
     def newest_change(self, project_id: int) -> datetime | None:
-        """When a task of the project was changed last, by the server's clock; None where it has none."""
+        """When a task of the project was changed last, by the server's clock; None where there is none, or it is broken."""
         query = {"filters": {"conjunction": "and", "items": []}, "ordering": ["-tasks:updated_at"]}
         params = {
             **_STORED,
@@ -204,9 +208,9 @@ class Client(Transport):
             "query": json.dumps(query),
         }
         try:
-            tasks = self.get("/api/tasks", params=params)["tasks"]
+            tasks = self.get("/api/tasks", params=params, tries=_TRIES)["tasks"]
         except ServerError as error:
-            if error.status == 404 and self.project(project_id):
+            if error.status == 500 or (error.status == 404 and self.project(project_id)):
                 return None
             raise
         return moment(tasks[0]["updated_at"]) if tasks else None
@@ -237,14 +241,56 @@ class Client(Transport):
         fields: str = _TASK_FIELDS,
         page: int = _PAGE,
     ) -> Iterator[dict[str, Any]]:
-        """Tasks in order of number. By number, not by page: what changes meanwhile moves nothing out of sight."""
-        after = 0
+        """Tasks in order of number. By number, not by page: what changes meanwhile moves nothing out of sight.
+
+        Of a task that the server cannot list, because its data is a number, say, only the `id` is given.
+        """
+        after, size = 0, page
         while True:
-            tasks = self.page(project_id, conditions, after=after, fields=fields, page=page)
+            try:
+                tasks = self.page(project_id, conditions, after=after, fields=fields, page=size, tries=_TRIES)
+            except Unavailable as error:
+                if error.status != 500:
+                    raise
+                if size > 1:
+                    size = max(1, size // 8)
+                    continue
+                after = self.first_broken(project_id, conditions, after)
+                yield {"id": after}
+                continue
             yield from tasks
-            if len(tasks) < page:
+            if len(tasks) < size:
                 return
-            after = int(tasks[-1]["id"])
+            after, size = int(tasks[-1]["id"]), min(page, 2 * size)
+
+    def first_broken(self, project_id: int, conditions: Sequence[dict[str, Any]], after: int) -> int:
+        """The number of the first task after another, where the server answers 500 to a list of it alone.
+
+        Found by halving: lists that end before it are answered.
+
+        Raises:
+            Unavailable: The server answers 500 to other lists too.
+        """
+
+        def fails(last: int) -> bool:
+            upto = condition("id", "less_or_equal", "Number", last)
+            try:
+                self.page(project_id, [*conditions, upto], after=after, fields="id,data", page=1, tries=_TRIES)
+            except Unavailable as error:
+                if error.status != 500:
+                    raise
+                return True
+            return False
+
+        low, high = after, after + 1
+        while not fails(high):
+            low, high = high, after + 2 * (high - after)
+            if high > _HIGHEST:
+                raise Unavailable("answers 500, and no task explains it", status=500, item=f"project {project_id}")
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fails(middle) else (middle, high)
+        return high
 
     def page(
         self,

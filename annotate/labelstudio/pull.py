@@ -186,33 +186,11 @@ class Puller:
         except Unavailable as error:
             if error.status != 500:
                 raise
-            with self._store.read() as tx:
-                known = sorted(
-                    number for number in labelling.numbers_in(tx, self._project.id).values() if number > after
-                )
-            index = bisect.bisect_left(known, True, key=lambda number: self._fails(conditions, after, number))
-            if index == len(known):
-                raise  # no task of ours: nothing says where it is
-            if not self._fails(conditions, known[index] - 1, known[index]):
-                return known[index] - 1  # somebody else's, before it
-            listed = [{"id": known[index]}]
+            listed = [{"id": self._client.first_broken(place, conditions, after)}]
         if not listed:
             return after
         self._store_page(listed, pass_after=int(listed[0]["id"]), readable=False)
         return int(listed[0]["id"])
-
-    def _fails(self, conditions: Sequence[dict[str, Any]], after: int, last: int) -> bool:
-        """Whether the server cannot even name the tasks after a number, up to another."""
-        upto = condition("id", "less_or_equal", "Number", last)
-        try:
-            self._client.page(
-                self._remote.server_id, [*conditions, upto], after=after, page=1, fields="id", tries=_TRIES_PAGE
-            )
-        except Unavailable as error:
-            if error.status != 500:
-                raise
-            return True
-        return False
 
     def _store_page(
         self, tasks: Sequence[dict[str, Any]], *, pass_after: int | None, readable: bool = True
@@ -283,9 +261,11 @@ class Puller:
         owners: dict[int, str | None] = {}
         for start in range(0, len(numbers), PAGE):
             chosen = condition("id", "in_list", "List", list(numbers[start : start + PAGE]))
-            tasks = self._client.page(self._remote.server_id, [chosen, *more], page=PAGE)
-            if tasks:
-                owners |= self._store_page(tasks, pass_after=None).owners
+            tasks = list(self._client.listed(self._remote.server_id, [chosen, *more]))
+            for readable in (True, False):
+                these = [task for task in tasks if ("updated_at" in task) is readable]
+                if these:
+                    owners |= self._store_page(these, pass_after=None, readable=readable).owners
         return owners
 
     def _find_deleted_tasks(self, *, full: bool) -> list[str]:

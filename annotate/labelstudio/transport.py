@@ -124,7 +124,7 @@ class Transport:
         Args:
             path: The path on the server.
             params: The query.
-            tries: The most requests that are answered with a passing error; None: until patience ends.
+            tries: The most requests that are answered with a 500; None: until patience ends.
 
         Raises:
             Unavailable: There is no answer, or none but passing errors.
@@ -257,7 +257,7 @@ class Transport:
                     raise
                 problem, status = f"answered {error.status}", error.status
             pause = next(pauses, None)
-            if pause is None or (tries is not None and sent >= tries and status is not None):
+            if pause is None or (tries is not None and sent >= tries and status == 500):
                 raise Unavailable(
                     f"does not answer as it should ({problem})",
                     status=status,
