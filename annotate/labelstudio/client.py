@@ -198,7 +198,7 @@ class Client(Transport):
         return sum(1 for _ in self.listed(project_id, conditions, fields="id", page=1000))
 
     def newest_change(self, project_id: int) -> datetime | None:
-        """When a task of the project was changed last, by the server's clock; None where there is none, or it is broken."""
+        """When a task of the project was changed last, by the server's clock; None where it has none, or is broken."""
         query = {"filters": {"conjunction": "and", "items": []}, "ordering": ["-tasks:updated_at"]}
         params = {
             **_STORED,
