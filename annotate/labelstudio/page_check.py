@@ -38,10 +38,18 @@ class PageCheck:
 
     def errors(self, result: Sequence[Any]) -> list[str]:
         """What is wrong with a prediction's or an answer's result; relations between boxes are not looked at."""
-        items = [item for item in result if not (isinstance(item, dict) and item.get("type") == "relation")]
+        items = [_listed(item) for item in result if not (isinstance(item, dict) and item.get("type") == "relation")]
         return [
             str(error)[:300] for error in self._interface.validate_prediction({"result": items}, return_errors=True)
         ]
+
+
+def _listed(item: Any) -> Any:
+    """An item whose text stands in a list, as the page writes it; other programs leave the list away."""
+    value = item.get("value") if isinstance(item, dict) else None
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+        return item
+    return {**item, "value": {**value, "text": [value["text"]]}}
 
 
 @cache
