@@ -86,10 +86,18 @@ class Client(Transport):
 
     def projects(self) -> list[dict[str, Any]]:
         """All projects of the server, each with `id`, `title` and `description`."""
-        listed: list[Any] = self.typed(
-            "projects", lambda options: list(self.sdk.projects.list(page_size=100, request_options=options))
-        )
-        return [_plain(project) for project in listed]
+        listed: list[Any] = []
+        while True:
+            number = len(listed) // 100 + 1  # the SDK's own paging asks for pages until one is empty
+            page = self.typed(
+                "projects",
+                lambda options, number=number: self.sdk.projects.list(  # type: ignore[misc]
+                    page=number, page_size=100, request_options=options
+                ),
+            )
+            listed += page.items or []
+            if not getattr(page.response, "next", None):
+                return [_plain(project) for project in listed]
 
     def project(self, project_id: int) -> dict[str, Any]:
         """One project with all its fields.
