@@ -89,7 +89,7 @@ class Client(Transport):
         listed: list[Any] = []
         while True:
             number = len(listed) // 100 + 1  # the SDK's own paging asks for pages until one is empty
-            page = self.typed(
+            page: Any = self.typed(
                 "projects",
                 lambda options, number=number: self.sdk.projects.list(  # type: ignore[misc]
                     page=number, page_size=100, request_options=options
