@@ -75,7 +75,8 @@ def stage_lock(
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise StoreError(f"cannot open the lock file ({error.strerror})", item=str(path)) from error
+        hint = "If the folder cannot be written, change that, or name another one with --home or SDG_HOME."
+        raise StoreError(f"cannot open the lock file ({error.strerror})", item=str(path), hint=hint) from error
     try:
         _acquire(fd, stage, wait, on_wait)
         me = Holder(
