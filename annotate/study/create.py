@@ -16,7 +16,7 @@ from schemas.records import ImageRecord
 from schemas.study import Study, StudyProtocol, StudyRefusal, StudyTrial, TrialKind
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import content_id
-from sdg_data.ingest.tables import BadRow, read_table, table_kind
+from sdg_data.ingest.tables import strict_rows
 from sdg_data.store import images, prompts, studies
 from sdg_data.store.connection import Store, Tx
 
@@ -95,7 +95,8 @@ def plan(
         seed=seed,
         created_at=datetime.now(UTC),
     )
-    trials = _Trials(study, _records(tx, arms), arms, _texts(tx, arms))
+    records = images.by_ids(tx, sorted({image for arm in arms.values() for image in arm.images.values()}))
+    trials = _Trials(study, records, arms, _texts(tx, records))
     judged = [trials.judged(item, names) for item in items for names in _groups(arms, item, protocol, against)]
     if not judged:
         raise ConfigError(
@@ -230,16 +231,11 @@ def _model_arm(tx: Tx, name: str, model: str) -> Arm:
 
 
 def _table_arm(tx: Tx, name: str, path: Path) -> Arm:
-    if table_kind(path) is None:
-        raise InputError("this is no table that can be read", item=str(path), hint="CSV, TSV, JSONL, Parquet or Arrow.")
     arm = Arm()
-    rows: list[tuple[int, dict[str, str]]] = []
-    for row in read_table(path):
-        if isinstance(row, BadRow):
-            raise InputError(f"line {row.line}: {row.message}", item=str(path))
-        if isinstance(row.cells, str):
-            raise InputError(f"line {row.line} has no columns", item=str(path), hint="A row is a JSON object.")
-        rows.append((row.line, {key: str(value) for key, value in row.cells.items() if value not in (None, "")}))
+    rows = [
+        (line, {key: str(value) for key, value in cells.items() if value not in (None, "")})
+        for line, cells in strict_rows(path)
+    ]
     wanted = {cells[key] for _, cells in rows for key in ("image_id", "reference") if key in cells}
     records = images.by_ids(tx, sorted(wanted))
     for line, cells in rows:
@@ -266,10 +262,6 @@ def _table_arm(tx: Tx, name: str, path: Path) -> Arm:
     return arm
 
 
-def _records(tx: Tx, arms: Mapping[str, Arm]) -> dict[str, ImageRecord]:
-    return images.by_ids(tx, sorted({image for arm in arms.values() for image in arm.images.values()}))
-
-
-def _texts(tx: Tx, arms: Mapping[str, Arm]) -> dict[str, str]:
-    wanted = {record.prompt_id for record in _records(tx, arms).values()}
+def _texts(tx: Tx, records: Mapping[str, ImageRecord]) -> dict[str, str]:
+    wanted = {record.prompt_id for record in records.values()}
     return {prompt.id: prompt.text for prompt in prompts.by_ids(tx, sorted(wanted)).values()}

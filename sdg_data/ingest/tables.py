@@ -77,6 +77,28 @@ def read_table(path: Path, columns: Columns | None = None) -> Iterator[TableRow 
     return KINDS[table_kind(path) or ""](path, columns or tuple)
 
 
+def strict_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows of a small table that somebody wrote for a command: one that cannot be read refuses the table.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The line, and the cells by column.
+
+    Raises:
+        InputError: This is no table, or a row cannot be read or has no columns.
+    """
+    if table_kind(path) is None:
+        raise InputError("this is no table that can be read", item=str(path), hint="CSV, TSV, JSONL, Parquet or Arrow.")
+    for row in read_table(path):
+        if isinstance(row, BadRow):
+            raise InputError(f"line {row.line}: {row.message}", item=str(path))
+        if isinstance(row.cells, str):
+            raise InputError(f"line {row.line} has no columns", item=str(path), hint="A row is a JSON object.")
+        yield row.line, row.cells
+
+
 def undecodable(line: int, data: bytes) -> BadRow:
     """The `BadRow` of a line whose bytes are not UTF-8; `line` is its number."""
     return BadRow(line, "not-utf8", "not UTF-8", shown(data))

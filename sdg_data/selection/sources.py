@@ -8,7 +8,7 @@ import numpy as np
 from schemas.records import Split
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError, InputError
-from sdg_data.ingest.tables import BadRow, read_table, table_kind
+from sdg_data.ingest.tables import strict_rows
 from sdg_data.metrics.store_sources import KINDS, Filter, StoreSource, parse_source
 from sdg_data.selection.verifiers import Pools, Scores, burden_scores, mean_rank, pessimistic
 from sdg_data.store import images
@@ -101,16 +101,12 @@ def table_scores(path: Path, column: str) -> dict[str, float]:
     Raises:
         InputError: The table cannot be read, a column is not there, a score is no number, or an image is there twice.
     """
-    if table_kind(path) is None:
-        raise InputError("this is no table that can be read", item=str(path), hint="CSV, TSV, JSONL, Parquet or Arrow.")
     scores: dict[str, float] = {}
-    for row in read_table(path):
-        if isinstance(row, BadRow):
-            raise InputError(f"line {row.line}: {row.message}", item=str(path))
-        place = f"{path}, line {row.line}"
-        if isinstance(row.cells, str) or not {"image_id", column} <= set(row.cells):
+    for line, cells in strict_rows(path):
+        place = f"{path}, line {line}"
+        if not {"image_id", column} <= set(cells):
             raise InputError(f"a row needs the columns image_id and {column}", item=place)
-        image, value = str(row.cells["image_id"]), row.cells[column]
+        image, value = str(cells["image_id"]), cells[column]
         if image in scores:
             raise InputError(f"image {image} is there twice", item=place)
         try:
