@@ -10,6 +10,9 @@ both estimators, which sample differently. Printed for each:
     progress    alignment · √agreement: what a step of fixed length gains on the burden, in expectation
 
 The oracle is detector and reward here: this is about credit assignment, not about the detector.
+
+`--objects 1 2 3 4 6` asks where place should matter: images are then of one object, and K of them side by side are one
+image of K objects with one reward (`trainers.paper.boxflow.mosaic`). All K learn from the same panels.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ import torch
 
 from sdg_data.mini.oracle import find_defects
 from trainers.boxflow.config import changed
-from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.rollout import chunks_of, group_ids, plan_rollout
 from trainers.boxflow.trainer import BoxFlowTrainer
 from trainers.paper.boxflow.arms import configuration
+from trainers.paper.boxflow.mosaic import mosaic_advantages
 from trainers.paper.boxflow.training import make_trainer
 
 ARMS: Final[dict[str, dict[str, Any]]] = {
@@ -69,13 +72,16 @@ TRAININGS: Final = {"policy-gradient": "boxflow", "forward": "boxflow-forward"}
 """Estimator -> the arm of the paper in miniature whose sampler and loss it takes."""
 BURDEN: Final = "R = −burden"
 
+Contender = tuple[str, int]
+"""An advantage, and of how many objects an image is."""
+
 
 class Measured:
-    """Gradients of one estimator: by advantage, one flat gradient of each rollout; `burdens` are of the images."""
+    """Gradients of one estimator: by contender, one flat gradient of each rollout; `burdens` are of the images."""
 
-    def __init__(self, trainer: BoxFlowTrainer, names: list[str]) -> None:
+    def __init__(self, trainer: BoxFlowTrainer, contenders: list[Contender]) -> None:
         self.trainer = trainer
-        self.gradients: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+        self.gradients: dict[Contender, list[torch.Tensor]] = {contender: [] for contender in contenders}
         self.burdens: list[float] = []
         self.seconds = {"sampling": 0.0, "learning": 0.0}
 
@@ -94,10 +100,10 @@ class Measured:
         base = [score.value for score in asyncio.run(trainer.task.reward.score(images))]
         estimator.begin(chunks)
         started = time.process_time()
-        for name, found in self.gradients.items():
+        for (name, objects), gradients in self.gradients.items():
             arm = changed(config, {"credit.box_margin": 0.0, **ARMS.get(name, {"credit.advantage": "scalar"})})
             rewards = [-value for value in burden] if name == BURDEN else base
-            advantages = compute_advantages(arm, rewards, defects, ids, policy.grid)
+            advantages = mosaic_advantages(arm, rewards, defects, ids, policy.grid, panels=objects)
             for parameter in trainer.named.values():
                 parameter.grad = None
             for chunk in chunks:
@@ -105,7 +111,7 @@ class Measured:
                     loss = estimator.loss(chunk, term, advantages, config.total)
                     (loss.value * loss.weight).backward()
             parts = [parameter.grad.flatten() for parameter in trainer.named.values() if parameter.grad is not None]
-            found.append(torch.cat(parts).clone())
+            gradients.append(torch.cat(parts).clone())
         self.seconds["learning"] += (time.process_time() - started) / len(self.gradients)
 
 
@@ -122,32 +128,37 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=201)
     parser.add_argument("--estimators", nargs="+", choices=TRAININGS, default=list(TRAININGS))
     parser.add_argument("--advantages", nargs="+", choices=[*ARMS], default=[*ARMS], metavar="NAME")
+    parser.add_argument("--objects", type=int, nargs="+", metavar="K", help="of an image; none: one or two, as drawn")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="of the estimator forward")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     changes = {name: json.loads(value) for name, _, value in (change.partition("=") for change in options.set)}
-    names = [BURDEN, *options.advantages]
+    counts = options.objects or [1]
+    contenders = [(BURDEN, 1), *((name, count) for name in options.advantages for count in counts)]
     measured = {}
     with tempfile.TemporaryDirectory() as folder:
         # The policy gradient comes first and always: the others are compared with what it says of the burden.
         for estimator in dict.fromkeys(["policy-gradient", *options.estimators]):
             more = changes if estimator == "forward" else {}
             config = configuration(TRAININGS[estimator], options.seed, options.rollouts, "oracle", more)
-            measured[estimator] = Measured(make_trainer(config, Path(folder) / estimator), names)
+            trainer = make_trainer(config, Path(folder) / estimator, objects=1 if options.objects else None)
+            measured[estimator] = Measured(trainer, contenders)
         for number in range(options.rollouts):
-            for one in measured.values():
-                one.rollout(number)
+            for estimated in measured.values():
+                estimated.rollout(number)
             print(f"rollout {number + 1}/{options.rollouts}", file=sys.stderr)
     print(f"{options.rollouts} rollouts, seed {options.seed} {changes or ''}")
-    for estimator, one in measured.items():
-        seconds = ", ".join(f"{name} {value / options.rollouts:.1f} s" for name, value in one.seconds.items())
-        print(f"{estimator}: burden of the sampled images {np.mean(one.burdens):.3f}; CPU of a rollout: {seconds}")
-    print("| estimator | advantage | agreement | alignment | progress |\n|---|---|---|---|---|")
-    reference = measured["policy-gradient"].gradients[BURDEN]
+    for estimator, estimated in measured.items():
+        seconds = ", ".join(f"{name} {value / options.rollouts:.1f} s" for name, value in estimated.seconds.items())
+        print(
+            f"{estimator}: burden of the sampled images {np.mean(estimated.burdens):.3f}; CPU of a rollout: {seconds}"
+        )
+    print("| estimator | advantage | objects | agreement | alignment | progress |\n|---|---|---|---|---|---|")
+    reference = measured["policy-gradient"].gradients[BURDEN, 1]
     ideal = cosines(reference, reference).mean()
-    for estimator, one in measured.items():
-        for name, own in one.gradients.items():
+    for estimator, estimated in measured.items():
+        for (name, count), own in estimated.gradients.items():
             agreement = cosines(own, own)
             # pairs of rollouts share rollouts; half of them are independent at best
             error = agreement.std() / np.sqrt(len(agreement) / 2)
@@ -155,7 +166,8 @@ def main() -> None:
             alignment = cosines(own, reference).mean() / scale if scale else np.nan
             progress = alignment * np.sqrt(max(agreement.mean(), 0.0))
             figures = f"{agreement.mean():.4f} ± {error:.4f} | {alignment:.2f} | {progress:.3f}"
-            print(f"| {estimator} | {name} | {figures} |")
+            objects = count if options.objects else "as drawn"
+            print(f"| {estimator} | {name} | {objects} | {figures} |")
 
 
 if __name__ == "__main__":

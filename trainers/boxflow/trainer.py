@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ class Task:
 
     `pipeline` is loaded and on the CPU. `held_out` are the fixed prompts that are looked at. `detector` may be None
     where the advantage needs none. `held_out_reward` scores the fixed prompts' images and is never learned from; where
-    it is None, `reward` does. `audit`: where audited images go.
+    it is None, `reward` does. `audit`: where audited images go. `credit` makes advantages of a rollout's rewards and
+    boxes.
     """
 
     config: BoxFlowConfig
@@ -76,6 +77,7 @@ class Task:
     held_out_reward: BaseReward | None
     out: Path
     audit: Audit | None = None
+    credit: Callable[..., Advantages] = compute_advantages
 
 
 class BoxFlowTrainer:
@@ -214,7 +216,7 @@ class BoxFlowTrainer:
         failures = check_failures(scored, config.rewards.max_failure_rate)
         if self.task.detector is not None and self.main:
             self._silence.hear(scored)
-        advantages = compute_advantages(
+        advantages = self.task.credit(
             config,
             [image.reward for image in scored],
             [image.defects for image in scored],

@@ -67,6 +67,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=192, help="held-out prompts that the judge sees")
     parser.add_argument("--arms", type=Names.parse, default=list(ARMS))
     parser.add_argument("--detector", default="mini", help="mini, or oracle to try things out")
+    parser.add_argument("--objects", type=int, help="of an image, in mosaics of one-object images; none: as drawn")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--tune", action="store_true", help="choose each arm's settings first")
@@ -87,6 +88,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _claim(options: argparse.Namespace) -> None:
     """Results of other settings do not go into one table."""
     note = {"rollouts": options.rollouts, "detector": options.detector, "changes": sorted(options.changes)}
+    if options.objects:
+        note["objects"] = options.objects
     path = options.out / "settings.json"
     if path.is_file() and json.loads(path.read_text()) != note:
         raise SystemExit(f"{options.out} holds results of other settings ({path}): name another --out, or delete it")
@@ -120,6 +123,7 @@ def _command(
     parts = ["-m", "trainers.paper.boxflow", "--out", str(options.out), "--one", f"{arm}:{seed}:{int(tuning)}"]
     parts += ["--rollouts", str(options.rollouts), "--prompts", str(options.prompts), "--detector", options.detector]
     parts += ["--values", json.dumps(values), "--result", str(result)]
+    parts += ["--objects", str(options.objects)] if options.objects else []
     return [*parts, *(part for change in options.changes for part in ("--set", change))]
 
 
@@ -138,14 +142,14 @@ def _train_one(options: argparse.Namespace) -> None:
     trained = "flow-grpo" if arm == BASE else arm
     config = configuration(trained, int(number), options.rollouts, options.detector, values)
     run = options.out / "runs" / Path(options.result).stem
-    trainer = make_trainer(config, run)
+    trainer = make_trainer(config, run, options.objects)
     started = time.monotonic()
     if arm != BASE:
         trainer.train()
         if trainer.stopped:
             raise SystemExit(130)
     seconds = time.monotonic() - started
-    prompts = judged_prompts(options.prompts, tuning=tuning == "1")
+    prompts = judged_prompts(options.prompts, tuning=tuning == "1", one_object=options.objects is not None)
     with trainer.ema.applied():
         images = sample_without_noise(
             trainer.policy, prompts, [_SEED + place for place in range(len(prompts))], trainer.accelerator.device
@@ -202,6 +206,7 @@ def _report(options: argparse.Namespace) -> None:
         "rollouts": options.rollouts,
         "held-out prompts": options.prompts,
         "detector": options.detector,
+        **({"objects": options.objects} if options.objects else {}),
         "seconds a training": round(float(np.mean(spent)), 1),
     }
     table, picture = markdown(summary, facts), figure(summary)

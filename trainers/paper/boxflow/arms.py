@@ -7,11 +7,11 @@ arm is its kind of advantage and the weights of the boxes; `candidates` is what 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
-from sdg_data.mini.world import sample_prompts
+from sdg_data.mini.world import parse_prompt, sample_prompts
 from sdg_data.settings import VlmSettings
 from trainers.boxflow.config import BoxFlowConfig, changed, mini
 from trainers.paper.boxflow.model import NAME, simple_prompts
@@ -134,15 +134,20 @@ def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mappi
     return changed(mini(), {**shared, **ARMS[arm], **more})
 
 
-def training_prompts() -> list[str]:
-    """Prompts to train on: none that any arm is judged or tuned on."""
+def training_prompts(*, one_object: bool = False) -> list[str]:
+    """Prompts to train on: none that any arm is judged or tuned on. `one_object`: only of a single shape."""
     kept_out = set(held_out_prompts(HELD_OUT_COUNT))
-    drawn = simple_prompts(sample_prompts(4 * TRAIN_PROMPTS, seed=31))
+    drawn = _wanted(sample_prompts((40 if one_object else 4) * TRAIN_PROMPTS, seed=31), one_object)
     return [text for text in drawn if text not in kept_out][:TRAIN_PROMPTS]
 
 
-def judged_prompts(count: int, *, tuning: bool) -> list[str]:
+def judged_prompts(count: int, *, tuning: bool, one_object: bool = False) -> list[str]:
     """Prompts that no mini and no arm was trained on; those of tuning are others than those of the result.
+
+    Args:
+        count: how many.
+        tuning: whether they are for choosing settings.
+        one_object: only of a single shape.
 
     Returns:
         `count` prompts, the same each time.
@@ -150,9 +155,14 @@ def judged_prompts(count: int, *, tuning: bool) -> list[str]:
     Raises:
         ValueError: There are fewer than `count`.
     """
-    prompts = simple_prompts(held_out_prompts(HELD_OUT_COUNT))
+    prompts = _wanted(held_out_prompts(HELD_OUT_COUNT), one_object)
     random.Random(7).shuffle(prompts)
     half = len(prompts) // 2
     if count > half:
         raise ValueError(f"only {half} prompts are left for each, asked for {count}")
     return prompts[half : half + count] if tuning else prompts[:count]
+
+
+def _wanted(prompts: Sequence[str], one_object: bool) -> list[str]:
+    simple = simple_prompts(prompts)
+    return [text for text in simple if parse_prompt(text).object_count == 1] if one_object else simple

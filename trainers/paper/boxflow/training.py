@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from generators.models.loading import load_pipeline
 from generators.revisions import revision_of
 from trainers.boxflow.config import BoxFlowConfig
+from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.trainer import BoxFlowTrainer, Task
 from trainers.paper.boxflow.arms import training_prompts
 from trainers.paper.boxflow.model import preset
+from trainers.paper.boxflow.mosaic import mosaic_advantages
 from trainers.rewards.settings import make_detector, make_reward
 
 
-def make_trainer(config: BoxFlowConfig, out: Path) -> BoxFlowTrainer:
-    """A trainer whose run is in the folder `out`, without a held-out reward: the judge looks at the end alone."""
+def make_trainer(config: BoxFlowConfig, out: Path, objects: int | None = None) -> BoxFlowTrainer:
+    """A trainer whose run is in the folder `out`, without a held-out reward: the judge looks at the end alone.
+
+    Args:
+        config: an arm's.
+        out: the run's folder.
+        objects: of an image (`trainers.paper.boxflow.mosaic`); none: each image is one of the model's, of one or two.
+
+    Returns:
+        The trainer, gone on from its last checkpoint.
+    """
     model = preset()
     revision = revision_of(model)
     return BoxFlowTrainer(
@@ -23,11 +35,12 @@ def make_trainer(config: BoxFlowConfig, out: Path) -> BoxFlowTrainer:
             preset=model,
             revision=revision,
             pipeline=load_pipeline(model, revision),
-            prompts=training_prompts(),
+            prompts=training_prompts(one_object=objects is not None),
             held_out=(),
             reward=make_reward(config.rewards.base),
             detector=make_detector(config.rewards.detector),
             held_out_reward=None,
             out=out,
+            credit=partial(mosaic_advantages, panels=objects) if objects else compute_advantages,
         )
     )
