@@ -58,7 +58,7 @@ class VerifyReport:
 
 
 def verify(target: Target, *, advance: Callable[[int], None] = lambda number: None) -> VerifyReport:
-    """Check an export.
+    """Check the files and samples of an export against its manifest.
 
     Args:
         target: Its folder or URL.
@@ -73,14 +73,14 @@ def verify(target: Target, *, advance: Callable[[int], None] = lambda number: No
     manifest, report = read_manifest(target, changed=True), VerifyReport(target.url)
     if not is_as_written(target.read(MANIFEST) or b""):
         report.add(f"{MANIFEST}: it is not as it was written (its own hash differs)")
-    there = target.entries()
-    _check_names(manifest, there, report)
-    whole = {entry.path for entry in manifest.files if _same_bytes(target, entry, there, report, advance)}
-    _check_croissant(target, manifest, there, report)
+    entries = target.entries()
+    _check_names(manifest, entries, report)
+    whole = {entry.path for entry in manifest.files if _same_bytes(target, entry, entries, report, advance)}
+    _check_croissant(target, manifest, entries, report)
     seed = _seed(manifest, report)
-    checks = _SampleChecks(report, seed, {entry.path: entry for entry in manifest.files if there.get(entry.path)})
+    checks = _SampleChecks(report, seed, {entry.path: entry for entry in manifest.files if entries.get(entry.path)})
     for entry in sorted(manifest.files, key=_reading_order):
-        if there.get(entry.path) == "file":
+        if entries.get(entry.path) == "file":
             _check_contents(target, manifest, entry, checks)
             advance(1)
     if not report.problems:  # where samples are missing, others would seem to be out of order
@@ -202,13 +202,13 @@ _KINDS: dict[Kind, str] = {
 }
 
 
-def _check_names(manifest: Manifest, there: Mapping[str, Kind], report: VerifyReport) -> None:
+def _check_names(manifest: Manifest, entries: Mapping[str, Kind], report: VerifyReport) -> None:
     """What stands in the folder beside what the manifest names, and what has one of these names and is no file."""
     named = [entry.path for entry in manifest.files] + [MANIFEST]
     for name in sorted({name for name in named if named.count(name) > 1} if len(set(named)) < len(named) else ()):
         report.add(f"{MANIFEST}: it names {name} twice")
     known = set(named)
-    for name, kind in there.items():
+    for name, kind in entries.items():
         if name in known and kind != "file":
             report.add(f"{name}: this is {_KINDS[kind]}, not a file")
         elif name not in known and (name, kind) != (STATE, "folder"):
@@ -216,12 +216,12 @@ def _check_names(manifest: Manifest, there: Mapping[str, Kind], report: VerifyRe
 
 
 def _same_bytes(
-    target: Target, entry: FileEntry, there: Mapping[str, Kind], report: VerifyReport, advance: Callable[[int], None]
+    target: Target, entry: FileEntry, entries: Mapping[str, Kind], report: VerifyReport, advance: Callable[[int], None]
 ) -> bool:
     """Whether the file is there with the size and the sha256 that the manifest has."""
     advance(1)
-    if there.get(entry.path) != "file":
-        if entry.path not in there:
+    if entries.get(entry.path) != "file":
+        if entry.path not in entries:
             report.add(f"{entry.path}: the file is missing")
         return False
     size = target.size(entry.path)
@@ -236,18 +236,18 @@ def _same_bytes(
     return True
 
 
-def _check_croissant(target: Target, manifest: Manifest, there: Mapping[str, Kind], report: VerifyReport) -> None:
+def _check_croissant(target: Target, manifest: Manifest, entries: Mapping[str, Kind], report: VerifyReport) -> None:
     """Croissant states hashes too: whoever changed a file and the manifest has to have thought of it."""
-    if there.get(CROISSANT) != "file":
+    if entries.get(CROISSANT) != "file":
         return
-    entries = {entry.path: entry for entry in manifest.files}
+    listed = {entry.path: entry for entry in manifest.files}
     try:
         stated = stated_files(target.read(CROISSANT) or b"")
     except (ValueError, KeyError, TypeError) as error:
         report.add(f"{CROISSANT}: it cannot be read: {error}")
         return
     for path, (size, sha256) in stated.items():
-        entry = entries.get(path)
+        entry = listed.get(path)
         if entry is None:
             report.add(f"{CROISSANT}: it names {path}, the manifest does not")
         elif (f"{entry.bytes} B", entry.sha256) != (size, sha256):

@@ -75,9 +75,9 @@ class Blobs:
             InputError: A file was changed since its part was looked at.
         """
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="blobs") as pool:
-            made = [pool.submit(self._put_as, name, data) for name, data in items.items()]
+            writings = [pool.submit(self._put_as, name, data) for name, data in items.items()]
             try:
-                folders = set().union(*(one.result() for one in made))
+                folders = set().union(*(writing.result() for writing in writings))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -154,8 +154,8 @@ class Blobs:
                     yield f"{folder.name}/{path.name}", _is_name(folder.name, path.name) and path.is_file()
         else:
             filesystem, root = self._opened()
-            for found in sorted(filesystem.glob(f"{root}/[0-9a-f][0-9a-f]/*")):
-                folder_name, name = str(found).split("/")[-2:]
+            for path in sorted(filesystem.glob(f"{root}/[0-9a-f][0-9a-f]/*")):
+                folder_name, name = str(path).split("/")[-2:]
                 yield f"{folder_name}/{name}", _is_name(folder_name, name)
 
     def content_hash(self, name: str) -> str:

@@ -24,10 +24,10 @@ class Stamp:
     changed: int
 
     @classmethod
-    def of(cls, fd: int) -> Self:
+    def read(cls, fd: int) -> Self:
         """The stamp of an open file."""
-        there = os.fstat(fd)
-        return cls(there.st_dev, there.st_ino, there.st_size, there.st_ctime_ns)
+        status = os.fstat(fd)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class FilePart:
         return fd
 
     def _check(self, fd: int) -> None:
-        if Stamp.of(fd) != self.stamp:
+        if Stamp.read(fd) != self.stamp:
             raise self._changed()
 
     def _changed(self) -> InputError:

@@ -156,12 +156,12 @@ def _constant(source: str, constant: str, name: str) -> str:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"not Python source: {error}", item=name) from error
-    found = None
+    text = None
     for node in ast.walk(tree):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         value = getattr(node, "value", None)
         if any(isinstance(target, ast.Name) and target.id == constant for target in targets):
-            found = value.value if isinstance(value, ast.Constant) else None
-    if not isinstance(found, str):
+            text = value.value if isinstance(value, ast.Constant) else None
+    if not isinstance(text, str):
         raise ConfigError(f"no string stands under the name {constant}", item=name)
-    return found.replace("{{", "{").replace("}}", "}")
+    return text.replace("{{", "{").replace("}}", "}")

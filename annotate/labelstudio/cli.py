@@ -222,7 +222,7 @@ def restore_command(
     if not ids and since is None and until is None and not dry_run:
         raise InputError("nothing says what to restore", hint="Name ids, or --since; `--dry-run` lists everything.")
     with command_lock(settings, LOCK, wait=wait):
-        found = restore(Store(settings.home), ids=ids or [], since=_time(since), until=_time(until), dry_run=dry_run)
+        restored = restore(Store(settings.home), ids=ids or [], since=_time(since), until=_time(until), dry_run=dry_run)
     rows = [
         {
             "annotation": answer.entry.annotation_id,
@@ -232,10 +232,12 @@ def restore_command(
             "withdrawn": answer.withdrawn_at.isoformat(timespec="seconds"),
             "reason": answer.reason,
         }
-        for answer in found
+        for answer in restored
     ]
     print_json(rows) if as_json else print_table(rows)
-    say(f"{len(found)} answers " + ("would count again (dry run: nothing was changed)" if dry_run else "count again"))
+    say(
+        f"{len(restored)} answers " + ("would count again (dry run: nothing was changed)" if dry_run else "count again")
+    )
 
 
 def _time(text: str | None) -> datetime | None:

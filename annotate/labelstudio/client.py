@@ -72,8 +72,8 @@ class Client(Transport):
 
     def version(self) -> str:
         """The version of Label Studio that the server runs, as `1.23.2`; empty where it does not say."""
-        told = _plain(self.typed("its version", lambda options: self.sdk.versions.get(request_options=options)))
-        return str(told.get("release") or "")
+        versions = _plain(self.typed("its version", lambda options: self.sdk.versions.get(request_options=options)))
+        return str(versions.get("release") or "")
 
     def me(self) -> dict[str, Any]:
         """The user to whom the API key belongs, as the server describes it."""

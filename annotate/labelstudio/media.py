@@ -57,13 +57,13 @@ def serve(blobs: Blobs, media: Path, image: ImageRecord) -> str:
     try:
         if rendered.exists():
             return _url(rendered)
-        there = own.exists() and (not source.exists() or own.samefile(source) or _is_copy(own, image))
+        published = own.exists() and (not source.exists() or own.samefile(source) or _is_copy(own, image))
         # Compared with its name once: a swapped blob would be annotated under another image's id.
-        data = own.read_bytes() if there else blobs.get(image.blob)
+        data = own.read_bytes() if published else blobs.get(image.blob)
         if not read_header(data).plain:
             _publish(rendered, for_browser(data)[1], None)
             return _url(rendered)
-        if not there:
+        if not published:
             _publish(own, data, source)
         return _url(own)
     except OSError as error:

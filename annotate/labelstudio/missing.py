@@ -94,16 +94,18 @@ def find_missing(
     return Missing(remote, newest_change, lost, sorted(away), within, len(known), known_tasks, rewound=rewound + older)
 
 
-def check(found: Sequence[Missing], url: str) -> None:
+def check(projects: Sequence[Missing], url: str) -> None:
     """Whether what is missing in all projects together is believed.
 
     Raises:
         NotBelieved: It is not.
     """
-    known_answers, known_tasks = (sum(getattr(one, name) for one in found) for name in ("known_answers", "known_tasks"))
-    lost = sum(len(one.answers) + len(one.answers_within) for one in found)
-    tasks = sum(len(one.tasks) for one in found)
-    rewound = sum(one.rewound for one in found)
+    known_answers, known_tasks = (
+        sum(getattr(missing, name) for missing in projects) for name in ("known_answers", "known_tasks")
+    )
+    lost = sum(len(missing.answers) + len(missing.answers_within) for missing in projects)
+    tasks = sum(len(missing.tasks) for missing in projects)
+    rewound = sum(missing.rewound for missing in projects)
     what = f"{lost} of {known_answers} answers and {tasks} of {known_tasks} tasks are no longer there"
     if rewound:
         what += f", and for {rewound} of what was read the server looks older than it was: was its database restored?"
@@ -111,23 +113,27 @@ def check(found: Sequence[Missing], url: str) -> None:
         return
     raise NotBelieved(
         what,
-        item=", ".join(f"project {one.remote.server_id}" for one in found if one.answers or one.tasks or one.rewound)
+        item=", ".join(
+            f"project {missing.remote.server_id}"
+            for missing in projects
+            if missing.answers or missing.tasks or missing.rewound
+        )
         + f" on {url}",
         hint="Everything else was pulled, and nothing was withdrawn. If they were deleted on purpose: "
         "`sdg annotate pull --accept-deletions`; otherwise restore the server's database.",
     )
 
 
-def withdraw_missing(store: Store, found: Missing) -> dict[str, int]:
+def withdraw_missing(store: Store, missing: Missing) -> dict[str, int]:
     """Withdraw what one project has no longer; returns how many of what."""
-    if not found.answers and not found.tasks:
+    if not missing.answers and not missing.tasks:
         return {}
     with store.write() as tx:
-        withdraw(tx, found.remote.server_id, found.answers, "deleted in Label Studio")
-        withdraw(tx, found.remote.server_id, found.answers_within, "its task was deleted in Label Studio")
-        labelling.mark_deleted(tx, found.tasks)
-    counted = len(found.answers) + len(found.answers_within)
-    return {"tasks deleted": len(found.tasks), "deleted": counted}
+        withdraw(tx, missing.remote.server_id, missing.answers, "deleted in Label Studio")
+        withdraw(tx, missing.remote.server_id, missing.answers_within, "its task was deleted in Label Studio")
+        labelling.mark_deleted(tx, missing.tasks)
+    counted = len(missing.answers) + len(missing.answers_within)
+    return {"tasks deleted": len(missing.tasks), "deleted": counted}
 
 
 def _too_many(missing: int, known: int) -> bool:

@@ -164,8 +164,8 @@ def locate(store: Store, client: Client, project: LabelProject) -> Located:
         if not sample or client.find(server_id, sample):
             # The same project under another number: a restored copy, whose clock and task ids may be others.
             say(f"project {remote.server_id} of {remote.url} is project {server_id} of {client.connection.url} now")
-            found = client.project(server_id)
-            return Located(ServerIds(project.id, client.connection.url, server_id), _page_changed(project, found))
+            on_server = client.project(server_id)
+            return Located(ServerIds(project.id, client.connection.url, server_id), _page_changed(project, on_server))
     if marked:
         say(f"project {marked[0]} bears the mark of project {remote.server_id}, but has none of its tasks")
     raise ProjectGone(

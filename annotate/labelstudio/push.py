@@ -282,14 +282,14 @@ class Pusher:
         middle = len(batch) // 2
         return self._send(batch[:middle]) | self._send(batch[middle:])
 
-    def _refuse(self, found: Sequence[Failure]) -> None:
+    def _refuse(self, refusals: Sequence[Failure]) -> None:
         """Record why tasks are not on the server, and do not send them again."""
-        if not found:
+        if not refusals:
             return
         with self._store.write() as tx:
-            failures.insert(tx, found)
-            labelling.mark_deleted(tx, [failure.item_id for failure in found])
-        self.done.refused += len(found)
+            failures.insert(tx, refusals)
+            labelling.mark_deleted(tx, [failure.item_id for failure in refusals])
+        self.done.refused += len(refusals)
 
     def _set_overlaps(self, tasks: Sequence[LabelTask], numbers: Mapping[str, int]) -> None:
         """Set the overlap of the tasks whose overlap is not the project's, which is 1."""

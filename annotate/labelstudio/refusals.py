@@ -65,10 +65,10 @@ class InvalidAnnotation(ValueError):
     """An annotation that is not valid, with all of its faults; `code` is that of the first."""
 
     def __init__(self, refusals: Sequence[Refusal]) -> None:
-        told = [refusal.text for refusal in refusals[:MOST_TOLD]]
+        texts = [refusal.text for refusal in refusals[:MOST_TOLD]]
         if len(refusals) > MOST_TOLD:
-            told.append(f"and {len(refusals) - MOST_TOLD} more faults.")
-        super().__init__("\n".join(told))
+            texts.append(f"and {len(refusals) - MOST_TOLD} more faults.")
+        super().__init__("\n".join(texts))
         self.refusals = tuple(refusals)
         self.code = refusals[0].code
 

@@ -88,14 +88,14 @@ def withdrawn(
         and (until is None or stone.created_at < until)
     }
     of_versions = answers.entries_of_versions(tx, list(stones))
-    found: dict[str, WithdrawnAnswer] = {}
+    withdrawals: dict[str, WithdrawnAnswer] = {}
     wanted = set(ids)
     for version, (entry, image_id) in of_versions.items():
         named = {version, entry.id, entry.task_id, image_id, entry.annotation_id}
         if entry.deleted and (not wanted or wanted & named):
             stone = stones[version]
-            found[entry.id] = WithdrawnAnswer(entry, image_id, stone.reason, stone.source, stone.created_at)
-    return sorted(found.values(), key=lambda answer: (answer.withdrawn_at, answer.entry.id))
+            withdrawals[entry.id] = WithdrawnAnswer(entry, image_id, stone.reason, stone.source, stone.created_at)
+    return sorted(withdrawals.values(), key=lambda answer: (answer.withdrawn_at, answer.entry.id))
 
 
 def restore(
@@ -122,7 +122,7 @@ def restore(
         InputError: An id names no withdrawn answer.
     """
     with store.read() as tx:
-        found = withdrawn(tx, ids=ids, since=since, until=until)
+        withdrawals = withdrawn(tx, ids=ids, since=since, until=until)
         for key in ids:
             if not withdrawn(tx, ids=[key], since=since, until=until):
                 raise InputError(
@@ -130,10 +130,10 @@ def restore(
                     item=key,
                     hint="`sdg annotate restore --dry-run` lists what can be restored.",
                 )
-    if dry_run or not found:
-        return found
-    entry_ids = [answer.entry.id for answer in found]
+    if dry_run or not withdrawals:
+        return withdrawals
+    entry_ids = [answer.entry.id for answer in withdrawals]
     with store.write() as tx:
         revive(tx, entry_ids)
         label_trust.keep(tx, entry_ids)
-    return found
+    return withdrawals

@@ -205,10 +205,10 @@ def _plain(text: str) -> str:
 
     Numbers of one or two digits are counts and stay, unless a unit or the name of an axis makes them coordinates.
     """
-    found = re.findall(r"([^\W_]+(?:['’\-][^\W_]+)*)(,?)", _COORDINATES.sub(" ", text))
+    pairs = re.findall(r"([^\W_]+(?:['’\-][^\W_]+)*)(,?)", _COORDINATES.sub(" ", text))
     kept = [
         word + (comma if _is_latin(word) else "")
-        for word, comma in found
+        for word, comma in pairs
         if word.lower() not in VAGUE and (_is_latin(word) or _COUNT.fullmatch(word))
     ]
     return " ".join(kept)

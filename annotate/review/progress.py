@@ -90,12 +90,12 @@ def rejections(tx: Tx) -> list[Rejection]:
         [[verdict.annotation_id for verdict in rejected]],
     )
     words = {row["annotation_id"]: row for row in rows}
-    found = [
+    rejections = [
         Rejection(verdict.annotator, verdict.image_id, str(row["reviewer"]), row["note"])
         for verdict in rejected
         if (row := words.get(verdict.annotation_id)) is not None
     ]
-    return sorted(found, key=lambda rejection: (rejection.person, rejection.image_id))
+    return sorted(rejections, key=lambda rejection: (rejection.person, rejection.image_id))
 
 
 def open_tasks(tx: Tx) -> int:

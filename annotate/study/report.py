@@ -172,7 +172,7 @@ def document(report: StudyReport) -> dict[str, Any]:
         ],
         "bradley_terry": None
         if report.strengths is None
-        else {arm: as_json(strength) for arm, strength in report.strengths.of.items()},
+        else {arm: as_json(strength) for arm, strength in report.strengths.estimates.items()},
         "agreement_alpha": report.agreement,
         "sides": {name: report.sides[name] for name in ("left", "same", "right")},
         "raters": [{**asdict(figures), "flags": list(figures.flags)} for figures in report.raters],
@@ -212,7 +212,9 @@ def tables(report: StudyReport) -> list[tuple[str, list[dict[str, Any]]]]:
                 "Bradley-Terry log-strengths (a tie is half a win)",
                 [
                     {"arm": arm, "strength": _plain(strength), "comparisons": strength.count}
-                    for arm, strength in sorted(report.strengths.of.items(), key=lambda pair: -(pair[1].value or 0))
+                    for arm, strength in sorted(
+                        report.strengths.estimates.items(), key=lambda pair: -(pair[1].value or 0)
+                    )
                 ],
             )
         )

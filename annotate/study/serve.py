@@ -244,12 +244,12 @@ def make_app(session: Session) -> FastAPI:
     def picture(token: str, trial_id: str, place: str) -> Response:
         """A picture of a trial; its address does not say which arm it is of."""
         try:
-            found = session.picture(token, trial_id, place)
+            picture = session.picture(token, trial_id, place)
         except (BlobError, PictureError) as error:
             return PlainTextResponse(f"the picture cannot be shown: {error}", status_code=404)
-        if found is None:
+        if picture is None:
             return PlainTextResponse("there is no such picture", status_code=404)
-        media_type, data = found
+        media_type, data = picture
         return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=86400"})
 
     def trial(request: dict[str, Any]) -> dict[str, Any]:

@@ -96,9 +96,9 @@ class ExportJob:
             InputError: It holds a damaged manifest.
             ExportError: It is no folder, or cannot be read.
         """
-        there = self.target.entries()
-        manifest = self._old_manifest(overwrite=overwrite) if MANIFEST in there else None
-        notes = [name for name in there if name.startswith(f"{STATE}/")] if BEGUN in there else []
+        entries = self.target.entries()
+        manifest = self._old_manifest(overwrite=overwrite) if MANIFEST in entries else None
+        notes = [name for name in entries if name.startswith(f"{STATE}/")] if BEGUN in entries else []
         begun = self._begun(notes)
         if manifest is not None:
             self._same_export(manifest.name, manifest.format, format_name, overwrite=overwrite)
@@ -111,8 +111,8 @@ class ExportJob:
                 self._remember(name)
         self._notes = {name for name in notes if name.endswith(".json")}
         ours = {*self._owned, *notes, MANIFEST}
-        others = [name for name, kind in there.items() if name not in ours and kind != "folder"]  # of empty ones
-        if others and not notes and MANIFEST not in there and not overwrite:
+        others = [name for name, kind in entries.items() if name not in ours and kind != "folder"]  # of empty ones
+        if others and not notes and MANIFEST not in entries and not overwrite:
             raise ConfigError(
                 f"the folder holds other files ({others[0]})",
                 item=self.target.url,

@@ -60,12 +60,12 @@ def image_bytes(blobs: Blobs, entry: Entry, *, decode: bool = False) -> bytes:
             header = measure(data)  # what its end says may still be a picture to a decoder
     except PictureError as error:
         raise UnreadableImage(entry.key, str(error.code), str(error)) from error
-    stated, there = (entry.media_type, entry.width, entry.height), (header.media_type, header.width, header.height)
-    if stated != there:
+    stated, actual = (entry.media_type, entry.width, entry.height), (header.media_type, header.width, header.height)
+    if stated != actual:
         message = (
-            f"the picture is {there[0]}, {there[1]}×{there[2]}; the store says {stated[0]}, {stated[1]}×{stated[2]}"
+            f"the picture is {actual[0]}, {actual[1]}×{actual[2]}; the store says {stated[0]}, {stated[1]}×{stated[2]}"
         )
-        raise UnreadableImage(entry.key, "other-size" if stated[0] == there[0] else "other-type", message)
+        raise UnreadableImage(entry.key, "other-size" if stated[0] == actual[0] else "other-type", message)
     return data
 
 

@@ -201,16 +201,18 @@ class Target:
         """
         with self._errors(self.url):
             if self.local is None:
-                found: dict[str, Kind] = {path[len(self._root) :].lstrip("/"): "file" for path in self._remote_paths()}
+                entries: dict[str, Kind] = {
+                    path[len(self._root) :].lstrip("/"): "file" for path in self._remote_paths()
+                }
             elif not self.local.exists() and not self.local.is_symlink():
-                found = {}
+                entries = {}
             else:
-                found = {
+                entries = {
                     path.relative_to(self.local).as_posix(): kind
                     for path, kind in _walk(self.local)
                     if path != self.local
                 }
-        return dict(sorted(found.items()))
+        return dict(sorted(entries.items()))
 
     def names(self) -> list[str]:
         """The paths of all regular files below the folder, in order; links and devices are left out."""
@@ -332,8 +334,8 @@ def _open_regular(path: Path) -> BinaryIO:
 def _walk(folder: Path) -> Iterator[tuple[Path, Kind]]:
     """Everything below a folder that is no folder with something in it."""
     empty = True
-    with os.scandir(folder) as found:
-        for entry in found:
+    with os.scandir(folder) as entries:
+        for entry in entries:
             empty = False
             if entry.is_symlink():
                 yield Path(entry.path), "link"

@@ -116,7 +116,7 @@ def outside_row(
         prompt,
         options,
         model=model if isinstance(model, str) and model else options.model,
-        split=options.splits.of(name, entry.get("split")),
+        split=options.splits.split_of(name, entry.get("split")),
     )
     stated = frame_of(name, entry, base.image.width, base.image.height)
     defects, account = defects_of(name, boxes, categories, frame or stated, options.reason)

@@ -112,7 +112,7 @@ def _join(file: Path, entries: list[Any], boxes: list[Any], *, as_text: bool) ->
         else:
             of_image[key].append(box)
     joined = []
-    told: set[str] = set()
+    taken_keys: set[str] = set()
     for number, (entry, key) in enumerate(zip(entries, keys, strict=True), start=1):
         if not isinstance(entry, dict):
             joined.append(CocoImage(f"{file}#image {number}", {}, problem=("bad-row", "it is no object")))
@@ -128,8 +128,8 @@ def _join(file: Path, entries: list[Any], boxes: list[Any], *, as_text: bool) ->
         elif pictures[_picture(entry)] > 1:
             message = f"several images have the file {entry.get('file_name')!r:.200} and one prompt: which is right?"
             problem = ("named-twice", message)
-        own = [] if key is None or key in told else of_image[key]
-        told |= {key} if key is not None else set()
+        own = [] if key is None or key in taken_keys else of_image[key]
+        taken_keys |= {key} if key is not None else set()
         joined.append(CocoImage(name, entry, own, problem))
     return joined, loose
 

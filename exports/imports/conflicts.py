@@ -83,7 +83,7 @@ class _Known:
         self._prelabels: Mapping[str, list[Prelabel]] = prelabels.of_images(tx, ids)
         self._gold: Mapping[str, Gold] = gold.of_images(tx, ids, _ANY)
         self._new = {
-            table: defect_rows.new_ids(tx, table, [one.id for one in records])
+            table: defect_rows.new_ids(tx, table, [record.id for record in records])
             for table, records in _statements(rows).items()
         }
 
@@ -103,11 +103,11 @@ class _Known:
             return None
         if row.prelabel is not None:
             model = row.prelabel.model
-            others = [one for one in self._prelabels.get(row.image.id, []) if one.model == model]
+            others = [record for record in self._prelabels.get(row.image.id, []) if record.model == model]
             now = f"{_count(len(others[-1].defects))} by {model}" if others else ""
         else:
             said = self._annotations.get(row.image.id, [])
-            others_said = [one for one in said if not _of_its_publisher(one, row)]
+            others_said = [record for record in said if not _of_its_publisher(record, row)]
             now = self._now(row.image.id, others_said) if others_said else ""
         return Conflict(row.image.id, now, _summary(row)) if now else None
 
@@ -149,13 +149,13 @@ def _out_of_bounds(row: PreparedRecord) -> RejectedRow | None:
     """A foreign record that would outrank every later one: by its round, or by its time."""
     if not row.foreign:
         return None
-    rounds = [one.round for one in (row.annotation, row.review) if one is not None]
+    rounds = [record.round for record in (row.annotation, row.review) if record is not None]
     if any(number > MAX_ROUND for number in rounds):
         return RejectedRow(row.name, "bad-round", f"its round is {max(rounds)}; {MAX_ROUND} is the highest")
     limit = datetime.now(UTC) + AHEAD
-    for one in (row.annotation, row.review, row.enrichment, row.prelabel):
-        if one is not None and one.created_at > limit:
-            return RejectedRow(row.name, "from-the-future", f"it was made on {one.created_at:%Y-%m-%d}")
+    for record in (row.annotation, row.review, row.enrichment, row.prelabel):
+        if record is not None and record.created_at > limit:
+            return RejectedRow(row.name, "from-the-future", f"it was made on {record.created_at:%Y-%m-%d}")
     return None
 
 

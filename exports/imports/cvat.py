@@ -71,26 +71,26 @@ def cvat_rows(file: Path, options: ExternalOptions, prompts: FileNames) -> Itera
 
 def _in_subsets(images: list[ListedImage], folders: list[Path]) -> list[ListedImage]:
     """The images with the path that their pictures have: CVAT puts those of a subset into a folder of its name."""
-    found = []
+    moved = []
     for image in images:
         subset = image.entry.get("subset")
         nested = f"{subset}/{image.file}"
         if subset and isinstance(image.file, str) and any((folder / nested).is_file() for folder in folders):
             image = ListedImage(image.name, nested, image.entry, image.shapes, image.problem)
-        found.append(image)
-    return found
+        moved.append(image)
+    return moved
 
 
 def _listed(file: Path, number: int, element: ElementTree.Element) -> ListedImage:
     name = f"{file.name}#{element.get('id', number)}"
     tags = [child for child in element if child.tag == _TAG]
-    told: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for tag in tags:
-        told |= _attributes(tag)
+        attributes |= _attributes(tag)
     subset = element.get("subset", "")
     entry = {
-        "prompt": told.get("prompt") or told.get("caption"),
-        "model": told.get("model"),
+        "prompt": attributes.get("prompt") or attributes.get("caption"),
+        "model": attributes.get("model"),
         "subset": subset,
         "split": subset if is_split_name(subset) else None,
         "width": element.get("width"),
@@ -106,10 +106,10 @@ def _attributes(element: ElementTree.Element) -> dict[str, Any]:
 
 def _shape(element: ElementTree.Element, number: int) -> dict[str, Any]:
     label = element.get("label")
-    told = _attributes(element)
+    attributes = _attributes(element)
     rotation = _number(element.get("rotation", "0"))
-    shape = {"id": number, "label": label, "attributes": {**told, "rotation": rotation}}
-    shape |= {"outside": element.get("outside"), "iscrowd": told.get("is_crowd")}
+    shape = {"id": number, "label": label, "attributes": {**attributes, "rotation": rotation}}
+    shape |= {"outside": element.get("outside"), "iscrowd": attributes.get("is_crowd")}
     read = [_number(element.get(side)) for side in _SIDES.get(element.tag, ())]
     if element.tag == "box":
         left, top, right, bottom = read

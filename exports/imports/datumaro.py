@@ -89,7 +89,7 @@ def _listed(name: str, item: object, labels: Sequence[object], split: str | None
     shapes = [_shape(annotation, labels) for annotation in annotations if annotation.get("type") not in _OF_THE_IMAGE]
     attributes = item.get("attr")
     stated = attributes if isinstance(attributes, dict) else {}
-    captions = [one.get("caption") for one in annotations if one.get("type") == "caption"]
+    captions = [annotation.get("caption") for annotation in annotations if annotation.get("type") == "caption"]
     size = image.get("size")
     height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
     entry = {
@@ -107,13 +107,13 @@ def _shape(annotation: Mapping[str, Any], labels: Sequence[object]) -> dict[str,
     known = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(labels)
     label = labels[number] if known and isinstance(number, int) else None
     attributes = annotation.get("attributes")
-    told = attributes if isinstance(attributes, dict) else {}
+    flags = attributes if isinstance(attributes, dict) else {}
     shape = {
         "id": annotation.get("id"),
         "label": label,
-        "attributes": told,
-        "iscrowd": told.get("is_crowd"),
-        "outside": told.get("outside"),
+        "attributes": flags,
+        "iscrowd": flags.get("is_crowd"),
+        "outside": flags.get("outside"),
     }
     kind, points = annotation.get("type"), annotation.get("points")
     if kind == "bbox":

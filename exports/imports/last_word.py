@@ -46,7 +46,7 @@ def _acceptance(tx: Tx, row: PreparedRecord, image_id: str) -> Review:
     """An acceptance later than every other of the image, in the highest of their rounds."""
     assert row.annotation is not None
     assert row.review is not None
-    versions = [one.id for one in annotations.of_images(tx, [image_id]).get(image_id, [])]
+    versions = [annotation.id for annotation in annotations.of_images(tx, [image_id]).get(image_id, [])]
     before = [review for said in reviews.of_annotations(tx, versions).values() for review in said]
     number = sum(review.annotation_id == row.annotation.id for review in before)
     latest = max(review.created_at for review in before)

@@ -57,7 +57,7 @@ def check_files(paths: Sequence[str], *, seal: str | None = None) -> CheckedFile
     damaged: list[DamagedFile] = []
     sealed: dict[str, Stamp] = {}
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hash") as pool:
-        asked = [(path, *manifests.of(path)) for path in paths]
+        asked = [(path, *manifests.entry(path)) for path in paths]
         for path, outcome in zip(paths, pool.map(_compared, asked), strict=True):
             if isinstance(outcome, DamagedFile):
                 damaged.append(outcome)
@@ -79,7 +79,7 @@ class _Manifests:
         self._entries: dict[str, dict[str, FileEntry]] = {}
         self._trusted: dict[str, bool] = {}
 
-    def of(self, path: str) -> tuple[FileEntry | None, bool]:
+    def entry(self, path: str) -> tuple[FileEntry | None, bool]:
         """What the manifest says of a file, and whether its origin is known."""
         folder, name = _parted(path)
         if folder not in self._entries:
@@ -96,9 +96,9 @@ class _Manifests:
         target = Target(folder)
         manifest = read_manifest(target) if target.size(MANIFEST) is not None else None
         if self._seal is not None and (manifest is None or manifest.digest != self._seal):
-            there = "there is no manifest" if manifest is None else f"its manifest's digest is {manifest.digest}"
+            state = "there is no manifest" if manifest is None else f"its manifest's digest is {manifest.digest}"
             raise InputError(
-                f"{there}; --seal says {self._seal}",
+                f"{state}; --seal says {self._seal}",
                 item=target.path(MANIFEST),
                 hint="It is another export than the one you were told of, or was changed since. Nothing was taken.",
             )
@@ -122,9 +122,9 @@ def _compared(asked: tuple[str, FileEntry | None, bool]) -> DamagedFile | Stamp 
     if entry is None:
         return None
     with target.open(name) as file:
-        stamp = Stamp.of(file.fileno()) if "://" not in path else None
+        stamp = Stamp.read(file.fileno()) if "://" not in path else None
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it reads into a buffer
-        unchanged = stamp is None or Stamp.of(file.fileno()) == stamp
+        unchanged = stamp is None or Stamp.read(file.fileno()) == stamp
     if digest != entry.sha256 or not unchanged or target.size(name) != entry.bytes:
         reason = "its bytes are not those that the manifest beside it names"
         return DamagedFile(path, reason, entry.samples or 1)

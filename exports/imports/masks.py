@@ -129,8 +129,8 @@ def _folder_row(
             if frame not in (None, mine):
                 raise RejectedRow(named, "size-differs", "its masks differ in size")
             frame = mine
-            found, crumbs = regions_of(marked, options.min_pixels)
-            regions += [{"bbox": bbox, "category": category, "reason": reason_of(category)} for bbox in found]
+            bboxes, crumbs = regions_of(marked, options.min_pixels)
+            regions += [{"bbox": bbox, "category": category, "reason": reason_of(category)} for bbox in bboxes]
             left_out += [
                 LeftOut(f"{named}, {category}", "small-region", f"{pixels} pixels; {options.min_pixels} are the least")
                 for pixels in crumbs
@@ -255,7 +255,7 @@ def _base(name: str, named: str, data: bytes, options: MaskOptions) -> PreparedR
     if prompt is None:
         raise RejectedRow(name, "no-prompt", f"no prompt is known for {named!r:.80} (--prompts names a file of them)")
     external = options.external
-    return base_of(name, data, prompt, external, model=external.model, split=external.splits.of(name, None))
+    return base_of(name, data, prompt, external, model=external.model, split=external.splits.split_of(name, None))
 
 
 def _labelled(

@@ -136,8 +136,11 @@ def _check_picture(sample: Sample, data: bytes, *, hashed: bool) -> None:
     picture = measured(name, data)
     stated = (sample.media_type, sample.width, sample.height, sample.bytes)
     if stated != (picture.media_type, picture.width, picture.height, len(data)):
-        said, found = f"{stated[0]} {stated[1]}×{stated[2]}", f"{picture.media_type} {picture.width}×{picture.height}"
-        raise RejectedRow(name, "size-differs", f"it says {said}, {sample.bytes} bytes; the picture is {found}")
+        expected, actual = (
+            f"{stated[0]} {stated[1]}×{stated[2]}",
+            f"{picture.media_type} {picture.width}×{picture.height}",
+        )
+        raise RejectedRow(name, "size-differs", f"it says {expected}, {sample.bytes} bytes; the picture is {actual}")
 
 
 def _check(sample: Sample) -> None:

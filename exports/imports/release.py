@@ -56,7 +56,7 @@ def release_rows(file: Path, options: ExternalOptions) -> Iterator[ImportRow]:
 
 def _release_row(name: str, line: bytes, file: Path, options: ExternalOptions) -> PreparedRecord:
     row = parse_row(name, line)
-    split = options.splits.of(name, row.split)
+    split = options.splits.split_of(name, row.split)
     base = base_of(
         name,
         _image(name, row.filepath, file.parent if options.folder is None else options.folder),

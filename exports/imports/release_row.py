@@ -90,13 +90,13 @@ def _parsed(name: str, text: str) -> tuple[tuple[Defect, ...], str | None]:
     return parsed.defects, parsed.trace
 
 
-def _alike(one: tuple[Defect, ...], other: tuple[Defect, ...]) -> bool:
+def _alike(defects: tuple[Defect, ...], others: tuple[Defect, ...]) -> bool:
     """The same types and, but for a rounding, the same boxes, in any order."""
-    if len(one) != len(other):
+    if len(defects) != len(others):
         return False
     return all(
         first[0] == second[0] and all(abs(a - b) <= _NEAR for a, b in zip(first[1], second[1], strict=True))
-        for first, second in zip(sorted(map(_key, one)), sorted(map(_key, other)), strict=True)
+        for first, second in zip(sorted(map(_key, defects)), sorted(map(_key, others)), strict=True)
     )
 
 

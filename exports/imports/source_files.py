@@ -24,14 +24,14 @@ def check_source(path: Path, *, limit: int | None = None) -> None:
         InputError: It is no regular file, or larger than the limit.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"cannot read the file ({reason})", item=_shown(path)) from error
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise InputError("it is no regular file", item=_shown(path))
-    if limit is not None and found.st_size > limit:
-        raise InputError(f"{found.st_size} bytes; {limit} are the most that is read", item=_shown(path))
+    if limit is not None and status.st_size > limit:
+        raise InputError(f"{status.st_size} bytes; {limit} are the most that is read", item=_shown(path))
 
 
 def read_table(path: Path) -> bytes:
@@ -81,13 +81,13 @@ def _read_below(folder: Path, named: str, name: str) -> bytes | None:
         raise RejectedRow(name, "unreadable-file", f"{named!r:.200}: {error.strerror}") from error
     except ValueError as error:  # half of a surrogate pair, which no file's name holds
         raise RejectedRow(name, "bad-file-name", f"{named!r:.200}: {error}") from error
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise RejectedRow(name, "not-a-regular-file", f"{named!r:.200} is a folder, pipe, socket or device")
     with os.fdopen(fd, "rb") as file:
-        if found.st_size > MAX_IMAGE_BYTES:
-            raise RejectedRow(name, "too-large", f"{named!r:.200} has {found.st_size} bytes")
+        if status.st_size > MAX_IMAGE_BYTES:
+            raise RejectedRow(name, "too-large", f"{named!r:.200} has {status.st_size} bytes")
         try:
             data = file.read(MAX_IMAGE_BYTES + 1)
         except OSError as error:

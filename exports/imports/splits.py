@@ -28,7 +28,7 @@ class SplitRule:
     given: Split | None = None
     by_name: Mapping[str, Split] = field(default_factory=dict)
 
-    def of(self, name: str, stated: object) -> Split | None:
+    def split_of(self, name: str, stated: object) -> Split | None:
         """The split of a row; None where nothing is said, so that it follows from the prompt.
 
         Args:

@@ -55,19 +55,19 @@ class _Known:
         self.annotations = annotations.by_ids(
             tx,
             [
-                *(one.id for one in named),
-                *(one.parent_id for one in named if one.parent_id),
-                *(one.annotation_id for one in verdicts),
+                *(record.id for record in named),
+                *(record.parent_id for record in named if record.parent_id),
+                *(record.annotation_id for record in verdicts),
             ],
         )
         self.prelabels = prelabels.by_ids(
             tx,
             [
                 *(row.prelabel.id for row in rows if row.prelabel),
-                *(one.prelabel_id for one in named if one.prelabel_id),
+                *(record.prelabel_id for record in named if record.prelabel_id),
             ],
         )
-        self.reviews = reviews.by_ids(tx, [one.id for one in verdicts])
+        self.reviews = reviews.by_ids(tx, [record.id for record in verdicts])
         self.enrichments = enrichments.by_ids(tx, [row.enrichment.id for row in rows if row.enrichment])
 
 
@@ -79,17 +79,17 @@ def _settled(row: PreparedRecord, known: _Known) -> Settled:
         stated[made] = identity
         return made
 
-    def named(kind: str, identity: str | None, there: dict[str, Any]) -> str | None:
+    def named(kind: str, identity: str | None, records: dict[str, Any]) -> str | None:
         """The id of a record that the row does not hold: the store's, if it is about the same image."""
         if identity is None:
             return None
-        record = there.get(identity)
+        record = records.get(identity)
         return identity if record is not None and record.image_id == row.image.id else own(kind, identity)
 
-    def settle(record: Record, there: Record | None, kind: str) -> str:
+    def settle(record: Record, stored: Record | None, kind: str) -> str:
         identity = str(getattr(record, "id"))  # noqa: B009  (every record here has one)
         text = _content(record)
-        return identity if there is not None and _content(there) == text else own(kind, identity, text)
+        return identity if stored is not None and _content(stored) == text else own(kind, identity, text)
 
     if row.prelabel is not None:
         identity = settle(row.prelabel, known.prelabels.get(row.prelabel.id), "prelabel")

@@ -145,7 +145,7 @@ class _Writer:
 
     def result(self, source: str) -> ImportResult:
         """The counts so far."""
-        tally = self._report.of(UNIT)
+        tally = self._report.tally(UNIT)
         return ImportResult(
             source,
             read=tally.seen,

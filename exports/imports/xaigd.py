@@ -56,12 +56,12 @@ def xaigd_rows(
     number = 0
     try:
         with pq.ParquetFile(file) as table:
-            there = set(table.schema_arrow.names)
-            missing = next((name for name in _NEEDED if name not in there), None)
+            columns = set(table.schema_arrow.names)
+            missing = next((name for name in _NEEDED if name not in columns), None)
             if missing is not None:
                 hint = f"X-AIGD's columns are {', '.join(_WANTED)}."
                 raise InputError(f"it has no column {missing!r}", item=str(file), hint=hint)
-            for batch in table.iter_batches(batch_size=_BATCH, columns=[name for name in _WANTED if name in there]):
+            for batch in table.iter_batches(batch_size=_BATCH, columns=[name for name in _WANTED if name in columns]):
                 batch.validate(full=True)
                 for row in batch.to_pylist():
                     number += 1

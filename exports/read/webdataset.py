@@ -132,8 +132,8 @@ def _paths(urls: str | Path | Sequence[str | Path], split: str | None) -> list[s
     packed = [str(url) for url in given if str(url).endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"))]
     plain = [url for url in given if str(url) not in packed]
     source = plain[0] if isinstance(urls, str | Path) and plain else plain
-    found = [shard.path for shard in find_shards(source, None if split is None else Split(split))] if plain else []
-    return [*found, *packed]
+    readable = [shard.path for shard in find_shards(source, None if split is None else Split(split))] if plain else []
+    return [*readable, *packed]
 
 
 def _opened(shards: Iterator[dict[str, Any]], *, handler: Handler) -> Iterator[dict[str, Any]]:

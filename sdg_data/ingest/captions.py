@@ -32,13 +32,13 @@ def find_columns(names: Iterable[str], source: str) -> list[str]:
         InputError: No column looks like a prompt; the hint lists all.
     """
     known = list(names)
-    found = candidates(known)
-    if not found:
+    columns = candidates(known)
+    if not columns:
         shown = ", ".join(known)
         raise InputError(
             "no column looks like the prompt", item=source, hint=f"Name it: --column NAME. Columns: {shown}."
         )
-    return found
+    return columns
 
 
 def choose_columns(types: Mapping[str, str | None], column: str | None, source: str) -> Sequence[str]:

@@ -73,9 +73,9 @@ def expand_shards(pattern: str) -> list[Path]:
     shards: list[Path] = []
     missing: list[str] = []
     for name in names:
-        there = expand_shards(name)
-        shards += there
-        if not there:
+        paths = expand_shards(name)
+        shards += paths
+        if not paths:
             missing.append(name)
         if len(missing) > _NAMED_MISSING:
             break
@@ -113,13 +113,13 @@ def _hub_images(name: str, column: str | None, split: str) -> Iterator[SourceIma
     for number, row in enumerate(dataset, start=1):
         cell = row[picture] or {}
         facts = {key: value for key, value in row.items() if key != picture}
-        found = SourceImage(f"{where}#{number}", _cell_bytes(cell))
-        if found.data is None:
-            yield replace(found, facts=facts, refusal=("missing-file", "its row holds no image"))
-        elif len(found.data) > MAX_IMAGE_BYTES:
-            yield replace(found, data=None, refusal=too_large(len(found.data), MAX_IMAGE_BYTES))
+        image = SourceImage(f"{where}#{number}", _cell_bytes(cell))
+        if image.data is None:
+            yield replace(image, facts=facts, refusal=("missing-file", "its row holds no image"))
+        elif len(image.data) > MAX_IMAGE_BYTES:
+            yield replace(image, data=None, refusal=too_large(len(image.data), MAX_IMAGE_BYTES))
         else:
-            yield described(found, facts, column)
+            yield described(image, facts, column)
 
 
 def _cell_bytes(cell: Mapping[str, Any]) -> bytes | None:

@@ -76,8 +76,8 @@ def folder_images(folder: Path, column: str | None) -> Iterator[SourceImage]:
         looked = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError("no images in the folder", item=str(folder), hint=f"Looked for {looked}.")
     tables = len({posixpath.dirname(name) for name in files.metadata})  # one of each folder is read
-    for found in _found(folder, files, statements, problems, column):
-        yield replace(found, used=found.used + tables)
+    for image in _found(folder, files, statements, problems, column):
+        yield replace(image, used=image.used + tables)
         tables = 0
 
 
@@ -238,27 +238,27 @@ def _inside(folder: Path, base: str, name: str) -> str | None:
 def _image(
     folder: Path, name: str, rows: list[_Statement], beside: Mapping[str, str], column: str | None
 ) -> SourceImage:
-    found = SourceImage(_shown(folder, name))
+    image = SourceImage(_shown(folder, name))
     if posixpath.splitext(name)[1].lower() in OTHER_PICTURES:
-        return replace(found, refusal=stray(name))
+        return replace(image, refusal=stray(name))
     texts = {normalise_prompt(text): row for row in reversed(rows) if (text := text_of(row.row, column)[0])}
     if len(texts) > 1:
         places = " and ".join(f"{row.table}:{row.line}" for row in reversed(texts.values()))
-        return replace(found, refusal=("named-twice", f"{places} give it different prompts"))
+        return replace(image, refusal=("named-twice", f"{places} give it different prompts"))
     described_by = next(iter(texts.values()), rows[0] if rows else None)
     try:
-        found = replace(found, data=_read(folder / name, MAX_IMAGE_BYTES))
+        image = replace(image, data=_read(folder / name, MAX_IMAGE_BYTES))
         if texts and described_by is not None:
-            return described(found, described_by.row, column)
+            return described(image, described_by.row, column)
         # The key that the user names is one of a .json; a .txt has none.
         wanted = ".txt" if ".txt" in beside and not (column is not None and ".json" in beside) else ".json"
         readers = {wanted: _reader(folder / beside[wanted])} if wanted in beside else {}
         if readers or described_by is None:
-            found = with_text(found, readers, None if wanted == ".txt" else column)
-            return found if described_by is None else replace(found, facts={**found.facts, **described_by.row})
-        return described(found, described_by.row, column)
+            image = with_text(image, readers, None if wanted == ".txt" else column)
+            return image if described_by is None else replace(image, facts={**image.facts, **described_by.row})
+        return described(image, described_by.row, column)
     except _Unread as error:
-        return replace(found, data=None, refusal=error.refusal)
+        return replace(image, data=None, refusal=error.refusal)
 
 
 class _Unread(Exception):

@@ -317,8 +317,8 @@ def _sample(
         return lambda: data
 
     image, *texts = sample
-    found = SourceImage(_shown(path, shard.members[image].name), contents[image], used=len(texts))
-    return with_text(found, {shard.members[number].suffix: read(number) for number in texts}, column)
+    source_image = SourceImage(_shown(path, shard.members[image].name), contents[image], used=len(texts))
+    return with_text(source_image, {shard.members[number].suffix: read(number) for number in texts}, column)
 
 
 def is_shard(path: Path) -> bool:

@@ -113,8 +113,8 @@ def import_images(
         unit = None
         batch = list(itertools.islice(source_images, BATCH_IMAGES))  # before anything is made for a source that is none
         if batch and not options.dry_run:
-            told = {**asdict(options), "source": where}
-            unit = stack.enter_context(import_unit(store, blobs, command="images", source=source, options=told))
+            stated = {**asdict(options), "source": where}
+            unit = stack.enter_context(import_unit(store, blobs, command="images", source=source, options=stated))
         running = stack.enter_context((progress or Progress(STAGE, unit="images")).running(None))
         while batch:
             report.saw(len(batch))
@@ -122,7 +122,7 @@ def import_images(
             running.advance(len(batch))
             batch = list(itertools.islice(source_images, BATCH_IMAGES))
         if unit is not None:
-            unit.end({"images": report.of("images").as_json()})
+            unit.end({"images": report.tally("images").as_json()})
     if counts.read == 0:
         raise InputError("nothing to import", item=source)
     if counts.failed == counts.read:

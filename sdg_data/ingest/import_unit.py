@@ -118,7 +118,7 @@ class ImportUnit:
 
     def add_failures(self, tx: Tx, failed: Sequence[Failure]) -> None:
         """Record items that were not taken, beside what was recorded of them before."""
-        new = {one.item_id for one in failed if not failures.attempts(tx, one.stage, [one.item_id])}
+        new = {failure.item_id for failure in failed if not failures.attempts(tx, failure.stage, [failure.item_id])}
         failures.insert(tx, failed)
         imports.link(tx, self.number, FAILURE, new, added=new)
 
@@ -156,8 +156,8 @@ def import_unit(
 
     with stage_lock(store.home, LOCK, on_wait=waiting):
         with store.write() as tx:
-            told = {name: _clean(value) if isinstance(value, str) else value for name, value in options.items()}
-            number = imports.begin(tx, command, _clean(source), told)
+            stated = {name: _clean(value) if isinstance(value, str) else value for name, value in options.items()}
+            number = imports.begin(tx, command, _clean(source), stated)
         try:
             yield ImportUnit(store, blobs, number)
         except SdgError:

@@ -123,8 +123,8 @@ def _import_one(store: Store, name: str, options: PromptImportOptions, report: I
         unit = None
         while texts := list(islice(good, CHUNK)):
             if unit is None and not options.dry_run:  # not before it is known that there is something to import
-                told = {**asdict(options), "source": source}
-                unit = stack.enter_context(import_unit(store, None, command="prompts", source=name, options=told))
+                stated = {**asdict(options), "source": source}
+                unit = stack.enter_context(import_unit(store, None, command="prompts", source=name, options=stated))
             prompts = [
                 Prompt(
                     id=aliases.get(identity, identity),
@@ -142,7 +142,7 @@ def _import_one(store: Store, name: str, options: PromptImportOptions, report: I
             report.keep(len(prompts) - new)
             log.debug("%s: %d rows read", name, counts.read)
         if unit is not None:
-            unit.end({"prompts": report.of("prompts").as_json()})
+            unit.end({"prompts": report.tally("prompts").as_json()})
     if counts.read == 0:
         raise InputError("the file has no rows", item=name)
     if counts.rejected == counts.read:
@@ -161,7 +161,7 @@ def _usable(
         counts.read += 1
         if isinstance(row, BlankLine):
             # Nothing stood there, so nothing is left out: it is no item of the report.
-            rejects.add(BadRow(row.line, "empty", "empty", row.text), told=False)
+            rejects.add(BadRow(row.line, "empty", "empty", row.text), reported=False)
             continue
         report.saw()
         if isinstance(row, BadRow):
@@ -226,12 +226,12 @@ class _Rejects:
         if unsaid > 0:
             log.warning("%s: … and %d more rejected", self._counts.file, unsaid)
 
-    def add(self, row: BadRow, *, told: bool = True) -> None:
-        """Count the row, say it (the first ones), and write it; `told`: it also goes into the report."""
+    def add(self, row: BadRow, *, reported: bool = True) -> None:
+        """Count the row, say it (the first ones), and write it; `reported`: it also goes into the report."""
         counts = self._counts
         counts.rejected += 1
         counts.rejected_by_code[row.code] = counts.rejected_by_code.get(row.code, 0) + 1
-        if told:
+        if reported:
             self._report.refuse(row.code, row.message, name=counts.file, line=row.line)
         if counts.rejected <= SHOWN_REJECTS:
             log.warning("%s:%d: rejected: %s", counts.file, row.line, row.message)

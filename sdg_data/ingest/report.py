@@ -88,25 +88,25 @@ class ImportReport:
         """Close the temporary file of refused items, which deletes it."""
         self._spool.close()
 
-    def of(self, unit: str | None = None) -> Tally:
+    def tally(self, unit: str | None = None) -> Tally:
         """The tally of `unit`, made when it is asked for first."""
         return self.tallies.setdefault(unit or self._unit, Tally())
 
     def saw(self, number: int = 1, *, unit: str | None = None) -> None:
         """Count items that the source has, before anything is decided about them."""
-        self.of(unit).seen += number
+        self.tally(unit).seen += number
 
     def take(self, number: int = 1, *, unit: str | None = None) -> None:
         """Count items of a unit that are new in the store."""
-        self.of(unit).taken += number
+        self.tally(unit).taken += number
 
     def keep(self, number: int = 1, *, unit: str | None = None) -> None:
         """Count items of a unit that the store had already."""
-        self.of(unit).already_there += number
+        self.tally(unit).already_there += number
 
     def use(self, number: int = 1, *, unit: str | None = None) -> None:
         """Count files that are no items but belong to some: texts beside images, tables of metadata."""
-        self.of(unit).used += number
+        self.tally(unit).used += number
 
     def refuse(self, code: str, message: str, *, name: str, line: int | None = None, unit: str | None = None) -> None:
         """Count an item that is left out, and keep why.
@@ -118,7 +118,7 @@ class ImportReport:
             line: Its line or row there, from 1.
             unit: What it is, where it is not the report's own unit.
         """
-        tally = self.of(unit)
+        tally = self.tally(unit)
         tally.refused_by_code[code] = tally.refused_by_code.get(code, 0) + 1
         refusal = Refusal(unit or self._unit, name, line, code, message[:_ENOUGH_TEXT])
         first = self._first.setdefault((refusal.unit, code), [])

@@ -79,7 +79,7 @@ def too_large(size: int, bound: int) -> tuple[str, str]:
     return "too-large", f"{size:,} bytes; {bound:,} are the most that are read"
 
 
-def with_text(found: SourceImage, texts: Mapping[str, Callable[[], bytes]], column: str | None) -> SourceImage:
+def with_text(image: SourceImage, texts: Mapping[str, Callable[[], bytes]], column: str | None) -> SourceImage:
     """The image with the prompt of the files beside it.
 
     Args:
@@ -92,19 +92,19 @@ def with_text(found: SourceImage, texts: Mapping[str, Callable[[], bytes]], colu
         try:
             row = parse_json(texts[".json"]())
         except ValueError as error:
-            return replace(found, data=None, refusal=("no-prompt", f"its .json is no JSON: {error}"))
+            return replace(image, data=None, refusal=("no-prompt", f"its .json is no JSON: {error}"))
     facts = row if isinstance(row, dict) else {}
     if ".txt" in texts and column is None:
         try:
             prompt = texts[".txt"]().decode("utf-8-sig")
         except UnicodeDecodeError:
-            return replace(found, data=None, facts=facts, refusal=("no-prompt", "its text is not UTF-8"))
+            return replace(image, data=None, facts=facts, refusal=("no-prompt", "its text is not UTF-8"))
         if prompt.strip() or not facts:
-            return replace(found, prompt=prompt, facts=facts)
-    return described(found, facts, column)
+            return replace(image, prompt=prompt, facts=facts)
+    return described(image, facts, column)
 
 
-def described(found: SourceImage, row: Mapping[str, Any], column: str | None) -> SourceImage:
+def described(image: SourceImage, row: Mapping[str, Any], column: str | None) -> SourceImage:
     """Add the prompt of its row to an image.
 
     Args:
@@ -116,8 +116,8 @@ def described(found: SourceImage, row: Mapping[str, Any], column: str | None) ->
         The image with prompt and row; refused and without its bytes where there is no prompt.
     """
     if not row:
-        return replace(found, data=None, refusal=("no-prompt", "the image has no prompt"))
+        return replace(image, data=None, refusal=("no-prompt", "the image has no prompt"))
     text, code, message = text_of(row, column)
     if code is not None:
-        return replace(found, data=None, facts=row, refusal=("no-prompt", f"its row has no prompt: {message}"))
-    return replace(found, prompt=text, facts=row)
+        return replace(image, data=None, facts=row, refusal=("no-prompt", f"its row has no prompt: {message}"))
+    return replace(image, prompt=text, facts=row)

@@ -94,7 +94,7 @@ def agreement(
 ) -> AgreementFigures:
     """Compare every two annotators of every image, in the order of their names (which settles ties)."""
     shared = [image for image in sorted(annotations) if len(annotations[image]) > 1]
-    compared = _Comparisons.of(annotations, shared)
+    compared = _Comparisons.from_annotations(annotations, shared)
     columns: dict[str, Floats] = {}
 
     matched = compared.match(by_type=True)
@@ -303,7 +303,7 @@ class _Comparisons:
     second_importance: Floats
 
     @classmethod
-    def of(cls, annotations: Annotations, shared: Sequence[str]) -> "_Comparisons":
+    def from_annotations(cls, annotations: Annotations, shared: Sequence[str]) -> "_Comparisons":
         images: list[int] = []
         sides: tuple[list[tuple[int, Defect]], list[tuple[int, Defect]]] = ([], [])
         for number, image in enumerate(shared):

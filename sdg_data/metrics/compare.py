@@ -83,11 +83,11 @@ def differing(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, 
         how many match, and its F1 at IoU 0.5 (1 where there is nothing and nothing was drawn, 0 without an answer).
     """
     rows = []
-    for one, other in zip(first, second, strict=True):
-        scores = [_score(one), _score(other)]
+    for row_of_first, row_of_second in zip(first, second, strict=True):
+        scores = [_score(row_of_first), _score(row_of_second)]
         if scores[0] != scores[1]:
-            row = {"image": one["filepath"], "model": one["model"], "true": one["gt_all"]}
-            for name, side, score in zip(("first", "second"), (one, other), scores, strict=True):
+            row = {"image": row_of_first["filepath"], "model": row_of_first["model"], "true": row_of_first["gt_all"]}
+            for name, side, score in zip(("first", "second"), (row_of_first, row_of_second), scores, strict=True):
                 row[name] = {
                     "parsing": side["parsing"],
                     "boxes": side["pred_all"],

@@ -136,7 +136,7 @@ def rater_agreement(comparisons: Sequence[Comparison]) -> float | None:
 class Strengths:
     """Bradley-Terry strengths: arm -> log-strength, mean 0, with its interval; (1 + e^(b−a))⁻¹ is P(a beats b)."""
 
-    of: Mapping[str, Estimate]
+    estimates: Mapping[str, Estimate]
 
 
 def bradley_terry(
@@ -173,11 +173,11 @@ def bradley_terry(
             drawn.append(sample)
     samples = np.array(drawn).reshape(len(drawn), len(arms))
     counts = (wins + wins.transpose(0, 2, 1)).sum(axis=(0, 2))
-    of = {}
+    estimates = {}
     for arm, k in place.items():
         ends = interval(samples[:, k])
-        of[arm] = Estimate(float(strengths[k]), None if ends is None else (ends[0], ends[1]), round(counts[k]))
-    return Strengths(of)
+        estimates[arm] = Estimate(float(strengths[k]), None if ends is None else (ends[0], ends[1]), round(counts[k]))
+    return Strengths(estimates)
 
 
 def log_strengths(wins: Floats, *, rounds: int = 10_000, tolerance: float = 1e-10) -> Floats | None:

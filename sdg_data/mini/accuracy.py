@@ -69,7 +69,7 @@ def measure(scenes: int, seed: int, oracle: Oracle = find_defects) -> Accuracy:
     rng = random.Random(seed)
     injected: Counter[str] = Counter()
     missed: Counter[str] = Counter()
-    found = false = same = 0
+    hits = false = same = 0
     for _ in range(scenes):
         corrupted: CorruptedImage = sample_corrupted(rng)
         stated = oracle(corrupted.pixels, corrupted.prompt)
@@ -79,7 +79,7 @@ def measure(scenes: int, seed: int, oracle: Oracle = find_defects) -> Accuracy:
             missed[kind.value] += pair is None
             same += pair is not None and pair.subtype == label.subtype
         met = sum(pair is not None for pair in pairs)
-        found += met
+        hits += met
         false += len(stated) - met
     false_on_clean = 0
     for _ in range(scenes):
@@ -87,7 +87,7 @@ def measure(scenes: int, seed: int, oracle: Oracle = find_defects) -> Accuracy:
         false_on_clean += len(oracle(render(scene, rng), scene.prompt))
     return Accuracy(
         scenes=scenes,
-        found=found,
+        found=hits,
         missed=missed.total(),
         false=false,
         false_on_clean=false_on_clean,

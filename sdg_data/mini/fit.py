@@ -129,9 +129,9 @@ def best_pair(mask: Bools, single: float) -> Fit | None:
             dx, dy = max(0.0, (span_x - width) / 2), max(0.0, (span_y - width) / 2)
             for sign in (1, -1):
                 left, top = middle_x - bank.middle_x[index], middle_y - bank.middle_y[index]
-                one = _place(template, round(left - dx), round(top - sign * dy))
-                two = _place(template, round(left + dx), round(top + sign * dy))
-                both = one | two
+                upper = _place(template, round(left - dx), round(top - sign * dy))
+                lower = _place(template, round(left + dx), round(top + sign * dy))
+                both = upper | lower
                 score = float((both & mask).sum() / (both | mask).sum())
                 if best is None or score > best.score:
                     best = Fit(shape, score, float(bank.radii[index]), both)

@@ -235,9 +235,9 @@ class _Painter:
         if not {first, second} <= self.free:
             raise CannotDraw
         self.free -= {first, second}
-        one, other = self.canvas.objects[first], self.canvas.objects[second]
-        self._replace(first, replace(one, x=other.x, y=other.y))
-        self._replace(second, replace(other, x=one.x, y=one.y))
+        former, other = self.canvas.objects[first], self.canvas.objects[second]
+        self._replace(first, replace(former, x=other.x, y=other.y))
+        self._replace(second, replace(other, x=former.x, y=former.y))
         pair = [self.canvas.objects[first], self.canvas.objects[second]]
         for index, drawn in zip((first, second), pair, strict=True):
             x0, y0, x1, y1 = drawn.extent

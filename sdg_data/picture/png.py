@@ -232,8 +232,8 @@ def _coded(primaries: int, transfer: int, matrix: int, full: int) -> CodedColour
 
 def _profile(content: bytes) -> IccProfile | None:
     """The ICC profile of an iCCP chunk: a name, a zero, the method 0, and the profile compressed."""
-    _, found, rest = content.partition(b"\0")
-    if not found or rest[:1] != b"\0":
+    _, separator, rest = content.partition(b"\0")
+    if not separator or rest[:1] != b"\0":
         return None
     try:
         profile = zlib.decompressobj().decompress(rest[1:], _LONGEST_PROFILE)

@@ -65,21 +65,21 @@ def gpus() -> list[Gpu]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    found: dict[str, Gpu] = {}
+    gpus: dict[str, Gpu] = {}
     for row in csv.reader(answer.splitlines(), skipinitialspace=True):
         if len(row) == 4 and row[3].strip().replace(".", "", 1).isdigit():
             gpu = Gpu(row[2].strip(), float(row[3]) * 2**20 / GIB)
-            found |= {row[0].strip(): gpu, row[1].strip(): gpu}
+            gpus |= {row[0].strip(): gpu, row[1].strip(): gpu}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return [gpu for key, gpu in found.items() if key.isdigit()]
+        return [gpu for key, gpu in gpus.items() if key.isdigit()]
     # A list ends where CUDA ends it: at the first name that there is not.
     chosen = []
     for name in filter(None, (part.strip() for part in visible.split(","))):
-        gpu_or_none = next((gpu for key, gpu in found.items() if key == name or _begins(key, name)), None)
-        if gpu_or_none is None:
+        match = next((gpu for key, gpu in gpus.items() if key == name or _begins(key, name)), None)
+        if match is None:
             break
-        chosen.append(gpu_or_none)
+        chosen.append(match)
     return chosen
 
 

@@ -163,13 +163,13 @@ def _missing(tx: Tx, settings: Settings) -> dict[str, int]:
 
 
 def _exports(home: Path) -> list[Export]:
-    root, found = home / "exports", []
+    root, exports = home / "exports", []
     for path in sorted((*root.glob(f"*/{MANIFEST}"), *root.glob(f"*/*/{MANIFEST}"))):
         name = str(path.parent.relative_to(root))
         try:
             manifest = read_manifest(Target(str(path.parent)))
         except (SdgError, OSError) as error:
-            found.append(Export(name, "", 0, error.message if isinstance(error, SdgError) else str(error)))
+            exports.append(Export(name, "", 0, error.message if isinstance(error, SdgError) else str(error)))
         else:
-            found.append(Export(name, manifest.format, manifest.samples))
-    return found
+            exports.append(Export(name, manifest.format, manifest.samples))
+    return exports

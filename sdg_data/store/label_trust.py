@@ -52,15 +52,15 @@ def set_sent(tx: Tx, tasks: Mapping[str, SentTask]) -> None:
 def sent(tx: Tx, task_ids: Sequence[str]) -> dict[str, SentTask]:
     """What these tasks were sent as, by id; a task that was sent before this was written down is left out."""
     rows = select(tx, "SELECT * FROM label_sent WHERE task_id IN (SELECT unnest(?::VARCHAR[]))", [list(task_ids)])
-    found = {}
+    tasks = {}
     for row in rows:
         after, before = row["made_after"], row["made_before"]
-        found[row["task_id"]] = SentTask(
+        tasks[row["task_id"]] = SentTask(
             **json.loads(row["sent"]),
             made_after=None if after is None else as_record(after),
             made_before=None if before is None else as_record(before),
         )
-    return found
+    return tasks
 
 
 def add_missing(tx: Tx, entries: Mapping[str, bool]) -> None:

@@ -15,7 +15,7 @@ from sdg_data.ids import blob_name
 
 def part(path: Path, offset: int, size: int) -> FilePart:
     with path.open("rb") as file:
-        return FilePart(path, offset, size, Stamp.of(file.fileno()))
+        return FilePart(path, offset, size, Stamp.read(file.fileno()))
 
 
 @given(data=st.binary(min_size=1, max_size=60), bounds=st.tuples(st.integers(0, 59), st.integers(0, 59)))

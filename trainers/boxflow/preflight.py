@@ -37,7 +37,7 @@ def examine(config: BoxFlowConfig, preset: Preset, *, online: bool = True) -> li
     """
     around = Surroundings.here(config.policy.device, online=online)
     findings = [check_extra("train", "train")]
-    findings += [found for found in examine_generator([preset], around) if found.what != "GPU memory"]
+    findings += [finding for finding in examine_generator([preset], around) if finding.what != "GPU memory"]
     sizes = sizes_of(preset.repository)
     if sizes is not None:
         findings += [gpu_memory(config, sizes, around), rollout_time(config, preset, sizes, around)]

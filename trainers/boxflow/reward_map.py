@@ -107,7 +107,7 @@ def spread_burdens(defects: Detections, grid: tuple[int, int], margin: float = 0
     rows, columns = _checked(grid)
     maps = np.zeros((len(defects), len(TYPES), rows, columns), dtype=np.float32)
     boxes = _boxes(defects, grid, "fractional", margin)
-    for index, (sample, defect) in enumerate(boxes.of):
+    for index, (sample, defect) in enumerate(boxes.defects):
         covered = boxes.rows[index, :, None] * boxes.columns[index]
         maps[sample, TYPES.index(defect.type)] += covered * (defect.importance / 100 * covered.size / covered.sum())
     for sample, detection in enumerate(defects):
@@ -206,11 +206,11 @@ def _checked(grid: tuple[int, int]) -> tuple[int, int]:
 class _Boxes(NamedTuple):
     """The boxes of all samples on a grid.
 
-    `of` is (sample, defect) of each, `rows` and `columns` the part that it covers of each row and column, (n, rows) and
-    (n, columns), `ends` its first row and the one after its last, and likewise its columns.
+    `defects` is (sample, defect) of each, `rows` and `columns` the part that it covers of each row and column, (n,
+    rows) and (n, columns), `ends` its first row and the one after its last, and likewise its columns.
     """
 
-    of: list[tuple[int, Defect]]
+    defects: list[tuple[int, Defect]]
     rows: _Floats
     columns: _Floats
     ends: tuple[tuple[list[int], list[int]], tuple[list[int], list[int]]]
@@ -252,9 +252,9 @@ def _heats(
     boxes = _boxes(defects, grid, cell_rule, margin)
     rows, columns = boxes.rows, boxes.columns
     (top, bottom), (left, right) = boxes.ends
-    rows *= np.array([defect.importance / 100 for _, defect in boxes.of], dtype=np.float32)[:, None]
+    rows *= np.array([defect.importance / 100 for _, defect in boxes.defects], dtype=np.float32)[:, None]
     members: dict[tuple[int, int], list[int]] = {}
-    for index, (sample, defect) in enumerate(boxes.of):
+    for index, (sample, defect) in enumerate(boxes.defects):
         if top[index] < bottom[index] and left[index] < right[index]:
             members.setdefault((sample, TYPES.index(defect.type)), []).append(index)
     for (sample, kind), some in members.items():

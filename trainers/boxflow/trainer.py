@@ -257,7 +257,7 @@ class BoxFlowTrainer:
         lost, fatal = scoring.missing()
         if self.accelerator.num_processes > 1:
             known = gather_object([(lost, fatal)])
-            lost, fatal = sum(number for number, _ in known), any(told for _, told in known)
+            lost, fatal = sum(number for number, _ in known), any(fatal_there for _, fatal_there in known)
         return fatal or lost > self.config.rewards.max_failure_rate * self.config.total
 
     def _collect(self, scoring: Scoring, chunks: Sequence[RolloutChunk], *, wait: bool = True) -> list[ScoredImage]:

@@ -57,19 +57,19 @@ def gpu_memory(config: TrainConfig, sizes: ModelSizes) -> Finding:
     # Of an adapter the weights themselves are in fp32 too; the model before training is the same without it.
     own = 4.0 * trained if lora is not None else 0.0
     reference = 4.0 * whole if lora is None and _has_reference(config) else 0.0
-    one = (weights + own + 12.0 * trained + reference) / GIB
+    whole_gib = (weights + own + 12.0 * trained + reference) / GIB
     gpus = machine.gpus()
     number = len(gpus) or 8
-    shared = one / number
+    shared = whole_gib / number
     state = (
-        f"before activations {one:.1f} GiB on one GPU, {one + _BUCKETS * trained / GIB:.1f} by DDP, "
+        f"before activations {whole_gib:.1f} GiB on one GPU, {whole_gib + _BUCKETS * trained / GIB:.1f} by DDP, "
         f"{shared:.1f} on each of {number} by FSDP2"
     )
     if not gpus:
         return Finding("train", "GPU memory", f"{state}; no GPU: not checked", None)
     smallest = min(gpu.gib for gpu in gpus)
     state += f"; here are {len(gpus)} × {gpus[0].name}, {smallest:.1f} GiB"
-    if one < smallest:
+    if whole_gib < smallest:
         return Finding("train", "GPU memory", state)
     fix = "accelerate launch --config_file configs/accelerate/fsdp2.yaml, or --lora 64"
     return Finding("train", "GPU memory", state, None if shared < smallest and number > 1 else False, fix)
@@ -119,10 +119,10 @@ def _similarity(config: TrainConfig) -> list[Finding]:
 
 def _base(model: str) -> list[Finding]:
     if hub.is_path(model):
-        there = (Path(model).expanduser() / "config.json").is_file()
-        fix = None if there else "A folder with config.json, or a repository owner/name."
-        state = f"the folder {model}" if there else f"cannot read its config: there is none in {model}"
-        return [Finding("train", "model", state, there, fix)]
+        has_config = (Path(model).expanduser() / "config.json").is_file()
+        fix = None if has_config else "A folder with config.json, or a repository owner/name."
+        state = f"the folder {model}" if has_config else f"cannot read its config: there is none in {model}"
+        return [Finding("train", "model", state, has_config, fix)]
     if hub.is_cached(model, ""):
         return [Finding("train", "model", f"{model} is on this machine already")]
     findings = []

@@ -20,8 +20,8 @@ def compare_detectors(
     tx: Tx, gt: Source, first: Source, second: Source, chosen: Filter, protocol: Protocol
 ) -> dict[str, Any]:
     """The document of `sdg eval compare --json`: both measured against `gt` on the images that both speak about."""
-    truth, one, other = (read_source(tx, source, chosen) for source in (gt, first, second))
-    return compare(truth, one, other, protocol=protocol, resamples=RESAMPLES)
+    truth, first_table, second_table = (read_source(tx, source, chosen) for source in (gt, first, second))
+    return compare(truth, first_table, second_table, protocol=protocol, resamples=RESAMPLES)
 
 
 def difference_rows(document: Mapping[str, Any]) -> Rows:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,10 @@ from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel
 from sdg_data.store import annotations, labelling, prelabels
 from tests.annotate.labelstudio.live import own_session, password
 from tests.annotate.labelstudio.worlds import DETECTOR, NOW, make_world
+from tests.browser import chromium, needs_chromium
 
-pytestmark = pytest.mark.slow
-sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = [pytest.mark.slow, needs_chromium]
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 SUBMIT, UPDATE, SKIP = (f'[data-testid="bottombar-{name}-button"]' for name in ("submit", "update", "skip"))
 FIELDS = '[data-testid="textarea-region-textarea"], [data-testid="textarea-region-input"]'
 SHOWN = Defect(
@@ -138,9 +132,7 @@ def _at(picture: dict[str, float], x: float, y: float) -> tuple[float, float]:
 
 @pytest.fixture(scope="module")
 def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with own_session(request) as session, sync_api.sync_playwright() as playwright:
+    with own_session(request) as session, chromium() as browser:
         world = make_world(session.settings.home, 8, seed=secrets.randbelow(10**6))
         _replace_prelabels(session, world.images)
         _, place = session.init(instructions=instructions(session.media))
@@ -150,7 +142,6 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             numbers = labelling.numbers_in(tx, place.project_id)
         email = f"ann-{secrets.token_hex(4)}@people.example"
         sign_up(session.client, email, password(session, "ann"))
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(120_000)
         page.goto(f"{session.client.connection.url}/user/login/")
@@ -169,7 +160,6 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             f"user-{user}",
             shots,
         )
-        browser.close()
 
 
 def _replace_prelabels(session: LabelStudioSync, images: tuple[str, ...]) -> None:

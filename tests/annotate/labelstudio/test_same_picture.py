@@ -1,8 +1,6 @@
 """One picture, wherever it is shown: an import of every kind of file, read back by everything that decodes."""
 
 import base64
-import os
-import shutil
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -25,11 +23,9 @@ from sdg_data.picture import decode_pixels
 from sdg_data.sheets.cells import image_of_url
 from sdg_data.store import annotations, images
 from sdg_data.store.connection import Store
+from tests.browser import chromium, needs_chromium
 from tests.sdg_data.picture.cases import CASES
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update"]  # fmt: skip
 SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 CANVAS = """async (url) => {
   const image = new Image();
@@ -142,17 +138,15 @@ def test_trainers_see_it(imported: Imported) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (env CHROMIUM)")
+@needs_chromium
 def test_chromium_shows_it_in_label_studio_and_in_the_dashboard(imported: Imported) -> None:
     pytest.importorskip("gradio")
-    sync_api = pytest.importorskip("playwright.sync_api")
     from starlette.testclient import TestClient
 
     from sdg_data.dashboard.app import make_app
 
     dashboard = TestClient(make_app(imported.home, imported.blobs))
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as browser:
         page = browser.new_page()
 
         def shown(data: bytes, media_type: str) -> Any:
@@ -166,4 +160,3 @@ def test_chromium_shows_it_in_label_studio_and_in_the_dashboard(imported: Import
             assert np.array_equal(shown(file.read_bytes(), kind), imported.pixels[record.id])
             answer = dashboard.get(f"/blob/{record.blob}")
             assert np.array_equal(shown(answer.content, answer.headers["content-type"]), imported.pixels[record.id])
-        browser.close()

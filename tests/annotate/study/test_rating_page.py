@@ -1,7 +1,5 @@
 """A rater's keys on the real page in a real browser; a server that is killed and started again loses no vote."""
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,15 +14,11 @@ import pytest
 from annotate.study.report import load
 from tests.annotate.study.test_study import home, planned  # noqa: F401
 from tests.annotate.support import Home
+from tests.browser import chromium, needs_chromium
 
-sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("gradio")
 
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (env CHROMIUM)")]
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+pytestmark = [pytest.mark.slow, needs_chromium]
 PATIENCE = 90_000
 
 
@@ -73,9 +67,8 @@ def served(home: Home) -> Iterator[Served]:  # noqa: F811
 
 
 def test_every_trial_by_keys_alone_over_a_killed_server(home: Home, served: Served) -> None:  # noqa: F811
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = chromium.new_page(viewport={"width": 1280, "height": 800})
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(PATIENCE)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -113,7 +106,6 @@ def test_every_trial_by_keys_alone_over_a_killed_server(home: Home, served: Serv
             press("2", done)
         page.wait_for_selector(".study .finished")
         assert not [error for error in errors if "fetch" not in error.lower()]
-        chromium.close()
     votes: list[Any] = list(load(home.store, "study").votes)
     assert len(votes) == 24
     # As they were given, seen from the left: left, right, and the third changed from a tie to left.

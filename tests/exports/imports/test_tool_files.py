@@ -74,8 +74,8 @@ def bring(home: Path, rows: Iterator[ImportRow]) -> tuple[Found, dict[str, int],
             for label in gold.page(tx)
         }
     splits = {prompt.text: str(prompt.split) for prompt in texts.values()}
-    boxes = report.of("boxes").refused_by_code if "boxes" in report.tallies else {}
-    return found, dict(report.of(UNIT).refused_by_code), dict(boxes), splits
+    boxes = report.tally("boxes").refused_by_code if "boxes" in report.tallies else {}
+    return found, dict(report.tally(UNIT).refused_by_code), dict(boxes), splits
 
 
 # --- what Datumaro 1.13.12 wrote (its own format, CVAT's XML and COCO) of four pictures of 64×48

@@ -1,7 +1,5 @@
 """The pages in headless Chromium: each opens, each control is used, nothing leaves this machine, nothing runs."""
 
-import os
-import shutil
 import socket
 import threading
 import time
@@ -14,19 +12,16 @@ pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
 import uvicorn
-from playwright import sync_api
 
 from sdg_data.cli import run
 from sdg_data.dashboard.app import make_app
 from sdg_data.store.connection import Store
 from sdg_data.store.rows import scalar
+from tests.browser import chromium, needs_chromium
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled, fill
 from tests.sdg_data.dashboard.test_snapshots import add
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (env CHROMIUM)")]
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+pytestmark = [pytest.mark.slow, needs_chromium]
 PATIENCE = 90_000
 PAGES = ("", "browse", "agreement", "evaluate", "health")
 
@@ -68,10 +63,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

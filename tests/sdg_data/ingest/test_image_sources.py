@@ -65,7 +65,7 @@ class Imported:
         except InputError as error:
             self.error = str(error)
         report.check()
-        self.tally = report.of()
+        self.tally = report.tally()
         self.refused = {(Path(r.name).name.rpartition("#")[2], r.line): r.code for r in report.refusals()}
         self.why = " ".join(r.message for r in report.refusals())
         self.files = self.tally.seen + self.tally.used

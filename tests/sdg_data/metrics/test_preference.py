@@ -118,7 +118,7 @@ def test_strengths_of_arms_that_never_lost_do_not_exist() -> None:
     three = [said("1", 1), said("1", -1), said("2", 0, arms="bc"), said("3", -1, arms="ac")]
     strengths = bradley_terry(three, resamples=5)
     assert strengths is not None
-    assert sum(value.value or 0 for value in strengths.of.values()) == pytest.approx(0)
+    assert sum(value.value or 0 for value in strengths.estimates.values()) == pytest.approx(0)
 
 
 def test_a_ranking_is_its_pairs() -> None:

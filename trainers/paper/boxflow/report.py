@@ -163,7 +163,7 @@ def _verdict(summary: Mapping[str, Any]) -> str:
 
 
 def _beaten(summary: Mapping[str, Any], arm: str) -> str:
-    lower = {one["to"]: one["interval"][1] < 0 for one in summary["contrasts"] if one["of"] == arm}
+    lower = {contrast["to"]: contrast["interval"][1] < 0 for contrast in summary["contrasts"] if contrast["of"] == arm}
     won = [TITLES[name] for name, beaten in lower.items() if beaten]
     lost = [TITLES[name] for name, beaten in lower.items() if not beaten]
     text = f" Beyond the interval it beats: {', '.join(won) or 'none'}."

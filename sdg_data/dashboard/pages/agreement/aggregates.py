@@ -64,11 +64,11 @@ def between_people(people: People) -> Rows:
             shared.setdefault((first, second), []).append(image)
     rows = []
     for (first, second), images in sorted(shared.items()):
-        one, other = (
+        first_table, second_table = (
             DefectTable.from_defects([(image, people.annotations[image][name]) for image in images])
             for name in (first, second)
         )
-        compared = evaluate(pair_up(one, other, Protocol.PAPER), resamples=0).summary
+        compared = evaluate(pair_up(first_table, second_table, Protocol.PAPER), resamples=0).summary
         rows.append(
             {"first": first, "second": second, "images": len(images), "f1@0.5": compared["boxes"]["0.5"]["all"]["f1"]}
         )

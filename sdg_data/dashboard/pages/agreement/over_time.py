@@ -64,7 +64,7 @@ def charts(rows: Rows) -> tuple[str, str]:
         return [Series(who, [cells.get((who, week), {}).get(name) for week in weeks]) for who in people]
 
     seconds = series("median_seconds")
-    top = nice_top(max((value for one in seconds for value in one.values if value is not None), default=1.0))
+    top = nice_top(max((value for person in seconds for value in person.values if value is not None), default=1.0))
     return (
         bars("", weeks, seconds, top=top, axes=("week from", "median seconds a verdict")),
         bars("", weeks, series("f1@0.5"), axes=("week from", "F1 at IoU 0.5 against gold")),

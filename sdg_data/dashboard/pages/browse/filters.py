@@ -123,9 +123,9 @@ def condition(wanted: ImageFilter) -> tuple[str, list[Any]]:
     """
     parts, values = ["true"], list[Any]()
 
-    def add(part: str, *of: Any) -> None:
+    def add(part: str, *parameters: Any) -> None:
         parts.append(part)
-        values.extend(of)
+        values.extend(parameters)
 
     for name, column in (("model", "model"), ("split", "split"), ("state", "state"), ("label", "label_source")):
         if getattr(wanted, name):
