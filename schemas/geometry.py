@@ -118,7 +118,7 @@ class Box(Record):
 
     @classmethod
     def from_pixels(cls, box: PixelBox) -> "Box":
-        """To thousandths, each edge to the nearest one; see `from_corners` for boxes thinner than a unit."""
+        """A box of pixels in thousandths of its image, each edge rounded; see `from_corners` for thin boxes."""
         return cls.from_corners(box.x0, box.y0, box.x1, box.y1, span_x=box.width, span_y=box.height)
 
     @classmethod

@@ -124,7 +124,7 @@ class Blobs:
         return deleted
 
     def path(self, name: str) -> str:
-        """Where the blob is: a local path, or a URL. The blob need not exist."""
+        """The place of a blob, a local path or a URL. The blob need not exist."""
         if self._local is not None:
             return str(self._path(self._local, name))
         return f"{self.url.rstrip('/')}/{name[:2]}/{name}"

@@ -33,7 +33,7 @@ class Lazy:
     extra: str | None = None
 
     def load(self, name: str) -> Any:
-        """The real command.
+        """Import the module of the command, and return the command itself.
 
         Raises:
             MissingDependency: A library that it needs is not installed.

@@ -122,7 +122,7 @@ def check_accelerator() -> Check:
 
 
 def check_minis() -> Check:
-    """Where the weights of the toy models are, which `PROFILE=mini` runs."""
+    """The lines about the toy models' weights, which `PROFILE=mini` runs: where they are, or that they are missing."""
     folders = {name: weights_folder(name) for name in SHIPPED}
     missing = [name for name, folder in folders.items() if not next(folder.rglob("*.safetensors"), None)]
     if missing:

@@ -66,7 +66,7 @@ class FilePart:
             os.close(source)
 
     def read(self) -> bytes:
-        """The bytes.
+        """Read the part's bytes.
 
         Raises:
             InputError: The file was changed, or is gone.

@@ -39,7 +39,7 @@ def _lock_path(home: Path, stage: str) -> Path:
 
 
 def note_path(home: Path, stage: str) -> Path:
-    """Where the holder of the lock of `stage` writes how far it is (`sdg_data.progress.noted_in`)."""
+    """The file in which the holder of the lock of `stage` notes its progress (`sdg_data.progress.noted_in`)."""
     return home / "locks" / f"{stage}.progress"
 
 

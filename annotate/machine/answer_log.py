@@ -28,7 +28,7 @@ class AnswerLog(Generic[Line]):
         self._fd: int | None = None
 
     def append(self, line: Line) -> None:
-        """Write one result.
+        """Append one result to the log.
 
         Raises:
             StoreError: The disk refuses.

@@ -61,7 +61,7 @@ class Budget:
             return True
 
     def settle(self, worst: float, cost: float) -> None:
-        """Record that a question which `worst` was set aside for is done, and what it cost."""
+        """Book what a question cost, and free the rest of `worst`, which was set aside for it."""
         with self._lock:
             self._reserved = max(0.0, self._reserved - worst)
             self.spent += cost

@@ -164,7 +164,7 @@ def trace_of(known: Sequence[AnnotatedDefect]) -> str:
 
 
 def position(box: Box) -> str:
-    """Where a box lies: upper left, centre, lower right …"""
+    """The place of a box in the image, in words: upper left, centre, lower right …"""
     x, y = box.centre
     across = "left" if x < 1000 / 3 else "right" if x > 2000 / 3 else ""
     down = "upper" if y < 1000 / 3 else "lower" if y > 2000 / 3 else ""

@@ -64,7 +64,7 @@ class Served:
 
 
 async def answered(backend: Backend, question: Question) -> Answer:
-    """Ask the model.
+    """Ask the model, and turn its refusals into HTTP errors.
 
     Raises:
         HTTPException: 503 where the queue is full or memory runs out, 400 for a question that is longer than the model

@@ -16,7 +16,7 @@ REPEAT_AFTER = 0.3
 
 
 def arrangements(trials: Sequence[StudyTrial], rater_number: int) -> dict[str, tuple[int, ...]]:
-    """For each trial the places of its arms from left to right, as the rater of a number sees them.
+    """The places of each trial's arms from left to right, as a rater sees them; the number balances sides.
 
     Args:
         trials: All trials of the study, in the order of their numbers.

@@ -100,7 +100,7 @@ class ChatTransport:
             raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the server."""
         if self._session is not None:
             await self._session.close()
             self._session = None

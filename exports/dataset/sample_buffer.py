@@ -21,7 +21,7 @@ from schemas.sample import Sample
 
 
 class Entry(NamedTuple):
-    """Where a sample's JSON is in the buffer, and what planning needs to know of the sample.
+    """A sample's place in the buffer, and what planning needs to know of the sample.
 
     `order`, `fields`: see `exports.dataset.order`. `digest`: sha256 of the JSON, which names the image's bytes too.
     """

@@ -26,7 +26,7 @@ from schemas.sample import Sample
 
 @dataclass(frozen=True)
 class RecordSet:
-    """Where Croissant finds one row a sample, with a column `key`.
+    """The tables in which Croissant finds one row a sample, with a column `key`.
 
     Args:
         columns: Names and types, in order; flat ones only, because Croissant's columns are scalars here.

@@ -71,7 +71,7 @@ def _write(job: ExportJob, entries: list[Entry], staged: StagedFile) -> None:
 
 
 def sample_document(sample: Sample, path: str) -> dict[str, Any]:
-    """A sample as FiftyOne keeps it."""
+    """A sample as an entry of FiftyOne's `samples.json`."""
     return {
         "filepath": path,
         "tags": [sample.split.value],

@@ -96,7 +96,7 @@ def plain_row(sample: Sample, path: str, *, trace: bool = True) -> dict[str, Any
 
 
 def image_path(filepath: str) -> str:
-    """Where the image of an imported row goes: its path from "SDG/" on, or the last three parts of it."""
+    """The path of an imported row's image in the export: from "SDG/" on, or its last three parts."""
     parts = [part for part in PurePosixPath(filepath).parts if part not in ("/", "..", ".")]
     start = parts.index("SDG") if "SDG" in parts else max(0, len(parts) - 3)
     return "/".join(parts[start:])

@@ -45,7 +45,7 @@ class Shard:
 
 
 class Location(NamedTuple):
-    """Where a sample's JSON and image are in a shard, as (offset, size); `problem`: why it cannot be read."""
+    """A sample's place in a shard: (offset, size) of its JSON and of its image. `problem`: why it cannot be read."""
 
     key: str
     text: tuple[int, int]
@@ -95,7 +95,7 @@ class ShardFile:
         return os.pread(self.fd, where[1], where[0])
 
     def ends_as_written(self, offset: int) -> bool:
-        """Whether nothing but the end mark stands behind `offset`."""
+        """Whether tar's end mark stands at `offset` and nothing behind it, as in a shard that is complete."""
         ending = tar.ending(offset)
         return os.fstat(self.fd).st_size == offset + len(ending) and self.read((offset, len(ending))) == ending
 

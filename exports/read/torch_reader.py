@@ -68,7 +68,7 @@ class TorchShards(IterableDataset):
         self._passes.forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this worker stands; see `ShardReader.state_dict`.
+        """The reading position of this worker; see `ShardReader.state_dict`.
 
         Returns:
             The state, for JSON.

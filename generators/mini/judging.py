@@ -90,7 +90,7 @@ def score(judged: Sequence[Judged], seconds_per_image: float) -> MiniScores:
 
 
 def cells(judged: Sequence[Judged], model: str) -> list[SheetCell]:
-    """For `sdg_data.sheets.draw.render_sheet`, with the oracle's boxes."""
+    """Cells of a contact sheet (`sdg_data.sheets.draw.render_sheet`) with the oracle's boxes."""
     return [
         SheetCell(
             image=Image.fromarray(each.pixels),

@@ -91,7 +91,7 @@ class Flow(ABC):
 
     @classmethod
     def token_limit(cls, preset: Preset) -> int:
-        """Tokens of text to which the preset's call cuts a prompt."""
+        """The number of tokens to which the preset's call cuts a prompt."""
         return int(preset.call.get("max_sequence_length") or cls.default_tokens)
 
     @property

@@ -215,7 +215,7 @@ def models(tx: Tx) -> list[str]:
 
 
 def blobs_of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, str]:
-    """By image, its blob; images that are not there are left out."""
+    """The blob of each image, by the image's id; images that the snapshot does not hold are left out."""
     rows = tx.execute(
         "SELECT image_id, blob FROM dash_images WHERE image_id IN (SELECT unnest(?::VARCHAR[]))", [list(image_ids)]
     ).fetchall()

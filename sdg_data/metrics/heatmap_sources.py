@@ -122,7 +122,7 @@ def is_file_of_maps(path: Path) -> bool:
 
 
 def load_map(path: Path) -> Floats:
-    """Read a map.
+    """Read a heatmap from a picture or a numpy array.
 
     Args:
         path: A PNG (or any other picture without colour), or a `.npy` array.

@@ -49,7 +49,7 @@ class Accuracy:
 
 
 def match(labels: tuple[Defect, ...], stated: tuple[Defect, ...], threshold: float = 0.5) -> list[Defect | None]:
-    """For each label the statement that meets it (right type, IoU >= threshold), one-to-one; None where there is none.
+    """Pair each label with the statement that meets it (right type, IoU >= threshold), one-to-one; None: none does.
 
     Labels of one scene are far apart by construction, so the best free statement is the right one.
     """

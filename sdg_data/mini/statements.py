@@ -72,7 +72,7 @@ def missing_object(group: Group, where: Extent, radius: float) -> Defect:
 
 
 def expected_side(partner: Extent, relation: Relation, *, first: bool) -> Extent:
-    """Where a missing shape was asked for: the part of the frame on its side of the partner that is there."""
+    """The box in which a missing shape was asked for: the part of the frame on its side of the drawn partner."""
     lower = relation.first_is_lower if first else not relation.first_is_lower
     if relation.horizontal:
         return (0, 0, max(partner[0], 1), SIZE) if lower else (min(partner[2], SIZE - 1), 0, SIZE, SIZE)

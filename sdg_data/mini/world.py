@@ -41,7 +41,7 @@ MAX_OBJECTS = 4
 
 
 class Relation(StrEnum):
-    """Where the first group stands, seen from the second."""
+    """The place of the first group relative to the second."""
 
     LEFT_OF = "to the left of"
     RIGHT_OF = "to the right of"

@@ -100,7 +100,7 @@ def has_token() -> bool:
 
 
 def cache_folder() -> Path:
-    """Where downloaded models are kept."""
+    """The folder in which downloaded models are kept."""
     try:
         from huggingface_hub.constants import HF_HUB_CACHE
     except ImportError:

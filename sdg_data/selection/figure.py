@@ -13,7 +13,7 @@ _GREY = "#5c636e"
 
 
 def draw(result: Mapping[str, Any], gold: str) -> str:
-    """Draw the curves.
+    """Draw the curves of best-of-n, one for each verifier.
 
     Args:
         result: What `curve.curve` gives.

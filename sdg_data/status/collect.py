@@ -31,7 +31,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Status:
-    """Where a home stands.
+    """The state of a home: what is there, what is missing, and the next commands.
 
     Attributes:
         home: The folder.

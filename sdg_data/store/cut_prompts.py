@@ -41,7 +41,7 @@ def insert(tx: Tx, cuts: Sequence[CutPrompt]) -> int:
 
 
 def of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, CutPrompt]:
-    """For each of these images whose model did not read all of its prompt: what it read."""
+    """The cut prompts of these images, by image id; an image whose model read all of its prompt is left out."""
     rows = select(
         tx,
         """

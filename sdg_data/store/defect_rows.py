@@ -62,7 +62,7 @@ def of_owners(tx: Tx, table: str, owner: str, ids: Iterable[str]) -> dict[str, l
 
 
 def new_ids(tx: Tx, table: str, ids: Iterable[str]) -> set[str]:
-    """Those of `ids` that `table` does not hold yet."""
+    """The ids among `ids` that `table` does not hold yet."""
     wanted = set(ids)
     rows = tx.execute(f"SELECT id FROM {table} WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(wanted)]).fetchall()
     return wanted - {known for (known,) in rows}

@@ -26,7 +26,7 @@ from sdg_data.store.views import last_accepted
 
 @dataclass(frozen=True)
 class GoldRule:
-    """What counts.
+    """Which records count as gold, as commands choose it.
 
     `rounds`: accepted in at least this round of review. `without_sources`: annotations whose `source` starts so stay
     out (people who annotated a second time to measure the human ceiling, say).

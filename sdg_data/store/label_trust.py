@@ -81,7 +81,7 @@ def drop_missing(tx: Tx, entry_ids: Sequence[str]) -> None:
 
 
 def missing(tx: Tx, entry_ids: Sequence[str]) -> list[tuple[LabelEntry, bool]]:
-    """Those of these entries that are missing, and whether the server looked older than they are."""
+    """The entries among these that are missing on the server, each with whether the server looked older than it."""
     return _missing(tx, "entries.id IN (SELECT unnest(?::VARCHAR[]))", [list(entry_ids)])
 
 

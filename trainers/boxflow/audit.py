@@ -22,7 +22,7 @@ SOURCE = "imported:boxflow"
 
 @dataclass(frozen=True)
 class Audit:
-    """Where audited images go, and what they are recorded as.
+    """The store that audited images go to, and what they are recorded as.
 
     `revision` names the training, `settings` is canonical JSON, `licence` the model's, `test_share` the fraction of
     prompts in the test split.

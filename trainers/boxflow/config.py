@@ -399,7 +399,7 @@ def sd35_medium() -> BoxFlowConfig:
 
 
 def ema_decay(settings: OptimizerSettings, rollout: int) -> float | None:
-    """By how much the average keeps of itself at the end of a rollout.
+    """The share that the averaged weights keep of themselves at the end of a rollout.
 
     Args:
         settings: the training's.

@@ -144,7 +144,7 @@ class Policy:
 
     @contextlib.contextmanager
     def reference_mode(self) -> Iterator[None]:
-        """While it is entered, `velocity` is that of the model before training: without the adapter, or of the copy."""
+        """A context in which `velocity` is that of the model before training: without the adapter, or of the copy."""
         wrapped = self.flow.wrapped
         if self.reference is not None:
             self.flow.wrapped = self.reference
@@ -236,7 +236,7 @@ class Ema:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """While it is entered, the model has the average's weights."""
+        """A context in which the model has the averaged weights."""
         kept = [parameter.detach().clone() for parameter in self._parameters]
         self._copy(self.average)
         try:

@@ -40,7 +40,7 @@ class PolicyGradient:
         self._weights = dict(zip(numbers, step_weights(stds, policy.config.loss.weigh_steps), strict=True))
 
     def terms(self, chunk: RolloutChunk) -> Sequence[Transition]:
-        """Its transitions."""
+        """The transitions of a chunk, each of which has a loss of its own."""
         return chunk.transitions
 
     def loss(self, chunk: RolloutChunk, term: Any, advantages: Advantages, counting: int) -> TermLoss:
@@ -91,7 +91,7 @@ class PolicyGradient:
         return mean_of(values)
 
     def end(self, rollouts: int) -> None:
-        """Nothing: the weights that sample are those that learn."""
+        """Do nothing: the weights that sample are those that learn."""
 
 
 def kl_to_start(

@@ -127,7 +127,7 @@ class DetectorTrainerMixin:
         self._waited, self._since = 0.0, time.perf_counter()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """As the trainer's, timed.
+        """Fetch batches as the trainer does, and add up the time that this takes.
 
         Returns:
             What the trainer's returns.

@@ -21,7 +21,7 @@ from trainers.detector.train_config import (
 
 
 class GuardSettings(TrainingSettings):
-    """When a training counts as collapsed: one of these in each of the last `window` log entries."""
+    """The bounds of a collapse: a training stops where one is passed in each of the last `window` log entries."""
 
     window: Positive = 5
     """Log entries in a row."""
@@ -36,7 +36,7 @@ class GuardSettings(TrainingSettings):
 
 
 class VllmSettings(TrainingSettings):
-    """Where and how vLLM samples the answers of a rollout."""
+    """How vLLM samples the answers of a rollout, in this process or on a server."""
 
     mode: Literal["colocate", "server"] = "colocate"
     """colocate: in the training's own processes. server: by `trl vllm-serve` elsewhere."""

@@ -88,7 +88,7 @@ def freeze_vision(model: Any) -> int:
 
 
 def lora_config(settings: DetectorLora | None, *, freeze_vision: bool) -> Any:
-    """peft's configuration, or None. Bound to the linear layers of the language model, by name."""
+    """The adapter's configuration for peft, of linear layers by name; None where all weights are trained."""
     if settings is None:
         return None
     from peft import LoraConfig
@@ -125,7 +125,7 @@ def trainable(model: Any) -> dict[str, int]:
 
 
 def write_detector_file(folder: Path, note: dict[str, Any]) -> None:
-    """What `annotate.vlm.local` reads beside the weights: `template`, and whatever else describes the training.
+    """Write `detector.json`, which `annotate.vlm.local` reads beside the weights: template and training.
 
     Call it last: of a large folder it holds the checksums of the other files, so that nobody has to read them to know
     which weights they are.

@@ -201,7 +201,7 @@ def finish(trainer: Any, folder: DetectorRunFolder, note: dict[str, Any]) -> Non
 def run_note(
     config: TrainConfig, samples: TrainingData, chat: Chat, *, model: str, data: str, counts: dict[str, int]
 ) -> dict[str, Any]:
-    """What `run.json` says.
+    """The facts of a training for its `run.json`, which a resumed run must agree with.
 
     Args:
         config: the training's.

@@ -54,7 +54,7 @@ class BaseReward(Protocol):
     name: str
 
     async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
-        """Score images.
+        """Say how good each image is.
 
         Returns:
             One score for each image, in their order. An exception means that none of these images has an answer.

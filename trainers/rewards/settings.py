@@ -104,7 +104,7 @@ def check_address(settings: VlmSettings, what: str) -> None:
 def servers(
     base: tuple[RewardSettings, ...], guard: RewardSettings | None, detector: DetectorSettings
 ) -> dict[str, str]:
-    """Who is asked behind which address.
+    """The addresses that the rewards ask, each with who asks it.
 
     Returns:
         "judge MODEL", "guard MODEL" or "detector MODEL" -> address, without credentials. One that has none raises

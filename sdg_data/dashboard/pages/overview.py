@@ -224,7 +224,7 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
 
 
 def label_sources(tx: Tx) -> list[str]:
-    """Those of "gold", "people" and "detector" whose label counts for some image, the best first."""
+    """The sources of labels ("gold", "people", "detector") that count for at least one image, the best first."""
     present = {
         row["label_source"]
         for row in select(tx, "SELECT DISTINCT label_source FROM dash_models WHERE label_source IS NOT NULL")

@@ -67,7 +67,7 @@ def samples(seed: int) -> Iterator[RenderedScene]:
 
 
 def in_reading_order(defects: tuple[Defect, ...]) -> tuple[Defect, ...]:
-    """From left to right, then from the top: one order of a set, so that the model need not guess which."""
+    """Sort defects from left to right, then from the top, so that each set has one order to learn."""
     return tuple(sorted(defects, key=_reading_order))
 
 

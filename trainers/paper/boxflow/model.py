@@ -77,7 +77,7 @@ def is_simple(scene: Scene) -> bool:
 
 
 def simple_prompts(prompts: Sequence[str]) -> list[str]:
-    """Those that ask for one or two shapes, in their order."""
+    """The prompts that ask for one or two shapes, in their order."""
     return [text for text in prompts if is_simple(parse_prompt(text))]
 
 

@@ -69,7 +69,7 @@ def of_groups(table: DefectTable, wanted: Sequence[str]) -> DefectTable:
 def summarise(
     scores: Mapping[str, Mapping[str, ArmScores]], ceiling: ArmScores | None, minutes: Mapping[str, float]
 ) -> dict[str, Any]:
-    """For JSON and the table. `scores`: arm -> part (`all`, `generated`) -> scores; `minutes` of training by arm."""
+    """The figures of the experiment, for JSON and the table. `scores`: arm -> part (`all`, `generated`) -> scores."""
     arms = {
         name: {**{part: _plain(part_scores) for part, part_scores in parts.items()}, "minutes": minutes.get(name)}
         for name, parts in scores.items()

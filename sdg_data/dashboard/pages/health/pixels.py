@@ -55,7 +55,7 @@ class Pixels:
         self._blobs = blobs
 
     def seen(self) -> dict[str, PictureFacts]:
-        """By blob, what was seen of it. A line that was cut off, or lacks something, counts as not looked at."""
+        """What was measured of each blob, by its name. A line that is not whole counts as not measured."""
         facts = {}
         if self.path.exists():
             for line in self.path.read_bytes().splitlines():

@@ -55,7 +55,7 @@ def quarantined(tx: Tx, *, limit: int = SHOWN) -> Rows:
 
 
 def images_of_blobs(tx: Tx, blobs: list[str]) -> dict[str, dict[str, str]]:
-    """By blob, the first image that has it: its id, generator and prompt."""
+    """The first image of each blob, by the blob's name: its id, generator and prompt."""
     rows = select(
         tx,
         """
