@@ -42,66 +42,85 @@ class GenerateSettings(_Section):
 
 
 class VlmSettings(_Section):
-    """Who is asked about images, and how (docs/prelabel.md).
+    """Who is asked about images, and how (docs/prelabel.md)."""
 
-    `backend`: mini, transformers, openai (any compatible server); for enrichment also "template". `model`: a hub
-    repository, a folder, or the server's name for it. `template` and `codec` "": what the model was trained with.
-    The key is read from the environment variable `api_key_env` and kept nowhere. `price_in`, `price_out`: US dollars
-    per million tokens. `deadline`: seconds for one answer with its retries. `max_side`: larger images are sent smaller.
-
-    For servers: `server` "": told by the address (`annotate.vlm.servers`). `reasoning`: the effort of a model that
-    thinks, sent as it stands; `thinking_tokens`: the room for its thoughts beside `max_tokens`. `extra`: further fields
-    of each request's body. `base_url` may name several servers of one model, by spaces. `send_images`: inline, or as
-    the file:// address of the blob for a server on this machine. `image_format` "": as they are; jpeg and webp
-    (with `image_quality`) are smaller.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     backend: str = "mini"
+    """mini or transformers (in this process), openai (any compatible server); for enrichment also template."""
     model: str = ""
+    """A hub repository, a folder, or the server's name for it."""
     revision: str = ""
+    """The state of the weights; answers are filed under it."""
     template: str = ""
+    """The question: the name of one of ours or a file; empty: what the model was trained with."""
     codec: str = ""
+    """How the model writes boxes: qwen3-vl, qwen2.5-vl or gemini; empty: told by the model's name."""
     base_url: str = ""
+    """The server's address; several servers of one model, with spaces between."""
     api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that the key is read from; it is kept nowhere."""
     server: str = ""
+    """The kind of server (`annotate.vlm.servers`); empty: told by the address."""
     reasoning: str = ""
+    """The effort of a model that thinks, sent as it stands."""
     thinking_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Tokens of room for thoughts beside `max_tokens`; none: what the kind of server wants."""
     extra: dict[str, Any] = {}
+    """Further fields of each request's body."""
     send_images: Literal["inline", "file"] = "inline"
+    """inline, or file: the file:// address of the blob, for a server on this machine."""
     image_format: Literal["", "jpeg", "webp"] = ""
+    """Empty: images are sent as they are; jpeg and webp are smaller, and another question."""
     image_quality: Annotated[int, Field(ge=1, le=100)] = 95
+    """Of jpeg and webp."""
     structured: bool = False
+    """Hold the model to a JSON Schema, where the server can."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Of sampling; 0: the likeliest token."""
     max_tokens: Annotated[int, Field(ge=1)] = 2048
+    """Tokens of an answer at most."""
     max_side: Annotated[int, Field(ge=32)] = 1024
+    """Pixels; larger images are sent smaller."""
     concurrency: Annotated[int, Field(ge=1)] = 32
+    """Questions under way at once: a server's slots."""
     batch_size: Annotated[int, Field(ge=1)] = 16
+    """Questions a call, for a model in this process."""
     deadline: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds for one answer with its retries."""
     device: str = "auto"
+    """auto, cpu, cuda, cuda:1 …, for a model in this process."""
     price_in: Annotated[float, Field(ge=0)] | None = None
+    """US dollars per million tokens that are sent; none: no cost is known."""
     price_out: Annotated[float, Field(ge=0)] | None = None
+    """US dollars per million tokens that come back; none: no cost is known."""
 
 
 class RoutingSettings(_Section):
-    """Which images go to people, and how (docs/annotate-review.md).
+    """Which images go to people, and how (docs/annotate-review.md)."""
 
-    `share` of the images goes; `shares` says otherwise for a model ("*": every model) and split. Of the images that the
-    detector calls clean a `clean_share` of that. `blind_share` of all is worked on without prelabels. `overlap` people
-    see an image, for `overlap_shares` of each split; one sees the others. `uncertainty` and `disagreement`: how much
-    the detector's doubts and those between detectors weigh in the order. `without_prelabel`: images without a prelabel
-    go too. `annotated_elsewhere`: so do those with annotations that were imported.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     share: Share = 1.0
+    """Share of the images that goes to people."""
     shares: dict[str, dict[Split, Share]] = {}
+    """The share of a model (`*`: every model) and split, where it is another."""
     clean_share: Share = 1.0
+    """Factor of `share` for the images that the detector calls clean."""
     blind_share: Share = 0.1
+    """Share of all that is worked on without prelabels."""
     overlap: Annotated[int, Field(ge=1)] = 2
+    """How many people see an image of `overlap_shares` independently; one sees the others."""
     overlap_shares: dict[Split, Share] = {Split.TRAIN: 0.1, Split.TEST: 1.0}
+    """Share of each split that several people see."""
     uncertainty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Weight of the detector's doubts in the order of tasks."""
     disagreement: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Weight of the differences between detectors in the order of tasks."""
     without_prelabel: bool = True
+    """Whether images without a prelabel go to people too."""
     annotated_elsewhere: bool = False
+    """Whether images with annotations that were imported go to people too."""
 
 
 class ReviewSettings(_Section):

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from annotate.machine.budget import Budget
+from annotate.machine.results import Result, Usage
 from annotate.machine.rules import BrokenRule, broken_rules
-from annotate.machine.stage import RequestLimits, Result, Usage, VlmStage
+from annotate.machine.stage import RequestLimits, VlmStage
 from annotate.vlm.contract import Answer, Backend, EncodedImage, Question, Turn
 from schemas.answer.parse import ParsedAnswer, RepairKind, parse_answer
 from schemas.records import Annotation, EnrichedDefect, Enrichment, ImageRecord, Split

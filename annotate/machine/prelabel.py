@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from annotate.machine.budget import Budget
-from annotate.machine.stage import RequestLimits, Result, Usage, VlmStage
+from annotate.machine.results import Result, Usage
+from annotate.machine.stage import RequestLimits, VlmStage
 from annotate.vlm.contract import Backend, EncodedImage, Question
 from schemas.answer import parse_answer
 from schemas.records import Prelabel, Split

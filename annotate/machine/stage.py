@@ -20,19 +20,18 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, Protocol, TypeVar
-
-from pydantic import AliasChoices, ConfigDict, Field
+from typing import Any, Final, Generic
 
 from annotate.machine.answer_log import AnswerLog
 from annotate.machine.async_pool import AsyncPool
 from annotate.machine.budget import Budget
+from annotate.machine.results import Asked, Item, Result, Stored, Unanswered, Usage
+from annotate.machine.trial import Trial, refusal_of
 from annotate.vlm.contract import Answer, AskError, Backend, EncodedImage, Question
 from annotate.vlm.retrying import RetryingClient, RetryPolicy
-from schemas.base import Record
-from schemas.records import Enrichment, Failure, ImageRecord, Prelabel
+from schemas.records import Failure
 from sdg_data.blobs import Blobs
-from sdg_data.errors import BlobCorrupt, BlobMissing, ConfigError, ModelError, SdgError
+from sdg_data.errors import BlobCorrupt, BlobMissing, ModelError, SdgError
 from sdg_data.ids import canonical_json
 from sdg_data.store import calls, failures
 from sdg_data.store.calls import Call
@@ -43,25 +42,6 @@ from sdg_data.work import Plan
 log = logging.getLogger(__name__)
 
 
-class WaitingItem(Protocol):
-    """What every stage's items have: the id of the record to be made, the image, and the attempt, from 1."""
-
-    @property
-    def id(self) -> str:
-        """The id of the record that the answer will make."""
-
-    @property
-    def image(self) -> ImageRecord:
-        """The image that is asked about."""
-
-    @property
-    def attempt(self) -> int:
-        """The number of this attempt, counted from 1."""
-
-
-Item = TypeVar("Item", bound=WaitingItem)
-Stored = TypeVar("Stored", Prelabel, Enrichment)
-
 _CHUNK: Final = 16
 _GIVE_UP_AFTER: Final = 50
 """After so many questions in a row without an answer the server counts as gone, and the run ends."""
@@ -69,61 +49,6 @@ _TRIAL: Final = 16
 """Until one is answered well, so many questions are asked at the most; if all fail alike, the run ends."""
 _NO_ANSWER: Final = frozenset({"connection", "timeout", "server-error", "rate-limited", "out-of-memory"})
 _MAYBE_PAID: Final = frozenset({"connection", "timeout"})
-
-
-class Result(Record, Generic[Stored]):
-    """What came of an item: a record or a failure, and the call (None where none was made).
-
-    In answer logs the record is called `kept`.
-    """
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    record: Stored | None = Field(
-        default=None, validation_alias=AliasChoices("record", "kept"), serialization_alias="kept"
-    )
-    failure: Failure | None = None
-    call: Call | None = None
-
-
-class Asked(Record):
-    """A question about to be sent: `worst` is the most its item can cost, in US dollars; `token` is no other one's."""
-
-    item_id: str
-    attempt: int
-    worst: float
-    token: str
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What an item's requests took, summed over follow-up questions: tokens, US dollars, seconds."""
-
-    requests: int = 0
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    cost: float | None = None
-    seconds: float = 0.0
-
-    def add(self, answer: Answer, cost: float | None) -> Usage:
-        """The usage with one more answer, which cost so many US dollars."""
-        return Usage(
-            self.requests + answer.requests,
-            _sum(self.tokens_in, answer.tokens_in),
-            _sum(self.tokens_out, answer.tokens_out),
-            _sum(self.cost, cost),
-            self.seconds + (answer.seconds or 0.0),
-        )
-
-    def add_failed(self, error: AskError, cost: float | None = None) -> Usage:
-        """The usage with requests that brought no answer; `cost` in US dollars, where the server counted tokens."""
-        return Usage(
-            self.requests + error.requests,
-            _sum(self.tokens_in, error.tokens_in) if error.tokens_in is not None else self.tokens_in,
-            _sum(self.tokens_out, error.tokens_out) if error.tokens_out is not None else self.tokens_out,
-            self.cost if cost is None else _sum(self.cost, cost),
-            self.seconds + (error.seconds or 0.0),
-        )
 
 
 @dataclass(frozen=True)
@@ -447,7 +372,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
                 self._unanswered_in_a_row = 0
             except Unanswered as end:
                 if end.error.fatal:
-                    raise _fatal(end.error, self._backend) from end
+                    raise refusal_of(end.error, self._backend) from end
                 result = self.result(item, end.usage, code=end.error.code, message=end.error.message, raw=end.error.raw)
                 spent = (end.usage.cost or 0.0) + (worst if end.error.code in _MAYBE_PAID else 0.0)
                 self._unanswered_in_a_row = self._unanswered_in_a_row + 1 if end.error.code in _NO_ANSWER else 0
@@ -468,89 +393,3 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
                 hint=f"Is the server up? Then run the same command again; `--retry-failures` asks those again. "
                 f"Failed so far: {self.failed}",
             )
-
-
-class Trial:
-    """Lets a few questions through first, and all the others once one of them was answered well, or two failed apart.
-
-    Bound to the event loop that it is first used on.
-    """
-
-    def __init__(self, size: int) -> None:
-        """Let nothing through yet; `size`: how many go first."""
-        self._left, self._size = size, size
-        self._alike: list[Failure] = []
-        self._end: SdgError | None = None
-        self._over: asyncio.Event | None = None
-
-    async def enter(self) -> None:
-        """Wait until a question may be asked: the first few may at once, the others when the trial is over."""
-        if self._over is None:
-            self._over = asyncio.Event()
-        if self._left > 0:
-            self._left -= 1
-            return
-        await self._over.wait()
-
-    def leave(self, failure: Failure | None) -> None:
-        """Say what came of a question that entered; None: a record."""
-        assert self._over is not None
-        if self._over.is_set():
-            return
-        if failure is None or (self._alike and self._alike[0].code != failure.code):
-            self._alike = []
-            self._over.set()
-            return
-        self._alike.append(failure)
-        if len(self._alike) >= self._size:
-            self._over.set()
-
-    def stop(self, error: SdgError) -> None:
-        """Let nothing through any more, because of this error."""
-        self._end = self._end or error
-        if self._over is not None:
-            self._over.set()
-
-    def check(self, backend: Backend) -> None:
-        """Refuse to go on where all that went first failed alike, or after `stop`.
-
-        Raises:
-            SdgError: The reason.
-        """
-        if self._end is not None:
-            raise self._end
-        if not self._alike or len(self._alike) < self._size:
-            return
-        first = self._alike[0]
-        raise ModelError(
-            f"the first {self._size} questions all failed alike: {first.code}: {first.message[:300]}",
-            item=backend.identity.model,
-            hint="They are recorded. Mend the cause (docs/prelabel.md has the codes), then run the same command "
-            f"with --retry-failures {first.code}.",
-        )
-
-
-class Unanswered(Exception):
-    """An item's question has no answer: `error` says why, `usage` what was used until then."""
-
-    def __init__(self, error: AskError, usage: Usage) -> None:
-        super().__init__(error.message)
-        self.error, self.usage = error, usage
-
-
-def _sum(first: Any, second: Any) -> Any:
-    return second if first is None else first + (second or 0)
-
-
-def _fatal(error: AskError, backend: Backend) -> SdgError:
-    if error.code == "other-model":
-        return ModelError(
-            error.message,
-            item=backend.identity.model,
-            hint="Its answers would be filed under the first one's name. Serve that one again, or name the new one.",
-        )
-    return ConfigError(
-        f"the server refuses: {error.message}",
-        item=backend.identity.model,
-        hint="Check the key (its environment variable), --base-url (it usually ends in /v1), and --model.",
-    )

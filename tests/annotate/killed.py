@@ -9,7 +9,8 @@ from typing import Any
 from annotate.machine.answer_log import AnswerLog
 from annotate.machine.budget import Budget
 from annotate.machine.prelabel import PrelabelStage
-from annotate.machine.stage import RequestLimits, Result
+from annotate.machine.results import Result
+from annotate.machine.stage import RequestLimits
 from annotate.vlm.contract import Prices
 from annotate.vlm.openai_chat import OpenAIBackend
 from sdg_data.blobs import Blobs

@@ -8,7 +8,7 @@ import pytest
 
 from annotate.machine.answer_log import AnswerLog
 from annotate.machine.budget import Budget
-from annotate.machine.stage import Result
+from annotate.machine.results import Result
 from annotate.vlm.contract import Prices
 from schemas.records import Enrichment, Failure
 from sdg_data.errors import StoreError
