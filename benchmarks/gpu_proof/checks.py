@@ -165,7 +165,8 @@ def transformer_speed(sizes: Sizes) -> Figures:
 def boxflow(sizes: Sizes) -> Figures:
     """A rollout and its learning of FLUX.1-dev at 512², LoRA 64: time by part, the ratio before the first update."""
     from tests.trainers.boxflow.support import DarkCorner
-    from trainers.boxflow.config import RECIPES, changed
+    from trainers.boxflow.config import changed
+    from trainers.boxflow.recipes import RECIPES
     from trainers.boxflow.trainer import BoxFlowTrainer, Task
     from trainers.rewards.contract import Score
 

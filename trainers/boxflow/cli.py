@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 def _print_settings(asked: bool) -> None:
     if asked:
-        from trainers.boxflow.config import RECIPES
+        from trainers.boxflow.recipes import RECIPES
         from trainers.common.config_docs import settings_text
 
         print(settings_text(RECIPES))
@@ -126,7 +126,8 @@ def train(
     """Train. Killed or interrupted: run the same command again to go on."""
     if ctx.invoked_subcommand is not None:
         return
-    from trainers.boxflow.config import RECIPES, changed
+    from trainers.boxflow.config import changed
+    from trainers.boxflow.recipes import RECIPES
     from trainers.common.config import parse_changes
 
     if recipe not in RECIPES:

@@ -1,8 +1,7 @@
-"""The configuration of a BoxFlow-GRPO training, and the recipes: functions that return a whole configuration.
+"""The configuration of a BoxFlow-GRPO training, in groups.
 
-`flux1-dev` has the settings of the paper and its release (arXiv 2606.06113) for GPUs, `sd35-medium` the same for
-Stable Diffusion 3.5; `mini` is for the toy FLUX.2 on two CPU cores. A run differs from its recipe by
-`--set group.key=value`. The string below a field is its documentation: `sdg train boxflow --help-config` prints it.
+A run has a recipe (`trainers.boxflow.recipes`) and differs from it by `--set group.key=value`. The string below a field
+is its documentation: `sdg train boxflow --help-config` prints it.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from sdg_data.errors import ConfigError
-from sdg_data.settings import VlmSettings
 from trainers.boxflow.dynamics import Dynamics
 from trainers.boxflow.forward_config import ForwardSettings
-from trainers.boxflow.forward_recipes import flux1_dev_forward, sd35_medium_forward
 from trainers.boxflow.reward_map import CellRule
 from trainers.common import config as common
 from trainers.common.config import (
@@ -334,70 +331,6 @@ class BoxFlowConfig(TrainingSettings):
             )
 
 
-# Ends of the names of the layers that the release's adapter is put on: attention, with that of the single blocks, and
-# the feed-forward layers of the double blocks (its `default_target_modules`): 342 layers of FLUX.1.
-_FLUX_ATTENTION = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_q_proj", "add_v_proj", "to_add_out")
-_FLUX_TARGETS = (
-    *(f"attn.{name}" for name in _FLUX_ATTENTION),
-    *(f"{part}.{name}" for part in ("ff", "ff_context") for name in ("net.0.proj", "net.2")),
-)
-
-
-def flux1_dev() -> BoxFlowConfig:
-    """The release's settings for FLUX.1-dev (its `flux1_dev_exp1_AB.yaml`); docs/published-run.md goes through them."""
-    # The release asks the 2B judge for at most 512 tokens, and the detector for 4,096, both at temperature 0.
-    judge = VlmSettings(
-        backend="openai",
-        model="CodeGoat24/UnifiedReward-2.0-qwen3vl-2b",
-        base_url="http://127.0.0.1:8000/v1",
-        max_tokens=512,
-    )
-    pick = RewardSettings(
-        kind="pick", model="yuvalkirstain/PickScore_v1", processor="laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-    )
-    detector = VlmSettings(backend="openai", model="sdg-detector", base_url="http://127.0.0.1:9090/v1", max_tokens=4096)
-    return BoxFlowConfig(
-        recipe="flux1-dev",
-        policy=PolicySettings(
-            model="flux1-dev",
-            width=512,
-            height=512,
-            guidance=3.5,
-            lora=BoxFlowLora(targets=_FLUX_TARGETS),
-            checkpointing=True,
-        ),
-        rollout=RolloutSettings(batch_size=4),
-        # Two optimizer steps a rollout; the average moves in every fourth rollout, with a warm-up of ten.
-        optimizer=OptimizerSettings(minibatches=2, ema_every=4, ema_warmup=10),
-        rewards=RewardGroup(base=(RewardSettings(kind="judge", vlm=judge),), detector=DetectorSettings(vlm=detector)),
-        monitoring=MonitoringSettings(guard=pick),
-    )
-
-
-def sd35_medium() -> BoxFlowConfig:
-    """Flow-GRPO's public run of Stable Diffusion 3.5 Medium, `pickscore_sd3`, with BoxFlow's advantages and rewards.
-
-    Its groups are of 24 images and its adapter has rank 32, on the attention layers alone; nine of ten steps have noise
-    and are learned from. Its KL weight of .01 is about 5e-4 in the KL of this house.
-
-    Returns:
-        The configuration.
-    """
-    return changed(
-        flux1_dev(),
-        {
-            "recipe": "sd35-medium",
-            "policy.model": "sd35-medium",
-            "policy.guidance": 4.5,
-            "policy.lora": {"rank": 32, "alpha": 64, "targets": [f"attn.{name}" for name in _FLUX_ATTENTION]},
-            "rollout.samples": 24,
-            "rollout.window": (0, 9),
-            "rollout.sde_steps": 9,
-            "loss.beta": 5e-4,
-        },
-    )
-
-
 def ema_decay(settings: OptimizerSettings, rollout: int) -> float | None:
     """The share that the averaged weights keep of themselves at the end of a rollout.
 
@@ -413,21 +346,6 @@ def ema_decay(settings: OptimizerSettings, rollout: int) -> float | None:
     if not settings.ema_warmup:
         return settings.ema
     return min(settings.ema, (1 + rollout) / (settings.ema_warmup + rollout))
-
-
-def mini() -> BoxFlowConfig:
-    """The toy FLUX.2 on two cores: every weight, many SDE steps, several optimizer steps a rollout."""
-    return BoxFlowConfig(
-        recipe="mini",
-        rollouts=30,
-        policy=PolicySettings(model="mini-flux2", lora=None, precision="fp32", device="cpu"),
-        rollout=RolloutSettings(prompts=6, samples=8, batch_size=16, window=(0, 9), sde_steps=9, train_steps=4),
-        loss=LossSettings(clip=1e-2, weigh_steps=True),
-        optimizer=OptimizerSettings(passes=3, learning_rate=1e-4, weight_decay=0.0, adam_betas=(0.9, 0.99), ema=0.9),
-        rewards=RewardGroup(base=(RewardSettings(kind="palette"),)),
-        monitoring=MonitoringSettings(guard=RewardSettings(kind="oracle"), guard_prompts=32, sample_every=10),
-        saving=SavingSettings(save_every=5),
-    )
 
 
 _NEWER: dict[str, Any] = {
@@ -454,15 +372,6 @@ def identity(config: BoxFlowConfig) -> dict[str, Any]:
     """
     values = flat_json(config)
     return {name: value for name, value in values.items() if name not in _NEWER or value != _NEWER[name]}
-
-
-RECIPES = {
-    "mini": mini,
-    "flux1-dev": flux1_dev,
-    "sd35-medium": sd35_medium,
-    "flux1-dev-forward": flux1_dev_forward,
-    "sd35-medium-forward": sd35_medium_forward,
-}
 
 
 def changed(config: BoxFlowConfig, changes: Mapping[str, Any]) -> BoxFlowConfig:

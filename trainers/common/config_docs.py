@@ -19,7 +19,7 @@ from trainers.common.config import field_rows, value_text
 Recipes = Mapping[str, Callable[[], BaseModel]]
 
 TRAININGS: Final = {
-    "boxflow": "trainers.boxflow.config",
+    "boxflow": "trainers.boxflow.recipes",
     "sft": "trainers.detector.sft_config",
     "grpo": "trainers.detector.grpo_config",
 }

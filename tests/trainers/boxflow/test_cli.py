@@ -11,7 +11,8 @@ from sdg_data.cli import run
 from sdg_data.errors import ExitCode
 from sdg_data.mini.world import sample_prompts
 from tests.trainers.boxflow.support import tiny_config
-from trainers.boxflow.config import RECIPES, BoxFlowConfig, identity
+from trainers.boxflow.config import BoxFlowConfig, identity
+from trainers.boxflow.recipes import RECIPES
 from trainers.common.config import read_config
 
 

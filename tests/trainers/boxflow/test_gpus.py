@@ -2,8 +2,9 @@
 
 import pytest
 
-from trainers.boxflow.config import RECIPES, changed
+from trainers.boxflow.config import changed
 from trainers.boxflow.gpus import gpu_plan
+from trainers.boxflow.recipes import RECIPES
 
 JUDGE, DETECTOR = {"judge a": "http://127.0.0.1:8000/v1"}, {"detector b": "http://localhost:9090/v1"}
 

@@ -10,7 +10,8 @@ from sdg_data.preflight.findings import Finding, faults
 from sdg_data.preflight.machine import Gpu
 from sdg_data.preflight.sizes import sizes_of
 from trainers.boxflow import preflight
-from trainers.boxflow.config import changed, flux1_dev, mini
+from trainers.boxflow.config import changed
+from trainers.boxflow.recipes import flux1_dev, mini
 
 FLUX = built_in_presets()["flux1-dev"]
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from sdg_data.preflight import measure, sizes
-from trainers.boxflow.config import BoxFlowLora, changed, ema_decay, flux1_dev, mini, sd35_medium
+from trainers.boxflow.config import BoxFlowLora, changed, ema_decay
 from trainers.boxflow.loss import policy_loss
 from trainers.boxflow.policy import Ema, adapted_layers
+from trainers.boxflow.recipes import flux1_dev, mini, sd35_medium
 
 
 def layers_of(name: str, settings: BoxFlowLora) -> list[str]:

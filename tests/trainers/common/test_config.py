@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sdg_data.cli import run
 from sdg_data.errors import ConfigError
 from trainers.boxflow import config as boxflow
+from trainers.boxflow import recipes
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.common.config import field_rows, flat_json, flat_keys, parse_changes, read_config
 from trainers.common.config_docs import PAGES, settings_text, with_tables
@@ -16,7 +17,7 @@ from trainers.detector import grpo_config, sft_config
 from trainers.detector.train_config import changed
 
 ROOT = Path(__file__).parents[3]
-RECIPES = [*boxflow.RECIPES.values(), *sft_config.RECIPES.values(), *grpo_config.RECIPES.values()]
+RECIPES = [*recipes.RECIPES.values(), *sft_config.RECIPES.values(), *grpo_config.RECIPES.values()]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -31,7 +32,7 @@ def test_flat_json_reads_as_the_same_configuration(recipe: Any) -> None:
 
 def test_a_flat_key_of_set_is_taken_with_a_warning() -> None:
     with pytest.warns(DeprecationWarning, match=r"'samples' is now 'rollout\.samples'"):
-        config = boxflow.changed(boxflow.mini(), {"samples": 24})
+        config = boxflow.changed(recipes.mini(), {"samples": 24})
     assert config.rollout.samples == 24
     with pytest.warns(DeprecationWarning, match=r"'lora' is now 'model\.lora'"):
         detector = changed(sft_config.mini(), {"lora.rank": 8})
@@ -40,7 +41,7 @@ def test_a_flat_key_of_set_is_taken_with_a_warning() -> None:
 
 
 def test_a_grouped_key_is_taken_without_one(recwarn: pytest.WarningsRecorder) -> None:
-    config = boxflow.changed(boxflow.mini(), {"rollout.samples": 24, "rewards.detector.vlm.max_tokens": 9})
+    config = boxflow.changed(recipes.mini(), {"rollout.samples": 24, "rewards.detector.vlm.max_tokens": 9})
     assert (config.rollout.samples, config.rewards.detector.vlm.max_tokens) == (24, 9)
     assert not recwarn.list
 
@@ -87,7 +88,7 @@ def test_the_tables_in_docs_are_in_step(page: str) -> None:
 @pytest.mark.parametrize(
     ("command", "recipes", "key"),
     [
-        (["boxflow"], boxflow.RECIPES, "rollout.samples"),
+        (["boxflow"], recipes.RECIPES, "rollout.samples"),
         (["detector", "sft"], sft_config.RECIPES, "data.jitter"),
         (["detector", "grpo"], grpo_config.RECIPES, "answers.group"),
     ],

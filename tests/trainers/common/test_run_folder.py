@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sdg_data.errors import ConfigError, ExitCode, StoreLocked
-from trainers.boxflow.config import BoxFlowConfig, changed, flux1_dev, mini
+from trainers.boxflow.config import BoxFlowConfig, changed
+from trainers.boxflow.recipes import flux1_dev, mini
 from trainers.boxflow.run_folder import BoxFlowRunFolder
 from trainers.common.run_folder import without_passwords
 from trainers.rewards.settings import check_address, make_reward, servers

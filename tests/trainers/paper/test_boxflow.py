@@ -21,7 +21,7 @@ from sdg_data.metrics.charts import nice_top
 from sdg_data.mini.oracle import find_defects
 from sdg_data.mini.render import render
 from sdg_data.mini.world import BACKGROUNDS, parse_prompt
-from trainers.boxflow.config import mini
+from trainers.boxflow.recipes import mini
 from trainers.common.config import flat_json
 from trainers.paper.boxflow.arms import (
     ARMS,

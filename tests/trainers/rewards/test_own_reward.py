@@ -7,7 +7,8 @@ import pytest
 
 from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError
-from trainers.boxflow.config import changed, mini
+from trainers.boxflow.config import changed
+from trainers.boxflow.recipes import mini
 from trainers.rewards.settings import REWARDS, make_reward
 
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
 from sdg_data.mini.world import parse_prompt, sample_prompts
 from sdg_data.settings import VlmSettings
-from trainers.boxflow.config import BoxFlowConfig, changed, mini
+from trainers.boxflow.config import BoxFlowConfig, changed
+from trainers.boxflow.recipes import mini
 from trainers.paper.boxflow.model import NAME, simple_prompts
 from trainers.rewards.settings import DetectorSettings, RewardSettings
 
