@@ -25,7 +25,7 @@ NO_IMAGE = "no image"
 
 
 @dataclass
-class Arm:
+class StudyArm:
     """What an arm has: item -> image id, item -> why there is none, item -> an image shown beside for reference."""
 
     images: dict[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """A study that can be stored."""
 
     study: Study
@@ -53,7 +53,7 @@ def plan(
     identical: float = 0.05,
     limit: int | None = None,
     seed: int = 0,
-) -> Plan:
+) -> StudyPlan:
     """Decide what a study asks.
 
     Args:
@@ -116,10 +116,10 @@ def plan(
         if item not in arms[arm].images
     ]
     numbered = tuple(trial.model_copy(update={"number": number}) for number, trial in enumerate(asked))
-    return Plan(study, numbered, tuple(refusals))
+    return StudyPlan(study, numbered, tuple(refusals))
 
 
-def create(store: Store, planned: Plan) -> int:
+def create(store: Store, planned: StudyPlan) -> int:
     """Store a study. Running the same again changes nothing.
 
     Returns:
@@ -147,7 +147,7 @@ class _Trials:
 
     study: Study
     records: Mapping[str, ImageRecord]
-    arms: Mapping[str, Arm]
+    arms: Mapping[str, StudyArm]
     texts: Mapping[str, str]
 
     def judged(self, item: str, names: Sequence[str]) -> StudyTrial:
@@ -189,7 +189,7 @@ class _Trials:
 
 
 def _groups(
-    arms: Mapping[str, Arm], item: str, protocol: StudyProtocol, against: str | None
+    arms: Mapping[str, StudyArm], item: str, protocol: StudyProtocol, against: str | None
 ) -> Iterator[tuple[str, ...]]:
     """The arms that a trial of the item compares, for each of its trials."""
     present = [name for name, arm in arms.items() if item in arm.images]
@@ -200,7 +200,7 @@ def _groups(
     yield from (pair for pair in combinations(present, 2) if against is None or against in pair)
 
 
-def _arm(tx: Tx, name: str, source: str) -> Arm:
+def _arm(tx: Tx, name: str, source: str) -> StudyArm:
     if source.startswith(MODEL):
         return _model_arm(tx, name, source.removeprefix(MODEL))
     path = Path(source)
@@ -211,8 +211,8 @@ def _arm(tx: Tx, name: str, source: str) -> Arm:
     return _table_arm(tx, name, path)
 
 
-def _model_arm(tx: Tx, name: str, model: str) -> Arm:
-    arm = Arm()
+def _model_arm(tx: Tx, name: str, model: str) -> StudyArm:
+    arm = StudyArm()
     for record in images.page(tx, models=[model]):
         item = f"{record.prompt_id}/{record.sample}"
         if item in arm.images:
@@ -230,8 +230,8 @@ def _model_arm(tx: Tx, name: str, model: str) -> Arm:
     return arm
 
 
-def _table_arm(tx: Tx, name: str, path: Path) -> Arm:
-    arm = Arm()
+def _table_arm(tx: Tx, name: str, path: Path) -> StudyArm:
+    arm = StudyArm()
     rows = [
         (line, {key: str(value) for key, value in cells.items() if value not in (None, "")})
         for line, cells in strict_rows(path)

@@ -20,7 +20,7 @@ from sdg_data.sheets.draw import SheetCell
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedImage:
     """One generated image and the oracle's verdict on it."""
 
     prompt: str
@@ -49,25 +49,25 @@ class MiniScores:
         return asdict(self)
 
 
-def generate_and_judge(adapter: Adapter, count: int) -> tuple[list[Judged], MiniScores]:
+def generate_and_judge(adapter: Adapter, count: int) -> tuple[list[JudgedImage], MiniScores]:
     """Images of the first `count` held-out prompts, seeds derived as `sdg generate` derives them."""
     prompts = held_out_prompts(count)
     seeds = [
         seed_of(image_id(prompt_id(prompt), adapter.preset.name, "judged", 0, adapter.preset.settings))
         for prompt in prompts
     ]
-    judged: list[Judged] = []
+    judged: list[JudgedImage] = []
     start = time.monotonic()
     for first in range(0, count, adapter.batch_size):
         chosen = slice(first, first + adapter.batch_size)
         images = adapter.generate(prompts[chosen], seeds[chosen])
         for prompt, seed, image in zip(prompts[chosen], seeds[chosen], images, strict=True):
             pixels = to_pixels(np.asarray(image, np.float32) * 255)
-            judged.append(Judged(prompt, seed, pixels, examine(pixels, prompt)))
+            judged.append(JudgedImage(prompt, seed, pixels, examine(pixels, prompt)))
     return judged, score(judged, (time.monotonic() - start) / count)
 
 
-def score(judged: Sequence[Judged], seconds_per_image: float) -> MiniScores:
+def score(judged: Sequence[JudgedImage], seconds_per_image: float) -> MiniScores:
     """Count. Burden: the sum of importance / 100 of an image's defects of a type, averaged over images."""
     count = len(judged)
     defects = [defect for each in judged for defect in each.verdict.defects]
@@ -89,7 +89,7 @@ def score(judged: Sequence[Judged], seconds_per_image: float) -> MiniScores:
     )
 
 
-def cells(judged: Sequence[Judged], model: str) -> list[SheetCell]:
+def cells(judged: Sequence[JudgedImage], model: str) -> list[SheetCell]:
     """Cells of a contact sheet (`sdg_data.sheets.draw.render_sheet`) with the oracle's boxes."""
     return [
         SheetCell(

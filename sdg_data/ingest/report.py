@@ -25,7 +25,7 @@ _ENOUGH_TEXT: Final = 500
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedItem:
     """An item that was not taken: `name` is its file or member, `line` its line or row from 1, where it has one."""
 
     unit: str
@@ -75,7 +75,7 @@ class ImportReport:
         self.source = source
         self._unit = unit
         self.tallies: dict[str, Tally] = {unit: Tally()}
-        self._first: dict[tuple[str, str], list[Refusal]] = {}
+        self._first: dict[tuple[str, str], list[RefusedItem]] = {}
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
 
     def __enter__(self) -> Self:
@@ -120,7 +120,7 @@ class ImportReport:
         """
         tally = self.tally(unit)
         tally.refused_by_code[code] = tally.refused_by_code.get(code, 0) + 1
-        refusal = Refusal(unit or self._unit, name, line, code, message[:_ENOUGH_TEXT])
+        refusal = RefusedItem(unit or self._unit, name, line, code, message[:_ENOUGH_TEXT])
         first = self._first.setdefault((refusal.unit, code), [])
         if len(first) < FIRST_NAMES:
             first.append(refusal)
@@ -147,11 +147,11 @@ class ImportReport:
                     hint="This is a fault of the program. Please report it; what was imported is in the store.",
                 )
 
-    def refusals(self) -> Iterator[Refusal]:
+    def refusals(self) -> Iterator[RefusedItem]:
         """All refused items, in the order in which they were refused."""
         self._spool.seek(0)
         for line in self._spool:
-            yield Refusal(**json.loads(line))
+            yield RefusedItem(**json.loads(line))
         self._spool.seek(0, os.SEEK_END)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -196,7 +196,7 @@ def write_report(reports: list[ImportReport], path: Path) -> None:
         raise InputError(f"cannot write the report ({error.strerror})", item=str(path)) from error
 
 
-def _line(refusal: Refusal) -> bytes:
+def _line(refusal: RefusedItem) -> bytes:
     return json.dumps(vars(refusal)).encode() + b"\n"
 
 

@@ -18,7 +18,7 @@ from sdg_data.selection.verifiers import Pools, Scores, pair_accuracy
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPools:
     """The pools that a curve is made of, and what was left out: images without a gold score, pools of too few."""
 
     pools: dict[str, tuple[str, ...]]
@@ -26,7 +26,7 @@ class Judged:
     too_small: int
 
 
-def judged_pools(pools: Pools, gold: Scores, size: int) -> Judged:
+def judged_pools(pools: Pools, gold: Scores, size: int) -> JudgedPools:
     """Pools of images that the gold score has judged, with at least `size` of them.
 
     Args:
@@ -45,7 +45,7 @@ def judged_pools(pools: Pools, gold: Scores, size: int) -> Judged:
             kept[pool] = known
         else:
             small += 1
-    return Judged(kept, without, small)
+    return JudgedPools(kept, without, small)
 
 
 def expected_images(stops: int, pool: int, n: int) -> float:
@@ -66,7 +66,7 @@ def expected_images(stops: int, pool: int, n: int) -> float:
 
 
 def curve(
-    judged: Judged,
+    judged: JudgedPools,
     gold: Scores,
     verifiers: Mapping[str, Scores],
     *,

@@ -32,7 +32,7 @@ DEPENDENTS = ("prelabels", "annotations", "label_tasks")
 
 
 @dataclass(frozen=True)
-class Finding:
+class ImageFinding:
     """A stored image that is read otherwise now.
 
     Attributes:
@@ -54,7 +54,7 @@ class CheckReport:
     """The result of a check of the stored images: how many were checked, and what is wrong with which."""
 
     images: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[ImageFinding] = field(default_factory=list)
 
     def by_reason(self) -> dict[str, int]:
         """How many images have something wrong, by reason, in order of the reasons."""
@@ -77,7 +77,9 @@ def check_images(store: Store, blobs: Blobs, *, progress: Progress | None = None
             report.images += len(page)
             with store.read() as tx:
                 counts = _dependents(tx, [image.id for image, _, _ in differing])
-            report.findings += [Finding(image, reason, detail, counts[image.id]) for image, reason, detail in differing]
+            report.findings += [
+                ImageFinding(image, reason, detail, counts[image.id]) for image, reason, detail in differing
+            ]
             running.advance(len(page))
     return report
 

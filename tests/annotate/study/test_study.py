@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("gradio")
 
-from annotate.study.create import NO_IMAGE, Plan, create, plan
+from annotate.study.create import NO_IMAGE, StudyPlan, create, plan
 from annotate.study.report import build, document, load
 from annotate.study.serve import Session, add_raters, make_app, tokens
 from schemas.records import ImageRecord
@@ -51,7 +51,7 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-def planned(home: Home, **changes: Any) -> Plan:
+def planned(home: Home, **changes: Any) -> StudyPlan:
     given: dict[str, Any] = {"protocol": StudyProtocol.GSB, "repeats": 0.2, "identical": 0.1}
     sources = changes.pop("sources", {"m": "model:m", "n": "model:n"})
     with home.store.read() as tx:
@@ -64,7 +64,7 @@ def session(home: Home, name: str = "study", raters: Sequence[str] = ("ann", "be
     return Session(home.store, Blobs(str(home.folder / "blobs")), study, tokens(home.folder, study, numbers), numbers)
 
 
-def kinds(made: Plan) -> dict[str, int]:
+def kinds(made: StudyPlan) -> dict[str, int]:
     return {kind: sum(trial.kind == kind for trial in made.trials) for kind in TrialKind}
 
 

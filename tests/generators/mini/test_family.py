@@ -13,7 +13,7 @@ from generators.mini import training
 from generators.mini.autoencoders import build_kl
 from generators.mini.cli import WEIGHTS
 from generators.mini.corpus import held_out_prompts, render_corpus
-from generators.mini.judging import Judged, generate_and_judge, score
+from generators.mini.judging import JudgedImage, generate_and_judge, score
 from generators.mini.pipelines import make_pipeline
 from generators.mini.recipes import MINIS, Phase
 from generators.mini.training import encode_corpus, train_transformer
@@ -94,7 +94,7 @@ def test_no_mini_has_seen_a_held_out_prompt() -> None:
 def test_scores_count_by_hand() -> None:
     scene = parse_prompt("a red circle")
     pixels = render(scene, random.Random(0))
-    judged = [Judged(prompt, 0, pixels, examine(pixels, prompt)) for prompt in ("a red circle", "a blue circle")]
+    judged = [JudgedImage(prompt, 0, pixels, examine(pixels, prompt)) for prompt in ("a red circle", "a blue circle")]
     scores = score(judged, 0.5)
     (defect,) = judged[1].verdict.defects
     assert (scores.right, scores.clean, scores.artifacts, scores.misalignments) == (0.5, 0.5, 0.0, 0.5)
