@@ -46,7 +46,9 @@ def run(
     ] = None,
     overwrite: Annotated[bool, _option(WHAT, "Replace another export that is there; other files stay")] = False,
     push_to_hub: Annotated[str | None, _option(WHAT, "Upload the finished folder there", metavar="REPO")] = None,
-    select: Annotated[str, _option(LABELS, "gold, prelabel:MODEL, annotator:NAME or source:PREFIX")] = "gold",
+    select: Annotated[
+        str, _option(LABELS, "gold, known-answers, prelabel:MODEL, annotator:NAME or source:PREFIX")
+    ] = "gold",
     rounds: Annotated[int, _option(LABELS, "Gold accepted in at least this round of review", min=1)] = 1,
     unreviewed: Annotated[bool, _option(LABELS, "Gold: also single annotations that nobody reviewed")] = False,
     fill_prelabels: Annotated[

@@ -134,6 +134,20 @@ class ReviewSettings(_Section):
     agree_f1: Share = 0.6
 
 
+class KnownAnswerSettings(_Section):
+    """Tasks whose answer is known, to measure people's work by (docs/known-answers.md).
+
+    `share` of the tasks that go to people are known-answer items, as long as there are some
+    (`sdg annotate known-answers plan`). `accuracy`: the share of right decisions that a person's answers must reach.
+    `own_eyes`: the share of a prelabel's faults that they must mend. `alpha`: how sure an alarm is; smaller is surer.
+    """
+
+    share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    accuracy: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    own_eyes: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01
+
+
 class AnnotateSettings(_Section):
     """The Label Studio where people work, and what they see there (docs/annotate.md).
 
@@ -160,6 +174,7 @@ class AnnotateSettings(_Section):
     patience: Annotated[float, Field(ge=0)] = 120.0
     routing: RoutingSettings = RoutingSettings()
     review: ReviewSettings = ReviewSettings()
+    known_answers: KnownAnswerSettings = KnownAnswerSettings()
 
 
 class StorageSettings(_Section):

@@ -129,6 +129,7 @@ def push_command(
 
     Exit code 10: tasks were refused, or images of a list cannot go.
     """
+    from annotate.known_answers.planning import mix
     from annotate.review.routing import route
     from schemas.labelling import ProjectKind
     from sdg_data.errors import ExitCode
@@ -148,14 +149,24 @@ def push_command(
                 listed=listed,
             )
             before = labelling.images_with_tasks(tx, ProjectKind.ANNOTATE)
-        new = [image for image in routed if image.image_id not in before][:limit]
+            new = [image for image in routed if image.image_id not in before][:limit]
+            share = 0.0 if listed is not None else settings.known_answers.share
+            mixed, lacking = mix(tx, new, settings.routing, share)
+        of_items = {"known_answers": len(mixed) - len(new), "known_answers_lacking": lacking}
+        if lacking:
+            say(f"{lacking} known-answer items are lacking: `sdg annotate known-answers plan` makes more")
+        new = mixed
         if overlap is not None:
             new = [image.model_copy(update={"overlap": overlap}) for image in new]
         facts = {
             "routed": len(routed),
             "went_before": len(routed) - sum(image.image_id not in before for image in routed),
         }
-        facts |= {"to_go": len(new), "blind": sum(image.blind for image in new)}
+        facts |= {
+            "to_go": len(new),
+            "blind": sum(image.blind for image in new),
+            **(of_items if any(of_items.values()) else {}),
+        }
         going = {image.image_id for image in routed}
         cannot_go = [image for image in listed or () if image not in going and image not in before]
         if listed is not None:

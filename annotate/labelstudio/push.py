@@ -37,7 +37,17 @@ from sdg_data.ids import content_id
 from sdg_data.picture import PictureError
 from sdg_data.progress import Progress
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import cut_prompts, failures, images, label_trust, labelling, prelabels, prompts, rewritten_prompts
+from sdg_data.store import (
+    cut_prompts,
+    failures,
+    images,
+    known_answers,
+    label_trust,
+    labelling,
+    prelabels,
+    prompts,
+    rewritten_prompts,
+)
 from sdg_data.store import review_cases as cases
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.cut_prompts import CutPrompt
@@ -125,7 +135,8 @@ def plan_tasks(
 def shown_prelabels(tx: Tx, image_ids: Sequence[str], model: str = "") -> dict[str, str]:
     """Image id to the id of its last prelabel (of `model`, where one is named)."""
     by_image = prelabels.of_images(tx, image_ids, model=model or None)
-    return {image_id: answers[-1].id for image_id, answers in by_image.items()}
+    of_items = {key: item.prelabel.id for key, item in known_answers.items(tx, image_ids).items() if item.prelabel}
+    return {image_id: answers[-1].id for image_id, answers in by_image.items()} | of_items
 
 
 class Pusher:
@@ -370,17 +381,22 @@ def task_body(planned: PlannedTask, image_url: str, tags: Tags = OUR_TAGS) -> di
 
 def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[PlannedTask]:
     """The tasks with their images and what is shown; all read at once."""
-    records = images.by_ids(tx, [task.image_id for task in tasks])
+    ids = [task.image_id for task in tasks]
+    items = known_answers.items(tx, ids)
+    records = {**images.by_ids(tx, ids), **{key: item.image for key, item in items.items()}}
+    # A known-answer item says of its prompt what its original says.
+    like = {key: items[key].base_id if key in items else key for key in records}
     texts = prompts.by_ids(tx, list({image.prompt_id for image in records.values()}))
-    cuts = cut_prompts.of_images(tx, list(records))
-    drawn = rewritten_prompts.of_images(tx, list(records))
-    by_id = prelabels.by_ids(tx, [task.prelabel_id for task in tasks if task.prelabel_id is not None])
+    cuts = cut_prompts.of_images(tx, list(like.values()))
+    drawn = rewritten_prompts.of_images(tx, list(like.values()))
+    shown_ids = [task.prelabel_id for task in tasks if task.prelabel_id is not None]
+    by_id = {**prelabels.by_ids(tx, shown_ids), **known_answers.prelabels_by_ids(tx, shown_ids)}
     versions = started_from(tx, tasks)
     planned = []
     for task in tasks:
         image = records[task.image_id]
         shown, model_version = shown_in(task, by_id, versions)
-        prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(image.id), drawn.get(image.id))
+        prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(like[image.id]), drawn.get(like[image.id]))
         planned.append(PlannedTask(task, image, prompt, shown, model_version))
     return planned
 

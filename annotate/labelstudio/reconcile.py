@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from annotate.known_answers.arrivals import keep_apart
 from annotate.labelstudio.client import task_uid
 from annotate.labelstudio.convert import shown_in
 from annotate.labelstudio.push import shown_prompt, started_from
@@ -21,7 +22,7 @@ from annotate.labelstudio.task_answers import Doubt, Known, PulledTask, TaskAnsw
 from annotate.labelstudio.withdrawing import revive
 from schemas.labelling import LabelProject, LabelTask, Quarantined, TaskState
 from sdg_data.store import annotations as annotation_table
-from sdg_data.store import answers, cut_prompts, images, label_trust, labelling, prelabels, prompts
+from sdg_data.store import answers, cut_prompts, images, known_answers, label_trust, labelling, prelabels, prompts
 from sdg_data.store.connection import Tx
 from sdg_data.store.label_trust import SentTask
 from sdg_data.store.labelling import ServerIds
@@ -90,7 +91,8 @@ class PulledChanges:
         ours = {task.id: task for task in owners if task is not None}
         sent = changes._sent(tx, list(ours.values()), owners, tasks)
         known = _known(tx, list(ours))
-        shown_prelabels = prelabels.by_ids(tx, [task.prelabel_id for task in ours.values() if task.prelabel_id])
+        shown_ids = [task.prelabel_id for task in ours.values() if task.prelabel_id]
+        shown_prelabels = {**prelabels.by_ids(tx, shown_ids), **known_answers.prelabels_by_ids(tx, shown_ids)}
         versions = started_from(tx, list(ours.values()))
         arrived = _not_known_to_be_there(tx, project, list(ours.values()))
         for task, owner in zip(tasks, owners, strict=True):
@@ -123,7 +125,7 @@ class PulledChanges:
         labelling.mark_pushed(tx, self.server_ids)
         labelling.mark_alive(tx, self.revived_tasks)
         label_trust.set_sent(tx, self.sent)
-        annotation_table.insert(tx, self.taken.annotations)
+        annotation_table.insert(tx, keep_apart(tx, self.taken.annotations))
         answers.insert_entered(tx, self.taken.entered)
         answers.insert_quarantined(tx, self.taken.quarantined)
         revive(tx, self.taken.revived)
@@ -164,7 +166,8 @@ class PulledChanges:
         unwritten = [task for task in ours if task.id not in sent]
         if not unwritten:
             return sent
-        records = images.by_ids(tx, [task.image_id for task in unwritten])
+        ids = [task.image_id for task in unwritten]
+        records = {**images.by_ids(tx, ids), **known_answers.images_by_ids(tx, ids)}
         texts = prompts.by_ids(tx, list({record.prompt_id for record in records.values()}))
         cuts = cut_prompts.of_images(tx, list(records))
         shown = {owner.id: task for task, owner in zip(tasks, owners, strict=True) if owner is not None}
@@ -208,10 +211,12 @@ class PulledChanges:
 def _known(tx: Tx, task_ids: Sequence[str]) -> Known:
     entries = answers.of_tasks(tx, task_ids)
     listed = [entry for group in entries.values() for entry in group]
+    versions = [entry.annotation_id for entry in listed if entry.annotation_id]
     return Known(
         entries,
-        annotation_table.by_ids(tx, [entry.annotation_id for entry in listed if entry.annotation_id]),
+        {**annotation_table.by_ids(tx, versions), **known_answers.annotations_by_ids(tx, versions)},
         answers.quarantined_by_ids(tx, [entry.quarantine_id for entry in listed if entry.quarantine_id]),
+        frozenset(known_answers.suspended(tx)),
     )
 
 

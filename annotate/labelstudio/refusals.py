@@ -51,6 +51,8 @@ class QuarantineCode(StrEnum):
     """Started from a prediction, though the task is done without: it is neither blind nor of a known prelabel."""
     PAGE_CHANGED = "page-was-changed"
     """Given while the project had another page than it was made with."""
+    SUSPENDED = "person-suspended"
+    """Given by somebody who gets no more tasks until a lead admits them (`annotate.known_answers`)."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from annotate.known_answers.suspension import close_or_open, suspend_those_under
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.connection import connection_of, credentials
@@ -175,13 +176,28 @@ class LabelStudioSync:
         else:
             for lacking in missing:
                 total.counts += Counter(withdraw_missing(self.store, lacking))
-        total.warnings += self._older_projects(projects)
+        total.warnings += self._older_projects(projects) + self._suspend_those_under()
         if problems:
             for problem in problems[1:]:
                 say(f"{problem.message} [{problem.item}]")
             say(f"pulled all the same: {total.described}")
             raise problems[0]
         return total
+
+    def _suspend_those_under(self) -> list[str]:
+        """Suspend who is under the bar by their known answers now; says whom, and why."""
+        new = suspend_those_under(self.store, self.settings.annotate)
+        lines = [
+            f"{decision.person} is suspended: {decision.reason}. `sdg annotate people admit` lets them go on"
+            for decision in new
+        ]
+        outcome = close_or_open(
+            self.settings.home,
+            self.settings.annotate,
+            {decision.person: decision.decision for decision in new},
+            own=self.client.connection.own,
+        )
+        return [*lines, *([outcome] if outcome else [])]
 
     def _older_projects(self, projects: Sequence[LabelProject]) -> list[str]:
         """What is open in projects that get no new tasks, and what was given up but is still on the server."""

@@ -55,13 +55,22 @@ _NOT_BLIND = Doubt(
 )
 
 
+_SUSPENDED = Doubt(
+    QuarantineCode.SUSPENDED, "This answer is kept, and waits. Please ask whoever leads the project before you go on."
+)
+
+
 @dataclass(frozen=True)
 class Known:
-    """What the store holds of the answers of some tasks: entries by task, last versions and quarantine by id."""
+    """What the store holds of the answers of some tasks: entries by task, last versions and quarantine by id.
+
+    `suspended`: people whose new answers are held back until a lead admits them.
+    """
 
     entries: Mapping[str, Sequence[LabelEntry]]
     versions: Mapping[str, Annotation]
     quarantined: Mapping[str, Quarantined]
+    suspended: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,7 @@ class _Reader:
         entries = known.entries.get(task.ours.id, ())
         self._known = {entry.id: entry for entry in entries if entry.task_number == task.number}
         self._versions, self._quarantined = known.versions, known.quarantined
+        self._suspended = known.suspended
         self._seen: set[str] = set()
         self.answers = TaskAnswers()
 
@@ -199,7 +209,7 @@ class _Reader:
             return
         if stranger is not None and editor is not None:
             entry = entry.model_copy(update={"annotator": editor})
-        problem = problem or stranger or self._lasting(before, raw) or self._task.doubt
+        problem = problem or stranger or self._lasting(before, raw) or self._task.doubt or self._held_back(entry)
         if version is None or problem is not None:
             self.refuse(entry, raw, problem or Doubt(QuarantineCode.UNREADABLE, "The answer cannot be read."))
             return
@@ -261,6 +271,9 @@ class _Reader:
         if item is None or item.code not in _LASTING or item.created_at != moment(str(raw["updated_at"])):
             return None
         return Doubt(QuarantineCode(item.code), item.message)
+
+    def _held_back(self, entry: LabelEntry) -> Doubt | None:
+        return _SUSPENDED if entry.annotator in self._suspended else None
 
     def _previous(self, before: LabelEntry | None) -> Annotation | None:
         return None if before is None or before.annotation_id is None else self._versions.get(before.annotation_id)

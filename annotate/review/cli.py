@@ -46,40 +46,58 @@ def report_command(
 ) -> None:
     """How far people agree, what prelabels do to them, what is in quarantine, and the hours."""
     import json
+    from dataclasses import asdict
 
+    from annotate.known_answers.standing import alarms, as_rows, described, standings
     from annotate.review.report import as_json, build, tables
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
     report = build(Store(settings.home), reference=reference, resamples=resamples, seed=seed)
-    document = as_json(report)
+    with Store(settings.home).read() as tx:
+        known = standings(tx, settings.annotate.known_answers)
+    document = {**as_json(report), "known_answers": [asdict(person) for person in known]}
     if json_out is not None and str(json_out) == "-":
         print_json(document)
         return
     if json_out is not None:
         json_out.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         say(f"written: {json_out}")
-    for title, rows in tables(report):
+    for title, rows in [*tables(report), (described(known), as_rows(known))]:
         if rows:
             typer.echo(f"\n{title}")
             print_table(rows)
+    for line in alarms(known):
+        say(line)
 
 
 def status_command(ctx: typer.Context, as_json: Json = False) -> None:
     """What each person has done, what waits for a review, is held back or was rejected, and the time it took."""
     from dataclasses import asdict
 
+    from annotate.known_answers import standing
     from annotate.review.progress import as_rows, open_tasks, progress, rejections
     from sdg_data.store.connection import Store
 
-    with Store(settings_of(ctx).home).read() as tx:
+    settings = settings_of(ctx)
+    with Store(settings.home).read() as tx:
         people, waiting, rejected = progress(tx), open_tasks(tx), rejections(tx)
+        known = standing.standings(tx, settings.annotate.known_answers)
     if as_json:
-        facts = {"open_tasks": waiting, "people": [asdict(person) for person in people]}
+        facts = {
+            "open_tasks": waiting,
+            "people": [asdict(person) for person in people],
+            "known_answers": [asdict(person) for person in known],
+        }
         print_json({**facts, "rejected": [asdict(rejection) for rejection in rejected]})
         return
     say(f"{waiting} tasks that nobody has answered")
     print_table(as_rows(people))
+    if known:
+        typer.echo(f"\n{standing.described(known)}")
+        print_table(standing.as_rows(known))
+        for line in standing.alarms(known):
+            say(line)
     if rejected:
         typer.echo("\nRejected, with the reviewer's words")
         print_table([{**asdict(rejection), "note": rejection.note or ""} for rejection in rejected])
@@ -119,3 +137,49 @@ def simulate_command(
     say(f"{total['submitted']} answers of {len(members)} simulated {'reviewers' if review else 'annotators'}")
     if as_json:
         print_json(total)
+
+
+def next_command(
+    ctx: typer.Context,
+    by: Annotated[
+        str, typer.Option(help="random, uncertainty, detectors, spread, corrections or coverage")
+    ] = "detectors",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many of the first")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write their ids, one a line, for `push --images`")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What to label next: images that went to nobody, ordered by what an answer about them is expected to teach."""
+    from annotate.review.next_images import Policy, candidates, corrections, rank, summary
+    from sdg_data.errors import ConfigError
+    from sdg_data.store import image_list
+    from sdg_data.store.connection import Store
+
+    if by not in set(Policy):
+        raise ConfigError(f"there is no policy {by!r}", item="--by", hint=f"It is {', '.join(Policy)}.")
+    settings = settings_of(ctx).annotate
+    with Store(settings_of(ctx).home).read() as tx:
+        ranked = rank(
+            candidates(tx, prelabels_of=settings.prelabels_of),
+            Policy(by),
+            corrections(tx, prelabels_of=settings.prelabels_of),
+        )
+    chosen = ranked[:limit]
+    if output is not None:
+        written = image_list.write(
+            output, [one.candidate.image_id for one in chosen], heading=f"What to label next, by {by}"
+        )
+        say(f"{written} ids written: {output}")
+    if as_json:
+        print_json(
+            [{"image": one.candidate.image_id, "model": one.candidate.model, "score": one.score} for one in chosen]
+        )
+        return
+    say(f"{len(ranked)} images went to nobody; {len(chosen)} are chosen by {by}")
+    print_table(
+        [
+            {"model": model, "gravest": kind, "there": there, "chosen": taken}
+            for (model, kind), (there, taken) in summary(ranked, limit).items()
+        ]
+    )

@@ -86,7 +86,7 @@ def route(
             image_id=image,
             blind=is_blind(image, settings.blind_share),
             priority=-minus_priority,
-            overlap=_overlap(settings, image, image_split),
+            overlap=overlap_of(settings, image, image_split),
         )
         for minus_priority, _, image, image_split in ordered[:limit]
     ]
@@ -150,7 +150,8 @@ def _share(settings: RoutingSettings, model: str, split: str) -> float:
     return settings.share
 
 
-def _overlap(settings: RoutingSettings, image: str, split: str) -> int:
+def overlap_of(settings: RoutingSettings, image: str, split: str) -> int:
+    """How many people see an image: by its id and its split alone."""
     share = settings.overlap_shares.get(Split(split), 0.0)
     return settings.overlap if fraction("annotate-overlap", image) < share else 1
 

@@ -35,7 +35,7 @@ from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from schemas.records import ImageRecord
 from sdg_data.errors import BlobError
-from sdg_data.store import cut_prompts, images, labelling, prompts
+from sdg_data.store import cut_prompts, images, known_answers, labelling, prompts
 
 _MAX_CONFIG = 200_000
 _MOST_TASKS = 256
@@ -165,7 +165,8 @@ def _stored(served: Served, image_id: str) -> tuple[ImageRecord, str, bytes]:
     assert served.store is not None
     assert served.blobs is not None
     with served.store.read() as tx:
-        record = images.by_ids(tx, [image_id]).get(image_id)
+        ids = [image_id]
+        record = {**images.by_ids(tx, ids), **known_answers.images_by_ids(tx, ids)}.get(image_id)
         text = None
         if record is not None:
             whole = prompts.by_ids(tx, [record.prompt_id])[record.prompt_id].text

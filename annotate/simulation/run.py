@@ -31,7 +31,7 @@ from sdg_data.errors import ConfigError
 from sdg_data.ids import content_id
 from sdg_data.mini.oracle import find_defects
 from sdg_data.picture import decode_pixels
-from sdg_data.store import images, labelling, prompts
+from sdg_data.store import images, known_answers, labelling, prompts
 
 DOMAIN = "simulated.example"
 _STATUS = {
@@ -70,7 +70,9 @@ class WorkSummary:
 
 
 @dataclass(frozen=True)
-class _Member:
+class Member:
+    """A simulated annotator with an account: the client that they use, and their number on the server."""
+
     annotator: SimulatedAnnotator
     client: Client
     user_id: int
@@ -90,16 +92,16 @@ class SimulatedTeam:
     def __init__(self, sync: LabelStudioSync, annotators: Sequence[SimulatedAnnotator]) -> None:
         self._sync = sync
         self._annotators = annotators
-        self._members: list[_Member] = []
+        self.members: list[Member] = []
 
     def __enter__(self) -> SimulatedTeam:
         for annotator in self._annotators:
             client = Client(self._sign_up(annotator), patience=self._sync.settings.annotate.patience)
-            self._members.append(_Member(annotator, client, int(client.me()["id"])))
+            self.members.append(Member(annotator, client, int(client.me()["id"])))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for member in self._members:
+        for member in self.members:
             member.client.close()
 
     def _sign_up(self, annotator: SimulatedAnnotator) -> Connection:
@@ -121,7 +123,7 @@ class SimulatedTeam:
         if remote is None:
             raise ConfigError("the project was not made yet", item=project.name, hint="sdg annotate init")
         summary = WorkSummary()
-        todo: dict[str, list[dict[str, Any]]] = {member.annotator.name: [] for member in self._members}
+        todo: dict[str, list[dict[str, Any]]] = {member.annotator.name: [] for member in self.members}
         chosen = 0
         for task in self._sync.client.listed(remote.server_id, []):
             ours = tasks.get(str(task["data"].get("sdg_uid")))
@@ -137,10 +139,10 @@ class SimulatedTeam:
         tags = page.read_tags(project.config) or page.OUR_TAGS
         known = self._known([task for tasks in todo.values() for task in tasks])
         stop = threading.Event()
-        with ThreadPoolExecutor(max(1, len(self._members))) as pool:
+        with ThreadPoolExecutor(max(1, len(self.members))) as pool:
             running = [
                 pool.submit(self._work_through, member, todo[member.annotator.name], known, tags, stop)
-                for member in self._members
+                for member in self.members
             ]
             try:
                 for future in running:
@@ -149,21 +151,23 @@ class SimulatedTeam:
                 stop.set()  # one failed, or Ctrl-C: the others finish their current task
         return summary
 
-    def _members_for(self, project: LabelProject, task: LabelTask) -> list[_Member]:
+    def _members_for(self, project: LabelProject, task: LabelTask) -> list[Member]:
         """As many members as the task needs, drawn by hash, so that it does not depend on who comes first."""
 
-        def drawn(member: _Member) -> str:
+        def drawn(member: Member) -> str:
             annotator = member.annotator
             return content_id("simulated-draw", annotator.seed, project.round, task.image_id, annotator.name)
 
-        return sorted(self._members, key=drawn)[: task.overlap]
+        return sorted(self.members, key=drawn)[: task.overlap]
 
     def _known(self, tasks: Sequence[Mapping[str, Any]]) -> dict[str, _ImageTruth]:
         ids = sorted({str(task["data"]["image_id"]) for task in tasks})
         with self._sync.store.read() as tx:
             records = images.by_ids(tx, ids)
             texts = prompts.by_ids(tx, list({image.prompt_id for image in records.values()}))
-        return {key: self._find_truth(image, texts[image.prompt_id].text) for key, image in records.items()}
+            items = known_answers.items(tx, ids)
+        known = {key: self._find_truth(image, texts[image.prompt_id].text) for key, image in records.items()}
+        return known | {key: _ImageTruth(item.image, item.truth.defects) for key, item in items.items()}
 
     def _find_truth(self, image: ImageRecord, prompt: str) -> _ImageTruth:
         try:
@@ -178,7 +182,7 @@ class SimulatedTeam:
 
     def _work_through(
         self,
-        member: _Member,
+        member: Member,
         tasks: Sequence[Mapping[str, Any]],
         known: Mapping[str, _ImageTruth],
         tags: page.Tags,
@@ -191,7 +195,7 @@ class SimulatedTeam:
             done.append(self._do(member, task, known[str(task["data"]["image_id"])], tags))
         return done
 
-    def _do(self, member: _Member, task: Mapping[str, Any], known: _ImageTruth, tags: page.Tags) -> Submitted:
+    def _do(self, member: Member, task: Mapping[str, Any], known: _ImageTruth, tags: page.Tags) -> Submitted:
         """Open a task, look, submit."""
         opened = member.client.task(int(task["id"]))
         shown = shown_regions(opened)

@@ -4,6 +4,7 @@
     prelabel:MODEL     that model's last prelabel of each image
     annotator:NAME     that annotator's last version for each image ("oracle" on the mini profile)
     source:PREFIX      the last version whose source begins so
+    known-answers      the known-answer items, of which no other source has any: pictures with a complete known truth
 
 It reads a published snapshot of the store, so no writer waits for it.
 """
@@ -22,9 +23,19 @@ from exports.dataset.assemble import agreement_of, from_annotation, from_prelabe
 from exports.dataset.order import order_key
 from exports.dataset.sample_buffer import Entry, SampleBuffer
 from exports.dataset.stated import with_stated_ids
-from schemas.records import Annotation, AnnotationStatus, ImageRecord, Prompt, Split, UtcTime
+from schemas.records import (
+    AnnotatedDefect,
+    Annotation,
+    AnnotationStatus,
+    ImageRecord,
+    Origin,
+    Prompt,
+    Split,
+    UtcTime,
+)
 from schemas.sample import Agreement, Composition, LabelSource, Sample
 from sdg_data.errors import InputError
+from sdg_data.ids import content_id
 from sdg_data.store import (
     annotations,
     cut_prompts,
@@ -33,6 +44,7 @@ from sdg_data.store import (
     gold,
     image_list,
     images,
+    known_answers,
     prelabels,
     prompts,
     reviews,
@@ -43,6 +55,7 @@ from sdg_data.store.gold import GoldFrom, GoldRule
 
 PAGE = 2000
 GOLD = "gold"
+KNOWN = "known-answers"
 _FROM_GOLD = {GoldFrom.ACCEPTED: LabelSource.ACCEPTED, GoldFrom.UNREVIEWED: LabelSource.UNREVIEWED}
 
 
@@ -101,8 +114,8 @@ class Selection(BaseModel):
     @classmethod
     def _known_source(cls, source: str) -> str:
         kind, _, rest = source.partition(":")
-        if source != GOLD and (kind not in ("prelabel", "annotator", "source") or not rest):
-            raise ValueError("a source is gold, prelabel:MODEL, annotator:NAME or source:PREFIX")
+        if source not in (GOLD, KNOWN) and (kind not in ("prelabel", "annotator", "source") or not rest):
+            raise ValueError("a source is gold, known-answers, prelabel:MODEL, annotator:NAME or source:PREFIX")
         return source
 
 
@@ -188,7 +201,42 @@ def stratified(strata: dict[tuple[Any, ...], list[Entry]], number: int) -> list[
     return chosen
 
 
+def _known_answers(tx: Tx, selection: Selection, considered: SelectionCounts) -> Iterator[Sample]:
+    """The known-answer items whose truth is complete, as samples. Their pictures are no images of the dataset."""
+    items = [
+        item
+        for item in known_answers.items(tx).values()
+        if (not selection.models or item.image.model in selection.models)
+        and (selection.images is None or item.image.id in selection.images)
+    ]
+    texts = prompts.by_ids(tx, list({item.image.prompt_id for item in items}))
+    for item in items:
+        considered.images += 1
+        if not item.truth.complete:
+            considered.without_labels += 1
+            continue
+        yield from_annotation(
+            item.image,
+            texts[item.image.prompt_id],
+            annotations.record(
+                content_id("known-truth", item.image.id),
+                item.image.id,
+                KNOWN,
+                [
+                    AnnotatedDefect(defect=defect, region_id=f"known-{index}", origin=Origin.MANUAL)
+                    for index, defect in enumerate(item.truth.defects)
+                ],
+                source=f"{KNOWN}:{item.kind.value}",
+            ).model_copy(update={"created_at": item.created_at}),
+            label_source=LabelSource.ANNOTATOR,
+            names=True,
+        )
+
+
 def _labelled(tx: Tx, selection: Selection, considered: SelectionCounts) -> Iterator[Sample]:
+    if selection.source == KNOWN:
+        yield from _known_answers(tx, selection, considered)
+        return
     samples_of = _source(selection)
     after = ""
     while True:

@@ -25,7 +25,17 @@ a record came, nor what can be counted again from prompts and tokenizers."""
 SKIPPED_ROWS = {"failures": "stage = 'import'"}
 """Nor what a file to import held that was not taken: by table, the condition of the rows that do not count."""
 COUNTED_WHERE_FILLED = frozenset(
-    {"rewritten_prompts", "studies", "study_trials", "study_refusals", "study_raters", "study_votes"}
+    {
+        "rewritten_prompts",
+        "studies",
+        "study_trials",
+        "study_refusals",
+        "study_raters",
+        "study_votes",
+        "known_items",
+        "known_answers",
+        "people_decisions",
+    }
 )
 """Tables of later versions count once they hold something, so that an older store keeps its digest."""
 _CHUNK = 10_000

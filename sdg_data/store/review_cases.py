@@ -154,6 +154,7 @@ def waiting(tx: Tx) -> dict[str, int]:
             FROM label_tasks AS tasks JOIN label_projects AS projects ON projects.id = tasks.project_id
             LEFT JOIN label_entries AS entries ON entries.task_id = tasks.id
             WHERE projects.kind = ? AND NOT projects.closed AND tasks.state <> 'deleted'
+              AND tasks.image_id NOT IN (SELECT image_id FROM known_items)
             GROUP BY ALL
         ) GROUP BY image_id HAVING missing > 0
         """,

@@ -174,5 +174,6 @@ _NEEDED = "\nUNION ALL ".join(
         *_references("review_cases", [("image", "image_id")]),
         "SELECT 'annotation', unnest(annotation_ids) FROM review_cases",
         *_references("review_answers", [("review", "review_id"), ("annotation", "annotation_id")]),
+        *_references("known_items", [("image", "base_id"), ("prompt", "prompt_id"), ("blob", "blob")]),
     ]
 )

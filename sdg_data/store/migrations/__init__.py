@@ -25,6 +25,7 @@ from sdg_data.store.migrations import (
     m0010_label_trust,
     m0011_rewritten_prompts,
     m0012_kept_answers,
+    m0013_known_answers,
 )
 
 
@@ -51,4 +52,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0010_label_trust,
     m0011_rewritten_prompts,
     m0012_kept_answers,
+    m0013_known_answers,
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from annotate.known_answers.standing import as_rows, standings
 from schemas.defect import DefectType
 from sdg_data.dashboard.page import Rows
 from sdg_data.dashboard.tables import MOST_SHARED, independent_verdicts
@@ -19,6 +20,7 @@ from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import Evaluation, evaluate, pair_up
 from sdg_data.metrics.store_sources import read_owners
 from sdg_data.metrics.tables import PARSED, DefectTable
+from sdg_data.settings import KnownAnswerSettings
 from sdg_data.store import annotations
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
@@ -105,6 +107,11 @@ def annotators(tx: Tx) -> Rows:
             }
         )
     return rows
+
+
+def known_answer_rows(tx: Tx) -> Rows:
+    """Each person's standing by known-answer items. Suspensions are as recorded; suspicion is by the usual bars."""
+    return as_rows(standings(tx, KnownAnswerSettings()))
 
 
 def _box_f1(part: Mapping[str, Any] | None, kind: DefectType) -> float | None:

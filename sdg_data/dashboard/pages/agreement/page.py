@@ -17,6 +17,7 @@ from sdg_data.dashboard.pages.agreement.aggregates import (
     between_people,
     blind_or_not,
     blind_rows,
+    known_answer_rows,
     people_agreement,
     titled_rows,
 )
@@ -134,14 +135,31 @@ def render_annotators(context: PageContext, tx: Tx | None) -> str:
     """A table with a row for each annotator, as HTML; empty where nobody has annotated."""
     rows = _annotators(context, tx) if tx is not None else []
     if not rows:
-        return ""
-    return figure(
-        "annotators",
-        "Annotators",
-        table(rows),
-        note="BoxF1@0.5 against gold on reviewed images (flatters whoever made the gold), and against other people on "
-        "images judged by several; seconds are medians of a verdict.",
-    ) + _over_time(context, tx)
+        return _known_answers(context, tx)
+    return (
+        figure(
+            "annotators",
+            "Annotators",
+            table(rows),
+            note="BoxF1@0.5 against gold on reviewed images (flatters whoever made the gold), and against other people "
+            "on images judged by several; seconds are medians of a verdict.",
+        )
+        + _known_answers(context, tx)
+        + _over_time(context, tx)
+    )
+
+
+def _known_answers(context: PageContext, tx: Tx | None) -> str:
+    """Each person against tasks whose answer is known, as HTML; empty where there are none."""
+    rows = _standings(context, tx) if tx is not None else []
+    note = (
+        "who is nearest to an alarm comes first; whoever is under the bar gets no more tasks until a lead admits them"
+    )
+    return figure("known-answers", "Known answers", table(rows), note=note) if rows else ""
+
+
+def _standings(context: PageContext, tx: Tx) -> Rows:
+    return context.cached(tx, "known-answers", lambda: known_answer_rows(tx))
 
 
 def _over_time(context: PageContext, tx: Tx | None) -> str:
@@ -272,6 +290,7 @@ PAGE = Page(
         "ceiling": _of_people(lambda tx, people: summary_rows(people.ceiling.as_dict())),
         "queue": _of_people(queue),
         "annotators": lambda context, tx, parameters: _annotators(context, tx),
+        "known-answers": lambda context, tx, parameters: _standings(context, tx),
         "blind": lambda context, tx, parameters: blind_rows(_blind(context, tx)),
         "person-weeks": lambda context, tx, parameters: _person_weeks(context, tx),
         "between-people": _of_people(lambda tx, people: between_people(people)),
