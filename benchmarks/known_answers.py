@@ -18,7 +18,7 @@ from statistics import fmean, quantiles
 
 from annotate.known_answers.arrivals import CLAIMS, IOU
 from annotate.known_answers.items import CLEAN, boxes_with_a_fault
-from annotate.known_answers.scoring import Score, score
+from annotate.known_answers.scoring import Score, own_eyes, score
 from annotate.known_answers.sequential import Bar, follow
 from annotate.simulation.annotators import Region, SimulatedAnnotator, annotators
 from annotate.simulation.habits import CARELESS, COPIES, RandomClicker
@@ -32,7 +32,16 @@ BLIND = 0.1
 WITHIN = 50
 TURNS = 100
 """After so many items the one who turns grows careless."""
-Item = tuple[str, KnownTruth, list[Region]]
+Item = tuple[str, KnownTruth, list[Region], bool]
+"""An id, what is right, what the page shows, and whether it shows a prelabel."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer's score, and what it says of the person's own eyes; None: nothing."""
+
+    score: Score
+    own: float | None
 
 
 @dataclass(frozen=True)
@@ -63,36 +72,37 @@ def items(seed: int, pool: Sequence[tuple[Defect, ...]]) -> Iterator[Item]:
         number += 1
         truth = KnownTruth(defects=() if rng.random() < CLEAN else rng.choice(pool))
         shown: list[Defect] = []
-        if rng.random() >= BLIND:
+        led = rng.random() >= BLIND
+        if led:
             shown, truth = boxes_with_a_fault(truth, elsewhere, rng)
         regions = [
             Region(f"p{index}", (one.box.x0, one.box.y0, one.box.x1, one.box.y1), one, Origin.PREDICTION)
             for index, one in enumerate(shown)
         ]
-        yield f"{seed}-{number}", truth, regions
+        yield f"{seed}-{number}", truth, regions, led
 
 
 def work(
     person: SimulatedAnnotator, given: Iterator[Item], count: int, then: SimulatedAnnotator | None = None
-) -> list[Score]:
+) -> list[Answered]:
     """The scores of a person's answers to so many items; skips have none. `then`: who they are after `TURNS` items."""
-    scores: list[Score] = []
+    scores: list[Answered] = []
     while len(scores) < count:
-        image, truth, shown = next(given)
+        image, truth, shown, led = next(given)
         now = then if then is not None and len(scores) >= TURNS else person
         answer = now.enter(image, truth.defects, shown)
         if answer.status in CLAIMS:
-            scores.append(score([region.defect for region in answer.regions], truth, iou=IOU))
+            scored = score([region.defect for region in answer.regions], truth, iou=IOU)
+            scores.append(Answered(scored, own_eyes(scored.share, scored.followed, led=led)))
     return scores
 
 
-def alarms(scores: Sequence[Score], settings: KnownAnswerSettings) -> Found:
+def alarms(scores: Sequence[Answered], settings: KnownAnswerSettings) -> Found:
     """After how many items each bar gave an alarm."""
-    faults = [index for index, one in enumerate(scores, 1) if one.followed is not None]
-    accuracy = follow([one.share for one in scores], Bar(settings.accuracy, settings.alpha)).alarm_at
-    mended = [float(not scores[index - 1].followed) for index in faults]
-    own = follow(mended, Bar(settings.own_eyes, settings.alpha)).alarm_at
-    return Found(accuracy, None if own is None else faults[own - 1])
+    own = [(number, one.own) for number, one in enumerate(scores, 1) if one.own is not None]
+    accuracy = follow([one.score.share for one in scores], Bar(settings.accuracy, settings.alpha)).alarm_at
+    alone = follow([value for _, value in own], Bar(settings.own_eyes, settings.alpha)).alarm_at
+    return Found(accuracy, None if alone is None else own[alone - 1][0])
 
 
 def team(seed: int, honest: int) -> dict[str, list[SimulatedAnnotator]]:
@@ -107,9 +117,9 @@ def team(seed: int, honest: int) -> dict[str, list[SimulatedAnnotator]]:
 
 def simulate(
     seeds: Sequence[int], pool: Sequence[tuple[Defect, ...]], *, honest: int = 2, count: int = WITHIN
-) -> dict[str, list[list[Score]]]:
+) -> dict[str, list[list[Answered]]]:
     """The scores of everybody, by habit."""
-    run: dict[str, list[list[Score]]] = {}
+    run: dict[str, list[list[Answered]]] = {}
     for seed in seeds:
         for habit, people in team(seed, honest).items():
             given = items(seed, pool)
@@ -132,18 +142,18 @@ def main() -> None:
     given = parser.parse_args()
     run = simulate(range(given.seeds), truths(), honest=given.honest, count=given.items)
     for habit, everybody in run.items():
-        shares = [fmean(one.share for one in scores) for scores in everybody]
-        left = [one.followed for scores in everybody for one in scores if one.followed is not None]
+        shares = [fmean(one.score.share for one in scores) for scores in everybody]
+        left = [one.score.followed for scores in everybody for one in scores if one.score.followed is not None]
         words = f"right {fmean(shares):.3f} ({min(shares):.3f}–{max(shares):.3f}), faults left in {fmean(left):.3f}"
         print(f"{habit}: {words}")
     for accuracy in given.accuracy:
-        for own_eyes in given.own_eyes:
+        for alone in given.own_eyes:
             for alpha in given.alpha:
-                chosen = KnownAnswerSettings(accuracy=accuracy, own_eyes=own_eyes, alpha=alpha)
+                chosen = KnownAnswerSettings(accuracy=accuracy, own_eyes=alone, alpha=alpha)
                 _print(run, chosen)
 
 
-def _print(run: dict[str, list[list[Score]]], settings: KnownAnswerSettings) -> None:
+def _print(run: dict[str, list[list[Answered]]], settings: KnownAnswerSettings) -> None:
     print(f"\naccuracy {settings.accuracy}, own eyes {settings.own_eyes}, alpha {settings.alpha}")
     print("| habit | runs | found within 50 | median | 95 % | by accuracy | by own eyes | ever |\n" + "|---" * 8 + "|")
     for habit, everybody in run.items():

@@ -82,6 +82,22 @@ def score(answer: Sequence[Defect], truth: KnownTruth, *, iou: float) -> Score:
     )
 
 
+def own_eyes(share: float, followed: bool | None, *, led: bool) -> float | None:
+    """What an answer says of the person's own eyes, 0..1; None where the machine gave the right answer away.
+
+    Args:
+        share: The answer's share of right decisions.
+        followed: Whether the prelabel's fault was left in; None: it had none.
+        led: Whether a prelabel was shown.
+
+    Returns:
+        Of a blind answer its share; of one that started from a faulty prelabel, whether the fault was mended.
+    """
+    if not led:
+        return share
+    return None if followed is None else float(not followed)
+
+
 def chance(answers: Sequence[Sequence[Defect]], truths: Sequence[KnownTruth], *, iou: float) -> float | None:
     """What a person's answers score on other items' truths, on average; None for fewer than two answers.
 

@@ -3,7 +3,8 @@
 Two runs of numbers are watched, each against a bar of its own (`sequential`):
 
     accuracy   the share of right decisions of each answer
-    own eyes   of the prelabels that were shown with a fault, whether the fault was mended (1) or left in (0)
+    own eyes   of the prelabels that were shown with a fault, whether the fault was mended (1) or left in (0); of blind
+               answers, the share of right decisions
 
 The second finds who copies the machine: where the machine is right they are right, so their accuracy looks fair. Both
 begin anew when a lead admits somebody again.
@@ -20,7 +21,7 @@ from statistics import fmean
 from typing import Any
 
 from annotate.known_answers.arrivals import IOU
-from annotate.known_answers.scoring import above_chance, chance
+from annotate.known_answers.scoring import above_chance, chance, own_eyes
 from annotate.known_answers.sequential import Bar, Course, follow
 from schemas.known_answers import Decision, PersonDecision
 from sdg_data.settings import KnownAnswerSettings
@@ -104,9 +105,11 @@ class PersonStanding:
 def watch(answers: Sequence[ScoredAnswer], settings: KnownAnswerSettings) -> Watched:
     """What the bars say of one person's answers, in the order in which they were entered."""
     shares = [answer.share for answer in answers if answer.share is not None]
-    mended = [float(not answer.followed) for answer in answers if answer.followed is not None]
+    scored = [answer for answer in answers if answer.share is not None]
+    own = [own_eyes(answer.share or 0.0, answer.followed, led=answer.led) for answer in scored]
+    alone = [value for value in own if value is not None]
     accuracy = follow(shares, Bar(settings.accuracy, settings.alpha))
-    own_eyes = follow(mended, Bar(settings.own_eyes, settings.alpha))
+    unled = follow(alone, Bar(settings.own_eyes, settings.alpha))
     alarm = None
     if accuracy.alarm_at is not None:
         seen = shares[: accuracy.alarm_at]
@@ -114,11 +117,11 @@ def watch(answers: Sequence[ScoredAnswer], settings: KnownAnswerSettings) -> Wat
             f"{fmean(seen[-RECENT:]):.0%} of the decisions were right in the last {len(seen[-RECENT:])} known answers"
         )
         alarm += f" (the bar is {settings.accuracy:.0%})"
-    elif own_eyes.alarm_at is not None:
-        seen = mended[: own_eyes.alarm_at]
-        left = sum(value == 0 for value in seen)
-        alarm = f"{left} of {len(seen)} faults of the prelabels were left in (the bar is {1 - settings.own_eyes:.0%})"
-    return Watched(accuracy, own_eyes, alarm)
+    elif unled.alarm_at is not None:
+        seen = alone[: unled.alarm_at][-RECENT:]
+        alarm = f"where the prelabel was wrong or not shown, {fmean(seen):.0%} was right in the last {len(seen)}"
+        alarm += f" known answers (the bar is {settings.own_eyes:.0%})"
+    return Watched(accuracy, unled, alarm)
 
 
 def standings(tx: Tx, settings: KnownAnswerSettings) -> list[PersonStanding]:

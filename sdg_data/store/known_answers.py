@@ -31,6 +31,7 @@ class ScoredAnswer:
         annotation_id: The answer's version.
         image_id: The item's picture.
         kind: How the item's answer is known.
+        led: Whether they were shown a prelabel.
         person: Who answered.
         status: What they said; a skip, or that it cannot be judged, claims nothing and has no score.
         hits: True defects that were found under the right type; None without a score, as all that follow.
@@ -47,6 +48,7 @@ class ScoredAnswer:
     annotation_id: str
     image_id: str
     kind: KnownKind
+    led: bool
     person: str
     status: AnnotationStatus
     hits: int | None
@@ -174,7 +176,8 @@ def scored(tx: Tx) -> list[ScoredAnswer]:
     rows = select(
         tx,
         f"""
-        SELECT answers.* EXCLUDE (annotation), items.kind FROM known_answers AS answers
+        SELECT answers.* EXCLUDE (annotation), items.kind, items.prelabel_id IS NOT NULL AS led
+        FROM known_answers AS answers
         JOIN known_items AS items USING (image_id)
         WHERE {tombstones.alive(Withdrawn.ANNOTATION, "answers.annotation_id")}
           AND answers.annotation_id NOT IN (
