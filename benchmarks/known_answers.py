@@ -5,7 +5,7 @@ careless, one who copies the prelabels, one who clicks at random, and one honest
 Items, faults of prelabels, scores and bars are the product's own. Printed is after how many known-answer items there
 was an alarm, how many of the seeds had one within 50, and the false alarms of the honest within 50 and 500 items.
 
-    python benchmarks/known_answers.py [--seeds 200 --honest 2 --items 500 --accuracy 0.6 --own-eyes 0.4 --alpha 0.01]
+    python benchmarks/known_answers.py [--seeds 200 --honest 2 --items 500 --accuracy 0.75 --own-eyes 0.7 --alpha 0.02]
 """
 
 from __future__ import annotations
@@ -123,11 +123,11 @@ def simulate(
     for seed in seeds:
         for habit, people in team(seed, honest).items():
             given = items(seed, pool)
-            asked = count if habit == "honest" else WITHIN * 2
+            asked = count if habit == "honest" else WITHIN + 20
             run.setdefault(habit, []).extend(work(person, given, asked) for person in people)
         (usual,) = annotators(1, seed, kind="turning")
         turned = replace(usual, rates=CARELESS)
-        run.setdefault("turns", []).append(work(usual, items(seed, pool), TURNS + 2 * WITHIN, turned))
+        run.setdefault("turns", []).append(work(usual, items(seed, pool), TURNS + WITHIN + 20, turned))
     return run
 
 

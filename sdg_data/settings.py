@@ -139,13 +139,14 @@ class KnownAnswerSettings(_Section):
 
     `share` of the tasks that go to people are known-answer items, as long as there are some
     (`sdg annotate known-answers plan`). `accuracy`: the share of right decisions that a person's answers must reach.
-    `own_eyes`: the share of a prelabel's faults that they must mend. `alpha`: how sure an alarm is; smaller is surer.
+    `own_eyes`: the same where the machine did not give the right answer away: of a prelabel's faults the share that they
+    must mend. `alpha`: how sure an alarm is; smaller is surer.
     """
 
     share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
-    accuracy: Annotated[float, Field(gt=0, lt=1)] = 0.6
-    own_eyes: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    accuracy: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    own_eyes: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.02
 
 
 class AnnotateSettings(_Section):

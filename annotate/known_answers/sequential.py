@@ -34,7 +34,7 @@ class Bar:
 
     mean: float
     alpha: float
-    stake: float = 0.35
+    stake: float = 0.25
 
     @property
     def limit(self) -> float:
