@@ -139,8 +139,8 @@ class KnownAnswerSettings(_Section):
 
     `share` of the tasks that go to people are known-answer items, as long as there are some
     (`sdg annotate known-answers plan`). `accuracy`: the share of right decisions that a person's answers must reach.
-    `own_eyes`: the same where the machine did not give the right answer away: of a prelabel's faults the share that they
-    must mend. `alpha`: how sure an alarm is; smaller is surer.
+    `own_eyes`: the same where the machine did not give the right answer away: of the prelabels' faults the share that
+    they must mend. `alpha`: how sure an alarm is; smaller is surer.
     """
 
     share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
