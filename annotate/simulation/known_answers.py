@@ -1,8 +1,8 @@
 """Simulated people of known habits at known-answer items, without a server: how soon the bars find whom.
 
-Each seed has honest people whose error rates differ as people's do, one who is careless, one who copies the prelabels, one
-who clicks at random, and one honest one who grows careless after `TURNS` items. Items, faults of prelabels, scores and
-bars are the product's own. `benchmarks/known_answers.py` prints it as a table.
+Each seed has honest people whose error rates differ as people's do, one who is careless, one who copies the
+prelabels, one who clicks at random, and one honest one who grows careless after `TURNS` items. Items, faults of
+prelabels, scores and bars are the product's own. `benchmarks/known_answers.py` prints it as a table.
 """
 
 from __future__ import annotations
