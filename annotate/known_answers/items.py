@@ -30,6 +30,7 @@ from schemas.geometry import GRID, Box
 from schemas.known_answers import PLANTED_SOURCE, KnownItem, KnownKind, KnownTruth
 from schemas.records import ImageRecord, Prelabel
 from sdg_data.blobs import Blobs
+from sdg_data.errors import BlobCorrupt, BlobMissing
 from sdg_data.ids import canonical_json, content_id
 from sdg_data.mini.inject import CannotDraw, Kind, corrupt
 from sdg_data.mini.render import render
@@ -178,6 +179,8 @@ def _decoded(base: Base, blobs: Blobs) -> Pixels:
         return decode_pixels(blobs.get(base.image.blob))
     except PictureError as error:
         raise NoItem(f"its picture cannot be read ({error.code})") from error
+    except (BlobMissing, BlobCorrupt) as error:
+        raise NoItem("its bytes are missing or damaged") from error
 
 
 def _picture(base: ImageRecord, made: _Made, blobs: Blobs) -> ImageRecord:

@@ -82,84 +82,123 @@ def plant(pixels: Pixels, planting: Planting, rng: random.Random, *, beside: tup
         CannotPlant: No place shows the change.
     """
     height, width = pixels.shape[:2]
-    source = pixels.astype(np.float64)
     for _ in range(_TRIES):
         across, down = (max(6, round(rng.uniform(*SIDES) * side)) for side in (width, height))
         if across >= width - 2 or down >= height - 2:
             break
-        x, y = rng.randrange(1, width - across), rng.randrange(1, height - down)
-        mask = _mask(height, width, x, y, across, down)
-        changed, details = _CHANGES[planting](source, mask, (x, y, across, down), rng)
-        result = np.clip(np.rint(source + mask[..., None] * (changed - source)), 0, 255).astype(np.uint8)
-        box = _seen(pixels, result, mask)
+        place = _Place(rng.randrange(1, width - across), rng.randrange(1, height - down), across, down)
+        window = place.window(width, height)
+        before = pixels[window]
+        changed, details = _CHANGES[planting](pixels, place, rng)
+        mask = _mask(place, window)
+        after = np.clip(np.rint(before + mask[..., None] * (changed - before)), 0, 255).astype(np.uint8)
+        box = _seen(before, after, mask, window, pixels.shape)
         if box is None or any(box.iou(other) > 0 for other in beside):
             continue
+        result = pixels.copy()
+        result[window] = after
         subtype, reason = _STATED[planting]
         defect = Defect(box=box, type=DefectType.ARTIFACT, subtype=subtype, reason=reason, importance=_IMPORTANCE)
-        settings = {"planting": planting.value, "mask": [x, y, across, down], **details}
+        settings = {"planting": planting.value, "mask": [place.x, place.y, across, down], **details}
         return PlantedPicture(result, defect, settings)
     raise CannotPlant(f"no place shows a {planting.value}")
 
 
-def _mask(height: int, width: int, x: int, y: int, across: int, down: int) -> Floats:
+_Window = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the mask is: its upper left corner, and its sides."""
+
+    x: int
+    y: int
+    across: int
+    down: int
+
+    def window(self, width: int, height: int) -> _Window:
+        """The mask with half of its longer side around it: all that a change looks at."""
+        margin = max(self.across, self.down) // 2
+        rows = slice(max(0, self.y - margin), min(height, self.y + self.down + margin))
+        return rows, slice(max(0, self.x - margin), min(width, self.x + self.across + margin))
+
+    def offsets(self, window: _Window) -> tuple[Floats, Floats]:
+        """How far each pixel of the window is from the mask's middle, down and across."""
+        rows, columns = np.mgrid[window].astype(np.float64)
+        return rows + 0.5 - (self.y + self.down / 2), columns + 0.5 - (self.x + self.across / 2)
+
+
+def _mask(place: _Place, window: _Window) -> Floats:
     """An ellipse in the rectangle, 1 inside and falling to 0 over the last eighth, so that no edge gives it away."""
-    rows, columns = np.mgrid[0:height, 0:width] + 0.5
-    radius = np.hypot((columns - x - across / 2) / (across / 2), (rows - y - down / 2) / (down / 2))
+    rows, columns = place.offsets(window)
+    radius = np.hypot(columns / (place.across / 2), rows / (place.down / 2))
     return np.asarray(np.clip((1 - radius) * 8, 0, 1), np.float64)
 
 
-def _seen(before: Pixels, after: Pixels, mask: Floats) -> Box | None:
+def _seen(before: Pixels, after: Pixels, mask: Floats, window: _Window, shape: tuple[int, ...]) -> Box | None:
     """The box of what changed; None where too little of it can be seen."""
     difference = np.abs(after.astype(np.int16) - before).max(axis=2)
     if (difference >= SEEN).sum() < SEEN_SHARE * (mask > 0.5).sum():
         return None
     rows, columns = np.nonzero(difference >= TOUCHED)
-    height, width = difference.shape
-    corners = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    return Box.from_corners(*corners, span_x=width, span_y=height)
+    left, top = int(columns.min()) + window[1].start, int(rows.min()) + window[0].start
+    right, bottom = int(columns.max()) + window[1].start + 1, int(rows.max()) + window[0].start + 1
+    return Box.from_corners(left, top, right, bottom, span_x=shape[1], span_y=shape[0])
 
 
-_Place = tuple[int, int, int, int]
+_Change = tuple[Floats, dict[str, Any]]
 
 
-def _cut(source: Floats, mask: Floats, place: _Place, rng: random.Random) -> tuple[Floats, dict[str, Any]]:
-    """What is around the mask, drawn smoothly over it."""
-    outside = (mask == 0).astype(np.float64)
-    sigma = max(place[2], place[3]) / 2
-    weight = ndimage.gaussian_filter(outside, sigma)
-    spread = [ndimage.gaussian_filter(source[..., c] * outside, sigma) / np.maximum(weight, 1e-6) for c in range(3)]
-    return np.stack(spread, axis=2), {}
+def _cut(pixels: Pixels, place: _Place, rng: random.Random) -> _Change:
+    """What is around the mask, drawn smoothly over it. Worked out on every n-th pixel: it is smooth anyway."""
+    window = place.window(pixels.shape[1], pixels.shape[0])
+    step = max(1, max(place.across, place.down) // 32)
+    source = pixels[window][::step, ::step].astype(np.float64)
+    outside = (_mask(place, window)[::step, ::step] == 0).astype(np.float64)
+    sigma = max(place.across, place.down) / 2 / step
+    weight = np.maximum(ndimage.gaussian_filter(outside, sigma), 1e-6)
+    spread = np.stack([ndimage.gaussian_filter(source[..., c] * outside, sigma) / weight for c in range(3)], axis=2)
+    rows, columns = pixels[window].shape[:2]
+    grid = np.mgrid[0:rows, 0:columns] / step
+    filled = [ndimage.map_coordinates(spread[..., c], grid, order=1, mode="nearest") for c in range(3)]
+    return np.stack(filled, axis=2), {}
 
 
-def _duplicate(source: Floats, mask: Floats, place: _Place, rng: random.Random) -> tuple[Floats, dict[str, Any]]:
+def _duplicate(pixels: Pixels, place: _Place, rng: random.Random) -> _Change:
     """Another part of the picture, as large as the mask."""
-    x, y, across, down = place
-    height, width = mask.shape
+    height, width = pixels.shape[:2]
     angle = rng.uniform(0, 2 * math.pi)
-    step_x = round(math.cos(angle) * across * rng.uniform(1.0, 1.6))
-    step_y = round(math.sin(angle) * down * rng.uniform(1.0, 1.6))
-    step_x = min(max(step_x, -x), width - across - x)
-    step_y = min(max(step_y, -y), height - down - y)
-    return np.roll(source, (-step_y, -step_x), axis=(0, 1)), {"from": [x + step_x, y + step_y, across, down]}
+    step_x = round(math.cos(angle) * place.across * rng.uniform(1.0, 1.6))
+    step_y = round(math.sin(angle) * place.down * rng.uniform(1.0, 1.6))
+    x = min(max(place.x + step_x, 0), width - place.across)
+    y = min(max(place.y + step_y, 0), height - place.down)
+    window = place.window(width, height)
+    changed = pixels[window].astype(np.float64)
+    top, left = place.y - window[0].start, place.x - window[1].start
+    copied = pixels[y : y + place.down, x : x + place.across]
+    changed[top : top + place.down, left : left + place.across] = copied
+    return changed, {"from": [x, y, place.across, place.down]}
 
 
-def _warp(source: Floats, mask: Floats, place: _Place, rng: random.Random) -> tuple[Floats, dict[str, Any]]:
+def _warp(pixels: Pixels, place: _Place, rng: random.Random) -> _Change:
     """A twist about the mask's middle, strongest there."""
-    x, y, across, down = place
     degrees = rng.choice((-1, 1)) * rng.uniform(100, 170)
-    rows, columns = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]].astype(np.float64)
-    off_x, off_y = columns - (x + across / 2), rows - (y + down / 2)
-    reach = np.clip(1 - np.hypot(off_x / (across / 2), off_y / (down / 2)), 0, 1)
+    window = place.window(pixels.shape[1], pixels.shape[0])
+    rows, columns = place.offsets(window)
+    reach = np.clip(1 - np.hypot(columns / (place.across / 2), rows / (place.down / 2)), 0, 1)
     turn = math.radians(degrees) * reach
-    from_x = x + across / 2 + np.cos(turn) * off_x - np.sin(turn) * off_y
-    from_y = y + down / 2 + np.sin(turn) * off_x + np.cos(turn) * off_y
+    from_x = columns * np.cos(turn) - rows * np.sin(turn) + place.x + place.across / 2 - 0.5 - window[1].start
+    from_y = columns * np.sin(turn) + rows * np.cos(turn) + place.y + place.down / 2 - 0.5 - window[0].start
+    source = pixels[window].astype(np.float64)
     turned = [ndimage.map_coordinates(source[..., c], [from_y, from_x], order=1, mode="nearest") for c in range(3)]
     return np.stack(turned, axis=2), {"degrees": round(degrees, 3)}
 
 
-def _blur(source: Floats, mask: Floats, place: _Place, rng: random.Random) -> tuple[Floats, dict[str, Any]]:
+def _blur(pixels: Pixels, place: _Place, rng: random.Random) -> _Change:
     """The same, out of focus."""
-    sigma = min(place[2], place[3]) / rng.uniform(5, 8)
+    sigma = min(place.across, place.down) / rng.uniform(5, 8)
+    source = pixels[place.window(pixels.shape[1], pixels.shape[0])].astype(np.float64)
     return ndimage.gaussian_filter(source, (sigma, sigma, 0)), {"sigma": round(sigma, 3)}
 
 

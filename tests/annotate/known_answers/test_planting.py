@@ -56,3 +56,12 @@ def test_the_mask_keeps_clear_of_known_defects() -> None:
     taken = Box(x0=0, y0=0, x1=500, y1=1000)
     planted = [plant(picture(), Planting.BLUR, random.Random(seed), beside=(taken,)) for seed in range(5)]
     assert all(one.defect.box.iou(taken) == 0 for one in planted)
+
+
+def test_a_large_picture_is_changed_in_a_small_window() -> None:
+    planted = plant(picture(1024, 1536), Planting.CUT, random.Random(2))
+    x, y, across, down = planted.settings["mask"]
+    assert (planted.pixels[:, : x - 1] == picture(1024, 1536)[:, : x - 1]).all()
+    assert 0.14 * 1536 - 1 <= across <= 0.32 * 1536 + 1
+    assert 0.14 * 1024 - 1 <= down <= 0.32 * 1024 + 1
+    assert y > 0
