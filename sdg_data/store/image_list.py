@@ -5,7 +5,7 @@ One id a line. What follows a `#` is a comment, and empty lines say nothing. Not
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sdg_data.errors import InputError
@@ -26,20 +26,25 @@ def write(path: Path, ids: Iterable[str], *, heading: str = "") -> int:
         heading: What the list is, written above it as a comment.
 
     Returns:
-        How many ids were written.
+        How many ids were written. Errors are those of `write_bytes`.
+    """
+    chosen = list(dict.fromkeys(ids))
+    write_bytes(path, text_of(chosen, heading=heading).encode())
+    return len(chosen)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write the bytes of a list; the file is there whole or not at all.
 
     Raises:
         InputError: The file cannot be written.
     """
-    chosen = list(dict.fromkeys(ids))
-    text = text_of(chosen, heading=heading)
     unfinished = path.with_name(f".{path.name}.part")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(data)
         unfinished.replace(path)
     except OSError as error:
         raise InputError(f"cannot write the list ({error.strerror or error})", item=str(path)) from error
-    return len(chosen)
 
 
 def text_of(ids: Iterable[str], *, heading: str = "") -> str:
@@ -60,17 +65,32 @@ def read(path: Path) -> dict[str, int]:
         InputError: The file cannot be read, is no text, or holds no id.
     """
     ids: dict[str, int] = {}
+    for number, (_, image) in enumerate(lines_with_ids(path), start=1):
+        if image:
+            ids.setdefault(image, number)
+    if not ids:
+        raise InputError("the list names no image", item=str(path), hint="One id a line; # begins a comment.")
+    return ids
+
+
+def lines_with_ids(path: Path) -> Iterator[tuple[bytes, str]]:
+    """The lines of a list as they stand there.
+
+    Args:
+        path: The file; `-` is the standard input.
+
+    Yields:
+        A line, and the id on it; "" where it names none.
+
+    Raises:
+        InputError: The file cannot be read, or is no text.
+    """
     for line in _lines(path):
         try:
             text = line.data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"line {line.number} is no UTF-8 text", item=str(path)) from error
-        image = text.partition("#")[0].strip()
-        if image:
-            ids.setdefault(image, line.number)
-    if not ids:
-        raise InputError("the list names no image", item=str(path), hint="One id a line; # begins a comment.")
-    return ids
+        yield line.data, text.partition("#")[0].strip()
 
 
 def check(tx: Tx, ids: Sequence[str], *, lines: dict[str, int] | None = None, item: str = "--images") -> None:

@@ -26,21 +26,21 @@ from sdg_data.dashboard.page import all_figures
 from sdg_data.dashboard.pages import evaluate, overview
 from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
-from sdg_data.dashboard.pages.browse.choose import with_chosen
+from sdg_data.dashboard.pages.browse.choose import ADD, TAKE_OUT, change_list, with_chosen
 from sdg_data.dashboard.pages.browse.filters import ImageFilter
 from sdg_data.dashboard.pages.browse.queries import page as page_of
 from sdg_data.dashboard.pages.detectors import render_detectors
 from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.snapshots import Snapshots
-from sdg_data.errors import ConfigError, ExitCode
+from sdg_data.errors import ConfigError, ExitCode, InputError
 from sdg_data.locks import note_path, stage_lock
 from sdg_data.progress import Progress, noted_in
 from sdg_data.store import image_list
 from sdg_data.store.connection import Store, Tx
-from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled
+from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled, fill
 
 ALLOWED = {
-    "a", "b", "br", "button", "code", "details", "div", "em", "g", "h3", "header", "i", "img", "input", "label", "li",
+    "a", "b", "br", "button", "code", "dd", "details", "div", "dl", "dt", "em", "g", "h3", "header", "i", "img", "input", "label", "li",
     "nav", "p", "path", "pre", "rect", "section", "small", "span", "summary", "svg", "table", "tbody", "td", "text",
     "th", "thead", "title", "tr", "tspan", "ul",
 }  # fmt: skip
@@ -266,6 +266,38 @@ def test_lists_of_images(client: TestClient, filled: Filled, context: PageContex
     finally:
         shutil.rmtree(folder)
     assert client.get("/data/progress.txt").status_code == 404
+
+
+def test_a_choice_gets_a_name_and_is_found_by_it(tmp_path: Path) -> None:
+    made = fill(tmp_path / "a home", 6)
+    context = make_context(made.home, made.blobs)
+    chosen = [image.id for image in made.images[:3]]
+    with context.snapshots.read() as tx:
+        assert tx is not None
+        with pytest.raises(InputError, match="no name for a list"):
+            change_list(context, tx, ADD, "hands <b>", chosen, {})
+        first = change_list(context, tx, ADD, "hands", [*chosen, made.gone, "f" * 32], {})
+        # `gone` is one of the images that are chosen, and is not in the snapshot.
+        there = [image for image in chosen if image != made.gone]
+        assert f"{len(there)} images added to hands; 2 images not in this snapshot left out" in first
+        path = made.home / "lists" / "hands.txt"
+        assert list(image_list.read(path)) == there
+        command = f"sdg --home '{made.home}' annotate push --images '{path}'"
+        assert command in safe(first).all_text
+        change_list(context, tx, ADD, "by sana", None, {"model": "sana"})
+        of_sana = [image.id for image in made.images if image.model == "sana" and image.id != made.gone]
+        assert sorted(image_list.read(made.home / "lists" / "by sana.txt")) == sorted(of_sana)
+        wanted, title = with_chosen(context, tx, {"list": "by sana", "split": "test"})
+        assert title == f"the list by sana: {len(of_sana)} ids"
+        both = {row["image_id"] for row in page_of(tx, wanted)}
+        assert both == {row["image_id"] for row in page_of(tx, ImageFilter(model="sana", split="test"))} != set()
+        assert "in the list" in browse.render_image(tx, of_sana[0], ["by sana"])
+        gone = change_list(context, tx, TAKE_OUT, "hands", there, {})
+        assert "which is empty now and gone" in gone
+        for action, ids in ((ADD, ["f" * 32]), (TAKE_OUT, chosen), ("rename", chosen)):
+            with pytest.raises(InputError):
+                change_list(context, tx, action, "hands", ids, {})
+    assert not path.exists()
 
 
 def test_a_figure_that_cannot_be_made_says_why(client: TestClient) -> None:

@@ -1,29 +1,34 @@
 """Chosen images: those behind a figure, those of a list in the home's folder, and those that are ticked in the browser.
 
-The ticked ones are kept by the browser alone. A list is a text file with one id a line (`sdg_data.store.image_list`);
-those in `HOME/lists` can be opened by their names, and the page's own list is a download of the same form.
+The ticked ones are kept by the browser alone, until they are added to a list under a name: a tag. A list is a text
+file with one id a line in `HOME/lists` (`sdg_data.store.kept_lists`), so every command with `--images` takes it, and
+the store keeps its one writer.
 """
 
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sdg_data.dashboard.context import PageContext
+from sdg_data.dashboard.html import browse_link, counted, link, text
 from sdg_data.dashboard.page import Parameters
 from sdg_data.dashboard.pages.browse.filters import ImageFilter
+from sdg_data.dashboard.pages.browse.queries import image_ids
 from sdg_data.errors import InputError
-from sdg_data.store import image_list
+from sdg_data.store import kept_lists
 from sdg_data.store.connection import Tx
 
-LISTS = "lists"
 SELECT, LIST = "select", "list"
+ADD, TAKE_OUT = "add", "take out"
 
 BAR = """
-<div class="bar-of-choice" role="status"><b class="number">nothing</b> chosen
-<button class="all">choose this page</button> <button class="save">save the list</button>
-<button class="clear">choose none</button>
-<span class="note">A list is what <code>sdg annotate push --images FILE</code> and
-<code>sdg export run --images FILE</code> take. TXT above the images is the list of all that match.</span></div>
+<div class="bar-of-choice"><span role="status"><b class="number">nothing</b> chosen</span>
+<button class="all">choose this page</button><button class="clear">choose none</button>
+<button class="save">download the list</button>
+<span class="tag"><label>Tag: <input class="name" list="list-names" maxlength="60" placeholder="hands-again"></label>
+<button data-do="add">add the chosen</button><button data-do="add" data-all="1">add all that match</button>
+<button data-do="take out">take the chosen out</button></span></div>
 """
 SCRIPT = """
 const KEY = 'sdg-chosen-images';
@@ -46,6 +51,11 @@ document.addEventListener('change', event => {
 element.addEventListener('click', event => {
   const button = event.target.closest('button');
   if (!button) return;
+  if (button.dataset.do) {
+    const name = element.querySelector('.name').value, all = button.dataset.all === '1';
+    trigger('click', {do: button.dataset.do, name: name, all: all, ids: all ? [] : [...chosen]});
+    return;
+  }
   if (button.classList.contains('all')) cards().forEach(box => chosen.add(box.dataset.choose));
   if (button.classList.contains('clear')) chosen.clear();
   if (button.classList.contains('save')) {
@@ -63,9 +73,65 @@ show();
 """
 
 
-def lists(home: Path) -> dict[str, Path]:
-    """The lists in the home's folder, by name."""
-    return {path.stem: path for path in sorted((home / LISTS).glob("*.txt")) if path.is_file()}
+def render_lists(home: Path, said: str = "") -> str:
+    """What a change of a list came to (HTML), and the names of the lists for the field beside the buttons."""
+    options = "".join(f'<option value="{text(name)}"></option>' for name in kept_lists.by_name(home))
+    return f'<datalist id="list-names">{options}</datalist>{said}'
+
+
+def change_list(
+    context: PageContext, tx: Tx, action: str, name: str, ids: Sequence[str] | None, parameters: Parameters
+) -> str:
+    """Add images to a list, or take them out of it; what came of it, and how it goes on, as HTML.
+
+    Args:
+        context: Of the page.
+        tx: A connection to the snapshot.
+        action: `ADD` or `TAKE_OUT`.
+        name: The list's name.
+        ids: The images; None: all that match the page's address.
+        parameters: The page's address.
+
+    Returns:
+        A sentence, and the commands that take the list.
+
+    Raises:
+        InputError: It is neither of the two; or the name, the images or the list cannot be used.
+    """
+    if action == ADD:
+        chosen = _matching(context, tx, parameters) if ids is None else _known(tx, ids)
+        kept = kept_lists.add(context.home, name, chosen)
+        left_out = len(dict.fromkeys(ids or ())) - len(chosen) if ids is not None else 0
+        rest = f"; {counted(left_out, 'image')} not in this snapshot left out" if left_out else ""
+        done = f"{counted(kept.changed, 'image')} added to {kept.name}{rest}"
+    elif action == TAKE_OUT:
+        kept = kept_lists.take_out(context.home, name, ids or ())
+        done = f"{counted(kept.changed, 'image')} taken out of {kept.name}"
+    else:
+        raise InputError("a list is added to, or images are taken out of it", item=action[:40])
+    if kept.path is None:
+        return f'<div class="kept">{text(done)}, which is empty now and gone.</div>'
+    shown = link(browse_link(**{LIST: kept.name}), "look at it")
+    now = f"<p>{text(done)}: {counted(kept.total, 'image')} in it now, {shown}.</p>"
+    return f'<div class="kept">{now}{commands(context.home, kept.path)}</div>'
+
+
+def commands(home: Path, path: Path) -> str:
+    """The commands that take a list, as HTML."""
+    at, images = shlex.quote(str(home.absolute())), shlex.quote(str(path.absolute()))
+    lines = (
+        ("to people", f"sdg --home {at} annotate push --images {images}"),
+        ("as a dataset", f"sdg --home {at} export run --images {images}"),
+    )
+    return (
+        '<dl class="commands">'
+        + "".join(f"<dt>{what}</dt><dd><code>{text(line)}</code></dd>" for what, line in lines)
+        + "</dl>"
+    )
+
+
+def _matching(context: PageContext, tx: Tx, parameters: Parameters) -> list[str]:
+    return image_ids(tx, with_chosen(context, tx, parameters)[0], sort=parameters.get("sort") or "prompt")
 
 
 def with_chosen(context: PageContext, tx: Tx, parameters: Parameters) -> tuple[ImageFilter, str]:
@@ -77,14 +143,11 @@ def with_chosen(context: PageContext, tx: Tx, parameters: Parameters) -> tuple[I
     wanted, titles = ImageFilter.from_parameters(parameters), []
     if parameters.get(LIST):
         name = parameters[LIST]
-        path = lists(context.home).get(name)
-        if path is None:
-            raise InputError(f"there is no such list in {context.home / LISTS}", item=name[:80])
-        ids = image_list.read(path)
+        ids = kept_lists.read(context.home, name)
         wanted = _within(wanted, ids)
-        known = _known(tx, list(ids))
+        known = len(_known(tx, list(ids)))
         rest = f", {len(ids) - known:,} of which are not in this snapshot" if known < len(ids) else ""
-        titles.append(f"the list {name}: {len(ids):,} ids{rest}")
+        titles.append(f"the list {name}: {counted(len(ids), 'id')}{rest}")
     if parameters.get(SELECT):
         selection = context.selections.get(parameters[SELECT])
         if selection is None:
@@ -106,6 +169,10 @@ def _within(wanted: ImageFilter, ids: Mapping[str, object]) -> ImageFilter:
     return replace(wanted, ids=tuple(image_id for image_id in wanted.ids if image_id in ids))
 
 
-def _known(tx: Tx, ids: list[str]) -> int:
-    rows = tx.execute("SELECT count(*) FROM dash_images WHERE image_id IN (SELECT unnest(?::VARCHAR[]))", [ids])
-    return int(rows.fetchall()[0][0])
+def _known(tx: Tx, ids: Sequence[str]) -> list[str]:
+    """Those of the ids that are in the snapshot, each once, in their order."""
+    rows = tx.execute(
+        "SELECT image_id FROM dash_images WHERE image_id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)]
+    ).fetchall()
+    there = {image_id for (image_id,) in rows}
+    return [image_id for image_id in dict.fromkeys(ids) if image_id in there]

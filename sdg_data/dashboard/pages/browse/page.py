@@ -15,7 +15,7 @@ from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import choice, chosen, remember, set_to
 from sdg_data.dashboard.html import text
 from sdg_data.dashboard.page import MOST, Page, Parameters, Rows
-from sdg_data.dashboard.pages.browse.choose import BAR, LIST, lists, rest_of, with_chosen
+from sdg_data.dashboard.pages.browse.choose import BAR, LIST, change_list, render_lists, rest_of, with_chosen
 from sdg_data.dashboard.pages.browse.choose import SCRIPT as CHOOSE
 from sdg_data.dashboard.pages.browse.filters import (
     AGREEMENTS,
@@ -31,6 +31,7 @@ from sdg_data.dashboard.pages.browse.queries import choices, image_ids, neighbou
 from sdg_data.dashboard.pages.browse.render import existing_page, render_grid, render_image
 from sdg_data.dashboard.tables import LABEL_SOURCES
 from sdg_data.errors import SdgError
+from sdg_data.store import kept_lists
 from sdg_data.store.connection import Tx
 
 _PICK = """
@@ -106,7 +107,8 @@ def build(context: PageContext) -> None:
         forth = gr.Button("Next →", elem_id="forth", scale=1, min_width=90)
     rest = gr.Textbox(visible=False, elem_id="rest")
     cards = gr.HTML(elem_id="cards", elem_classes="sdg", js_on_load=_PICK)
-    gr.HTML(BAR, elem_id="choice", elem_classes="sdg", js_on_load=CHOOSE)
+    bar = gr.HTML(BAR, elem_id="choice", elem_classes="sdg", js_on_load=CHOOSE)
+    kept = gr.HTML(elem_id="kept", elem_classes="sdg")
     detail = gr.HTML(elem_id="detail", elem_classes="sdg", js_on_load=SCRIPT + _STEP)
     filters = [*(controls[name] for name in _NAMES), rest]
     everything = [*filters, sort, number]
@@ -118,8 +120,8 @@ def build(context: PageContext) -> None:
         beyond = urlencode(rest_of(asked, {*_NAMES, "sort", "page", "image"}))
         with context.snapshots.read() as tx:
             target, grid = show(tx, own, beyond, order, _page_number(asked.get("page", "")))
-            image = render_image(tx, asked["image"]) if asked.get("image") else ""
-            offered = {**_FIXED, **(choices(tx) if tx is not None else {}), LIST: tuple(lists(context.home))}
+            image = one(tx, asked["image"]) if asked.get("image") else ""
+            offered = {**_FIXED, **(choices(tx) if tx is not None else {}), LIST: list_names()}
         return (
             *(set_to(offered.get(name, ()), own[name]) for name, _ in (*_DROPDOWNS, *_MORE)),
             *(own[name] for name, _, _ in _TEXTS),
@@ -131,7 +133,14 @@ def build(context: PageContext) -> None:
             context.stamp(),
             grid,
             image,
+            render_lists(context.home),
         )
+
+    def list_names() -> tuple[str, ...]:
+        return tuple(kept_lists.by_name(context.home))
+
+    def one(tx: Tx | None, image_id: str) -> str:
+        return render_image(tx, image_id, kept_lists.containing(context.home, image_id))
 
     def show(tx: Tx | None, own: Parameters, beyond: str, order: str, page_number: float | None) -> tuple[int, str]:
         parameters = {**dict(parse_qsl(beyond)), **{name: value for name, value in own.items() if value}}
@@ -165,7 +174,7 @@ def build(context: PageContext) -> None:
 
     def on_pick(event: gr.EventData) -> str:
         with context.snapshots.read() as tx:
-            return render_image(tx, str(_said(event, "image")))
+            return one(tx, str(_said(event, "image")))
 
     def on_step(event: gr.EventData, *values: Any) -> str:
         *own, beyond, order, _ = values
@@ -179,7 +188,22 @@ def build(context: PageContext) -> None:
                 other = neighbour(tx, wanted, image_id, -1 if step == -1 else 1, sort=order or "prompt")
             except SdgError as error:
                 return f'<p class="warn">{text(error)}</p>'
-            return render_image(tx, other or image_id)
+            return one(tx, other or image_id)
+
+    def on_keep(event: gr.EventData, *values: Any) -> tuple[str, Any]:
+        *own, beyond, order, _ = values
+        parameters = {**dict(parse_qsl(str(beyond or ""))), **chosen(_NAMES, own), "sort": order or "prompt"}
+        ids = _said(event, "ids")
+        ticked = [str(image_id) for image_id in ids] if isinstance(ids, list) else []
+        with context.snapshots.read() as tx:
+            try:
+                said = change_list(
+                    context, tx, str(_said(event, "do")), str(_said(event, "name")),
+                    None if _said(event, "all") is True else ticked, parameters,
+                ) if tx is not None else ""  # fmt: skip
+            except SdgError as error:
+                said = f'<p class="warn">{text(error)}</p>'
+        return render_lists(context.home, said), set_to(list_names(), parameters[LIST])
 
     quick: dict[str, Any] = {"show_progress": "hidden", "queue": False}
 
@@ -187,7 +211,7 @@ def build(context: PageContext) -> None:
         """The address is written anew after an event that changed what is seen."""
         return event.then(None, everything, None, js=_REMEMBER)
 
-    opened = [*filters, sort, number, more, stamp, cards, detail]
+    opened = [*filters, sort, number, more, stamp, cards, detail, kept]
     context.on_open(on_open, opened, again=(on_refresh, everything, [stamp, number, cards])).then(
         None, None, None, js=_SCROLL_TO_LINKED
     )
@@ -201,6 +225,7 @@ def build(context: PageContext) -> None:
     keep(forth.click(on_forth, everything, [number, cards], **quick))
     keep(cards.click(on_pick, None, detail, **quick)).then(None, None, None, js=_SCROLL)
     keep(detail.click(on_step, everything, detail, **quick))
+    bar.click(on_keep, everything, [kept, controls[LIST]], **quick)
 
 
 def _said(event: gr.EventData, name: str) -> Any:

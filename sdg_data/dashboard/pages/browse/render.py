@@ -1,9 +1,9 @@
 """Browse as HTML: the grid of images, and one image with its boxes, its history and the way back to its seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sdg_data.dashboard.html import counted, figure, nothing, table, text
+from sdg_data.dashboard.html import browse_link, counted, figure, link, nothing, table, text
 from sdg_data.dashboard.pages.browse.filters import ImageFilter
 from sdg_data.dashboard.pages.browse.overlay import picture
 from sdg_data.dashboard.pages.browse.queries import COUNTED, PAGE_SIZE, count, count_all, image_detail, page
@@ -87,8 +87,8 @@ def _dot(name: str, number: int) -> str:
     return f'<span class="dot {name}">{counted(number, name)}</span>'
 
 
-def render_image(tx: Tx | None, image_id: str) -> str:
-    """One image as HTML: boxes, what was said about it, lineage, raw answers."""
+def render_image(tx: Tx | None, image_id: str, tags: Sequence[str] = ()) -> str:
+    """One image as HTML: boxes, the lists that it is in, what was said about it, lineage, raw answers."""
     detail = image_detail(tx, image_id) if tx is not None else None
     if detail is None:
         return f'<p class="none">There is no image {text(image_id[:64])} in this snapshot of the store.</p>'
@@ -99,11 +99,13 @@ def render_image(tx: Tx | None, image_id: str) -> str:
     )
     web = detail.task.startswith(("http://", "https://"))
     task = f'<a href="{text(detail.task)}" target="_blank" rel="noreferrer">task in Label Studio</a>' if web else ""
+    lists = ", ".join(link(browse_link(list=name), name) for name in tags)
+    tagged = f'<p class="note">in the {"lists" if len(tags) > 1 else "list"} {lists}</p>' if tags else ""
     history = [{**row, "created_at": f"{row['created_at']:%Y-%m-%d %H:%M}"} for row in detail.history]
     return (
         f'<section class="figure" data-shown="{text(image_id)}"><header><h3>{text(detail.image["prompt"][:300])}</h3>'
         '<nav><button class="step" data-step="-1">← previous</button><button class="step" data-step="1">next →</button>'
-        f'{task}<a href="/browse?image={text(image_id)}">link</a></nav></header>{picture(detail)}'
+        f'{task}<a href="/browse?image={text(image_id)}">link</a></nav></header>{tagged}{picture(detail)}'
         f"<h3>What was said about it</h3>{table(history, none='nothing yet')}"
         f'<h3>From the prompt to what counts</h3><table class="lineage"><tbody>{lineage}</tbody></table>{raw}</section>'
     )
