@@ -40,9 +40,9 @@ from sdg_data.store.connection import Store, Tx
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled, fill
 
 ALLOWED = {
-    "a", "b", "br", "button", "code", "dd", "details", "div", "dl", "dt", "em", "g", "h3", "header", "i", "img", "input", "label", "li",
-    "nav", "p", "path", "pre", "rect", "section", "small", "span", "summary", "svg", "table", "tbody", "td", "text",
-    "th", "thead", "title", "tr", "tspan", "ul",
+    "a", "b", "br", "button", "code", "dd", "details", "div", "dl", "dt", "em", "g", "h3", "header", "i", "img",
+    "input", "label", "li", "nav", "p", "path", "pre", "rect", "section", "small", "span", "summary", "svg", "table",
+    "tbody", "td", "text", "th", "thead", "title", "tr", "tspan", "ul",
 }  # fmt: skip
 
 
@@ -277,8 +277,7 @@ def test_a_choice_gets_a_name_and_is_found_by_it(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no name for a list"):
             change_list(context, tx, ADD, "hands <b>", chosen, {})
         first = change_list(context, tx, ADD, "hands", [*chosen, made.gone, "f" * 32], {})
-        # `gone` is one of the images that are chosen, and is not in the snapshot.
-        there = [image for image in chosen if image != made.gone]
+        there = [image for image in chosen if image != made.gone]  # a withdrawn image is not in the snapshot
         assert f"{len(there)} images added to hands; 2 images not in this snapshot left out" in first
         path = made.home / "lists" / "hands.txt"
         assert list(image_list.read(path)) == there
