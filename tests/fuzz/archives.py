@@ -24,7 +24,8 @@ def make(rng: Random, number: int, folder: Path) -> Source:
     members = [_samples(rng, source, shard) for shard in range(shards)]
     for those in members:
         _disturb(rng, source, those)
-    source.entries = sum(not info.isdir() for those in members for info, _ in those)
+    if not source.cut:  # what stands behind damage cannot be counted
+        source.entries = sum(not info.isdir() for those in members for info, _ in those)
     ending = rng.choice((".tar",) * 6 + (".tar.gz", ".tgz"))
     for shard, those in enumerate(members):
         data = _damaged(rng, source, _packed(rng, source, those), shard)
@@ -133,7 +134,7 @@ def _disturb(rng: Random, source: Source, members: list[Member]) -> None:
         source.odd.append(f"member {info.name[:40]!r} of type {info.type!r}")
         if info.type == tarfile.AREGTYPE and info.name.endswith("/") and data:
             # The oldest format's folder, which has no data: what follows its header is damage, and that is said.
-            source.whole, source.cut, source.entries = True, True, None
+            source.whole, source.cut = True, True
             source.weaken(Fate.MAY, "a folder with data")
         if rng.random() < 0.7:
             members.append((info, data))

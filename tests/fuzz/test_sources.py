@@ -68,3 +68,9 @@ def test_the_checks_find_what_they_are_there_for() -> None:
     assert "not in the source" in problems(0, _report(1, 1, 0), [stored, checks.Stored("a dog", "train", "d")], item)
     assert problems(0, None, [], raised="Traceback") == "Traceback"
     assert "exit 1" in problems(1, None, [], item)
+
+
+def test_members_behind_damage_are_not_counted(tmp_path: Path) -> None:
+    source = sources.make_source(1, 270, tmp_path)  # a header of a folder that has data
+    assert source.cut
+    assert source.entries is None
