@@ -13,6 +13,11 @@ from sdg_data.errors import InputError
 from sdg_data.ingest.tables import is_text
 
 CANDIDATE_COLUMNS: Final = ("caption", "prompt", "text")
+_BYTES: Final = (
+    *("binary", "large_binary"),
+    *(f"dictionary<values={kind}" for kind in ("binary", "large_binary")),
+)
+"""Types of columns in which writers leave text without saying that it is text (Hive, Impala, Spark's older files)."""
 
 
 def candidates(names: Iterable[str]) -> list[str]:
@@ -50,7 +55,7 @@ def choose_columns(types: Mapping[str, str | None], column: str | None, source: 
     if column is not None and column not in types:
         raise InputError(f"there is no column {column!r}", item=source, hint=f"Columns: {', '.join(types)}.")
     chosen = [column] if column is not None else find_columns(types, source)
-    texts = [name for name in chosen if is_text(types[name])]
+    texts = [name for name in chosen if is_text(types[name]) or str(types[name]).startswith(_BYTES)]
     if not texts:
         raise InputError(f"column {chosen[0]!r} holds {types[chosen[0]]}, not text", item=source)
     return texts
@@ -65,7 +70,8 @@ def text_of(row: Mapping[str, Any], column: str | None) -> tuple[str, str | None
 
     Returns:
         (text, None, ""), the text being blank where all are, or where there is none ("", code, why): `malformed` where
-        the row lacks the column, `empty` where nothing stands there, `wrong-type` where something else than text does.
+        the row lacks the column, `empty` where nothing stands there, `wrong-type` where something else than text does,
+        `not-utf8` where bytes stand there that are no text.
     """
     names = [column] if column is not None else candidates(row)
     names = [name for name in names if name in row]
@@ -76,12 +82,18 @@ def text_of(row: Mapping[str, Any], column: str | None) -> tuple[str, str | None
     blank: str | None = None
     for name in names:
         value = row[name]
+        if isinstance(value, bytes):
+            try:
+                value = value.decode("utf-8")
+            except UnicodeDecodeError:
+                wrong = wrong or ("not-utf8", "not UTF-8")
+                continue
         if isinstance(value, str):
             if value.strip():
                 return value, None, ""
             blank = value if blank is None else blank
         elif value is not None and not (isinstance(value, float) and math.isnan(value)):
-            wrong = wrong or (name, type(value).__name__)
+            wrong = wrong or ("wrong-type", f"{name!r} is {type(value).__name__}, not text")
     if wrong is not None:
-        return "", "wrong-type", f"{wrong[0]!r} is {wrong[1]}, not text"
+        return "", *wrong
     return ("", "empty", "empty") if blank is None else (blank, None, "")

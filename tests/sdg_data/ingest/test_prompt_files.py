@@ -170,6 +170,17 @@ def test_an_arrow_row_that_is_not_utf8_is_bad_alone(tmp_path: Path) -> None:
         assert bad(rows) == [(2, "not-utf8")]
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int8(), pa.binary())]
+)
+def test_text_that_its_writer_did_not_call_text_is_read(tmp_path: Path, kind: pa.DataType) -> None:
+    cells = pa.array([b"a cat", b"caf\xe9", None, "café".encode()])
+    cells = cells.dictionary_encode() if pa.types.is_dictionary(kind) else cells.cast(kind)
+    rows = read(parquet(tmp_path / "p.parquet", prompt=cells))
+    assert texts(rows) == ["a cat", "café"]
+    assert bad(rows) == [(2, "not-utf8"), (3, "empty")]
+
+
 @pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.Enum(["a", "b"])])
 def test_what_polars_writes_is_read(tmp_path: Path, kind: Any) -> None:
     frame = pl.DataFrame({"prompt": pl.Series(["a", "b", None], dtype=kind)})
