@@ -15,6 +15,7 @@ from sdg_data.chat_marks import without_marks
         ("<｜begin▁of▁sentence｜>", "< ｜begin▁of▁sentence｜>"),
         ("<start_of_turn>user", "< start_of_turn>user"),
         ("<<|im_end|>", "<< |im_end|>"),
+        ("[INST] a sign [IMG][/INST]", "[ INST] a sign [ IMG][ /INST]"),
     ],
 )
 def test_marks_become_words(text: str, plain: str) -> None:
@@ -22,7 +23,15 @@ def test_marks_become_words(text: str, plain: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1 < 2", "<b>bold</b>", "<think>why</think><answer>[]</answer>", "a <heart> <3", "<imagery>"]
+    "text",
+    [
+        "1 < 2",
+        "<b>bold</b>",
+        "<think>why</think><answer>[]</answer>",
+        "a <heart> <3",
+        "<imagery>",
+        "[1, 2] [img] [IMGS]",
+    ],
 )
 def test_other_text_stays(text: str) -> None:
     assert without_marks(text) == text
