@@ -71,6 +71,10 @@ class Target:
             ExportError: The server does not answer.
         """
         self.url = str(url).rstrip("/") or "/"
+        if "\0" in self.url:
+            raise ConfigError("no name holds a NUL", item=repr(self.url), hint="Name another folder with --output.")
+        if "://" in str(url) and "://" not in self.url:
+            raise ConfigError("the URL names no place", item=str(url), hint="As in s3://bucket/folder.")
         self._pause = pause
         self.local: Path | None = None
         if "://" not in self.url or self.url.startswith("file://"):

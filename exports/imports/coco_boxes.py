@@ -136,13 +136,19 @@ def _is_set(value: object) -> bool:
     return bool(value)
 
 
+def defect_type(category: object) -> DefectType | None:
+    """The type of defect that a category's name is, in any case; None where it is none."""
+    word = category.strip().casefold() if isinstance(category, str) else ""
+    return DefectType(word) if word in list(DefectType) else None
+
+
 def _defect(box: Mapping[str, Any], category: str | None, frame: Frame, reason: str | None) -> tuple[Defect, bool]:
     if UNSUPPORTED in box:
         raise BadBox("unsupported-shape", f"a {box[UNSUPPORTED]} is no box")
     attributes = box.get("attributes")
     known = {**attributes, **box} if isinstance(attributes, dict) else box
-    kind = (category or "").strip().casefold()
-    if kind not in list(DefectType):
+    kind = defect_type(category)
+    if kind is None:
         what = (
             f"its category is {category!r:.60}"
             if category
@@ -158,7 +164,7 @@ def _defect(box: Mapping[str, Any], category: str | None, frame: Frame, reason: 
     try:
         defect = Defect(
             box=Box.from_corners(left, top, right, bottom, span_x=frame[0], span_y=frame[1]),
-            type=DefectType(kind),
+            type=kind,
             **{key: known.get(key) for key in _OPTIONAL},
             reason=text,
             importance=UNRATED_IMPORTANCE if importance is None else importance,

@@ -56,9 +56,9 @@ class Published:
     images: Annotated[
         Path | None, typer.Option(help="The images' folder; default: the file's own", rich_help_panel=FILES)
     ] = None
-    licence: Annotated[
-        str, typer.Option(help="The images' licence; exports filter by it", rich_help_panel=ASSUMED)
-    ] = "unknown"
+    licence: Annotated[str, typer.Option(help="The images' licence; exports filter by it", rich_help_panel=ASSUMED)] = (
+        "unknown"
+    )
     origin: Annotated[
         str | None,
         typer.Option("--source", help="Where they are from; default: the file's name", rich_help_panel=ASSUMED),

@@ -97,7 +97,7 @@ def _listed(file: Path, number: int, element: ElementTree.Element) -> ListedImag
         "height": element.get("height"),
     }
     shapes = [_shape(child, number) for number, child in enumerate(element, start=1) if child.tag != _TAG]
-    return ListedImage(name, element.get("name"), entry, shapes)
+    return ListedImage(name, element.get("name"), entry, shapes, labels=[tag.get("label") for tag in tags])
 
 
 def _attributes(element: ElementTree.Element) -> dict[str, Any]:

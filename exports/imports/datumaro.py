@@ -7,8 +7,8 @@ for the split, unless it is `default`.
 
 - `is_crowd` and `outside` leave a shape out, as COCO's `iscrowd` does; a hidden (`occluded`) one counts as any other.
 - A `rotation` in degrees makes the upright box around the turned one. Ellipses count by the box around them.
-- Labels of the whole image say nothing of a place: they are no shapes. Lines, points and cuboids are no boxes, so an
-  image that has one is left out.
+- Labels of the whole image say nothing of a place: they are no shapes, but an image whose label is a type of defect is
+  not clean. Lines, points and cuboids are no boxes, so an image that has one is left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,18 +99,16 @@ def _listed(name: str, item: object, labels: Sequence[object], split: str | None
         "width": width,
         "height": height,
     }
-    return ListedImage(name, image.get("path"), entry, shapes)
+    of_image = [_label(one, labels) for one in annotations if one.get("type") == "label"]
+    return ListedImage(name, image.get("path"), entry, shapes, labels=of_image)
 
 
 def _shape(annotation: Mapping[str, Any], labels: Sequence[object]) -> dict[str, Any]:
-    number = annotation.get("label_id")
-    known = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(labels)
-    label = labels[number] if known and isinstance(number, int) else None
     attributes = annotation.get("attributes")
     flags = attributes if isinstance(attributes, dict) else {}
     shape = {
         "id": annotation.get("id"),
-        "label": label,
+        "label": _label(annotation, labels),
         "attributes": flags,
         "iscrowd": flags.get("is_crowd"),
         "outside": flags.get("outside"),
@@ -126,4 +124,11 @@ def _shape(annotation: Mapping[str, Any], labels: Sequence[object]) -> dict[str,
         # Datumaro gives an ellipse by the corners of the box around it.
         left, top, right, bottom = points
         return shape | {"segmentation": [[left, top, right, top, right, bottom]]}
-    return shape | unsupported(f"{kind!s:.40}", label)
+    return shape | unsupported(f"{kind!s:.40}", shape["label"])
+
+
+def _label(annotation: Mapping[str, Any], labels: Sequence[object]) -> object:
+    """The name of an annotation's label; None where there is none."""
+    number = annotation.get("label_id")
+    known = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(labels)
+    return labels[number] if known and isinstance(number, int) else None

@@ -4,8 +4,9 @@ A reader makes `ListedImage`s of its format; what becomes of them is one rule fo
 (`exports.imports.coco_boxes`): a shape is a box or is counted under a code, and an image one of whose shapes cannot be
 read is left out, for without it the image would seem better than it is.
 
-An image that the file lists without any shape is clean: that is how these formats say it. Where shapes are about, of
-which it is not known whose they are (tracks of a video), no image is clean for having none.
+An image that the file lists without any shape is clean: that is how these formats say it. It is not where a label of
+the whole image names a type of defect. Where shapes are about, of which it is not known whose they are (tracks of a
+video), no image is clean for having none.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ import orjson
 
 from exports.formats.contract import RejectedRow
 from exports.imports.coco import outside_row
-from exports.imports.coco_boxes import UNSUPPORTED, BadImage
+from exports.imports.coco_boxes import UNSUPPORTED, BadImage, defect_type
 from exports.imports.records import ExternalOptions
 from exports.imports.richhf_names import FileNames
 from exports.imports.rows import Boxes, ImportRow, LeftOut, LooseBoxes, RefusedRow
@@ -36,6 +37,7 @@ class ListedImage:
         shapes: As annotations of COCO, with `label`: their category's name. One that is no box has the word for what it
             is under `UNSUPPORTED`.
         problem: A code and a message where it cannot be used at all.
+        labels: What the tool says of the whole image.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ListedImage:
     entry: Mapping[str, Any]
     shapes: Sequence[Mapping[str, Any]] = ()
     problem: tuple[str, str] | None = None
+    labels: Sequence[object] = ()
 
 
 def listed_rows(
@@ -62,6 +65,7 @@ def listed_rows(
         loose: Shapes of which it is not known whose they are.
     """
     named = Counter(image.file for image in images if isinstance(image.file, str))
+    prompts.of_rows(lambda: named)
     for image in images:
         try:
             yield _row(image, named, folders, options, prompts, len(loose))
@@ -95,6 +99,10 @@ def _row(
         )
     if not image.shapes and loose:
         raise RejectedRow(image.name, "doubtful-clean", f"{loose} shapes are of no listed image: is it clean?")
+    kinds = [label for label in image.labels if defect_type(label) is not None]
+    if not image.shapes and kinds:
+        message = f"it has no shape, but the label {kinds[0]!r:.60} for the whole image: where is the defect?"
+        raise RejectedRow(image.name, "doubtful-clean", message)
     entry = dict(image.entry)
     if not isinstance(entry.get("prompt"), str) or not entry["prompt"]:
         entry["prompt"] = prompts.prompt(image.file, image.name)

@@ -13,6 +13,7 @@ Three layouts are read:
 They have no prompts: a file of them by picture name (X-AIGD: by uid) is needed, as for RichHF.
 """
 
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from exports.formats.contract import RejectedRow
@@ -34,7 +36,7 @@ from schemas.defect import DefectType
 from sdg_data.errors import InputError
 from sdg_data.ingest.source_image import is_system_file
 from sdg_data.json_values import parse_json
-from sdg_data.picture import PictureError, decode_pixels
+from sdg_data.picture import DAMAGED, PictureError, decode_pixels, read_header
 
 MIN_PIXELS = 16
 """A region of fewer pixels is left out and counted: masks drawn by brush have crumbs."""
@@ -91,6 +93,7 @@ def _folder_rows(source: Path, options: MaskOptions) -> Iterator[ImportRow]:
     names = _files(images)
     if not names:
         raise InputError("there are no pictures", item=str(images), hint="--images names their folder.")
+    options.prompts.of_rows(lambda: names)
     for named in names:
         masks = {}
         for category, files in left_over.items():
@@ -152,9 +155,20 @@ def _folder_row(
 def _mask(named: str, data: bytes, path: str) -> NDArray[np.bool_]:
     """(height, width), True where the mask is not black."""
     try:
+        if "transparency" in read_header(data).rules and not _is_opaque(data):
+            message = f"{path}: it is transparent in places: is what is marked black, or is it clear?"
+            raise RejectedRow(named, "bad-mask", message)
         return np.asarray(decode_pixels(data).any(axis=2))
     except PictureError as error:
         raise RejectedRow(named, "bad-mask", f"{path}: {error}") from error
+
+
+def _is_opaque(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data)) as image:  # noqa: TID251  (its opacity alone is asked for)
+            return image.convert("RGBA").getchannel("A").getextrema()[0] == 255
+    except (OSError, ValueError, SyntaxError) as error:
+        raise PictureError(DAMAGED, f"damaged: {error}") from error
 
 
 def regions_of(marked: NDArray[np.bool_], min_pixels: int) -> tuple[list[list[int]], list[int]]:

@@ -33,7 +33,7 @@ class ReleaseRow(NamedTuple):
 
 
 def parse_row(name: str, line: bytes) -> ReleaseRow:
-    """Read a line of such a file. The split and, unless a key says it, the model are the folders of its path.
+    """Read a line of such a file. Unless a key says them, the split and the model are the folders of its path.
 
     Args:
         name: Names the row in a rejection.
@@ -52,7 +52,13 @@ def parse_row(name: str, line: bytes) -> ReleaseRow:
     defects, trace = _answer(name, row)
     folder = PurePosixPath(row["filepath"].replace("\\", "/")).parent
     split = folder.name if is_split_name(folder.name) else None
-    model = row.get("model") or row.get("generator") or (folder.parent.name if split else None)
+    model_folder = folder.parent.name if split else None
+    said = row.get("split")
+    if said is not None and said != "":
+        if not isinstance(said, str) or (split is not None and said.strip().casefold() != split.casefold()):
+            raise RejectedRow(name, "contradiction", f"its split is {said!r:.60}, its folder {folder.name!r:.60}")
+        split = said
+    model = row.get("model") or row.get("generator") or model_folder
     if model is not None and not isinstance(model, str):
         raise RejectedRow(name, "bad-row", f"its model is {model!r:.60}")
     return ReleaseRow(row, row["filepath"], row["caption"], defects, trace, model or None, split)

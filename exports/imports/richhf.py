@@ -81,6 +81,7 @@ def richhf_rows(file: Path, settings: RichHFOptions) -> Iterator[ImportRow]:
     try:
         with file.open("rb") as opened:
             parquet = opened.read(4) == b"PAR1"
+        settings.names.of_rows(lambda: _file_names(file, parquet=parquet))
         for name, features in (_table if parquet else _examples)(file):
             if isinstance(features, RejectedRow):
                 yield features
@@ -130,10 +131,20 @@ def _examples(file: Path) -> Iterator[tuple[str, "dict[str, Any] | RejectedRow"]
         yield name, {key: values[0] for key, values in features.items() if values}
 
 
-def _table(file: Path) -> Iterator[tuple[str, "dict[str, Any] | RejectedRow"]]:
+def _file_names(file: Path, *, parquet: bool) -> Iterator[str]:
+    """The file name of each row that has one."""
+    for name, features in _table(file, ["filename"]) if parquet else _examples(file):
+        if not isinstance(features, RejectedRow):
+            try:
+                yield _text(name, features, "filename")
+            except RejectedRow:
+                continue
+
+
+def _table(file: Path, columns: list[str] | None = None) -> Iterator[tuple[str, "dict[str, Any] | RejectedRow"]]:
     number = 0
     with pq.ParquetFile(file) as table:
-        for batch in table.iter_batches(batch_size=16):
+        for batch in table.iter_batches(batch_size=16, columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{file.name}:{number}", {key: value for key, value in row.items() if value is not None}

@@ -5,7 +5,7 @@ folder of images, may have the full names, other suffixes, or the stems alone.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from exports.formats.contract import RejectedRow
@@ -24,9 +24,18 @@ class FileNames:
         self._bare: dict[str, set[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         self._joined: dict[str, str] = {}
+        self._list_rows: Callable[[], Iterable[str]] = tuple
+        self._rows_by_stem: dict[str, set[str]] | None = None
         for name in self._exact:
             self._bare.setdefault(_without_suffix(name), set()).add(name)
             self._by_stem.setdefault(_stem(name), []).append(name)
+
+    def of_rows(self, names: Callable[[], Iterable[str]]) -> None:
+        """Say how to list the file names of all rows, which is done only where a stem has to join one.
+
+        A picture or a prompt that another row names in full is that row's.
+        """
+        self._list_rows, self._rows_by_stem = names, None
 
     def prompt(self, filename: str, name: str) -> str | None:
         """The prompt of a row's file, None where there is none.
@@ -70,12 +79,22 @@ class FileNames:
         stem = _stem(full)
         first = self._joined.setdefault(f"{what}:{stem}", full)
         named = {_without_suffix(other) for other in known}
+        rows = self._of_rows(stem) | {_without_suffix(full)}
         if what == "images":
             named |= {_without_suffix(full)}
-        if first != full or len(named - {stem}) > 1:
-            others = ", ".join(sorted({*named, _without_suffix(first), _without_suffix(full)}))
+        if first != full or len(named - {stem}) > 1 or len(rows) > 1:
+            others = ", ".join(sorted({*named, *rows, _without_suffix(first)}))
             message = f"{stem!r:.80} is the stem of several files ({others:.200}): which is meant?"
             raise RejectedRow(name, "ambiguous-name", message)
+
+    def _of_rows(self, stem: str) -> set[str]:
+        """The names of rows that have a stem, without their suffixes."""
+        if self._rows_by_stem is None:
+            self._rows_by_stem = {}
+            for name in self._list_rows():
+                full = _full(name)
+                self._rows_by_stem.setdefault(_stem(full), set()).add(_without_suffix(full))
+        return self._rows_by_stem.get(stem, set())
 
 
 def read_prompts(file: Path) -> FileNames:

@@ -115,6 +115,19 @@ def test_masks_of_any_kind_and_of_another_scale(tmp_path: Path, mode: str) -> No
     assert [box for _, box, _ in result.gold["a.png"]] == [(250, 250, 500, 500)]
 
 
+def test_a_mask_that_is_transparent_in_places_is_refused(tmp_path: Path) -> None:
+    names = [picture(tmp_path / "images", name) for name in ("solid.png", "clear.png", "index.png")]
+    for name in names:
+        mask(tmp_path / "masks" / "edge" / name, (10, 10, 30, 30), mode="RGBA")
+    alpha = np.zeros((SIDE, SIDE, 4), np.uint8)
+    alpha[10:30, 10:30, 3] = 255
+    Image.fromarray(alpha).save(tmp_path / "masks" / "edge" / "clear.png")
+    Image.fromarray(alpha[..., 3]).convert("P").save(tmp_path / "masks" / "edge" / "index.png", transparency=0)
+    result = Imported(tmp_path / "home", tmp_path, names)
+    assert result.gold == {"solid.png": [("artifact", (100, 100, 300, 300), "Marked as edge.")]}
+    assert result.images == {"bad-mask": 2}
+
+
 def test_a_mask_of_another_shape_and_a_picture_without_a_prompt_are_refused(tmp_path: Path) -> None:
     names = [picture(tmp_path / "images", name) for name in ("wide.png", "silent.png", "good.png")]
     wide = np.full((50, 100), 255, np.uint8)

@@ -111,6 +111,15 @@ def test_splits_of_paths(tmp_path: Path) -> None:
     assert codes(tmp_path, *rows, splits=split_rule(None, ["val=test"])) == [1, 1, 1, 1]
 
 
+def test_a_split_that_a_row_states_itself(tmp_path: Path) -> None:
+    rows = [row("SDG/flux2/train/a.png", split=word) for word in ("train", "Train", "dev", "test", None, 3)]
+    assert codes(tmp_path, *rows) == [1, 1, "contradiction", "contradiction", 1, "contradiction"]
+    (tmp_path / "SDG" / "flux2" / "a.png").write_bytes(png(picture(7).pixels))
+    rows = [row("SDG/flux2/a.png", split=word) for word in ("test", "dev", "")]
+    assert codes(tmp_path, *rows) == [1, "unknown-split", 1]
+    assert codes(tmp_path, *rows, splits=split_rule(None, ["dev=test"])) == [1, 1, 1]
+
+
 def test_prompts_by_full_name_first(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     pairs = {"train/0001.png": "an apple", "test/0001.png": "two cars", "train/0002.png": "a boat", "0003": "a barn"}
@@ -129,6 +138,29 @@ def test_prompts_by_full_name_first(tmp_path: Path) -> None:
     file.write_text('{"a.png": "one", "b.png": 2}')
     with pytest.raises(InputError, match="no prompts"):
         read_prompts(file)
+
+
+def test_what_another_row_names_in_full_is_that_rows(tmp_path: Path) -> None:
+    (tmp_path / "0001.png").write_bytes(b"flat")
+    (tmp_path / "0002.png").write_bytes(b"of one row")
+    names = FileNames({"0001.png": "a", "0002.png": "b"})
+    listed: list[int] = []
+
+    def rows() -> list[str]:
+        listed.append(1)
+        return ["part/0001.png", "0001.png", "part\\0002.jpg", "part/0002.png"]
+
+    names.of_rows(rows)
+    assert names.image(tmp_path, "0001.png", "x") == b"flat"
+    assert names.prompt("0001.png", "x") == "a"
+    assert listed == []
+    for join in (lambda: names.image(tmp_path, "part/0001.png", "x"), lambda: names.prompt("part/0001.png", "x")):
+        with pytest.raises(RejectedRow, match=r"0001, part/0001\): which is meant") as caught:
+            join()
+        assert caught.value.code == "ambiguous-name"
+    assert names.image(tmp_path, "part/0002.png", "x") == b"of one row"
+    assert names.prompt("part/0002.png", "x") == "b"
+    assert listed == [1]
 
 
 def test_images_by_full_name_first(tmp_path: Path) -> None:

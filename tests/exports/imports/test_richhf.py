@@ -309,6 +309,25 @@ def test_what_cannot_be_used_is_a_failure_with_its_reason(folder: Path, tmp_path
     assert stored[f"train.tfrecord:{len(bad) + 2}"] == stored[f"train.tfrecord:{len(bad) + 3}"] == "damaged-record"
 
 
+@pytest.mark.parametrize("kind", ["tfrecord", "parquet"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_picture_that_another_row_names_in_full(tmp_path: Path, kind: str, order: int) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "0001.png").write_bytes(picture(1))
+    (folder / "0002.png").write_bytes(picture(2))
+    names = ("0001.png", "part/0001.png", "part/0002.png")
+    rows = [row(0, filename=name, prompt=PROMPT) for name in names[::order]]
+    file = tmp_path / f"train.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    else:
+        file.write_bytes(b"".join(framed(serialised(one)) for one in rows))
+    options = RichHFOptions(ExternalOptions("RichHF-18K", folder, 0.0), FileNames(), Split.TRAIN)
+    found = [one.code if isinstance(one, RejectedRow) else one.data for one in richhf_rows(file, options)]
+    assert found[::order] == [picture(1), "ambiguous-name", picture(2)]
+
+
 def test_the_publishers_example_of_words() -> None:
     text = "RichHF-18K: a dataset for rich human feedback on generative images."
     assert misaligned_words("x", "0 1 0 0 0 1 0 0 1 0", text) == [

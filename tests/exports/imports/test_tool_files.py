@@ -359,6 +359,29 @@ def test_cvat_tracks_lines_tags_and_subsets(tmp_path: Path) -> None:
     assert boxes == {"unsupported-shape": 1, "bad-box": 1, "track": 3}
 
 
+def test_an_image_whose_tag_names_a_defect_is_not_clean(tmp_path: Path) -> None:
+    tags = {"a.png": "Artifact", "b.png": "note", "c.png": "misalignment"}
+    body = "".join(
+        image_xml(name, f'<tag label="{label}"/>' + (box_xml((10, 20, 40, 60)) if name == "c.png" else ""))
+        for name, label in tags.items()
+    )
+    file = cvat(tmp_path / "set", body, names=tuple(tags))
+    names = FileNames({name: f"prompt {name}" for name in tags})
+    found, refused, _, _ = bring(tmp_path / "home", cvat_rows(file, options(), names))
+    assert found == {"prompt b.png": [], "prompt c.png": [("artifact", (100, 200, 400, 600), "bent")]}
+    assert refused == {"doubtful-clean": 1}
+
+
+def test_an_item_whose_label_names_a_defect_is_not_clean(tmp_path: Path) -> None:
+    def label(number: int) -> dict[str, Any]:
+        return {"type": "label", "label_id": number}
+
+    source = datumaro(tmp_path / "set", item("a", label(1)), item("b", label(2)), item("c", label(9)), item("d"))
+    found, refused, _, _ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
+    assert found == {f"prompt of {name}": [] for name in "bcd"}
+    assert refused == {"doubtful-clean": 1}
+
+
 @pytest.mark.parametrize(
     "data",
     [
