@@ -13,8 +13,9 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,25 @@ class Blobs:
             BlobError: The folder cannot be written (full, read-only).
             InputError: A file was changed since its part was looked at.
         """
-        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="blobs") as pool:
+        with self.putting_named(items) as wait:
+            wait()
+
+    @contextmanager
+    def putting_named(self, items: Mapping[str, bytes | FilePart]) -> Iterator[Callable[[], None]]:
+        """`put_named` beside the caller's other work. What was not begun when the block ends is not written any more.
+
+        Args:
+            items: As for `put_named`.
+
+        Yields:
+            What waits until all are written and durable, and raises what `put_named` does.
+        """
+        pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="blobs")
+        try:
             writings = [pool.submit(self._put_as, name, data) for name, data in items.items()]
-            try:
-                folders = set().union(*(writing.result() for writing in writings))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        self._sync(folders)
+            yield lambda: self._sync(set().union(*(writing.result() for writing in writings)))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def get(self, name: str) -> bytes:
         """The bytes of a blob.

@@ -1,13 +1,13 @@
 """Writing what a source's generator gives into the store: in batches, counted, refused with a code, one unit in all.
 
 A batch is looked at first (what contradicts the store is refused, `exports.imports.conflicts`), then its pictures are
-written, then its rows in one transaction. Importing twice changes nothing; importing what was replaced since makes it
-count again.
+written, then its rows in one transaction. While pictures are written the source's generator makes the next batch.
+Importing twice changes nothing; importing what was replaced since makes it count again.
 """
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,8 @@ from sdg_data.store.connection import Store, Tx
 
 UNIT = "images"
 BATCH_ROWS = 1024
-BATCH_BYTES = 64 << 20
+BATCH_BYTES = 32 << 20
+"""Of pictures in memory; two batches are there at a time."""
 _SHOWN = 10
 
 log = logging.getLogger(__name__)
@@ -107,9 +108,12 @@ def import_rows(
             unit = stack.enter_context(import_unit(store, blobs, command=command.name, source=source, options=options))
         running = stack.enter_context((progress or Progress(STAGE, unit=UNIT)).running(None))
         writer = _Writer(store, unit, command, account)
-        for batch in itertools.chain([first] if first else [], batches):
-            writer.write(batch)
-            running.advance(len(batch))
+        try:
+            for batch in itertools.chain([first] if first else [], batches):
+                writer.write(batch)
+                running.advance(len(batch))
+        finally:
+            writer.finish()
         result = writer.result(source)
         if unit is not None:
             unit.end({unit_name: tally.as_json() for unit_name, tally in account.tallies.items()})
@@ -142,6 +146,7 @@ class _Writer:
         self._said: dict[str, tuple[str, str, Split]] = {}
         self._labels = 0
         self._replaced = 0
+        self._under_way: Generator[None] | None = None
 
     def result(self, source: str) -> ImportResult:
         """The counts so far."""
@@ -158,7 +163,7 @@ class _Writer:
         )
 
     def write(self, batch: Sequence[ImportRow]) -> None:
-        """Look at a batch, then store what of it can be used."""
+        """Look at a batch, then begin to store what of it can be used."""
         good: list[PreparedRecord] = []
         failed: list[Failure] = []
         for row in batch:
@@ -175,8 +180,16 @@ class _Writer:
                 failed.append(self._refuse(row.reason if isinstance(row, RefusedRow) else row, boxes))
         if self._unit is None:
             self._look(good)
-        else:
-            self._store_batch(self._unit, good, failed)
+            return
+        self.finish()
+        self._under_way = self._storing(self._unit, good, failed)
+        next(self._under_way)
+
+    def finish(self) -> None:
+        """Wait until the last batch is stored."""
+        under_way, self._under_way = self._under_way, None
+        for _ in under_way or ():
+            pass
 
     def _look(self, good: Sequence[PreparedRecord]) -> None:
         """What a dry run does: nothing is written, everything is counted."""
@@ -194,14 +207,17 @@ class _Writer:
         for row in kept:
             self._count(row, new=row.image.id not in stored)
 
-    def _store_batch(self, unit: ImportUnit, good: Sequence[PreparedRecord], failed: list[Failure]) -> None:
+    def _storing(self, unit: ImportUnit, good: Sequence[PreparedRecord], failed: list[Failure]) -> Generator[None]:
+        """Store a batch, in two steps: it yields once, while the pictures are being written."""
         with self._store.read() as tx:
             settled = with_own_ids(tx, self._told_once(good, failed))
             kept, bad, replacing = fitting(tx, [item.row for item in settled], replace=self._command.replace)
             stored = _there(tx, kept)
         self._tell(replacing)
         failed += [self._refuse(reason, boxes) for reason, boxes in bad]
-        unit.put_blobs({row.image.blob: row.data for row in kept})
+        with unit.putting_blobs({row.image.blob: row.data for row in kept}) as wait:
+            yield
+            wait()
         chosen = {row.image.id for row in kept}
         with self._store.write() as tx:
             new = unit.insert(tx, _records(kept))

@@ -5,7 +5,7 @@ killed leaves nothing that its import does not know of. The same command goes on
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,14 +70,29 @@ class ImportUnit:
         self._store, self._blobs = store, blobs
 
     def put_blobs(self, items: Mapping[str, bytes | FilePart]) -> None:
-        """Store pictures' bytes by the names that their records give them, having named them in the store."""
+        """`putting_blobs`, waited for."""
+        with self.putting_blobs(items) as wait:
+            wait()
+
+    @contextmanager
+    def putting_blobs(self, items: Mapping[str, bytes | FilePart]) -> Iterator[Callable[[], None]]:
+        """Store pictures' bytes by the names that their records give them, having named them in the store.
+
+        Args:
+            items: The bytes by name.
+
+        Yields:
+            What waits until they are stored; see `Blobs.putting_named`.
+        """
         if not items:
+            yield lambda: None
             return
         assert self._blobs is not None
         fresh = {name for name in items if not self._blobs.exists(name)}
         with self._store.write() as tx:
             imports.link(tx, self.number, BLOB, items, added=fresh)
-        self._blobs.put_named(items)
+        with self._blobs.putting_named(items) as wait:
+            yield wait
 
     def insert(self, tx: Tx, records: Records) -> dict[str, set[str]]:
         """Insert the records that are not there yet, and link all of them.

@@ -1,26 +1,29 @@
 """Every import is one unit: it is listed, goes on after a crash, and can be taken back to the digest from before."""
 
+import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from exports.imports import store_rows
 from exports.imports.coco import coco_rows
 from exports.imports.ours import webdataset_rows
 from exports.imports.records import ExternalOptions
+from exports.imports.rows import ImportRow
 from exports.imports.store_rows import ImportCommand, import_rows
 from exports.run import ExportResult
 from schemas.defect import Defect
 from schemas.geometry import Box
 from sdg_data.blobs import Blobs
 from sdg_data.cli import run
-from sdg_data.errors import ExitCode, StoreError
+from sdg_data.errors import ExitCode, InputError, StoreError
 from sdg_data.ingest.import_unit import withdraw
 from sdg_data.store import annotations, images, imports, prompts
 from sdg_data.store.connection import Store
@@ -57,6 +60,32 @@ def coco_file(folder: Path, count: int = 5, *, name: str = "set", first: int = 1
 def bring(target: World, file: Path, *, where: str = "set") -> None:
     options = ExternalOptions(where=where, folder=None, test_share=0.3)
     import_rows(*target, str(file), coco_rows(file, options), command=ImportCommand("coco", {"source": where}))
+
+
+def test_a_source_that_ends_in_an_error_keeps_what_stood_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Store(tmp_path / "home"), Blobs(tmp_path / "home" / "blobs")
+    monkeypatch.setattr(store_rows, "BATCH_ROWS", 2)
+    file = coco_file(tmp_path / "set")
+
+    def cut(number: int) -> Iterator[ImportRow]:
+        options = ExternalOptions(where="set", folder=None, test_share=0.3)
+        yield from itertools.islice(coco_rows(file, options), number)
+        raise InputError("the disk is gone")
+
+    for number, kept in ((3, 2), (4, 4)):
+        with pytest.raises(InputError, match="the disk is gone"):
+            import_rows(*target, str(file), cut(number), command=ImportCommand("coco", {"source": "set"}))
+        with target[0].read() as tx:
+            stored = images.page(tx)
+        assert len(stored) == kept
+        assert all(target[1].get(image.blob) for image in stored)
+    assert [entry.state for entry in entries(target)] == [ImportState.UNFINISHED]
+    bring(target, file)
+    with target[0].read() as tx:
+        assert len(images.page(tx)) == 5
+    assert [entry.state for entry in entries(target)] == [ImportState.DONE]
 
 
 def entries(target: World) -> list[imports.ImportEntry]:
