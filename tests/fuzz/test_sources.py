@@ -70,6 +70,11 @@ def test_the_checks_find_what_they_are_there_for() -> None:
     assert "exit 1" in problems(1, None, [], item)
 
 
+def test_an_image_of_which_every_shape_is_left_out_is_not_expected(tmp_path: Path) -> None:
+    source = sources.make_source(1, 14187, tmp_path)
+    assert [item.fate for item in source.items][1:] == [Fate.NEVER, Fate.NEVER]
+
+
 def test_members_behind_damage_are_not_counted(tmp_path: Path) -> None:
     source = sources.make_source(1, 270, tmp_path)  # a header of a folder that has data
     assert source.cut

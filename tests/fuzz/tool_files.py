@@ -33,6 +33,8 @@ def make(rng: Random, number: int, folder: Path) -> Source:
         item = Item(prompt, picture.fate, clean=True, blob=picture.blob, size=picture.size)
         size = picture.size or (16, 16)
         shapes = [_shape(rng, source, item, size) for _ in range(rng.choice((0, 0, 1, 2)))]
+        if shapes and all(shape["odd"] in _LEFT_OUT for shape in shapes):
+            item.fate = Fate.NEVER  # neither clean nor with defects
         boxes += len(shapes)
         entries.append({"name": name, "size": size, "shapes": shapes, "id": index})
         source.items.append(item)
