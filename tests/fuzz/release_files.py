@@ -124,6 +124,7 @@ def _odd_row(rng: Random, source: Source, folder: Path, item: Item, row: Row, bo
             row["ann_translated_bboxes"] = boxes
         case "list empty":
             row["ann_translated_bboxes"] = []
+            item.clean |= "ann_response" not in row  # nothing says otherwise, but for the lists of people's boxes
         case "other boxes":
             row["ann_response"] = f"<answer>{json.dumps(boxes)}</answer>"
             row["ann_translated_bboxes"] = [_box(rng)]

@@ -75,6 +75,11 @@ def test_an_image_of_which_every_shape_is_left_out_is_not_expected(tmp_path: Pat
     assert [item.fate for item in source.items][1:] == [Fate.NEVER, Fate.NEVER]
 
 
+def test_a_row_whose_only_list_is_empty_is_clean(tmp_path: Path) -> None:
+    source = sources.make_source(1, 17007, tmp_path)
+    assert [item.clean for item in source.items] == [False, False, True]
+
+
 def test_members_behind_damage_are_not_counted(tmp_path: Path) -> None:
     source = sources.make_source(1, 270, tmp_path)  # a header of a folder that has data
     assert source.cut
