@@ -3,7 +3,8 @@
 What it writes (versions 1.x, and the one that CVAT builds on): categories by position in `categories.label.labels`,
 boxes as `bbox` [x, y, width, height] in pixels, polygons, masks in COCO's run lengths; reasons and importances stand in
 `attributes`. A prompt is the item's attribute `prompt` or its annotation of the type `caption`. The subset is the word
-for the split, unless it is `default`.
+for the split, unless it is `default`. Where two subsets have a picture of the same path, `--prompts` has to tell them
+apart: `train/0001.png`.
 
 - `is_crowd` and `outside` leave a shape out, as COCO's `iscrowd` does; a hidden (`occluded`) one counts as any other.
 - A `rotation` in degrees makes the upright box around the turned one. Ellipses count by the box around them.
@@ -11,7 +12,9 @@ for the split, unless it is `default`.
   not clean. Lines, points and cuboids are no boxes, so an image that has one is left out.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +46,27 @@ def datumaro_rows(source: Path, options: ExternalOptions, prompts: FileNames) ->
     files = sorted((source / ANNOTATIONS).glob("*.json")) if source.is_dir() else [source]
     if not files:
         raise InputError("no dataset of Datumaro: there is no annotations/*.json", item=str(source))
-    for file in files:
-        yield from _file_rows(file, options, prompts)
+    listed = {file: _file_images(file) for file in files}
+    paths = Counter(image.file for images in listed.values() for image in images if isinstance(image.file, str))
+    for file, images in listed.items():
+        # The same path may be one picture in each subset.
+        listed[file] = [
+            replace(image, prompt_name=f"{file.stem}/{image.file}")
+            if isinstance(image.file, str) and paths[image.file] > 1
+            else image
+            for image in images
+        ]
+    names = [image.prompt_name or image.file for images in listed.values() for image in images]
+    prompts.of_rows(lambda: (name for name in names if isinstance(name, str)))
+    for file, images in listed.items():
+        pictures = file.resolve().parent.parent / IMAGES
+        folders = (
+            [options.folder] if options.folder is not None else [pictures / file.stem, pictures, file.resolve().parent]
+        )
+        yield from listed_rows(images, folders, options, prompts)
 
 
-def _file_rows(file: Path, options: ExternalOptions, prompts: FileNames) -> Iterator[ImportRow]:
+def _file_images(file: Path) -> list[ListedImage]:
     try:
         data = parse_json(read_table(file), strict=False)
     except ValueError as error:
@@ -57,12 +76,7 @@ def _file_rows(file: Path, options: ExternalOptions, prompts: FileNames) -> Iter
         raise InputError("no JSON of Datumaro: it has no list of items", item=str(file))
     labels = _labels(data)
     split = None if file.stem == _DEFAULT else file.stem
-    images = [_listed(f"{file.name}#{number}", item, labels, split) for number, item in enumerate(items, start=1)]
-    pictures = file.resolve().parent.parent / IMAGES
-    folders = (
-        [options.folder] if options.folder is not None else [pictures / file.stem, pictures, file.resolve().parent]
-    )
-    yield from listed_rows(images, folders, options, prompts)
+    return [_listed(f"{file.name}#{number}", item, labels, split) for number, item in enumerate(items, start=1)]
 
 
 def _labels(data: Mapping[str, Any]) -> list[object]:

@@ -38,6 +38,7 @@ class ListedImage:
             is under `UNSUPPORTED`.
         problem: A code and a message where it cannot be used at all.
         labels: What the tool says of the whole image.
+        prompt_name: The name by which `--prompts` tells it from images of other files; None: `file` does.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ListedImage:
     shapes: Sequence[Mapping[str, Any]] = ()
     problem: tuple[str, str] | None = None
     labels: Sequence[object] = ()
+    prompt_name: str | None = None
 
 
 def listed_rows(
@@ -65,7 +67,8 @@ def listed_rows(
         loose: Shapes of which it is not known whose they are.
     """
     named = Counter(image.file for image in images if isinstance(image.file, str))
-    prompts.of_rows(lambda: named)
+    if not prompts.has_rows:
+        prompts.of_rows(lambda: named)
     for image in images:
         try:
             yield _row(image, named, folders, options, prompts, len(loose))
@@ -105,7 +108,7 @@ def _row(
         raise RejectedRow(image.name, "doubtful-clean", message)
     entry = dict(image.entry)
     if not isinstance(entry.get("prompt"), str) or not entry["prompt"]:
-        entry["prompt"] = prompts.prompt(image.file, image.name)
+        entry["prompt"] = prompts.prompt(image.prompt_name or image.file, image.name)
     data = _picture(image, folders)
     labels = [shape.get("label") if isinstance(shape.get("label"), str) else None for shape in image.shapes]
     return outside_row(image.name, entry, image.shapes, labels, data, options)

@@ -24,11 +24,16 @@ class FileNames:
         self._bare: dict[str, set[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         self._joined: dict[str, str] = {}
-        self._list_rows: Callable[[], Iterable[str]] = tuple
+        self._list_rows: Callable[[], Iterable[str]] | None = None
         self._rows_by_stem: dict[str, set[str]] | None = None
         for name in self._exact:
             self._bare.setdefault(_without_suffix(name), set()).add(name)
             self._by_stem.setdefault(_stem(name), []).append(name)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether `of_rows` was told."""
+        return self._list_rows is not None
 
     def of_rows(self, names: Callable[[], Iterable[str]]) -> None:
         """Say how to list the file names of all rows, which is done only where a stem has to join one.
@@ -91,7 +96,7 @@ class FileNames:
         """The names of rows that have a stem, without their suffixes."""
         if self._rows_by_stem is None:
             self._rows_by_stem = {}
-            for name in self._list_rows():
+            for name in self._list_rows() if self._list_rows is not None else ():
                 full = _full(name)
                 self._rows_by_stem.setdefault(_stem(full), set()).add(_without_suffix(full))
         return self._rows_by_stem.get(stem, set())

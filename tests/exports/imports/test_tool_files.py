@@ -382,6 +382,24 @@ def test_an_item_whose_label_names_a_defect_is_not_clean(tmp_path: Path) -> None
     assert refused == {"doubtful-clean": 1}
 
 
+def test_one_path_in_two_subsets(tmp_path: Path) -> None:
+    for subset in ("train", "test"):
+        items = [item("0001", attr={}), item("d/0002", attr={}), item(f"only-{subset}", attr={})]
+        source = datumaro(tmp_path / "set", *items, subset=subset)
+    names = FileNames(
+        {
+            "0001.png": "of which?",
+            **{f"{subset}/d/0002.png": f"{subset} 2" for subset in ("train", "test")},
+            "only-train.png": "train 3",
+            "only-test": "test 3",
+        }
+    )
+    found, refused, _, splits = bring(tmp_path / "home", datumaro_rows(source, options(), names))
+    assert found == {"train 2": [], "test 2": [], "train 3": [], "test 3": []}
+    assert splits == {text: text.split()[0] for text in found}
+    assert refused == {"ambiguous-name": 2}
+
+
 @pytest.mark.parametrize(
     "data",
     [
