@@ -98,10 +98,10 @@ def _found(
         yield replace(image, used=used)
     present = {*files.strays, *(text for beside in files.texts.values() for text in beside.values())}
     for name, rows in statements.items():
-        if name not in present:
-            message = f"{rows[0].table}:{rows[0].line} names it, but the file is not there"
-            text = text_of(rows[0].row, column)[0]
-            yield SourceImage(_shown(folder, name), None, text or None, rows[0].row, ("missing-file", message))
+        for said in rows if name not in present else ():
+            message = f"{said.table}:{said.line} names it, but the file is not there"
+            text = text_of(said.row, column)[0]
+            yield SourceImage(_shown(folder, name), None, text or None, said.row, ("missing-file", message))
     yield from problems
     yield from files.refused
     for stem, beside in sorted(files.texts.items()):

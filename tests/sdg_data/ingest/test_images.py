@@ -281,6 +281,15 @@ def test_a_hub_dataset_gives_its_bytes_as_they_are(
     assert {record.source for record in records.values()} == {"imported:hf:owner/pictures"}
 
 
+def test_each_row_that_names_a_missing_file_is_counted(store: Store, blobs: Blobs, tmp_path: Path) -> None:
+    rows = [{"file_name": name, "text": f"text {n}"} for n, name in enumerate(("a.png", "gone.png", "gone.png"))]
+    files = {"a.png": picture(1), "metadata.jsonl": "\n".join(json.dumps(row) for row in rows)}
+    counts = run(store, blobs, write(tmp_path / "set", files))
+    assert (counts.read, counts.new, counts.failed_by_code) == (3, 1, {"missing-file": 2})
+    again = run(store, blobs, tmp_path / "set")
+    assert (again.read, again.already_there, again.failed_by_code) == (3, 1, {"missing-file": 2})
+
+
 def test_a_dry_run_stores_nothing(store: Store, blobs: Blobs, tmp_path: Path) -> None:
     folder = write(tmp_path / "art", {"1.png": picture(1), "1.txt": "a cat", "2.png": b"broken", "2.txt": "b"})
     counts = run(store, blobs, folder, dry_run=True)
