@@ -7,7 +7,9 @@ import typer
 from sdg_data.cli import Lazy, lazy_group
 
 ANNOTATE = {
-    "server": Lazy("annotate.labelstudio.cli:server_app", "The home's own Label Studio: start, stop, ask", "annotate"),
+    "server": Lazy(
+        "annotate.labelstudio.server_cli:server_app", "The home's own Label Studio: start, stop, back up", "annotate"
+    ),
     "init": Lazy("annotate.labelstudio.cli:init_command", "Make the project, or check the one there is", "annotate"),
     "push": Lazy("annotate.labelstudio.cli:push_command", "Send images to people, each once", "annotate"),
     "next": Lazy("annotate.review.cli:next_command", "What to label next, and why"),

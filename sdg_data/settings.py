@@ -153,8 +153,10 @@ class AnnotateSettings(_Section):
     """The Label Studio where people work, and what they see there (docs/annotate.md).
 
     LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY name a server that runs already; without them it is the project's own, in
-    the folder `venv`, on loopback. `database` "": SQLite; else postgresql://user@host:port/name, with the password in
-    LABEL_STUDIO_DB_PASSWORD. `image_url` "": the server serves the files itself; else a URL with {blob}, {extension}.
+    the folder `venv`, on loopback. `database` "": what it was started on last, at first SQLite; else `sqlite` or
+    postgresql://user@host:port/name, with the password in LABEL_STUDIO_DB_PASSWORD. `public_url`: the address of the
+    proxy by which people reach it; "": they work on this machine.
+    `image_url` "": the server serves the files itself; else a URL with {blob}, {extension}.
     `prelabels_of`: the model whose prelabels are shown; "": the last one of each image. `scores`: ask for four scores
     of the whole image too. `batch_size`: tasks a request. `poll_seconds`: how often `watch` looks without a hint.
     `overlap_minutes`: how far behind its last look each pull looks again, for clocks that differ and late commits.
@@ -165,6 +167,7 @@ class AnnotateSettings(_Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 8085
     venv: str = ".venv-labelstudio"
     database: str = ""
+    public_url: str = ""
     image_url: str = ""
     prelabels_of: str = ""
     scores: bool = False

@@ -25,7 +25,8 @@ def sign_up(inviting: Client, email: str, password: str) -> Connection:
     """
     url = inviting.connection.url
     invitation = str(inviting.get("/api/invite")["invite_url"])
-    with httpx.Client(base_url=url, timeout=_SECONDS, follow_redirects=True) as browser:
+    trust = inviting.connection.trust()
+    with httpx.Client(base_url=url, timeout=_SECONDS, follow_redirects=True, verify=trust) as browser:
         if not _submit_form(browser, _path(url, invitation), email, password) and not _submit_form(
             browser, "/user/login/", email, password
         ):
@@ -33,7 +34,7 @@ def sign_up(inviting: Client, email: str, password: str) -> Connection:
         answer = browser.get("/api/current-user/token")
         if answer.status_code != 200:
             raise ServerError(f"gives no API token ({answer.status_code})", status=answer.status_code, item=email)
-        return Connection(url, str(answer.json()["token"]), own=False)
+        return Connection(url, str(answer.json()["token"]), own=False, ca=inviting.connection.ca)
 
 
 def _submit_form(browser: httpx.Client, path: str, email: str, password: str) -> bool:

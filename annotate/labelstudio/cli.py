@@ -1,4 +1,4 @@
-"""`sdg annotate server | init | push | pull | watch`: between the store and a Label Studio."""
+"""`sdg annotate init | push | pull | restore | watch`: between the store and a Label Studio."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,72 +17,8 @@ if TYPE_CHECKING:
     from annotate.labelstudio.sync import LabelStudioSync
     from sdg_data.settings import Settings
 
-server_app = typer.Typer(
-    help="The home's own Label Studio: install, start, stop, ask.", no_args_is_help=True, add_completion=False
-)
-
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
-
-
-@server_app.command("install")
-def server_install(ctx: typer.Context) -> None:
-    """Install Label Studio into a venv of its own, if it is not there yet (some minutes, about 1 GB)."""
-    from annotate.labelstudio.server import VERSION, install
-
-    venv = Path(settings_of(ctx).annotate.venv)
-    say(f"Label Studio {VERSION} in {venv}: {'installed' if install(venv) else 'was there'}")
-
-
-@server_app.command("start")
-def server_start(ctx: typer.Context, as_json: Json = False) -> None:
-    """Start it on loopback, wait until it answers, print its address and log-in.
-
-    With LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY nothing is started: that server is asked whether it answers.
-    """
-    from annotate.labelstudio.connection import connection_of, credentials
-    from annotate.labelstudio.server import Server
-
-    settings = settings_of(ctx)
-    if not connection_of(settings.home, settings.annotate.port).own:
-        server_status(ctx, as_json)
-        return
-    server = Server(settings.home, settings.annotate)
-    if not server.running():
-        say("starting Label Studio; the first start makes its database, which takes a minute or more")
-    server.start()
-    own = credentials(settings.home)
-    facts = {"url": server.connection.url, "email": own.email, "password": own.password}
-    print_json(facts) if as_json else print_table([facts])
-
-
-@server_app.command("stop")
-def server_stop(ctx: typer.Context) -> None:
-    """Stop it."""
-    from annotate.labelstudio.server import Server
-
-    settings = settings_of(ctx)
-    say("stopped" if Server(settings.home, settings.annotate).stop() else "it was not running")
-
-
-@server_app.command("status")
-def server_status(ctx: typer.Context, as_json: Json = False) -> None:
-    """Whether the server of this call answers; exit code 1 where it does not."""
-    from annotate.labelstudio.client import Client, ServerError
-    from annotate.labelstudio.connection import connection_of
-    from sdg_data.errors import ExitCode
-
-    settings = settings_of(ctx)
-    connection = connection_of(settings.home, settings.annotate.port)
-    facts: dict[str, Any] = {"url": connection.url, "own": connection.own, "answers": True}
-    with Client(connection, patience=0) as client:
-        try:
-            facts |= {"version": client.version(), "user": client.me().get("email")}
-        except ServerError as error:
-            facts |= {"answers": False, "why": error.message}
-    print_json(facts) if as_json else print_table([facts])
-    if not facts["answers"]:
-        raise typer.Exit(int(ExitCode.ERROR))
 
 
 def init_command(

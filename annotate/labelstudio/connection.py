@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from sdg_data.errors import ConfigError
 EMAIL = "admin@example.com"
 URL_VARIABLE = "LABEL_STUDIO_URL"
 KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
+CA_VARIABLE = "LABEL_STUDIO_CA"
 
 
 class Credentials(Record):
@@ -33,16 +35,48 @@ class Credentials(Record):
 
 @dataclass(frozen=True)
 class Connection:
-    """A server's address without a slash at the end, and a key. `own`: it is the home's own and serves its files."""
+    """A server's address without a slash at the end, and a key.
+
+    Attributes:
+        url: The address.
+        key: The key of its API.
+        own: It is the home's own and serves its files.
+        ca: A file of the authorities that its certificate is checked against; "": those of this machine.
+    """
 
     url: str
     key: str
     own: bool
+    ca: str = ""
+
+    def trust(self) -> ssl.SSLContext | bool:
+        """What its certificate is checked against, as an HTTP client takes it.
+
+        Raises:
+            ConfigError: The file of authorities cannot be read.
+        """
+        if not self.ca:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self.ca)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError("cannot read the certificates of authorities", item=f"{CA_VARIABLE}={self.ca}") from error
 
 
 def folder(home: Path) -> Path:
     """Where the home keeps what belongs to its Label Studio."""
     return home / "labelstudio"
+
+
+def own_folder(path: Path) -> Path:
+    """The folder, made where it is not there, which its owner alone may look into.
+
+    Raises:
+        OSError: It cannot be made, or belongs to somebody else.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
 
 
 def credentials(home: Path) -> Credentials:
@@ -55,7 +89,7 @@ def credentials(home: Path) -> Credentials:
     try:
         if path.exists():
             return Credentials.model_validate_json(path.read_text(encoding="utf-8"))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(path.parent)
         created = Credentials(
             email=EMAIL,
             password=secrets.token_urlsafe(12),
@@ -95,5 +129,5 @@ def connection_of(home: Path, port: int, environ: Mapping[str, str] | None = Non
     if url:
         if not url.startswith(("http://", "https://")):
             raise ConfigError("not an http address", item=f"{URL_VARIABLE}={url}")
-        return Connection(url.rstrip("/"), key, own=False)
+        return Connection(url.rstrip("/"), key, own=False, ca=environ.get(CA_VARIABLE, ""))
     return Connection(f"http://127.0.0.1:{port}", credentials(home).token, own=True)

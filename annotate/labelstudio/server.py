@@ -2,35 +2,44 @@
 
 The safe settings: bound to 127.0.0.1, no sign-up without an invitation, no telemetry and no look for updates, files
 served from `media/` below its folder only (hard links to images, see `media`), and its webhooks may reach loopback but
-no private or link-local network. Its database (SQLite unless the settings name a PostgreSQL), log and process id lie in
-`home/labelstudio/`.
+no private or link-local network. Its database (SQLite, unless a PostgreSQL is named, see `database`), log and process
+id lie in `home/labelstudio/`. Everything in there is readable by its owner only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
 from annotate.labelstudio.browser_defaults import write_browser_defaults
-from annotate.labelstudio.connection import Connection, connection_of, credentials, folder
+from annotate.labelstudio.connection import Connection, connection_of, credentials, folder, own_folder
+from annotate.labelstudio.database import (
+    Installation,
+    Postgres,
+    chosen_database,
+    installation,
+    note_installation,
+    parse_database,
+)
+from annotate.labelstudio.installing import ServerFailed, installed_version, version_key
 from sdg_data import background
 from sdg_data.background import HOST, Running
-from sdg_data.errors import ConfigError, MissingDependency, SdgError
+from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.locks import stage_lock
 from sdg_data.settings import AnnotateSettings
 
-VERSION = "1.23.2"
-"""What it was tested with; any 1.23 will do."""
 START_SECONDS = 300.0
 """The first start makes the database: 35 s on two quiet cores."""
+HALF_RESTORED = "restoring"
+"""The file that stands in the server's folder while a backup is being put there."""
 # Label Studio's own list without loopback, where our webhook listens.
 BANNED_SUBNETS = (
     "10.0.0.0/8,100.64.0.0/10,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,192.168.0.0/16,198.18.0.0/15,"
@@ -38,36 +47,18 @@ BANNED_SUBNETS = (
 )
 
 
-class ServerFailed(SdgError):
-    """Label Studio cannot be installed, does not start, or does not stop."""
-
-
-def install(venv: Path, *, version: str = VERSION) -> bool:
-    """Make `venv` with Label Studio in it, if it is not there yet; returns whether that was needed. Takes minutes.
-
-    Raises:
-        ServerFailed: With the last lines of pip's output.
-    """
-    program = venv / "bin" / "label-studio"
-    if program.exists():
-        return False
-    for command in (
-        [sys.executable, "-m", "venv", str(venv)],
-        [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", f"label-studio=={version}"],
-    ):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode:
-            tail = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
-            raise ServerFailed(f"cannot install Label Studio {version}:\n{tail}", item=str(venv))
-    return True
-
-
 class Server:
     """The Label Studio server that belongs to a home: starts it, stops it, and says how it is."""
 
-    def __init__(self, home: Path, settings: AnnotateSettings) -> None:
+    def __init__(self, home: Path, settings: AnnotateSettings, *, database: str | None = None) -> None:
+        """Args:
+        home: The home.
+        settings: Those of [annotate].
+        database: `sqlite` or a PostgreSQL's address; None: what the settings name, else what it was started on last.
+        """
         self.home = home
         self.settings = settings
+        self._given = database
         self.folder = folder(home)
         self.log = self.folder / "server.log"
         self._state = self.folder / "server.json"
@@ -82,19 +73,38 @@ class Server:
         """The address and the API key of the server; both are known even where it does not run."""
         return connection_of(self.home, self.settings.port, environ={})
 
+    @property
+    def database(self) -> str:
+        """`sqlite`, or the PostgreSQL's address."""
+        return chosen_database(self.folder, self.named_database)
+
+    @property
+    def named_database(self) -> str:
+        """What the command or the settings name; "": neither does."""
+        return self._given or self.settings.database
+
+    @property
+    def postgres(self) -> Postgres | None:
+        """The PostgreSQL of its database; None: it is SQLite."""
+        return parse_database(self.database)
+
     def start(self, *, timeout: float = START_SECONDS) -> bool:
         """Start it and wait until it answers; returns False if it ran already.
 
         Raises:
-            ServerFailed: It does not start, or does not answer in time.
-            ConfigError: The database's address cannot be used.
+            ServerFailed: It does not start, does not answer in time, or is older than the one that its database is of.
+            ConfigError: The database's address, or the public one, cannot be used.
             MissingDependency: Label Studio is not installed.
         """
+        database = self.database  # before the lock, which notes the command's line
         with stage_lock(self.home, "labelstudio"):
             if self.running() is not None:
+                self._refuse_another_database(database)
                 self._wait(timeout)
                 return False
             program = self._program()
+            self._refuse_half_a_restore()
+            self._refuse_older_version()
             if not background.port_free(self.settings.port):
                 raise ServerFailed(
                     "another program listens there",
@@ -102,16 +112,15 @@ class Server:
                     hint="Stop it, or name another `port` in the section [annotate] of the config.",
                 )
             # Its database and log hold tokens, passwords' hashes and the invitation link: for their owner only.
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
-            (self.media / "images").mkdir(parents=True, exist_ok=True)
-            (self.folder / "data").mkdir(exist_ok=True)
-            browser = write_browser_defaults(self.folder / "browser")
+            for path in (self.folder, self.media, self.media / "images", self.folder / "data", self.folder / "browser"):
+                own_folder(path)
+            environment = {**self.environment(), **write_browser_defaults(self.folder / "browser")}
+            close_files(self.folder)
             self.log.touch(mode=0o600)
             with self.log.open("ab") as log:
                 process = subprocess.Popen(
                     [str(program), "start", "--no-browser", "--internal-host", HOST, "--port", str(self.settings.port)],
-                    env={**self.environment(), **browser},
+                    env=environment,
                     cwd=self.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -121,6 +130,7 @@ class Server:
                 )
             background.noted(self._state, process.pid, self.settings.port)
             self._wait(timeout, process)
+            note_installation(self.folder, Installation(database=database, version=self.version or ""))
             return True
 
     def stop(self, *, kill: bool = False) -> bool:
@@ -148,9 +158,14 @@ class Server:
             return False
         return answer.status_code == 200
 
+    @property
+    def version(self) -> str | None:
+        """The version of Label Studio that is installed; None where nothing says so."""
+        return installed_version(Path(self.settings.venv).absolute())
+
     def environment(self) -> dict[str, str]:
         """The environment that it is started in: few of our variables, and its settings."""
-        own = credentials(self.home)
+        own, postgres = credentials(self.home), self.postgres
         inherited = {
             name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR") if name in os.environ
         }
@@ -162,7 +177,8 @@ class Server:
             "LABEL_STUDIO_USER_TOKEN": own.token,
             "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
             "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
-            "LABEL_STUDIO_HOST": self.connection.url,
+            "LABEL_STUDIO_HOST": self.settings.public_url.rstrip("/") or self.connection.url,
+            **behind_proxy(self.settings.public_url),
             "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
             "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(self.media),
             "COLLECT_ANALYTICS": "false",
@@ -174,8 +190,33 @@ class Server:
             "USER_ADDITIONAL_BANNED_SUBNETS": BANNED_SUBNETS,
             "fflag_feat_utc_210_prediction_validation_15082025": "true",
             "OMP_NUM_THREADS": "1",
-            **database_environment(self.settings.database, os.environ),
+            **({"DJANGO_DB": "sqlite"} if postgres is None else postgres.of_label_studio(os.environ)),
         }
+
+    def _refuse_another_database(self, database: str) -> None:
+        noted = installation(self.folder)
+        if self._given and noted is not None and noted.database != database:
+            raise ServerFailed(
+                "the server runs on another database", item=noted.database, hint="Stop it first: annotate server stop."
+            )
+
+    def _refuse_half_a_restore(self) -> None:
+        if (self.folder / HALF_RESTORED).exists():
+            raise ServerFailed(
+                "restoring a backup was interrupted here",
+                item=str(self.folder),
+                hint="Run `sdg annotate server restore` again.",
+            )
+
+    def _refuse_older_version(self) -> None:
+        noted, there = installation(self.folder), self.version
+        if noted is None or there is None or version_key(there) >= version_key(noted.version):
+            return
+        raise ServerFailed(
+            f"Label Studio {there} cannot use a database that {noted.version} has written",
+            item=str(self.settings.venv),
+            hint=f"`sdg annotate server install --version {noted.version}`, or restore a backup of {there}.",
+        )
 
     def _program(self) -> Path:
         program = Path(self.settings.venv).absolute() / "bin" / "label-studio"
@@ -197,30 +238,30 @@ class Server:
             time.sleep(0.2)
 
 
-def database_environment(database: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that name Label Studio's database.
+def behind_proxy(public_url: str) -> dict[str, str]:
+    """The variables for a server that people reach by another address, where a proxy listens.
 
     Raises:
-        ConfigError: It is no postgresql:// address with user and name, or it holds a password.
+        ConfigError: It is no http address of a host alone.
     """
-    if not database:
-        return {"DJANGO_DB": "sqlite"}
-    parts = urlsplit(database)
-    name = parts.path.strip("/")
-    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username or not name:
-        raise ConfigError("the database is not of the form postgresql://user@host:port/name", item="annotate.database")
-    if parts.password is not None:
-        raise ConfigError(
-            "a password has no place in a config file", item="annotate.database", hint="Set LABEL_STUDIO_DB_PASSWORD."
-        )
-    return {
-        "DJANGO_DB": "default",
-        "POSTGRE_NAME": unquote(name),
-        "POSTGRE_USER": unquote(parts.username),
-        "POSTGRE_PASSWORD": environ.get("LABEL_STUDIO_DB_PASSWORD", ""),
-        "POSTGRE_HOST": parts.hostname,
-        "POSTGRE_PORT": str(parts.port or 5432),
-    }
+    if not public_url:
+        return {}
+    parts = urlsplit(public_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ConfigError("not an address like https://label.example.org", item=f"annotate.public_url = {public_url}")
+    origin = {"CSRF_TRUSTED_ORIGINS": public_url.rstrip("/")}
+    # Cookies that only go over TLS: who logs in by http://127.0.0.1 is not logged in then.
+    return {**origin, "SESSION_COOKIE_SECURE": "1"} if parts.scheme == "https" else origin
+
+
+def close_files(folder: Path) -> None:
+    """Let nobody but their owner read the files of a server's folder, which earlier versions left open.
+
+    The images' folder is closed, and its files are left alone: they are links to the blobs.
+    """
+    for path in [*folder.glob("*"), *(folder / "data").rglob("*")]:
+        if path.is_file() and not path.is_symlink():
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from annotate.known_answers.suspension import close_or_open, suspend_those_under
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import LabelConfig
-from annotate.labelstudio.connection import connection_of, credentials
+from annotate.labelstudio.connection import connection_of, credentials, own_folder
 from annotate.labelstudio.missing import Missing, NotBelieved, check, withdraw_missing
 from annotate.labelstudio.project import (
     ProjectGone,
@@ -77,7 +77,11 @@ class LabelStudioSync:
         """
         settings = self.settings.annotate
         if self.media is not None:
-            (self.media / "images").mkdir(parents=True, exist_ok=True)
+            images = self.media / "images"
+            images.mkdir(parents=True, exist_ok=True)
+            if self.client.connection.own:  # another's server on this machine may run as another user
+                for path in (images, self.media, self.media.parent):
+                    own_folder(path)
         return ensure_project(
             self.store,
             self.client,

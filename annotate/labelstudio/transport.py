@@ -77,6 +77,7 @@ class Transport:
             base_url=connection.url,
             timeout=self._limits(None),
             transport=transport,
+            verify=connection.trust(),
             headers={"Accept": "application/json"},
             event_hooks={"response": [self._note_time]},
         )

@@ -10,7 +10,7 @@ import pytest
 
 from annotate.labelstudio.client import Client, ServerError, Unavailable, Unknown
 from annotate.labelstudio.connection import Connection, connection_of, credentials
-from annotate.labelstudio.server import Server, ServerFailed, database_environment
+from annotate.labelstudio.server import Server, ServerFailed
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import AnnotateSettings
 
@@ -89,18 +89,6 @@ def test_what_a_server_writes_is_its_owners_alone(tmp_path: Path) -> None:
     assert (database.read_text(), server.log.read_text()) == ("token\n", "invitation\n")
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (server.folder, database, server.log)]
     assert modes == [0o700, 0o600, 0o600]
-
-
-def test_the_database_is_an_address_without_a_password() -> None:
-    found = database_environment("postgresql://me@db.example:5433/labels", {"LABEL_STUDIO_DB_PASSWORD": "p"})
-    assert found == {
-        "DJANGO_DB": "default", "POSTGRE_NAME": "labels", "POSTGRE_USER": "me", "POSTGRE_PASSWORD": "p",
-        "POSTGRE_HOST": "db.example", "POSTGRE_PORT": "5433",
-    }  # fmt: skip
-    assert database_environment("", {}) == {"DJANGO_DB": "sqlite"}
-    for wrong in ("postgresql://me:secret@db/labels", "mysql://me@db/labels", "postgresql://db/labels"):
-        with pytest.raises(ConfigError):
-            database_environment(wrong, {})
 
 
 class Scripted:

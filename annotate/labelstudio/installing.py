@@ -1,0 +1,57 @@
+"""Label Studio in a venv of its own: which version is there, and putting another in its place."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from sdg_data.errors import InputError, SdgError
+
+VERSION = "1.23.2"
+"""What it was tested with; any 1.23 will do."""
+
+
+class ServerFailed(SdgError):
+    """Label Studio cannot be installed, does not start, or does not stop."""
+
+
+def install(venv: Path, *, version: str | None = None) -> bool:
+    """Make `venv` with Label Studio in it, or put this version into it; returns whether that was needed.
+
+    Takes minutes. A server that runs from there has to be stopped before.
+
+    Args:
+        venv: The folder.
+        version: The version wanted; None: any that is there, else the tested one.
+
+    Raises:
+        InputError: The version is not of the form 1.23.2.
+        ServerFailed: With the last lines of pip's output.
+    """
+    if version is not None and not re.fullmatch(r"\d+\.\d+\.\d+(\.post\d+)?", version, re.ASCII):
+        raise InputError("not a version of Label Studio", item=version, hint=f"For example {VERSION}.")
+    if (venv / "bin" / "label-studio").exists() and version in (None, installed_version(venv)):
+        return False
+    wanted = version or VERSION
+    python = venv / "bin" / "python"
+    commands = [] if python.exists() else [[sys.executable, "-m", "venv", str(venv)]]
+    commands.append([str(python), "-m", "pip", "install", "--quiet", f"label-studio=={wanted}"])
+    for command in commands:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            tail = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
+            raise ServerFailed(f"cannot install Label Studio {wanted}:\n{tail}", item=str(venv))
+    return True
+
+
+def installed_version(venv: Path) -> str | None:
+    """The version of Label Studio in a venv, None where there is none or nothing says which."""
+    found = sorted(venv.glob("lib/python3*/site-packages/label_studio-*.dist-info"))
+    return found[-1].name.removeprefix("label_studio-").removesuffix(".dist-info") if found else None
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """What versions are ordered by: their first three numbers."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
