@@ -14,6 +14,7 @@ ANNOTATE = {
     "push": Lazy("annotate.labelstudio.cli:push_command", "Send images to people, each once", "annotate"),
     "next": Lazy("annotate.review.cli:next_command", "What to label next, and why"),
     "pull": Lazy("annotate.labelstudio.cli:pull_command", "Bring in what people entered", "annotate"),
+    "renew": Lazy("annotate.labelstudio.cli:renew_command", "Sign the addresses of images on S3 anew", "annotate"),
     "restore": Lazy("annotate.labelstudio.cli:restore_command", "Let withdrawn answers count again", "annotate"),
     "watch": Lazy("annotate.labelstudio.cli:watch_command", "Pull whenever something changes", "annotate"),
     "review": Lazy("annotate.review.cli:review_command", "Settle what reviewers said, hand out the rest", "annotate"),

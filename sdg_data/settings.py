@@ -156,7 +156,8 @@ class AnnotateSettings(_Section):
     the folder `venv`, on loopback. `database` "": what it was started on last, at first SQLite; else `sqlite` or
     postgresql://user@host:port/name, with the password in LABEL_STUDIO_DB_PASSWORD. `public_url`: the address of the
     proxy by which people reach it; "": they work on this machine.
-    `image_url` "": the server serves the files itself; else a URL with {blob}, {extension}.
+    `image_url` "": the server serves the files itself; `presigned`: signed addresses of blobs on S3, which open them
+    for `image_hours` (S3 allows 168); else a URL with {blob}, {extension}.
     `prelabels_of`: the model whose prelabels are shown; "": the last one of each image. `scores`: ask for four scores
     of the whole image too. `batch_size`: tasks a request. `poll_seconds`: how often `watch` looks without a hint.
     `overlap_minutes`: how far behind its last look each pull looks again, for clocks that differ and late commits.
@@ -169,6 +170,7 @@ class AnnotateSettings(_Section):
     database: str = ""
     public_url: str = ""
     image_url: str = ""
+    image_hours: Annotated[float, Field(ge=0.1, le=168)] = 168.0
     prelabels_of: str = ""
     scores: bool = False
     batch_size: Annotated[int, Field(ge=1, le=2000)] = 500

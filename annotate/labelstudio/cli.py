@@ -13,6 +13,7 @@ import typer
 from sdg_data.console import Names, chosen_split, command_lock, names_option, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
+    from annotate.labelstudio.presigned import Renewed
     from annotate.labelstudio.pull import PullSummary
     from annotate.labelstudio.sync import LabelStudioSync
     from sdg_data.settings import Settings
@@ -119,6 +120,8 @@ def push_command(
                 raise typer.Exit(int(ExitCode.PARTIAL))
             return
         done = sync.push_images(new)
+        if sync.presigner is not None:
+            _say_renewed(sync.renew())
     summary = {**facts, "sent": done.sent, "found": done.present, "refused": done.refused}
     say(f"{done.sent} tasks sent" + (f", {done.present} were there" if done.present else ""))
     if as_json:
@@ -146,6 +149,24 @@ def pull_command(
         say(warning)
     if as_json:
         print_json({"read": summary.read, **dict(sorted(summary.counts.items())), "warnings": summary.warnings})
+
+
+def renew_command(
+    ctx: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="However long they live")] = False,
+    wait: Wait = True,
+    as_json: Json = False,
+) -> None:
+    """Sign the addresses of images on S3 anew, where half of their life is over. Pushes and `watch` do so too."""
+    with _open_sync(ctx, wait=wait) as sync:
+        done = sync.renew(everything=everything)
+    _say_renewed(done)
+    if as_json:
+        print_json({"renewed": done.renewed, "fresh": done.fresh})
+
+
+def _say_renewed(done: Renewed) -> None:
+    say(f"{done.renewed} addresses of images were signed anew, {done.fresh} live long enough")
 
 
 def restore_command(
@@ -210,7 +231,7 @@ def watch_command(
     import threading
 
     from annotate.labelstudio.connection import credentials
-    from annotate.labelstudio.sync import LOCK, open_sync
+    from annotate.labelstudio.sync import LOCK, Renewals, open_sync
     from annotate.labelstudio.watch import listening, watch
     from sdg_data.errors import ConfigError
     from sdg_data.locks import stage_lock
@@ -223,9 +244,11 @@ def watch_command(
         hint.set()
 
     with open_sync(settings) as sync:
+        renewals = Renewals(sync)
 
         def pull() -> PullSummary:
             with stage_lock(settings.home, LOCK, wait=0):
+                renewals.renew_if_due()
                 return sync.pull()
 
         port = settings.annotate.webhook_port

@@ -27,6 +27,7 @@ from annotate.labelstudio.convert import ShownRegions, shown_in, to_result
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import serve, url_elsewhere
 from annotate.labelstudio.page_check import page_check
+from annotate.labelstudio.presigned import Presigner
 from annotate.labelstudio.sent import sent_task
 from schemas.base import Record
 from schemas.geometry import ImageSize
@@ -152,12 +153,13 @@ class Pusher:
         *,
         media: Path | None,
         image_url: str = "",
+        presigner: Presigner | None = None,
         batch_size: int = 500,
         patience: float = 120.0,
     ) -> None:
         self._store, self._blobs, self._client = store, blobs, client
         self._project, self._remote = project, remote
-        self._media, self._image_url = media, image_url
+        self._media, self._image_url, self._presigner = media, image_url, presigner
         self._batch_size, self._patience = batch_size, patience
         # A project keeps the page that it was made with, and what an older one takes differs.
         self._tags = read_tags(project.config) or OUR_TAGS
@@ -235,6 +237,8 @@ class Pusher:
 
     def _url(self, image: ImageRecord) -> str:
         """Where the server's pages find an image."""
+        if self._presigner is not None:
+            return self._presigner.address(image)
         if self._media is None:
             return url_elsewhere(image, self._image_url)
         return serve(self._blobs, self._media, image)

@@ -12,11 +12,13 @@ from datetime import timedelta
 from typing import Any
 
 from annotate.labelstudio.client import moment
+from annotate.labelstudio.presigned import unsigned
 from schemas.labelling import LabelTask
 from schemas.records import ImageRecord
 from sdg_data.store.label_trust import SentTask
 
 NOTICE = "notice"
+IMAGE = "image"
 QUARANTINE = "sdg_quarantine"
 _CLOCK = timedelta(seconds=2)
 """The server's `Date` has whole seconds."""
@@ -53,8 +55,13 @@ def changed_parts(task: Mapping[str, Any], sent: SentTask) -> list[str]:
         if not isinstance(held, dict):
             changed += [name] if wanted else []
             continue
-        changed += [key for key, value in wanted.items() if key not in held or held[key] != value]
+        changed += [key for key, value in wanted.items() if key not in held or not _same(key, held[key], value)]
     return changed
+
+
+def _same(key: str, held: Any, sent: Any) -> bool:
+    """Whether a task shows what was sent; another signature on the address of the same picture is no change."""
+    return bool(held == sent) or (key == IMAGE and bool(unsigned(held) == unsigned(sent)))
 
 
 def is_another(task: Mapping[str, Any], sent: SentTask) -> bool:
@@ -72,7 +79,11 @@ def is_another(task: Mapping[str, Any], sent: SentTask) -> bool:
 def mended(task: Mapping[str, Any], sent: SentTask) -> tuple[dict[str, Any], dict[str, Any]]:
     """A task's data and meta with what was sent put back; other keys stay."""
     data, meta = task.get("data"), task.get("meta")
+    held = data if isinstance(data, dict) else {}
+    wanted = dict(sent.data)
+    if IMAGE in held and IMAGE in wanted and _same(IMAGE, held[IMAGE], wanted[IMAGE]):
+        wanted[IMAGE] = held[IMAGE]  # an address that was renewed lives longer than the one that was sent
     return (
-        {**(data if isinstance(data, dict) else {}), **sent.data},
+        {**held, **wanted},
         {**(meta if isinstance(meta, dict) else {}), **sent.meta},
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 
 from annotate.known_answers.suspension import close_or_open, suspend_those_under
@@ -13,6 +15,7 @@ from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.connection import connection_of, credentials, own_folder
 from annotate.labelstudio.missing import Missing, NotBelieved, check, withdraw_missing
+from annotate.labelstudio.presigned import PRESIGNED, Presigner, Renewed, renew
 from annotate.labelstudio.project import (
     ProjectGone,
     current,
@@ -31,7 +34,7 @@ from annotate.labelstudio.watch import webhook_url
 from schemas.labelling import LabelProject, LabelTask, ProjectKind
 from sdg_data.blobs import Blobs
 from sdg_data.console import say
-from sdg_data.errors import SdgError
+from sdg_data.errors import ConfigError, SdgError
 from sdg_data.progress import Progress
 from sdg_data.settings import Settings
 from sdg_data.store import labelling
@@ -62,6 +65,45 @@ class LabelStudioSync:
     def media(self) -> Path | None:
         """The folder that the server may show files of; None where images come from elsewhere (`image_url`)."""
         return None if self.settings.annotate.image_url else Server(self.settings.home, self.settings.annotate).media
+
+    @cached_property
+    def presigner(self) -> Presigner | None:
+        """What signs the images' addresses; None where they are not `presigned`.
+
+        Raises:
+            ConfigError: The blobs are not on S3.
+        """
+        annotate = self.settings.annotate
+        if annotate.image_url != PRESIGNED:
+            return None
+        return Presigner(self.blobs, timedelta(hours=annotate.image_hours))
+
+    def renew(self, *, everything: bool = False) -> Renewed:
+        """Sign the addresses of all tasks' images anew, where half of their life is over.
+
+        Args:
+            everything: However long they live.
+
+        Raises:
+            ConfigError: The images' addresses are not signed.
+            ServerError: The server refuses or does not answer.
+        """
+        if self.presigner is None:
+            raise ConfigError(
+                "the images' addresses are not signed, and do not end",
+                item=f"annotate.image_url = {self.settings.annotate.image_url!r}",
+                hint=f"It would be {PRESIGNED!r}, with blobs on S3.",
+            )
+        with self.store.read() as tx:
+            projects = labelling.projects(tx)
+            made = [project for project in projects if labelling.on_server(tx, project.id) is not None]
+        places = []
+        for project in made:
+            try:
+                places.append(verified(self.store, self.client, project))
+            except ProjectGone as error:  # said by the next pull too
+                say(f"{error.message} [{error.item}]")
+        return renew(self.store, self.client, places, self.presigner, everything=everything)
 
     def init(
         self,
@@ -123,6 +165,7 @@ class LabelStudioSync:
             verified(self.store, self.client, project),
             media=self.media,
             image_url=self.settings.annotate.image_url,
+            presigner=self.presigner,
             batch_size=self.settings.annotate.batch_size,
             patience=self.settings.annotate.patience,
         )
@@ -222,6 +265,27 @@ class LabelStudioSync:
                 if any(mark in str(listed.get("description") or "") for mark in marks)
             ]
         return warnings
+
+
+class Renewals:
+    """Renews signed addresses now and then, for a command that runs for weeks."""
+
+    def __init__(self, sync: LabelStudioSync, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sync, self._clock = sync, clock
+        self._next = clock()
+
+    def renew_if_due(self) -> None:
+        """Look through the tasks four times in an address's life; half of one is left when it is renewed.
+
+        Raises:
+            ServerError: The server refuses or does not answer; it is tried again at the next call.
+        """
+        if self._sync.presigner is None or self._clock() < self._next:
+            return
+        done = self._sync.renew()
+        self._next = self._clock() + self._sync.presigner.lifetime.total_seconds() / 4
+        if done.renewed:
+            say(f"{done.renewed} addresses of images were signed anew")
 
 
 def _named(tx: Tx, project: LabelProject) -> str:

@@ -27,7 +27,7 @@ def own_session(request: pytest.FixtureRequest, home: Path | None = None, **chan
 
     `home`: a store of its own too, whose images the server does not show; None: the server's home, which tests share.
     """
-    server = _server(request)
+    server = running_server(request)
     if home is not None:
         changes = {"image_url": "http://images.example/{blob}.{extension}", **changes}
     annotate = server.settings.model_copy(
@@ -42,7 +42,8 @@ def password(session: LabelStudioSync, name: str) -> str:
     return f"{credentials(session.settings.home).webhook_secret[:16]}-{name}"
 
 
-def _server(request: pytest.FixtureRequest) -> Server:
+def running_server(request: pytest.FixtureRequest) -> Server:
+    """The server that all tests share."""
     given = os.environ.get("LABEL_STUDIO_TEST_HOME")
     if not given:
         found: Server = request.getfixturevalue("server")
