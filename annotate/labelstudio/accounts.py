@@ -12,6 +12,22 @@ from annotate.labelstudio.connection import Connection
 _SECONDS = 60.0
 
 
+def invitation(client: Client, public_url: str = "", *, reset: bool = False) -> str:
+    """The link by which people make their accounts.
+
+    Args:
+        client: A client of a member.
+        public_url: The address by which people reach the server; "": the client's.
+        reset: Make another; the old one is worth nothing then.
+
+    Raises:
+        ServerError: The server refuses or does not answer.
+    """
+    answer = client.post("/api/invite/reset-token", {}) if reset else client.get("/api/invite")
+    base = public_url.rstrip("/") or client.connection.url
+    return base + _path(base, str(answer["invite_url"]))
+
+
 def sign_up(inviting: Client, email: str, password: str) -> Connection:
     """A connection as the member with this address, who is signed up by the invitation link where there is none.
 
@@ -24,10 +40,10 @@ def sign_up(inviting: Client, email: str, password: str) -> Connection:
         ServerError: Neither signing up nor logging in succeeds, or the account gives no API token.
     """
     url = inviting.connection.url
-    invitation = str(inviting.get("/api/invite")["invite_url"])
+    link = invitation(inviting)
     trust = inviting.connection.trust()
     with httpx.Client(base_url=url, timeout=_SECONDS, follow_redirects=True, verify=trust) as browser:
-        if not _submit_form(browser, _path(url, invitation), email, password) and not _submit_form(
+        if not _submit_form(browser, _path(url, link), email, password) and not _submit_form(
             browser, "/user/login/", email, password
         ):
             raise ServerError("cannot sign up or log in", item=email, hint="Is there an account with another password?")

@@ -108,6 +108,24 @@ def server_status(ctx: typer.Context, as_json: Json = False) -> None:
         raise typer.Exit(int(ExitCode.ERROR))
 
 
+@server_app.command("invite")
+def server_invite(
+    ctx: typer.Context,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Make another link; the old one is worth nothing then")
+    ] = False,
+) -> None:
+    """Print the link by which people make their accounts; nobody can without it. Pass it on as you would a key."""
+    from annotate.labelstudio.accounts import invitation
+    from annotate.labelstudio.client import Client
+    from annotate.labelstudio.connection import connection_of
+
+    annotate = settings_of(ctx).annotate
+    connection = connection_of(settings_of(ctx).home, annotate.port)
+    with Client(connection, patience=0) as client:
+        print(invitation(client, annotate.public_url if connection.own else "", reset=reset))
+
+
 @server_app.command("backup")
 def server_backup(
     ctx: typer.Context,

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from annotate.labelstudio.accounts import sign_up
+from annotate.labelstudio.accounts import invitation, sign_up
 from annotate.labelstudio.backup import back_up
 from annotate.labelstudio.client import Client, Unavailable
 from annotate.labelstudio.connection import Connection, credentials
@@ -130,9 +130,16 @@ def test_through_tls_people_log_in_see_their_images_and_nobody_else_does(
         _, place = work.init()
         work.push_images(routed(home))
         (task, *_) = client.page(place.server_id, [], fields="id,data", page=1)
-        invitation = str(client.get("/api/invite")["invite_url"])
-        assert invitation.startswith(("/", lead.url))
+        link = invitation(client)
+        assert link.startswith(f"{lead.url}/user/signup/?")
+        assert invitation(client, "https://label.example.org/").startswith("https://label.example.org/user/signup/?")
         dora = sign_up(client, "dora@example.com", "another-long-password")
+        assert invitation(client, reset=True) != link
+    with httpx.Client(verify=lead.trust()) as late:  # who comes with the old link
+        late.get(link)
+        form = {"email": "eve@example.com", "password": "a-third-long-password",
+                "csrfmiddlewaretoken": late.cookies["csrftoken"]}  # fmt: skip
+        assert late.post(link, data=form, headers={"Referer": link}).status_code == 403
     with httpx.Client(
         base_url=lead.url, verify=lead.trust(), headers={"Authorization": f"Token {dora.key}"}
     ) as browser:
