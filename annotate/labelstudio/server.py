@@ -104,7 +104,7 @@ class Server:
                 return False
             program = self._program()
             self._refuse_half_a_restore()
-            self._refuse_older_version()
+            self._refuse_older_version(database)
             if not background.port_free(self.settings.port):
                 raise ServerFailed(
                     "another program listens there",
@@ -129,8 +129,9 @@ class Server:
                     start_new_session=True,  # so that it outlives the command and a Ctrl-C there
                 )
             background.noted(self._state, process.pid, self.settings.port)
-            self._wait(timeout, process)
+            # Before it answers: it is migrating the database, and whoever is killed now finds the same one again.
             note_installation(self.folder, Installation(database=database, version=self.version or ""))
+            self._wait(timeout, process)
             return True
 
     def stop(self, *, kill: bool = False) -> bool:
@@ -208,9 +209,11 @@ class Server:
                 hint="Run `sdg annotate server restore` again.",
             )
 
-    def _refuse_older_version(self) -> None:
+    def _refuse_older_version(self, database: str) -> None:
         noted, there = installation(self.folder), self.version
-        if noted is None or there is None or version_key(there) >= version_key(noted.version):
+        if noted is None or there is None or noted.database != database:
+            return
+        if version_key(there) >= version_key(noted.version):
             return
         raise ServerFailed(
             f"Label Studio {there} cannot use a database that {noted.version} has written",
