@@ -249,7 +249,10 @@ def behind_proxy(public_url: str) -> dict[str, str]:
     """
     if not public_url:
         return {}
-    parts = urlsplit(public_url)
+    try:
+        parts = urlsplit(public_url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ConfigError("not an address like https://label.example.org", item=f"annotate.public_url = {public_url}")
     origin = {"CSRF_TRUSTED_ORIGINS": public_url.rstrip("/")}
@@ -258,12 +261,12 @@ def behind_proxy(public_url: str) -> dict[str, str]:
 
 
 def close_files(folder: Path) -> None:
-    """Let nobody but their owner read the files of a server's folder, which earlier versions left open.
+    """Let nobody but their owner into the files and folders of a server, which earlier versions left open.
 
     The images' folder is closed, and its files are left alone: they are links to the blobs.
     """
-    for path in [*folder.glob("*"), *(folder / "data").rglob("*")]:
-        if path.is_file() and not path.is_symlink():
+    for path in [*folder.glob("*"), *(folder / "data").rglob("*"), *(folder / "browser").rglob("*")]:
+        if not path.is_symlink():
             path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
 
 

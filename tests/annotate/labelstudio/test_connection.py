@@ -81,14 +81,49 @@ def test_what_a_server_writes_is_its_owners_alone(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "labelstudio").mkdir(mode=0o755)  # as an earlier version left it
+    left = [tmp_path / "labelstudio" / name for name in ("server.log", "data/media/upload/1/a.png")]
+    for path in left:  # as an earlier version left them
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        path.chmod(0o644)
     server = Server(tmp_path, AnnotateSettings(venv=str(tmp_path / "venv"), port=port))
     with pytest.raises(ServerFailed, match="it ended"):
         server.start()
     database = server.folder / "data" / "label_studio.sqlite3"
     assert (database.read_text(), server.log.read_text()) == ("token\n", "invitation\n")
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (server.folder, database, server.log)]
-    assert modes == [0o700, 0o600, 0o600]
+    for path in [server.folder, *server.folder.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_behind_a_proxy_the_server_is_told_its_address_and_cookies_go_over_tls_only(tmp_path: Path) -> None:
+    plain = Server(tmp_path, AnnotateSettings(port=9001)).environment()
+    assert plain["LABEL_STUDIO_HOST"] == "http://127.0.0.1:9001"
+    assert not plain.keys() & {"CSRF_TRUSTED_ORIGINS", "SESSION_COOKIE_SECURE"}
+    secure = Server(tmp_path, AnnotateSettings(public_url="https://label.example.org:8443/")).environment()
+    assert secure["LABEL_STUDIO_HOST"] == secure["CSRF_TRUSTED_ORIGINS"] == "https://label.example.org:8443"
+    assert secure["SESSION_COOKIE_SECURE"] == "1"
+    assert "SESSION_COOKIE_SECURE" not in Server(tmp_path, AnnotateSettings(public_url="http://intra")).environment()
+    for wrong in (
+        "label.example.org",
+        "https://label.example.org/labels",
+        "https://",
+        "ftp://label.example.org",
+        "x://[",
+    ):
+        with pytest.raises(ConfigError, match="an address like https"):
+            Server(tmp_path, AnnotateSettings(public_url=wrong)).environment()
+
+
+def test_an_authority_of_one_s_own_is_read_from_a_file(tmp_path: Path) -> None:
+    named = {"LABEL_STUDIO_URL": "https://ls.example", "LABEL_STUDIO_API_KEY": "k", "LABEL_STUDIO_CA": "none.pem"}
+    connection = connection_of(tmp_path, 8085, named)
+    for content in (None, "no certificate"):
+        if content is not None:
+            (tmp_path / "none.pem").write_text(content)
+            connection = connection_of(tmp_path, 8085, {**named, "LABEL_STUDIO_CA": str(tmp_path / "none.pem")})
+        with pytest.raises(ConfigError, match="certificates"):
+            Client(connection)
+    assert connection_of(tmp_path, 8085, {**named, "LABEL_STUDIO_CA": ""}).trust() is True
 
 
 class Scripted:
