@@ -36,8 +36,8 @@ from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.locks import stage_lock
 from sdg_data.settings import AnnotateSettings
 
-START_SECONDS = 300.0
-"""The first start makes the database: 35 s on two quiet cores."""
+START_SECONDS = 900.0
+"""The first start makes the database: 35 s on two quiet cores, and many minutes where others compute on them too."""
 HALF_RESTORED = "restoring"
 """The file that stands in the server's folder while a backup is being put there."""
 # Label Studio's own list without loopback, where our webhook listens.
