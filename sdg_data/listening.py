@@ -6,12 +6,13 @@ import socket
 from sdg_data.errors import ConfigError
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, accept: bool = True) -> socket.socket:
     """A socket that listens on an address; a server takes it over.
 
     Args:
         host: A name or an address of this machine.
         port: From 1; 0 for any that is free.
+        accept: Whether others may connect from now on; else only when the server listens, and are refused until then.
 
     Returns:
         The socket.
@@ -28,7 +29,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(place)
-        listener.listen()
+        if accept:
+            listener.listen()
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

@@ -61,6 +61,7 @@ def detector(
     from annotate.vlm.registry import template_for
     from sdg_data.blobs import Blobs
     from sdg_data.errors import ConfigError
+    from sdg_data.listening import listen
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
@@ -78,6 +79,7 @@ def detector(
             item=f"--host {host}",
             hint=f"Put one into the environment variable {token_env}; clients send it as their API key.",
         )
+    listener = listen(host, port, accept=False)  # a port that is taken is said before minutes go into loading
     local = LocalBackend(section, name=section.backend, max_wait=linger / 1000, max_waiting=queue)
     local.load()
     has_home = with_home and Store(settings.home).path.exists()
@@ -90,14 +92,12 @@ def detector(
         Blobs(settings.blob_url) if has_home else None,
     )
     identity = local.identity
-    say(f"{identity.model} ({identity.revision[:12]}) on http://{host}:{port}/v1, template {served.template.id}")
-    uvicorn.run(
-        make_app(served, token=SecretStr(token) if token else None),
-        host=host,
-        port=port,
-        log_level="warning",
-        timeout_graceful_shutdown=0,
+    place = f"http://{host}:{listener.getsockname()[1]}/v1"
+    say(f"{identity.model} ({identity.revision[:12]}) on {place}, template {served.template.id}")
+    config = uvicorn.Config(
+        make_app(served, token=SecretStr(token) if token else None), log_level="warning", timeout_graceful_shutdown=0
     )
+    uvicorn.Server(config).run(sockets=[listener])
     if local.computing:  # its thread would hold the process for as long as the batch takes, which may be minutes
         say("ended; the answers under way are dropped")
         sys.stdout.flush()

@@ -24,6 +24,8 @@ from sdg_data.store.rows import select
 BOXES: Final = "auto, none, gold, annotations, prelabels, prelabels:MODEL or oracle"
 Looked = dict[str, Sequence[Defect]]
 """The defects of each image that somebody looked at, by image id."""
+_ANSWERS: Final = ("auto", "prelabels")
+"""Boxes that a detector's answer may give; where it was asked in vain the sheet says so."""
 
 
 def cells(
@@ -60,8 +62,8 @@ def cells(
             raise InputError(
                 "there are no images to show", item="sdg images sheet", hint="`sdg generate run` makes some."
             )
-        texts, defects_of = _said(tx, records, boxes)
-    return [_cell(blobs, record, texts[record.prompt_id], boxes, defects_of) for record in records]
+        texts, defects_of, in_vain = _said(tx, records, boxes)
+    return [_cell(blobs, record, texts[record.prompt_id], boxes, defects_of, in_vain) for record in records]
 
 
 def cells_of(tx: Tx, blobs: Blobs, records: Sequence[ImageRecord], *, boxes: str = "auto") -> list[SheetCell]:
@@ -73,21 +75,26 @@ def cells_of(tx: Tx, blobs: Blobs, records: Sequence[ImageRecord], *, boxes: str
         records: The images.
         boxes: One of BOXES.
     """
-    texts, defects_of = _said(tx, records, boxes)
-    return [_cell(blobs, record, texts[record.prompt_id], boxes, defects_of) for record in records]
+    texts, defects_of, in_vain = _said(tx, records, boxes)
+    return [_cell(blobs, record, texts[record.prompt_id], boxes, defects_of, in_vain) for record in records]
 
 
-def _said(tx: Tx, records: Sequence[ImageRecord], boxes: str) -> tuple[dict[str, str], Looked]:
-    """The texts of the images' prompts, by id, and what was seen on the images."""
-    reader = _reader(boxes)
+def _said(tx: Tx, records: Sequence[ImageRecord], boxes: str) -> tuple[dict[str, str], Looked, dict[str, str]]:
+    """The texts of the prompts by id, what was seen on the images, and why a detector's answer about one is none."""
+    reader, ids = _reader(boxes), [record.id for record in records]
     texts = {key: prompt.text for key, prompt in prompts.by_ids(tx, [r.prompt_id for r in records]).items()}
-    return texts, reader(tx, [record.id for record in records]) if reader else {}
+    kind, _, model = boxes.partition(":")
+    in_vain = prelabels.failed_about(tx, ids, model=model or None) if kind in _ANSWERS else {}
+    return texts, reader(tx, ids) if reader else {}, in_vain
 
 
-def _cell(blobs: Blobs, record: ImageRecord, prompt: str, boxes: str, defects_of: Looked) -> SheetCell:
+def _cell(
+    blobs: Blobs, record: ImageRecord, prompt: str, boxes: str, defects_of: Looked, in_vain: dict[str, str]
+) -> SheetCell:
     picture = image_of_url(blobs, record)
     defects = ask_oracle(picture, prompt) if boxes == "oracle" else defects_of.get(record.id)
-    return SheetCell(picture, prompt, record.model, record.seed, defects)
+    note = f"no answer: {in_vain[record.id]}" if defects is None and record.id in in_vain else ""
+    return SheetCell(picture, prompt, record.model, record.seed, defects, note=note)
 
 
 def _chosen(

@@ -12,7 +12,7 @@ from schemas.records import Withdrawn
 from sdg_data.errors import SdgError
 from sdg_data.locks import Holder, running
 from sdg_data.settings import Settings
-from sdg_data.store import imports, labelling, review_cases, tombstones
+from sdg_data.store import imports, labelling, prelabels, review_cases, tombstones
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.rows import select
 
@@ -41,7 +41,8 @@ class Status:
         missing_images: Configured generator -> images that prompts and samples ask for and that are neither there nor
             failed.
         prelabels: Detector -> images that it answered about.
-        without_prelabel: Images that no detector has answered about.
+        without_prelabel: Images that no detector has answered about, nor been asked about in vain.
+        prelabel_failed: Images that a detector was asked about in vain, and that nobody has answered about.
         annotated: Images on which a person's answer stands.
         waiting: Images whose tasks wait for a person.
         not_sent: Images that have no task and no annotation.
@@ -63,6 +64,7 @@ class Status:
     missing_images: Mapping[str, int]
     prelabels: Mapping[str, int]
     without_prelabel: int
+    prelabel_failed: int
     annotated: int
     waiting: int
     not_sent: int
@@ -94,7 +96,16 @@ def collect(settings: Settings) -> Status:
         with store.read() as tx:
             facts = _facts(tx, settings)
     else:
-        numbers = ("without_prelabel", "annotated", "waiting", "not_sent", "projects", "unreviewed", "quarantined")
+        numbers = (
+            "without_prelabel",
+            "prelabel_failed",
+            "annotated",
+            "waiting",
+            "not_sent",
+            "projects",
+            "unreviewed",
+            "quarantined",
+        )
         facts = dict.fromkeys((*numbers, "gold", "not_enriched", "unfinished_imports"), 0)
         facts |= {name: {} for name in ("prompts", "images", "missing_images", "prelabels", "failures")}
     return Status(
@@ -117,6 +128,7 @@ def _facts(tx: Tx, settings: Settings) -> dict[str, Any]:
     images = f"SELECT id FROM images WHERE {_ALIVE}"
     answered = f"SELECT image_id FROM prelabels WHERE {tombstones.alive(Withdrawn.PRELABEL, 'id')}"
     enriched = f"SELECT annotation_id FROM enrichments WHERE {tombstones.alive(Withdrawn.ENRICHMENT, 'id')}"
+    asked_in_vain = len(prelabels.failed_about(tx))
     failures: dict[str, dict[str, int]] = {}
     for row in select(tx, "SELECT stage, code, count(*) AS n FROM failures GROUP BY ALL ORDER BY stage, n DESC, code"):
         failures.setdefault(row["stage"], {})[row["code"]] = row["n"]
@@ -130,7 +142,8 @@ def _facts(tx: Tx, settings: Settings) -> dict[str, Any]:
             SELECT model, count(DISTINCT image_id) FROM prelabels
             WHERE image_id IN ({images}) AND {tombstones.alive(Withdrawn.PRELABEL, "id")}
             GROUP BY model ORDER BY model"""),
-        "without_prelabel": number(f"{images} AND id NOT IN ({answered})"),
+        "without_prelabel": number(f"{images} AND id NOT IN ({answered})") - asked_in_vain,
+        "prelabel_failed": asked_in_vain,
         "annotated": number("SELECT DISTINCT image_id FROM annotation_states WHERE status <> 'skipped'"),
         "waiting": len(review_cases.waiting(tx)),
         "not_sent": number(f"""

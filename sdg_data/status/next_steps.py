@@ -38,6 +38,9 @@ def next_steps(status: Status) -> list[NextStep]:
         steps.append(NextStep("sdg generate run --models NAMES", "no images, and the profile names no models"))
     if status.without_prelabel and not (status.gold and not status.prelabels):
         steps.append(NextStep("sdg prelabel run", f"{counted(status.without_prelabel, 'image')} without a prelabel"))
+    if status.prelabel_failed and not status.gold:
+        why = f"{counted(status.prelabel_failed, 'image')} whose answer could not be read"
+        steps.append(NextStep("sdg prelabel run --retry-failures", why))
     if status.not_sent and images:
         command = "sdg annotate push" if status.projects else "sdg annotate init"
         steps.append(NextStep(command, f"{counted(status.not_sent, 'image')} not with people yet"))

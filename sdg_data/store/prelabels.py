@@ -136,6 +136,48 @@ def missing(store: Store, wanted: WantedPrelabels, *, page_rows: int = 2000) -> 
         after = rows[-1]["image_id"]
 
 
+def failed_about(tx: Tx, image_ids: Sequence[str] | None = None, *, model: str | None = None) -> dict[str, str]:
+    """The images about which a detector was asked in vain, and nobody has an answer.
+
+    A failure names its question by a hash, so only those of detectors that have answered about some image are found.
+
+    Args:
+        tx: A transaction.
+        image_ids: Only these images; None: all.
+        model: Only this detector's answers and failures; None: everybody's.
+
+    Returns:
+        Image id -> the reason code of the last failure.
+    """
+    rows = select(
+        tx,
+        "SELECT DISTINCT model, revision, template, settings FROM prelabels WHERE ? IS NULL OR model = ? ORDER BY ALL",
+        [model, model],
+    )
+    around = [Prelabeller(**row).around_image_id for row in rows]
+    found = tx.execute(
+        f"""
+        WITH askers AS (SELECT unnest($askers::STRUCT("before" VARCHAR, behind VARCHAR)[], recursive := true))
+        SELECT images.id, arg_max(failures.code, (failures.created_at, failures.attempt))
+        FROM images CROSS JOIN askers
+        JOIN failures ON stage = '{STAGE}' AND item_id = left(sha256("before" || images.id || behind), {ID_DIGITS})
+        WHERE ($ids::VARCHAR[] IS NULL OR images.id IN (SELECT unnest($ids::VARCHAR[])))
+          AND {tombstones.alive(Withdrawn.IMAGE, "images.id")}
+          AND images.id NOT IN (
+              SELECT image_id FROM prelabels WHERE ($model::VARCHAR IS NULL OR model = $model)
+              AND {tombstones.alive(Withdrawn.PRELABEL, "prelabels.id")}
+          )
+        GROUP BY images.id ORDER BY images.id
+        """,
+        {
+            "askers": [{"before": before, "behind": behind} for before, behind in around],
+            "ids": None if image_ids is None else list(image_ids),
+            "model": model,
+        },
+    ).fetchall()
+    return dict(found)
+
+
 def count_by_model(tx: Tx) -> list[dict[str, object]]:
     """One row per model, revision and template: answers, clean ones, repaired ones, defects, cost in USD."""
     return select(

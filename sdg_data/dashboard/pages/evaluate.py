@@ -11,7 +11,7 @@ import numpy as np
 from schemas.defect import DEFECT_TYPES, DefectType
 from schemas.records import Split
 from sdg_data.dashboard.context import PageContext
-from sdg_data.dashboard.controls import choice, chosen, remember, set_to
+from sdg_data.dashboard.controls import NONE, choice, chosen, remember, set_to
 from sdg_data.dashboard.html import browse_link, figure, grid, matrix, nothing, picture_link, table, text
 from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
 from sdg_data.dashboard.pages.detectors import compare_detectors, difference_rows, differing_rows, render_detectors
@@ -45,7 +45,7 @@ def build(context: PageContext) -> None:
     with gr.Row(elem_classes="sdg-controls"):
         truth = gr.Dropdown([], label="Ground truth", elem_id="gt", interactive=True, min_width=220, scale=2)
         prediction = gr.Dropdown([], label="Prediction", elem_id="pred", interactive=True, min_width=220, scale=2)
-        other = choice("Second detector", "other", [], min_width=160)
+        other = choice("Second detector", "other", [], min_width=160, unset=NONE)
         model = choice("Generator", "model", [])
         split = choice("Split", "split", Split, min_width=90)
         protocol = gr.Dropdown(
@@ -68,7 +68,7 @@ def build(context: PageContext) -> None:
         return (
             gr.Dropdown(choices=_with(names, values["gt"]), value=values["gt"] or None),
             gr.Dropdown(choices=_with(names, values["pred"]), value=values["pred"] or None),
-            set_to(names, values["other"]),
+            set_to(names, values["other"], unset=NONE),
             set_to(generators, values["model"]),
             set_to(Split, values["split"]),
             gr.Dropdown(choices=_with([str(name) for name in Protocol], values["protocol"]), value=values["protocol"]),

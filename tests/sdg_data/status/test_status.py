@@ -8,18 +8,20 @@ import pytest
 
 from schemas.records import Failure, Split, Tombstone, Withdrawn
 from sdg_data import cli
+from sdg_data.blobs import Blobs
 from sdg_data.locks import stage_lock
 from sdg_data.settings import load_settings
+from sdg_data.sheets.cells import cells
 from sdg_data.status.collect import Export, Status, collect
 from sdg_data.status.next_steps import next_steps
-from sdg_data.store import failures, images, prompts, tombstones
+from sdg_data.store import failures, images, prelabels, prompts, tombstones
 from sdg_data.store.connection import Store
 from tests.exports.worlds import START, fill
 
 EMPTY = Status(
-    home=Path("h"), store=True, prompts={}, images={}, missing_images={}, prelabels={}, without_prelabel=0, annotated=0,
-    waiting=0, not_sent=0, projects=0, unreviewed=0, quarantined=0, gold=0, not_enriched=0, failures={},
-    unfinished_imports=0, exports=(), running={},
+    home=Path("h"), store=True, prompts={}, images={}, missing_images={}, prelabels={}, without_prelabel=0,
+    prelabel_failed=0, annotated=0, waiting=0, not_sent=0, projects=0, unreviewed=0, quarantined=0, gold=0,
+    not_enriched=0, failures={}, unfinished_imports=0, exports=(), running={},
 )  # fmt: skip
 
 
@@ -74,6 +76,8 @@ def test_what_the_profile_asks_for_and_is_missing(tmp_path: Path) -> None:
         ({"prompts": {"train": 3}}, "sdg generate run --models NAMES"),
         ({"prompts": {"train": 3}, "missing_images": {"a": 3}}, "sdg generate run"),
         ({"images": {"camera": 3}, "missing_images": {"a": 3}, "without_prelabel": 3}, "sdg prelabel run"),
+        ({"images": {"a": 3}, "prelabel_failed": 2}, "sdg prelabel run --retry-failures"),
+        ({"images": {"a": 3}, "without_prelabel": 1, "prelabel_failed": 2}, "sdg prelabel run"),
         ({"images": {"a": 3}, "not_sent": 3}, "sdg annotate init"),
         ({"images": {"a": 3}, "not_sent": 3, "projects": 1}, "sdg annotate push"),
         ({"images": {"a": 3}, "waiting": 3}, "sdg annotate pull"),
@@ -126,3 +130,31 @@ def test_the_command_says_the_same_to_people_and_programs(
     ]
     with Store(tmp_path).read() as tx:
         assert sum(document["images"].values()) == len(images.page(tx))
+
+
+def test_an_answer_that_could_not_be_read_is_asked_for_again_by_name(tmp_path: Path) -> None:
+    store = fill(tmp_path, 12)
+    with store.write() as tx:
+        answered = prelabels.of_images(tx, [image.id for image in images.page(tx)])
+        asker = next(iter(answered.values()))[0]
+        whom = prelabels.Prelabeller(asker.model, asker.revision, asker.template, asker.settings)
+        others = [image.id for image in images.page(tx) if image.id not in answered]
+        rows = [
+            Failure(stage="prelabel", item_id=whom.prelabel_id(image), code=code, message="m", raw="x", attempt=attempt)
+            for image in others[:3]
+            for attempt, code in ((1, "timeout"), (2, "not-json"))
+        ]
+        once = next(iter(answered))  # it failed, and was answered since
+        rows.append(
+            Failure(stage="prelabel", item_id=whom.prelabel_id(once), code="timeout", message="m", raw=None, attempt=1)
+        )
+        failures.insert(tx, rows)
+        assert prelabels.failed_about(tx) == dict.fromkeys(sorted(others[:3]), "not-json")
+        assert prelabels.failed_about(tx, others[1:2]) == {others[1]: "not-json"}
+        assert prelabels.failed_about(tx, model="somebody else") == {}
+    status = collect(load_settings(home=tmp_path))
+    assert (status.prelabel_failed, status.without_prelabel) == (3, len(others) - 3)
+    shown = cells(store, Blobs(tmp_path / "blobs"), limit=12, boxes="prelabels")
+    assert sorted(cell.note for cell in shown if cell.note) == ["no answer: not-json"] * 3
+    assert all(cell.defects is None for cell in shown if cell.note)
+    assert not any(cell.note for cell in cells(store, Blobs(tmp_path / "blobs"), limit=12, boxes="gold"))

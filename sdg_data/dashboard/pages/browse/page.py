@@ -75,7 +75,8 @@ _TEXTS = (
 _NAMES = (*(name for name, _ in (*_DROPDOWNS, *_MORE)), *(name for name, _, _ in _TEXTS), "text")
 """The filters, in the order of their components."""
 _REST = "+"
-_REMEMBER = remember((*_NAMES, _REST, "sort", "page"), {"sort": "prompt", "page": "1"})
+_WORDS = ("text",)
+_REMEMBER = remember((*_NAMES, _REST, "sort", "page"), {"sort": "prompt", "page": "1"}, words=_WORDS)
 
 
 def build(context: PageContext) -> None:
@@ -158,7 +159,7 @@ def build(context: PageContext) -> None:
         *own, beyond, order, page_number = values
         target = 1 if first else (page_number or 1) + step
         with context.snapshots.read() as tx:
-            return show(tx, chosen(_NAMES, own), str(beyond or ""), order or "prompt", target)
+            return show(tx, chosen(_NAMES, own, words=_WORDS), str(beyond or ""), order or "prompt", target)
 
     def on_refresh(*values: Any) -> tuple[Any, ...]:
         return (context.stamp(), *on_page(*values))
@@ -179,7 +180,7 @@ def build(context: PageContext) -> None:
     def on_step(event: gr.EventData, *values: Any) -> str:
         *own, beyond, order, _ = values
         image_id, step = str(_said(event, "image")), _said(event, "step")
-        parameters = {**dict(parse_qsl(str(beyond or ""))), **chosen(_NAMES, own)}
+        parameters = {**dict(parse_qsl(str(beyond or ""))), **chosen(_NAMES, own, words=_WORDS)}
         with context.snapshots.read() as tx:
             if tx is None:
                 return ""
@@ -192,7 +193,7 @@ def build(context: PageContext) -> None:
 
     def on_keep(event: gr.EventData, *values: Any) -> tuple[str, Any]:
         *own, beyond, order, _ = values
-        parameters = {**dict(parse_qsl(str(beyond or ""))), **chosen(_NAMES, own), "sort": order or "prompt"}
+        parameters = {**dict(parse_qsl(str(beyond or ""))), **chosen(_NAMES, own, words=_WORDS), "sort": order or "prompt"}
         ids = _said(event, "ids")
         ticked = [str(image_id) for image_id in ids] if isinstance(ids, list) else []
         with context.snapshots.read() as tx:
