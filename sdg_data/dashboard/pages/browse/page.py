@@ -193,7 +193,11 @@ def build(context: PageContext) -> None:
 
     def on_keep(event: gr.EventData, *values: Any) -> tuple[str, Any]:
         *own, beyond, order, _ = values
-        parameters = {**dict(parse_qsl(str(beyond or ""))), **chosen(_NAMES, own, words=_WORDS), "sort": order or "prompt"}
+        parameters = {
+            **dict(parse_qsl(str(beyond or ""))),
+            **chosen(_NAMES, own, words=_WORDS),
+            "sort": order or "prompt",
+        }
         ids = _said(event, "ids")
         ticked = [str(image_id) for image_id in ids] if isinstance(ids, list) else []
         with context.snapshots.read() as tx:
