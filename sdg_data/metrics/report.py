@@ -11,8 +11,8 @@ import orjson
 
 from schemas.defect import DEFECT_TYPES
 from sdg_data.errors import InputError
-from sdg_data.metrics.charts import Series, bars, histogram
 from sdg_data.metrics.definitions import Metric, headline_metrics
+from sdg_data.metrics.report_charts import count_chart, headline_chart, model_chart
 
 _WORST = 20
 
@@ -47,10 +47,10 @@ def write_report(document: Mapping[str, Any], folder: Path) -> Path:
         The path of `report.md`.
     """
     charts = {
-        "boxes.svg": _headline_chart(document, "boxes", "BoxF1"),
-        "images.svg": _headline_chart(document, "image_level", "Image level"),
-        "models.svg": _model_chart(document),
-        "counts.svg": _count_chart(document),
+        "boxes.svg": headline_chart(document, "boxes", "BoxF1"),
+        "images.svg": headline_chart(document, "image_level", "Image level"),
+        "models.svg": model_chart(document),
+        "counts.svg": count_chart(document),
     }
     for name, svg in charts.items():
         _write(folder / name, svg.encode())
@@ -366,48 +366,6 @@ def _number(value: float | int | None) -> str:
     if value is None:
         return "–"
     return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-# --- charts
-
-
-def _headline_chart(document: Mapping[str, Any], branch: str, title: str) -> str:
-    """Bars of the headline metrics under one key of the JSON, beside the ceiling and the published values."""
-    bars_of = [
-        (name, metric, kind)
-        for name, metric in headline_metrics().items()
-        if metric.path[0] == branch
-        for kind in DEFECT_TYPES
-    ]
-    series = [
-        Series(
-            "this run",
-            [metric.value(document, kind) for _, metric, kind in bars_of],
-            [metric.interval(document, kind) for _, metric, kind in bars_of],
-        )
-    ]
-    ceiling, published = document["ceiling"], document["published"]["models"]
-    if ceiling is not None:
-        series.append(Series("human ceiling", [metric.value(ceiling, kind) for _, metric, kind in bars_of]))
-    series += [
-        Series(f"{model} (published)", [published[model].get(name, {}).get(kind) for name, _, kind in bars_of])
-        for model in ("SDG SFT", "human")
-    ]
-    return bars(title, [f"{metric.title} {kind}" for _, metric, kind in bars_of], series)
-
-
-def _model_chart(document: Mapping[str, Any]) -> str:
-    parts = document["breakdown"]["model"]
-    series = [Series(kind, [part["boxes"]["0.5"][kind]["f1"] for part in parts.values()]) for kind in DEFECT_TYPES]
-    return bars("BoxF1@0.5 by generator", list(parts), series)
-
-
-def _count_chart(document: Mapping[str, Any]) -> str:
-    rows = document["per_image"]
-    return histogram(
-        "Boxes on an image",
-        {"ground truth": [row["gt_all"] for row in rows], "predicted": [row["pred_all"] for row in rows]},
-    )
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -10,13 +10,12 @@ from scipy import stats
 
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
+from sdg_data.metrics.grounding import Grounding, grounding, union_coverage
 from sdg_data.metrics.heatmaps import (
-    Grounding,
     HeatmapProtocol,
     auc_judd,
     cc,
     coverage,
-    grounding,
     heatmap_scores,
     image_level_f1,
     kld,
@@ -27,7 +26,6 @@ from sdg_data.metrics.heatmaps import (
     score_correlations,
     sim,
     srcc,
-    union_coverage,
 )
 from tests.sdg_data.metrics.support import boxes
 

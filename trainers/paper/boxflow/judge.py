@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from generators.images import GeneratedImage
 from schemas.defect import DefectType
-from sdg_data.mini.oracle import MARK_CONTRAST, examine
+from sdg_data.mini.oracle import examine
+from sdg_data.mini.reading import MARK_CONTRAST
 from sdg_data.mini.world import BACKGROUNDS
 from trainers.rewards.contract import Pixels
 
