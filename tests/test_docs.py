@@ -25,6 +25,7 @@ PAGES = sorted(
     for path in (
         *ROOT.glob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
+        ROOT / "examples" / "README.md",
         *(p for n in PACKAGES for p in (ROOT / n).rglob("README.md")),
     )
     if "weights" not in path.parts
