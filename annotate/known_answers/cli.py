@@ -86,7 +86,7 @@ def known_report_command(ctx: typer.Context, as_json: Json = False) -> None:
         for kind in sorted({kind for kind, _ in made})
     ]
     if as_json:
-        print_json({"items": stock, "people": [asdict(one) for one in people]})
+        print_json({"items": stock, "people": [asdict(standing) for standing in people]})
         return
     print_table(stock)
     typer.echo(f"\n{described(people)}")
@@ -107,10 +107,17 @@ def people_list(ctx: typer.Context, as_json: Json = False) -> None:
         people = standings(tx, settings.annotate.known_answers)
         decided = known_answers.decisions(tx)
     if as_json:
-        states = [{"person": one.person, "state": one.state.value, "reason": one.reason} for one in people]
+        states = [
+            {"person": standing.person, "state": standing.state.value, "reason": standing.reason} for standing in people
+        ]
         print_json({"people": states, "decisions": [decision.model_dump(mode="json") for decision in decided]})
         return
-    print_table([{"person": one.person, "state": one.state.value, "reason": one.reason or ""} for one in people])
+    print_table(
+        [
+            {"person": standing.person, "state": standing.state.value, "reason": standing.reason or ""}
+            for standing in people
+        ]
+    )
     if decided:
         typer.echo("\nDecisions")
         print_table(

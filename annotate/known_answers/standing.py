@@ -197,36 +197,43 @@ def _chances(tx: Tx, answers: Sequence[ScoredAnswer]) -> dict[str, float | None]
 
 def described(people: Sequence[PersonStanding]) -> str:
     """What a table of standings is about, with what it is kept out of."""
-    answers, hours = sum(one.answers + one.no_claim for one in people), sum(one.seconds for one in people) / 3600
+    answers, hours = (
+        sum(person.answers + person.no_claim for person in people),
+        sum(person.seconds for person in people) / 3600,
+    )
     return f"Known answers ({answers} answers, {hours:.2f} hours, counted in nothing else)"
 
 
 def alarms(people: Sequence[PersonStanding]) -> list[str]:
     """Who is under the bar or suspended, and why, one line each."""
-    return [f"{one.person} is {_IN_WORDS[one.state]}: {one.reason}" for one in people if one.reason is not None]
+    return [
+        f"{person.person} is {_IN_WORDS[person.state]}: {person.reason}"
+        for person in people
+        if person.reason is not None
+    ]
 
 
 def as_rows(people: Sequence[PersonStanding]) -> list[dict[str, Any]]:
     """One row of a table for each person, who is nearest to an alarm first."""
-    ordered = sorted(people, key=lambda one: (one.reason is None, -one.suspicion, one.person))
+    ordered = sorted(people, key=lambda person: (person.reason is None, -person.suspicion, person.person))
     return [
         {
-            "person": one.person,
-            "state": one.state.value,
-            "known answers": one.answers,
-            "no claim": one.no_claim,
-            "right": _rounded(one.share),
-            "last 20": _rounded(one.recent),
-            "above chance": _rounded(one.above_chance),
-            "found": one.hits,
-            "wrong type": one.wrong_type,
-            "missed": one.missed,
-            "false boxes": one.false_boxes,
-            "importance off by": _rounded(one.importance_error, 1),
-            "faults left in": f"{one.followed}/{one.faults}",
-            "suspicion": round(one.suspicion, 2),
+            "person": person.person,
+            "state": person.state.value,
+            "known answers": person.answers,
+            "no claim": person.no_claim,
+            "right": _rounded(person.share),
+            "last 20": _rounded(person.recent),
+            "above chance": _rounded(person.above_chance),
+            "found": person.hits,
+            "wrong type": person.wrong_type,
+            "missed": person.missed,
+            "false boxes": person.false_boxes,
+            "importance off by": _rounded(person.importance_error, 1),
+            "faults left in": f"{person.followed}/{person.faults}",
+            "suspicion": round(person.suspicion, 2),
         }
-        for one in ordered
+        for person in ordered
     ]
 
 

@@ -41,16 +41,16 @@ def suspend_those_under(store: Store, settings: AnnotateSettings) -> list[Person
     with store.read() as tx:
         suspended = known_answers.suspended(tx)
         under = [
-            one
-            for one in standings(tx, settings.known_answers)
-            if one.state is State.UNDER and one.person not in suspended
+            standing
+            for standing in standings(tx, settings.known_answers)
+            if standing.state is State.UNDER and standing.person not in suspended
         ]
     if not under:
         return []
     with store.write() as tx:
         return [
-            known_answers.decide(tx, one.person, Decision.SUSPENDED, reason=str(one.reason), by=BY_ITSELF)
-            for one in under
+            known_answers.decide(tx, standing.person, Decision.SUSPENDED, reason=str(standing.reason), by=BY_ITSELF)
+            for standing in under
         ]
 
 

@@ -48,8 +48,8 @@ def install(venv: Path, *, version: str | None = None) -> bool:
 
 def installed_version(venv: Path) -> str | None:
     """The version of Label Studio in a venv, None where there is none or nothing says which."""
-    found = sorted(venv.glob("lib/python3*/site-packages/label_studio-*.dist-info"))
-    return found[-1].name.removeprefix("label_studio-").removesuffix(".dist-info") if found else None
+    folders = sorted(venv.glob("lib/python3*/site-packages/label_studio-*.dist-info"))
+    return folders[-1].name.removeprefix("label_studio-").removesuffix(".dist-info") if folders else None
 
 
 def version_key(version: str) -> tuple[int, ...]:

@@ -112,11 +112,11 @@ def spread(answers: Sequence[Prelabel]) -> float:
 def expected_errors(corrected: Sequence[Corrected]) -> tuple[dict[Group, float], float]:
     """How much of a prelabel is wrong, by group, drawn towards the mean of all; and that mean, for unseen groups."""
     by_group: dict[Group, list[Corrected]] = defaultdict(list)
-    for one in corrected:
-        by_group[one.group].append(one)
+    for answer in corrected:
+        by_group[answer.group].append(answer)
     errors = {
-        group: [one.error for one in ones if one.blind] or [one.error for one in ones]
-        for group, ones in by_group.items()
+        group: [answer.error for answer in answers if answer.blind] or [answer.error for answer in answers]
+        for group, answers in by_group.items()
     }
     mean = fmean(error for values in errors.values() for error in values) if errors else 0.5
     return {group: (sum(values) + PRIOR * mean) / (len(values) + PRIOR) for group, values in errors.items()}, mean
@@ -126,29 +126,29 @@ def rank(candidates: Sequence[Candidate], policy: Policy, corrected: Sequence[Co
     """All candidates, what is to be labelled first first. Equal ones stand in an order of their own, by hash."""
     learned, mean = expected_errors(corrected)
     scores = {
-        Policy.RANDOM: lambda one: fraction("next-random", one.image_id),
-        Policy.UNCERTAINTY: lambda one: uncertainty(one.shown),
-        Policy.DETECTORS: lambda one: disagreement(one.answers),
-        Policy.SPREAD: lambda one: spread(one.answers),
-        Policy.CORRECTIONS: lambda one: learned.get(one.group, mean),
+        Policy.RANDOM: lambda candidate: fraction("next-random", candidate.image_id),
+        Policy.UNCERTAINTY: lambda candidate: uncertainty(candidate.shown),
+        Policy.DETECTORS: lambda candidate: disagreement(candidate.answers),
+        Policy.SPREAD: lambda candidate: spread(candidate.answers),
+        Policy.CORRECTIONS: lambda candidate: learned.get(candidate.group, mean),
     }
-    by_hash = sorted(candidates, key=lambda one: fraction("next-order", one.image_id))
+    by_hash = sorted(candidates, key=lambda candidate: fraction("next-order", candidate.image_id))
     if policy is Policy.COVERAGE:
         return _covering(by_hash, corrected)
-    ranked = [Ranked(one, scores[policy](one)) for one in by_hash]
-    return sorted(ranked, key=lambda one: -one.score)
+    ranked = [Ranked(candidate, scores[policy](candidate)) for candidate in by_hash]
+    return sorted(ranked, key=lambda image: -image.score)
 
 
 def _covering(candidates: Sequence[Candidate], corrected: Sequence[Corrected]) -> list[Ranked]:
     """From each group in turn, the one with the fewest answers so far first."""
     had: dict[Group, int] = defaultdict(int)
-    for one in corrected:
-        had[one.group] += 1
+    for answer in corrected:
+        had[answer.group] += 1
     placed = []
     for order, candidate in enumerate(candidates):
         placed.append((had[candidate.group], order, candidate))
         had[candidate.group] += 1
-    return [Ranked(candidate, 1 / (1 + place)) for place, _, candidate in sorted(placed, key=lambda one: one[:2])]
+    return [Ranked(candidate, 1 / (1 + place)) for place, _, candidate in sorted(placed, key=lambda entry: entry[:2])]
 
 
 # --- from the store
@@ -167,15 +167,15 @@ def candidates(tx: Tx, *, prelabels_of: str = "") -> list[Candidate]:
         """,
     )
     models = {row["image"]: row["model"] for row in rows if row["image"] not in gone}
-    ids, found = list(models), []
+    ids, images_to_label = list(models), []
     for start in range(0, len(ids), _PAGE):
         page = ids[start : start + _PAGE]
         said = prelabels.of_images(tx, page)
         for image in page:
             answers = said.get(image, [])
             shown = next((answer for answer in reversed(answers) if prelabels_of in ("", answer.model)), None)
-            found.append(Candidate(image, models[image], answers, shown))
-    return found
+            images_to_label.append(Candidate(image, models[image], answers, shown))
+    return images_to_label
 
 
 def corrections(tx: Tx, *, prelabels_of: str = "") -> list[Corrected]:
@@ -213,7 +213,7 @@ def changed(model: str, prelabel: Prelabel, version: Annotation) -> Corrected:
 def summary(ranked: Sequence[Ranked], limit: int | None) -> Mapping[Group, tuple[int, int]]:
     """Of each group, how many images there are and how many are among the first `limit`."""
     counted: dict[Group, tuple[int, int]] = {}
-    for place, one in enumerate(ranked):
-        there, chosen = counted.get(one.candidate.group, (0, 0))
-        counted[one.candidate.group] = there + 1, chosen + (limit is None or place < limit)
+    for place, image in enumerate(ranked):
+        count, chosen = counted.get(image.candidate.group, (0, 0))
+        counted[image.candidate.group] = count + 1, chosen + (limit is None or place < limit)
     return dict(sorted(counted.items()))

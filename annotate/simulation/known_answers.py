@@ -71,8 +71,8 @@ def items(seed: int, pool: Sequence[tuple[Defect, ...]]) -> Iterator[Item]:
         if led:
             shown, truth = boxes_with_a_fault(truth, elsewhere, rng)
         regions = [
-            Region(f"p{index}", (one.box.x0, one.box.y0, one.box.x1, one.box.y1), one, Origin.PREDICTION)
-            for index, one in enumerate(shown)
+            Region(f"p{index}", (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1), defect, Origin.PREDICTION)
+            for index, defect in enumerate(shown)
         ]
         yield f"{seed}-{number}", truth, regions, led
 
@@ -94,8 +94,8 @@ def work(
 
 def alarms(scores: Sequence[Answered], settings: KnownAnswerSettings) -> Found:
     """After how many items each bar gave an alarm."""
-    own = [(number, one.own) for number, one in enumerate(scores, 1) if one.own is not None]
-    accuracy = follow([one.score.share for one in scores], Bar(settings.accuracy, settings.alpha)).alarm_at
+    own = [(number, answered.own) for number, answered in enumerate(scores, 1) if answered.own is not None]
+    accuracy = follow([answered.score.share for answered in scores], Bar(settings.accuracy, settings.alpha)).alarm_at
     alone = follow([value for _, value in own], Bar(settings.own_eyes, settings.alpha)).alarm_at
     return Found(accuracy, None if alone is None else own[alone - 1][0])
 

@@ -116,8 +116,8 @@ def prelabels_by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Prelabel]:
     rows = select(
         tx, "SELECT image_id FROM known_items WHERE prelabel_id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)]
     )
-    found = items(tx, [row["image_id"] for row in rows]).values()
-    return {item.prelabel.id: item.prelabel for item in found if item.prelabel is not None}
+    records = items(tx, [row["image_id"] for row in rows]).values()
+    return {item.prelabel.id: item.prelabel for item in records if item.prelabel is not None}
 
 
 def unsent(tx: Tx) -> list[KnownItem]:
@@ -157,11 +157,11 @@ def annotations_by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Annotation]:
         """,
         [list(ids)],
     )
-    found = [
+    records = [
         Annotation(**json.loads(row["annotation"]), seconds=row["seconds"], created_at=as_record(row["created_at"]))
         for row in rows
     ]
-    return {annotation.id: annotation for annotation in found}
+    return {annotation.id: annotation for annotation in records}
 
 
 def scored(tx: Tx) -> list[ScoredAnswer]:

@@ -155,7 +155,7 @@ def failed_about(tx: Tx, image_ids: Sequence[str] | None = None, *, model: str |
         [model, model],
     )
     around = [Prelabeller(**row).around_image_id for row in rows]
-    found = tx.execute(
+    rows_of_codes = tx.execute(
         f"""
         WITH askers AS (SELECT unnest($askers::STRUCT("before" VARCHAR, behind VARCHAR)[], recursive := true))
         SELECT images.id, arg_max(failures.code, (failures.created_at, failures.attempt))
@@ -175,7 +175,7 @@ def failed_about(tx: Tx, image_ids: Sequence[str] | None = None, *, model: str |
             "model": model,
         },
     ).fetchall()
-    return dict(found)
+    return dict(rows_of_codes)
 
 
 def count_by_model(tx: Tx) -> list[dict[str, object]]:
