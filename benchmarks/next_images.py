@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean, stdev
 
-from annotate.review.next_images import Candidate, Corrected, Policy, gravest, rank
+from annotate.review.next_images import Candidate, Corrected, RankingPolicy, gravest, rank
 from annotate.simulation.annotators import ErrorRates, SimulatedAnnotator
 from schemas.defect import Defect
 from schemas.records import AnnotationStatus, Prelabel
@@ -122,7 +122,7 @@ def measure(
     by_id = {one.candidate.image_id: one for one in left}
     total = sum(one.errors for one in left)
     rows = []
-    for policy in Policy:
+    for policy in RankingPolicy:
         ranked = rank([one.candidate for one in left], policy, answers)[:budget]
         chosen = [by_id[one.candidate.image_id] for one in ranked]
         groups = Counter(one.candidate.group for one in chosen)
@@ -155,7 +155,7 @@ def main() -> None:
     columns = ("policy", "errors corrected per 1,000 tasks", "tasks with an error", "errors left per image")
     print(f"| {' | '.join((*columns, 'groups seen ≥ 10 times'))} |")
     print("|---" * 5 + "|")
-    for index, policy in enumerate(Policy):
+    for index, policy in enumerate(RankingPolicy):
         values = [run[index] for run in runs]
         found = [value["corrected"] for value in values]
         error = stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0

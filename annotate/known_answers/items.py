@@ -76,7 +76,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPrelabels:
     """How prelabels of items are made: as which detector's, and what false boxes are drawn from."""
 
     like: Prelabel | None
@@ -91,7 +91,9 @@ class _Made:
     planted: dict[str, Any]
 
 
-def make_item(base: Base, kind: KnownKind, blobs: Blobs, shown: Shown, *, seed: int, position: int) -> KnownItem:
+def make_item(
+    base: Base, kind: KnownKind, blobs: Blobs, shown: ShownPrelabels, *, seed: int, position: int
+) -> KnownItem:
     """Make an item and store its picture. The same arguments make the same item.
 
     Args:
@@ -213,7 +215,7 @@ def _picture(base: ImageRecord, made: _Made, blobs: Blobs) -> ImageRecord:
 
 
 def _prelabel(
-    image: ImageRecord, base: Base, truth: KnownTruth, shown: Shown, rng: random.Random
+    image: ImageRecord, base: Base, truth: KnownTruth, shown: ShownPrelabels, rng: random.Random
 ) -> tuple[Prelabel, KnownTruth]:
     """A prelabel with at most one fault, and the truth with that fault in it."""
     assert shown.like is not None

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from annotate.known_answers.items import Base, NoItem, Shown, make_item
+from annotate.known_answers.items import Base, NoItem, ShownPrelabels, make_item
 from annotate.labelstudio.push import RoutedImage
 from annotate.review.routing import fraction, overlap_of
 from schemas.defect import Defect
@@ -164,7 +164,7 @@ def _bases(store: Store, ids: Sequence[str], settings: AnnotateSettings) -> Iter
             )
 
 
-def _shown(tx: Tx, settings: AnnotateSettings) -> Shown:
+def _shown(tx: Tx, settings: AnnotateSettings) -> ShownPrelabels:
     """The detector whose prelabels people see, and what it said of some images."""
     rows = select(
         tx,
@@ -177,4 +177,4 @@ def _shown(tx: Tx, settings: AnnotateSettings) -> Shown:
     said: list[Prelabel] = list(prelabels.by_ids(tx, [row["id"] for row in rows]).values())
     newest = max(said, key=lambda prelabel: (prelabel.created_at, prelabel.id), default=None)
     elsewhere: list[Defect] = list(itertools.chain.from_iterable(prelabel.defects for prelabel in said))
-    return Shown(newest, elsewhere, settings.routing.blind_share)
+    return ShownPrelabels(newest, elsewhere, settings.routing.blind_share)

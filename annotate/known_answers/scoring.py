@@ -25,7 +25,7 @@ SAME_BOX = 0.5
 
 
 @dataclass(frozen=True)
-class Score:
+class AnswerScore:
     """How right one answer is.
 
     Attributes:
@@ -48,7 +48,7 @@ class Score:
     followed: bool | None
 
 
-def score(answer: Sequence[Defect], truth: KnownTruth, *, iou: float) -> Score:
+def score(answer: Sequence[Defect], truth: KnownTruth, *, iou: float) -> AnswerScore:
     """Compare an answer with the truth of its item.
 
     Args:
@@ -71,7 +71,7 @@ def score(answer: Sequence[Defect], truth: KnownTruth, *, iou: float) -> Score:
     ]
     hits, missed = len(mine), len(open_) - confused
     rightly_clean = not truth.defects and not answer
-    return Score(
+    return AnswerScore(
         hits=hits,
         wrong_type=confused,
         missed=missed,

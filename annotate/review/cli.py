@@ -151,18 +151,18 @@ def next_command(
     as_json: Json = False,
 ) -> None:
     """What to label next: images that went to nobody, ordered by what an answer about them is expected to teach."""
-    from annotate.review.next_images import Policy, candidates, corrections, rank, summary
+    from annotate.review.next_images import RankingPolicy, candidates, corrections, rank, summary
     from sdg_data.errors import ConfigError
     from sdg_data.store import image_list
     from sdg_data.store.connection import Store
 
-    if by not in set(Policy):
-        raise ConfigError(f"there is no policy {by!r}", item="--by", hint=f"It is {', '.join(Policy)}.")
+    if by not in set(RankingPolicy):
+        raise ConfigError(f"there is no policy {by!r}", item="--by", hint=f"It is {', '.join(RankingPolicy)}.")
     settings = settings_of(ctx).annotate
     with Store(settings_of(ctx).home).read() as tx:
         ranked = rank(
             candidates(tx, prelabels_of=settings.prelabels_of),
-            Policy(by),
+            RankingPolicy(by),
             corrections(tx, prelabels_of=settings.prelabels_of),
         )
     chosen = ranked[:limit]

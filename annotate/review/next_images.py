@@ -40,7 +40,7 @@ Group = tuple[str, str]
 """A model, and the subtype (or type) of the gravest defect that the detector sees; "clean", or "unknown"."""
 
 
-class Policy(StrEnum):
+class RankingPolicy(StrEnum):
     """By what the next images are chosen; the module says what each means."""
 
     RANDOM = "random"
@@ -122,18 +122,18 @@ def expected_errors(corrected: Sequence[Corrected]) -> tuple[dict[Group, float],
     return {group: (sum(values) + PRIOR * mean) / (len(values) + PRIOR) for group, values in errors.items()}, mean
 
 
-def rank(candidates: Sequence[Candidate], policy: Policy, corrected: Sequence[Corrected] = ()) -> list[Ranked]:
+def rank(candidates: Sequence[Candidate], policy: RankingPolicy, corrected: Sequence[Corrected] = ()) -> list[Ranked]:
     """All candidates, what is to be labelled first first. Equal ones stand in an order of their own, by hash."""
     learned, mean = expected_errors(corrected)
     scores = {
-        Policy.RANDOM: lambda candidate: fraction("next-random", candidate.image_id),
-        Policy.UNCERTAINTY: lambda candidate: uncertainty(candidate.shown),
-        Policy.DETECTORS: lambda candidate: disagreement(candidate.answers),
-        Policy.SPREAD: lambda candidate: spread(candidate.answers),
-        Policy.CORRECTIONS: lambda candidate: learned.get(candidate.group, mean),
+        RankingPolicy.RANDOM: lambda candidate: fraction("next-random", candidate.image_id),
+        RankingPolicy.UNCERTAINTY: lambda candidate: uncertainty(candidate.shown),
+        RankingPolicy.DETECTORS: lambda candidate: disagreement(candidate.answers),
+        RankingPolicy.SPREAD: lambda candidate: spread(candidate.answers),
+        RankingPolicy.CORRECTIONS: lambda candidate: learned.get(candidate.group, mean),
     }
     by_hash = sorted(candidates, key=lambda candidate: fraction("next-order", candidate.image_id))
-    if policy is Policy.COVERAGE:
+    if policy is RankingPolicy.COVERAGE:
         return _covering(by_hash, corrected)
     ranked = [Ranked(candidate, scores[policy](candidate)) for candidate in by_hash]
     return sorted(ranked, key=lambda image: -image.score)

@@ -70,7 +70,7 @@ class WorkSummary:
 
 
 @dataclass(frozen=True)
-class Member:
+class ProjectMember:
     """A simulated annotator with an account: the client that they use, and their number on the server."""
 
     annotator: SimulatedAnnotator
@@ -92,12 +92,12 @@ class SimulatedTeam:
     def __init__(self, sync: LabelStudioSync, annotators: Sequence[SimulatedAnnotator]) -> None:
         self._sync = sync
         self._annotators = annotators
-        self.members: list[Member] = []
+        self.members: list[ProjectMember] = []
 
     def __enter__(self) -> SimulatedTeam:
         for annotator in self._annotators:
             client = Client(self._sign_up(annotator), patience=self._sync.settings.annotate.patience)
-            self.members.append(Member(annotator, client, int(client.me()["id"])))
+            self.members.append(ProjectMember(annotator, client, int(client.me()["id"])))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,10 +151,10 @@ class SimulatedTeam:
                 stop.set()  # one failed, or Ctrl-C: the others finish their current task
         return summary
 
-    def _members_for(self, project: LabelProject, task: LabelTask) -> list[Member]:
+    def _members_for(self, project: LabelProject, task: LabelTask) -> list[ProjectMember]:
         """As many members as the task needs, drawn by hash, so that it does not depend on who comes first."""
 
-        def drawn(member: Member) -> str:
+        def drawn(member: ProjectMember) -> str:
             annotator = member.annotator
             return content_id("simulated-draw", annotator.seed, project.round, task.image_id, annotator.name)
 
@@ -182,7 +182,7 @@ class SimulatedTeam:
 
     def _work_through(
         self,
-        member: Member,
+        member: ProjectMember,
         tasks: Sequence[Mapping[str, Any]],
         known: Mapping[str, _ImageTruth],
         tags: page.Tags,
@@ -195,7 +195,7 @@ class SimulatedTeam:
             done.append(self._do(member, task, known[str(task["data"]["image_id"])], tags))
         return done
 
-    def _do(self, member: Member, task: Mapping[str, Any], known: _ImageTruth, tags: page.Tags) -> Submitted:
+    def _do(self, member: ProjectMember, task: Mapping[str, Any], known: _ImageTruth, tags: page.Tags) -> Submitted:
         """Open a task, look, submit."""
         opened = member.client.task(int(task["id"]))
         shown = shown_regions(opened)

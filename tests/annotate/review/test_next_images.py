@@ -11,7 +11,7 @@ from annotate.review.next_images import (
     PRIOR,
     Candidate,
     Corrected,
-    Policy,
+    RankingPolicy,
     candidates,
     changed,
     corrections,
@@ -42,7 +42,7 @@ def candidate(name: str, *answers: Prelabel, model: str = "m") -> Candidate:
     return Candidate(image(name), model, answers, answers[-1] if answers else None)
 
 
-def names(policy: Policy, pool: list[Candidate], corrected: list[Corrected] | None = None) -> list[str]:
+def names(policy: RankingPolicy, pool: list[Candidate], corrected: list[Corrected] | None = None) -> list[str]:
     known = {image(name): name for name in "abcdefgh"}
     return [known[one.candidate.image_id] for one in rank(pool, policy, corrected or [])]
 
@@ -66,14 +66,14 @@ def test_detectors_that_differ_in_gravity_spread() -> None:
 def test_spread_and_disagreement_are_not_the_same() -> None:
     boxes = candidate("a", prelabel(image("a"), defect(100, importance=50)), said("a", defect(500, importance=50)))
     gravity = candidate("b", prelabel(image("b"), defect(100, importance=5)), said("b", defect(100, importance=95)))
-    assert names(Policy.DETECTORS, [boxes, gravity]) == ["a", "b"]
-    assert names(Policy.SPREAD, [boxes, gravity]) == ["b", "a"]
+    assert names(RankingPolicy.DETECTORS, [boxes, gravity]) == ["a", "b"]
+    assert names(RankingPolicy.SPREAD, [boxes, gravity]) == ["b", "a"]
 
 
 def test_doubtful_answers_come_first() -> None:
     slight = candidate("a", said("a", defect(importance=10)))
     grave = candidate("b", said("b", defect(importance=95)))
-    assert names(Policy.UNCERTAINTY, [grave, slight, candidate("c")]) == ["c", "a", "b"]
+    assert names(RankingPolicy.UNCERTAINTY, [grave, slight, candidate("c")]) == ["c", "a", "b"]
 
 
 def test_what_people_corrected_is_expected_in_images_alike() -> None:
@@ -87,7 +87,7 @@ def test_what_people_corrected_is_expected_in_images_alike() -> None:
         candidate("b", said("b", defect(subtype="texture"))),
         candidate("c", said("c")),
     ]
-    assert names(Policy.CORRECTIONS, pool, corrected) == ["b", "c", "a"]
+    assert names(RankingPolicy.CORRECTIONS, pool, corrected) == ["b", "c", "a"]
 
 
 def test_blind_answers_count_and_others_only_where_there_are_none() -> None:
@@ -109,16 +109,16 @@ def test_what_a_person_made_of_a_prelabel() -> None:
 def test_coverage_takes_from_each_group_in_turn_and_minds_what_was_done() -> None:
     many = [candidate(name, said(name, defect(subtype="edge"))) for name in "abcdef"]
     few = [candidate(name, said(name, defect(subtype="text")), model="rare") for name in "gh"]
-    first = names(Policy.COVERAGE, [*many, *few])
+    first = names(RankingPolicy.COVERAGE, [*many, *few])
     assert len({"g", "h"} & set(first[:4])) == 2
-    after = names(Policy.COVERAGE, [*many, *few], [Corrected(("m", "edge"), 0.5, True)] * 3)
+    after = names(RankingPolicy.COVERAGE, [*many, *few], [Corrected(("m", "edge"), 0.5, True)] * 3)
     assert set(after[:2]) == {"g", "h"}
 
 
 def test_random_is_by_hash_and_equal_scores_too() -> None:
     pool = [candidate(name) for name in "abcdefgh"]
-    assert names(Policy.RANDOM, pool) == names(Policy.RANDOM, pool[::-1]) != list("abcdefgh")
-    assert names(Policy.DETECTORS, pool) == names(Policy.DETECTORS, pool[::-1])
+    assert names(RankingPolicy.RANDOM, pool) == names(RankingPolicy.RANDOM, pool[::-1]) != list("abcdefgh")
+    assert names(RankingPolicy.DETECTORS, pool) == names(RankingPolicy.DETECTORS, pool[::-1])
 
 
 def test_the_gravest_defect_names_the_group() -> None:
