@@ -147,7 +147,9 @@ def sft(
         config = changed(_recipe(RECIPES, recipe), _changes(own | common, lora, change))
     _check_report(config)
     if dry_run:
-        _plan(config, data, model, limit, max_tokens=config.data.max_tokens, as_json=as_json)
+        from trainers.detector.dry_run import show_plan
+
+        show_plan(config, data, model, limit, max_tokens=config.data.max_tokens, as_json=as_json)
         return
     from trainers.detector.sft_trainer import train_sft
 
@@ -203,8 +205,10 @@ def grpo(
         config = changed(config, changes)
     _check_report(config)
     if dry_run:
+        from trainers.detector.dry_run import show_plan
+
         longest, group = config.data.max_prompt_tokens, config.answers.group
-        _plan(config, data, model, limit, max_tokens=longest, as_json=as_json, each=group)
+        show_plan(config, data, model, limit, max_tokens=longest, as_json=as_json, each=group)
         return
     from trainers.detector.grpo_trainer import train_grpo
 
@@ -380,55 +384,6 @@ def _check_report(config: TrainConfig) -> None:
     report = config.saving.report
     if report != "none" and importlib.util.find_spec(report) is None:
         raise ConfigError(f"{report} is not installed", hint=f"pip install {report}, or --report tensorboard|none.")
-
-
-def _plan(
-    config: TrainConfig, data: str, model: str, limit: int | None, *, max_tokens: int, as_json: bool, each: int = 1
-) -> None:
-    """What `--dry-run` says; where the training could not work it ends before anything is fetched."""
-    from annotate.vlm.qwen.load import FAMILIES, load_processor
-    from sdg_data.preflight.findings import as_rows, error_of, faults, show
-    from sdg_data.prompt_templates import load_template
-    from trainers.detector.chat import Chat
-    from trainers.detector.data import read_training_data
-    from trainers.detector.loading import model_type_of
-    from trainers.detector.preflight import examine
-
-    findings = examine(config, model)
-    if not as_json:
-        show(findings)
-    elif faults(findings):
-        print_json({"config": config.model_dump(mode="json"), "findings": as_rows(findings)})
-    if wrong := faults(findings):
-        raise error_of(wrong[0])
-    kind = model_type_of(model)
-    asked = config.data
-    chat = Chat(load_processor(model, kind), load_template(asked.template), FAMILIES[kind], asked.max_side, asked.trace)
-    samples = read_training_data(
-        data,
-        chat,
-        max_tokens=max_tokens,
-        held_out=asked.held_out,
-        seed=config.seed,
-        limit=limit,
-        questions_only=each > 1,
-    )
-    optimizer = config.optimizer
-    steps = optimizer.max_steps or int(len(samples.train) * each // optimizer.batch_size * optimizer.epochs)
-    plan: dict[str, Any] = {
-        "config": config.model_dump(mode="json"),
-        "data": samples.report(),
-        "steps": steps,
-        "findings": as_rows(findings),
-    }
-    if as_json:
-        print_json(plan)
-        return
-    report = plan["data"]
-    say(
-        f"{report['train']} samples to train on, {report['held_out']} held out, {steps} steps of {optimizer.batch_size}"
-    )
-    say(f"tokens: {report['tokens']}; left out: {report['dropped'] or 'nothing'}")
 
 
 def _print_result(result: dict[str, Any], as_json: bool) -> None:
