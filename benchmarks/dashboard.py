@@ -328,6 +328,7 @@ CHROMIUM_ARGUMENTS = [
 CONTENTS = {
     "": "#overview .figure",
     "browse": "#cards .card",
+    "map": "#map .figure, #map .empty",
     "agreement": "#ceiling .figure",
     "evaluate": "#evaluation p",
     "health": "#health .figure",

@@ -82,6 +82,9 @@ def lazy_group(entries: Mapping[str, Lazy]) -> type[TyperGroup]:
 IMAGES = {
     "import": Lazy("sdg_data.ingest.images_cli:import_command", "Bring images made elsewhere, with their prompts"),
     "list": Lazy("sdg_data.ingest.images_cli:list_command", "List stored images"),
+    "map": Lazy(
+        "annotate.machine.map_images:map_command", "Place alike images near each other, for the dashboards", "vlm"
+    ),
     "sheet": Lazy("sdg_data.sheets.cli:sheet_command", "Draw a contact sheet (PNG)"),
 }
 images_app = typer.Typer(

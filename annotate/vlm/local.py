@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from annotate.vlm.batching import DynamicBatcher
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
 from annotate.vlm.families import codec_of, fit_image
@@ -21,6 +24,7 @@ from schemas.codecs import AnswerCodec, Qwen25VL
 from schemas.geometry import ImageSize
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.mini.weights import weights_folder
+from sdg_data.picture import decode_image
 from sdg_data.settings import VlmSettings
 
 log = logging.getLogger(__name__)
@@ -127,6 +131,24 @@ class LocalBackend:
     def prepare(self, data: bytes, media_type: str) -> EncodedImage:
         """Encode an image in a size that the model's family takes, within the settings' `max_side`."""
         return fit_image(data, media_type, family=self._family, max_side=self._settings.max_side)
+
+    def see(self, images: Sequence[EncodedImage]) -> NDArray[np.float32]:
+        """What the model's vision tower sees of images: the mean over the patches that its language half would read.
+
+        Args:
+            images: As `prepare` gives them.
+
+        Returns:
+            One vector an image, (n, length).
+        """
+        import torch
+
+        self.load()
+        pictures = [decode_image(image.data) for image in images]
+        inputs = self._processor.image_processor(images=pictures, return_tensors="pt").to(self._model.device)
+        with torch.inference_mode():
+            patches = self._model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output
+        return np.stack([of_image.float().mean(dim=0).cpu().numpy() for of_image in patches])
 
     async def ask(self, question: Question) -> Answer:
         """Ask the model in this process; questions that wait together are answered as one batch."""

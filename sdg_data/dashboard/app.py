@@ -22,12 +22,13 @@ from sdg_data.dashboard.pages import evaluate, overview
 from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
 from sdg_data.dashboard.pages.health import page as health
+from sdg_data.dashboard.pages.maps import page as maps
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import BlobError, SdgError
 from sdg_data.picture import PictureError, for_browser
 from sdg_data.store.connection import Store
 
-PAGES = (overview.PAGE, browse.PAGE, agreement.PAGE, evaluate.PAGE, health.PAGE)
+PAGES = (overview.PAGE, browse.PAGE, maps.PAGE, agreement.PAGE, evaluate.PAGE, health.PAGE)
 """Every page, in the order of the tabs; the first is the start page. A new page is one line here."""
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]

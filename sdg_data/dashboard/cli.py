@@ -24,7 +24,7 @@ def dashboard_command(
         typer.Option(help="A name that browsers know this server by, beside this machine's own; may be repeated"),
     ] = None,
 ) -> None:
-    """Serve the dashboards: Overview, Browse, Agreement, Evaluate, Health.
+    """Serve the dashboards: Overview, Browse, Map, Agreement, Evaluate, Health.
 
     They read a published copy of the store and keep no writer waiting. With SDG_DASHBOARD_USER and
     SDG_DASHBOARD_PASSWORD in the environment a browser has to log in.

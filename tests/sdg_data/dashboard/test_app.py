@@ -84,12 +84,12 @@ def client(filled: Filled) -> TestClient:
 
 
 def test_every_page_is_there(client: TestClient) -> None:
-    for path in ("/", "/browse", "/agreement", "/evaluate", "/health"):
+    for path in ("/", "/browse", "/map", "/agreement", "/evaluate", "/health"):
         answer = client.get(path)
         assert answer.status_code == 200
         assert "googleapis" not in answer.text
     config = client.get("/config").json()
-    assert [name for _, name, _ in config["pages"]] == ["Overview", "Browse", "Agreement", "Evaluate", "Health"]
+    assert [name for _, name, _ in config["pages"]] == ["Overview", "Browse", "Map", "Agreement", "Evaluate", "Health"]
     assert config["analytics_enabled"] is False
 
 

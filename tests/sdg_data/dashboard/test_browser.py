@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("gradio")
@@ -13,8 +14,10 @@ pytest.importorskip("playwright")
 
 import uvicorn
 
+from sdg_data import image_maps
 from sdg_data.cli import run
 from sdg_data.dashboard.app import make_app
+from sdg_data.store import image_list
 from sdg_data.store.connection import Store
 from sdg_data.store.rows import scalar
 from tests.browser import chromium, needs_chromium
@@ -23,7 +26,7 @@ from tests.sdg_data.dashboard.test_snapshots import add
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 PATIENCE = 90_000
-PAGES = ("", "browse", "agreement", "evaluate", "health")
+PAGES = ("", "browse", "map", "agreement", "evaluate", "health")
 
 
 class Served:
@@ -251,3 +254,72 @@ def test_nothing_is_wider_than_the_window(window: Any, served: Served, width: in
         window.goto(served.address + path)
         window.wait_for_selector(".sdg .figure, .sdg .note")
         assert window.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_a_choice_gets_a_name_and_goes_on_from_it(window: Any, served: Served) -> None:
+    window.goto(f"{served.address}browse")
+    heading(window, "59 images")
+    for place in (0, 3):
+        window.locator("#cards [data-choose]").nth(place).check()
+    window.click("#choice button[data-do=add]:not([data-all])")
+    window.wait_for_selector("#kept .warn")
+    assert "no name for a list" in window.inner_text("#kept")
+    window.fill("#choice .name", "hands again")
+    window.click("#choice button[data-do=add]:not([data-all])")
+    window.wait_for_function("() => document.querySelector('#kept').innerText.includes('2 images in it now')")
+    assert "annotate push --images" in window.inner_text("#kept .commands")
+    window.click("#kept a")
+    heading(window, "2 images, page 1 of 1")
+    assert "the list hands again: 2 ids" in window.inner_text("#cards .chosen")
+    window.locator("#cards .open").first.click()
+    window.wait_for_selector("#detail .stage img")
+    assert "in the list hands again" in window.inner_text("#detail")
+    window.goto(f"{served.address}browse?split=test&model=sana")
+    window.wait_for_selector("#cards .card")
+    count = int(window.inner_text("#cards h3").split(" ")[0])
+    window.fill("#choice .name", "held out")
+    window.click("#choice button[data-all]")
+    window.wait_for_function(
+        "n => document.querySelector('#kept').innerText.includes(n + ' images in it now')", arg=str(count)
+    )
+    window.goto(f"{served.address}browse?list=held out&split=train")
+    window.wait_for_selector("#cards .empty")
+    window.goto(f"{served.address}browse?list=held out")
+    heading(window, f"{count} images")
+
+
+def test_a_line_drawn_on_the_map_is_a_choice_in_browse(window: Any, served: Served) -> None:
+    folder = served.made.home / image_maps.MAPS / "detector"
+    ids = [image.id for image in served.made.images]
+    image_maps.begin(folder, image_maps.About("detector", "r1", "vision tower"))
+    image_maps.add_features(folder, ids, np.random.default_rng(0).normal(size=(len(ids), 6)).astype(np.float32))
+    image_maps.place(folder, image_maps.PCA, set(ids))
+    window.goto(f"{served.address}map?colour=model")
+    window.wait_for_selector("#map [data-loaded]")
+    assert "flux2" in window.inner_text("#map .legend")
+    window.wait_for_function("() => document.querySelector('#map .points').width > 300")
+    box = window.locator("#map .plane").bounding_box()
+
+    def drag(*shares: tuple[float, float]) -> None:
+        at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in shares]
+        window.mouse.move(*at[0])
+        window.mouse.down()
+        for corner in at[1:]:
+            window.mouse.move(*corner, steps=8)
+        window.mouse.up()
+
+    drag((0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99))
+    assert window.inner_text("#map .inside a") == "Open 59 images in Browse"
+    window.click("#map .clear")
+    assert "Nothing is drawn" in window.inner_text("#map .inside")
+    drag((0.3, 0.05), (0.98, 0.1), (0.8, 0.7), (0.5, 0.4), (0.45, 0.95))
+    words = window.inner_text("#map .inside a")
+    count = int(words.split(" ")[1])
+    assert 0 < count < 59
+    window.click("#map .inside a")
+    heading(window, f"{count} image")
+    assert "inside the line drawn on the map detector" in window.inner_text("#cards .chosen")
+    window.fill("#choice .name", "around here")
+    window.click("#choice button[data-all]")
+    window.wait_for_selector("#kept .commands")
+    assert len(image_list.read(served.made.home / "lists" / "around here.txt")) == count
