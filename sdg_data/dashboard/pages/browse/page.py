@@ -230,7 +230,8 @@ def build(context: PageContext) -> None:
     keep(forth.click(on_forth, everything, [number, cards], **quick))
     keep(cards.click(on_pick, None, detail, **quick)).then(None, None, None, js=_SCROLL)
     keep(detail.click(on_step, everything, detail, **quick))
-    bar.click(on_keep, everything, [kept, controls[LIST]], **quick)
+    tagged = bar.click(on_keep, everything, [kept, controls[LIST]], **quick)
+    tagged.then(on_page, everything, [number, cards], **quick)  # the images of a tag that is shown may be others now
 
 
 def _said(event: gr.EventData, name: str) -> Any:
