@@ -100,7 +100,7 @@ def _frame(name: str, found: Drawn, parameters: Parameters) -> str:
     address = text(f"/data/map.json?{urlencode(parameters)}")
     plane = (
         f'<div class="map" data-map="{address}"><div class="plane"><canvas class="points" role="img" '
-        f'aria-label="map of {counted(count, "image")}; the table below the title has the same"></canvas>'
+        f'aria-label="map of {counted(count, "image")}; the download CSV has the same as a table"></canvas>'
         '<canvas class="line" aria-hidden="true"></canvas></div>'
         f'<div class="beside"><h3>{text(COLOURS[parameters["colour"]][0])}</h3><ul class="legend">{keys}</ul>'
         '<p class="inside" role="status">Nothing is drawn around yet.</p>'
