@@ -93,7 +93,8 @@ def _frame(name: str, found: Drawn, parameters: Parameters) -> str:
     if count > MOST:
         parts.append(f"one point of {-(-count // MOST)} is drawn, all of them can be drawn around")
     keys = "".join(
-        f'<li><i class="key" style="--light:{shade["light"]};--dark:{shade["dark"]}"></i>{text(shade["name"])} '
+        f'<li><i class="key by-day" style="background:{shade["light"]}"></i>'
+        f'<i class="key by-night" style="background:{shade["dark"]}"></i>{text(shade["name"])} '
         f"<small>{shade['images']:,}</small></li>"
         for shade in legend(found)
     )
