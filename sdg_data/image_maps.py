@@ -59,7 +59,8 @@ class Places:
             return np.zeros((0, 2), np.int32)
         low = self.points.min(axis=0)
         span = float((self.points.max(axis=0) - low).max()) or 1.0
-        return np.rint((self.points - low) / span * SIDE).astype(np.int32)
+        grid: NDArray[np.int32] = np.rint((self.points - low) / span * SIDE).astype(np.int32)
+        return grid
 
 
 def names(home: Path) -> list[str]:
@@ -77,7 +78,7 @@ def load(home: Path, name: str) -> Places:
         raise InputError(f"there is no such map in {home / MAPS}", item=name[:80], hint="`sdg images map` makes one.")
     folder = home / MAPS / name
     try:
-        frame = pl.read_parquet(folder / "places.parquet").cast(dict(_PLACES))
+        frame = pl.read_parquet(folder / "places.parquet").cast(_PLACES)
         about = read_about(folder)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"the map cannot be read ({str(error).splitlines()[0]})", item=str(folder)) from error
@@ -210,7 +211,7 @@ def project(vectors: Vectors, method: str = PCA) -> tuple[Vectors, tuple[str, st
     if len(vectors) <= _FEW:
         raise InputError(f"UMAP wants more than {_FEW} images", item=f"{len(vectors)} images", hint=f"--method {PCA}")
     try:
-        import umap
+        import umap  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise MissingDependency(
             "umap-learn is not installed", item="--method umap", hint="pip install umap-learn"
