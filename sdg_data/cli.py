@@ -105,6 +105,7 @@ COMMANDS = {
     "prelabel": Lazy("annotate.machine.cli:prelabel_app", "Ask a detector what is wrong with the images", "vlm"),
     "annotate": Lazy("annotate.annotate_cli:app", "People correct the defects in a Label Studio", "annotate"),
     "select": Lazy("sdg_data.selection.cli:app", "Choose the best of a prompt's images, and say what that is worth"),
+    "refine": Lazy("trainers.refinement.cli:app", "Edit defects away, and keep what passes a test", "train"),
     "study": Lazy("annotate.study.cli:app", "People compare images of several arms, blind", "dashboard"),
     "enrich": Lazy("annotate.machine.cli:enrich_app", "Ask a VLM to expand what people drew", "vlm"),
     "serve": Lazy("annotate.serve.cli:app", "Serve the detector over HTTP", "vlm"),

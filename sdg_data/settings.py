@@ -190,7 +190,11 @@ class StorageSettings(_Section):
 
 
 class Settings(_Section):
-    """Everything a command is told. `models` holds preset overrides and custom presets, checked by `generators`."""
+    """Everything a command is told.
+
+    `models` and `editors` hold preset overrides and custom presets, checked by `generators`; `refine` is checked by
+    `trainers.refinement`.
+    """
 
     profile: str
     home: Path
@@ -201,6 +205,8 @@ class Settings(_Section):
     enrich: VlmSettings = VlmSettings(backend="template")
     annotate: AnnotateSettings = AnnotateSettings()
     models: dict[str, dict[str, Any]] = {}
+    editors: dict[str, dict[str, Any]] = {}
+    refine: dict[str, Any] = {}
 
     @property
     def blob_url(self) -> str:

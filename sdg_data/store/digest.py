@@ -35,6 +35,9 @@ COUNTED_WHERE_FILLED = frozenset(
         "known_items",
         "known_answers",
         "people_decisions",
+        "refinement_runs",
+        "refinements",
+        "edits",
     }
 )
 """Tables of later versions count once they hold something, so that an older store keeps its digest."""

@@ -253,7 +253,19 @@ class BoxFlowConfig(TrainingSettings):
             )
         if self.credit.minimum_group > rollout.samples:
             raise ValueError(f"minimum_group {self.credit.minimum_group} is more than samples {rollout.samples}")
+        self._check_pairs()
         return self
+
+    def _check_pairs(self) -> None:
+        """A pairwise reward compares the images of one prompt, so they have to come together."""
+        rollout, guard = self.rollout, self.monitoring.guard
+        if guard is not None and guard.pairwise:
+            raise ValueError(f"the guard scores single images, which {guard.kind!r} does not")
+        if any(part.pairwise for part in self.rewards.base) and rollout.batch_size % rollout.samples:
+            raise ValueError(
+                f"a pairwise reward compares a prompt's images with each other: batch_size ({rollout.batch_size}) is a "
+                f"multiple of samples ({rollout.samples}) then"
+            )
 
     def _check_noisy_steps(self) -> None:
         rollout = self.rollout

@@ -93,6 +93,30 @@ class Judge(VlmClient[Score]):
         return Score(None, reason)
 
 
+def question_of(path: str, default: str) -> str:
+    """The question of a file, or the default where no file is named.
+
+    Args:
+        path: The file's; empty: none.
+        default: The question that is asked then.
+
+    Returns:
+        The question, with `{prompt}` in it.
+
+    Raises:
+        ConfigError: The file cannot be read, or has no `{prompt}`.
+    """
+    if not path:
+        return default
+    try:
+        question = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read it ({error.strerror})", item=path) from error
+    if "{prompt}" not in question:
+        raise ConfigError("the question has no {prompt}", item=path)
+    return question
+
+
 def make_judge(settings: RewardSettings) -> BaseReward:
     """The judge that `vlm` names, with the question of the file `template`.
 
@@ -109,14 +133,7 @@ def make_judge(settings: RewardSettings) -> BaseReward:
 
     if settings.vlm is None:
         raise ConfigError("the reward 'judge' needs `vlm`", hint="Its backend, model and base_url, as in [prelabel].")
-    template = TEMPLATE
-    if settings.template:
-        try:
-            template = Path(settings.template).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read it ({error.strerror})", item=settings.template) from error
-        if "{prompt}" not in template:
-            raise ConfigError("the question has no {prompt}", item=settings.template)
+    template = question_of(settings.template, TEMPLATE)
     check_address(settings.vlm, "judge")
     backend = make_backend(settings.vlm)
     return Judge(

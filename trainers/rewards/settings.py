@@ -25,6 +25,9 @@ REWARDS: Final[dict[str, str]] = {
     "pick": "trainers.rewards.local_models:make_local_reward",
     "scorer": "trainers.rewards.local_models:make_local_reward",
     "judge": "trainers.rewards.judge:make_judge",
+    "pairwise": "trainers.rewards.pair_judge:make_pairwise",
+    "pairwise-think": "trainers.rewards.pair_judge:make_pairwise",
+    "pairwise-flex": "trainers.rewards.pair_judge:make_pairwise",
     "palette": "trainers.rewards.mini:make_palette",
     "oracle": "trainers.rewards.mini:make_oracle",
 }
@@ -40,8 +43,9 @@ class RewardSettings(TrainingSettings):
     """Settings of one base reward, and its weight in the sum of all."""
 
     kind: str
-    """clip, pick or scorer: a transformers `model` in this process. judge: an OpenAI-compatible server, `vlm`. palette
-    or oracle: the mini world's."""
+    """clip, pick or scorer: a transformers `model` in this process. judge: an OpenAI-compatible server, `vlm`.
+    pairwise, pairwise-think, pairwise-flex: such a server that compares two images. palette or oracle: the mini
+    world's."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """In the sum of the base rewards."""
     model: str = ""
@@ -60,6 +64,11 @@ class RewardSettings(TrainingSettings):
     """A file with the judge's question, `{prompt}` where the caption goes; empty: ours."""
     noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of the oracle's noise."""
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether it compares images with each other instead of scoring each."""
+        return self.kind.startswith("pairwise")
 
     @field_validator("kind")
     @classmethod

@@ -26,6 +26,7 @@ from sdg_data.store.migrations import (
     m0011_rewritten_prompts,
     m0012_kept_answers,
     m0013_known_answers,
+    m0014_refinements,
 )
 
 
@@ -53,4 +54,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0011_rewritten_prompts,
     m0012_kept_answers,
     m0013_known_answers,
+    m0014_refinements,
 )

@@ -1,0 +1,107 @@
+"""The acceptance test, part by part; silence accepts nothing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schemas.defect import Defect, DefectType, Subtype
+from schemas.geometry import Box
+from trainers.refinement.acceptance import AcceptanceSettings, Judged, Looked, burden, judge
+from trainers.refinement.masks import box_mask
+
+SIZE = (32, 32)
+MASK = box_mask([Box(x0=0, y0=0, x1=500, y1=500)], SIZE, cell=8, cells=0, feather=0)
+IMAGE = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def defect(x: int, importance: int = 50, kind: DefectType = DefectType.ARTIFACT, **more: Any) -> Defect:
+    return Defect(box=Box(x0=x, y0=x, x1=x + 100, y1=x + 100), type=kind, reason="r", importance=importance, **more)
+
+
+INSIDE, OUTSIDE = defect(100, 80), defect(800, 40)
+
+
+def held(after: tuple[Defect, ...] | None, **options: Any) -> Judged:
+    limits = AcceptanceSettings(**options.pop("limits", {"min_seam": -1}))
+    edited = IMAGE.copy()
+    edited[2:6, 2:6] = 0
+    return judge(
+        limits,
+        MASK,
+        parent=IMAGE,
+        edited=options.pop("edited", edited),
+        before=options.pop("before", Looked((INSIDE, OUTSIDE), options.get("reward_before"))),
+        after=Looked(after, options.get("reward_after")),
+        rewarded="reward_before" in options,
+    )
+
+
+def test_a_defect_that_is_gone_passes_and_everything_is_measured() -> None:
+    test = held((OUTSIDE,))
+    assert test.reasons == ()
+    assert test.answered
+    assert test.measured["inside_before"] == pytest.approx(0.8)
+    assert test.measured["inside_after"] == 0
+    assert test.measured["outside_before"] == test.measured["outside_after"] == pytest.approx(0.4)
+    assert test.measured["burden_after"] == pytest.approx(0.4) == test.burden
+    assert test.measured["pixels_changed_outside"] == 0
+    assert test.measured["seam"] is not None
+
+
+@pytest.mark.parametrize(
+    ("after", "reasons"),
+    [
+        ((INSIDE, OUTSIDE), ("burden-inside",)),
+        ((defect(100, 76), OUTSIDE), ("burden-inside",)),  # .8 to .76 falls by less than .05
+        ((defect(100, 75), OUTSIDE), ()),  # exactly .05
+        ((OUTSIDE, defect(700, 5)), ("burden-outside",)),
+        ((defect(800, 41),), ("burden-outside",)),
+        ((), ()),
+        ((defect(800, 40, subtype=Subtype.TEXT),), ("text",)),
+        (None, ("no-detection",)),
+    ],
+)
+def test_each_part_has_its_reason(after: tuple[Defect, ...] | None, reasons: tuple[str, ...]) -> None:
+    assert held(after).reasons == reasons
+
+
+def test_a_fall_of_nothing_is_never_enough() -> None:
+    assert held((INSIDE, OUTSIDE), limits={"min_fall": 0, "min_seam": -1}).reasons == ("burden-inside",)
+
+
+def test_a_pixel_outside_is_enough_to_refuse() -> None:
+    edited = IMAGE.copy()
+    edited[31, 31] = 255 - edited[31, 31]
+    test = held((OUTSIDE,), edited=edited)
+    assert test.reasons == ("pixels-outside",)
+    assert test.measured["pixels_changed_outside"] == 1
+
+
+def test_a_seam_under_the_limit_is_refused() -> None:
+    edited = IMAGE.copy()
+    edited[:16, :16] = 255
+    assert held((OUTSIDE,), edited=edited, limits={"min_seam": 0.99}).reasons == ("seam",)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reasons", "answered"),
+    [
+        (1.0, 1.0, (), True),
+        (1.0, 0.9, ("reward",), True),
+        (1.0, None, ("no-reward",), False),
+        (None, 1.0, ("no-reward",), False),
+    ],
+)
+def test_a_reward_may_not_fall_nor_be_silent(
+    before: float | None, after: float | None, reasons: tuple[str, ...], answered: bool
+) -> None:
+    test = held((OUTSIDE,), reward_before=before, reward_after=after)
+    assert (test.reasons, test.answered) == (reasons, answered)
+
+
+def test_types_have_weights() -> None:
+    limits = AcceptanceSettings(artifact_weight=2, misalignment_weight=0.5)
+    both = (defect(100, 50), defect(800, 50, DefectType.MISALIGNMENT))
+    assert burden(both, limits) == (pytest.approx(1.25), 0)
+    assert burden(both, limits, MASK) == (pytest.approx(1.0), pytest.approx(0.25))

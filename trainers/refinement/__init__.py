@@ -1,0 +1,1 @@
+"""Defects edited away: masks, instructions, the acceptance test, and the stage that refines a store's images."""

@@ -1,0 +1,162 @@
+"""Whether an edit is taken: what was measured before and after, and which parts of the test it did not pass.
+
+    inside   the detector's burden inside the mask falls by at least `min_fall`
+    outside  its burden outside rises by no more than `max_rise`, and no pixel outside has changed
+    seam     the ring around the mask still looks as it did: SSIM of at least `min_seam`
+    reward   the base reward falls by no more than `max_reward_fall`
+    text     the detector sees no more defects of the subtype `text`: editors write the instruction into the picture
+
+A detector or a reward that does not answer accepts nothing. A defect lies inside where its box's middle does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from generators.editors.contract import Mask, Pixels
+from schemas.defect import Defect, DefectType, Subtype
+from schemas.geometry import GRID
+from trainers.common.config import NotNegative, TrainingSettings
+from trainers.refinement.masks import changed_outside, seam_similarity
+
+_TINY: Final = 1e-9
+
+
+class AcceptanceSettings(TrainingSettings):
+    """The limits of the test. What is measured is stored whatever the limit is."""
+
+    min_fall: NotNegative = 0.05
+    """By how much the burden inside the mask has to fall; importance 100 counts 1."""
+    max_rise: NotNegative = 0.0
+    """By how much the burden outside may rise."""
+    min_seam: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    """The least similarity of the ring around the mask to what it was; −1: no limit."""
+    max_reward_fall: NotNegative = 0.0
+    """By how much the base reward may fall, on its own scale; only where a reward is named."""
+    new_text: bool = False
+    """Whether edits may have more defects of the subtype `text`."""
+    artifact_weight: NotNegative = 1.0
+    """Of artifacts in a burden."""
+    misalignment_weight: NotNegative = 1.0
+    """Of misalignments in a burden."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is known of a picture: the detector's defects and the base reward, each None where there is no answer.
+
+    `reason` says why there is none.
+    """
+
+    defects: tuple[Defect, ...] | None
+    reward: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Each part of the test by name, and the parts that were not passed; an edit with no `reasons` may be taken.
+
+    `answered` is false where the detector or the reward gave no answer.
+    """
+
+    measured: dict[str, float | None]
+    reasons: tuple[str, ...]
+    answered: bool
+
+    @property
+    def burden(self) -> float:
+        """The burden of the whole edit, by which candidates are ordered."""
+        return float(self.measured["burden_after"] or 0.0)
+
+
+def burden(defects: Sequence[Defect], limits: AcceptanceSettings, mask: Mask | None = None) -> tuple[float, float]:
+    """Σ weight · importance / 100 of defects, inside and outside of a mask; without a mask everything is inside."""
+    weights = {
+        DefectType.ARTIFACT: limits.artifact_weight,
+        DefectType.MISALIGNMENT: limits.misalignment_weight,
+    }
+    sums = [0.0, 0.0]
+    for defect in defects:
+        sums[0 if mask is None or _inside(defect, mask) else 1] += weights[defect.type] * defect.importance / 100
+    return sums[0], sums[1]
+
+
+def judge(
+    limits: AcceptanceSettings,
+    mask: Mask,
+    *,
+    parent: Pixels,
+    edited: Pixels,
+    before: Looked,
+    after: Looked,
+    rewarded: bool,
+) -> Judged:
+    """Hold an edit against its parent.
+
+    Args:
+        limits: The test's.
+        mask: (height, width), where the edit could change the picture.
+        parent: The picture that was edited.
+        edited: The candidate.
+        before: What is known of the parent; its defects are known.
+        after: What is known of the candidate.
+        rewarded: Whether a base reward is part of the test.
+
+    Returns:
+        What was measured, and what was not passed.
+    """
+    inside_before, outside_before = burden(before.defects or (), limits, mask)
+    changed, seam = changed_outside(parent, edited, mask), seam_similarity(parent, edited, mask)
+    measured: dict[str, float | None] = {
+        "inside_before": inside_before,
+        "outside_before": outside_before,
+        "burden_before": inside_before + outside_before,
+        "pixels_changed_outside": float(changed),
+        "seam": seam,
+        "reward_before": before.reward,
+        "reward_after": after.reward,
+        "text_before": float(_texts(before.defects or ())),
+    }
+    reasons = ["pixels-outside"] if changed else []
+    if seam is not None and seam < limits.min_seam - _TINY:
+        reasons.append("seam")
+    answered = after.defects is not None and (not rewarded or None not in (before.reward, after.reward))
+    if after.defects is None:
+        reasons.append("no-detection")
+    else:
+        inside, outside = burden(after.defects, limits, mask)
+        measured |= {
+            "inside_after": inside,
+            "outside_after": outside,
+            "burden_after": inside + outside,
+            "text_after": float(_texts(after.defects)),
+        }
+        if inside_before - inside < max(limits.min_fall, _TINY) - _TINY / 2:
+            reasons.append("burden-inside")
+        if outside - outside_before > limits.max_rise + _TINY:
+            reasons.append("burden-outside")
+        if not limits.new_text and _texts(after.defects) > _texts(before.defects or ()):
+            reasons.append("text")
+    if rewarded:
+        if before.reward is None or after.reward is None:
+            reasons.append("no-reward")
+        elif before.reward - after.reward > limits.max_reward_fall + _TINY:
+            reasons.append("reward")
+    return Judged(measured, tuple(reasons), answered)
+
+
+def _inside(defect: Defect, mask: Mask) -> bool:
+    height, width = mask.shape
+    box = defect.box
+    column = min(width - 1, int((box.x0 + box.x1) / 2 / GRID * width))
+    row = min(height - 1, int((box.y0 + box.y1) / 2 / GRID * height))
+    return bool(mask[row, column] > 0)
+
+
+def _texts(defects: Sequence[Defect]) -> int:
+    return sum(defect.subtype is Subtype.TEXT for defect in defects)

@@ -1,0 +1,355 @@
+"""`sdg refine`: edit defects away, and say what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdg_data.console import (
+    Names,
+    chosen_split,
+    command_lock,
+    names_option,
+    print_json,
+    print_table,
+    run_stage,
+    say,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from generators.editors.contract import Editor
+    from generators.editors.presets import EditorPreset
+    from sdg_data.settings import Settings
+    from trainers.refinement.settings import RefineSettings
+    from trainers.refinement.signals import Signals
+    from trainers.refinement.source import Work
+    from trainers.refinement.stage import RefineJob
+
+app = typer.Typer(
+    help="Edit the defects of images away, and keep what passes a test.", no_args_is_help=True, add_completion=False
+)
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+
+
+@app.callback()
+def _refine() -> None:
+    """Edit the defects of images away, and keep what passes a test."""
+
+
+@app.command("run")
+def run_command(
+    ctx: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Whose defects: prelabel:MODEL, gold, annotator:NAME …; default: the model of [prelabel]"),
+    ] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="defects: one after another in masks; sdg, caption, heatmaps: the paper's")
+    ] = None,
+    editor: Annotated[str | None, typer.Option(help="Name of an editor; `sdg refine editors` lists them")] = None,
+    models: Annotated[Names | None, names_option(help="Only images of these models, separated by commas")] = None,
+    split: Annotated[str | None, typer.Option(help="train or test")] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="Only the images of this list")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="At most so many edits one after another")] = None,
+    candidates: Annotated[int | None, typer.Option(min=1, help="Tries of each edit; the best that passes")] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="At most so many candidates of one image")] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="A base reward that may not fall, by its kind; others stand in [refine]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Refine at most so many images now")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
+    retry_failures: Annotated[
+        bool, typer.Option("--retry-failures", help="Do images again in which an edit or an answer failed")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for another `refine run` on this home, or leave at once")] = True,
+    dry_run: Annotated[bool, typer.Option(help="Only show the plan")] = False,
+    as_json: Json = False,
+) -> None:
+    """Refine the images that have defects. Interrupted or killed: run the same command again to go on.
+
+    Images that the source calls clean, or says nothing readable of, are not edited; they are counted.
+    """
+    from sdg_data.blobs import Blobs
+    from sdg_data.metrics.store_sources import Filter
+    from sdg_data.store.connection import Store
+    from sdg_data.store.image_list import check
+    from sdg_data.store.image_list import read as read_list
+    from trainers.refinement.chain import STAGE
+    from trainers.refinement.source import work_of
+
+    settings = settings_of(ctx)
+    over = {
+        "arm": arm,
+        "editor": editor,
+        "rounds": rounds,
+        "candidates": candidates,
+        "budget": budget,
+        "device": device,
+        "rewards": None if reward is None else [{"kind": reward}],
+    }
+    refine, preset, job, source = _job(settings, over, source)
+    store, blobs = Store(settings.home), Blobs(settings.blob_url)
+    chosen = Filter(None if models is None else tuple(models), chosen_split(split))
+    listed = None
+    if images is not None:
+        lines = read_list(images)
+        with store.read() as tx:
+            check(tx, list(lines), lines=lines, item=str(images))
+        listed = set(lines)
+
+    def work() -> Work:
+        return work_of(store, blobs, source, job.identity.run_id, chosen=chosen, listed=listed, retry=retry_failures)
+
+    if dry_run:
+        _show(work(), refine, preset, limit, as_json)
+        return
+    with store.read():
+        pass
+    with command_lock(settings, STAGE, wait=wait):
+        todo = work()
+        if not as_json:
+            _show(todo, refine, preset, limit, as_json=False)
+        if not todo.defects or limit == 0:
+            say("nothing to do")
+            if as_json:
+                print_json(_summary(todo, {}, {}, {}, 0.0))
+            return
+        _execute(settings, store, blobs, job, todo, limit, as_json)
+
+
+@app.command("editors")
+def editors_command(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the editors: how they take what is to be edited, their checkpoint and its licence."""
+    from generators.editors.presets import editor_presets
+
+    settings = settings_of(ctx)
+    rows = [
+        {
+            "editor": preset.name,
+            "takes": "a mask" if preset.masked else f"{preset.images} pictures",
+            "pipeline": preset.pipeline,
+            "checkpoint": preset.repository if preset.folder is None else preset.folder.name,
+            "licence": preset.licence,
+            "about": preset.about,
+        }
+        for preset in editor_presets(settings.editors).values()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows)
+
+
+@app.command("report")
+def report_command(
+    ctx: typer.Context,
+    run: Annotated[str | None, typer.Option(help="A run's id or its beginning; default: the last one")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Who judges, and was not asked while refining: gold, prelabel:OTHER, oracle")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="Write before.csv and after.csv, the arms of a study, into this folder")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(help="Write the list of refined images to this file")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Draw a sheet of images before and after (PNG)")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many images on the sheet")] = 12,
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the 95 % intervals")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Say what a run came to: what was accepted, what was not and why, and burdens before and after."""
+    from schemas.refinement import RefinementState
+    from sdg_data.blobs import Blobs
+    from sdg_data.errors import InputError
+    from sdg_data.store import image_list
+    from sdg_data.store.connection import Store
+    from trainers.refinement.report import judged_burdens, read_run, report, write_study
+    from trainers.refinement.sheet import before_after_sheet
+
+    settings = settings_of(ctx)
+    store, blobs = Store(settings.home), Blobs(settings.blob_url)
+    with store.read() as tx:
+        records = read_run(tx, run)
+        picture = None if sheet is None else before_after_sheet(tx, blobs, records, limit=limit)
+    burdens = None if judge is None else judged_burdens(store, blobs, judge, records.images)
+    facts = report(records, burdens, resamples=resamples)
+    if sheet is not None and picture is not None:
+        try:
+            sheet.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(sheet, format="PNG")
+        except OSError as error:
+            raise InputError(f"cannot write the sheet ({error.strerror or error})", item=str(sheet)) from error
+        say(f"written: {sheet}")
+    if results is not None:
+        refined = [one.result_id for one in records.refinements if one.state is RefinementState.REFINED]
+        image_list.write(results, refined, heading=f"refined by {records.run.arm}, run {records.run.id}")
+        say(f"{len(refined)} images on {results}")
+    if study is not None:
+        there, refused = write_study(records, study)
+        say(f"{study}: {there} images before and after, {refused} without an accepted edit")
+    if as_json:
+        print_json(facts)
+        return
+    _print_report(facts)
+
+
+def _job(
+    settings: Settings, over: dict[str, Any], source: str | None
+) -> tuple[RefineSettings, EditorPreset, RefineJob, str]:
+    from generators.editors.presets import choose_editor, editor_presets
+    from generators.revisions import revision_of
+    from trainers.refinement.instructions import load_instruction
+    from trainers.refinement.settings import identity_of, refine_settings
+    from trainers.refinement.source import source_name
+    from trainers.refinement.stage import RefineJob
+    from trainers.rewards.settings import DetectorSettings
+
+    refine = refine_settings(settings.refine, over)
+    preset = choose_editor(refine.editor, editor_presets(settings.editors))
+    detector = refine.detector or DetectorSettings(vlm=settings.prelabel)
+    source = source or f"prelabel:{_model_of(settings)}"
+    template = load_instruction(refine.instruction or preset.instruction or refine.of_arm.instruction)
+    revision = preset.repository if preset.kind == "hosted" else revision_of(preset)
+    identity = identity_of(
+        refine,
+        source=source,
+        editor=preset.settings,
+        revision=revision,
+        template=template.id,
+        detector=detector,
+    )
+    follow = source_name(source).kind == "prelabel"
+    return refine, preset, RefineJob(refine, identity, preset, revision, template, follow), source
+
+
+def _model_of(settings: Settings) -> str:
+    from annotate.vlm.registry import make_backend
+
+    return make_backend(settings.prelabel).identity.model
+
+
+def _execute(
+    settings: Settings, store: Any, blobs: Any, job: RefineJob, work: Work, limit: int | None, as_json: bool
+) -> None:
+    from trainers.refinement.stage import RefineStage
+
+    stage = RefineStage(store, blobs, job, work, _editor(job), _signals(settings, job.settings), limit=limit)
+    run_stage(
+        stage,
+        unit="images",
+        summarise=lambda seconds: _summary(work, dict(stage.states), dict(stage.verdicts), dict(stage.failed), seconds),
+        conclude=_conclusion,
+        as_json=as_json,
+    )
+
+
+def _editor(job: RefineJob) -> Editor:
+    if job.preset.kind == "hosted":
+        from generators.editors.hosted import HostedEditor
+
+        return HostedEditor(job.preset)
+    from generators.editors.local import load_editor
+
+    return load_editor(job.preset, job.revision, device=job.settings.device)
+
+
+def _signals(settings: Settings, refine: RefineSettings) -> Signals:
+    from trainers.refinement.signals import Signals
+    from trainers.rewards.settings import DetectorSettings, make_detector, make_reward
+
+    detector = refine.detector or DetectorSettings(vlm=settings.prelabel)
+    reward = make_reward(refine.rewards) if refine.rewards else None
+    return Signals(make_detector(detector), reward)
+
+
+def _summary(
+    work: Work, states: dict[str, int], verdicts: dict[str, int], failed: dict[str, int], seconds: float
+) -> dict[str, Any]:
+    return {
+        "images": dict(sorted(states.items())),
+        "edits": dict(sorted(verdicts.items())),
+        "failed": dict(sorted(failed.items())),
+        "not_edited": {
+            "done before": work.done,
+            "clean": work.clean,
+            "unreadable": work.unreadable,
+            "not judged": work.not_judged,
+            "edits themselves": work.edits,
+        },
+        "seconds": round(seconds, 3),
+    }
+
+
+def _conclusion(summary: dict[str, Any]) -> str:
+    from sdg_data.progress import duration
+
+    states = ", ".join(f"{number} {state}" for state, number in summary["images"].items()) or "none"
+    edits = ", ".join(f"{number} {verdict}" for verdict, number in summary["edits"].items()) or "none"
+    text = f"images: {states}; edits: {edits}; in {duration(summary['seconds'])}"
+    if summary["failed"]:
+        failed = ", ".join(f"{number} {code}" for code, number in summary["failed"].items())
+        text += f"; failed: {failed} (recorded; --retry-failures does these images again)"
+    return text
+
+
+def _show(work: Work, refine: RefineSettings, preset: EditorPreset, limit: int | None, as_json: bool) -> None:
+    due = len(work.defects) if limit is None else min(limit, len(work.defects))
+    each = refine.budget or refine.candidates * refine.most_rounds
+    plan = {
+        "arm": refine.arm,
+        "editor": preset.name,
+        "images to refine": due,
+        "defects": sum(len(defects) for defects in list(work.defects.values())[:due]),
+        "edits at most": due * min(each, refine.candidates * refine.most_rounds),
+        "done before": work.done,
+        "with failures": work.incomplete,
+        "clean": work.clean,
+        "unreadable": work.unreadable,
+        "not judged": work.not_judged,
+    }
+    if as_json:
+        print_json(plan)
+    else:
+        print_table([plan])
+
+
+def _print_report(facts: dict[str, Any]) -> None:
+    def shown(name: str, row: dict[str, Any]) -> dict[str, Any]:
+        between = row["interval"]
+        return {
+            "what": name,
+            "number": row["count"],
+            "before": "–" if row["before"] is None else f"{row['before']:.3f}",
+            "after": "–" if row["after"] is None else f"{row['after']:.3f}",
+            "fall": "–"
+            if row["fall"] is None
+            else f"{100 * row['fall']:.0f} %"
+            + ("" if between is None else f" [{100 * between[0]:.0f} to {100 * between[1]:.0f}]"),
+        }
+
+    say(f"run {facts['run'][:12]}, arm {facts['arm']}: {facts['images']} images, {facts['edits']} edits")
+    print_table([{"what": "images", **facts["states"]}])
+    if facts["verdicts"]:
+        print_table([{"what": "edits", **facts["verdicts"]}])
+    if facts["reasons"]:
+        print_table([{"reason": reason, "edits": number} for reason, number in facts["reasons"].items()])
+    rows = [shown("images, by the run's detector", facts["detector"])]
+    if "judged" in facts:
+        judged = facts["judged"]
+        names = {
+            "accepted": "accepted edits, by the judge",
+            "all_edits": "all edits, by the judge",
+            "results": "images, by the judge",
+            "refined_images": "changed images, by the judge",
+        }
+        rows += [shown(name, judged[key]) for key, name in names.items()]
+    print_table(rows)
+    if "judged" in facts:
+        accepted = facts["judged"]["accepted"]
+        say(
+            f"accepted edits that the judge calls worse: {accepted['false_acceptances']} of {accepted['count']}; "
+            f"no better: {accepted['unchanged']}"
+        )
+    say(f"pixels changed outside of masks: {facts['pixels_changed_outside']}")

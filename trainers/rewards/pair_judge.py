@@ -1,0 +1,148 @@
+"""A judge of pairs behind an OpenAI-compatible server: both images and the protocol's question in one message."""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import Any, Final
+
+from annotate.vlm.contract import Answer, AskError
+from annotate.vlm.openai_chat import api_key
+from annotate.vlm.retrying import RetryingClient
+from generators.images import GeneratedImage
+from sdg_data.errors import ConfigError, MissingDependency
+from sdg_data.settings import VlmSettings
+from trainers.rewards.contract import BaseReward
+from trainers.rewards.judge import question_of
+from trainers.rewards.pair_protocols import PROTOCOLS, PairProtocol
+from trainers.rewards.pairwise import Comparison, PairwiseReward
+from trainers.rewards.settings import RewardSettings, check_address
+
+_AGAIN: Final = frozenset({408, 409, 425, 429})
+_FATAL: Final = frozenset({401, 403, 404})
+_RAW: Final = 2_000
+
+
+class ServerPairJudge:
+    """Asks a server which of two images is better."""
+
+    def __init__(self, settings: VlmSettings, protocol: PairProtocol) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            settings: The server, its model, and how much is asked at a time.
+            protocol: What is asked, and how the answer is read.
+        """
+        self.name = settings.model
+        self._settings, self._protocol = settings, protocol
+        self._key = api_key(settings, os.environ)
+        self._session: Any = None
+        self._client: RetryingClient | None = None
+
+    async def compare(self, first: GeneratedImage, second: GeneratedImage) -> Comparison:
+        """Ask about two images of one prompt; a failed or unreadable answer is missing, with its reason."""
+        if self._client is None:  # bound to the event loop that it is first used on
+            backend: Any = self
+            self._client = RetryingClient(
+                backend, concurrency=self._settings.concurrency, deadline=self._settings.deadline
+            )
+        question: Any = (first, second)
+        try:
+            answer = await self._client.ask(question)
+        except AskError as error:
+            return Comparison(None, f"{error.code}: {error.message}", error.fatal)
+        if answer.hit_length:
+            return Comparison(None, "the answer was cut off")
+        return self._protocol.read(answer.text)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, question: tuple[GeneratedImage, GeneratedImage]) -> Answer:
+        """Send one question.
+
+        Args:
+            question: The two images, in the order in which they are shown.
+
+        Returns:
+            The answer.
+
+        Raises:
+            AskError: None came, or one that holds no text.
+        """
+        try:
+            import aiohttp
+        except ImportError as error:
+            raise MissingDependency("aiohttp is not installed", hint="pip install 'sdg-data[train]'") from error
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {self._key.get_secret_value()}"},
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        base = (self._settings.base_url or "https://api.openai.com/v1").split()[0].rstrip("/")
+        try:
+            async with self._session.post(f"{base}/chat/completions", json=self._body(question)) as response:
+                text = await response.text(errors="replace")
+                if response.status != 200:
+                    raise AskError(
+                        f"http-{response.status}",
+                        text[:200],
+                        raw=text[:_RAW],
+                        transient=response.status in _AGAIN or response.status >= 500,
+                        fatal=response.status in _FATAL,
+                    )
+                answer = await response.json(content_type=None)
+        except (aiohttp.ClientError, OSError) as error:
+            raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
+        except ValueError as error:
+            raise AskError("bad-response", "the body is no JSON", raw=text[:_RAW]) from error
+        try:
+            choice = answer["choices"][0]
+            content = choice["message"]["content"]
+        except (LookupError, TypeError) as error:
+            raise AskError("bad-response", "the body has no answer", raw=text[:_RAW]) from error
+        if not isinstance(content, str):
+            raise AskError("refused", "the answer has no text", raw=text[:_RAW])
+        return Answer(content, str(choice.get("finish_reason") or "stop"))
+
+    def _body(self, question: tuple[GeneratedImage, GeneratedImage]) -> dict[str, Any]:
+        pictures = [
+            {
+                "type": "image_url",
+                "image_url": {"url": "data:image/png;base64," + base64.b64encode(image.png()).decode()},
+            }
+            for image in question
+        ]
+        text = {"type": "text", "text": self._protocol.ask(question[0].prompt)}
+        return {
+            "model": self._settings.model,
+            "messages": [{"role": "user", "content": [*pictures, text]}],
+            "temperature": self._settings.temperature,
+            "max_tokens": self._settings.max_tokens,
+            **self._settings.extra,
+        }
+
+
+def make_pairwise(settings: RewardSettings) -> BaseReward:
+    """The pairwise reward of a kind, by the judge that `vlm` names; `template` is a file with another question.
+
+    Args:
+        settings: The reward's.
+
+    Returns:
+        The reward; nothing is asked yet.
+
+    Raises:
+        ConfigError: No `vlm`, one that is no server, or a question that cannot be read or has no `{prompt}`.
+    """
+    protocol = PROTOCOLS[settings.kind]
+    if settings.vlm is None or settings.vlm.backend != "openai":
+        raise ConfigError(
+            f"the reward {settings.kind!r} needs a server that sees two images at a time",
+            hint='`vlm` with backend = "openai", a model and its base_url, as in [prelabel].',
+        )
+    check_address(settings.vlm, "judge")
+    question = question_of(settings.template, protocol.question)
+    return PairwiseReward(ServerPairJudge(settings.vlm, PairProtocol(question, protocol.read)))
