@@ -195,6 +195,79 @@ def report_command(
     _print_report(facts)
 
 
+@app.command("pairs")
+def pairs_command(
+    ctx: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to")],
+    layout: Annotated[
+        str, typer.Option(help="pick-a-pic (Diffusion-DPO, MaPO), or trl (DPOTrainer, for a judge)")
+    ] = "pick-a-pic",
+    run: Annotated[str | None, typer.Option(help="A run's id or its beginning; default: the last one")] = None,
+    within: Annotated[
+        str | None, typer.Option(help="Pair a prompt's images too, by the burden of this source of defects")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="With --within: the base reward that has to agree, by its kind")
+    ] = None,
+    margin: Annotated[float, typer.Option(min=0, help="With --within: the least difference of burdens")] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Write pairs for preference training: accepted edits and their originals, where detector and reward agree."""
+    from sdg_data.blobs import Blobs
+    from sdg_data.errors import ConfigError, ExitCode
+    from sdg_data.store.connection import Store
+    from trainers.refinement.pairs import edit_pairs, write_pairs
+    from trainers.refinement.report import read_run
+
+    settings = settings_of(ctx)
+    if (within is None) != (reward is None):
+        raise ConfigError("--within and --reward go together", item="sdg refine pairs", hint="Two judges make a pair.")
+    store, blobs = Store(settings.home), Blobs(settings.blob_url)
+    with store.read() as tx:
+        found = edit_pairs(tx, read_run(tx, run))
+    none = dict(found.none)
+    pairs = list(found.pairs)
+    if within is not None and reward is not None:
+        more = _within(settings, store, blobs, within, reward, margin)
+        pairs += more.pairs
+        for reason, number in more.none.items():
+            none[reason] = none.get(reason, 0) + number
+    counts, left_out = write_pairs(pairs, blobs, output, layout)
+    edits = sum(pair.source == "edit" for pair in pairs)
+    say(f"{edits} pairs of edits and {len(pairs) - edits} within prompts, in {output}")
+    for reason, number in sorted(none.items()):
+        say(f"  no pair: {number}, {reason}")
+    for line in left_out:
+        say(f"  left out: {line}")
+    if as_json:
+        print_json({"rows": counts, "edits": edits, "within": len(pairs) - edits, "none": none, "left_out": left_out})
+    if left_out:
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _within(settings: Settings, store: Any, blobs: Any, source: str, reward: str, margin: float) -> Any:
+    """Pairs of the images that no refinement made, by a source's burdens and a reward that is asked now."""
+    from sdg_data.picture.decode import decode_pixels
+    from sdg_data.store import images, prompts, refinements
+    from trainers.refinement.pairs import within_prompts
+    from trainers.refinement.report import judged_burdens
+    from trainers.refinement.settings import refine_settings
+    from trainers.refinement.signals import scores_of
+    from trainers.rewards.settings import make_reward
+
+    with store.read() as tx:
+        made = refinements.candidate_ids(tx)
+        every = [image for image in images.page(tx) if image.id not in made]
+        texts = prompts.by_ids(tx, sorted({image.prompt_id for image in every}))
+    burdens = judged_burdens(store, blobs, source, {image.id for image in every})
+    pictures = [(decode_pixels(blobs.get(image.blob))[:, :, :3], texts[image.prompt_id].text) for image in every]
+    rewards = refine_settings({}, {"rewards": [{"kind": reward}]}).rewards
+    scores = scores_of(make_reward(rewards), pictures)
+    known = {image.id: score for image, score in zip(every, scores, strict=True) if score is not None}
+    with store.read() as tx:
+        return within_prompts(tx, every, burdens, known, margin=margin)
+
+
 def _job(
     settings: Settings, over: dict[str, Any], source: str | None
 ) -> tuple[RefineSettings, EditorPreset, RefineJob, str]:

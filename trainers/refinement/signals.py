@@ -18,6 +18,18 @@ ResultT = TypeVar("ResultT", Score, Detection)
 _EXPECTED: Final = (AskError, OSError, RuntimeError, ValueError, TimeoutError)
 
 
+def scores_of(reward: BaseReward, pictures: Sequence[tuple[Pixels, str]]) -> list[float | None]:
+    """The base reward of pictures with their prompts, None where there is no answer; the reward is closed then."""
+
+    async def scores() -> list[Score]:
+        try:
+            return await reward.score([GeneratedImage(pixels, prompt) for pixels, prompt in pictures])
+        finally:
+            await reward.close()
+
+    return [score.value for score in asyncio.run(scores())]
+
+
 class Signals:
     """A detector and, where one is named, a base reward, asked about pictures one batch after another."""
 

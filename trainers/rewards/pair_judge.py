@@ -71,6 +71,7 @@ class ServerPairJudge:
 
         Raises:
             AskError: None came, or one that holds no text.
+            MissingDependency: aiohttp is not installed.
         """
         try:
             import aiohttp
@@ -108,13 +109,8 @@ class ServerPairJudge:
         return Answer(content, str(choice.get("finish_reason") or "stop"))
 
     def _body(self, question: tuple[GeneratedImage, GeneratedImage]) -> dict[str, Any]:
-        pictures = [
-            {
-                "type": "image_url",
-                "image_url": {"url": "data:image/png;base64," + base64.b64encode(image.png()).decode()},
-            }
-            for image in question
-        ]
+        addresses = ["data:image/png;base64," + base64.b64encode(image.png()).decode() for image in question]
+        pictures = [{"type": "image_url", "image_url": {"url": address}} for address in addresses]
         text = {"type": "text", "text": self._protocol.ask(question[0].prompt)}
         return {
             "model": self._settings.model,

@@ -47,13 +47,13 @@ Total score:
 Image 1: x+x+x=total
 Image 2: y+y+y=total
 
-Everything so far stands inside <think> and </think>. After it, <answer> and </answer> hold one of these and nothing else:
+Everything so far stands inside <think> and </think>. After it, <answer> and </answer> hold one of these, nothing else:
 Image 1 is better
 Image 2 is better"""
 
 FLEX: Final = """\
-You compare two images that were generated from a text caption: 「{prompt}」. Choose what matters for this caption in three
-or four categories, each with three to five dimensions. Answer with JSON and nothing else:
+You compare two images that were generated from a text caption: 「{prompt}」. Choose what matters for this caption in
+three or four categories, each with three to five dimensions. Answer with JSON and nothing else:
 {"categories": [{"name": "…", "dims": [{"name": "…", "score_1": 6, "score_2": 4, "rationale": "…"}],
 "cat_winner": "Image 1"}], "winner": "Image 1"}
 The two scores of a dimension sum to 10."""

@@ -3,8 +3,8 @@
 Scores of single images differ little within a group, and dividing by their spread turns noise into advantages; a judge
 that sees two images beside each other need not have a scale. Compared with the paper's code:
 
-- Both orders of a pair are asked, so a judge that prefers a place prefers nobody: such a pair is a draw. A pair of which
-  one order has no answer counts for nothing, because the other order alone is biased.
+- Both orders of a pair are asked, so a judge that prefers a place prefers nobody: such a pair is a draw. A pair of
+  which one order has no answer counts for nothing, because the other order alone is biased.
 - A tie is a tie only where the judge may say so and does. An answer that cannot be read is missing.
 - n·log₂(n) questions a group at the most: Swiss rounds pair images of about equal success that have not met. Strengths
   are fitted to all results (Bradley–Terry), and the reward is the expected win rate against the other images.

@@ -30,9 +30,8 @@ class Server:
         self.answers, self.seen, self.headers = list(answers), list[list[tuple[str, bytes]]](), list[dict[str, str]]()
 
     async def edits(self, request: web.Request) -> web.Response:
-        fields = []
-        async for part in await request.multipart():
-            fields.append((str(part.name), bytes(await part.read())))  # type: ignore[union-attr]
+        parts = await request.multipart()
+        fields = [(str(part.name), bytes(await part.read())) async for part in parts]  # type: ignore[union-attr]
         self.seen.append(fields)
         self.headers.append(dict(request.headers))
         status, text = self.answers[min(len(self.seen), len(self.answers)) - 1]
