@@ -3,6 +3,7 @@
     inside   the detector's burden inside the mask falls by at least `min_fall`
     outside  its burden outside rises by no more than `max_rise`, and no pixel outside has changed
     seam     the ring around the mask still looks as it did: SSIM of at least `min_seam`
+    rim      so does the mask's rim around the defects: colours move there by no more than `max_rim` on average
     reward   the base reward falls by no more than `max_reward_fall`
     text     the detector sees no more defects of the subtype `text`: editors write the instruction into the picture
 
@@ -21,7 +22,7 @@ from generators.editors.contract import Mask, Pixels
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import GRID
 from trainers.common.config import NotNegative, TrainingSettings
-from trainers.refinement.masks import changed_outside, seam_similarity
+from trainers.refinement.masks import changed_outside, seam_difference, seam_similarity
 
 _TINY: Final = 1e-9
 
@@ -35,6 +36,8 @@ class AcceptanceSettings(TrainingSettings):
     """By how much the burden outside may rise."""
     min_seam: Annotated[float, Field(ge=-1, le=1)] = 0.5
     """The least similarity of the ring around the mask to what it was; −1: no limit."""
+    max_rim: NotNegative = 32.0
+    """How far colours may move in the rim of the mask around the defects, 0 to 255."""
     max_reward_fall: NotNegative = 0.0
     """By how much the base reward may fall, on its own scale; only where a reward is named."""
     new_text: bool = False
@@ -95,6 +98,7 @@ def judge(
     before: Looked,
     after: Looked,
     rewarded: bool,
+    core: Mask | None = None,
 ) -> Judged:
     """Hold an edit against its parent.
 
@@ -106,18 +110,21 @@ def judge(
         before: What is known of the parent; its defects are known.
         after: What is known of the candidate.
         rewarded: Whether a base reward is part of the test.
+        core: (height, width), above 0 where the defects themselves are; None where there is no rim around them.
 
     Returns:
         What was measured, and what was not passed.
     """
     inside_before, outside_before = burden(before.defects or (), limits, mask)
     changed, seam = changed_outside(parent, edited, mask), seam_similarity(parent, edited, mask)
+    rim = None if core is None else seam_difference(parent, edited, mask, core)
     measured: dict[str, float | None] = {
         "inside_before": inside_before,
         "outside_before": outside_before,
         "burden_before": inside_before + outside_before,
         "pixels_changed_outside": float(changed),
         "seam": seam,
+        "rim": rim,
         "reward_before": before.reward,
         "reward_after": after.reward,
         "text_before": float(_texts(before.defects or ())),
@@ -125,6 +132,8 @@ def judge(
     reasons = ["pixels-outside"] if changed else []
     if seam is not None and seam < limits.min_seam - _TINY:
         reasons.append("seam")
+    if rim is not None and rim > limits.max_rim + _TINY:
+        reasons.append("rim")
     answered = after.defects is not None and (not rewarded or None not in (before.reward, after.reward))
     if after.defects is None:
         reasons.append("no-detection")

@@ -85,6 +85,7 @@ class _Task:
     described: str
     references: tuple[Pixels, ...]
     instruction: str
+    core: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,10 @@ class Refiner:
             cells=settings.cells,
             feather=settings.feather,
         )
-        described = canonical_json(self._described([regions[defect] for defect in targets]))
-        return _Task(targets, mask, described, (), self._template.fill(prompt, targets))
+        where = canonical_json(self._described([regions[defect] for defect in targets]))
+        boxes = [defect.box for defect in targets]
+        core = masks.box_mask(boxes, (width, height), cell=1, cells=0, feather=0)
+        return _Task(targets, mask, where, (), self._template.fill(prompt, targets), core)
 
     def _all_at_once(self, size: tuple[int, int], targets: Sequence[Defect]) -> tuple[Mask, dict[str, Any]]:
         """The mask of an arm that edits everything at once: an editor that takes masks is shown the feedback in it."""
@@ -262,6 +265,7 @@ class Refiner:
                 before=standing.looked,
                 after=looked,
                 rewarded=self._signals.rewarded,
+                core=task.core,
             )
             judged.append((candidate, looked, test))
         passed = [
@@ -271,19 +275,19 @@ class Refiner:
         ]
         best = min(passed)[2] if passed else None
         winner = None
-        for candidate, looked, test in judged:
-            edit = self._record_of(chain.refinement.id, standing.id, task, number, candidate, looked, test, best)
+        for candidate, answer, outcome in judged:
+            edit = self._record_of(chain.refinement.id, standing.id, task, number, candidate, answer, outcome, best)
             chain.edits.append(edit)
             if candidate.image is not None:
                 chain.images.append(candidate.image)
-            if candidate.number == best and candidate.image is not None and looked is not None:
-                winner = _Standing(candidate.image.id, candidate.image.pixels, looked)
+            if candidate.number == best and candidate.image is not None and answer is not None:
+                winner = _Standing(candidate.image.id, candidate.image.pixels, answer)
             if candidate.failure is not None:
                 error = candidate.failure
                 chain.failures.append(_failure(edit.id, error.code, error.message, error.raw))
-            elif edit.verdict is Verdict.UNANSWERED and looked is not None:
-                code = "no-detection" if looked.defects is None else "no-reward"
-                chain.failures.append(_failure(edit.id, code, looked.reason or "no answer", None))
+            elif edit.verdict is Verdict.UNANSWERED and answer is not None:
+                code = "no-detection" if answer.defects is None else "no-reward"
+                chain.failures.append(_failure(edit.id, code, answer.reason or "no answer", None))
         return winner
 
     def _record_of(
@@ -297,6 +301,8 @@ class Refiner:
         test: Judged | None,
         best: int | None,
     ) -> Edit:
+        verdict: Verdict
+        reasons: tuple[str, ...]
         if test is None or looked is None:
             verdict, reasons = Verdict.FAILED, (candidate.failure.code if candidate.failure else "editor-error",)
         elif not test.answered:

@@ -122,6 +122,26 @@ def seam_similarity(image: Pixels, edited: Pixels, mask: Mask) -> float | None:
     return float(_ssim(_grey(image), _grey(edited))[ring].mean())
 
 
+def seam_difference(image: Pixels, edited: Pixels, mask: Mask, core: Mask) -> float | None:
+    """How far colours moved in the part of a mask that is no defect: its widened rim, which should look as it did.
+
+    Structural similarity does not see one flat colour in the place of another; this does.
+
+    Args:
+        image: (height, width, 3) before.
+        edited: The same after.
+        mask: (height, width).
+        core: (height, width), above 0 where the defects themselves are.
+
+    Returns:
+        The mean over the rim of the largest difference of a channel, from 0 to 255; None where there is no rim.
+    """
+    rim = (mask > 0) & (core == 0)
+    if not rim.any():
+        return None
+    return float(np.abs(image.astype(np.int16) - edited.astype(np.int16)).max(axis=2)[rim].mean())
+
+
 def heat(defects: Sequence[Defect], size: tuple[int, int]) -> Pixels:
     """Defects as a heat map like a detector of heat maps paints it: a Gaussian a box, as high as it is important.
 

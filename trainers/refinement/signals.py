@@ -63,13 +63,14 @@ class Signals:
         scores: list[Score] = []
         if self._reward is not None:
             scores = self._ask(self._reward.score, images, Score(None, ""))
-        for answer in (*detections, *scores):
-            if answer.fatal:
-                raise ModelError(
-                    f"no more answers can be had: {answer.reason}",
-                    item="sdg refine run",
-                    hint="What is finished is stored. Mend it and run the command again to go on.",
-                )
+        hopeless = [answer.reason for answer in detections if answer.fatal]
+        hopeless += [answer.reason for answer in scores if answer.fatal]
+        if hopeless:
+            raise ModelError(
+                f"no more answers can be had: {hopeless[0]}",
+                item="sdg refine run",
+                hint="What is finished is stored. Mend it and run the command again to go on.",
+            )
         if not scores:
             return [Looked(one.defects, None, one.reason) for one in detections]
         return [

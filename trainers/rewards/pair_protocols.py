@@ -131,8 +131,9 @@ def _category_problem(category: Any) -> str:
     if not isinstance(dims, list) or not dims:
         return "a category without dimensions"
     for dim in dims:
-        scores = [dim.get(name) for name in ("score_1", "score_2")] if isinstance(dim, dict) else [None]
-        if not all(isinstance(score, int | float) and not isinstance(score, bool) for score in scores):
+        said = [dim.get(name) for name in ("score_1", "score_2")] if isinstance(dim, dict) else []
+        scores = [score for score in said if isinstance(score, int | float) and not isinstance(score, bool)]
+        if len(scores) != 2:
             return "a dimension without two scores"
         if not all(0 <= score <= _SUM for score in scores) or abs(sum(scores) - _SUM) > 1e-6:
             return "two scores that do not sum to 10"

@@ -78,6 +78,29 @@ def test_a_pixel_outside_is_enough_to_refuse() -> None:
     assert test.measured["pixels_changed_outside"] == 1
 
 
+def test_colours_that_move_around_the_defect_are_refused_though_the_structure_is_the_same() -> None:
+    flat = np.full((32, 32, 3), (248, 200, 215), np.uint8)
+    grey = flat.copy()
+    grey[:16, :16] = 196
+    core = box_mask([Box(x0=100, y0=100, x1=300, y1=300)], SIZE, cell=1, cells=0, feather=0)
+
+    def tried(limit: float) -> Judged:
+        return judge(
+            AcceptanceSettings(max_rim=limit),
+            MASK,
+            parent=flat,
+            edited=grey,
+            before=Looked((INSIDE,)),
+            after=Looked(()),
+            rewarded=False,
+            core=core,
+        )
+
+    assert tried(32).reasons == ("rim",)
+    assert tried(32).measured["rim"] == 52  # the red channel moves by 248 − 196, the others by less
+    assert tried(52).reasons == ()
+
+
 def test_a_seam_under_the_limit_is_refused() -> None:
     edited = IMAGE.copy()
     edited[:16, :16] = 255
