@@ -67,7 +67,6 @@ def request(width: int, height: int, *, region: tuple[int, int, int, int], seed:
 CASES = [(64, 64, (0, 0, 16, 64)), (90, 50, (40, 20, 48, 28))]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", list(BUILDERS))
 @pytest.mark.parametrize(("width", "height", "region"), CASES)
 def test_every_class_edits_by_its_presets_arguments(
@@ -87,7 +86,6 @@ def test_every_class_edits_by_its_presets_arguments(
     assert (other.pixels != edited.pixels).any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flux-kontext", "longcat-image-edit"])
 def test_classes_that_choose_their_size_are_brought_back_to_the_images(editors: Any, name: str) -> None:
     edited = editors(name).edit(request(100, 40, region=(0, 0, 10, 10)))

@@ -53,6 +53,12 @@ def klein_inpaint() -> Any:
     return _spread(pipeline, transformer)
 
 
+def _flux1_parts(pipeline: Any) -> dict[str, Any]:
+    return {
+        name: part for name, part in pipeline.components.items() if name not in ("image_encoder", "feature_extractor")
+    }
+
+
 def flux_fill() -> Any:
     """FluxFillPipeline: the transformer reads latents, masked latents and the mask."""
     base = tiny.flux1()
@@ -62,19 +68,14 @@ def flux_fill() -> Any:
     transformer = diffusers.FluxTransformer2DModel(
         **{**config, "in_channels": 2 * latents + mask, "out_channels": latents}
     )
-    return _spread(diffusers.FluxFillPipeline(**{**base.components, "transformer": transformer}), transformer)
+    pipeline = diffusers.FluxFillPipeline(**{**_flux1_parts(base), "transformer": transformer})
+    return _spread(pipeline, transformer)
 
 
 def flux_kontext() -> Any:
     """FluxKontextPipeline."""
     base = tiny.flux1()
-    return diffusers.FluxKontextPipeline(
-        **{
-            name: base.components[name]
-            for name in base.components
-            if name not in ("image_encoder", "feature_extractor")
-        }
-    )
+    return diffusers.FluxKontextPipeline(**_flux1_parts(base))
 
 
 def zimage_inpaint() -> Any:
