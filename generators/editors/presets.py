@@ -170,10 +170,9 @@ PRESETS: Final[tuple[EditorPreset, ...]] = (
         pipeline="FluxKontextPipeline",
         repository="black-forest-labs/FLUX.1-Kontext-dev",
         licence="FLUX.1-dev Non-Commercial License",
-        # Card: guidance 2.5; the class: 28 steps, and sides from its own list of about one megapixel.
+        # Card: guidance 2.5; the class: 28 steps, and sides of about one megapixel of the given proportions.
         steps=28,
         guidance=2.5,
-        sized=False,
         memory=_AUTO,
         about="12B; the whole image",
     ),

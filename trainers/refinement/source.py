@@ -97,7 +97,17 @@ def work_of(
 
 
 def source_name(source: str) -> SourceName:
-    """The source that a text names; a ConfigError is raised where it names none."""
+    """Read the name of a source of the store.
+
+    Args:
+        source: As it is written on a command line.
+
+    Returns:
+        The source.
+
+    Raises:
+        ConfigError: It names none.
+    """
     parsed = parse_source(source)
     if parsed is None:
         raise ConfigError(f"{source!r} is no source of defects", item="--source", hint=f"It is {KINDS}.")

@@ -23,6 +23,8 @@ LARGE = {
 
 def small(name: str) -> EditorPreset:
     call = dict(PRESETS[name].call)
+    if name == "flux-kontext":
+        call["max_area"] = 64 * 64  # of the class: one megapixel
     if "max_sequence_length" in call:
         call["max_sequence_length"] = 64
     return PRESETS[name].model_copy(update={"steps": 2, "dtype": "float32", "call": call, "max_pixels": 96 * 96})
