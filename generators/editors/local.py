@@ -84,7 +84,7 @@ class PipelineEditor:
 
         preset = self.preset
         height, width = request.image.shape[:2]
-        size = working_size((width, height), preset.multiple, preset.max_pixels)
+        size = working_size((width, height), preset.multiple, preset.max_pixels, preset.least_side)
         image = Image.fromarray(resized(request.image, size))
         arguments: dict[str, Any] = {
             **preset.call,
@@ -175,9 +175,16 @@ def load_editor(preset: EditorPreset, revision: str, *, device: str = "auto") ->
     return PipelineEditor(preset, load_pipeline(preset, revision), device=place)
 
 
-def working_size(size: tuple[int, int], multiple: int, max_pixels: int) -> tuple[int, int]:
-    """The (width, height) that an image of `size` is edited at: multiples of `multiple`, not more than `max_pixels`."""
-    scale = min(1.0, math.sqrt(max_pixels / (size[0] * size[1])))
+def working_size(size: tuple[int, int], multiple: int, max_pixels: int, least: int = 1) -> tuple[int, int]:
+    """The (width, height) that an image of `size` is edited at.
+
+    Args:
+        size: (width, height).
+        multiple: Both sides are multiples of it.
+        max_pixels: A larger image is edited smaller.
+        least: An image with a shorter side is edited larger.
+    """
+    scale = max(min(1.0, math.sqrt(max_pixels / (size[0] * size[1]))), least / min(size))
     rounded = [max(multiple, round(side * scale / multiple) * multiple) for side in size]
     while rounded[0] * rounded[1] > max_pixels and max(rounded) > multiple:
         rounded[rounded.index(max(rounded))] -= multiple

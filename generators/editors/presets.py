@@ -26,7 +26,7 @@ class EditorPreset(Preset):
     `kind`: "inpaint" gets the mask, "reference" the image and references as a list, "toy-inpaint" is an inpainting
     class around a text-to-image toy, "hosted" an OpenAI-compatible server (`repository` is its name for the model).
     `cell`: pixels of one latent cell, to which masks are dilated. `multiple`: the sides that the class computes with
-    are multiples of it. `max_pixels`: larger images are edited smaller. `images`: the most pictures in one call.
+    are multiples of it. `max_pixels`, `least_side`: larger images are edited smaller, and smaller ones larger. `images`: the most pictures in one call.
     `sized`: the call takes `height` and `width`. `guidance_name`: under which name `guidance` goes to the call.
     `instruction`: the template of its instructions where the arm's own does not suit it: models that were trained to
     paint what a caption says do not follow instructions.
@@ -37,6 +37,7 @@ class EditorPreset(Preset):
     cell: Annotated[int, Field(ge=1, le=64)] = 16
     multiple: Annotated[int, Field(ge=1, le=128)] = 16
     max_pixels: Annotated[int, Field(ge=256)] = 1024 * 1024
+    least_side: Annotated[int, Field(ge=1, le=1024)] = 1
     images: Annotated[int, Field(ge=1, le=16)] = 1
     sized: bool = True
     guidance_name: Literal["guidance_scale", "true_cfg_scale"] = "guidance_scale"
@@ -63,6 +64,7 @@ class EditorPreset(Preset):
             "strength": self.strength,
             "multiple": self.multiple,
             "max_pixels": self.max_pixels,
+            "least_side": self.least_side,
             "images": self.images,
             "call": self.call,
         }
@@ -198,7 +200,8 @@ PRESETS: Final[tuple[EditorPreset, ...]] = (
         revision="26afe3a78bb242c0a8bb181dcc8937bb16e5c66c",
         revision_seen="the same as of the model flux2-dev",
         licence="FLUX.2-dev Non-Commercial License",
-        # Card: 50 steps, guidance 4, several images.
+        # Card: 50 steps, guidance 4, several images; the class refuses sides under 64.
+        least_side=64,
         steps=50,
         guidance=4.0,
         call={"max_sequence_length": 512},
