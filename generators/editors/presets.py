@@ -25,11 +25,11 @@ class EditorPreset(Preset):
 
     `kind`: "inpaint" gets the mask, "reference" the image and references as a list, "toy-inpaint" is an inpainting
     class around a text-to-image toy, "hosted" an OpenAI-compatible server (`repository` is its name for the model).
-    `cell`: pixels of one latent cell, to which masks are dilated. `multiple`: the sides that the class computes with
-    are multiples of it. `max_pixels`, `least_side`: larger images are edited smaller, smaller ones larger.
-    `images`: the most pictures in one call. `sized`: the call takes `height` and `width`. `guidance_name`: under which
-    name `guidance` goes to the call. `instruction`: the template of its instructions where the arm's own does not suit it: models that were trained to
-    paint what a caption says do not follow instructions.
+    `cell`: pixels of one latent cell, to which masks are dilated. `multiple`: the sides that the class computes
+    with are multiples of it. `max_pixels`, `least_side`: larger images are edited smaller, smaller ones larger.
+    `images`: the most pictures in one call. `sized`: the call takes `height` and `width`. `guidance_name`: under
+    which name `guidance` goes to the call. `instruction`: the template of its instructions where the arm's own does
+    not suit it: models that were trained to paint what a caption says do not follow instructions.
     """
 
     kind: Literal["inpaint", "reference", "toy-inpaint", "hosted"] = "inpaint"
