@@ -30,6 +30,7 @@ class EditRequest:
         instruction: What to do, as the editor's template says it.
         references: Further pictures beside the image: a copy with boxes, heatmaps.
         seed: Of the noise.
+        strength: How much of the image is noised away, 0 to 1; None: the editor's own.
     """
 
     image: Pixels
@@ -37,6 +38,7 @@ class EditRequest:
     instruction: str
     references: Sequence[Pixels]
     seed: int
+    strength: float | None = None
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,9 @@ class PipelineEditor:
         }
         if preset.guidance is not None:
             arguments[preset.guidance_name] = preset.guidance
-        if preset.strength is not None:
-            arguments["strength"] = preset.strength
+        strength = preset.strength if request.strength is None else request.strength
+        if strength is not None:
+            arguments["strength"] = strength
         if preset.sized:
             arguments |= {"width": size[0], "height": size[1]}
         if preset.kind == "reference":

@@ -25,15 +25,18 @@ class EditorPreset(Preset):
 
     `kind`: "inpaint" gets the mask, "reference" the image and references as a list, "toy-inpaint" is an inpainting
     class around a text-to-image toy, "hosted" an OpenAI-compatible server (`repository` is its name for the model).
-    `cell`: pixels of one latent cell, to which masks are dilated. `multiple`: the sides that the class computes
-    with are multiples of it. `max_pixels`, `least_side`: larger images are edited smaller, smaller ones larger.
-    `images`: the most pictures in one call. `sized`: the call takes `height` and `width`. `guidance_name`: under
-    which name `guidance` goes to the call. `instruction`: the template of its instructions where the arm's own does
-    not suit it: models that were trained to paint what a caption says do not follow instructions.
+    `strengths`: of a defect's candidates in turn, where one strength does not suit every defect: a weak edit keeps
+    what is there and mends its shape, a strong one paints something else. `cell`: pixels of one latent cell, to
+    which masks are dilated. `multiple`: the sides that the class computes with are multiples of it. `max_pixels`,
+    `least_side`: larger images are edited smaller, smaller ones larger. `images`: the most pictures in one call.
+    `sized`: the call takes `height` and `width`. `guidance_name`: under which name `guidance` goes to the call.
+    `instruction`: the template of its instructions where the arm's own does not suit it: models that were trained
+    to paint what a caption says do not follow instructions.
     """
 
     kind: Literal["inpaint", "reference", "toy-inpaint", "hosted"] = "inpaint"
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     cell: Annotated[int, Field(ge=1, le=64)] = 16
     multiple: Annotated[int, Field(ge=1, le=128)] = 16
     max_pixels: Annotated[int, Field(ge=256)] = 1024 * 1024
@@ -61,7 +64,7 @@ class EditorPreset(Preset):
             "dtype": self.dtype,
             "steps": self.steps,
             "guidance": self.guidance,
-            "strength": self.strength,
+            "strength": list(self.strengths) or self.strength,
             "multiple": self.multiple,
             "max_pixels": self.max_pixels,
             "least_side": self.least_side,

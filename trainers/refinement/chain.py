@@ -219,6 +219,8 @@ class Refiner:
         return masks.described("boxes", regions, cell=cell, cells=settings.cells, feather=settings.feather)
 
     def _edit(self, source: Source, standing: _Standing, task: _Task, number: int, place: int) -> _Candidate:
+        strengths = self._preset.strengths
+        strength = strengths[place % len(strengths)] if strengths else None
         settings = canonical_json(
             {
                 "edit": 1,
@@ -230,13 +232,14 @@ class Refiner:
                 "instruction": task.instruction,
                 "template": self._template.id,
                 "candidate": place,
+                **({} if strength is None else {"strength": strength}),
                 "editor": self._preset.settings,
             }
         )
         image = source.image
         identity = image_id(image.prompt_id, model_of(self._preset), self._revision, image.sample, settings)
         seed = seed_of(identity)
-        request = EditRequest(standing.pixels, task.mask, task.instruction, task.references, seed)
+        request = EditRequest(standing.pixels, task.mask, task.instruction, task.references, seed, strength)
         try:
             edited = self._editor.edit(request)
         except EditError as error:

@@ -1,6 +1,7 @@
 """Refining in a store: order, acceptance, lineage, silence, failures, doing it again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sdg_data.store import failures, images, refinements
 from sdg_data.store.connection import Store
 from sdg_data.store.digest import store_digest
 from sdg_data.work import LocalExecutor
-from tests.trainers.refinement.world import Brightness, Painter, Seer, job, picture, seen, stage, stored, work
+from tests.trainers.refinement.world import PRESET, Brightness, Painter, Seer, job, picture, seen, stage, stored, work
 from trainers.refinement.stage import RefineJob
 
 TWO = picture((4, 8), (20, 24))  # importances 18 and 34
@@ -99,6 +100,18 @@ def test_of_several_candidates_the_best_is_taken_and_the_budget_ends_it(tmp_path
     assert len(edits) == 4
     assert edits[1].measured["reward_after"] > edits[2].measured["reward_after"]  # type: ignore[operator]
     assert len({edit.seed for edit in edits}) == 4
+
+
+def test_candidates_take_the_editors_strengths_in_turn(tmp_path: Path) -> None:
+    store, blobs, _ = stored(tmp_path, picture((4, 8)))
+    preset = PRESET.model_copy(update={"strengths": (0.6, 1.0)})
+    what, painter = replace(job(candidates=3, rounds=1), preset=preset), Painter(lambda _: 0)
+    LocalExecutor().execute(stage(store, blobs, what, painter))
+    assert [request.strength for request in painter.requests] == [0.6, 1.0, 0.6]
+    _, edits = made(store, what)
+    with store.read() as tx:
+        kept = images.by_ids(tx, [edit.image_id for edit in edits if edit.image_id is not None])
+    assert [json.loads(kept[str(edit.image_id)].settings)["strength"] for edit in edits] == [0.6, 1.0, 0.6]
 
 
 def test_a_reward_that_falls_refuses(tmp_path: Path) -> None:
