@@ -78,6 +78,7 @@ def run_command(
     from sdg_data.store.image_list import check
     from sdg_data.store.image_list import read as read_list
     from trainers.refinement.chain import STAGE
+    from trainers.refinement.screen import show_plan, summary_of
     from trainers.refinement.source import work_of
 
     settings = settings_of(ctx)
@@ -104,18 +105,18 @@ def run_command(
         return work_of(store, blobs, source, job.identity.run_id, chosen=chosen, listed=listed, retry=retry_failures)
 
     if dry_run:
-        _show(work(), refine, preset, limit, as_json)
+        show_plan(work(), refine, preset, limit, as_json)
         return
     with store.read():
         pass
     with command_lock(settings, STAGE, wait=wait):
         todo = work()
         if not as_json:
-            _show(todo, refine, preset, limit, as_json=False)
+            show_plan(todo, refine, preset, limit, as_json=False)
         if not todo.defects or limit == 0:
             say("nothing to do")
             if as_json:
-                print_json(_summary(todo, {}, {}, {}, 0.0))
+                print_json(summary_of(todo, {}, {}, {}, 0.0))
             return
         _execute(settings, store, blobs, job, todo, limit, as_json)
 
@@ -166,6 +167,7 @@ def report_command(
     from sdg_data.store import image_list
     from sdg_data.store.connection import Store
     from trainers.refinement.report import judged_burdens, read_run, report, write_study
+    from trainers.refinement.screen import print_report
     from trainers.refinement.sheet import before_after_sheet
 
     settings = settings_of(ctx)
@@ -192,7 +194,7 @@ def report_command(
     if as_json:
         print_json(facts)
         return
-    _print_report(facts)
+    print_report(facts)
 
 
 @app.command("pairs")
@@ -306,14 +308,17 @@ def _model_of(settings: Settings) -> str:
 def _execute(
     settings: Settings, store: Any, blobs: Any, job: RefineJob, work: Work, limit: int | None, as_json: bool
 ) -> None:
+    from trainers.refinement.screen import conclusion, summary_of
     from trainers.refinement.stage import RefineStage
 
     stage = RefineStage(store, blobs, job, work, _editor(job), _signals(settings, job.settings), limit=limit)
     run_stage(
         stage,
         unit="images",
-        summarise=lambda seconds: _summary(work, dict(stage.states), dict(stage.verdicts), dict(stage.failed), seconds),
-        conclude=_conclusion,
+        summarise=lambda seconds: summary_of(
+            work, dict(stage.states), dict(stage.verdicts), dict(stage.failed), seconds
+        ),
+        conclude=conclusion,
         as_json=as_json,
     )
 
@@ -335,94 +340,3 @@ def _signals(settings: Settings, refine: RefineSettings) -> Signals:
     detector = refine.detector or DetectorSettings(vlm=settings.prelabel)
     reward = make_reward(refine.rewards) if refine.rewards else None
     return Signals(make_detector(detector), reward)
-
-
-def _summary(
-    work: Work, states: dict[str, int], verdicts: dict[str, int], failed: dict[str, int], seconds: float
-) -> dict[str, Any]:
-    return {
-        "images": dict(sorted(states.items())),
-        "edits": dict(sorted(verdicts.items())),
-        "failed": dict(sorted(failed.items())),
-        "not_edited": {
-            "done before": work.done,
-            "clean": work.clean,
-            "unreadable": work.unreadable,
-            "not judged": work.not_judged,
-            "edits themselves": work.edits,
-        },
-        "seconds": round(seconds, 3),
-    }
-
-
-def _conclusion(summary: dict[str, Any]) -> str:
-    from sdg_data.progress import duration
-
-    states = ", ".join(f"{number} {state}" for state, number in summary["images"].items()) or "none"
-    edits = ", ".join(f"{number} {verdict}" for verdict, number in summary["edits"].items()) or "none"
-    text = f"images: {states}; edits: {edits}; in {duration(summary['seconds'])}"
-    if summary["failed"]:
-        failed = ", ".join(f"{number} {code}" for code, number in summary["failed"].items())
-        text += f"; failed: {failed} (recorded; --retry-failures does these images again)"
-    return text
-
-
-def _show(work: Work, refine: RefineSettings, preset: EditorPreset, limit: int | None, as_json: bool) -> None:
-    due = len(work.defects) if limit is None else min(limit, len(work.defects))
-    each = refine.budget or refine.candidates * refine.most_rounds
-    plan = {
-        "arm": refine.arm,
-        "editor": preset.name,
-        "images to refine": due,
-        "defects": sum(len(defects) for defects in list(work.defects.values())[:due]),
-        "edits at most": due * min(each, refine.candidates * refine.most_rounds),
-        "done before": work.done,
-        "with failures": work.incomplete,
-        "clean": work.clean,
-        "unreadable": work.unreadable,
-        "not judged": work.not_judged,
-    }
-    if as_json:
-        print_json(plan)
-    else:
-        print_table([plan])
-
-
-def _print_report(facts: dict[str, Any]) -> None:
-    def shown(name: str, row: dict[str, Any]) -> dict[str, Any]:
-        between = row["interval"]
-        return {
-            "what": name,
-            "number": row["count"],
-            "before": "–" if row["before"] is None else f"{row['before']:.3f}",
-            "after": "–" if row["after"] is None else f"{row['after']:.3f}",
-            "fall": "–"
-            if row["fall"] is None
-            else f"{100 * row['fall']:.0f} %"
-            + ("" if between is None else f" [{100 * between[0]:.0f} to {100 * between[1]:.0f}]"),
-        }
-
-    say(f"run {facts['run'][:12]}, arm {facts['arm']}: {facts['images']} images, {facts['edits']} edits")
-    print_table([{"what": "images", **facts["states"]}])
-    if facts["verdicts"]:
-        print_table([{"what": "edits", **facts["verdicts"]}])
-    if facts["reasons"]:
-        print_table([{"reason": reason, "edits": number} for reason, number in facts["reasons"].items()])
-    rows = [shown("images, by the run's detector", facts["detector"])]
-    if "judged" in facts:
-        judged = facts["judged"]
-        names = {
-            "accepted": "accepted edits, by the judge",
-            "all_edits": "all edits, by the judge",
-            "results": "images, by the judge",
-            "refined_images": "changed images, by the judge",
-        }
-        rows += [shown(name, judged[key]) for key, name in names.items()]
-    print_table(rows)
-    if "judged" in facts:
-        accepted = facts["judged"]["accepted"]
-        say(
-            f"accepted edits that the judge calls worse: {accepted['false_acceptances']} of {accepted['count']}; "
-            f"no better: {accepted['unchanged']}"
-        )
-    say(f"pixels changed outside of masks: {facts['pixels_changed_outside']}")
