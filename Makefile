@@ -105,7 +105,10 @@ demo: $(READY) $(if $(LABEL_STUDIO_URL),,$(LS)) ## The whole flow on the mini pr
 	$(DEMO) export run --name demo --output data/demo/exports/demo
 	$(DEMO) export verify data/demo/exports/demo
 	$(DEMO) images sheet --output data/demo/sheet.png --boxes prelabels
-	@echo "Look at data/demo/sheet.png (every model on every prompt, the detector's boxes) and at data/demo/exports/demo/README.md;"
+	$(DEMO) refine run --models mini-flux2 --limit 6
+	$(DEMO) refine report --judge oracle --sheet data/demo/refined.png
+	@echo "Look at data/demo/sheet.png (every model on every prompt, the detector's boxes), at data/demo/refined.png (repaired"
+	@echo "images, before and after) and at data/demo/exports/demo/README.md;"
 	@echo "\`make dashboard SDG_HOME=data/demo\` shows all of it, \`make annotate\` lets you correct the boxes yourself"
 
 generate: $(READY) ## Images for all prompts: make generate PROMPTS=file [MODELS=a,b] [SAMPLES=n] [PROFILE=sdg30k]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from generators.editors.presets import EditorPreset
@@ -11,7 +12,7 @@ from trainers.refinement.source import Work
 
 
 def summary_of(
-    work: Work, states: dict[str, int], verdicts: dict[str, int], failed: dict[str, int], seconds: float
+    work: Work, states: Mapping[str, int], verdicts: Mapping[str, int], failed: Mapping[str, int], seconds: float
 ) -> dict[str, Any]:
     """The end of a run as JSON: states of images, verdicts of edits, failures, and what was not edited."""
     return {
