@@ -315,9 +315,7 @@ def _execute(
     run_stage(
         stage,
         unit="images",
-        summarise=lambda seconds: summary_of(
-            work, dict(stage.states), dict(stage.verdicts), dict(stage.failed), seconds
-        ),
+        summarise=lambda seconds: summary_of(work, stage.states, stage.verdicts, stage.failed, seconds),
         conclude=conclusion,
         as_json=as_json,
     )
