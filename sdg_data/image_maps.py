@@ -110,19 +110,19 @@ def begin(folder: Path, about: About) -> None:
         ConfigError: The one that is there is of another model, or of another state of it.
         InputError: Its files cannot be read or written.
     """
-    there = read_about(folder)
-    if there is not None and (there.model, there.revision, there.seen_as) != (
+    before = read_about(folder)
+    if before is not None and (before.model, before.revision, before.seen_as) != (
         about.model,
         about.revision,
         about.seen_as,
     ):
         raise ConfigError(
-            f"the map that is there was seen by {there.model} ({there.revision[:12]}), not by {about.model} "
+            f"the map that is there was seen by {before.model} ({before.revision[:12]}), not by {about.model} "
             f"({about.revision[:12]})",
             item=str(folder),
             hint="Give this one a name of its own: --name NAME.",
         )
-    if there is None:
+    if before is None:
         _write(folder / "about.json", json.dumps(asdict(about), indent=1).encode())
 
 

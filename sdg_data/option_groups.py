@@ -46,7 +46,9 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def command(**given: Any) -> None:
-        values = {name: kind(**{option: given.pop(option) for option in of}) for name, (kind, of) in groups.items()}
+        values = {
+            name: kind(**{option: given.pop(option) for option in options}) for name, (kind, options) in groups.items()
+        }
         function(**given, **values)
 
     command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # what inspect.signature looks for

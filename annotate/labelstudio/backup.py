@@ -315,10 +315,10 @@ def _lock(folder: Path) -> int | None:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        there = folder.exists()
+        exists = folder.exists()
     except BlockingIOError:
-        there = False
-    if not there:
+        exists = False
+    if not exists:
         os.close(fd)
         return None
     return fd

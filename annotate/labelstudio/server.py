@@ -210,15 +210,15 @@ class Server:
             )
 
     def _refuse_older_version(self, database: str) -> None:
-        noted, there = installation(self.folder), self.version
-        if noted is None or there is None or noted.database != database:
+        noted, installed = installation(self.folder), self.version
+        if noted is None or installed is None or noted.database != database:
             return
-        if version_key(there) >= version_key(noted.version):
+        if version_key(installed) >= version_key(noted.version):
             return
         raise ServerFailed(
-            f"Label Studio {there} cannot use a database that {noted.version} has written",
+            f"Label Studio {installed} cannot use a database that {noted.version} has written",
             item=str(self.settings.venv),
-            hint=f"`sdg annotate server install --version {noted.version}`, or restore a backup of {there}.",
+            hint=f"`sdg annotate server install --version {noted.version}`, or restore a backup of {installed}.",
         )
 
     def _program(self) -> Path:

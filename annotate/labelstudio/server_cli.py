@@ -43,13 +43,13 @@ def server_install(
 
     server = _server(ctx, database)
     venv = Path(server.settings.venv)
-    there = installed_version(venv)
-    if version is not None and there not in (None, version):
+    installed = installed_version(venv)
+    if version is not None and installed not in (None, version):
         made = backup_before(server, version)
         if made is not None:
             say(f"backed up to {made}")
     done = install(venv, version=version)
-    say(f"Label Studio {installed_version(venv)} in {venv}: {'installed' if done else 'was there'}")
+    say(f"Label Studio {installed_version(venv)} in {venv}: {'installed' if done else 'was installed'}")
 
 
 @server_app.command("start")

@@ -21,7 +21,7 @@ from exports.imports.command import (
     external_options,
     prompts_by_name,
     run_import,
-    told,
+    stated_options,
 )
 from sdg_data.console import print_json, print_table, say, settings_of
 from sdg_data.option_groups import grouped
@@ -75,7 +75,7 @@ def import_coco(
     from exports.imports.coco import coco_rows
 
     external = external_options(ctx, file, published, model=model, reason=reason, splits=splits.rule())
-    run_import(ctx, "coco", str(file), coco_rows(file, external), told(external), how)
+    run_import(ctx, "coco", str(file), coco_rows(file, external), stated_options(external), how)
 
 
 @import_app.command("fiftyone")
@@ -96,7 +96,7 @@ def import_fiftyone(
 
     external = external_options(ctx, folder, published, model=model, reason=reason, splits=splits.rule())
     rows = fiftyone_rows(folder, external, field=field)
-    run_import(ctx, "fiftyone", str(folder), rows, told(external, field=field), how)
+    run_import(ctx, "fiftyone", str(folder), rows, stated_options(external, field=field), how)
 
 
 @import_app.command("release-jsonl")
@@ -113,7 +113,7 @@ def import_release(
     from exports.imports.release import release_rows
 
     external = external_options(ctx, file, published, splits=splits.rule())
-    run_import(ctx, "release-jsonl", str(file), release_rows(file, external), told(external), how)
+    run_import(ctx, "release-jsonl", str(file), release_rows(file, external), stated_options(external), how)
 
 
 @import_app.command("richhf")
@@ -140,7 +140,7 @@ def import_richhf(
 
     external = external_options(ctx, file, published, model=model)
     rows = richhf_rows(file, RichHFOptions(external, prompts_by_name(prompts), split_of_file(file, split), threshold))
-    options = told(external, prompts=str(prompts or ""), split=split, threshold=threshold)
+    options = stated_options(external, prompts=str(prompts or ""), split=split, threshold=threshold)
     run_import(ctx, "richhf", str(file), rows, options, how)
 
 
@@ -175,7 +175,9 @@ def import_masks(
     splits = Splits(split).rule()
     external = external_options(ctx, source, published, model=model, reason=reason, splits=splits)
     rows = mask_rows(source, MaskOptions(external, prompts_by_name(prompts), _types(category), min_pixels))
-    options = told(external, prompts=str(prompts or ""), category=sorted(category or []), min_pixels=min_pixels)
+    options = stated_options(
+        external, prompts=str(prompts or ""), category=sorted(category or []), min_pixels=min_pixels
+    )
     run_import(ctx, "masks", str(source), rows, options, how)
 
 
@@ -212,7 +214,7 @@ def import_datumaro(
 
     external = external_options(ctx, source, published, model=model, reason=reason, splits=splits.rule())
     rows = datumaro_rows(source, external, prompts_by_name(prompts))
-    run_import(ctx, "datumaro", str(source), rows, told(external, prompts=str(prompts or "")), how)
+    run_import(ctx, "datumaro", str(source), rows, stated_options(external, prompts=str(prompts or "")), how)
 
 
 @import_app.command("cvat")
@@ -233,7 +235,7 @@ def import_cvat(
 
     external = external_options(ctx, file, published, model=model, reason=reason, splits=splits.rule())
     rows = cvat_rows(file, external, prompts_by_name(prompts))
-    run_import(ctx, "cvat", str(file), rows, told(external, prompts=str(prompts or "")), how)
+    run_import(ctx, "cvat", str(file), rows, stated_options(external, prompts=str(prompts or "")), how)
 
 
 @import_app.command("list")

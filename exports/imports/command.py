@@ -112,7 +112,7 @@ def prompts_by_name(file: Path | None) -> "FileNames":
     return FileNames() if file is None else read_prompts(file)
 
 
-def told(external: "ExternalOptions", **rest: Any) -> dict[str, Any]:
+def stated_options(external: "ExternalOptions", **rest: Any) -> dict[str, Any]:
     """The options as an import's entry holds them."""
     return {
         "source": external.where,

@@ -113,7 +113,7 @@ def _listed(name: str, item: object, labels: Sequence[object], split: str | None
         "width": width,
         "height": height,
     }
-    of_image = [_label(one, labels) for one in annotations if one.get("type") == "label"]
+    of_image = [_label(annotation, labels) for annotation in annotations if annotation.get("type") == "label"]
     return ListedImage(name, image.get("path"), entry, shapes, labels=of_image)
 
 

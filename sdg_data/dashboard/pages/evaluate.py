@@ -104,7 +104,7 @@ def _with(names: list[str], value: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SourceComparison:
     """Two sources against each other.
 
     Attributes:
@@ -127,7 +127,7 @@ def sources(tx: Tx) -> list[str]:
 
 def compare_sources(
     tx: Tx, gt: str, pred: str, *, model: str = "", split: str = "", protocol: str = "paper"
-) -> Comparison | None:
+) -> SourceComparison | None:
     """SDG-Eval of two sources of the store.
 
     Args:
@@ -162,7 +162,7 @@ def compare_sources(
         )
         given = ~(np.isnan(truth) | np.isnan(prediction))  # NaN is an importance that an answer did not state
         points[name] = list(zip(truth[given].tolist(), prediction[given].tolist(), strict=True))
-    return Comparison(document, points, blobs_of_images(tx, [row["image"] for row in worst(document)]), pairs)
+    return SourceComparison(document, points, blobs_of_images(tx, [row["image"] for row in worst(document)]), pairs)
 
 
 def _source_name(name: str) -> SourceName:
@@ -179,7 +179,7 @@ def _member(choices: type[_Choice], value: str) -> _Choice:
         raise ConfigError(f"this is none of {', '.join(choices)}", item=value) from error
 
 
-def compare(context: PageContext, tx: Tx, parameters: Parameters) -> Comparison | None:
+def compare(context: PageContext, tx: Tx, parameters: Parameters) -> SourceComparison | None:
     """`compare_sources` of what the page's controls, or a download's address, choose; remembered."""
     gt, pred, model, split, protocol = (parameters.get(name, "") for name in _CHOICES if name != "other")
     return context.cached(
@@ -233,7 +233,7 @@ def worst(document: Mapping[str, Any], limit: int = 60) -> Rows:
     return [{"image" if name == "filepath" else name: row[name] for name in names} for row in rows]
 
 
-def render(comparison: Comparison, parameters: Parameters) -> str:
+def render(comparison: SourceComparison, parameters: Parameters) -> str:
     """The charts and tables of a comparison of two sources, as HTML."""
     document = comparison.document
     ceiling, published = document["ceiling"], document["published"]["models"]["SDG SFT"]
@@ -340,7 +340,7 @@ def mistaken_images(context: PageContext, tx: Tx, parameters: Parameters) -> Sel
     )
 
 
-def _asked_for(context: PageContext, tx: Tx, parameters: Parameters) -> Comparison:
+def _asked_for(context: PageContext, tx: Tx, parameters: Parameters) -> SourceComparison:
     comparison = compare(context, tx, parameters)
     if comparison is None:
         raise ConfigError("they have no image in common", item=f"{parameters.get('gt')}, {parameters.get('pred')}")
@@ -352,7 +352,7 @@ def _worst_cells(row: dict[str, Any], blobs: Mapping[str, str]) -> dict[str, Any
     return {**row, "image": picture_link(row["image"], blobs.get(row["image"]))}
 
 
-def _confusion_rows(comparison: Comparison, name: str) -> Rows:
+def _confusion_rows(comparison: SourceComparison, name: str) -> Rows:
     part = comparison.document["confusion"][name]
     return [
         {"ground_truth": label, **dict(zip(part["labels"], counts, strict=True))}
@@ -360,7 +360,7 @@ def _confusion_rows(comparison: Comparison, name: str) -> Rows:
     ]
 
 
-def _importance_rows(comparison: Comparison) -> Rows:
+def _importance_rows(comparison: SourceComparison) -> Rows:
     return [
         {"type": kind, "ground_truth": truth, "predicted": prediction}
         for kind, pairs in comparison.importance.items()
@@ -368,7 +368,7 @@ def _importance_rows(comparison: Comparison) -> Rows:
     ]
 
 
-def _of_comparison(rows: Callable[[Comparison], Any], empty: Any) -> Callable[..., Any]:
+def _of_comparison(rows: Callable[[SourceComparison], Any], empty: Any) -> Callable[..., Any]:
     """A figure that is drawn from a comparison; `empty` where the sources have no image in common."""
 
     def figure_rows(context: PageContext, tx: Tx, parameters: Parameters) -> Any:

@@ -12,7 +12,7 @@ from sdg_data.dashboard.html import counted, figure, nothing, text
 from sdg_data.dashboard.page import MOST, Page, Parameters
 from sdg_data.dashboard.pages.maps.points import (
     COLOURS,
-    Drawn,
+    MapPoints,
     asked_map,
     document,
     drawn,
@@ -74,16 +74,16 @@ def render(context: PageContext, parameters: Parameters) -> str:
         if tx is None:
             return nothing("There is no store yet. Import prompts first:", "sdg prompts import prompts.txt")
         try:
-            found = drawn(context, tx, name, parameters["colour"])
+            points = drawn(context, tx, name, parameters["colour"])
         except SdgError as error:
             return f'<p class="warn">{text(error)}</p>'
-    return _frame(name, found, {**parameters, "map": name})
+    return _frame(name, points, {**parameters, "map": name})
 
 
-def _frame(name: str, found: Drawn, parameters: Parameters) -> str:
-    about = found.places.about
-    count = len(found.image_ids)
-    lacking = len(found.places.image_ids) - count
+def _frame(name: str, points: MapPoints, parameters: Parameters) -> str:
+    about = points.places.about
+    count = len(points.image_ids)
+    lacking = len(points.places.image_ids) - count
     parts = [
         f"{counted(count, 'image')} as {about.model} sees them ({about.seen_as})",
         f"right: {about.axes[0]}; up: {about.axes[1]}",
@@ -96,7 +96,7 @@ def _frame(name: str, found: Drawn, parameters: Parameters) -> str:
         f'<li><i class="key by-day" style="background:{shade["light"]}"></i>'
         f'<i class="key by-night" style="background:{shade["dark"]}"></i>{text(shade["name"])} '
         f"<small>{shade['images']:,}</small></li>"
-        for shade in legend(found)
+        for shade in legend(points)
     )
     address = text(f"/data/map.json?{urlencode(parameters)}")
     plane = (

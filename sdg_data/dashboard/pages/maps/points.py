@@ -52,7 +52,7 @@ _CORNERS: Final = 400
 
 
 @dataclass(frozen=True)
-class Drawn:
+class MapPoints:
     """The points of a map whose images are in the snapshot.
 
     Attributes:
@@ -70,7 +70,7 @@ class Drawn:
     group: list[int]
 
 
-def drawn(context: PageContext, tx: Tx, name: str, colour: str) -> Drawn:
+def drawn(context: PageContext, tx: Tx, name: str, colour: str) -> MapPoints:
     """A map as it is drawn; remembered.
 
     Raises:
@@ -79,14 +79,14 @@ def drawn(context: PageContext, tx: Tx, name: str, colour: str) -> Drawn:
     if colour not in COLOURS:
         raise InputError(f"points are coloured by {', '.join(COLOURS)}", item=f"colour={colour[:40]}")
 
-    def make() -> Drawn:
+    def make() -> MapPoints:
         places = image_maps.load(context.home, name)
         rows = tx.execute(
             f"SELECT image_id, {COLOURS[colour][1]} FROM dash_images WHERE image_id IN (SELECT unnest(?::VARCHAR[]))",
             [list(places.image_ids)],
         ).fetchall()
         group_of = dict(rows)
-        there = np.array([image in group_of for image in places.image_ids], np.bool_)
+        known = np.array([image in group_of for image in places.image_ids], np.bool_)
         image_ids = [image for image in places.image_ids if image in group_of]
         counted = [
             group for group, _ in sorted(Counter(group_of.values()).items(), key=lambda item: (-item[1], item[0]))
@@ -94,10 +94,10 @@ def drawn(context: PageContext, tx: Tx, name: str, colour: str) -> Drawn:
         most = len(palette.SERIES) + sum(group in _OWN for group in counted)
         groups = counted if len(counted) <= most else [*counted[: most - 1], OTHERS]
         number = {group: place for place, group in enumerate(groups)}
-        return Drawn(
+        return MapPoints(
             places,
             image_ids,
-            places.grid()[there] if len(there) else places.grid(),
+            places.grid()[known] if len(known) else places.grid(),
             groups,
             [number.get(group_of[image], len(groups) - 1) for image in image_ids],
         )
@@ -110,28 +110,28 @@ def document(context: PageContext, tx: Tx, parameters: Parameters) -> dict[str, 
     name = asked_map(context, parameters)
     if not name:
         return {}
-    found = drawn(context, tx, name, parameters.get("colour") or "composition")
-    step = max(1, -(-len(found.image_ids) // MOST))
+    points = drawn(context, tx, name, parameters.get("colour") or "composition")
+    step = max(1, -(-len(points.image_ids) // MOST))
     return {
         "map": name,
         "side": image_maps.SIDE,
-        "images": len(found.image_ids),
-        "groups": legend(found),
-        "ids": found.image_ids[::step],
-        "x": found.grid[::step, 0].tolist(),
-        "y": found.grid[::step, 1].tolist(),
-        "group": found.group[::step],
+        "images": len(points.image_ids),
+        "groups": legend(points),
+        "ids": points.image_ids[::step],
+        "x": points.grid[::step, 0].tolist(),
+        "y": points.grid[::step, 1].tolist(),
+        "group": points.group[::step],
     }
 
 
-def legend(found: Drawn) -> Rows:
+def legend(points: MapPoints) -> Rows:
     """The groups of a map: name, number of images, and the colour on a light and on a dark ground."""
     rows, series = [], 0
-    for place, group in enumerate(found.groups):
+    for place, group in enumerate(points.groups):
         name = palette.class_name("", series)
         light, dark = _OWN.get(group, (palette.colour("", series), palette.DARK[name]))
         series += group not in _OWN
-        rows.append({"name": group, "images": found.group.count(place), "light": light, "dark": dark})
+        rows.append({"name": group, "images": points.group.count(place), "light": light, "dark": dark})
     return rows
 
 
@@ -140,10 +140,10 @@ def point_rows(context: PageContext, tx: Tx, parameters: Parameters) -> Rows:
     name = asked_map(context, parameters)
     if not name:
         return []
-    found = drawn(context, tx, name, parameters.get("colour") or "composition")
+    points = drawn(context, tx, name, parameters.get("colour") or "composition")
     return [
-        {"image": image, "x": int(x), "y": int(y), "group": found.groups[group]}
-        for image, (x, y), group in zip(found.image_ids[:MOST], found.grid, found.group, strict=False)
+        {"image": image, "x": int(x), "y": int(y), "group": points.groups[group]}
+        for image, (x, y), group in zip(points.image_ids[:MOST], points.grid, points.group, strict=False)
     ]
 
 
@@ -164,9 +164,9 @@ def lasso_images(context: PageContext, tx: Tx, parameters: Parameters) -> Select
     """
     name = parameters.get("map", "")
     corners = corners_of(parameters.get("points", ""))
-    found = drawn(context, tx, name, "composition")
-    within = image_maps.inside(corners, found.grid)
-    chosen = [image for image, chosen in zip(found.image_ids, within, strict=True) if chosen]
+    points = drawn(context, tx, name, "composition")
+    within = image_maps.inside(corners, points.grid)
+    chosen = [image for image, chosen in zip(points.image_ids, within, strict=True) if chosen]
     return Selected(f"inside the line drawn on the map {name}", chosen)
 
 
