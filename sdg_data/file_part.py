@@ -1,6 +1,5 @@
 """A stretch of a file that is copied without being in memory as a whole, and only if the file is what it was."""
 
-import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,6 @@ from sdg_data.errors import InputError
 
 _BLOCK = 1 << 18
 """Small enough to stay in a processor's cache between reading and writing."""
-_NOT_BETWEEN_FILES = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP})
-"""What a system says that has `sendfile` for sockets alone, or not for this file system."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +51,16 @@ class FilePart:
         """
         source = self._opened()
         try:
-            copy = _in_the_kernel
+            buffer = memoryview(bytearray(min(_BLOCK, self.size)))
             place, end = self.offset, self.offset + self.size
             while place < end:
-                try:
-                    count = copy(source, sink, place, end - place)
-                except OSError as error:
-                    if copy is _through_memory or error.errno not in _NOT_BETWEEN_FILES:
-                        raise
-                    copy = _through_memory
-                    continue
+                count = os.preadv(source, [buffer[: end - place]], place)
                 if count == 0:
                     raise self._changed()
                 place += count
+                left = buffer[:count]
+                while left:
+                    left = left[os.write(sink, left) :]
             self._check(source)
         finally:
             os.close(source)
@@ -109,16 +103,3 @@ class FilePart:
             item=str(self.path),
             hint="Run the same command again when nobody writes to it; it goes on.",
         )
-
-
-def _in_the_kernel(source: int, sink: int, place: int, most: int) -> int:
-    """Copy up to `most` bytes at `place`, a third of the work of a copy through memory; returns how many."""
-    return os.sendfile(sink, source, place, most)
-
-
-def _through_memory(source: int, sink: int, place: int, most: int) -> int:
-    left = memoryview(os.pread(source, min(most, _BLOCK), place))
-    count = len(left)
-    while left:
-        left = left[os.write(sink, left) :]
-    return count

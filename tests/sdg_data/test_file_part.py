@@ -1,6 +1,5 @@
 """Parts of files, copied only from the file that was looked at."""
 
-import errno
 import os
 import threading
 from pathlib import Path
@@ -16,30 +15,19 @@ from sdg_data.file_part import FilePart, Stamp
 from sdg_data.ids import blob_name
 
 
-def refused(*_: int) -> int:
-    raise OSError(errno.EINVAL, "no socket")
-
-
 def part(path: Path, offset: int, size: int) -> FilePart:
     with path.open("rb") as file:
         return FilePart(path, offset, size, Stamp.read(file.fileno()))
 
 
-@pytest.mark.parametrize("kernel", [True, False])
 @given(data=st.binary(min_size=1, max_size=60), bounds=st.tuples(st.integers(0, 59), st.integers(0, 59)))
-def test_a_part_is_the_slice(
-    kernel: bool, data: bytes, bounds: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_part_is_the_slice(data: bytes, bounds: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> None:
     start, end = sorted(min(bound, len(data)) for bound in bounds)
     folder = tmp_path_factory.mktemp("part")
     (folder / "file").write_bytes(data)
     one = part(folder / "file", start, end - start)
     with pytest.MonkeyPatch.context() as patch, (folder / "copy").open("wb") as sink:
         patch.setattr(file_part, "_BLOCK", 7)  # several blocks
-        if kernel:
-            patch.setattr(file_part, "_through_memory", None)
-        else:
-            patch.setattr(os, "sendfile", refused)
         one.copy_to(sink.fileno())
     assert one.read() == data[start:end] == (folder / "copy").read_bytes()
 
@@ -77,34 +65,16 @@ def test_named_parts_and_bytes_become_blobs(tmp_path: Path) -> None:
     assert blobs.get(blob_name(b"234")) == b"234"
 
 
-def test_a_full_disk_is_said_and_a_file_that_ends_early_gives_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_bytes(b"0123456789")
-    one = part(tmp_path / "file", 2, 3)
-    with (tmp_path / "copy").open("wb") as sink:
-        monkeypatch.setattr(os, "sendfile", lambda *_: 0)
-        with pytest.raises(InputError, match="changed"):
-            one.copy_to(sink.fileno())
-
-        def full(*_: int) -> int:
-            raise OSError(errno.ENOSPC, "no space")
-
-        monkeypatch.setattr(os, "sendfile", full)
-        with pytest.raises(OSError, match="no space"):
-            one.copy_to(sink.fileno())
-
-
 def test_the_caller_works_while_parts_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"0123456789")
     name, worked = blob_name(b"234"), threading.Event()
-    real = os.sendfile
+    real = os.preadv
 
-    def after_the_work(*arguments: int) -> int:
+    def after_the_work(file: int, buffers: list[memoryview], place: int) -> int:
         assert worked.wait(60)
-        return real(*arguments)
+        return real(file, buffers, place)
 
-    monkeypatch.setattr(os, "sendfile", after_the_work)
+    monkeypatch.setattr(os, "preadv", after_the_work)
     blobs = Blobs(tmp_path / "blobs")
     with blobs.putting_named({name: part(tmp_path / "file", 2, 3)}) as wait:
         assert not blobs.exists(name)
