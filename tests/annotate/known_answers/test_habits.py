@@ -6,9 +6,9 @@ from annotate.simulation.known_answers import TURNS, WITHIN, alarms, simulate, t
 from sdg_data.settings import KnownAnswerSettings
 
 
-def found(seeds: range, *, honest: int = 2) -> dict[str, list[int | None]]:
+def found(seeds: range, *, drawn: int = 400) -> dict[str, list[int | None]]:
     """After how many items each person had an alarm, by habit; None: within 50 and a few more they had none."""
-    run = simulate(seeds, truths(60), honest=honest, count=WITHIN)
+    run = simulate(seeds, truths(drawn), count=WITHIN)
     bars = KnownAnswerSettings()
     return {habit: [alarms(scores, bars).first for scores in runs] for habit, runs in run.items()}
 
@@ -18,7 +18,7 @@ def share(at: list[int | None], after: int = 0) -> float:
 
 
 def test_who_clicks_and_who_copies_are_found_and_nobody_else_is_accused() -> None:
-    at = found(range(3))
+    at = found(range(3), drawn=60)
     assert share(at["clicks"]) == share(at["copies"]) == 1
     assert share(at["honest"]) == 0
 
