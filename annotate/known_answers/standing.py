@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
 from statistics import fmean
@@ -124,6 +125,27 @@ def watch(answers: Sequence[ScoredAnswer], settings: KnownAnswerSettings) -> Wat
     return Watched(accuracy, unled, alarm)
 
 
+def new_alarms(tx: Tx, settings: KnownAnswerSettings) -> dict[str, str]:
+    """Who is under a bar and not suspended yet, and why; what every pull asks, and no more than that."""
+    suspended, since = known_answers.suspended(tx), _admitted(known_answers.decisions(tx))
+    alarms = {}
+    for person, group in groupby(known_answers.scored(tx), key=lambda answer: answer.person):
+        if person not in suspended:
+            reason = watch(_counted(list(group), since.get(person)), settings).alarm
+            if reason is not None:
+                alarms[person] = reason
+    return alarms
+
+
+def _admitted(decided: Sequence[PersonDecision]) -> dict[str, datetime]:
+    """Since when the bars of those count who were admitted again."""
+    return {entry.person: entry.created_at for entry in decided if entry.decision is Decision.ADMITTED}
+
+
+def _counted(answers: Sequence[ScoredAnswer], since: datetime | None) -> list[ScoredAnswer]:
+    return [answer for answer in answers if since is None or answer.created_at > since]
+
+
 def standings(tx: Tx, settings: KnownAnswerSettings) -> list[PersonStanding]:
     """Everybody who answered a known-answer item or about whom something was decided, by name."""
     answers = known_answers.scored(tx)
@@ -146,9 +168,7 @@ def _standing(
     settings: KnownAnswerSettings,
 ) -> PersonStanding:
     last = decided[-1] if decided else None
-    since = max((entry.created_at for entry in decided if entry.decision is Decision.ADMITTED), default=None)
-    counted = [answer for answer in answers if since is None or answer.created_at > since]
-    watched = watch(counted, settings)
+    watched = watch(_counted(answers, _admitted(decided).get(person)), settings)
     scored = [answer for answer in answers if answer.share is not None]
     shares = [answer.share for answer in scored if answer.share is not None]
     errors = [answer.importance_error for answer in scored if answer.importance_error is not None]

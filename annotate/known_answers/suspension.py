@@ -8,12 +8,11 @@ program beside the running server; on another server its administrator has to do
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from annotate.known_answers.standing import BY_ITSELF, State, standings
+from annotate.known_answers.standing import BY_ITSELF, new_alarms
 from annotate.labelstudio.server import Server
 from schemas.known_answers import Decision, PersonDecision
 from sdg_data.errors import InputError
@@ -36,22 +35,33 @@ print("changed", User.objects.filter(pk__in=[int(number) for number in sys.argv[
 """
 
 
-def suspend_those_under(store: Store, settings: AnnotateSettings) -> list[PersonDecision]:
-    """Record a suspension of everybody who is under the bar and was not suspended yet; returns what is new."""
+def suspend_those_under(store: Store, settings: AnnotateSettings, home: Path, *, own: bool) -> list[str]:
+    """Suspend everybody who is under the bar and was not suspended yet.
+
+    Accounts are closed before it is recorded: killed in between, the next pull does both again.
+
+    Args:
+        store: The store.
+        settings: The bars, and where the server is.
+        home: The home whose server it is.
+        own: Whether the people's server is the home's own.
+
+    Returns:
+        Who was suspended and why, a line each, and what became of the accounts.
+    """
     with store.read() as tx:
-        suspended = known_answers.suspended(tx)
-        under = [
-            standing
-            for standing in standings(tx, settings.known_answers)
-            if standing.state is State.UNDER and standing.person not in suspended
-        ]
+        under = new_alarms(tx, settings.known_answers)
     if not under:
         return []
+    outcome = close_or_open(home, settings, dict.fromkeys(under, Decision.SUSPENDED), own=own)
     with store.write() as tx:
-        return [
-            known_answers.decide(tx, standing.person, Decision.SUSPENDED, reason=str(standing.reason), by=BY_ITSELF)
-            for standing in under
-        ]
+        for person, reason in under.items():
+            known_answers.decide(tx, person, Decision.SUSPENDED, reason=reason, by=BY_ITSELF)
+    lines = [
+        f"{person} is suspended: {reason}. `sdg annotate people admit` lets them go on"
+        for person, reason in under.items()
+    ]
+    return [*lines, *([outcome] if outcome else [])]
 
 
 def decide(store: Store, person: str, decision: Decision, *, reason: str, by: str) -> PersonDecision:
@@ -117,7 +127,7 @@ def _set_active(server: Server, numbers: list[str], *, active: bool) -> bool:
     try:
         done = subprocess.run(
             command,
-            env={**server.environment(), "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", "")},
+            env=server.environment(),
             cwd=server.folder,
             capture_output=True,
             text=True,

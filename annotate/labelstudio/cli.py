@@ -148,7 +148,13 @@ def pull_command(
     for warning in summary.warnings:
         say(warning)
     if as_json:
-        print_json({"read": summary.read, **dict(sorted(summary.counts.items())), "warnings": summary.warnings})
+        print_json(
+            {
+                "read": summary.read,
+                **dict(sorted(summary.counts.items())),
+                "warnings": [*summary.warnings, *summary.suspended],
+            }
+        )
 
 
 def renew_command(

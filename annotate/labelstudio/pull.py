@@ -42,11 +42,15 @@ _LIST_INSTEAD = 20
 
 @dataclass
 class PullSummary:
-    """What a pull brought: how many tasks were read, and annotations (or tasks) counted by what became of them."""
+    """What a pull brought: how many tasks were read, and annotations (or tasks) counted by what became of them.
+
+    `suspended`: who is under the bar by known answers since this pull, and why; said when it was found.
+    """
 
     read: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
+    suspended: list[str] = field(default_factory=list)
 
     @property
     def described(self) -> str:

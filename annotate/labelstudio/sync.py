@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
-from annotate.known_answers.suspension import close_or_open, suspend_those_under
+from annotate.known_answers.suspension import suspend_those_under
 from annotate.labelstudio.client import Client
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.connection import connection_of, credentials, own_folder
@@ -223,7 +223,8 @@ class LabelStudioSync:
         else:
             for lacking in missing:
                 total.counts += Counter(withdraw_missing(self.store, lacking))
-        total.warnings += self._older_projects(projects) + self._suspend_those_under()
+        total.warnings += self._older_projects(projects)
+        total.suspended = self._suspend_those_under()
         if problems:
             for problem in problems[1:]:
                 say(f"{problem.message} [{problem.item}]")
@@ -233,18 +234,12 @@ class LabelStudioSync:
 
     def _suspend_those_under(self) -> list[str]:
         """Suspend who is under the bar by their known answers now; says whom, and why."""
-        new = suspend_those_under(self.store, self.settings.annotate)
-        lines = [
-            f"{decision.person} is suspended: {decision.reason}. `sdg annotate people admit` lets them go on"
-            for decision in new
-        ]
-        outcome = close_or_open(
-            self.settings.home,
-            self.settings.annotate,
-            {decision.person: decision.decision for decision in new},
-            own=self.client.connection.own,
+        lines = suspend_those_under(
+            self.store, self.settings.annotate, self.settings.home, own=self.client.connection.own
         )
-        return [*lines, *([outcome] if outcome else [])]
+        for line in lines:
+            say(line)
+        return lines
 
     def _older_projects(self, projects: Sequence[LabelProject]) -> list[str]:
         """What is open in projects that get no new tasks, and what was given up but is still on the server."""

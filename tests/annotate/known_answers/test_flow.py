@@ -248,11 +248,11 @@ def test_who_copies_the_machine_is_suspended_and_admitted_again(tmp_path: Path) 
     for number in known[:50]:
         team.submit(number, team.right(number), 2)
         team.submit(number, team.copied(number), 3)
-    warnings = team.work.pull().warnings
+    warnings = team.work.pull().suspended
     assert team.states() == {"user-2": State.QUALIFIED, "user-3": State.UNDER}
     assert any("user-3 is suspended" in line for line in warnings)
     assert any("accounts of user-3" in line for line in warnings)  # the server in memory is no home's own
-    assert team.work.pull().warnings == []
+    assert team.work.pull().suspended == []
 
     # what comes meanwhile is held back, also for the dataset; the other's is not
     other = team.numbers(known=False)[0]

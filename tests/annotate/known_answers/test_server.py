@@ -43,7 +43,7 @@ def test_who_does_not_work_well_is_found_named_and_given_no_more_tasks(tmp_path:
         with SimulatedTeam(work, team_of_known_habits(seed=4)) as team:
             done = team.work(project).submitted
             assert len(done) == IMAGES + ITEMS
-            warnings = work.pull().warnings
+            warnings = work.pull().suspended
             person = {one.user: one.person for one in done}
             _check_standings(work, done, person, warnings)
             _check_accounts(work, team, person)
@@ -94,7 +94,7 @@ def _check_accounts(work: LabelStudioSync, team: SimulatedTeam, person: dict[str
     assert _sdg(work, "people", "admit", copier, "--reason", "was shown how", "--by", "lena").exit_code == 0
     (client,) = [one.client for one in team.members if f"user-{one.user_id}" == copier]
     assert _is_let_in(client)
-    assert work.pull().warnings == []
+    assert work.pull().suspended == []
 
 
 def _is_let_in(client: Client) -> bool:
