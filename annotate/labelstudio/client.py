@@ -249,27 +249,69 @@ class Client(Transport):
         fields: str = _TASK_FIELDS,
         page: int = _PAGE,
     ) -> Iterator[dict[str, Any]]:
-        """Tasks in order of number. By number, not by page: what changes meanwhile moves nothing out of sight.
+        """Tasks in order of number; of a task that the server cannot give whole, only `id` and `data`, or the `id`."""
+        for tasks, _ in self.pages(project_id, conditions, fields=fields, page=page):
+            yield from tasks
 
-        Of a task that the server cannot list, because its data is a number, say, only the `id` is given.
+    def pages(
+        self,
+        project_id: int,
+        conditions: Sequence[dict[str, Any]],
+        *,
+        after: int = 0,
+        fields: str = _TASK_FIELDS,
+        page: int = _PAGE,
+        tries_alone: int = _TRIES,
+    ) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+        """Tasks in order of number, a page at a time. By number: what changes meanwhile moves nothing out of sight.
+
+        One stored value that the server cannot give back makes every page with it a 500. So a page that fails is asked
+        for in smaller ones, down to the one task, and the others come through.
+
+        Args:
+            project_id: The server's number of the project.
+            conditions: What holds for the tasks, as items of a Label Studio filter.
+            after: Begin after the task with this number.
+            fields: What is asked of each task.
+            page: The most tasks of a page.
+            tries_alone: How often a task is asked for alone before it counts as broken.
+
+        Yields:
+            Tasks, and True; or the one broken task with its `id` and, where the server gives that, `data`, and False.
+
+        Raises:
+            Unavailable: The server does not answer, or answers 500 and no task explains it.
         """
-        after, size = 0, page
+        size = page
         while True:
+            tries = _TRIES if size > 1 else tries_alone
             try:
-                tasks = self.page(project_id, conditions, after=after, fields=fields, page=size, tries=_TRIES)
+                tasks = self.page(project_id, conditions, after=after, fields=fields, page=size, tries=tries)
             except Unavailable as error:
                 if error.status != 500:
                     raise
                 if size > 1:
                     size = max(1, size // 8)
-                    continue
-                after = self.first_broken(project_id, conditions, after)
-                yield {"id": after}
+                elif broken := self._broken(project_id, conditions, after):
+                    yield [broken], False
+                    after = int(broken["id"])
                 continue
-            yield from tasks
+            if tasks:
+                yield tasks, True
+                after = int(tasks[-1]["id"])
             if len(tasks) < size:
                 return
-            after, size = int(tasks[-1]["id"]), min(page, 2 * size)
+            size = min(page, 2 * size)
+
+    def _broken(self, project_id: int, conditions: Sequence[dict[str, Any]], after: int) -> dict[str, Any] | None:
+        """The first task after a number, which the server cannot give whole; None where it is gone meanwhile."""
+        try:
+            tasks = self.page(project_id, conditions, after=after, fields="id,data", page=1, tries=_TRIES)
+        except Unavailable as error:
+            if error.status != 500:
+                raise
+            return {"id": self.first_broken(project_id, conditions, after)}
+        return {name: tasks[0].get(name) for name in ("id", "data")} if tasks else None
 
     def first_broken(self, project_id: int, conditions: Sequence[dict[str, Any]], after: int) -> int:
         """The number of the first task after another, where the server answers 500 to a list of it alone.

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from annotate.labelstudio.client import Client, ServerError, ServerTask, Unavailable, as_filter, condition
+from annotate.labelstudio.client import Client, ServerError, ServerTask, as_filter, condition
 from annotate.labelstudio.missing import Missing, check, find_missing, withdraw_missing
 from annotate.labelstudio.reconcile import PulledChanges, TaskNotice
 from annotate.labelstudio.task_answers import Doubt
@@ -35,7 +35,9 @@ from sdg_data.store.labelling import ServerIds
 PAGE = 200
 _ANNOTATED = condition("annotators", "empty", "List", "False")
 _EMPTIED = condition("annotators", "empty", "List", "True")
-_TRIES_PAGE, _TRIES_ONE = 3, 8
+_TRIES_ALONE = 8
+"""How often one task is asked for before its answers are put into quarantine as a whole."""
+_TRIES_NOTICE = 3
 _LIST_INSTEAD = 20
 """From so many missing tasks on, listing all tasks is quicker than searching for each."""
 
@@ -119,8 +121,12 @@ class Puller:
         if self._remote.cursor is not None:
             after = as_filter(self._remote.cursor - self._overlap)
             since = [condition("updated_at", "greater_or_equal", "Datetime", after)]
-        for tasks in self._pages([*since] if full else [*since, _ANNOTATED]):
-            self._store_page(tasks, pass_after=int(tasks[-1]["id"]))
+        wanted = [*since] if full else [*since, _ANNOTATED]
+        after = self._remote.pass_after
+        for tasks, readable in self._client.pages(
+            self._remote.server_id, wanted, after=after, page=self._page, tries_alone=_TRIES_ALONE
+        ):
+            self._store_page(tasks, pass_after=int(tasks[-1]["id"]), readable=readable)
         self._find_deleted_annotations(since)
         self._gone = self._find_deleted_tasks(full=full)
 
@@ -153,48 +159,6 @@ class Puller:
         self._remote = dataclasses.replace(
             self._remote, cursor=None if full else self._remote.cursor, pass_cursor=min(times), pass_after=0
         )
-
-    def _pages(self, conditions: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-        """The tasks after those that the pass has read, a page at a time.
-
-        A stored annotation that the server cannot give back makes every page with it a 500. So a page that fails is
-        requested in smaller ones, down to the one task, which goes into quarantine; the others come through.
-        """
-        after, size = self._remote.pass_after, self._page
-        number = self._remote.server_id
-        while True:
-            try:
-                tasks = self._client.page(
-                    number, conditions, after=after, page=size, tries=_TRIES_PAGE if size > 1 else _TRIES_ONE
-                )
-            except Unavailable as error:
-                if error.status != 500:
-                    raise
-                if size > 1:
-                    size = max(1, size // 8)
-                    continue
-                after = self._step_over(conditions, after)
-                continue
-            if tasks:
-                yield tasks
-                after = int(tasks[-1]["id"])
-            if len(tasks) < size:
-                return
-            size = min(self._page, 2 * size)
-
-    def _step_over(self, conditions: Sequence[dict[str, Any]], after: int) -> int:
-        """Quarantine the first task after a number, which the server cannot give back, and return its number."""
-        place = self._remote.server_id
-        try:
-            listed = self._client.page(place, conditions, after=after, page=1, fields="id,data", tries=_TRIES_PAGE)
-        except Unavailable as error:
-            if error.status != 500:
-                raise
-            listed = [{"id": self._client.first_broken(place, conditions, after)}]
-        if not listed:
-            return after
-        self._store_page(listed, pass_after=int(listed[0]["id"]), readable=False)
-        return int(listed[0]["id"])
 
     def _store_page(
         self, tasks: Sequence[dict[str, Any]], *, pass_after: int | None, readable: bool = True
@@ -234,7 +198,7 @@ class Puller:
 
     def _notify(self, notice: TaskNotice) -> None:
         try:
-            self._client.update_task(notice.server_id, tries=_TRIES_PAGE, data=notice.data, meta=notice.meta)
+            self._client.update_task(notice.server_id, tries=_TRIES_NOTICE, data=notice.data, meta=notice.meta)
         except ServerError as error:
             # The annotation is in quarantine nevertheless, and `sdg annotate report` counts it.
             unsent = f"task {notice.server_id}: what it shows could not be mended, nor its annotators told"
