@@ -102,6 +102,8 @@ def run(
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
+    if names and settings.annotate.anonymous:
+        raise ConfigError("people are anonymous here, so their names are not exported", item="--names and `anonymous`")
     store = Store(settings.home)
     listed = None if images is None else _listed(store, images)
     selection = _validated(

@@ -161,7 +161,8 @@ class AnnotateSettings(_Section):
     `prelabels_of`: the model whose prelabels are shown; "": the last one of each image. `scores`: ask for four scores
     of the whole image too. `batch_size`: tasks a request. `poll_seconds`: how often `watch` looks without a hint.
     `overlap_minutes`: how far behind its last look each pull looks again, for clocks that differ and late commits.
-    `patience`: seconds to wait for a server that does not answer before giving up.
+    `patience`: seconds to wait for a server that does not answer before giving up. `anonymous`: people are called by
+    pseudonyms wherever others read of them.
     """
 
     project: Annotated[str, Field(min_length=1, max_length=40)] = "SDG"
@@ -178,6 +179,7 @@ class AnnotateSettings(_Section):
     overlap_minutes: Annotated[float, Field(ge=0)] = 10.0
     webhook_port: Annotated[int, Field(ge=1, le=65535)] = 8086
     patience: Annotated[float, Field(ge=0)] = 120.0
+    anonymous: bool = False
     routing: RoutingSettings = RoutingSettings()
     review: ReviewSettings = ReviewSettings()
     known_answers: KnownAnswerSettings = KnownAnswerSettings()

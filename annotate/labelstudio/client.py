@@ -25,6 +25,28 @@ _TASK_FIELDS = (
     "id,data,meta,updated_at,created_at,annotations,result,completed_by,lead_time,was_cancelled,ground_truth,"
     "parent_prediction,updated_by"
 )
+_SELDOM_READ = tuple(
+    f"tasks:{name}"
+    for name in [
+        "inner_id",
+        "annotations_results",
+        "annotations_ids",
+        "predictions_score",
+        "predictions_model_versions",
+        "predictions_results",
+        "file_upload",
+        "storage_filename",
+        "created_at",
+        "updated_at",
+        "updated_by",
+        "avg_lead_time",
+        "draft_exists",
+    ]
+)
+_NOT_BESIDE_A_TASK = tuple(
+    f"tasks:{name}" for name in ["id", "completed_at", "cancelled_annotations", "total_predictions", "annotators"]
+)
+"""Columns that Label Studio itself leaves out, of every list of tasks and of the one beside an open task."""
 _STORED = {"resolve_uri": "false"}
 """Data as it is stored: a server that looks for addresses in it answers 500 where one task's data is no object."""
 
@@ -172,6 +194,18 @@ class Client(Transport):
     def delete_webhook(self, webhook_id: int) -> None:
         """Delete a webhook, so that the server calls it no more."""
         self.delete(f"/api/webhooks/{webhook_id}/")
+
+    def views(self, project_id: int) -> list[dict[str, Any]]:
+        """The tabs of a project's list of tasks, from the left, each with `id` and `data`."""
+        return [dict(view) for view in self.get("/api/dm/views", params={"project": project_id})]
+
+    def create_view(self, project_id: int, title: str, conditions: Sequence[dict[str, Any]]) -> None:
+        """Add a tab at the right that lists the tasks for which all conditions hold. Raises Unknown."""
+        # Only a view that has filters, if none, is put behind the others.
+        filters = {"conjunction": "and", "items": list(conditions)}
+        hidden = {"explore": list(_SELDOM_READ), "labeling": [*_SELDOM_READ, *_NOT_BESIDE_A_TASK]}
+        data = {"title": title, "type": "list", "target": "tasks", "filters": filters, "hiddenColumns": hidden}
+        self.post("/api/dm/views", {"project": project_id, "data": data})
 
     # --- tasks
 

@@ -27,6 +27,8 @@ IMPORTANCE = "importance"
 STATUS = "image_status"
 NOTE = "task_note"
 VERDICT = "verdict"
+BOX_VERDICT = "box_verdict"
+WHY = "box_verdict_reason"
 SUBTYPE = {DefectType.ARTIFACT: "artifact_subtype", DefectType.MISALIGNMENT: "misalignment_subtype"}
 """Names of the controls, as results carry them in `from_name`."""
 
@@ -51,9 +53,9 @@ OUR_TAGS = Tags(IMAGE, BOX, REASON, IMPORTANCE, SUBTYPE, importance_is_text=True
 def read_tags(xml: str) -> Tags | None:
     """The tags of a labelling page, ours or another's.
 
-    Boxes go to its RectangleLabels, reasons to its first TextArea of a region, importance to its first Number of a
-    region or else to its TextArea called `importance`, subtypes to a list of choices that is shown for one type and
-    offers all of that type's subtypes.
+    Boxes go to its RectangleLabels, reasons to its first TextArea of a region that is always asked, importance to its
+    first Number of a region or else to its TextArea called `importance`, subtypes to a list of choices that is shown
+    for one type and offers all of that type's subtypes.
 
     Args:
         xml: The page in Label Studio's XML.
@@ -69,7 +71,8 @@ def read_tags(xml: str) -> Tags | None:
     if boxes is None:
         return None
     of_regions = [tag for tag in root.iter() if tag.get("perRegion", "").lower() == "true"]
-    texts = [tag.get("name") for tag in of_regions if tag.tag == "TextArea"]
+    always = [tag for tag in of_regions if tag.get("visibleWhen") != "choice-selected"]
+    texts = [tag.get("name") for tag in always if tag.tag == "TextArea"]
     number = next((tag.get("name") for tag in of_regions if tag.tag == "Number"), None)
     as_text = number is None and IMPORTANCE in texts
     return Tags(
@@ -94,6 +97,7 @@ NO_DEFECTS = "no_defects"
 AMBIGUOUS_PROMPT = "ambiguous_prompt"
 CANNOT_JUDGE = "cannot_judge"
 REJECT = "reject"
+RIGHT, WRONG = "right", "wrong"
 SCORES = ("semantic_alignment", "aesthetics", "plausibility", "overall")
 """Scores of the whole image, 1 to 5 (those of ImageDoctor, arXiv 2510.01010); controls are called `score_<name>`."""
 HIGHEST_SCORE = 5
@@ -122,6 +126,7 @@ _SUBTYPE_KEYS: dict[tuple[Subtype, Attribute | None], str] = {
     (Subtype.STYLE, None): "y",
 }
 VERDICT_KEYS = {REJECT: "shift+x"}
+BOX_VERDICT_KEYS = {RIGHT: "j", WRONG: "i"}
 
 
 def subtype_value(subtype: Subtype, attribute: Attribute | None) -> str:
@@ -149,13 +154,22 @@ class LabelConfig:
     def xml(self) -> str:
         """The labelling page in Label Studio's XML, as a project's `label_config` takes it."""
         return _PAGE.format(
-            style=_STYLE,
+            style=_STYLE + _REVIEW_STYLE if self.review else _STYLE,
+            hint=_attribute(_REVIEW_HINT if self.review else _HINT),
             labels=_lines(8, [_label(kind) for kind in DefectType]),
             tiers=_attribute(_tier_hint()),
             artifact_subtypes=_subtypes(DefectType.ARTIFACT),
             misalignment_subtypes=_subtypes(DefectType.MISALIGNMENT),
             statuses=_lines(8, [_choice(value, key) for value, key in STATUS_KEYS.items()]),
             verdict=_VERDICT.format(choices=_lines(8, [_choice(*choice) for choice in VERDICT_KEYS.items()]))
+            if self.review
+            else "",
+            about=_ABOUT if self.review else "",
+            why=_WHY if self.review else "",
+            row=_ROW if self.review else "",
+            box_verdict=_BOX_VERDICT.format(
+                choices=_lines(8, [_choice(*choice) for choice in BOX_VERDICT_KEYS.items()])
+            )
             if self.review
             else "",
             scores="".join(_score(name) for name in SCORES) if self.scores else "",
@@ -167,7 +181,7 @@ class LabelConfig:
         keys = {kind.value: key for kind, key in TYPE_KEYS.items()}
         keys |= {subtype_value(*subtype): key for subtype, key in _SUBTYPE_KEYS.items()} | STATUS_KEYS
         if self.review:
-            keys |= VERDICT_KEYS
+            keys |= VERDICT_KEYS | BOX_VERDICT_KEYS
         return keys | SCORE_KEYS if self.scores else keys
 
 
@@ -227,6 +241,24 @@ _VERDICT = f"""
       <Choices name="{VERDICT}" toName="{IMAGE}" choice="single" showInline="true">
         {{choices}}
       </Choices>"""
+_ABOUT = f"""
+    <View style="color:#4b5563; padding:0 10px; white-space:pre-wrap; overflow-wrap:anywhere; max-height:4em; \
+overflow:auto;">
+      <Header size="6" style="{_SMALL}" value="$about"/>
+    </View>"""
+# Stands before the reasons: `Enter` on a box opens the first of its fields that is wanted, and this one is wanted where
+# the box is rejected only.
+_WHY = f"""
+    <TextArea name="{WHY}" toName="{IMAGE}" perRegion="true" displayMode="region-list" visibleWhen="choice-selected" \
+whenTagName="{BOX_VERDICT}" whenChoiceValue="{WRONG}" editable="true" maxSubmissions="1" rows="3" \
+placeholder="If it is wrong: why"/>"""
+# A row above the picture, in sight at every size; as high as it is with choices, so that the picture does not move.
+_ROW = '<View style="display:flex; flex-wrap:wrap; align-items:center; gap:0 24px; min-height:46px;">\n    '
+_BOX_VERDICT = f"""
+    <Choices name="{BOX_VERDICT}" toName="{IMAGE}" perRegion="true" choice="single" showInline="true">
+        {{choices}}
+    </Choices>
+    </View>"""
 
 # The choices stand beside the picture where both have room, and below it in a narrow window. The 50 pixels are the
 # column of tools beside the picture, which Label Studio does not count.
@@ -248,6 +280,16 @@ _STYLE = """
       line-height: 22px !important; min-height: 0 !important; padding: 1px 4px !important; }
   """
 
+# Three fields a box instead of two: they stand closer, so that as many boxes are in sight.
+_REVIEW_STYLE = """  .lsf-textarea-tag_outliner { margin-bottom: 3px !important; }
+    .lsf-textarea-tag_outliner textarea { padding: 2px 8px !important; min-height: 26px !important; }
+  """
+_HINT = "1 or 2, drag, Enter, reason, Tab, number, Enter. Esc before the next box. Alt+. goes from box to box."
+_REVIEW_HINT = (
+    "Box by box: J begins, J again if it is right, I if it is wrong (then why, Enter). Alt+. goes from box to box, "
+    "Enter and Tab to its fields, Shift+1 shows the whole picture. New box: 1 or 2, drag, Enter."
+)
+
 _PAGE = f"""\
 <View>
   <Style>{{style}}</Style>
@@ -260,11 +302,11 @@ overflow-wrap:anywhere;">
     <View style="color:#b91c1c; padding:0 10px; white-space:pre-wrap; overflow-wrap:anywhere; max-height:6em; \
 overflow:auto;">
       <Header size="6" style="{_SMALL}" value="$notice"/>
-    </View>
-    <RectangleLabels name="{BOX}" toName="{IMAGE}" choice="single" strokeWidth="3" opacity="0.12" \
+    </View>{{about}}
+    {{row}}<RectangleLabels name="{BOX}" toName="{IMAGE}" choice="single" strokeWidth="3" opacity="0.12" \
 canRotate="false" showInline="true">
         {{labels}}
-    </RectangleLabels>
+    </RectangleLabels>{{box_verdict}}
     <Image name="{IMAGE}" value="$image" zoom="true" zoomControl="true" zoomBy="1.2" rotateControl="false" \
 brightnessControl="false" contrastControl="true" maxWidth="calc(100% - 50px)" maxHeight="calc(100vh - 310px)" \
 defaultZoom="fit"/>
@@ -272,10 +314,9 @@ defaultZoom="fit"/>
   <View style="flex:0 1 250px;">
     <View visibleWhen="no-region-selected" style="border:1px solid #d1d5db; border-radius:6px; padding:6px; \
 margin-bottom:6px;">
-      <Header size="6" style="{_SMALL}" value="1 or 2, drag, Enter, reason, Tab, number, Enter. Esc before the next \
-box. Alt+. goes from box to box."/>
+      <Header size="6" style="{_SMALL}" value={{hint}}/>
       <Header size="6" style="{_SMALL}" value={{tiers}}/>
-    </View>
+    </View>{{why}}
     <TextArea name="{REASON}" toName="{IMAGE}" perRegion="true" displayMode="region-list" required="true" \
 requiredMessage="Every box needs a reason (see Regions panel)" editable="true" maxSubmissions="1" rows="3" \
 placeholder="Reason: what is wrong and where"/>

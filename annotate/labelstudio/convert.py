@@ -102,7 +102,10 @@ def shown_in(
 
 @dataclass(frozen=True)
 class ParsedAnnotation:
-    """A valid annotation. `entered` holds the answers as they were given, the boxes in exact percent."""
+    """A valid annotation. `entered` holds the answers as they were given, the boxes in exact percent.
+
+    A box that a reviewer calls wrong is none of `defects`; it stands in `entered`, with the reason.
+    """
 
     status: AnnotationStatus
     defects: tuple[AnnotatedDefect, ...]
@@ -178,17 +181,23 @@ def parse(result: Any, shown: ShownRegions) -> ParsedAnnotation:
     entered: list[dict[str, Any]] = []
     for number, (name, answers) in enumerate(regions.items(), start=1):
         with faults.collecting(box_words(number, answers.get(page.BOX), answers.get(page.REASON))):
+            judged = _box_verdict(answers, shown=name in shown.regions)
+            if judged.get("verdict") == page.WRONG:
+                entered.append({"id": name, **judged})
+                continue
             defect, raw = _defect(answers)
             defects.append(_annotated(name, defect, raw, shown))
-            entered.append({"id": name, **raw})
+            entered.append({"id": name, **raw, **judged})
+    left = len(regions) > sum(box.get("verdict") == page.WRONG for box in entered)
     chosen_status = image.pop(page.STATUS, None)
     note = image.pop(page.NOTE, None)
     verdict = image.pop(page.VERDICT, None)
     status, text, scores = None, "", {}
     with faults.collecting():
-        status = _status(chosen_status, bool(regions))
+        status = _status(chosen_status, left)
         if status is None and verdict is None:
-            raise refuse(QuarantineCode.NOTHING_SAID, "Draw boxes, or choose one answer for the whole image.")
+            gone = "No box is left. " if regions else ""
+            raise refuse(QuarantineCode.NOTHING_SAID, f"{gone}Draw boxes, or choose one answer for the whole image.")
     with faults.collecting("The note: "):
         text = _text(note, MAX_NOTE) if note else ""
     with faults.collecting():
@@ -221,6 +230,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     page.IMPORTANCE: ("textarea", "number"),  # a number on the pages of projects from before version 0.2
     page.SUBTYPE[DefectType.ARTIFACT]: ("choices",),
     page.SUBTYPE[DefectType.MISALIGNMENT]: ("choices",),
+    page.BOX_VERDICT: ("choices",),
+    page.WHY: ("textarea",),
     page.STATUS: ("choices",),
     page.NOTE: ("textarea",),
     page.VERDICT: ("choices",),
@@ -288,6 +299,28 @@ def _defect(answers: _Answers) -> tuple[Defect, dict[str, Any]]:
     raw = {**percent.model_dump(), "type": kind.value, "subtype": chosen or None, "reason": answers[page.REASON]}
     note = _region_note(value.get("meta"))
     return defect, {**raw, "importance": importance} | ({"note": note} if note else {})
+
+
+def _box_verdict(answers: _Answers, *, shown: bool) -> dict[str, str]:
+    """What a reviewer says of a box: `verdict` right or wrong, and `why` it is wrong; empty where nothing is said.
+
+    Args:
+        answers: Those about the box.
+        shown: Whether the reviewer was shown it; else they drew it.
+    """
+    given = answers.get(page.BOX_VERDICT)
+    if not given:
+        return {}
+    verdict = _chosen(given, tuple(page.BOX_VERDICT_KEYS))
+    if verdict != page.WRONG:
+        return {"verdict": verdict}
+    if not shown:
+        raise refuse(QuarantineCode.OWN_BOX, "it is called wrong, and is your own: delete it, or take that back.")
+    why = answers.get(page.WHY)
+    text = _text(why, MAX_REASON) if why is not None else ""
+    if not text:
+        raise refuse(QuarantineCode.NO_WHY, "it is called wrong, and nothing says why.")
+    return {"verdict": verdict, "why": text}
 
 
 def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: ShownRegions) -> AnnotatedDefect:

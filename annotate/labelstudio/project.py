@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from annotate.labelstudio.client import Client, ServerError
+from annotate.labelstudio.client import Client, ServerError, condition
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import IMAGES
@@ -31,6 +31,9 @@ WEBHOOK_ACTIONS = (
     "TASKS_DELETED",
 )
 _MARK = "sdg-data:"
+CORRECT_VIEW = "To correct"
+_FIRST_VIEW = "Default"
+"""The tab that Label Studio's page makes where there is none: the first one, which decides what is handed out."""
 _SAMPLE = 25
 """So many of a project's first and of its last tasks are looked for, to recognise it by them."""
 
@@ -284,6 +287,36 @@ def _refuse_if_there(store: Store, client: Client, project: LabelProject) -> Non
 
 def _marked(listed: dict[str, Any], project: LabelProject) -> bool:
     return project_mark(project) in str(listed.get("description") or "")
+
+
+def ensure_correct_view(client: Client, server_id: int, mark: str, patience: float) -> None:
+    """Have a tab that lists the tasks whose note asks for a correction; a member may have deleted it.
+
+    Args:
+        client: The server.
+        server_id: Its number of the project.
+        mark: What stands in such a note.
+        patience: Seconds to try to create what is missing.
+    """
+    wanted: dict[str, list[dict[str, Any]]] = {
+        _FIRST_VIEW: [],
+        CORRECT_VIEW: [condition("data.notice", "contains", "String", mark)],
+    }
+    for title, conditions in wanted.items():
+
+        def find(title: str = title) -> bool | None:
+            there = [view for view in client.views(server_id) if title in (_FIRST_VIEW, _title(view))]
+            return bool(there) or None
+
+        def create(title: str = title, conditions: Sequence[dict[str, Any]] = conditions) -> None:
+            client.create_view(server_id, title, conditions)
+
+        create_if_absent(find, create, patience=patience)
+
+
+def _title(view: Mapping[str, Any]) -> str:
+    data = view.get("data")
+    return str(data.get("title")) if isinstance(data, dict) else ""
 
 
 def _ensure_storage(client: Client, server_id: int, path: str, patience: float) -> None:

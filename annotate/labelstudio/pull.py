@@ -28,6 +28,7 @@ from annotate.labelstudio.reconcile import PulledChanges, TaskNotice
 from annotate.labelstudio.task_answers import Doubt
 from schemas.labelling import LabelProject, TaskState
 from sdg_data.console import say
+from sdg_data.people import People
 from sdg_data.store import answers, label_trust, labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import ServerIds
@@ -83,7 +84,9 @@ class Puller:
         page: int = PAGE,
         accept_deletions: bool = False,
         doubt: Doubt | None = None,
+        people: People | None = None,
     ) -> None:
+        self._people = people or People()
         self._store, self._client, self._project = store, client, project
         self._remote, self._overlap, self._page = remote, overlap, page
         self._accept_deletions, self._doubt = accept_deletions, doubt
@@ -91,6 +94,8 @@ class Puller:
         self._rewound = 0
         self._gone: list[str] = []
         self.done = PullSummary()
+        self.notified = 0
+        """So many tasks show something new to their annotators."""
 
     def pull(self, *, full: bool = False) -> PullSummary:
         """Read, and withdraw what this project alone has no longer. Run again after an error, it goes on.
@@ -122,9 +127,9 @@ class Puller:
             after = as_filter(self._remote.cursor - self._overlap)
             since = [condition("updated_at", "greater_or_equal", "Datetime", after)]
         wanted = [*since] if full else [*since, _ANNOTATED]
-        after = self._remote.pass_after
+        begin = self._remote.pass_after
         for tasks, readable in self._client.pages(
-            self._remote.server_id, wanted, after=after, page=self._page, tries_alone=_TRIES_ALONE
+            self._remote.server_id, wanted, after=begin, page=self._page, tries_alone=_TRIES_ALONE
         ):
             self._store_page(tasks, pass_after=int(tasks[-1]["id"]), readable=readable)
         self._find_deleted_annotations(since)
@@ -178,6 +183,7 @@ class Puller:
                 readable=readable,
                 doubt=self._doubt,
                 believe=self._accept_deletions,
+                people=self._people,
             )
         for number, parts in changes.tampered.items():
             say(f"task {number} shows something else than was sent ({', '.join(parts)}); it is put back")
@@ -185,7 +191,9 @@ class Puller:
             with self._store.write() as tx:
                 changes.commit(tx)
         for notice in changes.notices:
-            self._notify(notice)
+            if not self._notify(notice):
+                changes.told.pop(notice.task_id, None)
+        self.notified += len(changes.notices)
         if pass_after is not None:
             self._remote = dataclasses.replace(self._remote, pass_after=pass_after)
         with self._store.write() as tx:
@@ -196,13 +204,16 @@ class Puller:
         self._rewound += changes.taken.rewound
         return changes
 
-    def _notify(self, notice: TaskNotice) -> None:
+    def _notify(self, notice: TaskNotice) -> bool:
+        """Change what a task shows; False where the server refuses that."""
         try:
             self._client.update_task(notice.server_id, tries=_TRIES_NOTICE, data=notice.data, meta=notice.meta)
         except ServerError as error:
             # The annotation is in quarantine nevertheless, and `sdg annotate report` counts it.
             unsent = f"task {notice.server_id}: what it shows could not be mended, nor its annotators told"
             say(f"{unsent} ({error.message})")
+            return False
+        return True
 
     # --- what was deleted
 
@@ -215,16 +226,16 @@ class Puller:
         with self._store.read() as tx:
             known = sorted({entry.task_number for entry in answers.of_project(tx, self._project.id)})
             noted = {entry.task_number for entry, _ in label_trust.missing_in(tx, self._project.id)}
-        self._read_again(sorted(noted))
+        self.read_again(sorted(noted))
         emptied = self._client.count(self._remote.server_id, [*since, _EMPTIED]) if known else 0
         if not emptied:
             return
         if emptied <= len(known):
             listed = self._client.listed(self._remote.server_id, [*since, _EMPTIED], fields="id", page=PAGE)
             known = sorted({int(task["id"]) for task in listed} & set(known))
-        self._read_again(known, _EMPTIED)
+        self.read_again(known, _EMPTIED)
 
-    def _read_again(self, numbers: Sequence[int], *more: dict[str, Any]) -> dict[int, str | None]:
+    def read_again(self, numbers: Sequence[int], *more: dict[str, Any]) -> dict[int, str | None]:
         """Read the tasks with these numbers, whether they changed or not; says whose each is, None: none of ours."""
         owners: dict[int, str | None] = {}
         for start in range(0, len(numbers), PAGE):
@@ -260,7 +271,7 @@ class Puller:
             labelling.mark_pushed(tx, {uid: number for uid, number in moved.items() if uid not in back})
             labelling.set_on_server(tx, self._remote)
         self.done.counts += Counter({"tasks back": len(back)} if back else {})
-        self._read_again(sorted(back.values()))
+        self.read_again(sorted(back.values()))
         return sorted({task_id for task_id in gone if task_id not in moved})
 
     def _compare_listing(
@@ -273,7 +284,7 @@ class Puller:
         """
         uid_at = {task.server_id: task.uid for task in present}
         doubtful = {number for uid, number in numbers.items() if number in uid_at and uid_at[number] != uid}
-        owners = self._read_again(sorted(doubtful))
+        owners = self.read_again(sorted(doubtful))
         with self._store.read() as tx:
             sent = label_trust.sent(tx, [uid for uid, number in numbers.items() if number in doubtful])
         gone = []

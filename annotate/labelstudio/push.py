@@ -23,7 +23,7 @@ from pydantic import Field
 
 from annotate.labelstudio.client import Client, ServerError, condition
 from annotate.labelstudio.config import OUR_TAGS, Tags, read_tags
-from annotate.labelstudio.convert import ShownRegions, shown_in, to_result
+from annotate.labelstudio.convert import ShownRegions, region_id, shown_in, to_result
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import serve, url_elsewhere
 from annotate.labelstudio.page_check import page_check
@@ -31,10 +31,11 @@ from annotate.labelstudio.presigned import Presigner
 from annotate.labelstudio.sent import sent_task
 from schemas.base import Record
 from schemas.geometry import ImageSize
-from schemas.labelling import LabelProject, LabelTask, TaskState
-from schemas.records import Annotation, ContentId, Failure, ImageRecord
+from schemas.labelling import LabelProject, LabelTask, ProjectKind, TaskState
+from schemas.records import Annotation, AnnotationStatus, ContentId, Failure, ImageRecord
 from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
+from sdg_data.people import People
 from sdg_data.picture import PictureError
 from sdg_data.progress import Progress
 from sdg_data.store import annotations as annotation_table
@@ -92,6 +93,8 @@ class PlannedTask:
     prompt: str
     shown: ShownRegions
     model_version: str
+    about: str | None = None
+    """Who said what is shown, for reviewers; None in the first round."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,10 @@ class Pusher:
         presigner: Presigner | None = None,
         batch_size: int = 500,
         patience: float = 120.0,
+        people: People | None = None,
     ) -> None:
         self._store, self._blobs, self._client = store, blobs, client
+        self._people = people or People()
         self._project, self._remote = project, remote
         self._media, self._image_url, self._presigner = media, image_url, presigner
         self._batch_size, self._patience = batch_size, patience
@@ -218,7 +223,7 @@ class Pusher:
         """Store that these tasks are about to be sent, and make their bodies."""
         with self._store.write() as tx:
             labelling.mark_pending(tx, batch)
-            planned = _planned(tx, batch)
+            planned = _planned(tx, batch, self._project, self._people)
         ready, refused = [], []
         check = page_check(self._project.config)
         for task in planned:
@@ -376,6 +381,8 @@ def task_body(planned: PlannedTask, image_url: str, tags: Tags = OUR_TAGS) -> di
     }
     if task.parent_id is not None:
         data["parent_id"] = task.parent_id
+    if planned.about is not None:
+        data["about"] = planned.about
     body: dict[str, Any] = {"data": data, "meta": {"sdg_blind": task.blind}}
     if planned.model_version:
         result = to_result(planned.shown, ImageSize(width=image.width, height=image.height), tags)
@@ -383,8 +390,8 @@ def task_body(planned: PlannedTask, image_url: str, tags: Tags = OUR_TAGS) -> di
     return body
 
 
-def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[PlannedTask]:
-    """The tasks with their images and what is shown; all read at once."""
+def _planned(tx: Tx, tasks: Sequence[LabelTask], project: LabelProject, people: People) -> list[PlannedTask]:
+    """The tasks of a project with their images and what is shown; all read at once."""
     ids = [task.image_id for task in tasks]
     items = known_answers.items(tx, ids)
     records = {**images.by_ids(tx, ids), **{key: item.image for key, item in items.items()}}
@@ -401,8 +408,32 @@ def _planned(tx: Tx, tasks: Sequence[LabelTask]) -> list[PlannedTask]:
         image = records[task.image_id]
         shown, model_version = shown_in(task, by_id, versions)
         prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(like[image.id]), drawn.get(like[image.id]))
-        planned.append(PlannedTask(task, image, prompt, shown, model_version))
+        about = None
+        if project.kind is ProjectKind.REVIEW:
+            about = about_versions(versions.get(task.id, []), shown, people)
+        planned.append(PlannedTask(task, image, prompt, shown, model_version, about))
     return planned
+
+
+def about_versions(versions: Sequence[Annotation], shown: ShownRegions, people: People) -> str:
+    """What a reviewer reads about the versions that a task shows: who drew which box, and the notes.
+
+    Args:
+        versions: The versions; none where the image is done anew.
+        shown: Their boxes; they are numbered in this order.
+        people: What the authors are called.
+    """
+    numbers = {name: number for number, name in enumerate(shown.regions, start=1)}
+    lines = []
+    for version in versions:
+        own = [numbers.get(region_id(version.id, index)) for index in range(len(version.defects))]
+        boxes = ", ".join(str(number) for number in own if number is not None)
+        words = {
+            AnnotationStatus.DEFECTS: f"boxes {boxes}" if boxes else "no other boxes",
+            AnnotationStatus.CLEAN: "no defects",
+        }.get(version.status, version.status.value)
+        lines.append(f"{people.called(version.annotator)}: {words}" + (f'. "{version.note}"' if version.note else ""))
+    return "\n".join(lines)
 
 
 def shown_prompt(text: str, cut: CutPrompt | None, drawn_from: str | None = None) -> str:

@@ -15,26 +15,30 @@ from typing import Any
 from annotate.known_answers.arrivals import keep_apart
 from annotate.labelstudio.client import task_uid
 from annotate.labelstudio.convert import shown_in
+from annotate.labelstudio.feedback import feedback
 from annotate.labelstudio.push import shown_prompt, started_from
 from annotate.labelstudio.refusals import QuarantineCode
 from annotate.labelstudio.sent import changed_parts, expected_task, is_another, mended
 from annotate.labelstudio.task_answers import Doubt, Known, PulledTask, TaskAnswers, read_answers, unreadable
 from annotate.labelstudio.withdrawing import revive
-from schemas.labelling import LabelProject, LabelTask, Quarantined, TaskState
+from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined, TaskState
+from sdg_data.people import People
 from sdg_data.store import annotations as annotation_table
 from sdg_data.store import answers, cut_prompts, images, known_answers, label_trust, labelling, prelabels, prompts
 from sdg_data.store.connection import Tx
 from sdg_data.store.label_trust import SentTask
 from sdg_data.store.labelling import ServerIds
 
-_NOTICE = "Please correct"
+NOTICE = "Please correct"
+"""How a note begins that asks for a correction; a tab of Label Studio lists the tasks that have one."""
 _TASK_CHANGED = "The task showed something else than it should ({parts}). It is mended: look again, then submit again."
 
 
 @dataclass(frozen=True)
 class TaskNotice:
-    """What a task is to show to its annotators: the new `data` and `meta` of the server's task."""
+    """What a task (`task_id`) is to show to its annotators: the new `data` and `meta` of the server's task."""
 
+    task_id: str
     server_id: int
     data: dict[str, Any]
     meta: dict[str, Any]
@@ -45,7 +49,8 @@ class PulledChanges:
     """What the store takes from a page of tasks, in one transaction.
 
     `tampered`: numbers of tasks that show something else than was sent, with the names of what is otherwise. `owners`:
-    the number of each task to the id of ours that it is; None: it is none of ours.
+    the number of each task to the id of ours that it is; None: it is none of ours. `told`: task ids to what their
+    notices say of reviews, where that is news.
     """
 
     remote: ServerIds
@@ -56,6 +61,7 @@ class PulledChanges:
     notices: list[TaskNotice] = field(default_factory=list)
     tampered: dict[int, list[str]] = field(default_factory=dict)
     owners: dict[int, str | None] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
     foreign: int = 0
 
     @property
@@ -74,6 +80,7 @@ class PulledChanges:
         readable: bool = True,
         doubt: Doubt | None = None,
         believe: bool = False,
+        people: People | None = None,
     ) -> PulledChanges:
         """Compare tasks with what the store knows of them.
 
@@ -85,7 +92,9 @@ class PulledChanges:
             readable: False where only their ids and data came, because the server fails to give more.
             doubt: Why no answer that is new or changed is believed; None: it is.
             believe: Take older states of answers too, as somebody said that the server is right.
+            people: What people are called in notices.
         """
+        people = people or People()
         changes = cls(remote)
         owners = changes._owners(tx, project, tasks)
         ours = {task.id: task for task in owners if task is not None}
@@ -94,6 +103,7 @@ class PulledChanges:
         shown_ids = [task.prelabel_id for task in ours.values() if task.prelabel_id]
         shown_prelabels = {**prelabels.by_ids(tx, shown_ids), **known_answers.prelabels_by_ids(tx, shown_ids)}
         versions = started_from(tx, list(ours.values()))
+        reviewed, told = feedback(tx, people, list(ours)), label_trust.told(tx, list(ours))
         arrived = _not_known_to_be_there(tx, project, list(ours.values()))
         for task, owner in zip(tasks, owners, strict=True):
             if owner is None or (readable and task_uid(task) != owner.id and is_another(task, sent[owner.id])):
@@ -117,7 +127,15 @@ class PulledChanges:
             pulled = PulledTask(task, owner, project, remote.server_id, shown, about)
             read = read_answers(pulled, known, believe=believe)
             changes._take(read)
-            changes._notice(task, sent[owner.id], parts, read.invalid)
+            lines = [
+                f"{NOTICE} ({people.called(item.annotator)}):\n{people.in_text(item.message)}" for item in read.invalid
+            ]
+            replaced = _replaced(known.entries.get(owner.id, ()), read.entries)
+            texts = [text for version, text in reviewed.get(owner.id, {}).items() if version not in replaced]
+            lines += texts
+            if "\n".join(texts) != told.get(owner.id, ""):
+                changes.told[owner.id] = "\n".join(texts)
+            changes._notice(task, owner.id, sent[owner.id], parts, lines, read.invalid)
         return changes
 
     def commit(self, tx: Tx) -> None:
@@ -132,6 +150,7 @@ class PulledChanges:
         answers.put(tx, self.taken.entries)
         label_trust.drop_missing(tx, self.taken.present)
         label_trust.add_missing(tx, self.taken.missing)
+        label_trust.set_told(tx, self.told)
 
     def _owners(self, tx: Tx, project: LabelProject, tasks: Sequence[dict[str, Any]]) -> list[LabelTask | None]:
         """Whose each task is: by the id in its data, or, where that was changed, by the server's number."""
@@ -192,20 +211,25 @@ class PulledChanges:
         taken.rewound += read.rewound
 
     def _notice(
-        self, task: dict[str, Any], sent: SentTask, parts: Sequence[str], invalid: Sequence[Quarantined]
+        self,
+        task: dict[str, Any],
+        task_id: str,
+        sent: SentTask,
+        parts: Sequence[str],
+        lines: Sequence[str],
+        invalid: Sequence[Quarantined],
     ) -> None:
-        """Put back what was changed, and change what the page shows above the image where invalid answers came or went.
+        """Put back what was changed, and change what the page shows above the image where `lines` is news.
 
-        The task's meta says the same for programs.
+        The task's meta says of invalid answers the same for programs.
         """
-        lines = [f"{_NOTICE} ({item.annotator}):\n{item.message}" for item in invalid]
         reasons = [{"annotation": item.source, "code": item.code, "message": item.message} for item in invalid]
         data, meta = mended(task, sent)
         if not parts and data.get("notice", "") == "\n".join(lines) and meta.get("sdg_quarantine", []) == reasons:
             return
         data["notice"] = "\n".join(lines)
         meta["sdg_quarantine"] = reasons
-        self.notices.append(TaskNotice(int(task["id"]), data, meta))
+        self.notices.append(TaskNotice(task_id, int(task["id"]), data, meta))
 
 
 def _known(tx: Tx, task_ids: Sequence[str]) -> Known:
@@ -218,6 +242,14 @@ def _known(tx: Tx, task_ids: Sequence[str]) -> Known:
         answers.quarantined_by_ids(tx, [entry.quarantine_id for entry in listed if entry.quarantine_id]),
         frozenset(known_answers.suspended(tx)),
     )
+
+
+def _replaced(before: Sequence[LabelEntry], now: Sequence[LabelEntry]) -> set[str]:
+    """The versions that were entries' current ones and are so no longer."""
+    current = {entry.id: entry.annotation_id for entry in before}
+    return {
+        version for entry in now if (version := current.get(entry.id)) is not None and version != entry.annotation_id
+    }
 
 
 def _not_known_to_be_there(tx: Tx, project: LabelProject, tasks: Sequence[LabelTask]) -> set[str]:

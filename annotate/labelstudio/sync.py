@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from annotate.known_answers.suspension import suspend_those_under
-from annotate.labelstudio.client import Client
+from annotate.labelstudio.client import Client, ServerError
 from annotate.labelstudio.config import LabelConfig
 from annotate.labelstudio.connection import connection_of, credentials, own_folder
+from annotate.labelstudio.feedback import untold
 from annotate.labelstudio.missing import Missing, NotBelieved, check, withdraw_missing
 from annotate.labelstudio.presigned import PRESIGNED, Presigner, Renewed, renew
 from annotate.labelstudio.project import (
     ProjectGone,
     current,
+    ensure_correct_view,
     ensure_project,
     locate,
     project_mark,
@@ -27,6 +30,7 @@ from annotate.labelstudio.project import (
 )
 from annotate.labelstudio.pull import Puller, PullSummary
 from annotate.labelstudio.push import Pusher, PushSummary, RoutedImage, plan_tasks, shown_prelabels
+from annotate.labelstudio.reconcile import NOTICE
 from annotate.labelstudio.refusals import QuarantineCode
 from annotate.labelstudio.server import Server
 from annotate.labelstudio.task_answers import Doubt
@@ -35,6 +39,7 @@ from schemas.labelling import LabelProject, LabelTask, ProjectKind
 from sdg_data.blobs import Blobs
 from sdg_data.console import say
 from sdg_data.errors import ConfigError, SdgError
+from sdg_data.people import people_of, plain_name, remember
 from sdg_data.progress import Progress
 from sdg_data.settings import Settings
 from sdg_data.store import labelling
@@ -60,6 +65,7 @@ class LabelStudioSync:
         self.client = client
         self.store = Store(settings.home)
         self.blobs = Blobs(settings.blob_url)
+        self.people = people_of(settings.home, anonymous=settings.annotate.anonymous)
 
     @property
     def media(self) -> Path | None:
@@ -124,7 +130,8 @@ class LabelStudioSync:
             if self.client.connection.own:  # another's server on this machine may run as another user
                 for path in (images, self.media, self.media.parent):
                     own_folder(path)
-        return ensure_project(
+        self.learn_names()
+        project, remote = ensure_project(
             self.store,
             self.client,
             LabelConfig(scores=settings.scores, review=kind is ProjectKind.REVIEW),
@@ -137,6 +144,69 @@ class LabelStudioSync:
             webhook=self._webhook() if self.client.connection.own else None,
             again=again,
             patience=settings.patience,
+        )
+        if kind is ProjectKind.ANNOTATE:
+            self._show_corrections(remote)
+        return project, remote
+
+    def _show_corrections(self, remote: ServerIds) -> None:
+        """Have a tab of what is to be corrected. A server that has no tabs is left at that."""
+        try:
+            ensure_correct_view(self.client, remote.server_id, NOTICE, self.settings.annotate.patience)
+        except ServerError as error:
+            if error.status is None or error.status >= 500:
+                raise
+            say(f"project {remote.server_id} gets no tab of what is to be corrected ({error.message})")
+
+    def learn_names(self) -> None:
+        """Bring up to date what the server's people are called. A server that does not say is left at that."""
+        try:
+            users = self.client.users()
+        except ServerError as error:
+            if error.status is None or error.status >= 500:
+                raise
+            say(f"the server does not name its people ({error.message})")
+            return
+        remember(self.settings.home, {f"user-{user['id']}": name for user in users if (name := display_name(user))})
+        self.people = people_of(self.settings.home, anonymous=self.settings.annotate.anonymous)
+
+    def tell(self) -> int:
+        """Let annotators read what became of their work in reviews, where that is news; returns in how many tasks."""
+        with self.store.read() as tx:
+            tasks = labelling.tasks_by_ids(tx, untold(tx, self.people))
+            projects = {project.id: project for project in labelling.projects(tx, ProjectKind.ANNOTATE)}
+            numbers = {key: labelling.numbers_in(tx, key) for key in projects}
+        told = 0
+        for key, project in projects.items():
+            these = [numbers[key][task.id] for task in tasks.values() if task.id in numbers[key]]
+            if not these:
+                continue
+            try:
+                puller = self._puller(project, locate(self.store, self.client, project).remote)
+            except ProjectGone as error:
+                say(f"{error.message} [{error.item}]: its annotators are not told of reviews")
+                continue
+            puller.read_again(sorted(these))
+            told += puller.notified
+        return told
+
+    def _puller(
+        self,
+        project: LabelProject,
+        remote: ServerIds,
+        *,
+        accept_deletions: bool = False,
+        doubt: Doubt | None = None,
+    ) -> Puller:
+        return Puller(
+            self.store,
+            self.client,
+            project,
+            remote,
+            overlap=timedelta(minutes=self.settings.annotate.overlap_minutes),
+            accept_deletions=accept_deletions,
+            doubt=doubt,
+            people=self.people,
         )
 
     def _webhook(self) -> tuple[str, str]:
@@ -168,6 +238,7 @@ class LabelStudioSync:
             presigner=self.presigner,
             batch_size=self.settings.annotate.batch_size,
             patience=self.settings.annotate.patience,
+            people=self.people,
         )
         return pusher.push(tasks, progress)
 
@@ -190,6 +261,8 @@ class LabelStudioSync:
             projects = [
                 project for project in labelling.projects(tx) if labelling.on_server(tx, project.id) is not None
             ]
+        if projects:
+            self.learn_names()
         missing: list[Missing] = []
         gone: list[ProjectGone] = []
         for project in projects:
@@ -198,12 +271,9 @@ class LabelStudioSync:
             except ProjectGone as error:
                 gone.append(error)
                 continue
-            puller = Puller(
-                self.store,
-                self.client,
+            puller = self._puller(
                 project,
                 located.remote,
-                overlap=timedelta(minutes=self.settings.annotate.overlap_minutes),
                 accept_deletions=accept_deletions,
                 doubt=PAGE_CHANGED if located.page_changed else None,
             )
@@ -212,6 +282,8 @@ class LabelStudioSync:
                 put_page_back(self.client, project, located.remote.server_id)
             missing.append(puller.missing())
             puller.finish()
+            if puller.notified and project.kind is ProjectKind.ANNOTATE:
+                self._show_corrections(located.remote)
             total.read += puller.done.read
             total.counts += puller.done.counts
         problems: list[SdgError] = [*gone]
@@ -281,6 +353,16 @@ class Renewals:
         self._next = self._clock() + self._sync.presigner.lifetime.total_seconds() / 4
         if done.renewed:
             say(f"{done.renewed} addresses of images were signed anew")
+
+
+def display_name(user: Mapping[str, Any]) -> str:
+    """What Label Studio calls a person: first and last name, else the part of the address before the @.
+
+    A member chooses that freely, so what a page would not show as plain words is taken out, and what reads like what
+    records call people is no name.
+    """
+    full = f"{user.get('first_name') or ''} {user.get('last_name') or ''}"
+    return plain_name(full) or plain_name(str(user.get("email") or "").partition("@")[0])
 
 
 def _named(tx: Tx, project: LabelProject) -> str:

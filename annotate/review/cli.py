@@ -49,13 +49,16 @@ def report_command(
     from dataclasses import asdict
 
     from annotate.known_answers.standing import alarms, as_rows, described, standings
+    from annotate.review.progress import called
     from annotate.review.report import as_json, build, tables
+    from sdg_data.people import people_of
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
-    report = build(Store(settings.home), reference=reference, resamples=resamples, seed=seed)
+    people = people_of(settings.home, anonymous=settings.annotate.anonymous)
+    report = build(Store(settings.home), reference=reference, resamples=resamples, seed=seed, people=people)
     with Store(settings.home).read() as tx:
-        known = standings(tx, settings.annotate.known_answers)
+        known = called(people, standings(tx, settings.annotate.known_answers))
     document = {**as_json(report), "known_answers": [asdict(person) for person in known]}
     if json_out is not None and str(json_out) == "-":
         print_json(document)
@@ -76,13 +79,15 @@ def status_command(ctx: typer.Context, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from annotate.known_answers import standing
-    from annotate.review.progress import as_rows, open_tasks, progress, rejections
+    from annotate.review.progress import as_rows, called, open_tasks, progress, rejections
+    from sdg_data.people import people_of
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
+    names = people_of(settings.home, anonymous=settings.annotate.anonymous)
     with Store(settings.home).read() as tx:
-        people, waiting, rejected = progress(tx), open_tasks(tx), rejections(tx)
-        known = standing.standings(tx, settings.annotate.known_answers)
+        people, waiting, rejected = called(names, progress(tx)), open_tasks(tx), called(names, rejections(tx))
+        known = called(names, standing.standings(tx, settings.annotate.known_answers))
     if as_json:
         facts = {
             "open_tasks": waiting,

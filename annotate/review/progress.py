@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
 
+from annotate.known_answers.standing import PersonStanding
+from sdg_data.people import People
 from sdg_data.store import answers, first_verdicts
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import select
+from sdg_data.store.rows import as_record, select
 
 _SKIPPED = "skipped"
 
@@ -28,6 +31,7 @@ class PersonProgress:
         rejected: How many a reviewer rejected.
         held_back: Answers in quarantine, which count for nothing until they are mended.
         hours: The time of all their work, reviews too.
+        last_seen: When they entered or changed something last, by the server's clock; None where that is not known.
     """
 
     person: str
@@ -39,6 +43,7 @@ class PersonProgress:
     rejected: int
     held_back: int
     hours: float
+    last_seen: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ class Rejection:
     note: str | None
 
 
+_Row = TypeVar("_Row", PersonProgress, Rejection, PersonStanding)
+
+
 def progress(tx: Tx) -> list[PersonProgress]:
     """Everybody who answered or reviewed, by name."""
     states: dict[str, Counter[str]] = defaultdict(Counter)
@@ -60,6 +68,17 @@ def progress(tx: Tx) -> list[PersonProgress]:
     hours = {
         row["person"]: float(row["hours"] or 0.0)
         for row in select(tx, "SELECT person, sum(seconds) / 3600 AS hours FROM person_work GROUP BY person")
+    }
+    seen = {
+        row["person"]: as_record(row["last"])
+        for row in select(
+            tx,
+            """
+            SELECT annotator AS person, max(created_at) AS last FROM
+            (SELECT annotator, created_at FROM annotations UNION ALL SELECT annotator, created_at FROM quarantine)
+            GROUP BY annotator
+            """,
+        )
     }
     return [
         PersonProgress(
@@ -72,6 +91,7 @@ def progress(tx: Tx) -> list[PersonProgress]:
             rejected=states[person]["rejected"],
             held_back=held[person],
             hours=hours.get(person, 0.0),
+            last_seen=seen.get(person),
         )
         for person in sorted({*states, *held, *hours})
     ]
@@ -113,6 +133,22 @@ def open_tasks(tx: Tx) -> int:
 def as_rows(people: Sequence[PersonProgress]) -> list[dict[str, Any]]:
     """One row of a table for each person."""
     return [
-        {**{name.replace("_", " "): value for name, value in vars(person).items()}, "hours": round(person.hours, 2)}
+        {
+            **{name.replace("_", " "): value for name, value in vars(person).items()},
+            "hours": round(person.hours, 2),
+            "last seen": "" if person.last_seen is None else f"{person.last_seen:%Y-%m-%d %H:%M}",
+        }
         for person in people
     ]
+
+
+def called(people: People, rows: Sequence[_Row]) -> list[_Row]:
+    """Rows about persons and reviewers, with their names as readers read them."""
+
+    def named(row: _Row) -> _Row:
+        changes: dict[str, Any] = {
+            name: people.called(getattr(row, name)) for name in ("person", "reviewer") if hasattr(row, name)
+        }
+        return replace(row, **changes)
+
+    return [named(row) for row in rows]

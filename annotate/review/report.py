@@ -24,6 +24,7 @@ from sdg_data.metrics.agreement import AgreementFigures, against_consensus, agre
 from sdg_data.metrics.anchoring import Bias, bias, by_condition
 from sdg_data.metrics.ceiling import consensus, prelabels_of
 from sdg_data.metrics.estimate import Estimate
+from sdg_data.people import People
 from sdg_data.store import annotations as annotation_table
 from sdg_data.store import answers, first_verdicts, reviews
 from sdg_data.store.connection import Store, Tx
@@ -71,7 +72,9 @@ class Report:
     seed: int
 
 
-def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed: int = 0) -> Report:
+def build(
+    store: Store, *, reference: str = "gold", resamples: int = 1000, seed: int = 0, people: People | None = None
+) -> Report:
     """The report on a store.
 
     Args:
@@ -79,10 +82,12 @@ def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed:
         reference: A key of `gold` or `gold:unreviewed`, which annotators are compared with.
         resamples: Bootstrap resamples of the 95 % intervals.
         seed: Seed of the resamples.
+        people: What people are called in it.
 
     Raises:
         ConfigError: There is no such reference.
     """
+    people = people or People()
     if reference not in _REFERENCES:
         raise ConfigError(
             f"there is no reference {reference!r}", item="--reference", hint=f"It is {' or '.join(_REFERENCES)}."
@@ -106,7 +111,10 @@ def build(store: Store, *, reference: str = "gold", resamples: int = 1000, seed:
         statuses=dict(sorted(Counter(version.status.value for version in versions).items())),
         agreement=agreement(by_image, resamples=resamples, seed=seed),
         blind_agreement=agreement(blind_only, resamples=resamples, seed=seed),
-        people=_annotator_rows(versions, by_image, truth, waiting, hours_of),
+        people=[
+            dataclasses.replace(row, annotator=people.called(row.annotator))
+            for row in _annotator_rows(versions, by_image, truth, waiting, hours_of)
+        ],
         bias=bias(*by_condition(claims, machine, truth), resamples=resamples, seed=seed),
         reviews=verdicts,
         standing=review_status,

@@ -19,6 +19,9 @@ over when it is accepted. If the annotator edits it while its review is open, th
 it judged an outdated version. A reviewer who edits their answer decides anew; one who deletes it withdraws the
 decision.
 
+A reviewer may judge box by box, too: a box that is called wrong is none of the reviewer's version, and why stands
+beside it (`box_reviews`).
+
 Everything here reads and writes only the store, so a run that was killed is simply run again.
 """
 
@@ -32,16 +35,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import fmean
 
-from annotate.labelstudio.config import REJECT
-from annotate.labelstudio.convert import region_id
+from annotate.labelstudio.config import REJECT, RIGHT, WRONG
+from annotate.labelstudio.convert import ShownRegions, region_id
 from schemas.labelling import LabelTask, TaskState
 from schemas.records import Annotation, Origin, Review, Tombstone, Verdict, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.metrics.matching import box_f1
 from sdg_data.settings import ReviewSettings
 from sdg_data.store import annotations as versions_table
-from sdg_data.store import first_verdicts, gold, reviews, tombstones
+from sdg_data.store import box_verdicts, first_verdicts, gold, reviews, tombstones
 from sdg_data.store import review_cases as cases
+from sdg_data.store.box_verdicts import BoxReview, BoxVerdict
 from sdg_data.store.connection import Tx
 from sdg_data.store.first_verdicts import FirstVerdict
 from sdg_data.store.gold import GoldRule
@@ -200,6 +204,7 @@ def settle(tx: Tx) -> SettleSummary:
     withdrawn = {tombstone.item_id for tombstone in tombstones.listed(tx, Withdrawn.ANNOTATION)}
     summary = SettleSummary(Counter())
     answer_of: dict[str, str] = {}
+    judged: list[BoxReview] = []
     for answer in answers:
         submitted = versions[answer.annotation_id]
         parents = [versions[key] for key in answer.case.annotation_ids if key not in withdrawn]
@@ -210,9 +215,13 @@ def settle(tx: Tx) -> SettleSummary:
         summary.own_work += submitted.annotator in {parent.annotator for parent in parents}
         decided = verdicts(answer, submitted, parents)
         summary.new += reviews.insert(tx, decided)
+        shown = ShownRegions.of_annotations([versions[key] for key in answer.case.annotation_ids])
+        for review, parent in zip(decided, parents, strict=True):
+            judged += box_reviews(review, answer, submitted, parent, shown)
         summary.verdicts[_outcome(decided)] += 1
         answer_of |= {review.id: submitted.id for review in decided}
     cases.insert_answers(tx, answer_of)
+    box_verdicts.insert(tx, judged)
     summary.withdrawn = _withdraw_reviews(tx)
     return summary
 
@@ -229,6 +238,39 @@ def verdicts(answer: Answered, submitted: Annotation, parents: Sequence[Annotati
         else _review(answer, submitted, parent, Verdict.CORRECTED, result.id)
         for parent in parents
     ]
+
+
+def box_reviews(
+    review: Review, answer: Answered, submitted: Annotation, parent: Annotation, shown: ShownRegions
+) -> list[BoxReview]:
+    """What a review says of each box of its version that the reviewer was shown.
+
+    Args:
+        review: The review of `parent`.
+        answer: What the reviewer entered.
+        submitted: The reviewer's version.
+        parent: The version that is reviewed.
+        shown: What the reviewer started from, which of matching boxes of several versions has one only.
+    """
+    entered = {box["id"]: box for box in json.loads(answer.entered).get("regions", [])}
+    kept = {annotated.region_id: annotated.origin for annotated in submitted.defects}
+    rows = []
+    for index in range(len(parent.defects)):
+        name = region_id(parent.id, index)
+        if name not in shown.regions:
+            continue
+        said = entered.get(name, {})
+        reason = said.get("why") if said.get("verdict") == WRONG else None
+        if reason is not None:
+            verdict = BoxVerdict.REJECTED
+        elif name not in entered:
+            verdict = BoxVerdict.REMOVED
+        elif kept.get(name) is Origin.PREDICTION_CHANGED:
+            verdict = BoxVerdict.MENDED
+        else:
+            verdict = BoxVerdict.ACCEPTED if said.get("verdict") == RIGHT else BoxVerdict.UNMARKED
+        rows.append(BoxReview(review.id, index, verdict, reason))
+    return rows
 
 
 def is_unchanged(submitted: Annotation, parent: Annotation) -> bool:
@@ -294,4 +336,5 @@ def status(tx: Tx) -> dict[str, int]:
     counts = Counter(
         f"{case.kind.value}_{'answered' if case.task_id in answered else 'open'}" for case in cases.listed(tx)
     )
-    return {**dict(sorted(counts.items())), "gold": sum(gold.count(tx).values())}
+    boxes = {f"boxes_{verdict}": number for verdict, number in box_verdicts.count(tx).items()}
+    return {**dict(sorted(counts.items())), **boxes, "gold": sum(gold.count(tx).values())}

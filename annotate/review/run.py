@@ -55,7 +55,7 @@ def review(
         cases.insert(tx, [case for case, _ in planned])
         labelling.mark_pending(tx, [task for _, task in planned])
     pushed = sync.push_tasks(project, [])
-    facts |= {"sent": pushed.sent, "refused": pushed.refused}
+    facts |= {"sent": pushed.sent, "refused": pushed.refused, "told annotators": sync.tell()}
     with sync.store.read() as tx:
         facts |= status(tx)
     return facts

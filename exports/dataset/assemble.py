@@ -9,8 +9,6 @@ where the defects are a person's).
 forms (`settings`, `extras`) are JSON inside a string, so that columnar readers see one schema.
 """
 
-import hashlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,24 +39,14 @@ from schemas.sample import (
     Scores,
 )
 from sdg_data.ids import canonical_json
+from sdg_data.people import pseudonym
 
-_PSEUDONYM = re.compile(r"person-[0-9a-f]{12}\Z")
 _ROUNDING = 6
 
 
 def sample_json(sample: Sample) -> bytes:
     """The sample's one text: canonical JSON in UTF-8."""
     return canonical_json(sample.model_dump(mode="json")).encode()
-
-
-def pseudonym(name: str) -> str:
-    """A stable stand-in for a person's name: `person-` and 12 hex digits of its sha256; one already is kept.
-
-    It hides names from readers, not from somebody who can guess a name and hash it.
-    """
-    if _PSEUDONYM.match(name):
-        return name
-    return f"person-{hashlib.sha256(f'sdg-person:{name}'.encode()).hexdigest()[:12]}"
 
 
 def scores_of(defects: Sequence[Defect]) -> Scores:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from exports.dataset.assemble import pseudonym
 from exports.imports.rows import PreparedRecord
 from schemas.base import Record
 from schemas.records import Annotation
 from sdg_data.ids import canonical_json, content_id
+from sdg_data.people import pseudonym
 from sdg_data.store import annotations, enrichments, prelabels, reviews
 from sdg_data.store.connection import Tx
 

@@ -25,6 +25,7 @@ from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.pages.maps import page as maps
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import BlobError, SdgError
+from sdg_data.people import People
 from sdg_data.picture import PictureError, for_browser
 from sdg_data.store.connection import Store
 
@@ -35,9 +36,12 @@ _SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 """The reader's own typefaces: nothing is fetched from anywhere."""
 
 
-def make_context(home: Path, blobs: Blobs, *, pages: Sequence[Page] = PAGES, every: float = 60.0) -> PageContext:
-    """What the pages share over a home; its snapshots hold the tables of `pages`."""
-    return PageContext(Snapshots(Store(home), all_tables(pages), every=every), blobs, home, all_selections(pages))
+def make_context(
+    home: Path, blobs: Blobs, *, pages: Sequence[Page] = PAGES, every: float = 60.0, people: People | None = None
+) -> PageContext:
+    """What the pages share over a home; its snapshots hold the tables of `pages` and call people as `people` does."""
+    snapshots = Snapshots(Store(home), all_tables(pages), every=every, people=people)
+    return PageContext(snapshots, blobs, home, all_selections(pages))
 
 
 def make_app(
@@ -48,6 +52,7 @@ def make_app(
     every: float = 60.0,
     login: Login | None = None,
     hosts: Collection[str] = (),
+    people: People | None = None,
 ) -> FastAPI:
     """The application over a home. Publishes a snapshot at once, where there is a store.
 
@@ -58,11 +63,12 @@ def make_app(
         every: Seconds that data may be old before a changed store is copied again.
         login: Required for every address, if it is given.
         hosts: Names that browsers know this server by, beside localhost, this machine's name and addresses in digits.
+        people: What people are called.
 
     Raises:
         ValueError: Two pages have a figure of the same name.
     """
-    context = make_context(home, blobs, pages=pages, every=every)
+    context = make_context(home, blobs, pages=pages, every=every, people=people)
     context.snapshots.refresh()
     app = FastAPI(title="sdg-data", docs_url=None, redoc_url=None, openapi_url=None)
     _add_routes(app, context, all_figures(pages), all_lists(pages))

@@ -34,6 +34,7 @@ def dashboard_command(
     from sdg_data.blobs import Blobs
     from sdg_data.dashboard.access import PASSWORD, USER, login_from
     from sdg_data.dashboard.app import make_app
+    from sdg_data.people import people_of
 
     settings = settings_of(ctx)
     login = login_from()
@@ -44,6 +45,13 @@ def dashboard_command(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     listener = listen(host, port)
     say("reading the store …")
-    app = make_app(settings.home, Blobs(settings.blob_url), every=publish_every, login=login, hosts=allow_host or ())
+    app = make_app(
+        settings.home,
+        Blobs(settings.blob_url),
+        every=publish_every,
+        login=login,
+        hosts=allow_host or (),
+        people=people_of(settings.home, anonymous=settings.annotate.anonymous),
+    )
     say(f"dashboards of {settings.home}: http://{host}:{port}  (Ctrl-C ends them)")
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

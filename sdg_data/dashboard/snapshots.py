@@ -20,6 +20,7 @@ import duckdb
 
 from sdg_data.dashboard import tables
 from sdg_data.errors import SdgError
+from sdg_data.people import People
 from sdg_data.store import snapshot
 from sdg_data.store.connection import Store, Tx, utc_now
 
@@ -60,15 +61,19 @@ class Snapshots:
         store: The store to copy.
         page_tables: Statements that make the pages' own tables in each snapshot (`page.all_tables`).
         every: Seconds that the last snapshot may be old before a changed store is copied again.
+        people: What people are called in the snapshots, and so on every page.
     """
 
-    def __init__(self, store: Store, page_tables: Sequence[str] = (), *, every: float = 60.0) -> None:
+    def __init__(
+        self, store: Store, page_tables: Sequence[str] = (), *, every: float = 60.0, people: People | None = None
+    ) -> None:
+        self._people = people or People()
         self.store = store
         self.every = every
         self.folder = snapshot.snapshot_path(store.home).parent / "dashboard"
         self.problem: str | None = None
         self._page_tables = page_tables
-        self._version = tables.version(page_tables)
+        self._version = f"{tables.version(page_tables)}{self._people.mark}"
         self._current: Snapshot | None = None
         self._publishing = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -146,6 +151,7 @@ class Snapshots:
         taken_at = utc_now()
 
         def prepare(tx: Tx) -> None:
+            call_people(tx, self._people)
             tables.build(tx, self._page_tables)
             tx.execute(
                 "CREATE TABLE dash_snapshot AS SELECT ? AS taken_at, ?::BIGINT AS stamp_time, ?::BIGINT AS stamp_size, "
@@ -183,6 +189,36 @@ class Snapshots:
         return Snapshot(
             path, taken_at.replace(tzinfo=UTC), (stamp_time, stamp_size), seconds, connection, time.monotonic()
         )
+
+
+_PEOPLE = (
+    ("annotations", "annotator"),
+    ("reviews", "reviewer"),
+    ("label_entries", "annotator"),
+    ("quarantine", "annotator"),
+    ("quarantine", "message"),
+    ("known_answers", "person"),
+    ("people_decisions", "person"),
+    ("people_decisions", "decided_by"),
+)
+"""Columns of a store that name people, as a whole or (a message) within words."""
+
+
+def call_people(tx: Tx, people: People) -> None:
+    """Call the people in a copy of a store by their names, or by pseudonyms."""
+    for table, column in _PEOPLE:
+        called = people.in_text if column == "message" else people.called
+        values = [value for (value,) in tx.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()]
+        renamed = {value: called(value) for value in values if called(value) != value}
+        taken = set(values).intersection(renamed.values())  # somebody has the name that records call another
+        renamed = {value: f"{name} ({value})" if name in taken else name for value, name in renamed.items()}
+        if renamed:
+            tx.execute(
+                f"UPDATE {table} SET {column} = named.called FROM "
+                f"(SELECT unnest(?::VARCHAR[]) AS person, unnest(?::VARCHAR[]) AS called) AS named "
+                f"WHERE {table}.{column} = named.person",
+                [list(renamed), list(renamed.values())],
+            )
 
 
 def snapshot_id(tx: Tx) -> str:

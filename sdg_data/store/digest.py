@@ -15,17 +15,19 @@ SKIPPED_TABLES = frozenset(
         "label_sent",
         "label_missing",
         "label_kept",
+        "label_feedback",
         "imports",
         "import_records",
         "cut_prompts",
     }
 )
-"""Neither are a labelling server's own numbers, what it was sent and has lost, how far a pull has read, by which import
-a record came, nor what can be counted again from prompts and tokenizers."""
+"""Neither are a labelling server's own numbers, what it was sent and told and has lost, how far a pull has read, by
+which import a record came, nor what can be counted again from prompts and tokenizers."""
 SKIPPED_ROWS = {"failures": "stage = 'import'"}
 """Nor what a file to import held that was not taken: by table, the condition of the rows that do not count."""
 COUNTED_WHERE_FILLED = frozenset(
     {
+        "box_verdicts",
         "rewritten_prompts",
         "studies",
         "study_trials",

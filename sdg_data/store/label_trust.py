@@ -1,4 +1,4 @@
-"""What a labelling server was sent, and which answers it has no longer: both are needed to doubt it."""
+"""What a labelling server was sent and told, and which answers it has no longer."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -90,6 +90,23 @@ def missing_in(tx: Tx, project_id: str) -> list[tuple[LabelEntry, bool]]:
     return _missing(
         tx, "entries.task_id IN (SELECT tasks.id FROM label_tasks AS tasks WHERE project_id = ?)", [project_id]
     )
+
+
+def told(tx: Tx, task_ids: Sequence[str] | None = None) -> dict[str, str]:
+    """Task id -> what its annotators were told of reviews; None: of all tasks. Where they were told nothing: none."""
+    rows = tx.execute(
+        "SELECT task_id, told FROM label_feedback WHERE ? OR task_id IN (SELECT unnest(?::VARCHAR[]))",
+        [task_ids is None, list(task_ids or ())],
+    ).fetchall()
+    return dict(rows)
+
+
+def set_told(tx: Tx, told_now: Mapping[str, str]) -> None:
+    """Note what annotators of tasks (by id) were told of reviews, in place of what they were told before."""
+    if not told_now:
+        return
+    tx.execute("DELETE FROM label_feedback WHERE task_id IN (SELECT unnest(?::VARCHAR[]))", [list(told_now)])
+    append(tx, "label_feedback", [{"task_id": key, "told": text} for key, text in told_now.items() if text])
 
 
 def keep(tx: Tx, entry_ids: Sequence[str]) -> None:

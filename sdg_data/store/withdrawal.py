@@ -175,5 +175,6 @@ _NEEDED = "\nUNION ALL ".join(
         "SELECT 'annotation', unnest(annotation_ids) FROM review_cases",
         *_references("review_answers", [("review", "review_id"), ("annotation", "annotation_id")]),
         *_references("known_items", [("image", "base_id"), ("prompt", "prompt_id"), ("blob", "blob")]),
+        *_references("box_verdicts", [("review", "review_id")]),
     ]
 )

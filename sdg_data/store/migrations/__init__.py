@@ -27,6 +27,7 @@ from sdg_data.store.migrations import (
     m0012_kept_answers,
     m0013_known_answers,
     m0014_refinements,
+    m0015_box_verdicts,
 )
 
 
@@ -55,4 +56,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     m0012_kept_answers,
     m0013_known_answers,
     m0014_refinements,
+    m0015_box_verdicts,
 )

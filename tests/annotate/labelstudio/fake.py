@@ -46,6 +46,8 @@ class FakeLabelStudio:
         self.tasks: dict[int, dict[str, Any]] = {}
         self.hooks: dict[int, dict[str, Any]] = {}
         self.storages: dict[int, dict[str, Any]] = {}
+        self.users: dict[int, dict[str, Any]] = {}
+        self.views: list[dict[str, Any]] = []
         self.now = datetime(2026, 5, 1, 12, tzinfo=UTC)
         self.clock_ahead = timedelta(0)
         self.faults: Callable[[str, str], Fault] = lambda method, path: Fault.NONE
@@ -160,6 +162,13 @@ class FakeLabelStudio:
                 return 201, self._create_annotation(
                     number, {"completed_by": self._user, **body, "updated_by": self._user}
                 )
+            case ["GET", "users"]:
+                return 200, [{"id": number, **names} for number, names in self.users.items()]
+            case ["GET", "dm", "views"]:
+                return 200, [view for view in self.views if view["project"] == int(query["project"])]
+            case ["POST", "dm", "views"]:
+                self.views.append({**body, "id": next(self._ids)})
+                return 201, self.views[-1]
             case ["GET", "current-user", "whoami"]:
                 return 200, {"id": self._user}
             case ["DELETE", "annotations", int(number)]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.labelstudio.config import SUBTYPES
+from annotate.labelstudio.config import SUBTYPES, LabelConfig
 from annotate.labelstudio.convert import (
     ShownRegions,
     parse,
@@ -18,12 +18,13 @@ from annotate.labelstudio.convert import (
     to_result,
     whole_image,
 )
+from annotate.labelstudio.page_check import page_check
 from annotate.labelstudio.refusals import InvalidAnnotation, QuarantineCode
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
 from schemas.records import AnnotationStatus, Origin
 from tests.annotate.labelstudio.support import SIZE, clean, drawn, some_defect
-from tests.sdg_data.store.makers import prelabel
+from tests.sdg_data.store.makers import annotation, prelabel
 
 IMAGE = "ab" * 16
 PLAIN = string.ascii_letters + string.digits + " .,;äöü漢字'\"&"
@@ -296,3 +297,70 @@ def test_a_relation_is_ignored_and_a_regions_note_is_kept() -> None:
     assert noted.defects == plain.defects
     assert [region.get("note") for region in noted.entered["regions"]] == [None, "is this the shadow?"]
     assert [region.get("note") for region in plain.entered["regions"]] == [None, None]
+
+
+def _judged(index: int, verdict: str, why: str | None = None) -> list[dict[str, Any]]:
+    """The page's items for a reviewer's verdict on the box at an index of `_reviewed`."""
+    common = {"id": region_id(_VERSION.id, index), "to_name": "image"}
+    items = [{**common, "from_name": "box_verdict", "type": "choices", "value": {"choices": [verdict]}}]
+    if why is not None:
+        items.append({**common, "from_name": "box_verdict_reason", "type": "textarea", "value": {"text": [why]}})
+    return items
+
+
+_VERSION = annotation(IMAGE, "reviewed", some_defect(1), some_defect(2))
+_REVIEWED = ShownRegions.of_annotations([_VERSION])
+
+
+def test_a_box_that_a_reviewer_calls_wrong_leaves_with_its_reason() -> None:
+    result = [*to_result(_REVIEWED, SIZE), *_judged(0, "right"), *_judged(1, "wrong", " a shadow ")]
+    assert page_check(LabelConfig(review=True).xml).errors(result) == []
+    parsed = parse(result, _REVIEWED)
+    assert [(one.defect, one.origin) for one in parsed.defects] == [(some_defect(1), Origin.PREDICTION)]
+    first, second = parsed.entered["regions"]
+    assert first["verdict"] == "right"
+    assert second == {"id": region_id(_VERSION.id, 1), "verdict": "wrong", "why": "a shadow"}
+
+
+def test_an_image_is_clean_when_a_reviewer_says_so_and_not_for_want_of_boxes() -> None:
+    wrong = [*to_result(_REVIEWED, SIZE), *_judged(0, "wrong", "no"), *_judged(1, "wrong", "no")]
+    assert _codes(wrong) == [QuarantineCode.NOTHING_SAID]
+    parsed = parse([*wrong, *clean()], _REVIEWED)
+    assert (parsed.status, parsed.defects) == (AnnotationStatus.CLEAN, ())
+    assert _codes([*to_result(_REVIEWED, SIZE), *_judged(0, "wrong", "no"), *clean()]) == [
+        QuarantineCode.CLEAN_WITH_BOXES
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (_judged(1, "wrong"), QuarantineCode.NO_WHY),
+        (_judged(1, "wrong", "  "), QuarantineCode.NO_WHY),
+        (_judged(1, "wrong", "<script>x</script>"), QuarantineCode.MARKUP),
+        (_judged(1, "reject", "x"), QuarantineCode.UNKNOWN_LABEL),
+        (_judged(1, "wrong", "x" * 2001), QuarantineCode.REASON_TOO_LONG),
+        ([*_judged(1, "wrong", "x"), *_judged(1, "right")], QuarantineCode.SEVERAL_ANSWERS),
+    ],
+)
+def test_verdicts_on_boxes_are_checked(said: list[dict[str, Any]], code: QuarantineCode) -> None:
+    assert _codes([*to_result(_REVIEWED, SIZE), *said]) == [code]
+
+
+def test_a_reviewer_deletes_a_box_of_their_own_and_does_not_call_it_wrong() -> None:
+    own = [{**item, "id": "own"} for item in _judged(0, "wrong", "a slip")]
+    assert _codes([*to_result(_REVIEWED, SIZE), *drawn("own", some_defect(3)), *own]) == [QuarantineCode.OWN_BOX]
+
+
+def test_faults_of_a_box_that_leaves_do_not_matter_and_those_of_others_do() -> None:
+    result = to_result(_REVIEWED, SIZE)
+    for item in result:
+        if item["from_name"] == "importance":
+            item["value"]["text"] = ["500"]
+    assert _codes([*result, *_judged(1, "wrong", "no")]) == [QuarantineCode.BAD_IMPORTANCE]
+
+
+def _codes(result: list[dict[str, Any]]) -> list[QuarantineCode]:
+    with pytest.raises(InvalidAnnotation) as error:
+        parse(result, _REVIEWED)
+    return [refusal.code for refusal in error.value.refusals]

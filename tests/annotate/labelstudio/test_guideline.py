@@ -47,6 +47,10 @@ def test_every_key_of_the_page_is_told_and_none_that_is_not(text: str) -> None:
     assert (keys["no_defects"], keys["ambiguous_prompt"], keys["cannot_judge"]) == ("shift+n", "g", "q")
     assert "`Shift`+`N` no defects, `G` the prompt is ambiguous, `Q` cannot be judged" in text
     assert keys["reject"] == "shift+x"
+    assert (keys["right"], keys["wrong"]) == ("j", "i")
+    reviewers = text[text.index("## For reviewers") :]
+    assert "| this box is right | `J`" in reviewers
+    assert "| this box is wrong | `I`, type why, `Enter`" in reviewers
 
 
 def test_the_tiers_are_those_of_the_records(text: str) -> None:

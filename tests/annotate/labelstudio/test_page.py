@@ -3,163 +3,44 @@
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from annotate.labelstudio.accounts import sign_up
 from annotate.labelstudio.guideline import instructions
 from annotate.labelstudio.push import RoutedImage
 from annotate.labelstudio.sync import LabelStudioSync
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
-from schemas.records import Annotation, AnnotationStatus, Origin, Prelabel
-from sdg_data.store import annotations, labelling, prelabels
-from tests.annotate.labelstudio.live import own_session, password
+from schemas.records import AnnotationStatus, Origin, Prelabel
+from sdg_data.store import labelling, prelabels
+from tests.annotate.labelstudio.desk import FIELDS, SIZES, SUBMIT, UPDATE, Desk, at, logged_in, visible_part
+from tests.annotate.labelstudio.live import own_session
 from tests.annotate.labelstudio.worlds import DETECTOR, NOW, make_world
-from tests.browser import chromium, needs_chromium
+from tests.browser import needs_chromium
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
-SUBMIT, UPDATE, SKIP = (f'[data-testid="bottombar-{name}-button"]' for name in ("submit", "update", "skip"))
-FIELDS = '[data-testid="textarea-region-textarea"], [data-testid="textarea-region-input"]'
 SHOWN = Defect(
     box=Box(x0=200, y0=200, x1=500, y1=450), type=DefectType.ARTIFACT, subtype=Subtype.EDGE,
     reason="the edge is blurred", importance=40,
 )  # fmt: skip
-EDITED, SKIPPED, CLEAN, RELABELLED, NUMBERS, ESCAPES, TOOLS, REFUSED = range(8)
-SIZES = [(1024, 768), (1280, 720), (1440, 900), (1920, 1080)]
-
-
-@dataclass
-class Desk:
-    """A project with one task for each thing to be done, and the browser of an annotator who is logged in."""
-
-    session: LabelStudioSync
-    page: Any
-    images: tuple[str, ...]
-    numbers: list[int]
-    project: int
-    user: str
-    shots: Path
-
-    def open(self, which: int) -> dict[str, float]:
-        """Open a task; where the picture is on the screen."""
-        url = self.session.client.connection.url
-        self.page.goto(f"{url}/projects/{self.project}/data?task={self.numbers[which]}")
-        self.page.wait_for_selector(f"{SUBMIT}, {UPDATE}")  # one or the other: whether this person has answered it
-        self.page.wait_for_function("document.querySelector('canvas')?.getBoundingClientRect().height > 200")
-        self.page.wait_for_load_state("networkidle")
-        self.page.wait_for_timeout(1500)  # the picture is drawn on the canvas some frames after it has come
-        box: dict[str, float] = self.page.locator("canvas").first.bounding_box()
-        return box
-
-    def stream(self) -> dict[str, float]:
-        """Let the server choose the next task, as annotators do: the first that they have not done."""
-        self.page.goto(f"{self.session.client.connection.url}/projects/{self.project}/data")
-        self.page.locator('button:has-text("Label All")').first.click()
-        self.page.wait_for_selector(SKIP)
-        shown = self.page.locator('img[src*="guideline"]')
-        shown.first.wait_for()
-        self.page.wait_for_load_state("networkidle")
-        assert all(one.evaluate("one => one.naturalWidth > 0") for one in shown.all()), "the guideline has its pictures"
-        self.shoot("4-instructions")
-        self.page.keyboard.press("Escape")
-        self.page.wait_for_function("document.querySelector('canvas')?.getBoundingClientRect().height > 200")
-        self.page.wait_for_timeout(1500)
-        box: dict[str, float] = self.page.locator("canvas").first.bounding_box()
-        return box
-
-    def draw(self, kind: str, picture: dict[str, float], corners: tuple[int, int, int, int]) -> None:
-        """Press a type's key, and drag a box from corner to corner, in thousandths of the picture."""
-        self.press(kind)
-        x0, y0, x1, y1 = corners
-        self.drag(_at(picture, x0, y0), _at(picture, x1, y1))
-
-    def write(self, text: str, *keys: str) -> None:
-        self.page.keyboard.type(text)
-        self.press(*keys)
-
-    def submit(self) -> dict[str, Any]:
-        return self.sent_by(lambda: self.page.keyboard.press("Control+Enter"))
-
-    def boxes(self) -> list[dict[str, Any]]:
-        """The boxes as the page has them now: whether one is selected or hidden, and what is written at it."""
-        found: list[dict[str, Any]] = self.page.evaluate(
-            """Htx.annotationStore.selected.regionStore.regions.map(box => ({
-                selected: box.selected, hidden: box.hidden,
-                ...Object.fromEntries(box.results.map(r => [r.from_name.name, Array.from(r.mainValue)]))}))"""
-        )
-        return found
-
-    def shoot(self, name: str) -> None:
-        self.page.screenshot(path=self.shots / f"{name}.png")
-
-    def sent_by(self, action: Any) -> dict[str, Any]:
-        """What the page sends to the server when one does that."""
-        with self.page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as found:
-            action()
-        assert found.value.status == 201
-        sent: dict[str, Any] = found.value.request.post_data_json
-        return sent
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-            self.page.wait_for_timeout(250)  # the page handles a key in a later frame
-
-    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        mouse = self.page.mouse
-        mouse.move(*start)
-        mouse.down()
-        mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=5)
-        mouse.move(*end, steps=5)
-        mouse.up()
-        self.page.wait_for_timeout(400)
-
-    def pulled(self) -> dict[str, Annotation]:
-        self.session.pull()
-        with self.session.store.read() as tx:
-            found = annotations.of_images(tx, self.images)
-        return {image: versions[-1] for image, versions in found.items()}
-
-
-def _at(picture: dict[str, float], x: float, y: float) -> tuple[float, float]:
-    return picture["x"] + picture["width"] * x / 1000, picture["y"] + picture["height"] * y / 1000
+EDITED, SKIPPED, CLEAN, RELABELLED, NUMBERS, ESCAPES, TOOLS, REFUSED, MANY = range(9)
 
 
 @pytest.fixture(scope="module")
 def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with own_session(request) as session, chromium() as browser:
-        world = make_world(session.settings.home, 8, seed=secrets.randbelow(10**6))
+    with own_session(request) as session, logged_in(session, "ann") as (page, user):
+        world = make_world(session.settings.home, 9, seed=secrets.randbelow(10**6))
         _replace_prelabels(session, world.images)
         _, place = session.init(instructions=instructions(session.media))
         session.push_images([RoutedImage(image_id=image, priority=-index) for index, image in enumerate(world.images)])
         with session.store.read() as tx:
             tasks = {task.image_id: task.id for task in labelling.tasks_in(tx, place.project_id)}
             numbers = labelling.numbers_in(tx, place.project_id)
-        email = f"ann-{secrets.token_hex(4)}@people.example"
-        sign_up(session.client, email, password(session, "ann"))
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(120_000)
-        page.goto(f"{session.client.connection.url}/user/login/")
-        page.fill("input[name=email]", email)
-        page.fill("input[name=password]", password(session, "ann"))
-        page.click("button[type=submit]")
-        page.wait_for_url(lambda url: "/user/login" not in url)
-        (user,) = (one["id"] for one in session.client.users() if one["email"] == email)
         shots = Path(os.environ.get("SDG_SCREENSHOTS") or tmp_path_factory.mktemp("shots"))
-        yield Desk(
-            session,
-            page,
-            world.images,
-            [numbers[tasks[i]] for i in world.images],
-            place.server_id,
-            f"user-{user}",
-            shots,
-        )
+        ours = [numbers[tasks[image]] for image in world.images]
+        yield Desk(session, page, world.images, ours, place.server_id, user, shots)
 
 
 def _replace_prelabels(session: LabelStudioSync, images: tuple[str, ...]) -> None:
@@ -184,7 +65,7 @@ def test_a_box_is_moved_and_another_drawn_without_a_click(desk: Desk) -> None:
     desk.shoot("1-opened")
     desk.press("Alt+.")
     desk.shoot("2-selected")
-    desk.drag(_at(picture, 350, 325), _at(picture, 450, 375))
+    desk.drag(at(picture, 350, 325), at(picture, 450, 375))
     desk.press("Escape")
     desk.draw("2", picture, (650, 600, 900, 850))
     desk.press("x", "Enter")
@@ -292,6 +173,26 @@ def test_escape_and_control_enter_leave_a_field_with_what_was_typed(desk: Desk) 
     ]
 
 
+def test_more_boxes_than_are_in_sight_are_worked_by_keys(desk: Desk) -> None:
+    """The list holds the boxes in sight only; the one that is gone to is brought there, and takes no key unasked."""
+    picture = desk.open(MANY)
+    for number in range(6):
+        desk.draw("2", picture, (50 + 150 * number, 600, 150 + 150 * number, 800))
+        desk.press("Enter")
+        desk.write(f"reason {number}", "Enter")
+        desk.write(str(10 + number), "Enter", "Escape")
+    desk.press("Escape")
+    for index in range(7):
+        desk.press("Alt+.")
+        assert [box["selected"] for box in desk.boxes()].index(True) == index
+    desk.press("Enter", "End")
+    desk.write(" more", "Enter")
+    assert [(box["reason"][0], box["importance"][0]) for box in desk.boxes()[1:]] == [
+        *((f"reason {number}", str(10 + number)) for number in range(5)), ("reason 5 more", "15")
+    ]  # fmt: skip
+    desk.shoot("13-many")
+
+
 def test_every_key_of_the_guideline_does_what_it_says(desk: Desk) -> None:
     def zoom() -> float:
         return float(desk.page.evaluate("Htx.annotationStore.selected.objects[0].zoomScale"))
@@ -354,7 +255,7 @@ def test_nothing_is_cut_off_and_the_prompt_is_readable(desk: Desk, width: int, h
     picture = desk.open(which) if way == "list" else desk.stream()
     desk.shoot(f"9-{way}-{width}")
     assert picture["width"] > 300
-    assert _visible_part(desk) == pytest.approx([picture[name] for name in ("x", "y", "width", "height")], abs=1)
+    assert visible_part(desk) == pytest.approx([picture[name] for name in ("x", "y", "width", "height")], abs=1)
     prompt = desk.page.get_by_text(_prompt_of(desk, which), exact=True).first
     assert prompt.is_visible()
     assert prompt.evaluate("it => [it.scrollHeight - it.clientHeight, it.scrollWidth - it.clientWidth]") == [0, 0]
@@ -368,27 +269,6 @@ def test_nothing_is_cut_off_and_the_prompt_is_readable(desk: Desk, width: int, h
     assert len(boxes) == 2 * len(desk.boxes()), "reason and importance of every box"
     assert all(one["x"] >= 0 and one["x"] + one["width"] <= width for one in boxes)
     assert all(one["y"] >= 0 and one["y"] + one["height"] <= height for one in boxes)
-
-
-def _visible_part(desk: Desk) -> list[float]:
-    """What is left of the picture in sight: x, y, width, height after everything around it has cut it."""
-    found: list[float] = desk.page.evaluate(
-        """() => {
-            const canvas = document.querySelector('canvas'), own = canvas.getBoundingClientRect();
-            let [left, top, right, bottom] = [own.left, own.top, own.right, own.bottom];
-            for (let around = canvas.parentElement; around; around = around.parentElement) {
-                const style = getComputedStyle(around), box = around.getBoundingClientRect();
-                if (style.overflowX !== 'visible') {
-                    [left, right] = [Math.max(left, box.left), Math.min(right, box.right)];
-                }
-                if (style.overflowY !== 'visible') {
-                    [top, bottom] = [Math.max(top, box.top), Math.min(bottom, box.bottom)];
-                }
-            }
-            return [left, top, right - left, bottom - top];
-        }"""
-    )
-    return found
 
 
 def _prompt_of(desk: Desk, which: int) -> str:

@@ -9,6 +9,7 @@ from annotate.review.progress import progress, rejections
 from schemas.labelling import LabelEntry, Quarantined
 from schemas.records import AnnotatedDefect
 from sdg_data.cli import run
+from sdg_data.people import pseudonym, remember
 from sdg_data.store import annotations, answers, reviews
 from tests.annotate.support import Home, captions
 from tests.sdg_data.store.makers import annotation, at, defect, review
@@ -76,3 +77,28 @@ def test_the_command_prints_it_as_a_table_and_as_json(home: Home, capsys: pytest
     printed = capsys.readouterr().out
     assert "held back" in printed
     assert "look at the hands again" in printed
+
+
+def test_people_have_names_or_pseudonyms_and_were_seen_last(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remember(home.folder, {"ann": "Anna Berg", "rev": "Rev Olsen"})
+
+    def people(*options: str) -> dict[str, str]:
+        assert run(["--home", str(home.folder), *options, "annotate", "status", "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        named = {rejection["person"] for rejection in facts["rejected"]}
+        assert named <= {person["person"] for person in facts["people"]}
+        return {person["person"]: person["last_seen"] for person in facts["people"]}
+
+    assert set(people()) == {"Anna Berg", "Rev Olsen", "bob", "cid", "rita"}
+    assert people()["cid"] == str(at(0))
+    config = tmp_path / "anonymous.toml"
+    config.write_text('extends = "mini"\n[annotate]\nanonymous = true\n')
+    assert set(people("--config", str(config))) == {pseudonym(name) for name in ("ann", "rev", "bob", "cid", "rita")}
+    assert run(["--home", str(home.folder), "--config", str(config), "annotate", "report", "--json", "-"]) == 0
+    assert "Anna" not in (printed := capsys.readouterr().out)
+    assert pseudonym("ann") in printed
+    out = ["export", "run", "--format", "jsonl", "--output", str(tmp_path / "out"), "--names"]
+    assert run(["--home", str(home.folder), "--config", str(config), *out]) == 3
+    assert not (tmp_path / "out").exists()

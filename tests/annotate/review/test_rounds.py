@@ -15,7 +15,7 @@ from schemas.labelling import LabelEntry, LabelProject, LabelTask, ProjectKind, 
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Tombstone, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.settings import ReviewSettings
-from sdg_data.store import annotations, answers, gold, labelling, reviews, tombstones
+from sdg_data.store import annotations, answers, box_verdicts, gold, labelling, reviews, tombstones
 from sdg_data.store import review_cases as cases
 from sdg_data.store.connection import Store
 from sdg_data.store.review_cases import Case, CaseKind
@@ -388,3 +388,53 @@ def test_the_view_migrates_with_an_older_store(tmp_path: Path) -> None:
     with Store(tmp_path).read() as tx:
         assert tx.execute("SELECT state FROM annotation_states").fetchall() == [("unreviewed",)]
         assert tx.execute("SELECT count(*) FROM gold").fetchall() == [(0,)]
+
+
+def test_what_a_reviewer_says_of_each_box_is_kept_with_the_review(desk: Desk) -> None:
+    first = desk.says("ann", *(defect(100 * at) for at in range(5)))
+    (case,) = desk.asks()
+    names = [region_id(first.id, at) for at in range(5)]
+    kept = [
+        AnnotatedDefect(defect=first.defects[at].defect, region_id=names[at], origin=origin)
+        for at, origin in ((0, "prediction"), (2, "prediction-changed"), (4, "prediction"))
+    ]
+    answer = annotation(
+        desk.image, "boxes", annotator="rita", minute=9, round=2, status="defects", parent_id=first.id,
+        defects=tuple(kept),
+    )  # fmt: skip
+    said = [
+        {"id": names[0], "verdict": "right"}, {"id": names[1], "verdict": "wrong", "why": "a shadow"},
+        {"id": names[2], "verdict": "right"}, {"id": names[4]},
+    ]  # fmt: skip
+    desk.stores(answer, case.task_id, {"regions": said, "verdict": None})
+    assert desk.settles() == {"corrected": 1}
+    assert desk.gold() == answer.id
+    assert desk.settles() == {"corrected": 1}, "and nothing is there twice"
+    with desk.store.read() as tx:
+        (review,) = reviews.of_annotations(tx, [first.id])[first.id]
+        rows = box_verdicts.of_reviews(tx, [review.id])[review.id]
+        assert box_verdicts.count(tx) == dict.fromkeys(["accepted", "mended", "rejected", "removed", "unmarked"], 1)
+    assert [(row.defect_index, row.verdict.value, row.reason) for row in rows] == [
+        (0, "accepted", None), (1, "rejected", "a shadow"), (2, "mended", None), (3, "removed", None),
+        (4, "unmarked", None),
+    ]  # fmt: skip
+    desk.deletes(answer, case.task_id)
+    desk.settles()
+    with desk.store.read() as tx:
+        assert box_verdicts.count(tx) == {}, "they go with the review"
+
+
+def test_of_two_boxes_that_match_only_the_one_that_was_shown_gets_a_verdict(pair: Desk) -> None:
+    one, two = pair.says("ann", defect(0), defect(500)), pair.says("ben", defect(2), defect(800))
+    (case,) = pair.asks()
+    assert case.kind is CaseKind.ADJUDICATE
+    leading = one if case.annotation_ids[0] == one.id else two
+    pair.reviews(case, keep=[(one, 0) if leading is one else (two, 0)])
+    pair.settles()
+    with pair.store.read() as tx:
+        by_version = {
+            version.id: [row.defect_index for row in box_verdicts.of_reviews(tx, [review.id]).get(review.id, [])]
+            for version in (one, two)
+            for review in reviews.of_annotations(tx, [version.id])[version.id]
+        }
+    assert by_version == {leading.id: [0, 1], (two if leading is one else one).id: [1]}

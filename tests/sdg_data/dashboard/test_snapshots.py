@@ -14,6 +14,7 @@ from sdg_data.dashboard.cache import Cache
 from sdg_data.dashboard.pages.health.pixels import Pixels, pixel_report
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.ids import prompt_id, split_of
+from sdg_data.people import People, pseudonym
 from sdg_data.store import prompts
 from sdg_data.store.connection import Store
 from sdg_data.store.rows import scalar
@@ -185,3 +186,30 @@ def test_flat_pictures_are_named_and_not_called_near(tmp_path: Path) -> None:
     assert [row["blob"] for row in report.flat] == [name]
     assert {frozenset(row.values()) for row in report.near} >= {frozenset({original, near})}
     assert not any(name in row.values() for row in report.near)
+
+
+def test_people_are_called_by_name_or_by_pseudonym_in_copies_and_never_in_the_store(filled: Filled) -> None:
+    with filled.store.read() as tx:
+        before = tx.execute("SELECT annotator, count(*) FROM annotations GROUP BY ALL ORDER BY ALL").fetchall()
+    person = before[0][0]
+    for people in (People({person: "Anna Berg"}), People({person: "Anna Berg"}, anonymous=True), People()):
+        snapshots = Snapshots(filled.store, people=people)
+        snapshots.refresh()
+        with snapshots.read() as tx:
+            assert tx is not None
+            after = dict(tx.execute("SELECT annotator, count(*) FROM annotations GROUP BY ALL").fetchall())
+            whole = {name for (name,) in tx.execute("SELECT DISTINCT reviewer FROM reviews").fetchall()}
+        assert after == {people.called(name): number for name, number in before}
+        if people.anonymous:
+            assert all(name == pseudonym(name) for name in (*after, *whole))
+    with filled.store.read() as tx:
+        assert tx.execute("SELECT annotator, count(*) FROM annotations GROUP BY ALL ORDER BY ALL").fetchall() == before
+
+
+def test_nobody_is_taken_for_another_of_the_same_name(filled: Filled) -> None:
+    snapshots = Snapshots(filled.store, people=People({"ann0": "zed", "ann1": "Kim", "ann2": "Kim"}))
+    snapshots.refresh()
+    with snapshots.read() as tx:
+        assert tx is not None
+        names = {name for (name,) in tx.execute("SELECT DISTINCT annotator FROM annotations").fetchall()}
+    assert {"zed", "zed (ann0)", "Kim (ann1)", "Kim (ann2)"} <= names
