@@ -22,7 +22,7 @@ people_app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
-Person = Annotated[str, typer.Argument(metavar="PERSON", help="As `people list` names them, user-7 for example")]
+Person = Annotated[str, typer.Argument(metavar="PERSON", help="As `people list` names them, or user-7 for example")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the record")]
 By = Annotated[str, typer.Option("--by", help="Who decides [default: the log-in name]")]
 
@@ -72,12 +72,15 @@ def known_report_command(ctx: typer.Context, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from annotate.known_answers.standing import alarms, as_rows, described, standings
+    from annotate.review.progress import called
+    from sdg_data.people import people_of
     from sdg_data.store import known_answers
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
+    names = people_of(settings.home, anonymous=settings.annotate.anonymous)
     with Store(settings.home).read() as tx:
-        people = standings(tx, settings.annotate.known_answers)
+        people = called(names, standings(tx, settings.annotate.known_answers))
         items = known_answers.items(tx)
         unsent = {item.image.id for item in known_answers.unsent(tx)}
         made = Counter((item.kind.value, item.image.id in unsent) for item in items.values())
@@ -99,13 +102,19 @@ def known_report_command(ctx: typer.Context, as_json: Json = False) -> None:
 def people_list(ctx: typer.Context, as_json: Json = False) -> None:
     """Everybody's state, and what was decided about them."""
     from annotate.known_answers.standing import standings
+    from annotate.review.progress import called
+    from sdg_data.people import people_of
     from sdg_data.store import known_answers
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
+    names = people_of(settings.home, anonymous=settings.annotate.anonymous)
     with Store(settings.home).read() as tx:
-        people = standings(tx, settings.annotate.known_answers)
-        decided = known_answers.decisions(tx)
+        people = called(names, standings(tx, settings.annotate.known_answers))
+        decided = [
+            decision.model_copy(update={"person": names.called(decision.person)})
+            for decision in known_answers.decisions(tx)
+        ]
     if as_json:
         states = [
             {"person": standing.person, "state": standing.state.value, "reason": standing.reason} for standing in people
@@ -153,16 +162,19 @@ def people_admit(ctx: typer.Context, person: Person, reason: Reason, by: By = ""
 def _decide(ctx: typer.Context, person: str, decision: Decision, reason: str, by: str) -> None:
     import getpass
 
-    from annotate.known_answers.suspension import close_or_open, decide
+    from annotate.known_answers.suspension import close_or_open, decide, find_person
     from annotate.labelstudio.connection import connection_of
+    from sdg_data.people import people_of
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
-    made = decide(Store(settings.home), person, decision, reason=reason, by=by or getpass.getuser())
+    names, store = people_of(settings.home, anonymous=settings.annotate.anonymous), Store(settings.home)
+    person = find_person(store, names, person)
+    made = decide(store, person, decision, reason=reason, by=by or getpass.getuser())
     own = connection_of(settings.home, settings.annotate.port).own
-    say(f"{person} is {decision.value} (by {made.decided_by}: {reason})")
+    say(f"{names.called(person)} is {decision.value} (by {made.decided_by}: {reason})")
     if (words := close_or_open(settings.home, settings.annotate, {person: decision}, own=own)) != "":
-        say(words)
+        say(names.in_text(words))
 
 
 def _kinds(settings: Settings, given: Any) -> list[KnownKind]:

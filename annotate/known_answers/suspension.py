@@ -16,6 +16,7 @@ from annotate.known_answers.standing import BY_ITSELF, new_alarms
 from annotate.labelstudio.server import Server
 from schemas.known_answers import Decision, PersonDecision
 from sdg_data.errors import InputError
+from sdg_data.people import People
 from sdg_data.settings import AnnotateSettings
 from sdg_data.store import known_answers
 from sdg_data.store.connection import Store, Tx
@@ -64,18 +65,34 @@ def suspend_those_under(store: Store, settings: AnnotateSettings, home: Path, *,
     return [*lines, *([outcome] if outcome else [])]
 
 
+def find_person(store: Store, people: People, said: str) -> str:
+    """Whom somebody means: what records call a person, or what readers call them.
+
+    Raises:
+        InputError: Several people are called so, or nobody.
+    """
+    with store.read() as tx:
+        known = sorted(_people(tx))
+    if said in known:
+        return said
+    found = [person for person in known if people.called(person) == said]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(found or map(people.called, known)) or "nobody"
+    if found:
+        raise InputError("several people are called so", item=said, hint=f"Say which: {names}.")
+    raise InputError("nobody of this name has answered anything", item=said, hint=f"There is: {names}.")
+
+
 def decide(store: Store, person: str, decision: Decision, *, reason: str, by: str) -> PersonDecision:
     """Record a lead's decision.
 
     Raises:
-        InputError: Nobody of this name answered anything, there is no reason, or the decision stands already.
+        InputError: There is no reason, or the decision stands already.
     """
     if not reason.strip() or not by.strip():
         raise InputError("a decision about a person needs a reason and who decided", item=person, hint="--reason, --by")
     with store.write() as tx:
-        if person not in _people(tx):
-            known = ", ".join(sorted(_people(tx))) or "nobody"
-            raise InputError("nobody of this name has answered anything", item=person, hint=f"There is: {known}.")
         suspended = person in known_answers.suspended(tx)
         if suspended is (decision is Decision.SUSPENDED):
             raise InputError(f"is {'suspended' if suspended else 'not suspended'} already", item=person)

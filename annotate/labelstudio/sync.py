@@ -309,6 +309,7 @@ class LabelStudioSync:
         lines = suspend_those_under(
             self.store, self.settings.annotate, self.settings.home, own=self.client.connection.own
         )
+        lines = [self.people.in_text(line) for line in lines]
         for line in lines:
             say(line)
         return lines

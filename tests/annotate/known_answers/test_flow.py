@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from annotate.known_answers.planning import mix, plan_items
 from annotate.known_answers.standing import State, standings
-from annotate.known_answers.suspension import decide
+from annotate.known_answers.suspension import decide, find_person
 from annotate.labelstudio.convert import region
 from annotate.labelstudio.push import RoutedImage
 from annotate.review.report import build
@@ -22,6 +22,7 @@ from sdg_data.blobs import blob_name
 from sdg_data.cli import app
 from sdg_data.errors import InputError
 from sdg_data.ids import content_id
+from sdg_data.people import People
 from sdg_data.picture import decode_pixels
 from sdg_data.settings import AnnotateSettings, KnownAnswerSettings, RoutingSettings
 from sdg_data.store import annotations, answers, gold, images, known_answers, labelling, review_cases, reviews
@@ -265,8 +266,10 @@ def test_who_copies_the_machine_is_suspended_and_admitted_again(tmp_path: Path) 
 
     with pytest.raises(InputError, match="reason"):
         decide(team.home.store, "user-3", Decision.ADMITTED, reason=" ", by="lena")
+    people = People({"user-3": "Mia", "user-2": "Tom"})
+    assert find_person(team.home.store, people, "Mia") == find_person(team.home.store, people, "user-3") == "user-3"
     with pytest.raises(InputError, match="nobody of this name"):
-        decide(team.home.store, "user-9", Decision.ADMITTED, reason="ok", by="lena")
+        find_person(team.home.store, people, "user-9")
     decide(team.home.store, "user-3", Decision.ADMITTED, reason="talked it through", by="lena")
     with pytest.raises(InputError, match="not suspended already"):
         decide(team.home.store, "user-3", Decision.ADMITTED, reason="again", by="lena")

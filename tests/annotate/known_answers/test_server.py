@@ -18,6 +18,7 @@ from annotate.simulation.run import SimulatedTeam, Submitted, open_projects
 from schemas.known_answers import KnownKind
 from schemas.labelling import ProjectKind
 from sdg_data.cli import app
+from sdg_data.people import people_of
 from sdg_data.settings import AnnotateSettings, KnownAnswerSettings, RoutingSettings, Settings
 from sdg_data.store import annotations, known_answers
 from sdg_data.store.known_answers import ScoredAnswer
@@ -81,7 +82,8 @@ def _check_standings(work: LabelStudioSync, done: list[Submitted], person: dict[
         if name in (CARELESS_NAME, CLICKER_NAME):
             assert first is not None
             assert first <= WITHIN
-        assert any(f"{user} is suspended" in line for line in warnings) == (name in found)
+        called = people_of(work.settings.home).called(user)
+        assert any(f"{called} is suspended" in line for line in warnings) == (name in found)
     assert {one.user for one in done} == set(person)
 
 
@@ -108,7 +110,8 @@ def _is_let_in(client: Client) -> bool:
 
 
 def _check_words(home: Path, annotate: AnnotateSettings, person: dict[str, str]) -> None:
-    bad = [user for user, name in person.items() if name in (CARELESS_NAME, CLICKER_NAME)]
+    people = people_of(home)
+    bad = [people.called(user) for user, name in person.items() if name in (CARELESS_NAME, CLICKER_NAME)]
     for command in ("status", "report"):
         told = CliRunner().invoke(app, ["--home", str(home), "annotate", command])
         assert told.exit_code == 0, told.output
