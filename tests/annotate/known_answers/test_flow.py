@@ -18,10 +18,9 @@ from exports.dataset.select import Selection, select
 from schemas.geometry import Box, ImageSize
 from schemas.known_answers import PLANTED_SOURCE, Decision, KnownItem, KnownKind
 from schemas.records import Review, Verdict
-from sdg_data.blobs import blob_name
 from sdg_data.cli import app
 from sdg_data.errors import InputError
-from sdg_data.ids import content_id
+from sdg_data.ids import blob_name, content_id
 from sdg_data.people import People
 from sdg_data.picture import decode_pixels
 from sdg_data.settings import AnnotateSettings, KnownAnswerSettings, RoutingSettings
