@@ -243,13 +243,13 @@ def _elsewhere() -> list[dict[str, Any]]:
 
 
 def test_who_copies_the_machine_is_suspended_and_admitted_again(tmp_path: Path) -> None:
-    team = Team(tmp_path, 60, count=60)
+    team = Team(tmp_path, 30, count=30)
     known = team.numbers(known=True)
-    for number in known[:50]:
+    for number in known:
         team.submit(number, team.right(number), 2)
         team.submit(number, team.copied(number), 3)
     warnings = team.work.pull().suspended
-    assert team.states() == {"user-2": State.QUALIFIED, "user-3": State.UNDER}
+    assert team.states() == {"user-2": State.NEW, "user-3": State.UNDER}
     assert any("user-3 is suspended" in line for line in warnings)
     assert any("accounts of user-3" in line for line in warnings)  # the server in memory is no home's own
     assert team.work.pull().suspended == []
