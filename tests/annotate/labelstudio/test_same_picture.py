@@ -145,7 +145,7 @@ def test_chromium_shows_it_in_label_studio_and_in_the_dashboard(imported: Import
 
     from sdg_data.dashboard.app import make_app
 
-    dashboard = TestClient(make_app(imported.home, imported.blobs))
+    dashboard = TestClient(make_app(imported.home, imported.blobs), base_url="http://127.0.0.1")
     with chromium() as browser:
         page = browser.new_page()
 
