@@ -275,7 +275,7 @@ class ToStderr(logging.StreamHandler["TextIO"]):
 
     @stream.setter
     def stream(self, value: TextIO) -> None:
-        """Nothing: the stream is looked up for each line."""
+        """Do nothing: the stream is looked up for each line."""
 
 
 def say(text: str) -> None:

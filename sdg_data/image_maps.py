@@ -69,7 +69,7 @@ def names(home: Path) -> list[str]:
 
 
 def load(home: Path, name: str) -> Places:
-    """A map's points.
+    """Read the points of a map.
 
     Raises:
         InputError: There is no such map, or its files cannot be read.

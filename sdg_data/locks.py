@@ -23,7 +23,7 @@ from sdg_data.errors import StoreError, StoreLocked
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. `since` is ISO 8601 in UTC."""
+    """The holder of a lock. `since` is ISO 8601 in UTC."""
 
     pid: int
     command: str
@@ -90,7 +90,7 @@ def stage_lock(
 
 
 def holder(home: Path, stage: str) -> Holder | None:
-    """Who holds the lock of `stage` now; None if nobody does, it was taken this very moment, or it cannot be asked."""
+    """The holder of the lock of `stage`; None if there is none, it was taken just now, or it cannot be asked."""
     path = _lock_path(home, stage)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

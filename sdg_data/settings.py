@@ -42,7 +42,7 @@ class GenerateSettings(_Section):
 
 
 class VlmSettings(_Section):
-    """Who is asked about images, and how (docs/prelabel.md)."""
+    """The model that is asked about images, and how it is asked (docs/prelabel.md)."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

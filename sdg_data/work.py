@@ -70,7 +70,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """In this process: computing in the calling thread, while a second one writes the batches before.
+    """Runs a stage in this process: the calling thread computes while a second one writes the batches before.
 
     What is finished within a second goes into one transaction, so short batches do not pay for one each.
     """
@@ -90,7 +90,7 @@ class LocalExecutor:
 
 
 class RayExecutor:
-    """On a Ray cluster: `workers` actors that each hold the stage and, with `gpus_per_worker`, a GPU of their own.
+    """Runs a stage on a Ray cluster: `workers` actors hold it, each with a GPU of its own if `gpus_per_worker` is set.
 
     `address` None starts Ray on this machine. Batches go to whichever actor is free; blobs are written by the actors,
     so the blob URL must be one that all of them reach.

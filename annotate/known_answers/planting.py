@@ -67,7 +67,7 @@ class PlantedPicture:
 
 
 def plant(pixels: Pixels, planting: Planting, rng: random.Random, *, beside: tuple[Box, ...] = ()) -> PlantedPicture:
-    """Plant one defect.
+    """Plant one defect in a picture whose defects are known.
 
     Args:
         pixels: (height, width, 3), uint8 RGB; they are left as they are.

@@ -225,7 +225,7 @@ def described(people: Sequence[PersonStanding]) -> str:
 
 
 def alarms(people: Sequence[PersonStanding]) -> list[str]:
-    """Who is under the bar or suspended, and why, one line each."""
+    """A line for each person who is under the bar or suspended, with the reason."""
     return [
         f"{person.person} is {_IN_WORDS[person.state]}: {person.reason}"
         for person in people

@@ -64,7 +64,7 @@ class Connection:
 
 
 def folder(home: Path) -> Path:
-    """Where the home keeps what belongs to its Label Studio."""
+    """The folder in which the home keeps what belongs to its Label Studio."""
     return home / "labelstudio"
 
 

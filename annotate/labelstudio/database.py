@@ -52,7 +52,7 @@ class Postgres:
 
     @property
     def address(self) -> str:
-        """As it is given in a setting."""
+        """The address as it is given in a setting."""
         user, name = quote(self.user, safe=""), quote(self.name, safe="")
         if self.host.startswith("/"):
             return f"postgresql://{user}@:{self.port}/{name}?host={quote(self.host)}"

@@ -123,7 +123,7 @@ def unsigned(address: Any) -> Any:
 
 
 def end_of(address: str) -> datetime | None:
-    """When an address stops opening its image; None where it does not say."""
+    """The time from which an address opens its image no longer; None where it does not say."""
     try:
         query = parse_qs(urlsplit(address).query)
         signed = datetime.strptime(query[f"{_SIGNATURE}Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

@@ -163,7 +163,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         return results
 
     def persist(self, results: Sequence[Result[Stored]]) -> Sequence[Result[Stored]]:
-        """Nothing: answers have no bytes outside the database."""
+        """Do nothing: answers have no bytes outside the database."""
         return results
 
     def commit(self, results: Sequence[Result[Stored]]) -> None:

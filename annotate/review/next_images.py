@@ -41,7 +41,7 @@ Group = tuple[str, str]
 
 
 class RankingPolicy(StrEnum):
-    """By what the next images are chosen; the module says what each means."""
+    """The policies by which the next images are chosen; the module says what each means."""
 
     RANDOM = "random"
     UNCERTAINTY = "uncertainty"
@@ -211,7 +211,7 @@ def changed(model: str, prelabel: Prelabel, version: Annotation) -> Corrected:
 
 
 def summary(ranked: Sequence[Ranked], limit: int | None) -> Mapping[Group, tuple[int, int]]:
-    """Of each group, how many images there are and how many are among the first `limit`."""
+    """How many images each group has, and how many of them are among the first `limit`."""
     counted: dict[Group, tuple[int, int]] = {}
     for place, image in enumerate(ranked):
         count, chosen = counted.get(image.candidate.group, (0, 0))

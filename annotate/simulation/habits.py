@@ -66,7 +66,7 @@ class RandomClicker(SimulatedAnnotator):
 
 
 def team_of_known_habits(seed: int, *, honest: int = 2) -> list[SimulatedAnnotator]:
-    """So many ordinary people (`honest-1` …), one careless, one who copies prelabels, one who clicks at random."""
+    """A team of ordinary people (`honest-1` …), one careless, one who copies prelabels, one who clicks at random."""
     return [
         *annotators(honest, seed, kind=HONEST),
         SimulatedAnnotator(CARELESS_NAME, seed, CARELESS),

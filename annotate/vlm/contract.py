@@ -150,7 +150,7 @@ class Backend(Protocol):
         """
 
     async def ask(self, question: Question) -> Answer:
-        """Ask the model.
+        """Ask the model one question.
 
         Raises:
             AskError: There is no answer.

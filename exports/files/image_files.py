@@ -15,7 +15,7 @@ PathOf = Callable[[Entry], str]
 
 
 def default_path(entry: Entry) -> str:
-    """Where an image goes unless a format says otherwise: `images/<split>/<key>.<ext>` in the export's folder."""
+    """The path of an image in an export, unless a format says otherwise: `images/<split>/<key>.<ext>`."""
     return f"images/{entry.split}/{entry.key}.{EXTENSIONS[entry.media_type]}"
 
 

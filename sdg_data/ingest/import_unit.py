@@ -70,7 +70,7 @@ class ImportUnit:
         self._store, self._blobs = store, blobs
 
     def put_blobs(self, items: Mapping[str, bytes | FilePart]) -> None:
-        """`putting_blobs`, waited for."""
+        """Write blobs as `putting_blobs` does, and wait until they are there."""
         with self.putting_blobs(items) as wait:
             wait()
 

@@ -42,7 +42,7 @@ _OPAQUE: Final = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK"}
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decode a picture.
+    """Decode a picture to the pixels that a person sees.
 
     Args:
         data: An encoded PNG, JPEG or WebP.

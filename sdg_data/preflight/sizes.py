@@ -53,7 +53,7 @@ class Component:
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """One published model.
+    """The sizes of one published model.
 
     Attributes:
         name: Of the file; for an image model that of its preset.

@@ -80,7 +80,7 @@ class Status:
 
 
 def collect(settings: Settings) -> Status:
-    """Where the home of these settings stands. A store is read in one short transaction.
+    """Collect the state of the home that these settings name; its store is read in one short transaction.
 
     Args:
         settings: Name the home and the generators.

@@ -12,7 +12,7 @@ from sdg_data.store.rows import append, as_record, as_stored, grouped, insert_ne
 
 @dataclass(frozen=True)
 class ServerIds:
-    """Where a project is on a server, and how far its changes were read.
+    """A project's id on a server, and how far its changes there were read.
 
     `project_id` is our id, `server_id` the number that the server gave the project.
 

@@ -94,7 +94,7 @@ def answered(tx: Tx) -> list[Answered]:
 
 
 def replaced(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, datetime]:
-    """Those of the versions that their author replaced by a later one, and since when."""
+    """The versions among these that their author replaced by a later one, each with the time of that."""
     rows = tx.execute(
         """
         SELECT versions.annotation_id, later.created_at

@@ -177,7 +177,7 @@ class OptimizerSettings(ConfigGroup):
 
 
 class RewardGroup(ConfigGroup):
-    """Who says how good an image is, and what is done where nobody answers."""
+    """The rewards and the detector of a training, and what is done where they do not answer."""
 
     base: tuple[RewardSettings, ...]
     """Base rewards, each a table with the keys of `monitoring.guard`; the reward is their weighted sum."""
