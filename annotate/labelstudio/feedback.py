@@ -55,21 +55,23 @@ def feedback(tx: Tx, people: People, task_ids: Sequence[str] | None = None) -> d
     boxes = box_verdicts.of_reviews(tx, list(verdicts))
     named = [name for review in verdicts.values() for name in (review.annotation_id, review.result_id) if name]
     versions = annotation_table.by_ids(tx, named)
-    told: dict[str, dict[str, str]] = {}
+    by_task: dict[str, dict[str, str]] = {}
     for row in rows:
         review = verdicts[row["review_id"]]
         result = versions.get(review.result_id or "")
         lines = _lines(review, versions[review.annotation_id], result, boxes.get(review.id, []), people)
         if lines:
-            told.setdefault(row["task_id"], {})[review.annotation_id] = "\n".join(lines)
-    return told
+            by_task.setdefault(row["task_id"], {})[review.annotation_id] = "\n".join(lines)
+    return by_task
 
 
 def untold(tx: Tx, people: People) -> list[str]:
     """The tasks whose annotators were told something else of reviews than there is to tell now."""
     wanted = {task_id: "\n".join(texts.values()) for task_id, texts in feedback(tx, people).items()}
-    told = label_trust.told(tx)
-    return sorted(task_id for task_id in {*wanted, *told} if wanted.get(task_id, "") != told.get(task_id, ""))
+    texts_sent = label_trust.told(tx)
+    return sorted(
+        task_id for task_id in {*wanted, *texts_sent} if wanted.get(task_id, "") != texts_sent.get(task_id, "")
+    )
 
 
 def _lines(

@@ -305,8 +305,8 @@ def ensure_correct_view(client: Client, server_id: int, mark: str, patience: flo
     for title, conditions in wanted.items():
 
         def find(title: str = title) -> bool | None:
-            there = [view for view in client.views(server_id) if title in (_FIRST_VIEW, _title(view))]
-            return bool(there) or None
+            views = [view for view in client.views(server_id) if title in (_FIRST_VIEW, _title(view))]
+            return bool(views) or None
 
         def create(title: str = title, conditions: Sequence[dict[str, Any]] = conditions) -> None:
             client.create_view(server_id, title, conditions)

@@ -103,7 +103,7 @@ class PulledChanges:
         shown_ids = [task.prelabel_id for task in ours.values() if task.prelabel_id]
         shown_prelabels = {**prelabels.by_ids(tx, shown_ids), **known_answers.prelabels_by_ids(tx, shown_ids)}
         versions = started_from(tx, list(ours.values()))
-        reviewed, told = feedback(tx, people, list(ours)), label_trust.told(tx, list(ours))
+        reviewed, texts_sent = feedback(tx, people, list(ours)), label_trust.told(tx, list(ours))
         arrived = _not_known_to_be_there(tx, project, list(ours.values()))
         for task, owner in zip(tasks, owners, strict=True):
             if owner is None or (readable and task_uid(task) != owner.id and is_another(task, sent[owner.id])):
@@ -133,7 +133,7 @@ class PulledChanges:
             replaced = _replaced(known.entries.get(owner.id, ()), read.entries)
             texts = [text for version, text in reviewed.get(owner.id, {}).items() if version not in replaced]
             lines += texts
-            if "\n".join(texts) != told.get(owner.id, ""):
+            if "\n".join(texts) != texts_sent.get(owner.id, ""):
                 changes.told[owner.id] = "\n".join(texts)
             changes._notice(task, owner.id, sent[owner.id], parts, lines, read.invalid)
         return changes

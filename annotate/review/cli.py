@@ -173,18 +173,21 @@ def next_command(
     chosen = ranked[:limit]
     if output is not None:
         written = image_list.write(
-            output, [one.candidate.image_id for one in chosen], heading=f"What to label next, by {by}"
+            output, [image.candidate.image_id for image in chosen], heading=f"What to label next, by {by}"
         )
         say(f"{written} ids written: {output}")
     if as_json:
         print_json(
-            [{"image": one.candidate.image_id, "model": one.candidate.model, "score": one.score} for one in chosen]
+            [
+                {"image": image.candidate.image_id, "model": image.candidate.model, "score": image.score}
+                for image in chosen
+            ]
         )
         return
     say(f"{len(ranked)} images went to nobody; {len(chosen)} are chosen by {by}")
     print_table(
         [
-            {"model": model, "gravest": kind, "there": there, "chosen": taken}
-            for (model, kind), (there, taken) in summary(ranked, limit).items()
+            {"model": model, "gravest": kind, "there": count, "chosen": taken}
+            for (model, kind), (count, taken) in summary(ranked, limit).items()
         ]
     )

@@ -185,12 +185,14 @@ def report_command(
             raise InputError(f"cannot write the sheet ({error.strerror or error})", item=str(sheet)) from error
         say(f"written: {sheet}")
     if results is not None:
-        refined = [one.result_id for one in records.refinements if one.state is RefinementState.REFINED]
+        refined = [
+            refinement.result_id for refinement in records.refinements if refinement.state is RefinementState.REFINED
+        ]
         image_list.write(results, refined, heading=f"refined by {records.run.arm}, run {records.run.id}")
         say(f"{len(refined)} images on {results}")
     if study is not None:
-        there, refused = write_study(records, study)
-        say(f"{study}: {there} images before and after, {refused} without an accepted edit")
+        count, refused = write_study(records, study)
+        say(f"{study}: {count} images before and after, {refused} without an accepted edit")
     if as_json:
         print_json(facts)
         return
@@ -226,9 +228,9 @@ def pairs_command(
         raise ConfigError("--within and --reward go together", item="sdg refine pairs", hint="Two judges make a pair.")
     store, blobs = Store(settings.home), Blobs(settings.blob_url)
     with store.read() as tx:
-        found = edit_pairs(tx, read_run(tx, run))
-    none = dict(found.none)
-    pairs = list(found.pairs)
+        chosen_pairs = edit_pairs(tx, read_run(tx, run))
+    none = dict(chosen_pairs.none)
+    pairs = list(chosen_pairs.pairs)
     if within is not None and reward is not None:
         more = _within(settings, store, blobs, within, reward, margin)
         pairs += more.pairs

@@ -119,21 +119,21 @@ def edit_pairs(tx: Tx, records: RunRecords) -> Pairs:
         The pairs, by the ids of their images.
     """
     texts = prompts.by_ids(tx, sorted({record.prompt_id for record in records.images.values()}))
-    found = Pairs()
+    outcome = Pairs()
     for edit in records.edits:
         if edit.verdict is not Verdict.ACCEPTED or edit.image_id is None:
             continue
         before, after = edit.measured.get("reward_before"), edit.measured.get("reward_after")
         if before is None or after is None:
-            found.none["no reward was measured"] += 1
+            outcome.none["no reward was measured"] += 1
         elif after <= before + _TINY:
-            found.none["the reward did not rise"] += 1
+            outcome.none["the reward did not rise"] += 1
         else:
             chosen, rejected = records.images[edit.image_id], records.images[edit.parent_id]
             prompt = texts[chosen.prompt_id]
-            found.pairs.append(Pair(prompt.text, prompt.id, prompt.split.value, chosen, rejected, "edit"))
-    found.pairs.sort(key=lambda pair: (pair.prompt_id, pair.id))
-    return found
+            outcome.pairs.append(Pair(prompt.text, prompt.id, prompt.split.value, chosen, rejected, "edit"))
+    outcome.pairs.sort(key=lambda pair: (pair.prompt_id, pair.id))
+    return outcome
 
 
 def within_prompts(
@@ -157,23 +157,23 @@ def within_prompts(
         The pairs, by the ids of their prompts and images.
     """
     texts = prompts.by_ids(tx, sorted({image.prompt_id for image in images}))
-    found = Pairs()
+    outcome = Pairs()
     for prompt_id, members in sorted(grouped((image.prompt_id, image) for image in images).items()):
         for a, b in combinations(sorted(members, key=lambda image: image.id), 2):
             if a.id not in burdens or b.id not in burdens:
-                found.none["the detector did not judge both"] += 1
+                outcome.none["the detector did not judge both"] += 1
             elif abs(burdens[a.id] - burdens[b.id]) < max(margin, _TINY):
-                found.none["the burdens are too close"] += 1
+                outcome.none["the burdens are too close"] += 1
             elif a.id not in rewards or b.id not in rewards:
-                found.none["no reward was measured"] += 1
+                outcome.none["no reward was measured"] += 1
             else:
                 better, worse = (a, b) if burdens[a.id] < burdens[b.id] else (b, a)
                 if rewards[better.id] <= rewards[worse.id] + _TINY:
-                    found.none["detector and reward do not agree"] += 1
+                    outcome.none["detector and reward do not agree"] += 1
                     continue
                 prompt = texts[prompt_id]
-                found.pairs.append(Pair(prompt.text, prompt_id, prompt.split.value, better, worse, "within-prompt"))
-    return found
+                outcome.pairs.append(Pair(prompt.text, prompt_id, prompt.split.value, better, worse, "within-prompt"))
+    return outcome
 
 
 def write_pairs(pairs: Sequence[Pair], blobs: Blobs, folder: Path, layout: str) -> tuple[dict[str, int], list[str]]:

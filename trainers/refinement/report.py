@@ -66,8 +66,10 @@ def read_run(tx: Tx, run_id: str | None) -> RunRecords:
         )
     run = chosen[-1]
     done = refinements.of_run(tx, run.id)
-    edits = refinements.edits_of(tx, [one.id for one in done])
-    named = {one.image_id for one in done} | {edit.image_id for edit in edits if edit.image_id is not None}
+    edits = refinements.edits_of(tx, [refinement.id for refinement in done])
+    named = {refinement.image_id for refinement in done} | {
+        edit.image_id for edit in edits if edit.image_id is not None
+    }
     return RunRecords(run, tuple(done), tuple(edits), images.by_ids(tx, sorted(named)))
 
 
@@ -82,17 +84,21 @@ def report(records: RunRecords, judge: Mapping[str, float] | None = None, *, res
     Returns:
         JSON: counts, `detector` (burdens by the run's own detector) and, with a judge, `judged`.
     """
-    edited = [one for one in records.refinements if one.before is not None and one.after is not None and one.rounds]
+    edited = [
+        refinement
+        for refinement in records.refinements
+        if refinement.before is not None and refinement.after is not None and refinement.rounds
+    ]
     own = [
-        (records.images[one.image_id].prompt_id, _burden(one.before), _burden(one.after))
-        for one in edited
-        if one.before is not None and one.after is not None
+        (records.images[refinement.image_id].prompt_id, _burden(refinement.before), _burden(refinement.after))
+        for refinement in edited
+        if refinement.before is not None and refinement.after is not None
     ]
     facts: dict[str, Any] = {
         "run": records.run.id,
         "arm": records.run.arm,
         "images": len(records.refinements),
-        "states": dict(sorted(Counter(one.state.value for one in records.refinements).items())),
+        "states": dict(sorted(Counter(refinement.state.value for refinement in records.refinements).items())),
         "edits": len(records.edits),
         "verdicts": dict(sorted(Counter(edit.verdict.value for edit in records.edits).items())),
         "reasons": dict(sorted(Counter(reason for edit in records.edits for reason in edit.reasons).items())),
@@ -157,16 +163,16 @@ def write_study(records: RunRecords, folder: Path) -> tuple[int, int]:
     before: list[dict[str, str]] = []
     after: list[dict[str, str]] = []
     refused = 0
-    for one in records.refinements:
-        taken = one.state is RefinementState.REFINED
-        before.append({"image_id": one.image_id, "item": one.image_id, "refused": "", "reference": ""})
-        reason = "" if taken else one.reason or "no edit was accepted"
+    for refinement in records.refinements:
+        taken = refinement.state is RefinementState.REFINED
+        before.append({"image_id": refinement.image_id, "item": refinement.image_id, "refused": "", "reference": ""})
+        reason = "" if taken else refinement.reason or "no edit was accepted"
         after.append(
             {
-                "image_id": one.result_id if taken else "",
-                "item": one.image_id,
+                "image_id": refinement.result_id if taken else "",
+                "item": refinement.image_id,
                 "refused": reason,
-                "reference": one.image_id if taken else "",
+                "reference": refinement.image_id if taken else "",
             }
         )
         refused += not taken
@@ -195,9 +201,9 @@ def _judged(records: RunRecords, judge: Mapping[str, float], resamples: int) -> 
     accepted = pairs([edit for edit in records.edits if edit.verdict is Verdict.ACCEPTED])
     every = pairs(records.edits)
     results = [
-        (records.images[one.image_id].prompt_id, judge[one.image_id], judge[one.result_id])
-        for one in records.refinements
-        if one.image_id in judge and one.result_id in judge and one.rounds
+        (records.images[refinement.image_id].prompt_id, judge[refinement.image_id], judge[refinement.result_id])
+        for refinement in records.refinements
+        if refinement.image_id in judge and refinement.result_id in judge and refinement.rounds
     ]
     return {
         "accepted": _fall(accepted, resamples)

@@ -32,23 +32,25 @@ def before_after_sheet(tx: Tx, blobs: Blobs, records: RunRecords, *, limit: int 
     Raises:
         InputError: The run edited nothing.
     """
-    shown = [one for one in records.refinements if one.rounds]
-    shown.sort(key=lambda one: (one.state is not RefinementState.REFINED, one.image_id))
+    shown = [refinement for refinement in records.refinements if refinement.rounds]
+    shown.sort(key=lambda refinement: (refinement.state is not RefinementState.REFINED, refinement.image_id))
     if not shown:
         raise InputError("the run edited no image", item=records.run.id[:12])
-    texts = prompts.by_ids(tx, [records.images[one.image_id].prompt_id for one in shown[:limit]])
+    texts = prompts.by_ids(tx, [records.images[refinement.image_id].prompt_id for refinement in shown[:limit]])
     edits = grouped((edit.refinement_id, edit) for edit in records.edits)
     cells: list[SheetCell] = []
-    for one in shown[:limit]:
-        source = records.images[one.image_id]
+    for refinement in shown[:limit]:
+        source = records.images[refinement.image_id]
         prompt = texts[source.prompt_id].text
-        cells.append(SheetCell(image_of_url(blobs, source), prompt, source.model, source.seed, one.before))
-        tried = edits.get(one.id, [])
-        taken = one.state is RefinementState.REFINED
-        result = records.images[one.result_id] if taken else _last(records, tried)
+        cells.append(SheetCell(image_of_url(blobs, source), prompt, source.model, source.seed, refinement.before))
+        tried = edits.get(refinement.id, [])
+        taken = refinement.state is RefinementState.REFINED
+        result = records.images[refinement.result_id] if taken else _last(records, tried)
         if result is None:
             result = source
-        defects = one.after if taken else next((e.found for e in reversed(tried) if e.image_id == result.id), None)
+        defects = (
+            refinement.after if taken else next((e.found for e in reversed(tried) if e.image_id == result.id), None)
+        )
         note = "accepted" if taken else "not accepted: " + ", ".join(_reasons(tried))
         cells.append(SheetCell(image_of_url(blobs, result), prompt, result.model, result.seed, defects, note=note))
     return render_sheet(
@@ -61,5 +63,5 @@ def _last(records: RunRecords, tried: list[Edit]) -> ImageRecord | None:
 
 
 def _reasons(tried: list[Edit]) -> list[str]:
-    found = [reason for edit in tried if edit.verdict is not Verdict.ACCEPTED for reason in edit.reasons]
-    return list(dict.fromkeys(found))
+    reasons = [reason for edit in tried if edit.verdict is not Verdict.ACCEPTED for reason in edit.reasons]
+    return list(dict.fromkeys(reasons))

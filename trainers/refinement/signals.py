@@ -72,10 +72,10 @@ class Signals:
                 hint="What is finished is stored. Mend it and run the command again to go on.",
             )
         if not scores:
-            return [Looked(one.defects, None, one.reason) for one in detections]
+            return [Looked(detection.defects, None, detection.reason) for detection in detections]
         return [
-            Looked(one.defects, score.value, one.reason or score.reason)
-            for one, score in zip(detections, scores, strict=True)
+            Looked(detection.defects, score.value, detection.reason or score.reason)
+            for detection, score in zip(detections, scores, strict=True)
         ]
 
     def close(self) -> None:
@@ -95,9 +95,9 @@ class Signals:
             return await ask(images)
 
         try:
-            found = self._loop.run_until_complete(answers())
+            results = self._loop.run_until_complete(answers())
         except _EXPECTED as error:
             return [type(missing)(None, f"{type(error).__name__}: {str(error)[:200]}")] * len(images)
-        if len(found) != len(images):
-            return [type(missing)(None, f"{len(found)} answers for {len(images)} images")] * len(images)
-        return found
+        if len(results) != len(images):
+            return [type(missing)(None, f"{len(results)} answers for {len(images)} images")] * len(images)
+        return results

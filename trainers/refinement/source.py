@@ -116,13 +116,13 @@ def source_name(source: str) -> SourceName:
 
 def defects_of(table: DefectTable, place: int) -> tuple[Defect, ...]:
     """The defects of an image in a table; an importance that nobody gave counts as the middle."""
-    found = []
+    defects = []
     for row in range(int(table.offsets[place]), int(table.offsets[place + 1])):
         x0, y0, x1, y1 = (int(edge) for edge in table.boxes[row])
         importance, subtype = table.importance[row], int(table.subtypes[row])
         kind = DefectType.MISALIGNMENT if table.labels[row] == MISALIGNMENT else DefectType.ARTIFACT
         known = SUBTYPES[subtype] if subtype >= 0 else None
-        found.append(
+        defects.append(
             Defect(
                 box=Box(x0=x0, y0=y0, x1=x1, y1=y1),
                 type=kind,
@@ -131,4 +131,4 @@ def defects_of(table: DefectTable, place: int) -> tuple[Defect, ...]:
                 importance=UNRATED_IMPORTANCE if np.isnan(importance) else round(importance),
             )
         )
-    return tuple(found)
+    return tuple(defects)

@@ -132,15 +132,15 @@ class RefineStage:
         )
         with self._store.write() as tx:
             refinements.insert_run(tx, run)
-            images.insert(tx, [record for one in done for record in one.records])
+            images.insert(tx, [record for work in done for record in work.records])
             refinements.insert(
-                tx, [one.chain.refinement for one in done], [edit for one in done for edit in one.chain.edits]
+                tx, [work.chain.refinement for work in done], [edit for work in done for edit in work.chain.edits]
             )
-            failures.insert(tx, [failure for one in done for failure in one.chain.failures])
-        for one in done:
-            self.states[one.chain.refinement.state.value] += 1
-            self.verdicts.update(edit.verdict.value for edit in one.chain.edits)
-            self.failed.update(failure.code for failure in one.chain.failures)
+            failures.insert(tx, [failure for work in done for failure in work.chain.failures])
+        for work in done:
+            self.states[work.chain.refinement.state.value] += 1
+            self.verdicts.update(edit.verdict.value for edit in work.chain.edits)
+            self.failed.update(failure.code for failure in work.chain.failures)
 
     def close(self) -> None:
         """Let go of the editor and of the signals."""

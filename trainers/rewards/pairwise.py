@@ -140,11 +140,11 @@ def swiss_pairs(points: Sequence[float], met: set[tuple[int, int]], order: Seque
     waiting = sorted(order, key=lambda image: (-points[image], place[image]))
     pairs = []
     while waiting:
-        one = waiting.pop(0)
-        partner = next((other for other in waiting if (min(one, other), max(one, other)) not in met), None)
+        first = waiting.pop(0)
+        partner = next((second for second in waiting if (min(first, second), max(first, second)) not in met), None)
         if partner is not None:
             waiting.remove(partner)
-            pairs.append((one, partner))
+            pairs.append((first, partner))
     return pairs
 
 
