@@ -60,7 +60,7 @@ def _row(
     # The same stem stands in two folders: a join by stem would give one the other's prompt.
     stem = rng.choice((f"{index}", "0001"))
     name = f"{rng.choice(('train', f'part{index}', ''))}/{stem}{picture.suffix}".lstrip("/")
-    if (folder / name).exists():
+    if (folder / name).exists() or name in prompts:  # that of a row whose picture is gone, too
         name = f"u{index}/{name}"
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(picture.data)

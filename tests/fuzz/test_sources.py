@@ -1,5 +1,6 @@
 """A few hundred odd sources through the importers; `python -m tests.fuzz.sources` makes any number of them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,12 @@ def test_an_image_of_which_every_shape_is_left_out_is_not_expected(tmp_path: Pat
 def test_a_row_whose_only_list_is_empty_is_clean(tmp_path: Path) -> None:
     source = sources.make_source(1, 17007, tmp_path)
     assert [item.clean for item in source.items] == [False, False, True]
+
+
+def test_no_two_rows_have_one_file_name(tmp_path: Path) -> None:
+    sources.make_source(1, 17321, tmp_path)
+    prompts = json.loads((tmp_path / "s17321" / "prompts.json").read_text("utf-8-sig"))
+    assert len(prompts) == 4
 
 
 def test_members_behind_damage_are_not_counted(tmp_path: Path) -> None:
