@@ -35,6 +35,7 @@ def noted(state: Path, pid: int, port: int) -> None:
     """Write down a process that was just started; nothing is written where it has ended already."""
     started = _start_time(pid)
     if started is not None:
+        state.touch(mode=0o600)
         state.write_text(Running(pid=pid, started=started, port=port).model_dump_json(), encoding="utf-8")
 
 
