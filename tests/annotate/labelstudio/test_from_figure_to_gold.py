@@ -26,22 +26,21 @@ from schemas.labelling import ProjectKind
 from schemas.records import Prelabel
 from sdg_data.blobs import Blobs
 from sdg_data.store import gold, labelling, prelabels
+from tests.annotate.labelstudio.desk import SUBMIT, UPDATE
 from tests.annotate.labelstudio.live import own_session, password
 from tests.annotate.labelstudio.support import drawn
-from tests.annotate.labelstudio.test_page import CHROMIUM, FLAGS, SHOWN, SUBMIT, UPDATE
+from tests.annotate.labelstudio.test_page import SHOWN
 from tests.annotate.labelstudio.worlds import DETECTOR, NOW, make_world
+from tests.browser import chromium, needs_chromium
 from tests.sdg_data.dashboard.test_browser import Served
 
-pytestmark = pytest.mark.slow
-sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 DOCS = Path(__file__).parents[3] / "docs" / "dashboards.md"
 
 
 @pytest.fixture
 def session(request: pytest.FixtureRequest) -> Iterator[LabelStudioSync]:
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
     with own_session(request) as made:
         yield made
 
@@ -101,8 +100,7 @@ def test_three_clicks_and_three_keys_correct_gold(session: LabelStudioSync) -> N
     email, _ = account(session, "rex")
     url = session.client.connection.url
 
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(120_000)
         page.goto(f"{url}/user/login/")
@@ -151,6 +149,5 @@ def test_three_clicks_and_three_keys_correct_gold(session: LabelStudioSync) -> N
                 """() => ![...document.querySelectorAll('#figure-confusion-type a')].some(
                     link => link.href.includes('truth=artifact&taken=misalignment'))"""
             )
-        browser.close()
     assert clicks == 3
     assert "three clicks" in DOCS.read_text(encoding="utf-8")

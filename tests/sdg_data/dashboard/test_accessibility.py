@@ -15,14 +15,14 @@ pytest.importorskip("playwright")
 pytest.importorskip("axe_playwright_python")
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright import sync_api
 
 from sdg_data import image_maps
 from sdg_data.cli import run
+from tests.browser import chromium, needs_chromium
 from tests.sdg_data.dashboard.conftest import fill
-from tests.sdg_data.dashboard.test_browser import ARGUMENTS, CHROMIUM, PATIENCE, Served
+from tests.sdg_data.dashboard.test_browser import PATIENCE, Served
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (env CHROMIUM)")]
+pytestmark = [pytest.mark.slow, needs_chromium]
 STATES = {
     "overview": ("", "#figure-composition svg"),
     "browse": ("browse", "#cards .card"),
@@ -57,9 +57,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize("ground", ["light", "dark"])
 def test_nothing_serious_on_any_page(served: Served, ground: Any) -> None:
     found: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        window = chromium.new_page(viewport={"width": 1280, "height": 900}, color_scheme=ground)
+    with chromium() as browser:
+        window = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=ground)
         window.set_default_timeout(PATIENCE)
         for name, (path, there) in STATES.items():
             window.goto(served.address + path.format(image=served.made.images[0].id))
@@ -69,16 +68,13 @@ def test_nothing_serious_on_any_page(served: Served, ground: Any) -> None:
                 if violation["impact"] in ("serious", "critical"):
                     where = "; ".join(str(node["target"]) + " " + node["html"][:160] for node in violation["nodes"][:5])
                     found.append(f"{name}: {violation['id']}: {violation['help']}: {where}")
-        chromium.close()
     assert found == []
 
 
 def test_axe_sees_what_is_wrong(served: Served) -> None:
     """The test above can fail: a picture without words and grey on grey are found."""
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        window = chromium.new_page()
+    with chromium() as browser:
+        window = browser.new_page()
         window.set_content("<main><h1>x</h1><img src='data:,x'><p style='color:#999;background:#aaa'>pale</p></main>")
         found = {violation["id"] for violation in Axe().run(window).response["violations"]}
-        chromium.close()
     assert {"image-alt", "color-contrast"} <= found

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from generators.images import GeneratedImage
-from trainers.boxflow.config import RECIPES, BoxFlowConfig
+from trainers.boxflow.config import BoxFlowConfig
+from trainers.boxflow.recipes import RECIPES
 from trainers.rewards.pair_protocols import PROTOCOLS, read_flex, read_plain, read_think
 from trainers.rewards.pairwise import Comparison, PairwiseReward, budget, expected_win_rates, swiss_pairs
 from trainers.rewards.settings import REWARDS, RewardSettings
