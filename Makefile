@@ -105,7 +105,8 @@ demo: $(READY) $(if $(LABEL_STUDIO_URL),,$(LS)) ## The whole flow on the mini pr
 	$(DEMO) export run --name demo --output data/demo/exports/demo
 	$(DEMO) export verify data/demo/exports/demo
 	$(DEMO) images sheet --output data/demo/sheet.png --boxes prelabels
-	$(DEMO) refine run --models mini-flux2 --limit 6
+	# 10: the detector's answer about some edit could not be read, which is recorded; it is not accepted
+	$(DEMO) refine run --models mini-flux2 --limit 6 || test $$? = 10
 	$(DEMO) refine report --judge oracle --sheet data/demo/refined.png
 	@echo "Look at data/demo/sheet.png (every model on every prompt, the detector's boxes), at data/demo/refined.png (repaired"
 	@echo "images, before and after) and at data/demo/exports/demo/README.md;"

@@ -52,10 +52,10 @@ def served(*answers: tuple[int, str]) -> Iterator[tuple[Server, EditorPreset]]:
         site = web.TCPSite(place["runner"], "127.0.0.1", 0)
         await site.start()
         place["port"] = place["runner"].addresses[0][1]
-        started.set()
 
     def run() -> None:
         loop.run_until_complete(start())
+        loop.call_soon(started.set)  # not before: a stop that comes while `start` ends would be forgotten
         loop.run_forever()
         loop.run_until_complete(place["runner"].cleanup())
         loop.close()
