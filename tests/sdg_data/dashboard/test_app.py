@@ -149,7 +149,7 @@ def test_beyond_this_machine_only_with_a_login(home: Path, monkeypatch: pytest.M
 
 def test_every_figure_is_data(client: TestClient) -> None:
     names = list(all_figures(PAGES))
-    assert len(names) == 38
+    assert len(names) == 39
     parameters = {"gt": "gold", "pred": "prelabel:vlm"}
     for name in names:
         rows = client.get(f"/data/{name}.json", params=parameters)
