@@ -87,6 +87,8 @@ def names_option(*flags: str, help: str, metavar: str = "<str>") -> Any:
     return typer.Option(*flags, help=help, metavar=metavar, parser=Names.parse)
 
 
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
+"""Of a command whose result a program may read."""
 RetryFailures = Annotated[
     Names | None,
     names_option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import Names, names_option, print_json, print_table, say, settings_of
+from sdg_data.console import Json, Names, names_option, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
     from schemas.known_answers import Decision, KnownKind
@@ -21,7 +21,6 @@ people_app = typer.Typer(
     help="Who works here, by known-answer items: list, suspend, admit.", no_args_is_help=True, add_completion=False
 )
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Person = Annotated[str, typer.Argument(metavar="PERSON", help="As `people list` names them, or user-7 for example")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the record")]
 By = Annotated[str, typer.Option("--by", help="Who decides [default: the log-in name]")]

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdg_data.console import Names, chosen_split, command_lock, names_option, print_json, print_table, say, settings_of
+from sdg_data.console import (
+    Json,
+    Names,
+    chosen_split,
+    command_lock,
+    names_option,
+    print_json,
+    print_table,
+    say,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from annotate.labelstudio.presigned import Renewed
@@ -18,7 +28,6 @@ if TYPE_CHECKING:
     from annotate.labelstudio.sync import LabelStudioSync
     from sdg_data.settings import Settings
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import Json, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
     from annotate.labelstudio.server import Server
@@ -16,7 +16,6 @@ server_app = typer.Typer(
     help="The home's own Label Studio: install, start, stop, ask, back up.", no_args_is_help=True, add_completion=False
 )
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Database = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdg_data.console import (
+    Json,
     Names,
     RetryCommand,
     RetryFailures,
@@ -59,7 +60,6 @@ BudgetUsd = Annotated[
 ]
 Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 @prelabel_app.command("run", cls=RetryCommand)

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sdg_data.console import command_lock, print_json, print_table, say, settings_of
+from sdg_data.console import Json, command_lock, print_json, print_table, say, settings_of
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import Json, print_json, print_table, say, settings_of
 
 app = typer.Typer(help="Serve models over HTTP.", no_args_is_help=True, add_completion=False)
 
@@ -21,7 +21,6 @@ app.add_typer(vllm_app, name="vllm")
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Of the server, on this machine")]
 Venv = Annotated[Path, typer.Option(help="The folder of vLLM's own venv")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 @app.callback()

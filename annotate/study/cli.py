@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from sdg_data.console import Names, names_option, print_json, print_table, say, settings_of
+from sdg_data.console import Json, Names, names_option, print_json, print_table, say, settings_of
 
 app = typer.Typer(
     help="People compare images of several arms without knowing which is which.",
     no_args_is_help=True,
     add_completion=False,
 )
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 @app.callback()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from schemas.records import Split
-from sdg_data.console import chosen_test_share, print_json, print_json_line, print_table, say, settings_of
+from sdg_data.console import Json, chosen_test_share, print_json, print_json_line, print_table, say, settings_of
 from sdg_data.ingest.prompts import PromptImportOptions, import_prompts
 from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.report_cli import ReportFile, conclude, reporting
@@ -15,7 +15,6 @@ from sdg_data.store.connection import Store
 
 app = typer.Typer(help="Import, list and count prompts.", no_args_is_help=True, add_completion=False)
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 PAGE = 10_000
 
 

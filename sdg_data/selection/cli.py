@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import Names, chosen_split, names_option, print_json, print_table, say, settings_of
+from sdg_data.console import Json, Names, chosen_split, names_option, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
     from sdg_data.selection.verifiers import Scores
@@ -33,7 +33,6 @@ Weights = Annotated[
 ]
 Penalty = Annotated[float, typer.Option(min=0, help="How much pessimistic takes off for disagreement")]
 _NUMBERS = ("1", "2", "4", "8", "16")
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 @app.callback()

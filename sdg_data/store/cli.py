@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sdg_data.blobs import Blobs
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import Json, print_json, print_table, say, settings_of
 from sdg_data.errors import ExitCode
 from sdg_data.store import failures, images, prompts, snapshot
 from sdg_data.store.check import CheckReport, check_images
@@ -18,7 +18,6 @@ app = typer.Typer(
 
 _SHOWN = 50
 """Rows of `sdg store check`'s table; the rest is in its JSON."""
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, say, say_warnings, settings_of
+from sdg_data.console import Json, print_json, say, say_warnings, settings_of
 from sdg_data.errors import ConfigError, InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Train a text-to-image model by BoxFlow-GRPO: a detector's boxes as spatial rewards.", add_completion=False
 )
-
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 def _print_settings(asked: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import print_json, say, say_warnings
+from sdg_data.console import Json, print_json, say, say_warnings
 from sdg_data.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ Similarity = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only read the data and say what would be trained")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 def _settings_printer(module: str) -> Callable[[bool], None]:

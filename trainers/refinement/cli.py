@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdg_data.console import (
+    Json,
     Names,
     chosen_split,
     command_lock,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Edit the defects of images away, and keep what passes a test.", no_args_is_help=True, add_completion=False
 )
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 @app.callback()

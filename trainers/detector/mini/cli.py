@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sdg_data.blobs import Blobs
-from sdg_data.console import print_json, say, settings_of
+from sdg_data.console import Json, print_json, say, settings_of
 from sdg_data.store.connection import Store
 
 app = typer.Typer(
@@ -19,7 +19,6 @@ app = typer.Typer(
 )
 logger = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).parent / "weights"
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout")]
 
 
 @app.command()
