@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from statistics import fmean, quantiles
 
-from annotate.simulation.known_answers import TURNS, WITHIN, ScoredAnswer, alarms, simulate, truths
+from annotate.simulation.known_answers import TURNS, WITHIN, SimulatedScore, alarms, simulate, truths
 from sdg_data.settings import KnownAnswerSettings
 
 
@@ -39,7 +39,7 @@ def main() -> None:
                 _print(run, chosen)
 
 
-def _print(run: dict[str, list[list[ScoredAnswer]]], settings: KnownAnswerSettings) -> None:
+def _print(run: dict[str, list[list[SimulatedScore]]], settings: KnownAnswerSettings) -> None:
     print(f"\naccuracy {settings.accuracy}, own eyes {settings.own_eyes}, alpha {settings.alpha}")
     print("| habit | runs | found within 50 | median | 95 % | by accuracy | by own eyes | ever |\n" + "|---" * 8 + "|")
     for habit, everybody in run.items():

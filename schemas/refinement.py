@@ -16,7 +16,7 @@ from schemas.defect import Defect
 from schemas.records import Attempt, ContentId, Count, Named, SettingsJson, UtcTime
 
 
-class Verdict(StrEnum):
+class EditVerdict(StrEnum):
     """What became of a candidate.
 
     `accepted`: it passed the test and replaced its parent. `beaten`: it passed, and another candidate of the same
@@ -97,6 +97,6 @@ class Edit(Record):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     found: tuple[Defect, ...] | None
     measured: dict[str, float | None]
-    verdict: Verdict
+    verdict: EditVerdict
     reasons: tuple[Named, ...]
     created_at: UtcTime

@@ -49,7 +49,7 @@ class BackupFile(Record):
     sha256: str
 
 
-class Manifest(Record):
+class BackupManifest(Record):
     """What a backup holds.
 
     Attributes:
@@ -76,7 +76,7 @@ class Manifest(Record):
         return sum(file.bytes for file in self.files.values())
 
 
-def back_up(server: Server, target: Path, *, images: bool = True) -> Manifest:
+def back_up(server: Server, target: Path, *, images: bool = True) -> BackupManifest:
     """Write a backup. The server may run.
 
     Args:
@@ -220,7 +220,7 @@ class Hashed:
         return BackupFile(bytes=self._size, sha256=self._hash.hexdigest())
 
 
-def _write(server: Server, work: Path, writer: Writer, *, images: bool) -> Manifest:
+def _write(server: Server, work: Path, writer: Writer, *, images: bool) -> BackupManifest:
     files: dict[str, BackupFile] = {}
 
     def add(name: str, path: Path) -> None:
@@ -245,7 +245,7 @@ def _write(server: Server, work: Path, writer: Writer, *, images: bool) -> Manif
                 continue
             with contextlib.suppress(FileNotFoundError):  # an export that the server has just deleted
                 add(name, path)
-    manifest = Manifest(
+    manifest = BackupManifest(
         made=made, version=written_by(server), database=SQLITE if where is None else where.address, images=images,
         settings=server.settings.model_dump(mode="json"), files=files,
     )  # fmt: skip

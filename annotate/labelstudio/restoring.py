@@ -30,8 +30,8 @@ from annotate.labelstudio.backup import (
     SQLITE_COPY,
     BackupFailed,
     BackupFile,
+    BackupManifest,
     FolderWriter,
-    Manifest,
     back_up,
     exists,
 )
@@ -99,7 +99,7 @@ def restore(server: Server, source: Path, *, replace: bool = False) -> Restored:
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def copy_checked(source: Path, target: Path) -> Manifest:
+def copy_checked(source: Path, target: Path) -> BackupManifest:
     """Copy a backup's files into a new folder, each compared with the manifest.
 
     Raises:
@@ -127,7 +127,7 @@ def copy_checked(source: Path, target: Path) -> Manifest:
     if not listing:
         raise InputError(f"no whole backup: it has no {MANIFEST}", item=str(source))
     try:
-        manifest = Manifest.model_validate_json(listing)
+        manifest = BackupManifest.model_validate_json(listing)
     except ValidationError as error:
         problem = f"no backup that can be read: {MANIFEST} is another program's, or of a newer version"
         raise InputError(problem, item=str(source)) from error
@@ -164,7 +164,7 @@ def _entries(source: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             yield entry.name, entry.size, content
 
 
-def _put(server: Server, manifest: Manifest, staged: Path, *, replace: bool) -> Restored:
+def _put(server: Server, manifest: BackupManifest, staged: Path, *, replace: bool) -> Restored:
     where = _target(server, manifest)
     address = SQLITE if where is None else where.address
     half = server.folder / HALF_RESTORED
@@ -196,7 +196,7 @@ def _put(server: Server, manifest: Manifest, staged: Path, *, replace: bool) -> 
     return Restored(address, manifest.version, manifest.made, len(manifest.files), replaced)
 
 
-def _target(server: Server, manifest: Manifest) -> Postgres | None:
+def _target(server: Server, manifest: BackupManifest) -> Postgres | None:
     """Where the database goes: to what is named, else to where it came from."""
     named = server.named_database
     where = parse_database(named or manifest.database)

@@ -45,7 +45,7 @@ class Tower(Protocol):
 
 
 @dataclass
-class Looked:
+class MapCounts:
     """What a run came to: images looked at now, there already, without a vector and why, and with a point."""
 
     looked: int = 0
@@ -140,7 +140,7 @@ def wanted(store: Store) -> set[str]:
     return {image for image, _, _ in _images(store)}
 
 
-def look(store: Store, blobs: Blobs, tower: Tower, folder: Path, batch_size: int) -> Looked:
+def look(store: Store, blobs: Blobs, tower: Tower, folder: Path, batch_size: int) -> MapCounts:
     """Look at the images of which a map has no vector yet, and keep what was seen.
 
     Args:
@@ -165,7 +165,7 @@ def look(store: Store, blobs: Blobs, tower: Tower, folder: Path, batch_size: int
     known = image_maps.seen(folder)
     everything = _images(store)
     missing = [image for image in everything if image[0] not in known]
-    done = Looked(already=len(everything) - len(missing))
+    done = MapCounts(already=len(everything) - len(missing))
     progress = Progress("map", unit="images")
     try:
         with progress.running(len(missing)):

@@ -47,7 +47,7 @@ class PersonProgress:
 
 
 @dataclass(frozen=True)
-class Rejection:
+class RejectedAnswer:
     """An answer that a reviewer rejected, with the reviewer's words."""
 
     person: str
@@ -56,7 +56,7 @@ class Rejection:
     note: str | None
 
 
-_Row = TypeVar("_Row", PersonProgress, Rejection, PersonStanding)
+_Row = TypeVar("_Row", PersonProgress, RejectedAnswer, PersonStanding)
 
 
 def progress(tx: Tx) -> list[PersonProgress]:
@@ -97,7 +97,7 @@ def progress(tx: Tx) -> list[PersonProgress]:
     ]
 
 
-def rejections(tx: Tx) -> list[Rejection]:
+def rejections(tx: Tx) -> list[RejectedAnswer]:
     """The answers that stand rejected, with the reviewers' words, by person and image."""
     rejected = [verdict for verdict in first_verdicts.listed(tx) if verdict.state == "rejected"]
     rows = select(
@@ -111,7 +111,7 @@ def rejections(tx: Tx) -> list[Rejection]:
     )
     words = {row["annotation_id"]: row for row in rows}
     rejections = [
-        Rejection(verdict.annotator, verdict.image_id, str(row["reviewer"]), row["note"])
+        RejectedAnswer(verdict.annotator, verdict.image_id, str(row["reviewer"]), row["note"])
         for verdict in rejected
         if (row := words.get(verdict.annotation_id)) is not None
     ]

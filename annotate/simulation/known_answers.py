@@ -32,7 +32,7 @@ Item = tuple[str, KnownTruth, list[Region], bool]
 
 
 @dataclass(frozen=True)
-class ScoredAnswer:
+class SimulatedScore:
     """One answer's score, and what it says of the person's own eyes; None: nothing."""
 
     score: AnswerScore
@@ -79,20 +79,20 @@ def items(seed: int, pool: Sequence[tuple[Defect, ...]]) -> Iterator[Item]:
 
 def work(
     person: SimulatedAnnotator, given: Iterator[Item], count: int, then: SimulatedAnnotator | None = None
-) -> list[ScoredAnswer]:
+) -> list[SimulatedScore]:
     """The scores of a person's answers to so many items; skips have none. `then`: who they are after `TURNS` items."""
-    scores: list[ScoredAnswer] = []
+    scores: list[SimulatedScore] = []
     while len(scores) < count:
         image, truth, shown, led = next(given)
         now = then if then is not None and len(scores) >= TURNS else person
         answer = now.enter(image, truth.defects, shown)
         if answer.status in CLAIMS:
             scored = score([region.defect for region in answer.regions], truth, iou=IOU)
-            scores.append(ScoredAnswer(scored, own_eyes(scored.share, scored.followed, led=led)))
+            scores.append(SimulatedScore(scored, own_eyes(scored.share, scored.followed, led=led)))
     return scores
 
 
-def alarms(scores: Sequence[ScoredAnswer], settings: KnownAnswerSettings) -> Found:
+def alarms(scores: Sequence[SimulatedScore], settings: KnownAnswerSettings) -> Found:
     """After how many items each bar gave an alarm."""
     own = [(number, answered.own) for number, answered in enumerate(scores, 1) if answered.own is not None]
     accuracy = follow([answered.score.share for answered in scores], Bar(settings.accuracy, settings.alpha)).alarm_at
@@ -112,9 +112,9 @@ def team(seed: int, honest: int) -> dict[str, list[SimulatedAnnotator]]:
 
 def simulate(
     seeds: Sequence[int], pool: Sequence[tuple[Defect, ...]], *, honest: int = 2, count: int = WITHIN
-) -> dict[str, list[list[ScoredAnswer]]]:
+) -> dict[str, list[list[SimulatedScore]]]:
     """The scores of everybody, by habit."""
-    run: dict[str, list[list[ScoredAnswer]]] = {}
+    run: dict[str, list[list[SimulatedScore]]] = {}
     for seed in seeds:
         for habit, people in team(seed, honest).items():
             given = items(seed, pool)

@@ -49,7 +49,7 @@ class AcceptanceSettings(TrainingSettings):
 
 
 @dataclass(frozen=True)
-class Looked:
+class Measurement:
     """What is known of a picture: the detector's defects and the base reward, each None where there is no answer.
 
     `reason` says why there is none.
@@ -95,8 +95,8 @@ def judge(
     *,
     parent: Pixels,
     edited: Pixels,
-    before: Looked,
-    after: Looked,
+    before: Measurement,
+    after: Measurement,
     rewarded: bool,
     core: Mask | None = None,
 ) -> Judged:

@@ -18,10 +18,10 @@ from generators.editors.contract import EditError, Editor, EditRequest, Mask, Pi
 from generators.editors.presets import EditorPreset
 from schemas.defect import Defect, DefectType
 from schemas.records import Failure, ImageRecord
-from schemas.refinement import Edit, Refinement, RefinementState, Verdict
+from schemas.refinement import Edit, EditVerdict, Refinement, RefinementState
 from sdg_data.ids import canonical_json, content_id, image_id, seed_of
 from trainers.refinement import masks
-from trainers.refinement.acceptance import Judged, Looked, judge
+from trainers.refinement.acceptance import Judged, Measurement, judge
 from trainers.refinement.instructions import InstructionTemplate
 from trainers.refinement.settings import RefineSettings
 from trainers.refinement.signals import Signals
@@ -73,7 +73,7 @@ class _Standing:
 
     id: str
     pixels: Pixels
-    looked: Looked
+    looked: Measurement
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Refiner:
         chain.refinement = self._record(source, state, reason, source.image.id, 0, first, first)
         return chain
 
-    def _rounds(self, source: Source, first: Looked, chain: Chain) -> Chain:
+    def _rounds(self, source: Source, first: Measurement, chain: Chain) -> Chain:
         standing = _Standing(source.image.id, source.pixels, first)
         left = list(first.defects or ()) if source.follow else list(source.defects)
         refused: list[Defect] = []
@@ -254,7 +254,7 @@ class Refiner:
     ) -> _Standing | None:
         pictures = [candidate.image.pixels for candidate in made if candidate.image is not None]
         answers = iter(self._signals.look(pictures, source.prompt))
-        judged: list[tuple[_Candidate, Looked | None, Judged | None]] = []
+        judged: list[tuple[_Candidate, Measurement | None, Judged | None]] = []
         for candidate in made:
             if candidate.image is None:
                 judged.append((candidate, None, None))
@@ -288,7 +288,7 @@ class Refiner:
             if candidate.failure is not None:
                 error = candidate.failure
                 chain.failures.append(_failure(edit.id, error.code, error.message, error.raw))
-            elif edit.verdict is Verdict.UNANSWERED and answer is not None:
+            elif edit.verdict is EditVerdict.UNANSWERED and answer is not None:
                 code = "no-detection" if answer.defects is None else "no-reward"
                 chain.failures.append(_failure(edit.id, code, answer.reason or "no answer", None))
         return winner
@@ -300,20 +300,20 @@ class Refiner:
         task: _Task,
         number: int,
         candidate: _Candidate,
-        looked: Looked | None,
+        looked: Measurement | None,
         test: Judged | None,
         best: int | None,
     ) -> Edit:
-        verdict: Verdict
+        verdict: EditVerdict
         reasons: tuple[str, ...]
         if test is None or looked is None:
-            verdict, reasons = Verdict.FAILED, (candidate.failure.code if candidate.failure else "editor-error",)
+            verdict, reasons = EditVerdict.FAILED, (candidate.failure.code if candidate.failure else "editor-error",)
         elif not test.answered:
-            verdict, reasons = Verdict.UNANSWERED, test.reasons
+            verdict, reasons = EditVerdict.UNANSWERED, test.reasons
         elif test.reasons:
-            verdict, reasons = Verdict.REFUSED, test.reasons
+            verdict, reasons = EditVerdict.REFUSED, test.reasons
         else:
-            verdict, reasons = (Verdict.ACCEPTED if candidate.number == best else Verdict.BEATEN), ()
+            verdict, reasons = (EditVerdict.ACCEPTED if candidate.number == best else EditVerdict.BEATEN), ()
         measured = dict(test.measured) if test is not None else {}
         if candidate.returned is not None:
             measured |= {
@@ -348,8 +348,8 @@ class Refiner:
         reason: str | None,
         result: str,
         rounds: int,
-        before: Looked,
-        after: Looked,
+        before: Measurement,
+        after: Measurement,
     ) -> Refinement:
         return Refinement(
             id=content_id("refinement", self._run, source.image.id, source.attempt),

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from exports.files.arrow_schema import IMAGE_TYPE, parquet_schema
 from schemas.records import ImageRecord
-from schemas.refinement import Verdict
+from schemas.refinement import EditVerdict
 from sdg_data.blobs import Blobs
 from sdg_data.errors import BlobCorrupt, BlobMissing, ConfigError, InputError
 from sdg_data.ids import content_id
@@ -101,14 +101,14 @@ class Pair:
 
 
 @dataclass
-class Pairs:
+class PreferencePairs:
     """The pairs, and why others are none: reason -> number."""
 
     pairs: list[Pair] = field(default_factory=list)
     none: Counter[str] = field(default_factory=Counter)
 
 
-def edit_pairs(tx: Tx, records: RunRecords) -> Pairs:
+def edit_pairs(tx: Tx, records: RunRecords) -> PreferencePairs:
     """Accepted edits of a run against their parents, where the run's reward rose too.
 
     Args:
@@ -119,9 +119,9 @@ def edit_pairs(tx: Tx, records: RunRecords) -> Pairs:
         The pairs, by the ids of their images.
     """
     texts = prompts.by_ids(tx, sorted({record.prompt_id for record in records.images.values()}))
-    outcome = Pairs()
+    outcome = PreferencePairs()
     for edit in records.edits:
-        if edit.verdict is not Verdict.ACCEPTED or edit.image_id is None:
+        if edit.verdict is not EditVerdict.ACCEPTED or edit.image_id is None:
             continue
         before, after = edit.measured.get("reward_before"), edit.measured.get("reward_after")
         if before is None or after is None:
@@ -143,7 +143,7 @@ def within_prompts(
     rewards: Mapping[str, float],
     *,
     margin: float,
-) -> Pairs:
+) -> PreferencePairs:
     """Pairs of a prompt's images by burden, where the reward says the same.
 
     Args:
@@ -157,7 +157,7 @@ def within_prompts(
         The pairs, by the ids of their prompts and images.
     """
     texts = prompts.by_ids(tx, sorted({image.prompt_id for image in images}))
-    outcome = Pairs()
+    outcome = PreferencePairs()
     for prompt_id, members in sorted(grouped((image.prompt_id, image) for image in images).items()):
         for a, b in combinations(sorted(members, key=lambda image: image.id), 2):
             if a.id not in burdens or b.id not in burdens:

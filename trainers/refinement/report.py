@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.defect import Defect
 from schemas.records import ImageRecord
-from schemas.refinement import Edit, Refinement, RefinementRun, RefinementState, Verdict
+from schemas.refinement import Edit, EditVerdict, Refinement, RefinementRun, RefinementState
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.metrics.bootstrap import statistic_interval
@@ -198,7 +198,7 @@ def _judged(records: RunRecords, judge: Mapping[str, float], resamples: int) -> 
             if edit.image_id in judge and edit.parent_id in judge and edit.image_id is not None
         ]
 
-    accepted = pairs([edit for edit in records.edits if edit.verdict is Verdict.ACCEPTED])
+    accepted = pairs([edit for edit in records.edits if edit.verdict is EditVerdict.ACCEPTED])
     every = pairs(records.edits)
     results = [
         (records.images[refinement.image_id].prompt_id, judge[refinement.image_id], judge[refinement.result_id])

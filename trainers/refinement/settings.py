@@ -30,7 +30,7 @@ ArmName = Literal["defects", "sdg", "caption", "heatmaps"]
 
 
 @dataclass(frozen=True)
-class Arm:
+class RefinementArm:
     """What an editor sees and may change.
 
     Attributes:
@@ -44,11 +44,11 @@ class Arm:
     shown: Literal["", "boxes", "heatmaps"] = ""
 
 
-ARMS: Final[Mapping[str, Arm]] = {
-    "defects": Arm("defect-1", one_by_one=True),
-    "sdg": Arm("feedback-1", shown="boxes"),
-    "caption": Arm("caption-1"),
-    "heatmaps": Arm("heatmaps-1", shown="heatmaps"),
+ARMS: Final[Mapping[str, RefinementArm]] = {
+    "defects": RefinementArm("defect-1", one_by_one=True),
+    "sdg": RefinementArm("feedback-1", shown="boxes"),
+    "caption": RefinementArm("caption-1"),
+    "heatmaps": RefinementArm("heatmaps-1", shown="heatmaps"),
 }
 
 
@@ -83,7 +83,7 @@ class RefineSettings(TrainingSettings):
     """The limits of the test."""
 
     @property
-    def of_arm(self) -> Arm:
+    def of_arm(self) -> RefinementArm:
         """What the arm's name stands for."""
         return ARMS[self.arm]
 
@@ -115,7 +115,7 @@ def refine_settings(table: Mapping[str, Any], over: Mapping[str, Any]) -> Refine
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunSettings:
     """What tells two runs apart: everything that decides which edits are made and taken, as canonical JSON."""
 
     settings: str
@@ -128,7 +128,7 @@ class Identity:
 
 def identity_of(
     settings: RefineSettings, *, source: str, editor: str, revision: str, template: str, detector: DetectorSettings
-) -> Identity:
+) -> RunSettings:
     """The identity of a run.
 
     Args:
@@ -143,7 +143,7 @@ def identity_of(
         The identity. Where a model runs and how many questions are asked at a time are no part of it.
     """
     kept = settings.model_dump(mode="json", exclude={"device", "detector", "rewards"})
-    return Identity(
+    return RunSettings(
         canonical_json(
             {
                 **kept,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from schemas.records import ImageRecord
-from schemas.refinement import Edit, RefinementState, Verdict
+from schemas.refinement import Edit, EditVerdict, RefinementState
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.sheets.cells import image_of_url
@@ -63,5 +63,5 @@ def _last(records: RunRecords, tried: list[Edit]) -> ImageRecord | None:
 
 
 def _reasons(tried: list[Edit]) -> list[str]:
-    reasons = [reason for edit in tried if edit.verdict is not Verdict.ACCEPTED for reason in edit.reasons]
+    reasons = [reason for edit in tried if edit.verdict is not EditVerdict.ACCEPTED for reason in edit.reasons]
     return list(dict.fromkeys(reasons))

@@ -10,7 +10,7 @@ from annotate.vlm.contract import AskError
 from generators.editors.contract import Pixels
 from generators.images import GeneratedImage
 from sdg_data.errors import ModelError
-from trainers.refinement.acceptance import Looked
+from trainers.refinement.acceptance import Measurement
 from trainers.rewards.contract import BaseReward, Detection, Detector, Score
 
 ResultT = TypeVar("ResultT", Score, Detection)
@@ -43,7 +43,7 @@ class Signals:
         """Whether a base reward is part of the test."""
         return self._reward is not None
 
-    def look(self, pictures: Sequence[Pixels], prompt: str) -> list[Looked]:
+    def look(self, pictures: Sequence[Pixels], prompt: str) -> list[Measurement]:
         """Look at pictures of one prompt.
 
         Args:
@@ -72,9 +72,9 @@ class Signals:
                 hint="What is finished is stored. Mend it and run the command again to go on.",
             )
         if not scores:
-            return [Looked(detection.defects, None, detection.reason) for detection in detections]
+            return [Measurement(detection.defects, None, detection.reason) for detection in detections]
         return [
-            Looked(detection.defects, score.value, detection.reason or score.reason)
+            Measurement(detection.defects, score.value, detection.reason or score.reason)
             for detection, score in zip(detections, scores, strict=True)
         ]
 

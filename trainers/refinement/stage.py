@@ -29,7 +29,7 @@ from sdg_data.store.rows import this_tool
 from sdg_data.work import Plan
 from trainers.refinement.chain import STAGE, Chain, NewImage, Refiner, Source, model_of
 from trainers.refinement.instructions import InstructionTemplate
-from trainers.refinement.settings import Identity, RefineSettings
+from trainers.refinement.settings import RefineSettings, RunSettings
 from trainers.refinement.signals import Signals
 from trainers.refinement.source import Work
 
@@ -56,7 +56,7 @@ class RefineJob:
     """
 
     settings: RefineSettings
-    identity: Identity
+    identity: RunSettings
     preset: EditorPreset
     revision: str
     template: InstructionTemplate

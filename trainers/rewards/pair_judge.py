@@ -15,7 +15,7 @@ from sdg_data.settings import VlmSettings
 from trainers.rewards.contract import BaseReward
 from trainers.rewards.judge import question_of
 from trainers.rewards.pair_protocols import PROTOCOLS, PairProtocol
-from trainers.rewards.pairwise import Comparison, PairwiseReward
+from trainers.rewards.pairwise import JudgedPair, PairwiseReward
 from trainers.rewards.settings import RewardSettings, check_address
 
 _AGAIN: Final = frozenset({408, 409, 425, 429})
@@ -39,7 +39,7 @@ class ServerPairJudge:
         self._session: Any = None
         self._client: RetryingClient | None = None
 
-    async def compare(self, first: GeneratedImage, second: GeneratedImage) -> Comparison:
+    async def compare(self, first: GeneratedImage, second: GeneratedImage) -> JudgedPair:
         """Ask about two images of one prompt; a failed or unreadable answer is missing, with its reason."""
         if self._client is None:  # bound to the event loop that it is first used on
             backend: Any = self
@@ -50,9 +50,9 @@ class ServerPairJudge:
         try:
             answer = await self._client.ask(question)
         except AskError as error:
-            return Comparison(None, f"{error.code}: {error.message}", error.fatal)
+            return JudgedPair(None, f"{error.code}: {error.message}", error.fatal)
         if answer.hit_length:
-            return Comparison(None, "the answer was cut off")
+            return JudgedPair(None, "the answer was cut off")
         return self._protocol.read(answer.text)
 
     async def close(self) -> None:

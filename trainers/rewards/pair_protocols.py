@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainers.rewards.pairwise import Comparison
+from trainers.rewards.pairwise import JudgedPair
 
 OVERALL_WEIGHT: Final = 1.0
 CATEGORY_WEIGHT: Final = 1.0
@@ -64,50 +64,50 @@ class PairProtocol:
     """A question, with `{prompt}` where the caption goes, and how its answer is read."""
 
     question: str
-    read: Callable[[str], Comparison]
+    read: Callable[[str], JudgedPair]
 
     def ask(self, prompt: str) -> str:
         """The question about images of a prompt."""
         return self.question.replace("{prompt}", prompt)
 
 
-def read_plain(text: str) -> Comparison:
+def read_plain(text: str) -> JudgedPair:
     """The verdict of a one-line answer."""
     verdicts = {"image 1": 1.0, "image 2": 0.0, "tie": 0.5}
     said = text.strip().rstrip(".").strip("*").strip().lower()
-    return Comparison(verdicts[said]) if said in verdicts else Comparison(None, f"no verdict: {text.strip()[:60]!r}")
+    return JudgedPair(verdicts[said]) if said in verdicts else JudgedPair(None, f"no verdict: {text.strip()[:60]!r}")
 
 
-def read_think(text: str) -> Comparison:
+def read_think(text: str) -> JudgedPair:
     """The verdict of an answer that thinks once and answers once, and says nothing else."""
     match = _THOUGHT.fullmatch(text)
     if match is None:
-        return Comparison(None, "not <think>…</think><answer>Image N is better</answer>")
-    return Comparison(1.0 if match[1] == "1" else 0.0)
+        return JudgedPair(None, "not <think>…</think><answer>Image N is better</answer>")
+    return JudgedPair(1.0 if match[1] == "1" else 0.0)
 
 
-def read_flex(text: str) -> Comparison:
+def read_flex(text: str) -> JudgedPair:
     """The first image's share of the win by the categories' winners and the winner, all of which have to be there."""
     try:
         answer = json.loads(text.strip().removeprefix("```json").removesuffix("```"))
     except (ValueError, RecursionError):
-        return Comparison(None, "no JSON")
+        return JudgedPair(None, "no JSON")
     if not isinstance(answer, dict):
-        return Comparison(None, "no JSON object")
+        return JudgedPair(None, "no JSON object")
     categories = answer.get("categories")
     if not isinstance(categories, list) or not 3 <= len(categories) <= 4:
-        return Comparison(None, "not three or four categories")
+        return JudgedPair(None, "not three or four categories")
     won = []
     for category in categories:
         problem = _category_problem(category)
         if problem:
-            return Comparison(None, problem)
+            return JudgedPair(None, problem)
         won.append(_winner(category["cat_winner"]))
     winner = _winner(answer.get("winner"))
     if winner is None:
-        return Comparison(None, "no winner")
+        return JudgedPair(None, "no winner")
     mean = sum(share for share in won if share is not None) / len(won)
-    return Comparison((OVERALL_WEIGHT * winner + CATEGORY_WEIGHT * mean) / (OVERALL_WEIGHT + CATEGORY_WEIGHT))
+    return JudgedPair((OVERALL_WEIGHT * winner + CATEGORY_WEIGHT * mean) / (OVERALL_WEIGHT + CATEGORY_WEIGHT))
 
 
 PROTOCOLS: Final[Mapping[str, PairProtocol]] = {

@@ -33,7 +33,7 @@ _PRIOR: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Comparison:
+class JudgedPair:
     """A judge's answer: the first image's share of the win (1, 0, or ½ for a tie); None with a reason where missing."""
 
     first: float | None
@@ -46,7 +46,7 @@ class PairJudge(Protocol):
 
     name: str
 
-    async def compare(self, first: GeneratedImage, second: GeneratedImage) -> Comparison:
+    async def compare(self, first: GeneratedImage, second: GeneratedImage) -> JudgedPair:
         """Say which of two images is better."""
 
     async def close(self) -> None:

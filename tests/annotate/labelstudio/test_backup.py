@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from annotate.labelstudio import restoring
-from annotate.labelstudio.backup import BackupFailed, Manifest, back_up, backup_before
+from annotate.labelstudio.backup import BackupFailed, BackupManifest, back_up, backup_before
 from annotate.labelstudio.connection import credentials
 from annotate.labelstudio.database import Installation, note_installation
 from annotate.labelstudio.restoring import NotRestored, restore
@@ -91,7 +91,7 @@ def test_the_manifest_names_every_file_with_its_hash(tmp_path: Path) -> None:
     server = used_server(tmp_path / "home", "one")
     target = tmp_path / "backup"
     back_up(server, target)
-    manifest = Manifest.model_validate_json((target / "manifest.json").read_bytes())
+    manifest = BackupManifest.model_validate_json((target / "manifest.json").read_bytes())
     found = {
         path.relative_to(target).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in target.rglob("*")

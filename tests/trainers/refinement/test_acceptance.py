@@ -7,7 +7,7 @@ import pytest
 
 from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
-from trainers.refinement.acceptance import AcceptanceSettings, Judged, Looked, burden, judge
+from trainers.refinement.acceptance import AcceptanceSettings, Judged, Measurement, burden, judge
 from trainers.refinement.masks import box_mask
 
 SIZE = (32, 32)
@@ -31,8 +31,8 @@ def held(after: tuple[Defect, ...] | None, **options: Any) -> Judged:
         MASK,
         parent=IMAGE,
         edited=options.pop("edited", edited),
-        before=options.pop("before", Looked((INSIDE, OUTSIDE), options.get("reward_before"))),
-        after=Looked(after, options.get("reward_after")),
+        before=options.pop("before", Measurement((INSIDE, OUTSIDE), options.get("reward_before"))),
+        after=Measurement(after, options.get("reward_after")),
         rewarded="reward_before" in options,
     )
 
@@ -90,8 +90,8 @@ def test_colours_that_move_around_the_defect_are_refused_though_the_structure_is
             MASK,
             parent=flat,
             edited=grey,
-            before=Looked((INSIDE,)),
-            after=Looked(()),
+            before=Measurement((INSIDE,)),
+            after=Measurement(()),
             rewarded=False,
             core=core,
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from generators.editors.contract import EditRequest
-from schemas.refinement import Edit, Refinement, RefinementState, Verdict
+from schemas.refinement import Edit, EditVerdict, Refinement, RefinementState
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ModelError
 from sdg_data.ids import seed_of
@@ -41,7 +41,7 @@ def test_defects_go_one_after_another_the_most_important_first(tmp_path: Path) -
     assert LocalExecutor().execute(refine) == 1
     (done,), edits = made(store, what)
     assert [edit.targets[0].importance for edit in edits] == [34, 18]
-    assert [edit.verdict for edit in edits] == [Verdict.ACCEPTED, Verdict.ACCEPTED]
+    assert [edit.verdict for edit in edits] == [EditVerdict.ACCEPTED, EditVerdict.ACCEPTED]
     assert [edit.parent_id for edit in edits] == [source.id, edits[0].image_id]
     assert done.state is RefinementState.REFINED
     assert done.result_id == edits[1].image_id
@@ -81,7 +81,7 @@ def test_an_edit_that_helps_nothing_is_kept_and_refused_and_rounds_end_it(tmp_pa
     (done,), edits = made(store, what)
     assert done.state is RefinementState.UNCHANGED
     assert done.result_id == source.id
-    assert [edit.verdict for edit in edits] == [Verdict.REFUSED] * 2  # each defect once: the same again gives the same
+    assert [edit.verdict for edit in edits] == [EditVerdict.REFUSED] * 2  # each once: again gives the same
     assert all(edit.reasons == ("burden-inside",) for edit in edits)
     assert all(edit.image_id is not None for edit in edits)
 
@@ -96,7 +96,7 @@ def test_of_several_candidates_the_best_is_taken_and_the_budget_ends_it(tmp_path
     what = job(candidates=3, budget=4)
     LocalExecutor().execute(stage(store, blobs, what, Painter(colour), reward=Brightness()))
     _, edits = made(store, what)
-    assert [edit.verdict for edit in edits[:3]] == [Verdict.REFUSED, Verdict.ACCEPTED, Verdict.BEATEN]
+    assert [edit.verdict for edit in edits[:3]] == [EditVerdict.REFUSED, EditVerdict.ACCEPTED, EditVerdict.BEATEN]
     assert len(edits) == 4
     assert edits[1].measured["reward_after"] > edits[2].measured["reward_after"]  # type: ignore[operator]
     assert len({edit.seed for edit in edits}) == 4
@@ -130,14 +130,14 @@ def test_a_detector_that_does_not_answer_accepts_nothing(tmp_path: Path) -> None
     LocalExecutor().execute(stage(store, blobs, what, Painter(), silent))
     (done,), (edit,) = made(store, what)
     assert (done.state, done.result_id) == (RefinementState.UNCHANGED, source.id)
-    assert (edit.verdict, edit.reasons, edit.found) == (Verdict.UNANSWERED, ("no-detection",), None)
+    assert (edit.verdict, edit.reasons, edit.found) == (EditVerdict.UNANSWERED, ("no-detection",), None)
     with store.read() as tx:
         assert failures.count_by_code(tx, "refine") == {"no-detection": 1}
     assert work(store, blobs, what).incomplete == 1
     # Asked for, it is done again; the first attempt stays in the store, and the second one counts.
     LocalExecutor().execute(stage(store, blobs, what, Painter(), retry=True))
     (done,), (edit,) = made(store, what)
-    assert (done.attempt, done.state, edit.verdict) == (2, RefinementState.REFINED, Verdict.ACCEPTED)
+    assert (done.attempt, done.state, edit.verdict) == (2, RefinementState.REFINED, EditVerdict.ACCEPTED)
     assert work(store, blobs, what, retry=True).defects == {}
 
 
@@ -177,9 +177,9 @@ def test_an_editor_that_fails_is_a_failure_record_and_the_next_defect_is_tried(t
     LocalExecutor().execute(stage(store, blobs, what, Painter(lambda _: next(colours))))
     _, edits = made(store, what)
     assert [(edit.verdict, edit.image_id is None) for edit in edits] == [
-        (Verdict.FAILED, True),
-        (Verdict.ACCEPTED, False),
-        (Verdict.ACCEPTED, False),
+        (EditVerdict.FAILED, True),
+        (EditVerdict.ACCEPTED, False),
+        (EditVerdict.ACCEPTED, False),
     ]
     with store.read() as tx:
         (failure,) = failures.listed(tx, "refine")

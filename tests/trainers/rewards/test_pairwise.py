@@ -13,7 +13,7 @@ from generators.images import GeneratedImage
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.recipes import RECIPES
 from trainers.rewards.pair_protocols import PROTOCOLS, read_flex, read_plain, read_think
-from trainers.rewards.pairwise import Comparison, PairwiseReward, budget, expected_win_rates, swiss_pairs
+from trainers.rewards.pairwise import JudgedPair, PairwiseReward, budget, expected_win_rates, swiss_pairs
 from trainers.rewards.settings import REWARDS, RewardSettings
 
 
@@ -35,10 +35,10 @@ def quality(image: GeneratedImage) -> float:
 class Judge:
     name = "judge"
 
-    def __init__(self, answer: Callable[[GeneratedImage, GeneratedImage], Comparison]) -> None:
+    def __init__(self, answer: Callable[[GeneratedImage, GeneratedImage], JudgedPair]) -> None:
         self.answer, self.asked = answer, list[tuple[int, int]]()
 
-    async def compare(self, first: GeneratedImage, second: GeneratedImage) -> Comparison:
+    async def compare(self, first: GeneratedImage, second: GeneratedImage) -> JudgedPair:
         self.asked.append((int(first.pixels[0, 0, 1]), int(second.pixels[0, 0, 1])))
         return self.answer(first, second)
 
@@ -46,8 +46,8 @@ class Judge:
         return
 
 
-def right(first: GeneratedImage, second: GeneratedImage) -> Comparison:
-    return Comparison(float(np.sign(quality(first) - quality(second)) / 2 + 0.5))
+def right(first: GeneratedImage, second: GeneratedImage) -> JudgedPair:
+    return JudgedPair(float(np.sign(quality(first) - quality(second)) / 2 + 0.5))
 
 
 def scored(judge: Judge, images: list[GeneratedImage]) -> list[float | None]:
@@ -75,7 +75,7 @@ def test_the_order_of_a_consistent_judge_comes_out() -> None:
 
 
 def test_a_judge_that_always_takes_the_first_place_prefers_nobody() -> None:
-    found = scored(Judge(lambda first, second: Comparison(1.0)), group([1, 2, 3, 4, 5, 6]))
+    found = scored(Judge(lambda first, second: JudgedPair(1.0)), group([1, 2, 3, 4, 5, 6]))
     assert found == pytest.approx([0.5] * 6)
 
 
@@ -84,9 +84,9 @@ def test_rewards_are_unbiased_under_a_preference_for_a_place(bias: float) -> Non
     """Equal images have equal rewards on average, wherever they stand; better ones have higher ones."""
     rng = np.random.default_rng(7)
 
-    def biased(first: GeneratedImage, second: GeneratedImage) -> Comparison:
+    def biased(first: GeneratedImage, second: GeneratedImage) -> JudgedPair:
         chance = 1 / (1 + np.exp(-(quality(first) - quality(second) + bias)))
-        return Comparison(float(rng.random() < chance))
+        return JudgedPair(float(rng.random() < chance))
 
     draws = 200
     equal = np.array([scored(Judge(biased), group([1] * 8, draw=k)) for k in range(draws)], float)
@@ -98,20 +98,20 @@ def test_rewards_are_unbiased_under_a_preference_for_a_place(bias: float) -> Non
 
 
 def test_a_pair_with_one_order_missing_counts_for_nothing_and_silence_is_no_reward() -> None:
-    def half_silent(first: GeneratedImage, second: GeneratedImage) -> Comparison:
+    def half_silent(first: GeneratedImage, second: GeneratedImage) -> JudgedPair:
         if quality(first) == 9:
-            return Comparison(None, "timeout")
+            return JudgedPair(None, "timeout")
         return right(first, second)
 
     found = asyncio.run(PairwiseReward(Judge(half_silent)).score(group([9, 1, 5, 3])))
     assert (found[0].value, found[0].reason) == (None, "timeout")
     assert all(score.value is not None for score in found[1:])
-    silent = asyncio.run(PairwiseReward(Judge(lambda a, b: Comparison(None, "no"))).score(group([1, 2, 3])))
+    silent = asyncio.run(PairwiseReward(Judge(lambda a, b: JudgedPair(None, "no"))).score(group([1, 2, 3])))
     assert [(score.value, score.reason) for score in silent] == [(None, "no")] * 3
 
 
 def test_a_judge_that_is_gone_is_asked_no_further() -> None:
-    judge = Judge(lambda first, second: Comparison(None, "401", fatal=True))
+    judge = Judge(lambda first, second: JudgedPair(None, "401", fatal=True))
     found = asyncio.run(PairwiseReward(judge).score(group(list(range(16)))))
     assert all(score.fatal and score.value is None for score in found)
     assert len(judge.asked) == 16  # the first round

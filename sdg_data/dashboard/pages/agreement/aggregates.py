@@ -30,7 +30,7 @@ MOST_JUDGED = 600
 
 
 @dataclass(frozen=True)
-class People:
+class PeopleAgreement:
     """How people agree on the images that several of them judged independently.
 
     Attributes:
@@ -46,16 +46,16 @@ class People:
     capped: bool
 
 
-def people_agreement(tx: Tx) -> People | None:
+def people_agreement(tx: Tx) -> PeopleAgreement | None:
     """Agreement and ceiling of the images that two people or more judged independently; None where there is none."""
     shared = independent_verdicts(tx)
     if not shared:
         return None
     ceiling = evaluate(pair_up(*second_opinions(shared), Protocol.PAPER))
-    return People(shared, agreement(shared), ceiling, len(shared) == MOST_SHARED)
+    return PeopleAgreement(shared, agreement(shared), ceiling, len(shared) == MOST_SHARED)
 
 
-def between_people(people: People) -> Rows:
+def between_people(people: PeopleAgreement) -> Rows:
     """One row for each two people who judged an image both: BoxF1@0.5 over all types, and on how many images.
 
     F1 is symmetric, so who comes first does not matter; the one who comes first in the alphabet stands there.
@@ -154,7 +154,7 @@ def blind_or_not(tx: Tx) -> Bias | None:
     return bias(*by_condition(versions, prelabels_of(tx, versions), truth))
 
 
-def agreement_rows(people: People) -> Rows:
+def agreement_rows(people: PeopleAgreement) -> Rows:
     """The symmetric figures as a table: figure, scope, value, interval (95 %), what it counts."""
     rows: Rows = []
     for title, scope, estimate in people.agreed.rows():

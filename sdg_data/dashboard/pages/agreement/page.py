@@ -11,7 +11,7 @@ from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.html import browse_link, figure, grid, link, nothing, picture_link, table, text
 from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
 from sdg_data.dashboard.pages.agreement.aggregates import (
-    People,
+    PeopleAgreement,
     agreement_rows,
     annotators,
     between_people,
@@ -101,7 +101,7 @@ def render_ceiling(context: PageContext, tx: Tx | None) -> str:
     )
 
 
-def _pair_matrix(people: People) -> str:
+def _pair_matrix(people: PeopleAgreement) -> str:
     """A person a row and a column; empty where two have no image in common."""
     cells = {(row["first"], row["second"]): row for row in between_people(people)}
     names = sorted({name for pair in cells for name in pair})
@@ -224,7 +224,7 @@ def judged_by(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
     )
 
 
-def queue(tx: Tx, people: People) -> Rows:
+def queue(tx: Tx, people: PeopleAgreement) -> Rows:
     """The images where people differ most, the lowest F1 at IoU 0.5 first, with their tasks in Label Studio."""
     rows = worst_images(people.ceiling.per_image())[:QUEUE]
     image_ids = [row["filepath"] for row in rows]
@@ -259,7 +259,7 @@ def images_by_id(tx: Tx, image_ids: list[str]) -> dict[str, dict[str, Any]]:
     return {row["image_id"]: row for row in rows}
 
 
-def _people(context: PageContext, tx: Tx) -> People | None:
+def _people(context: PageContext, tx: Tx) -> PeopleAgreement | None:
     return context.cached(tx, "people", lambda: people_agreement(tx))
 
 
@@ -271,8 +271,8 @@ def _blind(context: PageContext, tx: Tx) -> Any:
     return context.cached(tx, "blind", lambda: blind_or_not(tx))
 
 
-def _of_people(rows: Callable[[Tx, People], Rows]) -> Callable[[PageContext, Tx, object], Rows]:
-    """A figure that is drawn from `People`; no rows where no image was judged by two people."""
+def _of_people(rows: Callable[[Tx, PeopleAgreement], Rows]) -> Callable[[PageContext, Tx, object], Rows]:
+    """A figure that is drawn from `PeopleAgreement`; no rows where no image was judged by two people."""
 
     def figure_rows(context: PageContext, tx: Tx, parameters: object) -> Rows:
         people = _people(context, tx)
