@@ -10,8 +10,7 @@ import typer
 from sdg_data.console import print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
-    from exports.dataset.select import Selection
-    from exports.run import ExportResult
+    from exports.run import ExportPreview, ExportResult
     from sdg_data.store.connection import Store
 
 app = typer.Typer(help="Write datasets from the store, and check them.", no_args_is_help=True, add_completion=False)
@@ -32,7 +31,10 @@ SOME = "Single formats"
 RUNNING = "How to run"
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout", rich_help_panel=RUNNING)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, write nothing", rich_help_panel=RUNNING)]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Count, look at the folder and the disk, write nothing", rich_help_panel=RUNNING),
+]
 Texts = list[str] | None
 
 
@@ -96,7 +98,7 @@ def run(
     from exports.dataset.select import Selection
     from exports.files.target import Target
     from exports.formats import load_format
-    from exports.run import run_export
+    from exports.run import preview_export, run_export
     from sdg_data.blobs import Blobs
     from sdg_data.errors import ConfigError, ExitCode
     from sdg_data.store.connection import Store
@@ -129,9 +131,6 @@ def run(
         without_cut_prompts=without_cut_prompts,
         images=listed,
     )
-    if dry_run:
-        _preview(store, selection, as_json)
-        return
     if axis_order not in ("xyxy", "yxyx"):
         raise ConfigError(f"an axis order is xyxy or yxyx, not {axis_order!r}")
     options = _validated(
@@ -149,9 +148,17 @@ def run(
     folder = output or str(settings.home / "exports" / f"{name}-{format_name}")
     if push_to_hub is not None and "://" in folder:
         raise ConfigError("--push-to-hub uploads a folder of this machine", item=folder, hint="Leave --output out.")
+    blobs = Blobs(settings.blob_url)
+    if dry_run:
+        preview = preview_export(
+            store, blobs, Target(folder), format_name=format_name, name=name, selection=selection,
+            overwrite=overwrite, hub=push_to_hub,
+        )  # fmt: skip
+        _preview(preview, as_json)
+        return
     result = run_export(
         store,
-        Blobs(settings.blob_url),
+        blobs,
         Target(folder),
         format_name=format_name,
         name=name,
@@ -251,15 +258,18 @@ def _assignments(texts: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _preview(store: "Store", selection: "Selection", as_json: bool) -> None:
-    """Print how many images the selection has, and how many each step left out."""
-    from exports.dataset.select import select
+def _preview(preview: "ExportPreview", as_json: bool) -> None:
+    """Print how many images the selection has, how many each step left out, and what stands in the export's way."""
+    from sdg_data.preflight.findings import as_rows, error_of, faults, show
 
-    buffer, considered = select(store, selection)
-    with buffer:
-        counts = {str(split): len(buffer.of_split(split)) for split in buffer.splits}
-    row = {**considered.numbers(), **counts}
-    print_json(row) if as_json else print_table([row])
+    row = {**preview.considered.numbers(), **preview.splits}
+    if as_json:
+        print_json({**row, "findings": as_rows(preview.findings)})
+    else:
+        print_table([row])
+        show(preview.findings)
+    if wrong := faults(preview.findings):
+        raise error_of(wrong[0])
 
 
 def _report(result: "ExportResult", as_json: bool) -> None:

@@ -17,12 +17,14 @@ from exports.files.source_images import UnreadableImage, unreadable_images
 from exports.files.target import Target
 from exports.formats import load_format
 from exports.formats.contract import Format
+from exports.preflight import examine
 from schemas.records import Failure
 from schemas.sample import EXTENSIONS, SCHEMA_VERSION
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.locks import stage_lock
 from sdg_data.picture import UNSUPPORTED
+from sdg_data.preflight.findings import Finding
 from sdg_data.progress import Progress
 from sdg_data.store import failures
 from sdg_data.store.connection import Store
@@ -87,9 +89,7 @@ def run_export(
     """
     form = load_format(format_name)
     options = options or form.options()
-    if not name or not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in name):
-        raise ConfigError("a dataset's name has letters, digits, - and _ only", item=name)
-    check_place(target, home=store.home, blob_url=blobs.url)
+    _check(store, blobs, target, name)
     lock = f"export-{hashlib.sha256(target.url.encode()).hexdigest()[:12]}"
     with stage_lock(store.home, lock, wait=0):
         buffer, considered = select(store, selection)
@@ -109,6 +109,60 @@ def run_export(
                         raise  # it can be read now: the store of blobs is not in order
                     left_out = _leave_out(store, buffer, bad, left_out)
     return ExportResult(target.url, manifest, considered, job.made, job.kept, tuple(job.mended), left_out)
+
+
+@dataclass(frozen=True)
+class ExportPreview:
+    """What an export would be: how many images each step left out, how many a split has, and what was looked at."""
+
+    considered: SelectionCounts
+    splits: dict[str, int]
+    findings: list[Finding]
+
+
+def preview_export(
+    store: Store,
+    blobs: Blobs,
+    target: Target,
+    *,
+    format_name: str,
+    name: str,
+    selection: Selection,
+    overwrite: bool = False,
+    hub: str | None = None,
+) -> ExportPreview:
+    """Say what `run_export` with the same arguments would meet, and write nothing.
+
+    Args:
+        store: Where the samples are.
+        blobs: Where their images are.
+        target: The folder or URL that would be written to.
+        format_name: One of `exports.formats.format_names()`.
+        name: The dataset's name.
+        selection: Which samples.
+        overwrite: Another export that the folder holds would be replaced.
+        hub: The dataset repository that it would be uploaded to; None: none.
+
+    Returns:
+        The counts and the findings.
+
+    Raises:
+        ConfigError: As `run_export`.
+        InputError: The selection is empty, or the folder holds a damaged manifest.
+    """
+    _check(store, blobs, target, name)
+    buffer, considered = select(store, selection)
+    with buffer:
+        job = ExportJob(name, buffer, blobs, target)
+        job.look(format_name=format_name, overwrite=overwrite, names=NAMES)
+        splits = {str(split): len(buffer.of_split(split)) for split in buffer.splits}
+        return ExportPreview(considered, splits, examine(job, hub=hub))
+
+
+def _check(store: Store, blobs: Blobs, target: Target, name: str) -> None:
+    if not name or not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in name):
+        raise ConfigError("a dataset's name has letters, digits, - and _ only", item=name)
+    check_place(target, home=store.home, blob_url=blobs.url)
 
 
 def _write(

@@ -183,7 +183,7 @@ def measure_sdk(client: Client, sent: Sequence[Sequence[dict[str, Any]]], timer:
     from label_studio_sdk.client import LabelStudio
 
     make: Any = LabelStudio
-    sdk = make(base_url=client.connection.url, api_key=client.connection.key)
+    sdk = make(base_url=client.connection.url, api_key=client.connection.key, timeout=600)
     project = sdk.projects.create(title="SDK", label_config=LabelConfig().xml).id
     numbers: list[int] = []
     with timer.of("sdk_import"):

@@ -83,8 +83,22 @@ class ExportJob:
     _withdrawn: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def begun_before(self) -> bool:
+        """Whether the folder that was looked at holds this export already, finished or not."""
+        return bool(self._owned or self._notes)
+
     def begin(self, *, format_name: str, overwrite: bool = False, names: Iterable[str] = ()) -> None:
-        """Look at what the folder holds; nothing is written or deleted before all of it is known to be in order.
+        """Look at what the folder holds, as `look` does, and note there that an export begins.
+
+        Nothing is written or deleted before all of it is known to be in order.
+        """
+        self.look(format_name=format_name, overwrite=overwrite, names=names)
+        self._note(BEGUN, {"name": self.name, "format": format_name})
+        self.target.sweep()
+
+    def look(self, *, format_name: str, overwrite: bool = False, names: Iterable[str] = ()) -> None:
+        """Look at what the folder holds, and write nothing.
 
         Args:
             format_name: The export's.
@@ -121,8 +135,6 @@ class ExportJob:
         # A version before this one noted no name before it wrote a file: what lies beside its notes counts as its own.
         self._others = frozenset() if notes and not begun else frozenset(others)
         self._refuse_names_of_others(names)
-        self._note(BEGUN, {"name": self.name, "format": format_name})
-        self.target.sweep()
 
     def claim(self, names: Iterable[str]) -> None:
         """Note that the export makes these files, before they are written.

@@ -66,6 +66,38 @@ def test_dry_run_and_wrong_words(world: World, capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_says_what_a_run_would_meet(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "thesis.txt").write_text("mine")
+    for words, expected, said in (
+        (["--format", "csv"], ExitCode.CONFIG, "csv"),
+        (["--axis-order", "xxyy"], ExitCode.CONFIG, "xxyy"),
+        (["--name", "a b"], ExitCode.CONFIG, "a b"),
+        (["--output", str(others)], ExitCode.CONFIG, "thesis.txt"),
+        (["--output", "memory://x", "--push-to-hub", "a/b"], ExitCode.CONFIG, "memory://x"),
+        (["--output", str(tmp_path / "new"), "--push-to-hub", "a/b"], ExitCode.CONFIG, "no token"),
+    ):
+        code, _, err = sdg(world, capsys, "export", "run", "--dry-run", *words)
+        assert (code, said in err) == (expected, True), (words, err)
+    new = str(tmp_path / "new")
+    _, before, _ = sdg(world, capsys, "export", "run", "--dry-run", "--json", "--output", new)
+    assert not Path(new).exists()
+    assert sorted(path.name for path in others.iterdir()) == ["thesis.txt"]
+    sdg(world, capsys, "export", "run", "--output", new)
+    _, after, _ = sdg(world, capsys, "export", "run", "--dry-run", "--json", "--output", new)
+    states = [json.loads(text)["findings"][0]["state"] for text in (before, after)]
+    assert states == [f"{new}: a new export", f"{new}: goes on with what is there"]
+
+    monkeypatch.setattr("exports.preflight.free_bytes", lambda path: 10)
+    code, _, err = sdg(world, capsys, "export", "run", "--dry-run", "--output", str(tmp_path / "full"))
+    assert (code, "disk: pictures of" in err) == (ExitCode.CONFIG, True), err
+
+
 def test_formats_are_listed_and_exist(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     import importlib
 
