@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
 
 from schemas.defect import Attribute, DefectType, Subtype, tier
-from sdg_data import palette
+from sdg_data import image_scores, palette
 
 IMAGE = "image"
 BOX = "defect"
@@ -98,9 +98,9 @@ AMBIGUOUS_PROMPT = "ambiguous_prompt"
 CANNOT_JUDGE = "cannot_judge"
 REJECT = "reject"
 RIGHT, WRONG = "right", "wrong"
-SCORES = ("semantic_alignment", "aesthetics", "plausibility", "overall")
-"""Scores of the whole image, 1 to 5 (those of ImageDoctor, arXiv 2510.01010); controls are called `score_<name>`."""
-HIGHEST_SCORE = 5
+SCORES = image_scores.NAMES
+"""Scores of the whole image, 1 to 5; controls are called `score_<name>`."""
+HIGHEST_SCORE = image_scores.HIGHEST_SCORE
 
 TYPE_KEYS = {DefectType.ARTIFACT: "1", DefectType.MISALIGNMENT: "2"}
 STATUS_KEYS = {NO_DEFECTS: "shift+n", AMBIGUOUS_PROMPT: "g", CANNOT_JUDGE: "q"}

@@ -9,11 +9,12 @@ where the defects are a person's).
 forms (`settings`, `extras`) are JSON inside a string, so that columnar readers see one schema.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
+from exports.dataset.image_extras import SCORES_KEY
 from schemas.base import Record
 from schemas.defect import Defect, DefectType
 from schemas.records import (
@@ -115,6 +116,7 @@ def from_annotation(
     review: Review | None = None,
     enrichment: Enrichment | None = None,
     agreement: Agreement | None = None,
+    scores: Mapping[str, float] | None = None,
     names: bool = False,
 ) -> Sample:
     """Make the sample of an image whose defects a person drew.
@@ -127,6 +129,7 @@ def from_annotation(
         review: the review that accepted the annotation.
         enrichment: a machine's reasons for the person's boxes.
         agreement: how far other people's annotations agree.
+        scores: people's scores of the whole image (`exports.dataset.image_extras`).
         names: whether people's names are kept instead of pseudonyms.
 
     Returns:
@@ -142,6 +145,8 @@ def from_annotation(
         for annotated, extra in zip(annotation.defects, added, strict=True)
     )
     extras, imported = _carried(annotation.envelope)
+    if scores:
+        extras = canonical_json({**orjson.loads(extras), SCORES_KEY: dict(scores)})
     lineage = Lineage(
         annotation=AnnotationLink(
             annotator=known(annotation.annotator),

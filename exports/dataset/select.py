@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer
 
 from exports.dataset.assemble import agreement_of, from_annotation, from_prelabel
+from exports.dataset.image_extras import mean_scores
 from exports.dataset.order import order_key
 from exports.dataset.sample_buffer import Entry, SampleBuffer
 from exports.dataset.stated import with_stated_ids
@@ -38,6 +39,7 @@ from sdg_data.errors import InputError
 from sdg_data.ids import content_id
 from sdg_data.store import (
     annotations,
+    answers,
     cut_prompts,
     enrichments,
     first_verdicts,
@@ -286,6 +288,7 @@ def _of_gold(
     ids = [image.id for image in page]
     counted = gold.of_images(tx, ids, rule)
     agreements = _agreements(tx, ids)
+    scores = _scores(tx, ids)
     verdicts = reviews.by_ids(tx, [label.review_id for label in counted.values() if label.review_id is not None])
     for image in page:
         label = counted.get(image.id)
@@ -304,6 +307,7 @@ def _of_gold(
                 review=None if label.review_id is None else verdicts[label.review_id],
                 enrichment=label.enrichment,
                 agreement=agreements.get(image.id),
+                scores=scores.get(image.id),
                 names=names,
             )
 
@@ -331,6 +335,7 @@ def _of_annotations(
             chosen[key] = own[-1]
     agreements = _agreements(tx, ids)
     added = enrichments.of_annotations(tx, [version.id for version in chosen.values()])
+    entered = answers.scored(tx, [version.id for version in chosen.values()])
     for image in page:
         if image.id in chosen:
             annotation = chosen[image.id]
@@ -341,8 +346,24 @@ def _of_annotations(
                 label_source=LabelSource.ANNOTATOR,
                 enrichment=added[annotation.id][-1] if annotation.id in added else None,
                 agreement=agreements.get(image.id),
+                scores=mean_scores([entered[annotation.id]]) if annotation.id in entered else None,
                 names=names,
             )
+
+
+def _scores(tx: Tx, ids: Sequence[str]) -> dict[str, dict[str, float]]:
+    """People's mean scores of the whole image, by image: each person's last word, whatever the round."""
+    last = {
+        (image, version.annotator): version.id
+        for image, versions in annotations.of_images(tx, ids).items()
+        for version in versions
+    }
+    entered = answers.scored(tx, list(last.values()))
+    texts: dict[str, list[str]] = {}
+    for (image, _), version in sorted(last.items()):
+        if version in entered:
+            texts.setdefault(image, []).append(entered[version])
+    return {image: mean_scores(given) for image, given in texts.items()}
 
 
 def _agreements(tx: Tx, ids: Sequence[str]) -> dict[str, Agreement]:

@@ -1,8 +1,9 @@
 """Heatmaps for methods that learn from maps: per image one of artifacts and one of misalignments, as 8-bit grey PNG.
 
 W_type(h, w) = max over the type's boxes of importance/100 times the share of the cell that the box covers (SPEC section
-5, with fractional cells), stored as round(255·W). Square, `heatmap_side` cells a side, whatever the image's shape. The
-rows of `{name}-{split}.jsonl` name image, maps, prompt and scores.
+5, with fractional cells), stored as round(255·W). Square, `heatmap_side` cells a side, whatever the image's shape. A
+sample that holds maps of people (`exports.dataset.image_extras`) has those, scaled, in place of its boxes. The rows of
+`{name}-{split}.jsonl` name image, maps, prompt and scores, people's four scores of the whole image among them.
 """
 
 import io
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from exports.dataset.image_extras import maps_of, scores_of
 from exports.dataset.sample_buffer import Entry
 from exports.files.export_job import ExportJob
 from exports.files.image_files import default_path, in_threads, write_images
@@ -22,7 +24,6 @@ from exports.files.options import ExportOptions
 from exports.formats.contract import Format
 from schemas.defect import DefectType
 from schemas.records import Split
-from sdg_data.metrics.heatmaps import rasterise
 
 Map = npt.NDArray[np.float64]
 
@@ -44,7 +45,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
 
         def write_map(entry: Entry, kind: DefectType = kind) -> FileEntry:
             job.check()
-            data = encode(rasterise(job.buffer.sample(entry).plain_defects, side, side, type=kind))
+            data = encode(maps_of(job.buffer.sample(entry), side, side)[kind])
             job.withdraw_manifest()
             name = map_path(entry, kind)
             return FileEntry(path=name, bytes=len(data), sha256=job.target.write(name, data))
@@ -60,6 +61,7 @@ def write(job: ExportJob, options: ExportOptions) -> list[FileEntry]:
                 "image": default_path(entry),
                 **{f"{kind}_heatmap": map_path(entry, kind) for kind in DefectType},
                 **sample.scores.model_dump(),
+                **scores_of(sample),
             }
 
     job.notes |= {"heatmap": "255 · max over boxes of importance/100 · covered share of the cell", "side": side}

@@ -128,6 +128,9 @@ def import_richhf(
         typer.Option(help="The prompts, by file name (JSON); not needed where rows have them", rich_help_panel=FILES),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Least heat of a box's cells (maps are 0..1)")] = 0.25,
+    keep_maps: Annotated[
+        bool, typer.Option("--keep-maps", help="Keep the maps too, a few kB each, to train a doctor on them")
+    ] = False,
     model: Model = "unknown",
     split: Annotated[
         str | None,
@@ -139,8 +142,10 @@ def import_richhf(
     from exports.imports.richhf import RichHFOptions, richhf_rows, split_of_file
 
     external = external_options(ctx, file, published, model=model)
-    rows = richhf_rows(file, RichHFOptions(external, prompts_by_name(prompts), split_of_file(file, split), threshold))
-    options = stated_options(external, prompts=str(prompts or ""), split=split, threshold=threshold)
+    names, chosen = prompts_by_name(prompts), split_of_file(file, split)
+    rows = richhf_rows(file, RichHFOptions(external, names, chosen, threshold, keep_maps))
+    kept = {"keep_maps": True} if keep_maps else {}
+    options = stated_options(external, prompts=str(prompts or ""), split=split, threshold=threshold, **kept)
     run_import(ctx, "richhf", str(file), rows, options, how)
 
 

@@ -7,8 +7,9 @@ same names, an `image` and a `prompt` beside them if somebody joined those. The 
 are Pick-a-Pic's, found by file name, and prompts come from a file.
 
 The rule: connected regions of cells with heat ≥ threshold are boxes, importance 100 · the largest heat in one. An image
-whose maps have heat, but nowhere so much, is neither clean nor boxed: it is a failure. Heat below the threshold and the
-regions' shapes are lost; scores, labels and the file's name stay in the sample's `extras`.
+whose maps have heat, but nowhere so much, is neither clean nor boxed: it is a failure. Scores, labels and the file's
+name stay in the sample's `extras`. Heat below the threshold and the regions' shapes are lost, unless `keep_maps` puts
+the maps there as well (`exports.dataset.image_extras`).
 """
 
 import io
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from exports.dataset.assemble import envelope_of
+from exports.dataset.image_extras import MAPS_KEY, RICHHF_KEY, encoded
 from exports.formats.contract import RejectedRow
 from exports.imports.records import ExternalOptions, base_of, labelled
 from exports.imports.richhf_names import FileNames
@@ -39,7 +41,7 @@ from sdg_data.ids import canonical_json, normalise_prompt
 from sdg_data.metrics.heatmaps import boxes_of
 from sdg_data.picture import MOST_PIXELS
 
-EXTRAS = "richhf"
+EXTRAS = RICHHF_KEY
 """Where `Sample.extras` keeps what became no box."""
 THRESHOLD = 0.25
 """Maps are means over three annotators: what one of them marked is a third."""
@@ -54,12 +56,13 @@ _MODES = ("1", "L", "P", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class RichHFOptions:
-    """`names` join rows with prompts and images. `split`: of all rows."""
+    """`names` join rows with prompts and images. `split`: of all rows. `keep_maps`: the maps themselves stay too."""
 
     options: ExternalOptions
     names: FileNames
     split: Split
     threshold: float = THRESHOLD
+    keep_maps: bool = False
 
 
 def richhf_rows(file: Path, settings: RichHFOptions) -> Iterator[ImportRow]:
@@ -178,7 +181,8 @@ def _row(name: str, features: dict[str, Any], file: Path, settings: RichHFOption
     stored = labelled(base, [(defect, True) for defect in defects], None, None, options)
     assert stored.annotation is not None
     rest = {"filename": filename, **scores, WORDS: label, "misaligned_words": words, "threshold": settings.threshold}
-    envelope = envelope_of(canonical_json({EXTRAS: rest}))
+    kept = {MAPS_KEY: {str(kind): encoded(heat) for kind, heat in maps.items()}} if settings.keep_maps else {}
+    envelope = envelope_of(canonical_json({EXTRAS: rest, **kept}))
     annotation = stored.annotation.model_copy(update={"envelope": envelope})
     return PreparedRecord(name, stored.data, stored.image, stored.prompt, annotation, stored.review)
 

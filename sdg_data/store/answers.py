@@ -49,6 +49,19 @@ def insert_entered(tx: Tx, entered: Mapping[str, tuple[str, str]]) -> int:
     return insert_new(tx, "annotation_entries", rows, key=["annotation_id"])
 
 
+def scored(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, str]:
+    """As `entered`, only of annotations whose whole image got scores: their JSON is canonical, an empty table `{}`."""
+    rows = tx.execute(
+        """
+        SELECT annotation_id, entered FROM annotation_entries
+        WHERE annotation_id IN (SELECT unnest(?::VARCHAR[]))
+          AND contains(entered, '"scores":{') AND NOT contains(entered, '"scores":{}')
+        """,
+        [list(annotation_ids)],
+    ).fetchall()
+    return dict(rows)
+
+
 def entered(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, str]:
     """What was entered for these annotations (JSON), by id; an annotation made elsewhere is left out."""
     rows = tx.execute(

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from exports.dataset.image_extras import maps_of, scores_of
 from exports.dataset.select import Selection
 from exports.formats.contract import RejectedRow
 from exports.imports.records import ExternalOptions
@@ -233,6 +234,20 @@ def test_heat_becomes_boxes(folder: Path, tmp_path: Path, export: Callable[..., 
     for one in (first, second, third):
         assert (one.licence, one.model, one.source, one.split) == ("CC-BY-4.0", "sd", "imported:RichHF-18K", "train")
         assert one.prompt == PROMPT
+
+
+def test_maps_are_kept_where_asked(folder: Path, tmp_path: Path, export: Callable[..., ExportResult]) -> None:
+    """As they are in the file, heat below the threshold included; without being asked nothing of them is kept."""
+    file = written(tmp_path, [row(1, artifact_map=heat((16, 32, 32, 48, 255), (0, 0, 4, 4, 20)))])
+    store, blobs = Store(tmp_path / "home", lock_timeout=5.0), Blobs(tmp_path / "home" / "blobs")
+    import_rows(store, blobs, "x", richhf_rows(file, wanted(folder, keep_maps=True)))
+    export(tmp_path / "out", world=(store, blobs), selection=Selection())
+    (sample,) = (one.sample for one in ShardReader(tmp_path / "out") if one.sample)
+    expected = np.zeros((64, 64))
+    expected[32:48, 16:32], expected[:4, :4] = 1.0, 20 / 255
+    assert np.array_equal(maps_of(sample, 64, 64)["artifact"], expected)
+    assert not maps_of(sample, 64, 64)["misalignment"].any()
+    assert scores_of(sample)["overall"] == 1.0
 
 
 def test_parquet_rows_may_bring_image_and_prompt(folder: Path, tmp_path: Path) -> None:
