@@ -14,9 +14,11 @@ from sdg_data.metrics.matching import box_array, iou_matrix
 class Grounding:
     """ImageDoctor's grounding reward of boxes against a heatmap (SPEC section 7), each 0..1.
 
-    completeness   heat inside the union of the boxes / all heat; 1 where there is no heat
-    compactness    mean heat inside a box, mean over the boxes; without boxes 1 where there is no heat, else 0
-    uniqueness     1 − mean pairwise IoU; 1 for fewer than two boxes
+    completeness   heat inside the union of the boxes / all heat
+    compactness    mean heat inside a box, mean over the boxes
+    uniqueness     1 − mean pairwise IoU; 1 for one box
+
+    Where there is neither heat nor a box, each is 1; where only one of the two is there, each is 0.
     """
 
     completeness: float
@@ -33,12 +35,12 @@ def grounding(boxes: Sequence[Box], heat: Floats) -> Grounding:
     """Cells count by the fraction that is covered, exactly, in the union too."""
     height, width = heat.shape
     total = float(heat.sum())
-    if not boxes:
-        empty = 0.0 if total > 0 else 1.0
-        return Grounding(completeness=empty, compactness=empty, uniqueness=1.0)
+    if not boxes or not total > 0:
+        empty = 0.0 if boxes or total > 0 else 1.0
+        return Grounding(completeness=empty, compactness=empty, uniqueness=empty)
     covered = coverage(boxes, height, width)
     inside = (covered * heat).sum(axis=(1, 2)) / covered.sum(axis=(1, 2))
-    complete = float((union_coverage(boxes, height, width) * heat).sum()) / total if total > 0 else 1.0
+    complete = float((union_coverage(boxes, height, width) * heat).sum()) / total
     pairs = iou_matrix(box_array(boxes), box_array(boxes))[np.triu_indices(len(boxes), k=1)]
     return Grounding(
         completeness=min(complete, 1.0),

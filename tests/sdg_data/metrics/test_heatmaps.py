@@ -217,6 +217,6 @@ def test_grounding_by_hand() -> None:
     found = grounding([half, half], heat)
     assert (found.completeness, found.compactness, found.uniqueness) == (pytest.approx(0.5), 1.0, 0.0)
     assert found.total == pytest.approx(0.5)
-    assert grounding([], heat) == Grounding(completeness=0.0, compactness=0.0, uniqueness=1.0)
+    assert grounding([], heat) == Grounding(completeness=0.0, compactness=0.0, uniqueness=0.0)
     assert grounding([], np.zeros((4, 4))) == Grounding(completeness=1.0, compactness=1.0, uniqueness=1.0)
-    assert grounding([quarter], np.zeros((4, 4))) == Grounding(completeness=1.0, compactness=0.0, uniqueness=1.0)
+    assert grounding([quarter], np.zeros((4, 4))) == Grounding(completeness=0.0, compactness=0.0, uniqueness=0.0)
