@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from schemas.records import Split
 from sdg_data.errors import ConfigError
@@ -57,7 +57,7 @@ class VlmSettings(_Section):
     codec: str = ""
     """How the model writes boxes: qwen3-vl, qwen2.5-vl or gemini; empty: told by the model's name."""
     base_url: str = ""
-    """The server's address; several servers of one model, with spaces between."""
+    """The server's address; several servers of one model as a list, or with spaces between."""
     api_key_env: str = "OPENAI_API_KEY"
     """The environment variable that the key is read from; it is kept nowhere."""
     server: str = ""
@@ -94,6 +94,12 @@ class VlmSettings(_Section):
     """US dollars per million tokens that are sent; none: no cost is known."""
     price_out: Annotated[float, Field(ge=0)] | None = None
     """US dollars per million tokens that come back; none: no cost is known."""
+
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """A list of addresses as one text."""
+        return " ".join(value) if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value) else value
 
 
 class RoutingSettings(_Section):

@@ -48,7 +48,10 @@ EnricherName = Annotated[
 ModelName = Annotated[
     str | None, typer.Option("--model", help="A folder, a hub repository, or the server's name for it")
 ]
-BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Where an OpenAI-compatible server is: http://…/v1")]
+BaseUrl = Annotated[
+    list[str] | None,
+    typer.Option("--base-url", help="Where an OpenAI-compatible server is: http://…/v1; again for each further server"),
+]
 Revision = Annotated[str | None, typer.Option("--revision", help="The state of the model's weights")]
 Concurrency = Annotated[int | None, typer.Option(min=1, help="Questions under way at once (a server's slots)")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Questions a call, for a model on this machine")]
@@ -225,6 +228,7 @@ def _run(
         if recovered:
             say(f"{recovered} answers of a run that was killed are stored now")
         before = counts()
+        pool = getattr(backend, "pool", None)
         say(f"{identity.backend}: {identity.model} ({identity.revision[:12]}), {before['missing']} {unit} to ask about")
 
         def summarise(seconds: float) -> dict[str, Any]:
@@ -238,6 +242,7 @@ def _run(
                 "spent": round(stage.budget.spent, 6),
                 "out_of_budget": stage.out_of_budget,
                 "seconds": round(seconds, 3),
+                **({"servers": pool.rows()} if pool is not None and pool.several else {}),
             }
 
         run_stage(
@@ -258,14 +263,19 @@ def _conclusion(summary: dict[str, Any], unit: str) -> str:
         parts.append(f"USD {summary['spent']:.4f} spent in all")
     if summary["out_of_budget"]:
         parts.append(f"stopped at the budget, {summary['left']} left")
-    return "; ".join(parts)
+    lines = ["; ".join(parts)]
+    for row in summary.get("servers", ()):
+        pace = "" if row["seconds"] is None else f", {row['seconds']:.2f} s each"
+        did = f"{row['answered']} answers ({row['share']:.0%}){pace}, {row['failed']} failed"
+        lines.append(f"{row['server']}: {did}, {row['state']}")
+    return "\n".join(lines)
 
 
 def _changed(
     section: VlmSettings,
     backend: str | None,
     model: str | None,
-    base_url: str | None,
+    base_url: list[str] | None,
     revision: str | None,
     concurrency: int | None,
     batch_size: int | None,
@@ -275,7 +285,7 @@ def _changed(
         section = section.model_copy(update={"backend": backend, "model": "", "revision": "", "template": ""})
     given = {
         "model": model,
-        "base_url": base_url,
+        "base_url": " ".join(base_url) if base_url else None,
         "revision": revision,
         "concurrency": concurrency,
         "batch_size": batch_size,

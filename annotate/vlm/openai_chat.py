@@ -1,13 +1,12 @@
 """Any server that speaks OpenAI's chat completions: vLLM, SGLang, hosted Gemini and GPT, `sdg serve detector`.
 
 The key comes from the environment, lives in a `SecretStr`, and is in no record, log or error. `RetryingClient` makes
-and counts the tries, `annotate.vlm.transport` sends. Where several addresses are given they are asked in turn, so that
-a question that is tried again goes to the next server.
+and counts the tries, `annotate.vlm.transport` sends. Where several addresses are given, `annotate.vlm.pool` says which
+is asked next, so that a question that is tried again goes to another server.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
@@ -23,6 +22,7 @@ from pydantic import SecretStr
 from annotate.vlm import structured
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
 from annotate.vlm.families import codec_of, family_of, fit_image
+from annotate.vlm.pool import PoolTimes, ServerPool
 from annotate.vlm.servers import addresses, parameters, server_of
 from schemas.base import without_lone_surrogates
 from schemas.codecs import AnswerCodec
@@ -35,8 +35,6 @@ _AGAIN: Final = frozenset({408, 409, 425, 429})
 _FATAL: Final = frozenset({401, 403, 404})
 _RAW_LENGTH: Final = 20_000
 _NO_KEY: Final = "none"
-_REST: Final = 10.0
-"""Seconds in which a server that failed is asked only if there is no other."""
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +44,15 @@ class OpenAIBackend:
 
     local = False
 
-    def __init__(self, settings: VlmSettings, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: VlmSettings, *, environ: Mapping[str, str] | None = None, times: PoolTimes | None = None
+    ) -> None:
         """Connect to nothing yet.
+
+        Args:
+            settings: The model, its servers, and how it is asked.
+            environ: Stands in for the environment in tests.
+            times: How long is waited for one of several servers.
 
         Raises:
             ConfigError: The model or the key is missing, or the settings ask for what the server does not take.
@@ -58,9 +63,7 @@ class OpenAIBackend:
         environ = os.environ if environ is None else environ
         self._settings = settings
         self._key = api_key(settings, environ)
-        self._addresses = addresses(settings, environ)
-        self._turn = itertools.cycle(self._addresses)
-        self._rests_until: dict[str, float] = {}
+        self.pool = ServerPool(addresses(settings, environ), self._look, deadline=settings.deadline, times=times)
         self._family = family_of(settings.model, settings.codec)
         self._server = server_of(settings)
         parameters(settings, settings.max_tokens)  # an error of the settings shows before anything is asked
@@ -119,7 +122,6 @@ class OpenAIBackend:
 
     async def ask(self, question: Question) -> Answer:
         """Send a question to the server as a chat completion; its errors become an `AskError` with a code."""
-        started = time.monotonic()
         body: dict[str, Any] = {
             "model": self._settings.model,
             "messages": self._messages(question),
@@ -127,30 +129,29 @@ class OpenAIBackend:
         }
         if self._settings.structured:
             body["response_format"] = structured.response_format()
-        address = self._address()
-        try:
-            reply = await self._transport.post(address, orjson.dumps(body), question.image.data)
+        frame = orjson.dumps(body)
+
+        async def send(address: str) -> Answer:
+            started = time.monotonic()
+            reply = await self._transport.post(address, frame, question.image.data)
             text = self._clean(reply.text)
             if reply.status >= 400:
                 raise _status_error(reply.status, text, reply.headers)
+            return self._answer(address, text, time.monotonic() - started)
+
+        try:
+            return await self.pool.ask(send)
         except AskError as error:
             error.message = self._clean(error.message)
-            if error.transient:
-                self._rests_until[address] = time.monotonic() + _REST
             raise
-        return self._answer(text, time.monotonic() - started)
 
     async def close(self) -> None:
         """Close the connections to the server, if any were opened."""
+        await self.pool.close()
         await self._transport.close()
 
-    def _address(self) -> str:
-        """The next server; one that has just failed is passed over, unless all have."""
-        now = time.monotonic()
-        for address in itertools.islice(self._turn, len(self._addresses)):
-            if self._rests_until.get(address, 0.0) <= now:
-                return address
-        return next(self._turn)
+    async def _look(self, address: str) -> int:
+        return (await self._transport.models(address)).status
 
     def _clean(self, text: str) -> str:
         """The text without the key, in case a server repeats it in its reply."""
@@ -171,23 +172,29 @@ class OpenAIBackend:
             return image.path.absolute().as_uri()
         return f"data:{image.media_type};base64,{self._place}"
 
-    def _check_who_answered(self, model: str, fingerprint: str, *, raw: str) -> None:
+    def _check_who_answered(self, address: str, model: str, fingerprint: str, *, raw: str) -> None:
         """Remember the model behind the first reply; raises AskError for a reply of another one, by any server."""
         now = (model, fingerprint if self._server.own else "")
-        if self._answered_by is None:
+        other_name = bool(model) and model.rpartition("/")[2].lower() != self._settings.model.rpartition("/")[2].lower()
+        if self._answered_by is None and not (other_name and self.pool.several):
             self._answered_by = now
-            if model and model.rpartition("/")[2].lower() != self._settings.model.rpartition("/")[2].lower():
+            if other_name:
                 log.warning("asked for %s, the server answers as %s", self._settings.model, model)
         elif now != self._answered_by:
-            before = " ".join(part for part in self._answered_by if part)
+            said = " ".join(part for part in now if part)
+            before = " ".join(part for part in self._answered_by or () if part)
+            known = f"before it was {before}" if before else f"asked for was {self._settings.model}"
+            left = self.pool.several and self.pool.leave_out(address, f"it answers as {said}, {known}", called=model)
+            if self._answered_by is None and not left and self.pool.all_called():
+                self.pool.readmit()
+                self._answered_by = now
+                log.warning("asked for %s, all servers answer as %s", self._settings.model, model)
+                return
             raise AskError(
-                "other-model",
-                f"another model answers now: {' '.join(part for part in now if part)}, before it was {before}",
-                raw=raw,
-                fatal=True,
+                "other-model", f"another model answers now: {said}, {known}", raw=raw, transient=left, fatal=not left
             )
 
-    def _answer(self, body: str, seconds: float) -> Answer:
+    def _answer(self, address: str, body: str, seconds: float) -> Answer:
         """Read the answer here and not by the SDK, which takes any JSON for a completion."""
         try:
             value = json.loads(body)
@@ -203,7 +210,7 @@ class OpenAIBackend:
             raise AskError(
                 "bad-response", f"{1 + len(others)} choices, where one was asked for", raw=body[:_RAW_LENGTH]
             )
-        self._check_who_answered(*answered_by, raw=body[:_RAW_LENGTH])
+        self._check_who_answered(address, *answered_by, raw=body[:_RAW_LENGTH])
         if isinstance(refusal, str) and refusal:
             raise AskError("refused", refusal[:500], raw=body[:_RAW_LENGTH])
         if finish == "content_filter":

@@ -86,24 +86,31 @@ class ChatTransport:
         Raises:
             AskError: There was no answer, or not all of it.
         """
-        headers = {}
-        if self._key is not None and not urlsplit(address).username:
-            headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
-        try:
-            async with self._connected().post(
-                f"{address.rstrip('/')}/chat/completions", data=_Body(frame, image), headers=headers
-            ) as response:
-                text = (await response.read()).decode(errors="replace")
-                received = {name.lower(): value for name, value in response.headers.items()}
-                return Reply(response.status, received, text)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
+        return await self._send("POST", address, "chat/completions", _Body(frame, image))
+
+    async def models(self, address: str) -> Reply:
+        """Ask a server what it serves; AskError where there is no answer."""
+        return await self._send("GET", address, "models", None)
 
     async def close(self) -> None:
         """Close all connections to the server."""
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def _send(self, method: str, address: str, path: str, body: Payload | None) -> Reply:
+        headers = {}
+        if self._key is not None and not urlsplit(address).username:
+            headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
+        try:
+            async with self._connected().request(
+                method, f"{address.rstrip('/')}/{path}", data=body, headers=headers
+            ) as response:
+                text = (await response.read()).decode(errors="replace")
+                received = {name.lower(): value for name, value in response.headers.items()}
+                return Reply(response.status, received, text)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -23,17 +23,22 @@ _MOST: Final = 1 << 20
 
 
 def check_server(subject: str, settings: VlmSettings) -> list[Finding]:
-    """Findings about a model behind a server: its key, its address, and whether it is served there.
+    """Findings about a model behind one server or several: the key, each address, and whether it is served there.
 
     Args:
         subject: Who asks it.
         settings: Of the backend "openai".
 
     Returns:
-        The findings, none with a password of the address.
+        The findings, none with a password of an address.
     """
+    given = (settings.base_url or HOSTED).split()
+    return [finding for address in given for finding in _check_address(subject, settings, address)]
+
+
+def _check_address(subject: str, settings: VlmSettings, address: str) -> list[Finding]:
     try:
-        url, user = _without_user(settings.base_url or HOSTED)
+        url, user = without_user(address)
     except ValueError as error:
         fix = "base_url is http://HOST:PORT/v1, or with https."
         return [Finding(subject, "address", f"base_url is no address ({error})", False, fix, ExitCode.CONFIG)]
@@ -115,7 +120,7 @@ def _names(body: bytes) -> list[str] | None:
         return None
 
 
-def _without_user(url: str) -> tuple[str, str | None]:
+def without_user(url: str) -> tuple[str, str | None]:
     """An address without its user and password, and these as they stand for basic authentication.
 
     Raises:

@@ -5,6 +5,7 @@ script: the caption that stands in its question, and how often that was asked be
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import threading
@@ -61,8 +62,13 @@ class HostileServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        with contextlib.suppress(RuntimeError):  # it has died before
+            self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
+
+    def die(self) -> None:
+        """Close the port and all connections; called from the script."""
+        self._stop.set()
 
     def _serve(self) -> None:
         self._loop.run_until_complete(self._main())

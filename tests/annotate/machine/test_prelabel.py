@@ -18,6 +18,8 @@ from annotate.vlm.contract import Answer, AskError, Backend, Prices, Question
 from annotate.vlm.fake import FakeBackend, Step
 from annotate.vlm.openai_chat import OpenAIBackend
 from annotate.vlm.oracle import OracleBackend
+from annotate.vlm.pool import PoolTimes
+from annotate.vlm.retrying import RetryPolicy
 from schemas.codecs import Qwen3VL
 from schemas.geometry import Box
 from schemas.records import Failure, Prelabel
@@ -399,3 +401,32 @@ def test_questions_are_ready_before_the_server_is(make_home: MakeHome) -> None:
     stage.close()
     assert stage.made == 30
     assert max(seen) <= 2 * QUICK.concurrency + 16
+
+
+def test_three_servers_of_which_two_fail_give_what_one_gives(make_home: MakeHome, tmp_path: Path) -> None:
+    home, alone = make_home(12), Home(tmp_path / "alone", captions(12))
+    limits = replace(QUICK, deadline=60.0, retry=RetryPolicy(tries=6, first_pause=0.0, longest_pause=0.0))
+    served = Counter[str]()
+
+    def dying(caption: str, nth: int) -> Reply:
+        served["dying"] += 1
+        if served["dying"] > 2:
+            first.die()
+            return Reply("drop")
+        return answer(ONE)
+
+    def busy(caption: str, nth: int) -> Reply:
+        served["busy"] += 1
+        return status(503) if served["busy"] > 1 else answer(ONE)
+
+    first = HostileServer(dying)
+    with first, HostileServer(busy) as second, HostileServer(lambda caption, nth: answer(ONE)) as third:
+        urls = " ".join(server.url for server in (first, second, third))
+        backend = OpenAIBackend(server_settings(urls), environ={}, times=PoolTimes(silence=0.2))
+        stage = run(home, backend, limits=limits)
+        run(alone, OpenAIBackend(server_settings(third.url), environ={}), limits=limits)
+    good, bad = stored(home, stage)
+    assert (len(good), bad, stage.made) == (12, {}, 12)
+    assert sum(row["answered"] for row in backend.pool.rows()) == 12
+    with home.store.read() as tx, alone.store.read() as other:
+        assert prelabels.count_by_model(tx) == prelabels.count_by_model(other)
