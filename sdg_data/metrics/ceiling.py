@@ -62,7 +62,8 @@ def consensus(
 def prelabels_of(tx: Tx, versions: Iterable[Annotation]) -> dict[str, Prelabel]:
     """Find each annotation's prelabel: the one that was shown or, when blind, the image's last, which would have been.
 
-    Annotations of images without a prelabel are left out.
+    Annotations of images without a prelabel are left out, and those whose prelabel is not in this store: an export has
+    the annotation and not the prelabel that was shown.
 
     Returns:
         Annotation id -> prelabel.
@@ -73,7 +74,8 @@ def prelabels_of(tx: Tx, versions: Iterable[Annotation]) -> dict[str, Prelabel]:
     chosen = {}
     for version in versions:
         if version.prelabel_id is not None:
-            chosen[version.id] = by_id[version.prelabel_id]
+            if version.prelabel_id in by_id:
+                chosen[version.id] = by_id[version.prelabel_id]
         elif version.image_id in of_images:
             chosen[version.id] = of_images[version.image_id][-1]
     return chosen

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from annotate.review.report import build
 from exports.formats.contract import RejectedRow
 from exports.imports.ours import restored, webdataset_rows
 from exports.imports.rows import ImportRow
@@ -325,6 +326,18 @@ def test_exports_of_an_import_have_the_ids_that_were_stated(samples: list[Any], 
     again = bring((store, blobs), rows(samples))
     assert again is not None
     assert (again.already_there, again.labels, store_digest(store, blobs)) == (12, 0, before)
+
+
+def test_a_report_where_the_prelabels_that_people_saw_were_not_exported(samples: list[Any], tmp_path: Path) -> None:
+    def from_a_prelabel(fields: Fields) -> None:
+        if fields["lineage"]["annotation"]:
+            fields["lineage"]["annotation"]["prelabel_id"] = "12" * 16
+
+    store = Store(tmp_path / "twin")
+    assert bring((store, Blobs(tmp_path / "twin" / "blobs")), rows(samples, from_a_prelabel)) is not None
+    report = build(store)
+    assert report.annotations == sum(fields["lineage"]["annotation"] is not None for fields, _ in samples) > 0
+    assert (report.bias.blind.annotations, report.bias.prelabelled.annotations) == (0, 0)
 
 
 def test_a_damaged_export_is_refused_before_anything_is_taken(shards: Path, target: World, tmp_path: Path) -> None:
