@@ -21,9 +21,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
 from sdg_data.blobs import Blobs
 from sdg_data.cli import run
+from sdg_data.metrics.refinement import read_run, report
 from sdg_data.store import image_list
 from sdg_data.store.connection import Store
-from trainers.refinement.report import judged_burdens, read_run, report
+from trainers.refinement.report import judged_burdens
 
 MODELS = ("mini-flux2", "mini-zimage", "mini-longcat", "mini-sana")
 ARMS = ("defects", "sdg", "caption", "heatmaps")

@@ -19,8 +19,9 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from generators.editors.contract import Mask, Pixels
-from schemas.defect import Defect, DefectType, Subtype
+from schemas.defect import Defect, Subtype
 from schemas.geometry import GRID
+from sdg_data.metrics.refinement import burden_of
 from trainers.common.config import NotNegative, TrainingSettings
 from trainers.refinement.masks import changed_outside, seam_difference, seam_similarity
 
@@ -78,15 +79,11 @@ class Judged:
 
 
 def burden(defects: Sequence[Defect], limits: AcceptanceSettings, mask: Mask | None = None) -> tuple[float, float]:
-    """Σ weight · importance / 100 of defects, inside and outside of a mask; without a mask everything is inside."""
-    weights = {
-        DefectType.ARTIFACT: limits.artifact_weight,
-        DefectType.MISALIGNMENT: limits.misalignment_weight,
-    }
-    sums = [0.0, 0.0]
-    for defect in defects:
-        sums[0 if mask is None or _inside(defect, mask) else 1] += weights[defect.type] * defect.importance / 100
-    return sums[0], sums[1]
+    """The burdens of defects inside and outside of a mask; without a mask everything is inside."""
+    within = [defect for defect in defects if mask is None or _inside(defect, mask)]
+    beyond = [defect for defect in defects if mask is not None and not _inside(defect, mask)]
+    weights = limits.artifact_weight, limits.misalignment_weight
+    return burden_of(within, *weights), burden_of(beyond, *weights)
 
 
 def judge(

@@ -164,9 +164,10 @@ def report_command(
     from schemas.refinement import RefinementState
     from sdg_data.blobs import Blobs
     from sdg_data.errors import InputError
+    from sdg_data.metrics.refinement import read_run, report
     from sdg_data.store import image_list
     from sdg_data.store.connection import Store
-    from trainers.refinement.report import judged_burdens, read_run, report, write_study
+    from trainers.refinement.report import judged_burdens, write_study
     from trainers.refinement.screen import print_report
     from trainers.refinement.sheet import before_after_sheet
 
@@ -219,9 +220,9 @@ def pairs_command(
     """Write pairs for preference training: accepted edits and their originals, where detector and reward agree."""
     from sdg_data.blobs import Blobs
     from sdg_data.errors import ConfigError, ExitCode
+    from sdg_data.metrics.refinement import read_run
     from sdg_data.store.connection import Store
     from trainers.refinement.pairs import edit_pairs, write_pairs
-    from trainers.refinement.report import read_run
 
     settings = settings_of(ctx)
     if (within is None) != (reward is None):

@@ -28,10 +28,10 @@ from schemas.refinement import EditVerdict
 from sdg_data.blobs import Blobs
 from sdg_data.errors import BlobCorrupt, BlobMissing, ConfigError, InputError
 from sdg_data.ids import content_id
+from sdg_data.metrics.refinement import RunRecords
 from sdg_data.store import prompts
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import grouped
-from trainers.refinement.report import RunRecords
 
 LAYOUTS: Final = ("pick-a-pic", "trl")
 QUESTION: Final = "Which of these two images is better? Caption: [{prompt}]"

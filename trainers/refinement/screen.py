@@ -66,7 +66,7 @@ def show_plan(work: Work, refine: RefineSettings, preset: EditorPreset, limit: i
 
 
 def print_report(facts: dict[str, Any]) -> None:
-    """The figures of `trainers.refinement.report` as tables."""
+    """The figures of `sdg_data.metrics.refinement` as tables."""
 
     def shown(name: str, row: dict[str, Any]) -> dict[str, Any]:
         between = row["interval"]

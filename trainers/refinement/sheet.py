@@ -8,12 +8,12 @@ from schemas.records import ImageRecord
 from schemas.refinement import Edit, EditVerdict, RefinementState
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
+from sdg_data.metrics.refinement import RunRecords
 from sdg_data.sheets.cells import image_of_url
 from sdg_data.sheets.draw import SheetCell, render_sheet
 from sdg_data.store import prompts
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import grouped
-from trainers.refinement.report import RunRecords
 
 
 def before_after_sheet(tx: Tx, blobs: Blobs, records: RunRecords, *, limit: int = 12, tile: int = 224) -> Image.Image:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from schemas.defect import Defect, DefectType
-from schemas.geometry import Box
-from schemas.records import UNRATED_IMPORTANCE
+from schemas.defect import Defect
 from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError
+from sdg_data.metrics.refinement import defects_of
 from sdg_data.metrics.store_sources import KINDS, Filter, SourceName, StoreSource, parse_source
-from sdg_data.metrics.tables import MISALIGNMENT, PARSED, SUBTYPES, DefectTable
+from sdg_data.metrics.tables import PARSED
 from sdg_data.store import images, refinements
 from sdg_data.store.connection import Store
 
@@ -112,23 +109,3 @@ def source_name(source: str) -> SourceName:
     if parsed is None:
         raise ConfigError(f"{source!r} is no source of defects", item="--source", hint=f"It is {KINDS}.")
     return parsed
-
-
-def defects_of(table: DefectTable, place: int) -> tuple[Defect, ...]:
-    """The defects of an image in a table; an importance that nobody gave counts as the middle."""
-    defects = []
-    for row in range(int(table.offsets[place]), int(table.offsets[place + 1])):
-        x0, y0, x1, y1 = (int(edge) for edge in table.boxes[row])
-        importance, subtype = table.importance[row], int(table.subtypes[row])
-        kind = DefectType.MISALIGNMENT if table.labels[row] == MISALIGNMENT else DefectType.ARTIFACT
-        known = SUBTYPES[subtype] if subtype >= 0 else None
-        defects.append(
-            Defect(
-                box=Box(x0=x0, y0=y0, x1=x1, y1=y1),
-                type=kind,
-                subtype=known if known is not None and known.type is kind else None,
-                reason=table.reasons[row] if table.reasons[row].strip() else kind.value,
-                importance=UNRATED_IMPORTANCE if np.isnan(importance) else round(importance),
-            )
-        )
-    return tuple(defects)

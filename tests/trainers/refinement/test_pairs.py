@@ -13,13 +13,13 @@ from PIL import Image
 
 from sdg_data.blobs import Blobs
 from sdg_data.cli import run
+from sdg_data.metrics.refinement import read_run
 from sdg_data.picture.decode import decode_image, decode_pixels
 from sdg_data.store import images
 from sdg_data.store.connection import Store
 from sdg_data.work import LocalExecutor
 from tests.trainers.refinement.world import Brightness, Painter, job, picture, stage, stored
 from trainers.refinement.pairs import Pair, edit_pairs, within_prompts, write_pairs
-from trainers.refinement.report import read_run
 from trainers.rewards.contract import BaseReward
 
 
