@@ -33,10 +33,6 @@ _LOOK: Final = "I need to focus on the bounding box area. Proposed regions (xyxy
 _NO_REGION: Final = "none; "
 _NUMBER: Final = r"\s*([+-]?\d+(?:\.\d+)?)\s*"
 _FOUR: Final = rf"\[{','.join([_NUMBER] * 4)}\]"
-_REGION: Final = "none; "
-_FOUR: Final = (
-    r"\[\s*([+-]?\d+(?:\.\d+)?)\s*,\s*([+-]?\d+(?:\.\d+)?)\s*,\s*([+-]?\d+(?:\.\d+)?)\s*,\s*([+-]?\d+(?:\.\d+)?)\s*\]"
-)
 _REGION: Final = re.compile(rf"\d+\s*\.\s*(artifact|misalignment)?\s*{_FOUR}")
 _ANY: Final = re.compile(_FOUR)
 _THINK: Final = re.compile(r"\A\s*<think>(.*?)</think>", re.DOTALL)
