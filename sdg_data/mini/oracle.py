@@ -8,6 +8,10 @@ doubled or broken; a star that is blurred or small and bitten may be read as a c
 of a shape's edge counts as its outline, so a mark there is not seen; deviations of the background under
 `MARK_CONTRAST` are measured (`ImageReading.background_deviation`) but no defect; lighting is judged on
 the background only; anatomy, text, action and style have no meaning in this world.
+
+Which shape plays which part of the prompt is decided by what can be seen alone. Fewest contradictions come first:
+colour, kind of shape, size word. Where shapes look alike, reading order decides: the prompt's phrases, in their order,
+take the shapes from top to bottom and from left to right; two related phrases take theirs so that the relation holds.
 """
 
 from __future__ import annotations
@@ -68,12 +72,21 @@ _COST_COLOUR = 1.0
 _COST_SHAPE = 1.0
 _COST_BOTH = 2.6
 _COST_UNMATCHED = 1.25
+_COST_SIZE = 0.05
+_COST_UNLIKE = 0.02
+"""Where a broken shape passes for two kinds, for the one that it resembles less."""
+_COST_TIE = 0.01
+"""All that reading order can cost: less than the least of the others."""
+_WRONG_SIZE = 0.55
+"""Error of the size, 0..1, from which on it contradicts the prompt's word."""
 
 
 def judge(reading: ImageReading, scene: Scene) -> list[Defect]:
     """Compare what was read with what is asked: misalignments first, then artifacts."""
     wanted = [(index, group) for index, group in enumerate(scene.groups) for _ in range(group.count)]
     pairs = _assign(reading.objects, [group for _, group in wanted])
+    if scene.relation:
+        pairs = _related(pairs, reading.objects, scene, scene.relation)
     members: dict[int, list[SeenShape]] = {index: [] for index in range(len(scene.groups))}
     defects: list[Defect] = []
     names: dict[int, str] = {}
@@ -106,25 +119,65 @@ def judge(reading: ImageReading, scene: Scene) -> list[Defect]:
 
 
 def _assign(objects: tuple[SeenShape, ...], groups: list[Group]) -> dict[int, int]:
-    """Which shape plays which part: the cheapest one-to-one assignment; a pair dearer than two blanks stays open."""
+    """Which shape plays which part: the cheapest one-to-one assignment; a pair dearer than two blanks stays open.
+
+    Of equally cheap ones it is the one in which the first part has the first shape in reading order, then the second
+    part the first of the others, and so on.
+    """
     if not objects or not groups:
         return {}
-    cost = np.array([[_mismatch(seen, group) for group in groups] for seen in objects])
-    size = len(objects) + len(groups)
-    square = np.full((size, size), _COST_UNMATCHED)
-    square[: len(objects), : len(groups)] = cost
-    square[len(objects) :, len(groups) :] = 0
+    shapes, parts = len(objects), len(groups)
+    square = np.full((shapes + parts, shapes + parts), _COST_UNMATCHED)
+    square[:shapes, :parts] = [[_mismatch(seen, group) for group in groups] for seen in objects]
+    square[shapes:, parts:] = 0
+    place = np.full(shapes + parts, float(shapes))  # no shape comes after the last one
+    place[_reading_order(objects)] = np.arange(shapes)
+    digits = float(shapes + 1) ** -np.arange(1, parts + 1)  # the first part's place counts for more than all others'
+    square[:, :parts] += _COST_TIE * place[:, None] * digits[None]
     rows, columns = optimize.linear_sum_assignment(square)
-    return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if r < len(objects) and c < len(groups)}
+    return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if r < shapes and c < parts}
+
+
+def _reading_order(objects: tuple[SeenShape, ...]) -> list[int]:
+    """Numbers of shapes as one reads: rows from the top, each from left to right.
+
+    A row holds what has its middle above the lower edge of the row's highest shape, so that shapes side by side stay
+    in their order where one is drawn a pixel higher.
+    """
+    left = sorted(range(len(objects)), key=lambda index: objects[index].centre[1])
+    order: list[int] = []
+    while left:
+        bottom = objects[left[0]].extent[3]
+        row = [index for index in left if objects[index].centre[1] < bottom]
+        order += sorted(row, key=lambda index: objects[index].centre[0])
+        left = left[len(row) :]
+    return order
+
+
+def _related(pairs: dict[int, int], objects: tuple[SeenShape, ...], scene: Scene, relation: Relation) -> dict[int, int]:
+    """The pairs, with the shapes of the two related phrases exchanged where that costs nothing and the relation holds.
+
+    Both phrases ask for one shape, so they are the first two parts.
+    """
+    shape_of = {part: index for index, part in pairs.items()}
+    if 0 not in shape_of or 1 not in shape_of:
+        return pairs
+    first, second = shape_of[0], shape_of[1]
+    kept = _mismatch(objects[first], scene.groups[0]) + _mismatch(objects[second], scene.groups[1])
+    exchanged = _mismatch(objects[second], scene.groups[0]) + _mismatch(objects[first], scene.groups[1])
+    holds = _in_relation(objects[first], objects[second], relation)
+    if holds or exchanged > kept + _COST_TIE or not _in_relation(objects[second], objects[first], relation):
+        return pairs
+    return {**pairs, first: 1, second: 0}
 
 
 def _mismatch(seen: SeenShape, group: Group) -> float:
+    """The price of seeing the group in the shape; a sum of constants, as nobody sees a thousandth of overlap."""
     colour, shape = seen.colour != group.colour, not _shape_fits(seen, group.shape)
     if colour and shape:
         return _COST_BOTH
-    doubt = 0.1 * (max(seen.scores.values()) - seen.scores[group.shape])
-    size = 0.05 * _size_error(seen, group)
-    return _COST_COLOUR * colour + _COST_SHAPE * shape + doubt + size
+    size = _COST_SIZE * (_size_error(seen, group) > _WRONG_SIZE)
+    return _COST_COLOUR * colour + _COST_SHAPE * shape + size + _COST_UNLIKE * (seen.shape != group.shape)
 
 
 def _same(seen: SeenShape, group: Group) -> bool:
@@ -153,7 +206,7 @@ def _attributes(seen: SeenShape, group: Group) -> list[Defect]:
         defects.append(statements.wrong_colour(group, seen.colour, seen.extent))
     if not _shape_fits(seen, group.shape):
         defects.append(statements.wrong_shape(group, seen.shape, seen.extent))
-    if (error := _size_error(seen, group)) > 0.55:
+    if (error := _size_error(seen, group)) > _WRONG_SIZE:
         defects.append(statements.wrong_size(group, seen.extent, error))
     return defects
 
@@ -178,12 +231,16 @@ def _relation(scene: Scene, relation: Relation, members: dict[int, list[SeenShap
     if len(members[0]) != 1 or len(members[1]) != 1:
         return []
     first, second = members[0][0], members[1][0]
-    axis = 0 if relation.horizontal else 1
-    gap = second.centre[axis] - first.centre[axis]
-    if (gap if relation.first_is_lower else -gap) > 2.0:
+    if _in_relation(first, second, relation):
         return []
     groups = scene.groups
     return [statements.wrong_relation(groups[0], groups[1], relation, statements.union([first.extent, second.extent]))]
+
+
+def _in_relation(first: SeenShape, second: SeenShape, relation: Relation) -> bool:
+    axis = 0 if relation.horizontal else 1
+    gap = second.centre[axis] - first.centre[axis]
+    return (gap if relation.first_is_lower else -gap) > 2.0
 
 
 def _artifacts(seen: SeenShape, name: str) -> list[Defect]:

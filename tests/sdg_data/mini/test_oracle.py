@@ -194,6 +194,66 @@ def test_injection_repeats_by_seed_and_changes_pixels() -> None:
     assert one.defects == two.defects
 
 
+def _boxed(x: int, y: int, radius: int) -> Box:
+    corners = [round(value * 1000 / 64) for value in (x - radius, y - radius, x + radius, y + radius)]
+    return Box(x0=corners[0], y0=corners[1], x1=corners[2], y1=corners[3])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((16, 32), (48, 32)), ((16, 34), (48, 31)), ((48, 14), (16, 46)), ((20, 30), (44, 34)), ((32, 16), (32, 48))],
+)
+def test_of_twins_the_first_in_reading_order_plays_the_first_part(
+    first: tuple[int, int], second: tuple[int, int]
+) -> None:
+    # the radii are one pixel apart: neither "large" nor "small" tells the twins apart
+    for radii in ((8, 8), (9, 8), (8, 9)):
+        image = picture((*first, radii[0], RED), (*second, radii[1], RED))
+        assert [str(defect.reason) for defect in find_defects(image, "a red circle and a blue circle")] == [
+            "the circle is red, not blue"
+        ]
+        (wrong,) = find_defects(image, "a red circle and a blue circle")
+        assert wrong.box.iou(_boxed(*second, radii[1])) > 0.85
+        (wrong,) = find_defects(image, "a blue circle and a red circle")
+        assert wrong.box.iou(_boxed(*first, radii[0])) > 0.85
+
+
+def test_the_choice_between_twins_survives_noise_and_a_shift_of_a_pixel() -> None:
+    rng = np.random.default_rng(3)
+    chosen = set()
+    for _ in range(12):
+        dy = rng.integers(-2, 3, 2)
+        image = picture((16, 32 + int(dy[0]), 8, RED), (48, 32 + int(dy[1]), 8, RED)).astype(int)
+        noisy = np.clip(image + rng.normal(0, 3, image.shape), 0, 255).round().astype(np.uint8)
+        (wrong,) = find_defects(noisy, "a blue circle and a red circle")
+        chosen.add(wrong.box.x0 < 500)
+    assert chosen == {True}
+
+
+def test_a_size_that_is_asked_for_tells_twins_apart() -> None:
+    image = picture((16, 32, 6, RED), (48, 32, 11, RED))
+    (wrong,) = find_defects(image, "a large blue circle and a small red circle")
+    assert wrong.reason == "the circle is red, not blue"
+    assert wrong.box.iou(_boxed(48, 32, 11)) > 0.85
+
+
+@pytest.mark.parametrize(("relation", "side"), [("to the left of", 48), ("to the right of", 16)])
+def test_related_twins_keep_their_relation(relation: str, side: int) -> None:
+    image = picture((16, 32, 8, RED), (48, 32, 8, RED))
+    (wrong,) = find_defects(image, f"a red circle {relation} a blue circle")
+    assert wrong.reason == "the circle is red, not blue"
+    assert wrong.box.iou(_boxed(side, 32, 8)) > 0.85
+
+
+def test_three_twins_fill_the_phrases_in_their_order() -> None:
+    image = picture((16, 14, 8, RED), (48, 14, 8, RED), (32, 48, 8, RED))
+    defects = find_defects(image, "a green circle and a red circle and a blue circle")
+    assert {(defect.reason, defect.box.y0 > 500, defect.box.x0 < 300) for defect in defects} == {
+        ("the circle is red, not green", False, True),
+        ("the circle is red, not blue", True, False),
+    }
+
+
 def test_background_deviation_has_no_threshold() -> None:
     clean = picture((32, 32, 8, RED))
     hazy = clean.copy()
