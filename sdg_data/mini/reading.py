@@ -66,6 +66,11 @@ class SeenShape:
         """The middle of the extent, (x, y) in pixels."""
         return (self.extent[0] + self.extent[2]) / 2, (self.extent[1] + self.extent[3]) / 2
 
+    @property
+    def outline_margin(self) -> float:
+        """By how much the best outline's overlap is more than that of a broken outline, at most; negative: broken."""
+        return self.scores[self.shape] - _least_overlap(self.radii[self.shape])
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -196,8 +201,11 @@ def _outline_error(mask: Bools, fit: Fit) -> float:
     beyond = mask & ~ndimage.binary_dilation(fit.mask, _EIGHT)
     lacking = ~mask & ndimage.binary_erosion(fit.mask, _EIGHT)
     error = float((beyond.sum() + lacking.sum()) / fit.mask.sum())
-    least = np.interp(fit.radius, (5.5, 11.0), OUTLINE_OVERLAP)
-    return max(error, 1 - fit.score) if fit.score < least else error
+    return max(error, 1 - fit.score) if fit.score < _least_overlap(fit.radius) else error
+
+
+def _least_overlap(radius: float) -> float:
+    return float(np.interp(radius, (5.5, 11.0), OUTLINE_OVERLAP))
 
 
 def _surface_error(mask: Bools, image: Floats) -> float:

@@ -34,6 +34,11 @@ class Drawn:
     group: int
 
     @property
+    def centre(self) -> tuple[float, float]:
+        """(x, y)."""
+        return self.x, self.y
+
+    @property
     def extent(self) -> tuple[float, float, float, float]:
         """The smallest rectangle around the shape, (x0, y0, x1, y1) in pixels."""
         points = outline(self.shape, self.x, self.y, self.radius)

@@ -18,8 +18,10 @@ from trl.models.utils import unwrap_model_for_generation
 
 from exports.read.shard_table import ShardTable
 from schemas.defect import DEFECT_TYPES
+from sdg_data.errors import ConfigError
 from sdg_data.work import StopRequest
 from trainers.common.checksums import write_checksums
+from trainers.common.muon import Muon, hidden_matrices
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingRow
 from trainers.detector.evaluation import SCORE, Prediction, answer_rows, draw, figures, measure
@@ -125,6 +127,37 @@ class DetectorTrainerMixin:
         self.chat, self.table, self.config, self.folder = chat, table, config, folder
         self.held_out = sorted(held_out, key=lambda row: row.key)[:limit]
         self._waited, self._since = 0.0, time.perf_counter()
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Make the optimizer: the trainer's AdamW, or Muon where the configuration says so.
+
+        Returns:
+            The trainer's `optimizer`.
+
+        Raises:
+            ConfigError: Muon for a model that is divided among devices: it needs whole matrices.
+        """
+        trainer: Any = self
+        settings = self.config.optimizer
+        if settings.muon is None or trainer.optimizer is not None:
+            return super().create_optimizer(model)  # type: ignore[misc]
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise ConfigError(
+                "Muon needs whole matrices, and sharding divides them", hint="--set optimizer.muon=null, or DDP."
+            )
+        trained = [each for each in (model or trainer.model).parameters() if each.requires_grad]
+        matrices = hidden_matrices(model or trainer.model)
+        taken = {id(matrix) for matrix in matrices}
+        trainer.optimizer = Muon(
+            matrices,
+            [each for each in trained if id(each) not in taken],
+            muon_rate=settings.muon.learning_rate,
+            adamw_rate=settings.learning_rate,
+            momentum=settings.muon.momentum,
+            betas=settings.adam_betas,
+            weight_decay=settings.weight_decay,
+        )
+        return trainer.optimizer
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Fetch batches as the trainer does, and add up the time that this takes.

@@ -6,19 +6,20 @@ two CPU cores. A run differs from its recipe by `--set group.key=value`, and its
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sdg_data.metrics.similarity import PAPER_EMBEDDING
 from sdg_data.prompt_templates import DETECT_SHORT
-from trainers.common.config import Positive
+from trainers.common.config import NotNegative, Positive, TrainingSettings
 from trainers.detector.train_config import (
     DataSettings,
     DetectorOptimizer,
     DetectorSaving,
     EvaluationSettings,
     ModelSettings,
+    Share,
     TrainConfig,
 )
 
@@ -33,12 +34,31 @@ class SftDataSettings(DataSettings):
     """Tokens of question, image and answer; longer samples are left out (the paper's 5,100)."""
 
 
+class MiniHelp(TrainingSettings):
+    """Variants and heads for a toy detector on images of the mini world, see `trainers.detector.mini.help`."""
+
+    variants: Positive = 12
+    """Questions made of each image; the first is the image's own sample."""
+    reprompted: Share = 0.4
+    """Share of the others with another prompt; all are mirrored and moved at random."""
+    heads: NotNegative = 1.0
+    """Weight of the throw-away heads' loss; 0: without them."""
+
+
 class SftConfig(TrainConfig):
     """All settings of a supervised fine-tuning, in groups."""
 
     kind: Literal["sft"] = "sft"
     """The kind of training."""
     data: SftDataSettings = SftDataSettings()
+    mini: MiniHelp | None = None
+    """Help for the toy detector on images of the mini world; none: the answers alone teach, as for real models."""
+
+    @model_validator(mode="after")
+    def _whole_model(self) -> Self:
+        if self.mini and self.model.lora:
+            raise ValueError("the help for the toy detector is for training all of it, not an adapter")
+        return self
 
 
 def sdg30k() -> SftConfig:

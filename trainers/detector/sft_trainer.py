@@ -35,12 +35,15 @@ from trainers.detector.data import TrainingData, TrainingRow, read_training_data
 from trainers.detector.evaluation import figures, measure
 from trainers.detector.half import halve
 from trainers.detector.loading import load_detector, lora_config, trainable, write_detector_file
+from trainers.detector.mini.help import PATCHES, WRONG, MiniCollator, MiniHeads, with_variants
 from trainers.detector.run_folder import DetectorRunFolder, source_fingerprint
 from trainers.detector.sft_config import SftConfig
 from trainers.detector.train_config import TrainConfig
 
 log = logging.getLogger(__name__)
 
+_HEADS = "mini_heads"
+"""The attribute of a model by which the toy detector's heads are saved in checkpoints."""
 # TRL looks at its first row to learn that there are images; the rows themselves come from `EpochItems`.
 _PLACEHOLDER = {"images": [[]], "prompt": ["?"], "completion": ["!"]}
 
@@ -56,6 +59,34 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
         # Qwen-VL's classes say no, so the loss would be a mean of micro-batches' means; TRL's loss takes the number of
         # tokens of the whole batch, and every token weighs the same however the batch is divided.
         self.model_accepts_loss_kwargs = True
+
+    def help_with(self, heads: Any) -> None:
+        """Train the toy detector's heads along with the model; checkpoints keep them, the finished model does not."""
+        self.model.add_module(_HEADS, heads)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """TRL's loss of the answers, and that of the toy detector's heads where there are some.
+
+        Returns:
+            The loss.
+        """
+        labels = [inputs.pop(name) for name in (PATCHES, WRONG) if name in inputs]
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        heads = getattr(self.accelerator.unwrap_model(model), _HEADS, None)
+        if heads is None or self._config.mini is None:
+            return loss
+        mean = heads.loss(inputs, *labels)
+        # A mean over this micro-batch; gradients of micro-batches are added, those of processes averaged.
+        share = len(inputs["input_ids"]) * self.accelerator.num_processes / self._config.optimizer.batch_size
+        return loss + self._config.mini.heads * share * mean
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model as the trainer does; in a checkpoint with the heads, else without them."""
+        if not _internal_call and hasattr(self.model, _HEADS):
+            delattr(self.model, _HEADS)
+        super().save_model(output_dir, _internal_call)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: list[TrainingRow] = list(self.train_dataset.rows)
@@ -101,6 +132,10 @@ def _train_sft(
     samples = read_training_data(
         data, chat, max_tokens=config.data.max_tokens, held_out=config.data.held_out, seed=config.seed, limit=limit
     )
+    collator = SftCollator(chat, jitter=config.data.jitter, seed=config.seed)
+    if config.mini:
+        samples = with_variants(samples, chat, config.mini, max_tokens=config.data.max_tokens, seed=config.seed)
+        collator = MiniCollator(chat, jitter=config.data.jitter, seed=config.seed)
     check_size(samples, config)
     arguments = TrlSftConfig(
         **config.common_arguments(str(folder.checkpoints), int(os.environ.get("WORLD_SIZE", "1"))), max_length=None
@@ -111,13 +146,15 @@ def _train_sft(
         config=config,
         model=detector,
         args=arguments,
-        data_collator=SftCollator(chat, jitter=config.data.jitter, seed=config.seed),
+        data_collator=collator,
         processing_class=processor,
         peft_config=lora_config(config.model.lora, freeze_vision=config.model.freeze_vision),
         callbacks=[reporter],
     )
     trainer.prepare_evaluation(chat, samples.table, samples.held_out, config, folder)
     note = run_note(config, samples, chat, model=model, data=data, counts=trainable(trainer.model))
+    if config.mini and config.mini.heads:
+        trainer.help_with(MiniHeads(detector))
     return run(trainer, folder, note, reporter)
 
 

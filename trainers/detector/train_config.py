@@ -65,6 +65,15 @@ class DataSettings(ConfigGroup):
         return template
 
 
+class MuonSettings(common.TrainingSettings):
+    """Muon for the matrices of the layers; AdamW goes on with embeddings, norms and biases."""
+
+    learning_rate: common.AboveZero = 1.5e-3
+    """The highest one of the matrices."""
+    momentum: Share = 0.95
+    """Of the gradient."""
+
+
 class DetectorOptimizer(ConfigGroup):
     """AdamW with a cosine schedule, and the size of a step."""
 
@@ -78,6 +87,9 @@ class DetectorOptimizer(ConfigGroup):
     """Gradients are scaled down to this norm."""
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
     """AdamW's β₁ and β₂."""
+    muon: MuonSettings | None = None
+    """Muon (orthogonalised momentum) for the matrices of the layers, of models that lie whole on a device; none: AdamW
+    for everything."""
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over the data."""
     max_steps: Positive | None = None

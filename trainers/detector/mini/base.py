@@ -97,7 +97,7 @@ class SceneBatcher:
         return torch.as_tensor(made["pixel_values"])
 
     def patches(self, chosen: list[RenderedScene]) -> torch.Tensor:
-        """What is true of each image patch, (batch·GRID·GRID, 8); `RenderedScene` says what the eight columns are."""
+        """What is true of each image patch, (batch·GRID·GRID, 9); `RenderedScene` says what the columns are."""
         return torch.from_numpy(np.concatenate([sample.patches for sample in chosen]))
 
     def text(self, chosen: list[RenderedScene], *, full: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,7 +26,7 @@ _HEADS: Final = 4
 
 
 def make_processor() -> ImageOnlyQwen3VLProcessor:
-    """Tokenizer and image processor; images keep their size where it is a multiple of the patch."""
+    """Tokenizer, padding on the left, and image processor; images whose size is a multiple of the patch keep it."""
     from transformers import Qwen2VLImageProcessorPil
 
     images = Qwen2VLImageProcessorPil(
@@ -38,7 +38,9 @@ def make_processor() -> ImageOnlyQwen3VLProcessor:
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    return ImageOnlyQwen3VLProcessor(images, make_tokenizer(), chat_template=CHAT)
+    tokenizer = make_tokenizer()
+    tokenizer.padding_side = "left"
+    return ImageOnlyQwen3VLProcessor(images, tokenizer, chat_template=CHAT)
 
 
 def make_model(tokenizer: Any, seed: int) -> Any:

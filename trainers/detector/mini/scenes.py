@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from generators.mini.corpus import HELD_OUT_COUNT, held_out_prompts
 from schemas.answer.parse import render_answer
 from schemas.defect import Defect
 from sdg_data.mini.inject import Kind, sample_corrupted
-from sdg_data.mini.render import Drawn, Pixels, lay_out, paint, to_pixels
+from sdg_data.mini.render import Pixels, lay_out, paint, to_pixels
+from sdg_data.mini.statements import Extent
 from sdg_data.mini.world import COLOURS, SHAPES, SIZE, sample_scene
 from trainers.detector.mini.language import full_form
 from trainers.detector.mini.model import GRID, PATCH
@@ -27,15 +28,40 @@ VISIBLE: Final = (Kind.BITE, Kind.NOISE, Kind.BLUR, Kind.DOUBLE, Kind.SPECK, Kin
 _EVERYWHERE: Final = (Kind.MISSING, Kind.BACKGROUND)
 _COLOURS: Final = tuple(COLOURS)
 
+NO_MARGIN: Final = -10_000
+COLUMNS: Final = 9
+"""Numbers that describe a patch."""
+
 Ints = npt.NDArray[np.int64]
+
+
+class Placed(Protocol):
+    """A shape in a picture, drawn or read."""
+
+    @property
+    def shape(self) -> str:
+        """Its kind."""
+
+    @property
+    def colour(self) -> str:
+        """The colour's name."""
+
+    @property
+    def extent(self) -> Extent:
+        """The rectangle around it."""
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(x, y) in pixels."""
 
 
 @dataclass(frozen=True)
 class RenderedScene:
     """A drawn scene with its labels.
 
-    `patches` are int64 (GRID·GRID, 8), row by row from the top left: (is a shape, shape, colour, kind of defect + 1,
-    x0, y0, x1, y1 in pixels), −100 where a number has no meaning.
+    `patches` are int64 (GRID·GRID, 9), row by row from the top left: (is a shape, shape, colour, kind of defect + 1,
+    x0, y0, x1, y1 in pixels), −100 where a number has no meaning; last the margin of the shape's outline in thousandths
+    (`SeenShape.outline_margin`), `NO_MARGIN` where it was not read.
     """
 
     pixels: Pixels
@@ -45,14 +71,15 @@ class RenderedScene:
 
 
 @cache
-def _held_out() -> frozenset[str]:
+def held_out() -> frozenset[str]:
+    """The prompts on which detectors are judged."""
     return frozenset(held_out_prompts(HELD_OUT_COUNT))
 
 
 def samples(seed: int) -> Iterator[RenderedScene]:
     """Scenes without end: a quarter clean, none with a prompt on which detectors are judged."""
     rng = random.Random(seed)
-    held_out = _held_out()
+    judged = held_out()
     while True:
         if rng.random() < CLEAN_SHARE:
             scene = sample_scene(rng)
@@ -62,7 +89,7 @@ def samples(seed: int) -> Iterator[RenderedScene]:
             corrupted = sample_corrupted(rng)
             patches = describe(corrupted.drawn, corrupted.defects, corrupted.kinds)
             made = RenderedScene(corrupted.pixels, corrupted.prompt, in_reading_order(corrupted.defects), patches)
-        if made.prompt not in held_out:
+        if made.prompt not in judged:
             yield made
 
 
@@ -83,29 +110,44 @@ def answer(defects: tuple[Defect, ...], *, full: bool) -> str:
     return render_answer(longer, trace)
 
 
-def describe(drawn: tuple[Drawn, ...], defects: tuple[Defect, ...], kinds: tuple[Kind, ...]) -> Ints:
-    """The labels of each patch (`RenderedScene.patches`): those of the nearest shape that holds its centre."""
+def describe(
+    shapes: Sequence[Placed], defects: Sequence[Defect], kinds: Sequence[Kind], margins: Sequence[float] | None = None
+) -> Ints:
+    """The labels of each patch (`RenderedScene.patches`): those of the nearest shape that holds its centre.
+
+    Args:
+        shapes: what is in the picture.
+        defects: what is wrong with it.
+        kinds: of each defect.
+        margins: of each shape's outline, where they were read.
+
+    Returns:
+        int64 (GRID·GRID, 9).
+    """
     centres = (np.arange(GRID) + 0.5) * PATCH
     xs, ys = np.meshgrid(centres, centres)
-    patches = np.full((GRID, GRID, 8), -100, np.int64)
+    patches = np.full((GRID, GRID, COLUMNS), -100, np.int64)
     patches[..., 0] = 0
     patches[..., 3] = 0
+    patches[..., 8] = NO_MARGIN
     nearest = np.full((GRID, GRID), np.inf)
-    for shape in drawn:
+    for index, shape in enumerate(shapes):
         x0, y0, x1, y1 = shape.extent
-        distance = np.maximum(np.abs(xs - shape.x), np.abs(ys - shape.y))
+        x, y = shape.centre
+        distance = np.maximum(np.abs(xs - x), np.abs(ys - y))
         inside = (xs > x0 - 1) & (xs < x1 + 1) & (ys > y0 - 1) & (ys < y1 + 1) & (distance < nearest)
         nearest[inside] = distance[inside]
         extent = [min(SIZE, max(0, round(value))) for value in (x0, y0, x1, y1)]
-        patches[inside] = [1, SHAPES.index(shape.shape), _COLOURS.index(shape.colour), 0, *extent]
+        margin = NO_MARGIN if margins is None else round(1000 * margins[index])
+        patches[inside] = [1, SHAPES.index(shape.shape), _COLOURS.index(shape.colour), 0, *extent, margin]
     for defect, kind in sorted(zip(defects, kinds, strict=True), key=lambda pair: -pair[0].box.area):
         if kind in _EVERYWHERE:
             continue
         box = [round(value * SIZE / 1000) for value in (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1)]
         inside = (xs > box[0] - 1) & (xs < box[2] + 1) & (ys > box[1] - 1) & (ys < box[3] + 1)
         # a mark smaller than a patch may lie between the centres
-        inside[int((box[1] + box[3]) / 2) // PATCH, int((box[0] + box[2]) / 2) // PATCH] = True
+        inside[min(GRID - 1, (box[1] + box[3]) // 2 // PATCH), min(GRID - 1, (box[0] + box[2]) // 2 // PATCH)] = True
         patches[inside, 3] = KINDS.index(kind) + 1
         if kind in VISIBLE:
-            patches[inside, 4:] = box
-    return patches.reshape(-1, 8)
+            patches[inside, 4:8] = box
+    return patches.reshape(-1, COLUMNS)

@@ -14,7 +14,7 @@ from generators.mini.corpus import held_out_prompts
 from sdg_data.mini.inject import Kind, sample_corrupted
 from trainers.detector.mini.base import BasePhase, BaseRecipe, BaseTraining, SceneBatcher
 from trainers.detector.mini.model import GRID, make_model, save
-from trainers.detector.mini.scenes import KINDS, answer, describe, samples
+from trainers.detector.mini.scenes import COLUMNS, KINDS, answer, describe, samples
 
 TINY = BaseRecipe(
     phases=(
@@ -64,7 +64,7 @@ def test_patches_say_what_stands_in_them():
     rng = random.Random(5)
     for _ in range(40):
         corrupted = sample_corrupted(rng, most=1)
-        patches = describe(corrupted.drawn, corrupted.defects, corrupted.kinds).reshape(GRID, GRID, 8)
+        patches = describe(corrupted.drawn, corrupted.defects, corrupted.kinds).reshape(GRID, GRID, COLUMNS)
         for shape in corrupted.drawn:
             row, column = int(shape.y // 8), int(shape.x // 8)
             assert patches[row, column, 0] == 1
