@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said = {
         name: _of(ReleaseFile(folder / "predictions.jsonl", "pred").read(), groups) for name, folder in answers.items()
     }
-    second = StoreSource(Store(options.home), SourceName("source", CEILING), Filter((), Split.TEST)).read()
+    chosen = Filter(tuple(sorted(set(groups.values()))), Split.TEST)
+    second = StoreSource(Store(options.home), SourceName("source", CEILING), chosen).read()
     said[SECOND] = _of(second, groups)
     said[ORACLE] = DefectTable.from_defects(seen.items(), groups=groups)
     summary = summarise(truth, said, seen, list(answers))
@@ -126,7 +127,7 @@ def recall_by_kind(seen: Truth, said: DefectTable) -> dict[str, dict[str, Any]]:
             kind = kinds.index(kind_of(defect))
             counts[number, 1, kind] += 1
             counts[number, 0, kind] += place in found
-    sums = resampled_sums(counts.reshape(len(seen), -1)).reshape(-1, 2, len(kinds))
+    sums = resampled_sums(counts.reshape(len(seen), -1)).reshape(-1, 2, len(kinds)).clip(min=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = sums[:, 0] / sums[:, 1]
     total = counts.sum(axis=0)

@@ -48,3 +48,12 @@ def test_a_killed_training_with_muon_and_heads_ends_as_an_unbroken_one(shards: P
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in theirs)
     kept = load_file(whole / "checkpoints" / f"checkpoint-{STEPS}" / "model.safetensors")
     assert any(name.startswith("mini_heads.") for name in kept)
+
+
+def test_micro_batches_add_up_to_the_batch(shards: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    few = ("--set", "optimizer.max_steps=3")
+    finished(command(shards, whole, *few), log=tmp_path / "log")
+    finished(command(shards, parts, *few, "--set", "optimizer.micro_batch=4"), log=tmp_path / "log")
+    # a head's mean over the patches that show a shape is another one in each half
+    assert curve(parts) == pytest.approx(curve(whole), rel=0.05)
