@@ -58,7 +58,7 @@ class VariantRow(TrainingRow):
     variant: Variant
 
 
-def with_variants(data: TrainingData, chat: Chat, help_: MiniHelp, *, max_tokens: int, seed: int) -> TrainingData:
+def with_variants(data: TrainingData, chat: Chat, settings: MiniHelp, *, max_tokens: int, seed: int) -> TrainingData:
     """Make the variants of every sample that is trained; the first of each is the sample itself.
 
     `InputError` is raised for a sample that is not of the mini world.
@@ -66,7 +66,7 @@ def with_variants(data: TrainingData, chat: Chat, help_: MiniHelp, *, max_tokens
     Args:
         data: the samples, of the mini world.
         chat: decides how long a variant is.
-        help_: how many variants.
+        settings: how many variants.
         max_tokens: a longer variant is drawn again.
         seed: the training's.
 
@@ -77,7 +77,7 @@ def with_variants(data: TrainingData, chat: Chat, help_: MiniHelp, *, max_tokens
     rows: list[TrainingRow] = []
     with Progress("variants", unit="images").running(len(data.train)) as progress:
         for row in data.train:
-            rows += _variants(row, data.table.image(row.place), chat, help_, people, max_tokens, seed)
+            rows += _variants(row, data.table.image(row.place), chat, settings, people, max_tokens, seed)
             progress.advance(1)
     return replace(data, train=rows)
 
@@ -86,7 +86,7 @@ def _variants(
     row: TrainingRow,
     image: bytes,
     chat: Chat,
-    help_: MiniHelp,
+    settings: MiniHelp,
     people: Sequence[SimulatedAnnotator],
     max_tokens: int,
     seed: int,
@@ -99,8 +99,8 @@ def _variants(
     yield VariantRow(**facts, variant=Variant(Motion(), asked, seen, tuple(judge(seen, asked))))
     rng = random.Random(f"sdg-variants:{seed}:{row.key}")
     made = 1
-    while made < help_.variants:
-        drawn = variant(seen, asked, rng, reprompted=help_.reprompted)
+    while made < settings.variants:
+        drawn = variant(seen, asked, rng, reprompted=settings.reprompted)
         key = content_id("variant", row.key, made, rng.getrandbits(32))
         told = drawn.truth if row.model == RENDERER else _told(people[int(key[:8], 16) % len(people)], key, drawn.truth)
         if told is None:
