@@ -2,18 +2,20 @@
 
 The pages' application is called in this process as a browser calls it, one request at a time, so a figure is the whole
 time that the server takes: gradio's part, the queries, and the HTML. What is remembered between requests is remembered
-here too; the first of each kind counts like the others.
+here too; the first of each kind counts like the others. `sdg dashboard` computes the slowest pages of a new snapshot in
+advance; that is waited for, and its time is printed.
 
     python benchmarks/dashboard_controls.py --home DIR [--rounds 40]    # a store of benchmarks/dashboard.py --home DIR
 
-Aim: 95 of 100 under 300 ms. `Compare` of Evaluate computes over all images when it is asked for the first time.
+Aim: 95 of 100 under 300 ms. Beside the clock stand CPU seconds of the process, all its threads together, which say more
+where the machine is busy. `Compare` of other sources than gold and a detector computes when it is asked for.
 """
 
 import argparse
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from sdg_data import image_maps
 from sdg_data.blobs import Blobs
 from sdg_data.dashboard.app import make_app
 
+Took = tuple[float, float]
 AIM = 0.3
 SESSION = "benchmark"
 MAP = "random"
@@ -33,7 +36,12 @@ class Dashboards:
     """The application with its functions by the control that calls them."""
 
     def __init__(self, home: Path) -> None:
-        self.client = TestClient(make_app(home, Blobs(home / "blobs")), base_url="http://127.0.0.1")
+        began = time.perf_counter(), time.process_time()
+        app = make_app(home, Blobs(home / "blobs"), prepare=True)
+        self.client = TestClient(app, base_url="http://127.0.0.1")
+        app.state.preparation.wait()
+        wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
+        print(f"start, snapshot and what is computed in advance: {wall:.1f} s, {cpu:.1f} s of CPU", flush=True)
         config = self.client.get("/config").json()
         self.elements = {part["id"]: part["props"].get("elem_id") or "" for part in config["components"]}
         self.initial = {part["id"]: part["props"].get("value") for part in config["components"]}
@@ -49,28 +57,28 @@ class Dashboards:
                     if name in outputs:
                         self.loads[name] = function
 
-    def seconds(self, function: dict[str, Any], changes: dict[str, Any], event: Any = None) -> float:
+    def seconds(self, function: dict[str, Any], changes: dict[str, Any], event: Any = None) -> Took:
         """Call a function with its controls as they stand at first, but for the changes; how long it takes."""
         data = [changes.get(self.elements[part], self.initial[part]) for part in function["inputs"]]
         body = {"fn_index": function["id"], "data": data, "session_hash": SESSION, "event_data": event}
-        began = time.perf_counter()
-        answer = self.client.post("/gradio_api/run/predict", json=body)
-        took = time.perf_counter() - began
-        if answer.status_code != 200:
-            raise SystemExit(f"{function['id']} {changes}: {answer.status_code} {answer.text[:300]}")
-        return took
+        return timed(lambda: self.client.post("/gradio_api/run/predict", json=body), f"{function['id']} {changes}")
 
-    def fetched(self, address: str) -> float:
+    def fetched(self, address: str) -> Took:
         """How long a figure's data takes."""
-        began = time.perf_counter()
-        answer = self.client.get(address)
-        took = time.perf_counter() - began
-        if answer.status_code != 200:
-            raise SystemExit(f"{address}: {answer.status_code} {answer.text[:300]}")
-        return took
+        return timed(lambda: self.client.get(address), address)
 
 
-def calls(boards: Dashboards, rounds: int, rng: random.Random) -> Iterator[tuple[str, float]]:
+def timed(ask: Callable[[], Any], what: str) -> Took:
+    """(seconds by the clock, of CPU) of a request, which has to be answered."""
+    began = time.perf_counter(), time.process_time()
+    answer = ask()
+    took = time.perf_counter() - began[0], time.process_time() - began[1]
+    if answer.status_code != 200:
+        raise SystemExit(f"{what}: {answer.status_code} {answer.text[:300]}")
+    return took
+
+
+def calls(boards: Dashboards, rounds: int, rng: random.Random) -> Iterator[tuple[str, Took]]:
     """Every control of every page, `rounds` times with other values."""
     rows = boards.client.get("/data/map-points.json").json()
     ids = [row["image"] for row in rows]
@@ -151,10 +159,14 @@ def calls(boards: Dashboards, rounds: int, rng: random.Random) -> Iterator[tuple
             boards.seconds(boards.functions["whose", "input"], {"whose": ["gold", "people", "detector"][place % 3]}),
         )
     sources = {"gt": "gold", "pred": "prelabel:Qwen/Qwen3-VL-4B-Instruct", "other": "none", "model": "all"}
-    for place in range(4):
-        chosen = {**sources, "split": "all", "rules": ["paper", "release"][place // 2]}
-        name = "Evaluate: Compare, first time" if place % 2 == 0 else "Evaluate: Compare, again"
-        yield name, boards.seconds(boards.functions["compare", "click"], chosen)
+    for place in range(max(4, rounds // 4)):
+        chosen = {**sources, "split": "all", "rules": ["paper", "release"][place % 2]}
+        yield "Evaluate: Compare gold and a detector", boards.seconds(boards.functions["compare", "click"], chosen)
+    for model in values["model"][:4]:
+        chosen = {**sources, "split": "all", "rules": "paper", "model": model}
+        yield "Evaluate: Compare, one generator, at first", boards.seconds(boards.functions["compare", "click"], chosen)
+    chosen = {**sources, "gt": "gold:unreviewed", "split": "all", "rules": "paper"}
+    yield "Evaluate: Compare other sources, at first", boards.seconds(boards.functions["compare", "click"], chosen)
 
 
 def random_map(home: Path, boards_ids: list[str]) -> None:
@@ -179,16 +191,17 @@ def main() -> int:
     boards = Dashboards(arguments.home)
     listed = boards.client.get("/data/images.txt").text.splitlines()
     random_map(arguments.home, [line for line in listed if not line.startswith("#")])
-    rng, took = random.Random(1), dict[str, list[float]]()
+    rng, took = random.Random(1), dict[str, list[Took]]()
     for name, seconds in calls(boards, arguments.rounds, rng):
         took.setdefault(name, []).append(seconds)
     good = True
-    print(f"{'control':44} {'n':>4} {'p50 ms':>8} {'p95 ms':>8}")
+    print(f"{'control':44} {'n':>4} {'p50 ms':>8} {'p95 ms':>8} {'p50 CPU':>8} {'p95 CPU':>8}")
     for name, all_of_it in took.items():
-        p50, p95 = np.percentile(all_of_it, [50, 95])
+        (p50, cpu50), (p95, cpu95) = np.percentile(all_of_it, [50, 95], axis=0)
         good &= bool(p95 < AIM)
-        over = "" if p95 < AIM else "  over the aim"
-        print(f"{name:44} {len(all_of_it):4} {1000 * p50:8.0f} {1000 * p95:8.0f}{over}")
+        over = "" if p95 < AIM else "  over the aim" if cpu95 >= AIM else "  over the aim by the clock alone"
+        milliseconds = " ".join(f"{1000 * value:8.0f}" for value in (p50, p95, cpu50, cpu95))
+        print(f"{name:44} {len(all_of_it):4} {milliseconds}{over}")
     return 0 if good else 1
 
 

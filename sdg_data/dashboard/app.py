@@ -23,6 +23,7 @@ from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
 from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.pages.maps import page as maps
+from sdg_data.dashboard.preparation import Preparation
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import BlobError, SdgError
 from sdg_data.people import People
@@ -53,6 +54,7 @@ def make_app(
     login: Login | None = None,
     hosts: Collection[str] = (),
     people: People | None = None,
+    prepare: bool = False,
 ) -> FastAPI:
     """The application over a home. Publishes a snapshot at once, where there is a store.
 
@@ -64,6 +66,7 @@ def make_app(
         login: Required for every address, if it is given.
         hosts: Names that browsers know this server by, beside localhost, this machine's name and addresses in digits.
         people: What people are called.
+        prepare: Compute what pages show of a new snapshot in advance, in a thread; it is `state.preparation`.
 
     Raises:
         ValueError: Two pages have a figure of the same name.
@@ -71,6 +74,9 @@ def make_app(
     context = make_context(home, blobs, pages=pages, every=every, people=people)
     context.snapshots.refresh()
     app = FastAPI(title="sdg-data", docs_url=None, redoc_url=None, openapi_url=None)
+    if prepare:
+        app.state.preparation = Preparation(context, pages)
+        app.state.preparation.start()
     _add_routes(app, context, all_figures(pages), all_lists(pages))
     blocks = make_blocks(context, pages)
     gr.mount_gradio_app(

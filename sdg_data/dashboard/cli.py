@@ -52,6 +52,7 @@ def dashboard_command(
         login=login,
         hosts=allow_host or (),
         people=people_of(settings.home, anonymous=settings.annotate.anonymous),
+        prepare=True,
     )
     say(f"dashboards of {settings.home}: http://{host}:{port}  (Ctrl-C ends them)")
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

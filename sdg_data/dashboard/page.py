@@ -47,6 +47,8 @@ class Page:
         lists: By a figure's name, the ids of its images, which are served as `/data/NAME.txt`.
         selections: By the name in `/browse?select=NAME`, the images behind a part of a figure (`html.browse_link`); for
             those that Browse's own filters cannot say. Names are unique over all pages.
+        prepare: Computes what would keep the first reader of a snapshot waiting, and leaves it in `PageContext.cached`.
+            It is called in a thread of its own whenever there is a new snapshot.
         tables: SQL statements that make the page's own tables (`dash_*`) in a snapshot, in this order. They may read
             the store's tables and those of `dashboard.tables`.
     """
@@ -58,6 +60,7 @@ class Page:
     lists: Mapping[str, ImageIds] = field(default_factory=dict)
     selections: Mapping[str, Selection] = field(default_factory=dict)
     tables: tuple[str, ...] = ()
+    prepare: Callable[[PageContext, Tx], None] | None = None
 
 
 def all_figures(pages: Iterable[Page]) -> dict[str, FigureRows]:

@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,7 +76,12 @@ class Snapshots:
         self._version = f"{tables.version(page_tables)}{self._people.mark}"
         self._current: Snapshot | None = None
         self._publishing = threading.Lock()
+        self._watchers: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
+
+    def watch(self, call: Callable[[], None]) -> None:
+        """Have something called, which must not take long, whenever there is another snapshot than before."""
+        self._watchers.append(call)
 
     def current(self) -> Snapshot | None:
         """The last snapshot, None where there is no store yet. Starts a new one in the background when it is time."""
@@ -105,6 +110,8 @@ class Snapshots:
             try:
                 self._current = self._left_by_an_earlier_run(stamp) or self._publish(stamp)
                 self.problem = None
+                for call in self._watchers:
+                    call()
             except (SdgError, duckdb.Error) as error:
                 self.problem = str(error).splitlines()[0]
                 log.warning("no new snapshot of the store: %s", error)

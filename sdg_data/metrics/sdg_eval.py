@@ -66,6 +66,12 @@ class Evaluation:
         Returns:
             The document; nothing in it is NaN.
         """
+        return {**self.without_images(ceiling=ceiling, rows=rows), "per_image": self.per_image()}
+
+    def without_images(
+        self, *, ceiling: "Evaluation | None" = None, rows: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """`as_dict` without the images' rows, which outweigh all the rest."""
         pairs = self.pairs
         return {
             **self.summary,
@@ -83,19 +89,25 @@ class Evaluation:
                 "similarity": SIMILARITY,
                 "models": published(),
             },
-            "per_image": self.per_image(),
         }
 
-    def per_image(self) -> list[dict[str, Any]]:
-        """One row for every image, in ascending order of its key; null where there is nothing to measure."""
-        columns, n = self.counts.columns, len(self.pairs.gt)
+    def per_image(self, places: NDArray[np.int64] | None = None) -> list[dict[str, Any]]:
+        """One row for every image, in ascending order of its key; null where there is nothing to measure.
+
+        Args:
+            places: Only the images at these places of that order, in the order of the places.
+
+        Returns:
+            The rows.
+        """
+        chosen = np.arange(len(self.pairs.gt)) if places is None else places
+        columns = {name: column[chosen] for name, column in self.counts.columns.items()}
         names: dict[str, list[Any]] = {
-            "filepath": list(self.pairs.gt.keys),
-            "model": list(self.pairs.gt.groups),
-            "parsing": [OUTCOMES[code] for code in self.pairs.pred.outcomes.tolist()],
+            "filepath": [self.pairs.gt.keys[place] for place in chosen.tolist()],
+            "model": [self.pairs.gt.groups[place] for place in chosen.tolist()],
+            "parsing": [OUTCOMES[code] for code in self.pairs.pred.outcomes[chosen].tolist()],
         }
-        pred = self.pairs.pred
-        boxes = {scope: np.bincount(pred.images, _scope(pred, scope), n).astype(np.float64) for scope in SCOPES}
+        boxes = {scope: self.predicted(scope)[chosen] for scope in SCOPES}
         for scope in SCOPES:
             names[f"gt_{scope}"] = _whole(columns[f"gt/{scope}"])
             names[f"pred_{scope}"] = _whole(boxes[scope])
@@ -111,6 +123,19 @@ class Evaluation:
         names["detection_aware"] = columns["aware/cosine"].tolist()
         keys = tuple(names)
         return [dict(zip(keys, values, strict=False)) for values in zip(*names.values(), strict=True)]
+
+    def predicted(self, scope: str) -> Floats:
+        """How many boxes each image's prediction has in a scope ("all", or a type)."""
+        pred = self.pairs.pred
+        return np.bincount(pred.images, _scope(pred, scope), len(pred)).astype(np.float64)
+
+    def worst(self, limit: int) -> list[dict[str, Any]]:
+        """The first rows of `report.worst_images`, without making those of the other images."""
+        boxes = self.counts.columns["gt/all"] + self.predicted("all")
+        places = np.nonzero(boxes > 0)[0]
+        f1 = 2 * self.counts.columns["box/0.5/all/tp"][places] / boxes[places]
+        order = np.lexsort((-boxes[places], f1))  # stable, so images that are equal in both stay in order of their keys
+        return self.per_image(places[order[:limit]])
 
 
 def pair_up(gt: DefectTable, pred: DefectTable, protocol: Protocol, *, fill_missing: bool = False) -> Pairs:

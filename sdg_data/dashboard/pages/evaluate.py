@@ -1,9 +1,7 @@
 """Evaluate: two sources side by side, metrics with intervals, worst cases first, confusion, importance."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -14,27 +12,33 @@ from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import NONE, choice, chosen, remember, set_to
 from sdg_data.dashboard.html import browse_link, figure, grid, matrix, nothing, picture_link, table, text
 from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
+from sdg_data.dashboard.pages.comparison import (
+    SourceComparison,
+    compare_sources,
+    human_ceiling,
+    member,
+    source_name,
+)
 from sdg_data.dashboard.pages.detectors import compare_detectors, difference_rows, differing_rows, render_detectors
-from sdg_data.dashboard.tables import blobs_of_images, independent_verdicts, models
+from sdg_data.dashboard.tables import models
 from sdg_data.errors import ConfigError, SdgError
-from sdg_data.metrics.ceiling import second_opinions
 from sdg_data.metrics.charts import Series, bars, scatter
-from sdg_data.metrics.confusion import IOU, confusion, images_of_cell
+from sdg_data.metrics.confusion import IOU, images_of_cell
 from sdg_data.metrics.definitions import METRICS
 from sdg_data.metrics.protocol import Protocol
-from sdg_data.metrics.report import summary_rows, worst_images
-from sdg_data.metrics.sdg_eval import evaluate, pair_up
-from sdg_data.metrics.store_sources import Filter, SourceName, parse_source, read_source
-from sdg_data.metrics.tables import Pairs
+from sdg_data.metrics.report import summary_rows
+from sdg_data.metrics.sdg_eval import Evaluation
+from sdg_data.metrics.store_sources import Filter
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 from sdg_data.words import counted
 
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
+PREPARED, MOST_PREPARED = 3, 100_000
+"""So many detectors are compared with gold in advance, where no more than so many images have gold."""
 _CHARTED = ("box_f1@0.1", "box_f1@0.5", "det_type_f1")
 _CHOICES = ("gt", "pred", "other", "model", "split", "protocol")
-_Choice = TypeVar("_Choice", bound=StrEnum)
 _MISSING = ("Two sources are needed: gold, a detector's prelabels, or people's annotations.", "sdg eval sources")
 _HINT = '<p class="note">Choose two sources and press Compare. 30,000 images take a few seconds.</p>'
 
@@ -103,90 +107,37 @@ def _with(names: list[str], value: str) -> list[str]:
     return names if not value or value in names else [*names, value]
 
 
-@dataclass(frozen=True)
-class SourceComparison:
-    """Two sources against each other.
-
-    Attributes:
-        document: The JSON of `sdg eval run`, with the confusion of types.
-        importance: By defect type, (ground truth, prediction) of matched boxes, 1 to 100.
-        blobs: The pictures of the worst images, by image.
-        pairs: The two sources themselves.
-    """
-
-    document: dict[str, Any]
-    importance: dict[str, list[tuple[float, float]]]
-    blobs: dict[str, str]
-    pairs: Pairs
-
-
 def sources(tx: Tx) -> list[str]:
     """What can be compared; the oracle is left out, as it reads pictures."""
     return [row["source"] for row in select(tx, "SELECT source FROM dash_sources")]
 
 
-def compare_sources(
-    tx: Tx, gt: str, pred: str, *, model: str = "", split: str = "", protocol: str = "paper"
-) -> SourceComparison | None:
-    """SDG-Eval of two sources of the store.
-
-    Args:
-        tx: A connection to a snapshot.
-        gt: The source taken for true, for example `gold`.
-        pred: The source that is measured, for example `prelabel:MODEL`.
-        model: Only this generator's images; "" for all.
-        split: Only this split; "" for both.
-        protocol: One of `Protocol`.
-
-    Returns:
-        None where the sources have no image in common.
-
-    Raises:
-        ConfigError: `gt` or `pred` is no source of the store, or there is no such split or protocol.
-    """
-    chosen = Filter((model,) if model else None, _member(Split, split) if split else None)
-    rules = _member(Protocol, protocol)
-    pairs = pair_up(read_source(tx, _source_name(gt), chosen), read_source(tx, _source_name(pred), chosen), rules)
-    if not len(pairs.gt):
-        return None
-    result = evaluate(pairs, protocol=rules)
-    verdicts = independent_verdicts(tx, chosen)
-    ceiling = evaluate(pair_up(*second_opinions(verdicts), rules), protocol=rules) if verdicts else None
-    document = {**result.as_dict(ceiling=ceiling), "confusion": confusion(pairs)}
-    matches = result.counts.matches.at_least(rules.reasons_at)
-    points: dict[str, list[tuple[float, float]]] = {}
-    for code, name in enumerate(DEFECT_TYPES):
-        of_type = pairs.gt.labels[matches.first] == code
-        truth, prediction = (
-            table.importance[rows[of_type]] for table, rows in ((pairs.gt, matches.first), (pairs.pred, matches.second))
-        )
-        given = ~(np.isnan(truth) | np.isnan(prediction))  # NaN is an importance that an answer did not state
-        points[name] = list(zip(truth[given].tolist(), prediction[given].tolist(), strict=True))
-    return SourceComparison(document, points, blobs_of_images(tx, [row["image"] for row in worst(document)]), pairs)
-
-
-def _source_name(name: str) -> SourceName:
-    source = parse_source(name)
-    if source is None:
-        raise ConfigError("this is no source of the store", item=name, hint="`sdg eval sources` lists them.")
-    return source
-
-
-def _member(choices: type[_Choice], value: str) -> _Choice:
-    try:
-        return choices(value)
-    except ValueError as error:
-        raise ConfigError(f"this is none of {', '.join(choices)}", item=value) from error
-
-
 def compare(context: PageContext, tx: Tx, parameters: Parameters) -> SourceComparison | None:
     """`compare_sources` of what the page's controls, or a download's address, choose; remembered."""
     gt, pred, model, split, protocol = (parameters.get(name, "") for name in _CHOICES if name != "other")
+    protocol = protocol or Protocol.PAPER.value
+
+    def ceiling() -> Evaluation | None:
+        chosen_images = Filter((model,) if model else None, Split(split) if split else None)
+        rules = Protocol(protocol)
+        return context.cached(tx, ("ceiling", model, split, rules), lambda: human_ceiling(tx, chosen_images, rules))
+
     return context.cached(
         tx,
         ("compare", gt, pred, model, split, protocol),
-        lambda: compare_sources(tx, gt, pred, model=model, split=split, protocol=protocol or "paper"),
+        lambda: compare_sources(tx, gt, pred, model=model, split=split, protocol=protocol, ceiling=ceiling),
     )
+
+
+def prepare(context: PageContext, tx: Tx) -> None:
+    """Compare gold with each detector by both protocols, up to `PREPARED`, before somebody asks for it."""
+    images = {row["source"]: row["images"] for row in select(tx, "SELECT source, images FROM dash_sources")}
+    detectors = [name for name in images if name.startswith("prelabel:")][:PREPARED]
+    if images.get("gold", 0) > MOST_PREPARED:
+        return
+    for protocol in Protocol if "gold" in images else ():
+        for name in detectors:
+            compare(context, tx, {"gt": "gold", "pred": name, "protocol": protocol})
 
 
 def two_detectors(context: PageContext, tx: Tx, parameters: Parameters) -> dict[str, Any]:
@@ -196,9 +147,9 @@ def two_detectors(context: PageContext, tx: Tx, parameters: Parameters) -> dict[
         ConfigError: One of them is no source of the store, or there is no such split or protocol.
     """
     gt, pred, other, model, split, protocol = (parameters.get(name, "") for name in _CHOICES)
-    chosen_images = Filter((model,) if model else None, _member(Split, split) if split else None)
-    rules = _member(Protocol, protocol or "paper")
-    names = (_source_name(gt), _source_name(pred), _source_name(other))
+    chosen_images = Filter((model,) if model else None, member(Split, split) if split else None)
+    rules = member(Protocol, protocol or "paper")
+    names = (source_name(gt), source_name(pred), source_name(other))
     return context.cached(
         tx,
         ("detectors", gt, pred, other, model, split, protocol),
@@ -224,13 +175,6 @@ def _of_detectors(rows: Callable[[Mapping[str, Any]], Rows]) -> Callable[..., Ro
         return rows(two_detectors(context, tx, parameters)) if parameters.get("other") else []
 
     return figure_rows
-
-
-def worst(document: Mapping[str, Any], limit: int = 60) -> Rows:
-    """The images with the lowest F1 at 0.5, those with the most boxes first."""
-    names = ("filepath", "model", "gt_all", "pred_all", "tp_all@0.5", "f1@0.5", "f1@0.1", "importance", "parsing")
-    rows = worst_images(document["per_image"])[:limit]
-    return [{"image" if name == "filepath" else name: row[name] for name in names} for row in rows]
 
 
 def render(comparison: SourceComparison, parameters: Parameters) -> str:
@@ -264,7 +208,7 @@ def render(comparison: SourceComparison, parameters: Parameters) -> str:
         f"{counted(unread, 'answer')} could not be read; "
         f"{counted(len(document['rows']['missing']), 'image')} without a prediction{ceiling_note}"
     )
-    dots = {name: pairs[:: max(1, len(pairs) // DOTS + 1)] for name, pairs in comparison.importance.items()}
+    dots = {name: pairs[:: max(1, len(pairs) // DOTS + 1)].tolist() for name, pairs in comparison.importance.items()}
     matched, drawn = (sum(map(len, points.values())) for points in (comparison.importance, dots))
     how = f"boxes matched whatever their type, IoU ≥ {confused['threshold']}; rows: ground truth"
     return (
@@ -297,7 +241,7 @@ def render(comparison: SourceComparison, parameters: Parameters) -> str:
         + figure(
             "worst",
             "Worst images first",
-            table([_worst_cells(row, comparison.blobs) for row in worst(document)], raw=frozenset({"image"})),
+            table([_worst_cells(row, comparison.blobs) for row in comparison.worst], raw=frozenset({"image"})),
             parameters=parameters,
         )
     )
@@ -319,7 +263,7 @@ def confused_images(context: PageContext, tx: Tx, parameters: Parameters) -> Sel
     comparison = _asked_for(context, tx, parameters)
     by, truth, taken_for = (parameters.get(name, "") for name in ("by", "truth", "taken"))
     title = f"{truth} in {parameters['gt']}, {taken_for} in {parameters['pred']} (IoU ≥ {IOU})"
-    return Selected(title, images_of_cell(comparison.pairs, by, truth, taken_for))
+    return Selected(title, images_of_cell(comparison.result.pairs, by, truth, taken_for))
 
 
 def mistaken_images(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
@@ -329,14 +273,13 @@ def mistaken_images(context: PageContext, tx: Tx, parameters: Parameters) -> Sel
         ConfigError: The address names no comparison, or no type.
     """
     comparison = _asked_for(context, tx, parameters)
-    kind = _member(DefectType, parameters.get("of", ""))
-    images = [
-        row["filepath"]
-        for row in comparison.document["per_image"]
-        if row[f"tp_{kind}@0.5"] < max(row[f"gt_{kind}"], row[f"pred_{kind}"])
-    ]
+    kind = member(DefectType, parameters.get("of", ""))
+    result = comparison.result
+    boxes = np.maximum(result.counts.columns[f"gt/{kind}"], result.predicted(kind))
+    mistaken = np.nonzero(result.counts.columns[f"box/0.5/{kind}/tp"] < boxes)[0]
     return Selected(
-        f"{kind} missed or invented by {parameters['pred']}, against {parameters['gt']} (IoU ≥ 0.5)", images
+        f"{kind} missed or invented by {parameters['pred']}, against {parameters['gt']} (IoU ≥ 0.5)",
+        [result.pairs.gt.keys[place] for place in mistaken.tolist()],
     )
 
 
@@ -348,7 +291,7 @@ def _asked_for(context: PageContext, tx: Tx, parameters: Parameters) -> SourceCo
 
 
 def _worst_cells(row: dict[str, Any], blobs: Mapping[str, str]) -> dict[str, Any]:
-    """A row of `worst` with its picture, which leads to the image."""
+    """A row of the worst images with its picture, which leads to the image."""
     return {**row, "image": picture_link(row["image"], blobs.get(row["image"]))}
 
 
@@ -364,7 +307,7 @@ def _importance_rows(comparison: SourceComparison) -> Rows:
     return [
         {"type": kind, "ground_truth": truth, "predicted": prediction}
         for kind, pairs in comparison.importance.items()
-        for truth, prediction in pairs
+        for truth, prediction in pairs.tolist()
     ]
 
 
@@ -383,9 +326,9 @@ PAGE = Page(
     path="evaluate",
     build=build,
     figures={
-        "evaluation": _of_comparison(lambda comparison: comparison.document, {}),
+        "evaluation": _of_comparison(SourceComparison.whole, {}),
         "metrics": _of_comparison(lambda comparison: summary_rows(comparison.document), []),
-        "worst": _of_comparison(lambda comparison: worst(comparison.document), []),
+        "worst": _of_comparison(lambda comparison: comparison.worst, []),
         "confusion-type": _of_comparison(lambda comparison: _confusion_rows(comparison, "type"), []),
         "confusion-subtype": _of_comparison(lambda comparison: _confusion_rows(comparison, "subtype"), []),
         "importance-pairs": _of_comparison(_importance_rows, []),
@@ -393,4 +336,5 @@ PAGE = Page(
         "detectors-differ": _of_detectors(differing_rows),
     },
     selections={"confused": confused_images, "mistakes": mistaken_images, "differ": differing_images},
+    prepare=prepare,
 )

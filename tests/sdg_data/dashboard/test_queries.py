@@ -14,7 +14,7 @@ pytest.importorskip("gradio")
 from schemas.defect import Defect, tier
 from schemas.labelling import LabelTask
 from schemas.records import Annotation
-from sdg_data.dashboard.pages import evaluate, overview
+from sdg_data.dashboard.pages import comparison, evaluate, overview
 from sdg_data.dashboard.pages.agreement import aggregates
 from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.agreement.over_time import charts, person_weeks
@@ -363,17 +363,17 @@ def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Fille
         alive = [annotation for annotation in filled.annotations if annotation.image_id != filled.gone]
         assert bias.blind.annotations == sum(annotation.prelabel_id is None for annotation in alive)
         assert "annotator:zed" in evaluate.sources(tx)
-        same = evaluate.compare_sources(tx, "gold", "gold")
+        same = comparison.compare_sources(tx, "gold", "gold")
         assert same is not None
         assert same.document["boxes"]["0.5"]["all"]["f1"] == 1
         assert all(a == b for pairs in same.importance.values() for a, b in pairs)
-        other = evaluate.compare_sources(tx, "gold", "prelabel:vlm", model="flux2", split="train")
+        other = comparison.compare_sources(tx, "gold", "prelabel:vlm", model="flux2", split="train")
         assert other is not None
         assert set(other.document["breakdown"]["model"]) == {"flux2"}
         assert (
-            evaluate.compare_sources(tx, "gold", "prelabel:vlm", model="sana") is None
+            comparison.compare_sources(tx, "gold", "prelabel:vlm", model="sana") is None
         )  # every other image is annotated
-        assert evaluate.compare_sources(tx, "gold", "prelabel:nobody") is None
+        assert comparison.compare_sources(tx, "gold", "prelabel:nobody") is None
 
 
 def test_each_persons_weeks(snapshots: Snapshots, filled: Filled) -> None:

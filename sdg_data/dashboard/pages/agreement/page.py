@@ -27,7 +27,7 @@ from sdg_data.errors import InputError
 from sdg_data.metrics.charts import Series, bars
 from sdg_data.metrics.definitions import headline
 from sdg_data.metrics.paper_numbers import published
-from sdg_data.metrics.report import summary_rows, worst_images
+from sdg_data.metrics.report import summary_rows
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 from sdg_data.words import counted
@@ -89,21 +89,21 @@ def render_ceiling(context: PageContext, tx: Tx | None) -> str:
         + figure(
             "queue",
             "Where people differ most",
-            table([_queue_cells(row) for row in queue(tx, people)], raw=frozenset({"image", "label_studio"})),
+            table([_queue_cells(row) for row in _queue(context, tx, people)], raw=frozenset({"image", "label_studio"})),
             note="Lowest F1 at IoU 0.5 first: worth a reviewer's look.",
         )
         + figure(
             "between-people",
             "Each two people",
-            _pair_matrix(people),
+            _pair_matrix(_between(context, tx, people)),
             note="F1 of their boxes at IoU 0.5, whatever the type, on n images. A cell leads to them.",
         )
     )
 
 
-def _pair_matrix(people: PeopleAgreement) -> str:
+def _pair_matrix(rows: Rows) -> str:
     """A person a row and a column; empty where two have no image in common."""
-    cells = {(row["first"], row["second"]): row for row in between_people(people)}
+    cells = {(row["first"], row["second"]): row for row in rows}
     names = sorted({name for pair in cells for name in pair})
     head = "".join(f"<th>{text(name)}</th>" for name in names)
     body = ""
@@ -226,7 +226,7 @@ def judged_by(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
 
 def queue(tx: Tx, people: PeopleAgreement) -> Rows:
     """The images where people differ most, the lowest F1 at IoU 0.5 first, with their tasks in Label Studio."""
-    rows = worst_images(people.ceiling.per_image())[:QUEUE]
+    rows = people.ceiling.worst(QUEUE)
     image_ids = [row["filepath"] for row in rows]
     images, links = images_by_id(tx, image_ids), label_studio_links(tx, image_ids)
     return [
@@ -271,12 +271,26 @@ def _blind(context: PageContext, tx: Tx) -> Any:
     return context.cached(tx, "blind", lambda: blind_or_not(tx))
 
 
-def _of_people(rows: Callable[[Tx, PeopleAgreement], Rows]) -> Callable[[PageContext, Tx, object], Rows]:
+def _queue(context: PageContext, tx: Tx, people: PeopleAgreement) -> Rows:
+    return context.cached(tx, "queue", lambda: queue(tx, people))
+
+
+def _between(context: PageContext, tx: Tx, people: PeopleAgreement) -> Rows:
+    return context.cached(tx, "between-people", lambda: between_people(people))
+
+
+def prepare(context: PageContext, tx: Tx) -> None:
+    """Compute all that the page shows."""
+    for render in (render_ceiling, render_annotators, render_blind):
+        render(context, tx)
+
+
+def _of_people(rows: Callable[[PageContext, Tx, PeopleAgreement], Rows]) -> Callable[[PageContext, Tx, object], Rows]:
     """A figure that is drawn from `PeopleAgreement`; no rows where no image was judged by two people."""
 
     def figure_rows(context: PageContext, tx: Tx, parameters: object) -> Rows:
         people = _people(context, tx)
-        return rows(tx, people) if people is not None else []
+        return rows(context, tx, people) if people is not None else []
 
     return figure_rows
 
@@ -286,14 +300,15 @@ PAGE = Page(
     path="agreement",
     build=build,
     figures={
-        "agreement": _of_people(lambda tx, people: agreement_rows(people)),
-        "ceiling": _of_people(lambda tx, people: summary_rows(people.ceiling.as_dict())),
-        "queue": _of_people(queue),
+        "agreement": _of_people(lambda context, tx, people: agreement_rows(people)),
+        "ceiling": _of_people(lambda context, tx, people: summary_rows(people.ceiling.without_images())),
+        "queue": _of_people(_queue),
         "annotators": lambda context, tx, parameters: _annotators(context, tx),
         "known-answers": lambda context, tx, parameters: _standings(context, tx),
         "blind": lambda context, tx, parameters: blind_rows(_blind(context, tx)),
         "person-weeks": lambda context, tx, parameters: _person_weeks(context, tx),
-        "between-people": _of_people(lambda tx, people: between_people(people)),
+        "between-people": _of_people(_between),
     },
     selections={"people-differ": differing_images, "judged-by": judged_by},
+    prepare=prepare,
 )
