@@ -164,10 +164,10 @@ def report_command(
     if json_out is not None:
         json_out.write_text(json.dumps(document(report), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         say(f"written: {json_out}")
-    for title, rows in tables(report):
-        if rows:
-            typer.echo(f"\n{title}")
-            print_table(rows)
+    for part in tables(report):
+        if part.rows:
+            typer.echo(f"\n{part.title}")
+            print_table(part.rows)
 
 
 @app.command("size")

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Final, NamedTuple
+
+from scipy.stats import binomtest
 
 from schemas.study import Study, StudyProtocol, StudyRefusal, StudyTrial, StudyVote, TrialKind
 from sdg_data.errors import ConfigError
@@ -16,13 +18,17 @@ from sdg_data.metrics.preference import (
     as_json,
     bradley_terry,
     comparisons_of,
+    items_for,
     preference,
     rater_agreement,
     side_counts,
 )
 from sdg_data.metrics.raters import RaterFigures, consensus, outcomes_of, rater_figures
 from sdg_data.store import studies
-from sdg_data.store.connection import Store
+from sdg_data.store.connection import Store, Tx
+
+WIDTHS: Final = (0.01, 0.02, 0.03, 0.05)
+"""Half widths of the net preference's interval for which the report says how many items they need."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,16 @@ def load(store: Store, name: str) -> StudyData:
         ConfigError: There is none of that name.
     """
     with store.read() as tx:
-        study = studies.named(tx, name)
-        if study is None:
-            known = ", ".join(other.name for other in studies.all_studies(tx)) or "none yet"
-            raise ConfigError(f"there is no study {name!r}", hint=f"There is: {known}. `sdg study create` makes one.")
-        return StudyData(
-            study, studies.trials(tx, study.id), studies.refusals(tx, study.id), studies.votes(tx, study.id)
-        )
+        return read_study(tx, name)
+
+
+def read_study(tx: Tx, name: str) -> StudyData:
+    """`load` inside a transaction; raises as it does."""
+    study = studies.named(tx, name)
+    if study is None:
+        known = ", ".join(other.name for other in studies.all_studies(tx)) or "none yet"
+        raise ConfigError(f"there is no study {name!r}", hint=f"There is: {known}. `sdg study create` makes one.")
+    return StudyData(study, studies.trials(tx, study.id), studies.refusals(tx, study.id), studies.votes(tx, study.id))
 
 
 def build(
@@ -180,75 +189,88 @@ def document(report: StudyReport) -> dict[str, Any]:
     }
 
 
-def tables(report: StudyReport) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The report as titled tables for a terminal."""
+class ReportTable(NamedTuple):
+    """A part of the report: a short name, a title, and rows whose cells are for people."""
+
+    name: str
+    title: str
+    rows: list[dict[str, Any]]
+
+
+def tables(report: StudyReport) -> list[ReportTable]:
+    """The report as titled tables, for a terminal and for the dashboards' page; one without rows has nothing to say."""
     what = "ranked" if report.study.protocol is StudyProtocol.RANKS else "compared in pairs"
-    titles = f"{report.study.name}: {report.items} items {what}, {report.votes} votes"
+    title = f"{report.study.name}: {report.items} items {what}, {report.votes} votes"
     if report.left_out:
-        titles += f"; without {', '.join(report.left_out)}"
-    rows: list[tuple[str, list[dict[str, Any]]]] = [
-        (
-            titles,
-            [
-                {
-                    "arm": row.arm,
-                    "against": row.against,
-                    "items": row.items,
-                    "good": row.good,
-                    "same": row.same,
-                    "bad": row.bad,
-                    "net preference": _percent(row.net, signed=True),
-                    "win rate, tie ½": _percent(row.win_rate),
-                    "without ties": _percent(row.win_rate_without_ties),
-                    "sign test p": "–" if row.sign_p is None else f"{row.sign_p:.2g}",
-                }
-                for row in report.preferences
-            ],
-        )
+        title += f"; without {', '.join(report.left_out)}"
+    return [
+        ReportTable("preferences", title, [_preference_cells(row) for row in report.preferences]),
+        ReportTable("strengths", "Bradley-Terry log-strengths (a tie is half a win)", _strength_rows(report)),
+        ReportTable("all-raters", "All raters", _rater_rows(report)),
+        ReportTable("raters", "Each rater", [_rater_cells(figures) for figures in report.raters]),
+        ReportTable(
+            "refused",
+            "Items without an image of an arm (not in the figures)",
+            [{"arm": arm, "reason": reason, "items": count} for arm, reason, count in report.refused],
+        ),
+        ReportTable("size", "Items needed for an interval of the net preference, at the shares seen", _sizes(report)),
     ]
-    if report.strengths is not None:
-        rows.append(
-            (
-                "Bradley-Terry log-strengths (a tie is half a win)",
-                [
-                    {"arm": arm, "strength": _plain(strength), "comparisons": strength.count}
-                    for arm, strength in sorted(
-                        report.strengths.estimates.items(), key=lambda pair: -(pair[1].value or 0)
-                    )
-                ],
-            )
-        )
-    decided = report.sides["left"] + report.sides["right"]
-    rows.append(
-        (
-            "All raters",
-            [
-                {"what": "agreement between raters, ordinal α", "value": _number(report.agreement)},
-                {"what": "decisions for the left image", "value": f"{report.sides['left']} of {decided}"},
-            ],
-        )
-    )
-    rows.append(
-        (
-            "Each rater",
-            [
-                {
-                    "rater": figures.rater,
-                    "votes": figures.votes,
-                    "left": figures.left,
-                    "same": figures.same,
-                    "right": figures.right,
-                    "identical, called different": f"{figures.identical_wrong} of {figures.identical}",
-                    "repeated, answered alike": f"{figures.repeated_same} of {figures.repeated}",
-                    "median seconds": _number(figures.median_seconds),
-                    "look at": "; ".join(figures.flags),
-                }
-                for figures in report.raters
-            ],
-        )
-    )
-    refused = [{"arm": arm, "reason": reason, "items": count} for arm, reason, count in report.refused]
-    rows.append(("Items without an image of an arm (not in the figures)", refused))
+
+
+def _preference_cells(row: Preference) -> dict[str, Any]:
+    return {
+        "arm": row.arm,
+        "against": row.against,
+        "items": row.items,
+        "good": row.good,
+        "same": row.same,
+        "bad": row.bad,
+        "net preference": _percent(row.net, signed=True),
+        "win rate, tie ½": _percent(row.win_rate),
+        "without ties": _percent(row.win_rate_without_ties),
+        "sign test p": "–" if row.sign_p is None else f"{row.sign_p:.2g}",
+    }
+
+
+def _strength_rows(report: StudyReport) -> list[dict[str, Any]]:
+    if report.strengths is None:
+        return []
+    ordered = sorted(report.strengths.estimates.items(), key=lambda pair: -(pair[1].value or 0))
+    return [{"arm": arm, "strength": _plain(strength), "comparisons": strength.count} for arm, strength in ordered]
+
+
+def _rater_rows(report: StudyReport) -> list[dict[str, Any]]:
+    left, decided = report.sides["left"], report.sides["left"] + report.sides["right"]
+    chance = f" (p {binomtest(left, decided).pvalue:.2g} if sides are even)" if decided else ""
+    return [
+        {"what": "agreement between raters, ordinal α", "value": _number(report.agreement)},
+        {"what": "decisions for the left image", "value": f"{left} of {decided}{chance}"},
+    ]
+
+
+def _rater_cells(figures: RaterFigures) -> dict[str, Any]:
+    return {
+        "rater": figures.rater,
+        "votes": figures.votes,
+        "left": figures.left,
+        "same": figures.same,
+        "right": figures.right,
+        "identical, called different": f"{figures.identical_wrong} of {figures.identical}",
+        "repeated, answered alike": f"{figures.repeated_same} of {figures.repeated}",
+        "median seconds": _number(figures.median_seconds),
+        "look at": "; ".join(figures.flags),
+    }
+
+
+def _sizes(report: StudyReport) -> list[dict[str, Any]]:
+    """How many items give intervals of these widths, if all votes fall as those that were given did."""
+    rows: list[dict[str, Any]] = []
+    for row in report.preferences:
+        votes = row.good + row.same + row.bad
+        if row.good + row.bad:
+            sizes = {width: items_for(width, good=row.good / votes, bad=row.bad / votes) for width in WIDTHS}
+            needed = {f"± {100 * width:g} points": number for width, number in sizes.items()}
+            rows.append({"arm": row.arm, "against": row.against, **needed})
     return rows
 
 

@@ -18,11 +18,12 @@ from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.downloads import as_csv, as_list
 from sdg_data.dashboard.gate import Calls, Gate
 from sdg_data.dashboard.page import FigureRows, ImageIds, Page, all_figures, all_lists, all_selections, all_tables
-from sdg_data.dashboard.pages import evaluate, overview
+from sdg_data.dashboard.pages import best_of_n, evaluate, overview, study
 from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
 from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.pages.maps import page as maps
+from sdg_data.dashboard.pages.refine import page as refine
 from sdg_data.dashboard.preparation import Preparation
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.errors import BlobError, SdgError
@@ -30,7 +31,17 @@ from sdg_data.people import People
 from sdg_data.picture import PictureError, for_browser
 from sdg_data.store.connection import Store
 
-PAGES = (overview.PAGE, browse.PAGE, maps.PAGE, agreement.PAGE, evaluate.PAGE, health.PAGE)
+PAGES = (
+    overview.PAGE,
+    browse.PAGE,
+    maps.PAGE,
+    agreement.PAGE,
+    evaluate.PAGE,
+    refine.PAGE,
+    study.PAGE,
+    best_of_n.PAGE,
+    health.PAGE,
+)
 """Every page, in the order of the tabs; the first is the start page. A new page is one line here."""
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]

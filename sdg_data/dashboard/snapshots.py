@@ -207,6 +207,8 @@ _PEOPLE = (
     ("known_answers", "person"),
     ("people_decisions", "person"),
     ("people_decisions", "decided_by"),
+    ("study_raters", "rater"),
+    ("study_votes", "rater"),
 )
 """Columns of a store that name people, as a whole or (a message) within words."""
 

@@ -68,14 +68,16 @@ def regret(
         seed: Of the resamples.
 
     Returns:
-        A row for each n: `n`, `prompts`, the means over prompts `chosen`, `random` and `best`, `regret` (best − chosen)
-        with `interval`, and `closed`, the share of the gap between random and best that the verifier closes (None where
-        there is no gap).
+        A row for each n: `n`, `prompts`, the means over prompts `chosen` (with `chosen_interval`), `random` and `best`,
+        `regret` (best − chosen) with `interval`, and `closed`, the share of the gap between random and best that the
+        verifier closes (None where there is no gap). From the second row on also `peak`, the smaller n at which
+        `chosen` is highest, and `change`, chosen − chosen at the peak, with `change_interval`.
     """
     if not pools:
         return []
     smallest = min(len(gold) for gold, _ in pools.values())
-    rows = []
+    rows: list[dict[str, Any]] = []
+    choices: list[Floats] = []
     for n in (number for number in numbers if number <= smallest):
         values = np.array(
             [
@@ -85,11 +87,18 @@ def regret(
         )
         chosen, chance, best = values.mean(axis=0).tolist()
         prompts = len(values)
+
+        def mean_interval(column: Floats, prompts: int = prompts) -> list[float] | None:
+            return statistic_interval(
+                column[:, None], lambda sums: sums[:, 0] / prompts, resamples=resamples, seed=seed
+            )
+
         rows.append(
             {
                 "n": n,
                 "prompts": prompts,
                 "chosen": chosen,
+                "chosen_interval": mean_interval(values[:, 0]),
                 "random": chance,
                 "best": best,
                 "regret": best - chosen,
@@ -97,6 +106,12 @@ def regret(
                 "closed": (chosen - chance) / (best - chance) if best > chance else None,
             }
         )
+        if choices:
+            peak = int(np.argmax([column.mean() for column in choices]))
+            change = values[:, 0] - choices[peak]
+            more = {"peak": rows[peak]["n"], "change": float(change.mean()), "change_interval": mean_interval(change)}
+            rows[-1] |= more
+        choices.append(values[:, 0])
     return rows
 
 

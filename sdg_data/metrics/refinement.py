@@ -20,6 +20,7 @@ from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from schemas.records import UNRATED_IMPORTANCE, ImageRecord
 from schemas.refinement import Edit, EditVerdict, Refinement, RefinementRun
+from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.metrics.bootstrap import statistic_interval
 from sdg_data.metrics.tables import MISALIGNMENT, PARSED, SUBTYPES, DefectTable
@@ -146,6 +147,24 @@ def table_burdens(table: DefectTable, ids: Collection[str]) -> dict[str, float]:
         key: burden_of(defects_of(table, place))
         for place, key in enumerate(table.keys)
         if key in ids and table.outcomes[place] == PARSED
+    }
+
+
+def oracle_burdens(blobs: Blobs, records: Iterable[ImageRecord], texts: Mapping[str, str]) -> dict[str, float]:
+    """The burden of images by the mini world's oracle, which looks at the pictures; it refuses those of other worlds.
+
+    Args:
+        blobs: Where the pictures are.
+        records: The images.
+        texts: Prompt id -> the prompt.
+
+    Returns:
+        Image -> burden.
+    """
+    from sdg_data.sheets.cells import ask_oracle, image_of_url
+
+    return {
+        record.id: burden_of(ask_oracle(image_of_url(blobs, record), texts[record.prompt_id])) for record in records
     }
 
 

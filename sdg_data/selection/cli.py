@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -98,11 +98,13 @@ def curve_command(
     penalty: Penalty = 1.0,
     resamples: Annotated[int, typer.Option(min=0, help="Resamples of the 95 % intervals")] = 1000,
     figure: Annotated[Path | None, typer.Option(help="Draw the curves into this SVG")] = None,
+    keep: Annotated[str | None, typer.Option(help="Keep the curves under this name, for the dashboards")] = None,
     as_json: Json = False,
 ) -> None:
     """What the best of n is worth by the gold score, for each verifier, beside chance and the best there is."""
     from sdg_data.errors import ConfigError, ExitCode
     from sdg_data.selection.curve import curve, judged_pools
+    from sdg_data.selection.figure import curve_rows, pair_rows
 
     try:
         sizes = sorted({int(number) for number in numbers or _NUMBERS})
@@ -130,11 +132,24 @@ def curve_command(
         f"{len(judged.pools)} prompts; left out: {judged.too_small} with fewer than {sizes[-1]} images that have a "
         f"gold score, and {judged.without_gold} images without one"
     )
+    facts = {
+        "gold": gold,
+        "prompts": len(judged.pools),
+        "left_out": judged.too_small,
+        "without_gold": judged.without_gold,
+        "sources": dict(given.partition("=")[::2] for given in verifier),
+        "penalty": penalty,
+        "verifiers": result,
+    }
+    if keep is not None:
+        from sdg_data.selection.kept import keep as keep_curve
+
+        say(f"kept: {keep_curve(settings_of(ctx).home, keep, facts)}")
     if as_json:
-        print_json({"gold": gold, "prompts": len(judged.pools), "left_out": judged.too_small, "verifiers": result})
+        print_json(facts)
     else:
-        print_table(_rows(result))
-        print_table(_pairs(result))
+        print_table(curve_rows(result))
+        print_table(pair_rows(result))
     if judged.too_small or judged.without_gold:
         raise typer.Exit(int(ExitCode.PARTIAL))
 
@@ -173,40 +188,3 @@ def _read(
         raise InputError("the store has no image of these models and this split", hint="`sdg images list` shows them.")
     blobs = Blobs(settings.blob_url)
     return pools, all_scores(store, blobs, sources, pools, weights=weights, penalty=penalty, chosen=chosen)
-
-
-def _rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "verifier": name,
-            "n": row["n"],
-            "gold of the choice": f"{row['chosen']:.3f}",
-            "chance": f"{row['random']:.3f}",
-            "gold's best": f"{row['best']:.3f}",
-            "regret": f"{row['regret']:.3f}"
-            + ("" if row["interval"] is None else f" [{row['interval'][0]:.3f} to {row['interval'][1]:.3f}]"),
-            "gap closed": "–" if row["closed"] is None else f"{100 * row['closed']:.0f} %",
-            "own score": f"{row['own']:.3f}",
-            "images, stopping at 0": f"{row['images_with_stop']:.2f}",
-        }
-        for name, facts in result.items()
-        for row in facts["rows"]
-    ]
-
-
-def _pairs(result: dict[str, Any]) -> list[dict[str, Any]]:
-    def shown(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3f}"
-
-    return [
-        {
-            "verifier": name,
-            "pairs in the order of gold": shown(facts["pairs"]["accuracy"]),
-            "decided": facts["pairs"]["right"] + facts["pairs"]["wrong"],
-            "tied by the verifier": facts["pairs"]["ties"],
-            "tied in gold": facts["pairs"]["gold_ties"] + facts["pairs"]["both_ties"],
-            "Kendall's τ": shown(facts["pairs"]["tau"]),
-            "images not judged": facts["unjudged"],
-        }
-        for name, facts in result.items()
-    ]

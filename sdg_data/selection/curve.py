@@ -87,9 +87,10 @@ def curve(
         seed: Of the resamples.
 
     Returns:
-        Name -> `rows` (those of `best_of_n.regret`, with `own`, the verifier's score of its choice, and
-        `images_with_stop`), `pairs` (the counts of `PairAccuracy` with `accuracy` and `tau`), and `unjudged`, how many
-        images of the pools the verifier has not judged.
+        Name -> `rows` (those of `best_of_n.regret`, with `own`, the verifier's score of its choice, `over_optimised`,
+        whether gold is surely lower than at a smaller n, and `images_with_stop`, None where scores go beyond `perfect`,
+        so that it is no end), `pairs` (the counts of `PairAccuracy`
+        with `accuracy` and `tau`), and `unjudged`, how many images of the pools the verifier has not judged.
     """
     return {
         name: _of_verifier(judged.pools, gold, scores, numbers, perfect, resamples, seed)
@@ -110,13 +111,15 @@ def _of_verifier(
         pool: ([gold[image] for image in images], [scores.get(image, np.nan) for image in images])
         for pool, images in pools.items()
     }
+    stoppable = not any(score > perfect for _, own in both.values() for score in own)
     rows = regret(both, numbers=numbers, resamples=resamples, seed=seed)
     for row in rows:
         n = row["n"]
         row["own"] = float(np.mean([expected_gold(_filled(own), own, n) for _, own in both.values()]))
-        row["images_with_stop"] = float(
-            np.mean([expected_images(sum(score >= perfect for score in own), len(own), n) for _, own in both.values()])
-        )
+        change = row.get("change_interval")
+        row["over_optimised"] = change is not None and change[1] < 0
+        stops = [expected_images(sum(score >= perfect for score in own), len(own), n) for _, own in both.values()]
+        row["images_with_stop"] = float(np.mean(stops)) if stoppable else None
     pairs = pair_accuracy(gold, scores, pools)
     return {
         "rows": rows,

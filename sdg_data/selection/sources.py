@@ -15,6 +15,8 @@ from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
 
 ENSEMBLES = ("mean-rank", "pessimistic")
+IMAGE_COLUMNS = ("image_id", "key")
+"""The columns of a table that may hold the image's id; `key` is what a detector's `maps.jsonl` calls it."""
 
 
 def pools_of(tx: Tx, models: Sequence[str] | None = None, split: Split | None = None) -> dict[str, tuple[str, ...]]:
@@ -96,7 +98,7 @@ def _scores(store: Store, blobs: Blobs, name: str, source: str, weights: tuple[f
 
 
 def table_scores(path: Path, column: str) -> dict[str, float]:
-    """Scores from a table with the columns `image_id` and `column`; an empty cell is an image that was not judged.
+    """Scores from a table with the columns `image_id` (or `key`) and `column`; an empty cell was not judged.
 
     Raises:
         InputError: The table cannot be read, a column is not there, a score is no number, or an image is there twice.
@@ -104,9 +106,10 @@ def table_scores(path: Path, column: str) -> dict[str, float]:
     scores: dict[str, float] = {}
     for line, cells in strict_rows(path):
         place = f"{path}, line {line}"
-        if not {"image_id", column} <= set(cells):
+        named = next((name for name in IMAGE_COLUMNS if name in cells), None)
+        if named is None or column not in cells:
             raise InputError(f"a row needs the columns image_id and {column}", item=place)
-        image, value = str(cells["image_id"]), cells[column]
+        image, value = str(cells[named]), cells[column]
         if image in scores:
             raise InputError(f"image {image} is there twice", item=place)
         try:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from schemas.refinement import RefinementState
 from sdg_data.blobs import Blobs
-from sdg_data.errors import ConfigError, InputError
-from sdg_data.metrics.refinement import RunRecords, burden_of, table_burdens
+from sdg_data.errors import InputError
+from sdg_data.metrics.refinement import RunRecords, oracle_burdens, table_burdens
 from sdg_data.metrics.store_sources import Filter, StoreSource
 from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
@@ -19,6 +19,8 @@ from trainers.refinement.source import source_name
 def judged_burdens(store: Store, blobs: Blobs, source: str, ids: Collection[str]) -> dict[str, float]:
     """The burden of images by a source of defects; an image that it says nothing readable of is left out.
 
+    A source that does not exist, and the oracle of another world, are refused.
+
     Args:
         store: The store.
         blobs: Its blobs, which the oracle reads.
@@ -27,26 +29,16 @@ def judged_burdens(store: Store, blobs: Blobs, source: str, ids: Collection[str]
 
     Returns:
         Image -> burden.
-
-    Raises:
-        ConfigError: The oracle cannot judge images of prompts that are not of the mini world.
     """
     name = source_name(source)
     if name.kind != "oracle":
         table = StoreSource(store, name, Filter(), blobs).read()
         return table_burdens(table, ids)
-    from sdg_data.sheets.cells import ask_oracle, image_of_url
-
     with store.read() as tx:
         records = images.by_ids(tx, sorted(ids))
-        texts = prompts.by_ids(tx, sorted({record.prompt_id for record in records.values()}))
-    try:
-        return {
-            key: burden_of(ask_oracle(image_of_url(blobs, record), texts[record.prompt_id].text))
-            for key, record in records.items()
-        }
-    except ValueError as error:
-        raise ConfigError(f"the oracle judges drawn scenes only ({error})", item="--judge") from error
+        prompt_ids = sorted({record.prompt_id for record in records.values()})
+        texts = {identity: prompt.text for identity, prompt in prompts.by_ids(tx, prompt_ids).items()}
+    return oracle_burdens(blobs, records.values(), texts)
 
 
 def write_study(records: RunRecords, folder: Path) -> tuple[int, int]:

@@ -40,9 +40,9 @@ from sdg_data.store.connection import Store, Tx
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled, fill
 
 ALLOWED = {
-    "a", "b", "br", "button", "code", "dd", "details", "div", "dl", "dt", "em", "g", "h3", "header", "i", "img",
-    "input", "label", "li", "nav", "p", "path", "pre", "rect", "section", "small", "span", "summary", "svg", "table",
-    "tbody", "td", "text", "th", "thead", "title", "tr", "tspan", "ul",
+    "a", "b", "br", "button", "circle", "code", "dd", "details", "div", "dl", "dt", "em", "g", "h3", "h4", "header",
+    "i", "img", "input", "label", "li", "nav", "ol", "p", "path", "pre", "rect", "section", "small", "span", "summary",
+    "svg", "table", "tbody", "td", "text", "th", "thead", "title", "tr", "tspan", "ul",
 }  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def safe(page: str) -> Reader:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("href", "src"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("/blob/", "/browse?", "/data/", "http://127.0.0.1"))
+            assert value is None or value.startswith(("/blob/", "/browse?", "/data/", "/refine?", "http://127.0.0.1"))
     return read
 
 
@@ -84,12 +84,13 @@ def client(filled: Filled) -> TestClient:
 
 
 def test_every_page_is_there(client: TestClient) -> None:
-    for path in ("/", "/browse", "/map", "/agreement", "/evaluate", "/health"):
+    for path in ("/", "/browse", "/map", "/agreement", "/evaluate", "/refine", "/study", "/select", "/health"):
         answer = client.get(path)
         assert answer.status_code == 200
         assert "googleapis" not in answer.text
     config = client.get("/config").json()
-    assert [name for _, name, _ in config["pages"]] == ["Overview", "Browse", "Map", "Agreement", "Evaluate", "Health"]
+    titles = ["Overview", "Browse", "Map", "Agreement", "Evaluate", "Refine", "Study", "Select", "Health"]
+    assert [name for _, name, _ in config["pages"]] == titles
     assert config["analytics_enabled"] is False
 
 
@@ -149,7 +150,7 @@ def test_beyond_this_machine_only_with_a_login(home: Path, monkeypatch: pytest.M
 
 def test_every_figure_is_data(client: TestClient) -> None:
     names = list(all_figures(PAGES))
-    assert len(names) == 39
+    assert len(names) == 52
     parameters = {"gt": "gold", "pred": "prelabel:vlm"}
     for name in names:
         rows = client.get(f"/data/{name}.json", params=parameters)

@@ -21,12 +21,13 @@ from sdg_data.store import image_list
 from sdg_data.store.connection import Store
 from sdg_data.store.rows import scalar
 from tests.browser import chromium, needs_chromium
+from tests.sdg_data.dashboard.comparisons import compare
 from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled, fill
 from tests.sdg_data.dashboard.test_snapshots import add
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 PATIENCE = 90_000
-PAGES = ("", "browse", "map", "agreement", "evaluate", "health")
+PAGES = ("", "browse", "map", "agreement", "evaluate", "refine", "study", "select", "health")
 
 
 class Served:
@@ -58,6 +59,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     made = fill(tmp_path_factory.mktemp("browser") / "home")
+    compare(made)
     arguments = ["--home", str(made.home), "export", "run", "--output", str(made.home / "exports" / "small")]
     assert run([*arguments, "--format", "release-jsonl", "--unreviewed"]) == 0
     with Served(made) as running:
@@ -218,6 +220,52 @@ def test_evaluate(window: Any, served: Served) -> None:
     window.click("#compare")
     window.wait_for_selector("#evaluation .none")
     assert "no image in common" in window.inner_text("#evaluation")
+
+
+def test_before_and_after_by_keys_alone(window: Any, served: Served) -> None:
+    window.goto(f"{served.address}refine")
+    window.wait_for_selector("#refined .card")
+    choose(window, "verdict", "accepted")
+    window.wait_for_function("document.querySelector('#refined h3').innerText.startsWith('5 images')")
+    window.focus("#refined .card .open")
+    window.keyboard.press("Enter")
+    window.wait_for_selector("#refinement .swipe")
+    window.wait_for_url("**/refine?run=*&verdict=accepted&image=*")
+    window.focus("#refinement .swipe-at")
+    for _ in range(20):
+        window.keyboard.press("ArrowLeft")
+    stage = window.locator("#refinement .swipe")
+    assert stage.evaluate("node => getComputedStyle(node).getPropertyValue('--At')") == "30%"
+    assert window.get_attribute("#refinement .swipe-at", "aria-valuetext") == "30 % before, 70 % after"
+    frame = stage.bounding_box()
+    window.mouse.move(frame["x"] + 0.8 * frame["width"], frame["y"] + 20)
+    window.mouse.down()
+    window.mouse.up()
+    assert stage.evaluate("node => getComputedStyle(node).getPropertyValue('--At')") == "80%"
+    window.click("#refinement .chain [data-edit]")
+    window.wait_for_url("**&edit=0")
+    window.wait_for_selector("#refinement .swipe rect.mask")
+    window.uncheck("#refinement .swipe-boxes")
+    assert not window.is_visible("#refinement .swipe rect.artifact")
+    address = window.url
+    window.goto(address)
+    window.wait_for_selector("#refinement [aria-pressed=true]")
+    assert window.inner_text("#refined h3").startswith("5 images")
+    assert HOSTILE[:20] in window.inner_text("#refined") + window.inner_text("#refinement .chain pre")
+
+
+def test_study_and_curve(window: Any, served: Served) -> None:
+    window.goto(f"{served.address}study")
+    window.wait_for_selector("#report .empty")
+    choose(window, "study", "before")
+    window.wait_for_selector("#figure-study-preferences table")
+    before = window.inner_text("#figure-study-preferences")
+    choose(window, "without", "without flagged")
+    window.wait_for_function("old => document.querySelector('#figure-study-preferences').innerText !== old", arg=before)
+    assert "without=flagged" in window.url
+    window.goto(f"{served.address}select")
+    window.wait_for_selector("#figure-select-curve svg")
+    assert "over-optimised: gold fell since n = 2" in window.inner_text("#figure-select-rows")
 
 
 def test_health(window: Any, served: Served) -> None:

@@ -1,0 +1,1 @@
+"""The page Refine: what was edited, what came of it, and why."""
