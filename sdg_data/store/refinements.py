@@ -65,23 +65,30 @@ def edits_of(tx: Tx, refinement_ids: Sequence[str]) -> list[Edit]:
     return [Edit(**_values(row)) for row in rows]
 
 
-def incomplete(tx: Tx, run_id: str) -> list[str]:
-    """The source images whose last attempt in a run had a failure: an editor's, or an answer that did not come."""
-    rows = select(
-        tx,
+def incomplete(tx: Tx, run_id: str) -> dict[str, set[str]]:
+    """The failures of the last attempts in a run: an editor's, or an answer that did not come.
+
+    Returns:
+        Source image -> the codes of its failures.
+    """
+    rows = tx.execute(
         """
-        SELECT image_id FROM (
+        WITH last AS (
             SELECT * FROM refinements WHERE run_id = ?
             QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY attempt DESC) = 1
-        ) AS last
-        WHERE state = 'unanswered' OR EXISTS (
-            SELECT 1 FROM edits WHERE edits.refinement_id = last.id AND verdict IN ('unanswered', 'failed')
+        ), failed AS (
+            SELECT image_id, id AS item_id FROM last WHERE state = 'unanswered'
+            UNION ALL
+            SELECT last.image_id, edits.id FROM last JOIN edits ON edits.refinement_id = last.id
+            WHERE verdict IN ('unanswered', 'failed')
         )
-        ORDER BY image_id
+        SELECT image_id, list(DISTINCT code ORDER BY code) FILTER (code IS NOT NULL)
+        FROM failed LEFT JOIN failures ON failures.stage = 'refine' AND failures.item_id = failed.item_id
+        GROUP BY image_id ORDER BY image_id
         """,
         [run_id],
-    )
-    return [row["image_id"] for row in rows]
+    ).fetchall()
+    return {image: set(codes or ()) for image, codes in rows}
 
 
 def candidate_ids(tx: Tx) -> set[str]:

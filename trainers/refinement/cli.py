@@ -10,6 +10,8 @@ import typer
 from sdg_data.console import (
     Json,
     Names,
+    RetryCommand,
+    RetryFailures,
     chosen_split,
     command_lock,
     names_option,
@@ -39,7 +41,7 @@ def _refine() -> None:
     """Edit the defects of images away, and keep what passes a test."""
 
 
-@app.command("run")
+@app.command("run", cls=RetryCommand)
 def run_command(
     ctx: typer.Context,
     source: Annotated[
@@ -61,9 +63,7 @@ def run_command(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Refine at most so many images now")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
-    retry_failures: Annotated[
-        bool, typer.Option("--retry-failures", help="Do images again in which an edit or an answer failed")
-    ] = False,
+    retry_failures: RetryFailures = None,
     wait: Annotated[bool, typer.Option(help="Wait for another `refine run` on this home, or leave at once")] = True,
     dry_run: Annotated[bool, typer.Option(help="Only show the plan")] = False,
     as_json: Json = False,
@@ -102,7 +102,8 @@ def run_command(
         listed = set(lines)
 
     def work() -> Work:
-        return work_of(store, blobs, source, job.identity.run_id, chosen=chosen, listed=listed, retry=retry_failures)
+        retry = retry_failures or ()
+        return work_of(store, blobs, source, job.identity.run_id, chosen=chosen, listed=listed, retry=retry)
 
     if dry_run:
         show_plan(work(), refine, preset, limit, as_json)

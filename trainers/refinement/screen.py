@@ -39,7 +39,7 @@ def conclusion(summary: dict[str, Any]) -> str:
     text = f"images: {states}; edits: {edits}; in {duration(summary['seconds'])}"
     if summary["failed"]:
         failed = ", ".join(f"{number} {code}" for code, number in summary["failed"].items())
-        text += f"; failed: {failed} (recorded; --retry-failures does these images again)"
+        text += f"; failed: {failed} (recorded; --retry-failures CODE does these images again)"
     return text
 
 

@@ -48,7 +48,7 @@ def work_of(
     *,
     chosen: Filter,
     listed: Collection[str] | None = None,
-    retry: bool = False,
+    retry: Collection[str] = (),
 ) -> Work:
     """What there is to do.
 
@@ -59,7 +59,7 @@ def work_of(
         run_id: The run that is asked about.
         chosen: Which images.
         listed: Only these ids; None: all.
-        retry: Whether images whose last attempt had a failure are due again.
+        retry: Codes of failures; images whose last attempt had one of these are due again. `all`: any failure.
 
     Returns:
         The images to refine, and the counts of the others.
@@ -68,7 +68,7 @@ def work_of(
     with store.read() as tx:
         every = [record.id for record in images.page(tx, models=chosen.models, split=chosen.split)]
         tried = refinements.attempts(tx, run_id)
-        incomplete = set(refinements.incomplete(tx, run_id))
+        incomplete = refinements.incomplete(tx, run_id)
         candidates = refinements.candidate_ids(tx)
     said = {key: place for place, key in enumerate(table.keys)}
     work = Work()
@@ -84,13 +84,18 @@ def work_of(
             work.unreadable += 1
         elif table.offsets[place] == table.offsets[place + 1]:
             work.clean += 1
-        elif identity in tried and not (retry and identity in incomplete):
+        elif identity in tried and not (identity in incomplete and _again(incomplete[identity], retry)):
             work.done += 1
             work.incomplete += identity in incomplete
         else:
             work.defects[identity] = defects_of(table, place)
             work.attempts[identity] = tried.get(identity, 0) + 1
     return work
+
+
+def _again(codes: Collection[str], retry: Collection[str]) -> bool:
+    """Whether an image that failed with these codes is done again."""
+    return "all" in retry or not set(codes).isdisjoint(retry)
 
 
 def source_name(source: str) -> SourceName:

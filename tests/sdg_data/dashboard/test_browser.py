@@ -251,7 +251,7 @@ def test_before_and_after_by_keys_alone(window: Any, served: Served) -> None:
     window.goto(address)
     window.wait_for_selector("#refinement [aria-pressed=true]")
     assert window.inner_text("#refined h3").startswith("5 images")
-    assert HOSTILE[:20] in window.inner_text("#refined") + window.inner_text("#refinement .chain pre")
+    assert HOSTILE[:20] in window.text_content("#refinement .chain pre")
 
 
 def test_study_and_curve(window: Any, served: Served) -> None:

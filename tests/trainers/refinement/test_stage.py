@@ -135,10 +135,37 @@ def test_a_detector_that_does_not_answer_accepts_nothing(tmp_path: Path) -> None
         assert failures.count_by_code(tx, "refine") == {"no-detection": 1}
     assert work(store, blobs, what).incomplete == 1
     # Asked for, it is done again; the first attempt stays in the store, and the second one counts.
-    LocalExecutor().execute(stage(store, blobs, what, Painter(), retry=True))
+    LocalExecutor().execute(stage(store, blobs, what, Painter(), retry=("all",)))
     (done,), (edit,) = made(store, what)
     assert (done.attempt, done.state, edit.verdict) == (2, RefinementState.REFINED, EditVerdict.ACCEPTED)
-    assert work(store, blobs, what, retry=True).defects == {}
+    assert work(store, blobs, what, retry=("all",)).defects == {}
+
+
+def test_failures_are_done_again_by_their_codes(tmp_path: Path) -> None:
+    store, blobs, (failed, unseen, whole) = stored(tmp_path, picture((4, 8)), picture((8, 8)), picture((12, 8)))
+    what = job(rounds=1)
+
+    def colour(request: EditRequest) -> int:
+        return -1 if (request.image == picture((4, 8))).all() else 255
+
+    silent = Seer(lambda pixels: (pixels == picture((8, 8))).all())
+    LocalExecutor().execute(stage(store, blobs, what, Painter(colour), silent))
+    with store.read() as tx:
+        assert refinements.incomplete(tx, what.identity.run_id) == {
+            failed.id: {"refused"},
+            unseen.id: {"no-detection"},
+        }
+    for codes, due in (
+        ((), set()),
+        (("timeout",), set()),
+        (("refused",), {failed.id}),
+        (("no-detection", "timeout"), {unseen.id}),
+        (("all",), {failed.id, unseen.id}),
+    ):
+        todo = work(store, blobs, what, retry=codes)
+        assert set(todo.defects) == due
+        assert whole.id not in todo.attempts
+        assert todo.done == 3 - len(due)
 
 
 def test_an_image_about_which_the_detector_is_silent_is_not_edited(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def job(**options: object) -> RefineJob:
     return RefineJob(settings, identity, PRESET, "1", template, True)
 
 
-def work(store: Store, blobs: Blobs, what: RefineJob, *, retry: bool = False) -> Work:
+def work(store: Store, blobs: Blobs, what: RefineJob, *, retry: tuple[str, ...] = ()) -> Work:
     return work_of(store, blobs, "prelabel:seer", what.identity.run_id, chosen=Filter(), retry=retry)
 
 
@@ -185,7 +185,7 @@ def stage(
     detector: Seer | None = None,
     reward: BaseReward | None = None,
     *,
-    retry: bool = False,
+    retry: tuple[str, ...] = (),
 ) -> RefineStage:
     todo = work(store, blobs, what, retry=retry)
     return RefineStage(store, blobs, what, todo, editor, Signals(detector or Seer(), reward))
