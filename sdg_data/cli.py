@@ -97,6 +97,24 @@ def _images() -> None:
     """Import, list and look at images."""
 
 
+SELECT = {
+    "run": Lazy("sdg_data.selection.cli:run_command", "Choose one image for each prompt and model"),
+    "curve": Lazy("sdg_data.selection.cli:curve_command", "What the best of n is worth, by verifier"),
+    "score": Lazy("trainers.rewards.score_cli:score_command", "Score images by a base reward, as a verifier", "train"),
+}
+select_app = typer.Typer(
+    cls=lazy_group(SELECT),
+    help="Choose the best of a prompt's images by a verifier, and say what choosing is worth.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@select_app.callback()
+def _select() -> None:
+    """Choose the best of a prompt's images by a verifier, and say what choosing is worth."""
+
+
 COMMANDS = {
     "prompts": Lazy("sdg_data.ingest.prompts_cli:app", "Import, list and count prompts"),
     "images": Lazy("sdg_data.cli:images_app", "Import, list and look at images"),
@@ -104,7 +122,7 @@ COMMANDS = {
     "minis": Lazy("generators.mini.cli:app", "The toy pipelines: train and measure them", "generate"),
     "prelabel": Lazy("annotate.machine.cli:prelabel_app", "Ask a detector what is wrong with the images", "vlm"),
     "annotate": Lazy("annotate.annotate_cli:app", "People correct the defects in a Label Studio", "annotate"),
-    "select": Lazy("sdg_data.selection.cli:app", "Choose the best of a prompt's images, and say what that is worth"),
+    "select": Lazy("sdg_data.cli:select_app", "Choose the best of a prompt's images, and say what that is worth"),
     "refine": Lazy("trainers.refinement.cli:app", "Edit defects away, and keep what passes a test", "train"),
     "study": Lazy("annotate.study.cli:app", "People compare images of several arms, blind", "dashboard"),
     "enrich": Lazy("annotate.machine.cli:enrich_app", "Ask a VLM to expand what people drew", "vlm"),

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from sdg_data.selection.verifiers import Scores
     from sdg_data.settings import Settings
 
-app = typer.Typer(
-    help="Choose the best of a prompt's images by a verifier, and say what choosing is worth.",
-    no_args_is_help=True,
-    add_completion=False,
-)
 Verifiers = Annotated[
     list[str],
     typer.Option(
@@ -35,12 +30,6 @@ Penalty = Annotated[float, typer.Option(min=0, help="How much pessimistic takes 
 _NUMBERS = ("1", "2", "4", "8", "16")
 
 
-@app.callback()
-def _select() -> None:
-    """Choose the best of a prompt's images by a verifier, and say what choosing is worth."""
-
-
-@app.command("run")
 def run_command(
     ctx: typer.Context,
     verifier: Verifiers,
@@ -83,7 +72,6 @@ def run_command(
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 
-@app.command("curve")
 def curve_command(
     ctx: typer.Context,
     verifier: Verifiers,
