@@ -11,6 +11,7 @@ from sdg_data.console import (
     Names,
     RetryCommand,
     RetryFailures,
+    WorkOptions,
     chosen_split,
     command_lock,
     names_option,
@@ -20,6 +21,7 @@ from sdg_data.console import (
     say,
     settings_of,
 )
+from sdg_data.option_groups import grouped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sdg_data.errors import SdgError
     from sdg_data.preflight.machine import Gpu
     from sdg_data.settings import Settings
+    from sdg_data.work import Executor
 
 app = typer.Typer(
     help="Make images: one for every prompt, model and sample.", no_args_is_help=True, add_completion=False
@@ -39,8 +42,10 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @app.command(cls=RetryCommand)
+@grouped
 def run(
     ctx: typer.Context,
+    *,
     models: Annotated[
         Names | None, names_option(help="Names of models, separated by commas; default: those of the profile")
     ] = None,
@@ -54,6 +59,7 @@ def run(
     no_retry_failures: Annotated[
         bool, typer.Option("--no-retry-failures", help="Leave failures as they are, which is the default")
     ] = False,
+    work: WorkOptions,
     wait: Annotated[bool, typer.Option(help="Wait for another `generate run` on this home, or leave at once")] = True,
     dry_run: Annotated[bool, typer.Option(help="Only show the plan")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Plan and summary as JSON on stdout")] = False,
@@ -62,6 +68,7 @@ def run(
     from generators.plan import plan_lines
     from sdg_data.errors import ConfigError
     from sdg_data.store.connection import Store
+    from sdg_data.workers.choose import executor_of
 
     if no_retry_failures:
         retry_failures = None
@@ -82,6 +89,7 @@ def run(
     sizes = [batch or preset.batch_size for preset in chosen]
     store = Store(settings.home)
     place = device or settings.generate.device
+    executor = executor_of(settings, work, "generate")
     if dry_run:
         from generators.preflight import Surroundings
         from generators.prompt_limits import count_cuts
@@ -90,7 +98,7 @@ def run(
         lines = count_cuts(store, selection, plan_lines(store, selection, sizes, around.gpu), record=False)
         _preflight(lines, chosen, around, as_json)
         return
-    _execute(settings, store, selection, sizes, batch, place, wait, as_json)
+    _execute(settings, store, selection, sizes, batch, place, wait, as_json, executor)
 
 
 @app.command("models")
@@ -232,6 +240,7 @@ def _execute(
     device: str,
     wait: bool,
     as_json: bool,
+    executor: Executor,
 ) -> None:
     from generators.plan import STAGE, plan_lines
     from generators.prompt_limits import count_cuts
@@ -260,6 +269,7 @@ def _execute(
             summarise=lambda seconds: _summary(stage.failed, stage.failed_models, stage.made, seconds, lines),
             conclude=_conclusion,
             as_json=as_json,
+            executor=executor,
         )
 
 

@@ -10,6 +10,7 @@ What fails is recorded with a code, and not tried again unless asked for:
     blank-image      every pixel has one colour
     out-of-memory    no memory even for a batch of one
     pipeline-error   the pipeline raised on this image, and not on the others
+    worker-died      workers died over it, each time it was tried (worker-out-of-memory: for want of memory)
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from generators.adapter import Adapter, Pixels
 from generators.images import GeneratedImage
 from generators.memory import is_out_of_memory
 from generators.models.loading import load
-from generators.plan import STAGE, Item, ModelSelection
+from generators.plan import STAGE, Item, ModelPlan, ModelSelection
 from schemas.records import Failure, ImageRecord
 from sdg_data import ids
 from sdg_data.blobs import Blobs
@@ -37,7 +38,7 @@ from sdg_data.errors import ConfigError, GenerationError, MissingDependency, Sdg
 from sdg_data.store import failures, images, rewritten_prompts
 from sdg_data.store.connection import Store
 from sdg_data.store.images import FailedImage
-from sdg_data.work import Plan
+from sdg_data.work import Plan, Share
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class GenerateStage:
         self._fits = False
         self._refused = 0
         self._due: set[str] = set()
+        self._on_worker = False
         self._window: list[Item] = []
         self.made = 0
         self.failed: dict[str, int] = {}
@@ -114,7 +116,26 @@ class GenerateStage:
         lines = plan.plan_lines(self._store, self._selection, self.batch_sizes)
         shares = [line.missing for line in lines]
         self._due = {line.model for line in lines if line.missing}
-        return Plan(sum(shares), self._batches(shares))
+        return Plan(sum(shares), self._batches(shares), self._by_model(lines))
+
+    def _by_model(self, lines: Sequence[ModelPlan]) -> list[Share[Item]]:
+        """The batches of each model that may run, with what an image of it takes in proportion to the others'."""
+        known = all(line.seconds is not None for line in lines if line.missing)
+        return [
+            Share(
+                line.model,
+                line.missing,
+                (line.seconds or 0.0) / line.missing if known else float(line.width * line.height * line.steps),
+                plan.batches(
+                    self._store,
+                    self._selection,
+                    [line.missing if other is line else 0 for other in lines],
+                    self.batch_sizes,
+                ),
+            )
+            for line in lines
+            if line.missing and line.model not in self.failed_models
+        ]
 
     def _batches(self, shares: Sequence[int]) -> Iterator[list[Item]]:
         """The batches, each window's prompts made known when its first batch is taken."""
@@ -134,12 +155,33 @@ class GenerateStage:
         try:
             return self._make(batch)
         except (GenerationError, ConfigError, MissingDependency) as error:
-            self.failed_models[name] = error
             self.close()
-            if not self.made and self._due <= self.failed_models.keys():
-                raise
-            log.warning("%s; going on with the other models", error)
+            if self._on_worker:
+                raise  # whether it works elsewhere is not known here
+            self.refused(batch, error)
             return []
+
+    def refused(self, batch: Sequence[Item], error: SdgError) -> None:
+        """Take note that the model of a batch cannot run; the others go on.
+
+        Raises:
+            SdgError: The error, where no image was made before and no other model is left to make some, or where it is
+                not about the model.
+        """
+        if not isinstance(error, (GenerationError, ConfigError, MissingDependency)):
+            raise error
+        self.failed_models[self._selection.presets[batch[0].variant].name] = error
+        if not self.made and self._due <= self.failed_models.keys():
+            raise error
+        log.warning("%s; going on with the other models", error)
+
+    def item_id(self, item: Item) -> str:
+        """The id of the image that an item makes."""
+        return self._id(item)
+
+    def lost(self, batch: Sequence[Item], code: str, message: str) -> Sequence[Result]:
+        """Failures of images that workers died over."""
+        return [self._failed(item, code, message) for item in batch]
 
     def _make(self, batch: Sequence[Item]) -> Sequence[Result]:
         adapter = self._adapter_of(batch[0].variant)
@@ -200,8 +242,8 @@ class GenerateStage:
         self._adapter = self._loaded = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A stage travels to its worker without its model."""
-        return self.__dict__ | {"_adapter": None, "_loaded": None, "_window": []}
+        """A stage travels to its worker without its model and without the store."""
+        return self.__dict__ | {"_adapter": None, "_loaded": None, "_window": [], "_store": None, "_on_worker": True}
 
     def _adapter_of(self, variant: int) -> Adapter:
         if self._adapter is None or self._loaded != variant:

@@ -44,6 +44,10 @@ class Blobs:
             self._local = None
             self._remote = fsspec.core.url_to_fs(self.url)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What travels to a worker is the URL alone; the connection is made there."""
+        return Blobs, (self.url,)
+
     def put(self, data: bytes) -> str:
         """Store bytes and return their name.
 

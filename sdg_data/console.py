@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from schemas.records import Split
     from sdg_data.settings import Settings
-    from sdg_data.work import Stage
+    from sdg_data.work import Executor, PortableStage
 
 _FIGURE = re.compile(r"[-+–<>≥≤~$€]?[\d.,:/%×e–+ -]*[\d%]?( [a-zA-Z%]{1,3})?")
 """What is read as one figure, also where it is text: "0.72–0.93", "12/40", "3.1 s", or nothing."""
@@ -100,6 +100,29 @@ RetryFailures = Annotated[
 """Of a `RetryCommand`. `("all",)` where it is given without codes."""
 
 
+@dataclass(frozen=True)
+class WorkOptions:
+    """Who computes: the options of every command whose stage may run on workers. None: what `[work]` says."""
+
+    executor: Annotated[
+        str | None, typer.Option(help="local: processes of this machine; ray: a Ray cluster", rich_help_panel="Workers")
+    ] = None
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="So many worker processes; auto: one a GPU, with ray as many as there is room for",
+            rich_help_panel="Workers",
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs of each worker; with ray also a part of one", rich_help_panel="Workers"),
+    ] = None
+    address: Annotated[
+        str | None, typer.Option(help="The Ray cluster's: HOST:PORT of its head", rich_help_panel="Workers")
+    ] = None
+
+
 class RetryCommand(TyperCommand):
     """A command whose `--retry-failures` takes codes by comma, or stands alone and then means `all`.
 
@@ -158,14 +181,15 @@ def command_lock(settings: "Settings", name: str, *, wait: bool) -> Iterator[Non
 
 
 def run_stage(
-    stage: "Stage[Any, Any]",
+    stage: "PortableStage[Any, Any]",
     *,
     unit: str,
     summarise: Callable[[float], dict[str, Any]],
     conclude: Callable[[dict[str, Any]], str],
     as_json: bool,
+    executor: "Executor | None" = None,
 ) -> None:
-    """Run a stage to its end on this machine, close it, and report: a sentence on stderr, JSON on stdout if wanted.
+    """Run a stage to its end, close it, and report: a sentence on stderr, JSON on stdout if wanted.
 
     The report comes after an interruption too, because what was finished by then is stored.
 
@@ -176,6 +200,7 @@ def run_stage(
             `out_of_budget` is filled, the command ends with the exit code for work that is done in part.
         conclude: From the summary to the sentence.
         as_json: Whether the summary goes to stdout.
+        executor: Who computes; None: this process.
 
     Raises:
         Interrupted: Ctrl-C stopped the work before its end.
@@ -190,7 +215,7 @@ def run_stage(
     started = time.perf_counter()
     interruption: Interrupted | None = None
     try:
-        LocalExecutor().execute(stage, progress=Progress(stage.name, unit=unit))
+        (executor or LocalExecutor()).execute(stage, progress=Progress(stage.name, unit=unit))
     except Interrupted as error:
         interruption = error
     finally:

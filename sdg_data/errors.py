@@ -12,6 +12,7 @@
     ├── GenerationError           8   a pipeline that does not load or cannot run at all
     ├── ModelError                8   a detector or VLM that does not load, or a server that does not answer
     ├── MissingDependency         9   the command needs an extra that is not installed
+    ├── WorkerError              11   worker processes that do not start or keep dying, or a cluster that is not there
     └── Interrupted             130   Ctrl-C: stopped at the end of a batch, nothing lost
 
 0 is success, 2 a wrong command line (said by the option parser), 10 a run that ended with some items failed
@@ -38,6 +39,7 @@ class ExitCode(IntEnum):
     GENERATION = 8
     MISSING_DEPENDENCY = 9
     PARTIAL = 10
+    WORKER = 11
     INTERRUPTED = 130
 
 
@@ -118,6 +120,12 @@ class MissingDependency(SdgError):
     """The command needs an extra that is not installed."""
 
     exit_code = ExitCode.MISSING_DEPENDENCY
+
+
+class WorkerError(SdgError):
+    """Worker processes that do not start or keep dying, or a cluster that is not there."""
+
+    exit_code = ExitCode.WORKER
 
 
 class Interrupted(SdgError):

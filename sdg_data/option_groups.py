@@ -32,7 +32,7 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     shown: list[Parameter] = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
         kind = parameter.annotation
         if isinstance(kind, type) and is_dataclass(kind):
             options = [_parameter(option) for option in fields(kind)]

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,14 +21,53 @@ _note_file: ContextVar[Path | None] = ContextVar("note_file", default=None)
 
 
 @dataclass(frozen=True)
+class WorkerNote:
+    """What a worker has done since it began, `seconds` ago: `done` items, `busy` seconds of computing.
+
+    `tickets` batches are in it now; `place` is its machine or GPU.
+    """
+
+    name: str
+    place: str
+    done: int
+    seconds: float
+    busy: float
+    tickets: int
+
+    @property
+    def rate(self) -> float:
+        """Items a second."""
+        return self.done / self.seconds if self.seconds else 0.0
+
+    @property
+    def busy_share(self) -> float:
+        """The share of its time in which it computed, of what is finished."""
+        return min(1.0, self.busy / self.seconds) if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
 class Note:
-    """How far a stage is, as its process last wrote down; `total` is None where it is not known."""
+    """How far a stage is, as its process last wrote down; `total` is None where it is not known.
+
+    Of a stage on workers also these, the batches that are `handed_out`, and how many workers were `lost`.
+    """
 
     name: str
     unit: str
     done: int
     total: int | None
     seconds: float
+    workers: tuple[WorkerNote, ...] = ()
+    handed_out: int = 0
+    lost: int = 0
+
+    def crew(self) -> str:
+        """The workers in half a line; empty where there are none."""
+        if not self.workers:
+            return ""
+        busy = sum(worker.busy_share for worker in self.workers) / len(self.workers)
+        lost = f", {self.lost} lost" if self.lost else ""
+        return f"{len(self.workers)} workers {100 * busy:.0f} % busy, {self.handed_out} batches handed out{lost}"
 
 
 @contextlib.contextmanager
@@ -48,7 +88,8 @@ def noted_in(path: Path) -> Iterator[None]:
 def read_note(path: Path) -> Note | None:
     """What `noted_in` wrote last; None where nothing is there, or it is being written."""
     try:
-        return Note(**json.loads(path.read_bytes()))
+        fields = json.loads(path.read_bytes())
+        return Note(**fields | {"workers": tuple(WorkerNote(**worker) for worker in fields.get("workers", ()))})
     except (OSError, ValueError, TypeError):
         return None
 
@@ -75,6 +116,9 @@ class Progress:
         self._bar: tuple[RichProgress, TaskID] | None = None
         self._note = _note_file.get()
         self._last_note = 0.0
+        self._writing = threading.Lock()
+        self._workers: tuple[WorkerNote, ...] = ()
+        self._handed_out = self._lost = 0
 
     @contextlib.contextmanager
     def running(self, total: int | None) -> Iterator["Progress"]:
@@ -105,13 +149,27 @@ class Progress:
         elif self._clock() - self._last_line >= LINE_EVERY_SECONDS and self._done != self._total:
             self._say()
 
+    def show_workers(self, workers: Sequence[WorkerNote], handed_out: int, lost: int) -> None:
+        """Show what each worker does, the batches that are handed out, and how many workers were lost so far."""
+        self._workers, self._handed_out, self._lost = tuple(workers), handed_out, lost
+        if self._clock() - self._last_note >= NOTE_EVERY_SECONDS:
+            self._write_note()
+        if self._bar is not None:
+            bar, task = self._bar
+            bar.update(task, description=f"{self._name} ({self._as_note().crew()})")
+
+    def _as_note(self) -> Note:
+        seconds = self._clock() - self._started
+        facts = (self._workers, self._handed_out, self._lost)
+        return Note(self._name, self._unit, self._done, self._total, seconds, *facts)
+
     def _write_note(self) -> None:
         if self._note is None:
             return
         self._last_note = self._clock()
-        note = Note(self._name, self._unit, self._done, self._total, self._last_note - self._started)
         unfinished = self._note.with_suffix(".part")
-        with contextlib.suppress(OSError):
+        note = self._as_note()
+        with self._writing, contextlib.suppress(OSError):
             unfinished.write_text(json.dumps(asdict(note)), encoding="utf-8")
             unfinished.replace(self._note)
 
@@ -125,7 +183,9 @@ class Progress:
             so_far = f"{self._done}/{self._total}"
             tail = f", {duration((self._total - self._done) / rate)} left" if rate > 0 else ""
         share = f" ({100 * self._done / self._total:.1f} %)" if self._total else ""
-        print(f"{self._name}: {so_far} {self._unit}{share}, {rate:.3g}/s{tail}", file=self._stream, flush=True)
+        crew = self._as_note().crew()
+        text = f"{self._name}: {so_far} {self._unit}{share}, {rate:.3g}/s{tail}"
+        print(f"{text}; {crew}" if crew else text, file=self._stream, flush=True)
 
 
 def duration(seconds: float) -> str:

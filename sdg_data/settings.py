@@ -197,6 +197,20 @@ class StorageSettings(_Section):
     blobs: str | None = None
 
 
+class WorkSettings(_Section):
+    """Who computes: this process, several of this machine, or a Ray cluster (docs/cluster.md).
+
+    `workers` auto: with `local` a process for each GPU, and this process alone where there is one or none; with `ray`
+    as many as the cluster has room for, those that join later included. `gpus_per_worker` None: 1 where there are
+    GPUs. `address` "": RAY_ADDRESS, else a Ray that is started on this machine for the length of the command.
+    """
+
+    executor: Literal["local", "ray"] = "local"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    address: str = ""
+
+
 class Settings(_Section):
     """Everything a command is told.
 
@@ -209,6 +223,7 @@ class Settings(_Section):
     prompts: PromptSettings = PromptSettings()
     generate: GenerateSettings = GenerateSettings()
     storage: StorageSettings = StorageSettings()
+    work: WorkSettings = WorkSettings()
     prelabel: VlmSettings = VlmSettings()
     enrich: VlmSettings = VlmSettings(backend="template")
     annotate: AnnotateSettings = AnnotateSettings()

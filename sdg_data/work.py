@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from sdg_data.errors import Interrupted, MissingDependency
+from sdg_data.errors import Interrupted, SdgError
 from sdg_data.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -33,19 +33,33 @@ QUEUED_BATCHES = 4
 """How far the computation may run ahead of the commits."""
 GATHER_SECONDS, GATHER_BATCHES = 1.0, 8
 """Group commit: wait up to 1 s or 8 finished batches before a transaction, because each one opens the file anew."""
-_STOPPING = "stopping at the end of this batch; what is finished is kept. Ctrl-C once more stops at once."
+STOPPING = "stopping at the end of this batch; what is finished is kept. Ctrl-C once more stops at once."
+
+
+@dataclass(frozen=True)
+class Share(Generic[Item]):
+    """The part of a plan that one model computes. `cost`: what an item takes, in any unit that all shares have."""
+
+    name: str
+    total: int
+    cost: float
+    batches: Iterable[Sequence[Item]]
 
 
 @dataclass(frozen=True)
 class Plan(Generic[Item]):
-    """What is to be done: how many items (for progress) and their batches, lazily."""
+    """What is to be done: how many items (for progress) and their batches, lazily.
+
+    `shares`: the same batches by model, where there are several, for workers that compute several models at once.
+    """
 
     total: int
     batches: Iterable[Sequence[Item]]
+    shares: Sequence[Share[Item]] = ()
 
 
 class Stage(Protocol[Item, Result]):
-    """One kind of work. To run on a cluster a stage must pickle; it loads models on first use in `run`."""
+    """One kind of work."""
 
     name: str
 
@@ -62,10 +76,30 @@ class Stage(Protocol[Item, Result]):
         """Store the results of one or more batches in one transaction."""
 
 
+class PortableStage(Stage[Item, Result], Protocol[Item, Result]):
+    """A stage that workers can compute: it pickles, without models and open files, and loads models on first use.
+
+    `run` and `persist` are called on workers and do not touch the store; the rest is called in the driver.
+    """
+
+    def item_id(self, item: Item) -> str:
+        """The id of what an item makes, for messages."""
+
+    def lost(self, batch: Sequence[Item], code: str, message: str) -> Sequence[Result]:
+        """Results that record a failure of each item: workers died over them as often as it is tried."""
+
+    def refused(self, batch: Sequence[Item], error: SdgError) -> None:
+        """Take note that the model of this batch works on no worker: its share is given up.
+
+        Raises:
+            SdgError: The error itself, where nothing is left to do without that model.
+        """
+
+
 class Executor(Protocol):
     """Runs a stage to its end. Raises Interrupted after Ctrl-C, with everything finished until then committed."""
 
-    def execute(self, stage: Stage[Any, Any], *, progress: Progress | None = None) -> int:
+    def execute(self, stage: PortableStage[Any, Any], *, progress: Progress | None = None) -> int:
         """Run a stage to its end, and return how many results were committed."""
 
 
@@ -79,107 +113,40 @@ class LocalExecutor:
         """Run the stage to its end; returns how many results were committed."""
         plan = stage.plan()
         progress = progress or Progress(stage.name)
-        with progress.running(plan.total), StopRequest(_STOPPING) as stop, _Committer(stage, progress) as committer:
+        with progress.running(plan.total), StopRequest(STOPPING) as stop, Committer(stage, progress) as committer:
             for batch in plan.batches:
                 if stop.asked:
                     break
                 committer.put(stage.run(batch))
         if stop.asked and committer.committed < plan.total:
-            raise _interrupted(stage.name, committer.committed, plan.total)
+            raise interrupted(stage.name, committer.committed, plan.total)
         return committer.committed
 
 
-class RayExecutor:
-    """Runs a stage on a Ray cluster: `workers` actors hold it, each with a GPU of its own if `gpus_per_worker` is set.
-
-    `address` None starts Ray on this machine. Batches go to whichever actor is free; blobs are written by the actors,
-    so the blob URL must be one that all of them reach.
-    """
-
-    def __init__(
-        self, workers: int, *, gpus_per_worker: float = 0, cpus_per_worker: float = 1, address: str | None = None
-    ) -> None:
-        self._workers = workers
-        self._options = {"num_gpus": gpus_per_worker, "num_cpus": cpus_per_worker}
-        self._address = address
-
-    def execute(self, stage: Stage[Item, Result], *, progress: Progress | None = None) -> int:
-        """Run a stage to its end on Ray workers.
-
-        Args:
-            stage: What is done.
-            progress: Shows how far it is; None: a new one of the stage's name.
-
-        Returns:
-            How many results were committed.
-
-        Raises:
-            MissingDependency: ray is not installed.
-        """
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingDependency("ray is not installed", hint="pip install 'sdg-data[ray]'") from error
-        plan = stage.plan()
-        progress = progress or Progress(stage.name)
-        started_here = not ray.is_initialized()
-        if started_here:
-            # Logical CPUs: Ray's own helpers need some beside the workers, or it waits for ever on a small machine.
-            cpus = {} if self._address else {"num_cpus": int(self._workers * self._options["num_cpus"]) + 4}
-            ray.init(address=self._address, include_dashboard=False, log_to_driver=False, **cpus)
-        try:
-            worker = ray.remote(**self._options)(_RayWorker)
-            idle = [worker.remote(stage) for _ in range(self._workers)]
-            with (
-                progress.running(plan.total),
-                StopRequest(_STOPPING) as stop,
-                _Committer(stage, progress) as committer,
-            ):
-                busy: dict[Any, Any] = {}
-                batches = iter(plan.batches)
-                more = True
-                while more or busy:
-                    while more and idle:
-                        batch = None if stop.asked else next(batches, None)
-                        more = batch is not None
-                        if more:
-                            actor = idle.pop()
-                            busy[actor.work.remote(batch)] = actor
-                    if busy:
-                        done, _ = ray.wait(list(busy), num_returns=1)
-                        idle.append(busy.pop(done[0]))
-                        committer.put(ray.get(done[0]), persisted=True)
-        finally:
-            if started_here:
-                ray.shutdown()
-        if stop.asked and committer.committed < plan.total:
-            raise _interrupted(stage.name, committer.committed, plan.total)
-        return committer.committed
-
-
-class _RayWorker:
-    def __init__(self, stage: Stage[Any, Any]) -> None:
-        self._stage = stage
-
-    def work(self, batch: Sequence[Any]) -> Sequence[Any]:
-        return self._stage.persist(self._stage.run(batch))
-
-
-class _Committer(contextlib.AbstractContextManager["_Committer"]):
+class Committer(contextlib.AbstractContextManager["Committer"]):
     """Persists and commits finished batches on a thread of its own, so that the computation does not wait for disks.
 
     An error there is raised in the computing thread when it hands over its next batch.
     """
 
-    def __init__(self, stage: Stage[Any, Any], progress: Progress) -> None:
+    def __init__(
+        self,
+        stage: Stage[Any, Any],
+        progress: Progress,
+        *,
+        queued: int = QUEUED_BATCHES,
+        gathered: int = GATHER_BATCHES,
+    ) -> None:
+        """`queued`: batches that may wait; `gathered`: batches that are committed together at the most."""
         self.committed = 0
         self._stage = stage
         self._progress = progress
-        self._queue: queue.Queue[tuple[Sequence[Any], bool] | None] = queue.Queue(QUEUED_BATCHES)
+        self._gather = gathered
+        self._queue: queue.Queue[tuple[Sequence[Any], bool] | None] = queue.Queue(queued)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._loop, name=f"{stage.name}-commit")
 
-    def __enter__(self) -> "_Committer":
+    def __enter__(self) -> "Committer":
         self._thread.start()
         return self
 
@@ -191,6 +158,11 @@ class _Committer(contextlib.AbstractContextManager["_Committer"]):
             raise self._error
 
     def put(self, results: Sequence[Any], *, persisted: bool = False) -> None:
+        """Hand over a finished batch; `persisted`: its bytes are in the blob store already.
+
+        Raises:
+            BaseException: What went wrong with an earlier batch.
+        """
         if self._error is not None:
             raise self._error
         self._queue.put((results, persisted))
@@ -216,7 +188,7 @@ class _Committer(contextlib.AbstractContextManager["_Committer"]):
                 # What was persisted before is finished work, and is committed all the same.
                 self._error = error
             ending = not more or self._error is not None
-            if gathered and (ending or len(gathered) >= GATHER_BATCHES or time.monotonic() >= due):
+            if gathered and (ending or len(gathered) >= self._gather or time.monotonic() >= due):
                 self._flush(gathered)
                 gathered = []
 
@@ -282,7 +254,8 @@ class StopRequest:
             log.warning(self._message)
 
 
-def _interrupted(name: str, committed: int, total: int) -> Interrupted:
+def interrupted(name: str, committed: int, total: int) -> Interrupted:
+    """The error of a run that was asked to stop."""
     return Interrupted(
         f"stopped at a batch's end: {committed} of {total} done and stored",
         item=name,

@@ -8,6 +8,7 @@ arrived is not known; such a call counts at its worst case for the rest of the r
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from annotate.vlm.contract import Prices, Question
 from sdg_data.errors import ConfigError
@@ -37,6 +38,10 @@ class Budget:
         self._prices = prices
         self._reserved = 0.0
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """On a worker only the prices are known: the limit is kept where the command runs."""
+        return Budget, (None, self._prices)
 
     def worst(self, question: Question, max_tokens: int) -> float:
         """An upper bound of what one answer costs, in US dollars; 0 without prices."""

@@ -11,6 +11,7 @@ from sdg_data.console import (
     Names,
     RetryCommand,
     RetryFailures,
+    WorkOptions,
     chosen_split,
     command_lock,
     names_option,
@@ -20,12 +21,14 @@ from sdg_data.console import (
     say,
     settings_of,
 )
+from sdg_data.option_groups import grouped
 
 if TYPE_CHECKING:
     from annotate.machine.stage import VlmStage
     from annotate.vlm.contract import Backend
     from sdg_data.settings import Settings, VlmSettings
     from sdg_data.store.connection import Store
+    from sdg_data.work import Executor
 
 prelabel_app = typer.Typer(
     help="Ask a detector about the images: what is wrong with them, and where.",
@@ -66,8 +69,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 
 @prelabel_app.command("run", cls=RetryCommand)
+@grouped
 def prelabel_run(
     ctx: typer.Context,
+    *,
     backend: BackendName = None,
     model: ModelName = None,
     base_url: BaseUrl = None,
@@ -79,6 +84,7 @@ def prelabel_run(
     limit: Limit = None,
     budget: BudgetUsd = None,
     retry_failures: RetryFailures = None,
+    work: WorkOptions,
     wait: Wait = True,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -108,12 +114,15 @@ def prelabel_run(
         with store.read() as tx:
             return prelabels.count(tx, stage.wanted)
 
-    _run(settings, stage, vlm, counts, wait=wait, dry_run=dry_run, as_json=as_json, unit="images")
+    executor = _executor(settings, work, stage, vlm)
+    _run(settings, stage, vlm, counts, executor, wait=wait, dry_run=dry_run, as_json=as_json, unit="images")
 
 
 @enrich_app.command("run", cls=RetryCommand)
+@grouped
 def enrich_run(
     ctx: typer.Context,
+    *,
     backend: EnricherName = None,
     model: ModelName = None,
     base_url: BaseUrl = None,
@@ -127,6 +136,7 @@ def enrich_run(
     limit: Limit = None,
     budget: BudgetUsd = None,
     retry_failures: RetryFailures = None,
+    work: WorkOptions,
     wait: Wait = True,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -160,6 +170,7 @@ def enrich_run(
         stage,
         vlm,
         lambda: {"missing": stage.count()},
+        _executor(settings, work, stage, vlm),
         wait=wait,
         dry_run=dry_run,
         as_json=as_json,
@@ -186,6 +197,23 @@ def prelabel_info(ctx: typer.Context, as_json: Json = False) -> None:
     print_table(usage)
 
 
+def _executor(settings: Settings, work: WorkOptions, stage: VlmStage[Any, Any], backend: Backend) -> Executor:
+    """Who computes: workers only where the model runs in them, and where no bill has to be kept."""
+    from sdg_data.work import LocalExecutor
+    from sdg_data.workers.choose import executor_of
+
+    executor = executor_of(settings, work, stage.name)
+    if isinstance(executor, LocalExecutor):
+        return executor
+    if not backend.local:
+        say("no workers: a server is asked by this process, `concurrency` questions at once")
+        return LocalExecutor()
+    if stage.budget.limit is not None:
+        say("no workers: one process keeps to a --budget")
+        return LocalExecutor()
+    return executor
+
+
 def _examine(subject: str, section: VlmSettings, as_json: bool) -> None:
     """Say what a dry run finds in the way of asking; end where the run could not work."""
     from annotate.vlm.preflight import examine
@@ -206,6 +234,7 @@ def _run(
     stage: VlmStage[Any, Any],
     backend: Backend,
     counts: Any,
+    executor: Executor,
     *,
     wait: bool,
     dry_run: bool,
@@ -246,7 +275,12 @@ def _run(
             }
 
         run_stage(
-            stage, unit=unit, summarise=summarise, conclude=lambda summary: _conclusion(summary, unit), as_json=as_json
+            stage,
+            unit=unit,
+            summarise=summarise,
+            conclude=lambda summary: _conclusion(summary, unit),
+            as_json=as_json,
+            executor=executor,
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from annotate.machine.budget import Budget
-from annotate.machine.results import Result, Usage
+from annotate.machine.results import EnrichResult, Result, Usage
 from annotate.machine.rules import BrokenRule, broken_rules
 from annotate.machine.stage import RequestLimits, VlmStage
 from annotate.vlm.contract import Answer, Backend, EncodedImage, Question, Turn
@@ -47,7 +47,7 @@ class EnrichStage(VlmStage[Unenriched, Enrichment]):
     """Asks a backend for the additions to gold annotations."""
 
     name = STAGE
-    result_type = Result[Enrichment]
+    result_type = EnrichResult
 
     def __init__(
         self,

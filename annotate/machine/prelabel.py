@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from annotate.machine.budget import Budget
-from annotate.machine.results import Result, Usage
+from annotate.machine.results import PrelabelResult, Result, Usage
 from annotate.machine.stage import RequestLimits, VlmStage
 from annotate.vlm.contract import Backend, EncodedImage, Question
 from schemas.answer import parse_answer
@@ -33,7 +33,7 @@ class PrelabelStage(VlmStage[Unlabelled, Prelabel]):
     """Asks a backend about the images that have no answer from it."""
 
     name = STAGE
-    result_type = Result[Prelabel]
+    result_type = PrelabelResult
 
     def __init__(
         self,

@@ -48,6 +48,11 @@ class Result(Record, Generic[Stored]):
     call: Call | None = None
 
 
+# Names of the module, so that results can be pickled.
+PrelabelResult = Result[Prelabel]
+EnrichResult = Result[Enrichment]
+
+
 class Asked(Record):
     """A question about to be sent: `worst` is the most its item can cost, in US dollars; `token` is no other one's."""
 

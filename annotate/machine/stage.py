@@ -229,9 +229,27 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
             self._asked_log.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """On a worker there is no answer log, and a batch comes back whole."""
-        logs = {"_answer_log": None, "_asked_log": None}
-        return self.__dict__ | {"_pool": None, "_client": None, "_slots": None} | logs
+        """On a worker there is neither a store nor an answer log, and a batch comes back whole."""
+        here = ("_pool", "_client", "_slots", "_store", "_answer_log", "_asked_log")
+        return self.__dict__ | dict.fromkeys(here) | {"_trial": Trial(self._limits.trial)}
+
+    # On workers (`sdg_data.work.PortableStage`)
+
+    def item_id(self, item: Item) -> str:
+        """The id of the record that the answer about an item makes."""
+        return item.id
+
+    def lost(self, batch: Sequence[Item], code: str, message: str) -> Sequence[Result[Stored]]:
+        """Failures of items that workers died over."""
+        return [self._without_call(item, code, message) for item in batch]
+
+    def refused(self, batch: Sequence[Item], error: SdgError) -> None:
+        """End the run: there is one model.
+
+        Raises:
+            SdgError: The error.
+        """
+        raise error
 
     # For subclasses
 

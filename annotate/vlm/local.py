@@ -110,6 +110,10 @@ class LocalBackend:
         self._model: Any = None
         self._processor: Any = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What travels to a worker is the settings; the model is loaded there."""
+        return _remade, (self._settings, self.identity.backend, self._revision)
+
     @property
     def waiting(self) -> int:
         """The number of questions that wait for the model now."""
@@ -259,3 +263,14 @@ class LocalBackend:
             ) from error
         # <cache>/models--owner--name/snapshots/<commit>/config.json
         return json.loads(path.read_text(encoding="utf-8")), path.parent.name
+
+
+def _remade(settings: VlmSettings, name: str, revision: str) -> LocalBackend:
+    backend = LocalBackend(settings, name=name)
+    if backend.identity.revision != revision:
+        raise ModelError(
+            f"the weights here are those of {backend.identity.revision[:12]}, where the command runs {revision[:12]}",
+            item=backend.identity.model,
+            hint="Workers need the same files under the same name.",
+        )
+    return backend

@@ -55,16 +55,21 @@ class Gpu:
 
 def gpus() -> list[Gpu]:
     """The NVIDIA GPUs that a process started here may use, as `nvidia-smi` names them; none where it is not there."""
+    return list(visible_gpus().values())
+
+
+def visible_gpus() -> dict[str, Gpu]:
+    """The same GPUs by what CUDA_VISIBLE_DEVICES calls each, in its order."""
     command = shutil.which("nvidia-smi")
     if command is None:
-        return []
+        return {}
     fields = "--query-gpu=index,uuid,name,memory.total"
     try:
         answer = subprocess.run(
             [command, fields, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=10, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return []
+        return {}
     gpus: dict[str, Gpu] = {}
     for row in csv.reader(answer.splitlines(), skipinitialspace=True):
         if len(row) == 4 and row[3].strip().replace(".", "", 1).isdigit():
@@ -72,14 +77,14 @@ def gpus() -> list[Gpu]:
             gpus |= {row[0].strip(): gpu, row[1].strip(): gpu}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return [gpu for key, gpu in gpus.items() if key.isdigit()]
+        return {key: gpu for key, gpu in gpus.items() if key.isdigit()}
     # A list ends where CUDA ends it: at the first name that there is not.
-    chosen = []
+    chosen: dict[str, Gpu] = {}
     for name in filter(None, (part.strip() for part in visible.split(","))):
         match = next((gpu for key, gpu in gpus.items() if key == name or _begins(key, name)), None)
         if match is None:
             break
-        chosen.append(match)
+        chosen[name] = match
     return chosen
 
 

@@ -32,8 +32,30 @@ def status_command(
         print(f"failed    {stage}: {_listed(codes)}{retry}")
     for stage, who in status.running.items():
         print(f"running   {stage}: {who}")
+        for line in _progress(status.progress.get(stage)):
+            print(f"          {line}")
     for place, step in enumerate(steps):
         print(f"{'' if place else 'next':<9} {step.command}  # {step.why}")
+
+
+def _progress(note: Any) -> list[str]:
+    """How far a running stage is, and each of its workers."""
+    from sdg_data.progress import duration
+
+    if note is None:
+        return []
+    rate = note.done / note.seconds if note.seconds else 0.0
+    of_total = "" if note.total is None else f" of {note.total:,}"
+    left = f", {duration((note.total - note.done) / rate)} left" if note.total and rate else ""
+    crew = note.crew()
+    return [
+        f"{note.done:,}{of_total} {note.unit}, {rate:.3g}/s{left}" + (f"; {crew}" if crew else ""),
+        *(
+            f"{worker.name} ({worker.place}): {worker.done:,} {note.unit}, {worker.rate:.3g}/s, "
+            f"{100 * worker.busy_share:.0f} % busy, {worker.tickets} batches in it"
+            for worker in note.workers
+        ),
+    ]
 
 
 def _lines(status: Any) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """What a home holds, what failed in it and what runs on it, as of now."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from exports.files.target import Target
 from schemas.labelling import ProjectKind
 from schemas.records import Withdrawn
 from sdg_data.errors import SdgError
-from sdg_data.locks import Holder, running
+from sdg_data.locks import Holder, note_path, running
+from sdg_data.progress import Note, read_note
 from sdg_data.settings import Settings
 from sdg_data.store import imports, labelling, prelabels, review_cases, tombstones
 from sdg_data.store.connection import Store, Tx
@@ -55,6 +56,7 @@ class Status:
         unfinished_imports: Imports and withdrawals that were stopped on the way.
         exports: Under the home.
         running: Stage -> who is at work.
+        progress: Stage -> how far a running one is, where it has written that down.
     """
 
     home: Path
@@ -77,6 +79,7 @@ class Status:
     unfinished_imports: int
     exports: tuple[Export, ...]
     running: Mapping[str, Holder]
+    progress: Mapping[str, Note] = field(default_factory=dict)
 
 
 def collect(settings: Settings) -> Status:
@@ -108,11 +111,14 @@ def collect(settings: Settings) -> Status:
         )
         facts = dict.fromkeys((*numbers, "gold", "not_enriched", "unfinished_imports"), 0)
         facts |= {name: {} for name in ("prompts", "images", "missing_images", "prelabels", "failures")}
+    at_work = running(settings.home)
+    notes = {stage: read_note(note_path(settings.home, stage)) for stage in at_work}
     return Status(
         home=settings.home,
         store=store.path.exists(),
         exports=tuple(_exports(settings.home)),
-        running=running(settings.home),
+        running=at_work,
+        progress={stage: note for stage, note in notes.items() if note is not None},
         **facts,
     )
 

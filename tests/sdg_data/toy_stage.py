@@ -23,6 +23,7 @@ from PIL import Image
 from schemas.records import ImageRecord, Prompt, Split
 from sdg_data import ids
 from sdg_data.blobs import Blobs
+from sdg_data.errors import SdgError
 from sdg_data.progress import Progress
 from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
@@ -63,6 +64,18 @@ class ToyStage:
     def commit(self, results: Sequence[ImageRecord]) -> None:
         with self.store.write() as tx:
             images.insert(tx, results)
+
+    def item_id(self, item: Key) -> str:
+        return _identity(item)
+
+    def lost(self, batch: Sequence[Key], code: str, message: str) -> list[ImageRecord]:
+        raise AssertionError(f"{code} of {batch}: {message}")
+
+    def refused(self, batch: Sequence[Key], error: SdgError) -> None:
+        raise error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"store": None}
 
 
 def _identity(key: Key) -> str:

@@ -352,7 +352,7 @@ class Refiner:
         after: Measurement,
     ) -> Refinement:
         return Refinement(
-            id=content_id("refinement", self._run, source.image.id, source.attempt),
+            id=_refinement_id(self._run, source.image.id, source.attempt),
             run_id=self._run,
             image_id=source.image.id,
             attempt=source.attempt,
@@ -364,6 +364,39 @@ class Refiner:
             after=after.defects,
             created_at=datetime.now(UTC),
         )
+
+
+def unanswered(run_id: str, image_id: str, attempt: int, code: str, message: str) -> Chain:
+    """The refinement of an image that nothing was found out about.
+
+    Args:
+        run_id: The run's.
+        image_id: The image's.
+        attempt: The number of the attempt.
+        code: Of the failure.
+        message: What happened.
+
+    Returns:
+        A chain without candidates, and with the failure.
+    """
+    refinement = Refinement(
+        id=_refinement_id(run_id, image_id, attempt),
+        run_id=run_id,
+        image_id=image_id,
+        attempt=attempt,
+        state=RefinementState.UNANSWERED,
+        reason=message,
+        result_id=image_id,
+        rounds=0,
+        before=None,
+        after=None,
+        created_at=datetime.now(UTC),
+    )
+    return Chain(refinement, failures=[_failure(refinement.id, code, message, None)])
+
+
+def _refinement_id(run_id: str, image_id: str, attempt: int) -> str:
+    return content_id("refinement", run_id, image_id, attempt)
 
 
 def model_of(preset: EditorPreset) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from sdg_data.console import (
     Names,
     RetryCommand,
     RetryFailures,
+    WorkOptions,
     chosen_split,
     command_lock,
     names_option,
@@ -21,11 +23,13 @@ from sdg_data.console import (
     say,
     settings_of,
 )
+from sdg_data.option_groups import grouped
 
 if TYPE_CHECKING:
     from generators.editors.contract import Editor
     from generators.editors.presets import EditorPreset
     from sdg_data.settings import Settings
+    from sdg_data.work import Executor
     from trainers.refinement.settings import RefineSettings
     from trainers.refinement.signals import Signals
     from trainers.refinement.source import Work
@@ -42,8 +46,10 @@ def _refine() -> None:
 
 
 @app.command("run", cls=RetryCommand)
+@grouped
 def run_command(
     ctx: typer.Context,
+    *,
     source: Annotated[
         str | None,
         typer.Option(help="Whose defects: prelabel:MODEL, gold, annotator:NAME …; default: the model of [prelabel]"),
@@ -64,6 +70,7 @@ def run_command(
     limit: Annotated[int | None, typer.Option(min=0, help="Refine at most so many images now")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto")] = None,
     retry_failures: RetryFailures = None,
+    workers: WorkOptions,
     wait: Annotated[bool, typer.Option(help="Wait for another `refine run` on this home, or leave at once")] = True,
     dry_run: Annotated[bool, typer.Option(help="Only show the plan")] = False,
     as_json: Json = False,
@@ -77,6 +84,7 @@ def run_command(
     from sdg_data.store.connection import Store
     from sdg_data.store.image_list import check
     from sdg_data.store.image_list import read as read_list
+    from sdg_data.workers.choose import executor_of
     from trainers.refinement.chain import STAGE
     from trainers.refinement.screen import show_plan, summary_of
     from trainers.refinement.source import work_of
@@ -91,6 +99,7 @@ def run_command(
         "device": device,
         "rewards": None if reward is None else [{"kind": reward}],
     }
+    executor = executor_of(settings, workers, STAGE)
     refine, preset, job, source = _job(settings, over, source)
     store, blobs = Store(settings.home), Blobs(settings.blob_url)
     chosen = Filter(None if models is None else tuple(models), chosen_split(split))
@@ -119,7 +128,7 @@ def run_command(
             if as_json:
                 print_json(summary_of(todo, {}, {}, {}, 0.0))
             return
-        _execute(settings, store, blobs, job, todo, limit, as_json)
+        _execute(settings, store, blobs, job, todo, limit, as_json, executor)
 
 
 @app.command("editors")
@@ -310,19 +319,32 @@ def _model_of(settings: Settings) -> str:
 
 
 def _execute(
-    settings: Settings, store: Any, blobs: Any, job: RefineJob, work: Work, limit: int | None, as_json: bool
+    settings: Settings,
+    store: Any,
+    blobs: Any,
+    job: RefineJob,
+    work: Work,
+    limit: int | None,
+    as_json: bool,
+    executor: Executor,
 ) -> None:
     from trainers.refinement.screen import conclusion, summary_of
     from trainers.refinement.stage import RefineStage
 
-    stage = RefineStage(store, blobs, job, work, _editor(job), _signals(settings, job.settings), limit=limit)
+    stage = RefineStage(store, blobs, job, work, partial(_tools, settings, job), limit=limit)
     run_stage(
         stage,
         unit="images",
         summarise=lambda seconds: summary_of(work, stage.states, stage.verdicts, stage.failed, seconds),
         conclude=conclusion,
         as_json=as_json,
+        executor=executor,
     )
+
+
+def _tools(settings: Settings, job: RefineJob) -> tuple[Editor, Signals]:
+    """What a process that refines needs; made there."""
+    return _editor(job), _signals(settings, job.settings)
 
 
 def _editor(job: RefineJob) -> Editor:

@@ -10,28 +10,34 @@ A refinement that was killed half-way is made again from its beginning, to the s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, Final
 
 from generators.editors.contract import Editor
 from generators.editors.presets import EditorPreset
 from generators.images import GeneratedImage
 from generators.stage import PNG_LEVEL
+from schemas.defect import Defect
 from schemas.records import ImageRecord
 from schemas.refinement import RefinementRun
 from sdg_data.blobs import Blobs
+from sdg_data.errors import SdgError
 from sdg_data.picture.decode import decode_pixels
 from sdg_data.store import failures, images, prompts, refinements
 from sdg_data.store.connection import Store
 from sdg_data.store.images import Variant
 from sdg_data.store.rows import this_tool
 from sdg_data.work import Plan
-from trainers.refinement.chain import STAGE, Chain, NewImage, Refiner, Source, model_of
+from trainers.refinement.chain import STAGE, Chain, NewImage, Refiner, Source, model_of, unanswered
 from trainers.refinement.instructions import InstructionTemplate
 from trainers.refinement.settings import RefineSettings, RunSettings
 from trainers.refinement.signals import Signals
 from trainers.refinement.source import Work
+
+_PAGE: Final = 200
+"""Images whose records are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,16 @@ class RefineJob:
     follow: bool
 
 
+@dataclass(frozen=True)
+class DueImage:
+    """An image that is to be refined, as it is handed out: without its pixels."""
+
+    image: ImageRecord
+    prompt: str
+    defects: tuple[Defect, ...]
+    attempt: int
+
+
 class RefineStage:
     """Refines the images of a piece of work."""
 
@@ -74,48 +90,51 @@ class RefineStage:
         blobs: Blobs,
         job: RefineJob,
         work: Work,
-        editor: Editor,
-        signals: Signals,
+        tools: Callable[[], tuple[Editor, Signals]],
         *,
         limit: int | None = None,
     ) -> None:
-        """Prepare; `limit`: at most so many images."""
+        """Prepare; `tools` makes the editor and the signals when the first image comes; at most `limit` images."""
         self._store, self._blobs, self._job, self._work = store, blobs, job, work
-        self._editor, self._signals, self._limit = editor, signals, limit
-        self._refiner = Refiner(
-            job.settings, job.preset, job.revision, editor, signals, job.template, job.identity.run_id
-        )
+        self._make_tools, self._limit = tools, limit
+        self._tools: tuple[Editor, Signals] | None = None
         self.states: Counter[str] = Counter()
         self.verdicts: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
 
-    def plan(self) -> Plan[str]:
+    def plan(self) -> Plan[DueImage]:
         """The images that are due, one a batch."""
         due = list(self._work.defects)[: self._limit]
         return Plan(len(due), self._batches(due))
 
-    def _batches(self, due: Sequence[str]) -> Iterator[list[str]]:
-        for identity in due:
-            yield [identity]
+    def _batches(self, due: Sequence[str]) -> Iterator[list[DueImage]]:
+        for start in range(0, len(due), _PAGE):
+            page = due[start : start + _PAGE]
+            with self._store.read() as tx:
+                records = images.by_ids(tx, page)
+                texts = prompts.by_ids(tx, [record.prompt_id for record in records.values()])
+            for identity in page:
+                record = records[identity]
+                yield [
+                    DueImage(
+                        record,
+                        texts[record.prompt_id].text,
+                        self._work.defects[identity],
+                        self._work.attempts[identity],
+                    )
+                ]
 
-    def run(self, batch: Sequence[str]) -> Sequence[Chain | Persisted]:
+    def run(self, batch: Sequence[DueImage]) -> Sequence[Chain | Persisted]:
         """Refine the images of a batch."""
-        with self._store.read() as tx:
-            records = images.by_ids(tx, list(batch))
-            texts = prompts.by_ids(tx, [record.prompt_id for record in records.values()])
-        chains = []
-        for identity in batch:
-            record = records[identity]
-            source = Source(
-                image=record,
-                prompt=texts[record.prompt_id].text,
-                pixels=decode_pixels(self._blobs.get(record.blob))[:, :, :3],
-                defects=self._work.defects[identity],
-                follow=self._job.follow,
-                attempt=self._work.attempts[identity],
-            )
-            chains.append(self._refiner.refine(source))
-        return chains
+        if self._tools is None:
+            self._tools = self._make_tools()
+        job, (editor, signals) = self._job, self._tools
+        refiner = Refiner(job.settings, job.preset, job.revision, editor, signals, job.template, job.identity.run_id)
+        return [refiner.refine(self._source(due)) for due in batch]
+
+    def _source(self, due: DueImage) -> Source:
+        pixels = decode_pixels(self._blobs.get(due.image.blob))[:, :, :3]
+        return Source(due.image, due.prompt, pixels, due.defects, self._job.follow, due.attempt)
 
     def persist(self, results: Sequence[Chain | Persisted]) -> Sequence[Chain | Persisted]:
         """Encode and store every candidate's picture."""
@@ -144,8 +163,28 @@ class RefineStage:
 
     def close(self) -> None:
         """Let go of the editor and of the signals."""
-        self._editor.close()
-        self._signals.close()
+        if self._tools is not None:
+            editor, signals = self._tools
+            self._tools = None
+            editor.close()
+            signals.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A stage travels to its worker without its models, the store and the list of what is due."""
+        return self.__dict__ | {"_tools": None, "_store": None, "_work": Work()}
+
+    def item_id(self, item: DueImage) -> str:
+        """The id of the image that is refined."""
+        return item.image.id
+
+    def lost(self, batch: Sequence[DueImage], code: str, message: str) -> Sequence[Chain | Persisted]:
+        """Refinements without an answer, of images that workers died over; `--retry-failures` does them again."""
+        run_id = self._job.identity.run_id
+        return [Persisted(unanswered(run_id, due.image.id, due.attempt, code, message), ()) for due in batch]
+
+    def refused(self, batch: Sequence[DueImage], error: SdgError) -> None:
+        """End the run with the error, because there is one editor."""
+        raise error
 
     def _persisted(self, chain: Chain) -> Persisted:
         encoded = [GeneratedImage(image.pixels, "").png(PNG_LEVEL) for image in chain.images]

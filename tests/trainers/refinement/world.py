@@ -188,7 +188,7 @@ def stage(
     retry: tuple[str, ...] = (),
 ) -> RefineStage:
     todo = work(store, blobs, what, retry=retry)
-    return RefineStage(store, blobs, what, todo, editor, Signals(detector or Seer(), reward))
+    return RefineStage(store, blobs, what, todo, lambda: (editor, Signals(detector or Seer(), reward)))
 
 
 __all__ = ["Brightness", "Painter", "Refiner", "Seer", "job", "picture", "seen", "stage", "stored", "work"]

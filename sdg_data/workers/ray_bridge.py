@@ -1,0 +1,190 @@
+"""The process that talks to Ray: `python -m sdg_data.workers.ray_bridge FD`, as `ray_pool` starts it.
+
+It is given batches as bytes and hands them to actors; what these answer goes back as it is. It ends when its connection
+does, and its actors with it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from sdg_data.errors import WorkerError
+from sdg_data.workers.messages import DIED, OUT_OF_MEMORY, Died, Event
+from sdg_data.workers.ray_pool import RayOptions
+from sdg_data.workers.worker import DEPTH, Lines, Worker
+
+_LOOK_SECONDS: Final = 3.0
+"""How often `workers = auto` looks for room on machines that have joined."""
+_LOCAL_CPUS: Final = 4
+"""CPUs that a Ray of this machine counts beside the workers': its own helpers need some, or it waits for ever."""
+
+
+class Actor:
+    """What runs in the cluster: a worker, whose messages travel as bytes."""
+
+    def __init__(self, name: str, stage: bytes) -> None:
+        self._worker = Worker(name, stage, Lines.of_this_process())
+
+    def ready(self) -> bytes:
+        """The worker's first message."""
+        import ray
+
+        gpus = ", ".join(map(str, ray.get_gpu_ids()))
+        address = ray.util.get_node_ip_address()
+        return pickle.dumps(self._worker.ready(f"{address} process {os.getpid()}" + (f" GPU {gpus}" if gpus else "")))
+
+    def work(self, ticket: int, batch: bytes) -> bytes:
+        """Compute a batch."""
+        return pickle.dumps(self._worker.work(ticket, pickle.loads(batch)))
+
+
+class Bridge:
+    """The actors, by name. Callbacks of Ray come from threads of its own."""
+
+    def __init__(self, connection: Connection, options: RayOptions, stage: bytes) -> None:
+        self._connection, self._options, self._stage = connection, options, stage
+        self._sending = threading.Lock()
+        self._guard = threading.RLock()
+        self._actors: dict[str, Any] = {}
+        self._lives: dict[str, int] = {}
+        self._resources: dict[str, float] = {}
+
+    def connect(self) -> None:
+        """Connect to the cluster, or start one on this machine, and start the workers.
+
+        Raises:
+            WorkerError: There is no such cluster.
+        """
+        import ray
+
+        address = self._options.address or os.environ.get("RAY_ADDRESS") or None
+        workers = self._options.workers or (len(os.sched_getaffinity(0)) if address is None else 0)
+        local: dict[str, Any] = {}
+        if address is None:
+            local = {"num_cpus": int(workers * self._options.cpus_per_worker) + _LOCAL_CPUS, "include_dashboard": False}
+        try:
+            ray.init(address=address or "local", log_to_driver=False, **local)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise WorkerError(
+                f"cannot use the Ray cluster {address or 'of this machine'} ({reason})",
+                item="--address",
+                hint="Is it up (`ray status`)? This command has to run on one of its machines, with the same versions "
+                "of Python and Ray.",
+            ) from error
+        room = ray.cluster_resources()
+        gpus = self._options.gpus_per_worker
+        gpus = (1.0 if room.get("GPU") else 0.0) if gpus is None else gpus
+        self._resources = {"num_gpus": gpus, "num_cpus": self._options.cpus_per_worker}
+        if self._options.workers is None and address is not None:
+            threading.Thread(target=self._grow, daemon=True).start()
+        elif self._options.workers is None and gpus:
+            self._start(int(room["GPU"] // gpus))
+        else:
+            self._start(workers)
+
+    def serve(self) -> None:
+        """Hand out what comes, until the connection ends."""
+        while True:
+            worker, ticket, batch = self._connection.recv()
+            with self._guard:
+                actor = self._actors[worker]
+                self._watch(worker, actor.work.remote(ticket, batch))
+
+    def send(self, message: Event | WorkerError | bytes) -> None:
+        """Tell the driver."""
+        with self._sending:
+            if isinstance(message, bytes):
+                self._connection.send_bytes(message)
+            else:
+                self._connection.send(message)
+
+    def _grow(self) -> None:
+        """Have as many workers as there is room for in the cluster as it is now."""
+        import ray
+
+        while True:
+            room = ray.cluster_resources()
+            kind, each = ("GPU", "num_gpus") if self._resources["num_gpus"] else ("CPU", "num_cpus")
+            self._start(int(room.get(kind, 0.0) // self._resources[each]))
+            time.sleep(_LOOK_SECONDS)
+
+    def _start(self, workers: int) -> None:
+        with self._guard:
+            for number in range(len(self._actors), workers):
+                self._replace(f"worker {number}")
+
+    def _replace(self, name: str) -> None:
+        """Start a worker; one that is there counts as dead from now on."""
+        import ray
+
+        kind = ray.remote(max_concurrency=DEPTH, max_restarts=0, max_task_retries=0, **self._resources)(Actor)
+        with self._guard:
+            self._lives[name] = self._lives.get(name, 0) + 1
+            self._actors[name] = kind.remote(name, self._stage)
+            self._watch(name, self._actors[name].ready.remote())
+
+    def _watch(self, name: str, reference: Any) -> None:
+        life = self._lives[name]
+        reference.future().add_done_callback(lambda answer: self._answered(name, life, answer))
+
+    def _answered(self, name: str, life: int, answer: Future[bytes]) -> None:
+        error = answer.exception()
+        with self._guard:
+            if self._lives[name] != life:
+                return
+            if error is None:
+                self.send(answer.result())
+                return
+            import ray
+
+            self.send(_death(name, error))
+            ray.kill(self._actors[name])  # it may only be out of reach; what it does is done by others from now on
+            self._replace(name)
+
+
+def _death(name: str, error: BaseException) -> Died:
+    """What Ray's exception means."""
+    from ray import exceptions
+
+    text = " ".join(str(error).split())
+    if isinstance(error, exceptions.OutOfMemoryError) or "OutOfMemory" in text or "memory usage threshold" in text:
+        return Died(name, "was killed, because its machine's memory ran out", OUT_OF_MEMORY)
+    if isinstance(error, exceptions.ActorUnavailableError):
+        return Died(name, "is out of reach", DIED, blameless=True)
+    if "node" in text and ("died" in text or "dead" in text) and "The actor died because its node has died" in text:
+        return Died(name, "is gone with its machine", DIED, blameless=True)
+    if isinstance(error, exceptions.RayActorError):
+        return Died(name, "has died (its process ended)", DIED)
+    return Died(name, f"cannot work ({type(error).__name__}: {text[:300]})", DIED)
+
+
+def main() -> None:
+    """Serve a connection."""
+    connection = Connection(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    bridge = None
+    try:
+        bridge = Bridge(connection, connection.recv(), connection.recv_bytes())
+        bridge.connect()
+        bridge.serve()
+    except WorkerError as error:
+        connection.send(error)
+    except (EOFError, ConnectionError):
+        pass
+    import ray
+
+    ray.shutdown()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

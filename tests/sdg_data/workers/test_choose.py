@@ -1,0 +1,99 @@
+"""Which executor options and settings give."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sdg_data.console import WorkOptions
+from sdg_data.errors import ConfigError, MissingDependency
+from sdg_data.preflight import machine
+from sdg_data.settings import Settings, WorkSettings
+from sdg_data.work import LocalExecutor
+from sdg_data.workers import ray_pool
+from sdg_data.workers.choose import executor_of, work_settings
+from sdg_data.workers.process_pool import ProcessPool
+from sdg_data.workers.ray_pool import RayPool
+
+
+def settings(tmp_path: Path, **work: Any) -> Settings:
+    return Settings(profile="mini", home=tmp_path, work=WorkSettings(**work))
+
+
+def with_gpus(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(machine, "visible_gpus", lambda: {name: machine.Gpu("H100", 80.0) for name in names})
+
+
+def pool_of(executor: Any) -> Any:
+    return executor._make_pool()
+
+
+def test_without_options_this_process_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, "0", "1")
+    assert isinstance(executor_of(settings(tmp_path), WorkOptions(), "generate"), LocalExecutor)
+    assert isinstance(executor_of(settings(tmp_path), WorkOptions(workers="1"), "generate"), LocalExecutor)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "slots"), [(("0", "1", "2"), ["gpu 0", "gpu 1", "gpu 2"]), (("0",), None), ((), None)]
+)
+def test_auto_is_a_process_for_each_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: tuple[str, ...], slots: list[str] | None
+) -> None:
+    with_gpus(monkeypatch, *gpus)
+    executor = executor_of(settings(tmp_path), WorkOptions(workers="auto"), "generate")
+    if slots is None:
+        assert isinstance(executor, LocalExecutor)
+    else:
+        pool = pool_of(executor)
+        assert isinstance(pool, ProcessPool)
+        assert list(pool._slots) == slots
+
+
+def test_an_option_goes_before_the_settings(tmp_path: Path) -> None:
+    stated = settings(tmp_path, executor="ray", workers=8, gpus_per_worker=0.5, address="10.0.0.1:6379")
+    assert work_settings(stated, WorkOptions()) == stated.work
+    changed = work_settings(stated, WorkOptions(workers="auto", address="10.0.0.2:6379"))
+    assert changed == WorkSettings(executor="ray", workers="auto", gpus_per_worker=0.5, address="10.0.0.2:6379")
+    assert work_settings(stated, WorkOptions(executor="local", workers="3")).workers == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (WorkOptions(executor="slurm"), "'slurm'"),
+        (WorkOptions(workers="0"), "'0'"),
+        (WorkOptions(workers="many"), "'many'"),
+        (WorkOptions(workers="-2"), "'-2'"),
+        (WorkOptions(workers="2", gpus_per_worker=0.5), "0.5"),
+        (WorkOptions(workers="2", gpus_per_worker=4), "4"),
+        (WorkOptions(address="10.0.0.1:6379"), "--address"),
+    ],
+)
+def test_what_makes_no_sense_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: WorkOptions, named: str
+) -> None:
+    with_gpus(monkeypatch, "0", "1")
+    with pytest.raises(ConfigError) as caught:
+        executor_of(settings(tmp_path), options, "generate")
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"executor": "slurm"}, {"workers": 0}, {"workers": "two"}, {"gpus_per_worker": -1}])
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        WorkSettings(**wrong)
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_pool, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match=r"sdg-data\[ray\]"):
+        executor_of(settings(tmp_path), WorkOptions(executor="ray"), "generate")
+
+
+def test_ray_takes_as_many_workers_as_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_pool, "find_spec", lambda name: object())
+    pool = pool_of(executor_of(settings(tmp_path), WorkOptions(executor="ray", address="h:1"), "generate"))
+    assert isinstance(pool, RayPool)
+    assert (pool._options.workers, pool._options.address, pool._options.gpus_per_worker) == (None, "h:1", None)
