@@ -115,6 +115,21 @@ def _select() -> None:
     """Choose the best of a prompt's images by a verifier, and say what choosing is worth."""
 
 
+SERVE = {
+    "detector": Lazy("annotate.serve.cli:detector", "Serve the detector: OpenAI's and Label Studio's protocols", "vlm"),
+    "rewards": Lazy("trainers.rewards.serving.cli:rewards_command", "Serve rewards, each in its own process", "train"),
+    "vllm": Lazy("annotate.serve.cli:vllm_app", "vLLM in a venv of its own: install, start, stop, ask", "vlm"),
+}
+serve_app = typer.Typer(
+    cls=lazy_group(SERVE), help="Serve models over HTTP.", no_args_is_help=True, add_completion=False
+)
+
+
+@serve_app.callback()
+def _serve() -> None:
+    """Serve models over HTTP."""
+
+
 COMMANDS = {
     "prompts": Lazy("sdg_data.ingest.prompts_cli:app", "Import, list and count prompts"),
     "images": Lazy("sdg_data.cli:images_app", "Import, list and look at images"),
@@ -126,7 +141,7 @@ COMMANDS = {
     "refine": Lazy("trainers.refinement.cli:app", "Edit defects away, and keep what passes a test", "train"),
     "study": Lazy("annotate.study.cli:app", "People compare images of several arms, blind", "dashboard"),
     "enrich": Lazy("annotate.machine.cli:enrich_app", "Ask a VLM to expand what people drew", "vlm"),
-    "serve": Lazy("annotate.serve.cli:app", "Serve the detector over HTTP", "vlm"),
+    "serve": Lazy("sdg_data.cli:serve_app", "Serve models over HTTP: a detector, rewards, vLLM"),
     "eval": Lazy("sdg_data.metrics.cli:app", "Measure predictions against a ground truth: SDG-Eval"),
     "train": Lazy("trainers.cli:app", "Train a detector on an export, and an image model by its boxes", "train"),
     "status": Lazy("sdg_data.status.cli:status_command", "What is there, what failed, what runs, and the next command"),

@@ -41,6 +41,7 @@ JOBS = (
     Job("the dashboards", "dashboard", ("gradio",)),
     Job("training; hf: datasets", "train", ("torch", "transformers", "trl", "peft", "datasets", "webdataset")),
     Job("sdg eval with embeddings", "eval", ("sentence-transformers",)),
+    Job("ports of reward models, in a venv of their own", "rewards", ("imscore",)),
     Job("images and exports on S3", "s3", ("s3fs",)),
     Job("running on a cluster", "ray", ("ray",)),
     Job("quantised text encoders", "gpu", ("bitsandbytes", "torchvision")),

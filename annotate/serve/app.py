@@ -63,7 +63,7 @@ def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
 
     @app.middleware("http")
     async def check_token(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if token is not None and request.url.path != "/health" and not _allowed(request, token):
+        if token is not None and request.url.path != "/health" and not allowed(request, token):
             return refusal(401, "a token is needed", {"www-authenticate": "Bearer"})
         return await proceed(request)
 
@@ -85,7 +85,8 @@ def refusal(status: int, message: str, headers: dict[str, str] | None = None) ->
     return JSONResponse({"error": {"message": message, "type": "error", "code": status}}, status, headers)
 
 
-def _allowed(request: Request, token: SecretStr) -> bool:
+def allowed(request: Request, token: SecretStr) -> bool:
+    """Whether a request shows the token, as `Bearer` or as the password of basic authentication."""
     header = request.headers.get("authorization", "")
     scheme, _, value = header.partition(" ")
     if scheme.lower() != "bearer":

@@ -12,23 +12,14 @@ import typer
 
 from sdg_data.console import Json, print_json, print_table, say, settings_of
 
-app = typer.Typer(help="Serve models over HTTP.", no_args_is_help=True, add_completion=False)
-
 vllm_app = typer.Typer(
     help="vLLM in a venv of its own: install, start, stop, ask.", no_args_is_help=True, add_completion=False
 )
-app.add_typer(vllm_app, name="vllm")
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Of the server, on this machine")]
 Venv = Annotated[Path, typer.Option(help="The folder of vLLM's own venv")]
 
 
-@app.callback()
-def _serve() -> None:
-    """Serve models over HTTP."""
-
-
-@app.command()
 def detector(
     ctx: typer.Context,
     backend: Annotated[str | None, typer.Option(help="mini or transformers [default: the profile's]")] = None,

@@ -18,7 +18,7 @@ from trainers.rewards.scoring import ScoredImage
 
 log = logging.getLogger(__name__)
 
-_IN_LINE = ("reward", "burden/artifact", "burden/misalignment", "kept", "clipped", "kl", "grad_norm")
+_IN_LINE = ("reward", "burden/artifact", "burden/misalignment", "artifact_guard", "kept", "clipped", "kl", "grad_norm")
 
 
 class RolloutReporter:

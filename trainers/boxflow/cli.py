@@ -88,8 +88,11 @@ def train(
         ),
     ] = None,
     detector_url: Annotated[
-        str | None,
-        typer.Option(help="Where the server is, such as http://host:9090/v1", rich_help_panel="Reward"),
+        list[str] | None,
+        typer.Option(
+            help="Where the server is, such as http://host:9090/v1; again for each further server",
+            rich_help_panel="Reward",
+        ),
     ] = None,
     rollouts: Annotated[int | None, typer.Option(min=1, help="Rollouts in all", rich_help_panel="Settings")] = None,
     audit_share: Annotated[
@@ -146,8 +149,8 @@ def train(
         changes["rewards.detector.kind"] = "oracle"
     elif detector is not None:
         changes["rewards.detector.vlm.backend"] = detector
-    if detector_url is not None:
-        changes["rewards.detector.vlm.base_url"] = detector_url
+    if detector_url:
+        changes["rewards.detector.vlm.base_url"] = " ".join(detector_url)
     changes |= parse_changes(change or [])
     with say_warnings():
         config = changed(RECIPES[recipe](), changes)
@@ -228,7 +231,8 @@ def _plan(
     from trainers.boxflow.preflight import examine
     from trainers.rewards.settings import servers
 
-    addresses = servers(config.rewards.base, config.monitoring.guard, config.rewards.detector)
+    monitoring = config.monitoring
+    addresses = servers(config.rewards.base, monitoring.guard, config.rewards.detector, monitoring.artifact_guard)
     findings = examine(config, choose([config.policy.model], load_presets(settings.models))[0])
     gpus = [] if config.policy.device == "cpu" else gpu_plan(config, addresses, device_count() or USUAL)
     plan = {
@@ -301,6 +305,7 @@ def _train_held(
     reward = make_reward(config.rewards.base)
     detector = make_detector(config.rewards.detector) if needed else None
     held_out_reward = None if guard is None else make_reward((guard,))
+    artifact_guard = config.monitoring.artifact_guard
     task = Task(
         config=config,
         preset=preset,
@@ -312,6 +317,7 @@ def _train_held(
         detector=detector,
         held_out_reward=held_out_reward,
         out=out,
+        artifact_guard=None if artifact_guard is None else make_detector(artifact_guard),
         audit=_audit(settings, config, preset, revision, out) if config.monitoring.audit_share else None,
     )
     trainer = BoxFlowTrainer(task)

@@ -198,6 +198,15 @@ class MonitoringSettings(ConfigGroup):
     """Fixed prompts, each with fixed noise."""
     sheet_prompts: Natural = 12
     """How many of the fixed prompts are drawn into `samples/`."""
+    artifact_guard: DetectorSettings | None = None
+    """A second detector, which no reward comes from: its artifacts on some images of each rollout are logged; none: no
+    such guard. Of a real training it should be another model than `rewards.detector`."""
+    artifact_guard_images: Positive = 32
+    """Images of each rollout that the artifact guard looks at."""
+    artifact_guard_rise: NotNegative = 0.0
+    """Share by which its figure may rise before the training stops; 0: it is only logged."""
+    artifact_guard_window: Positive = 5
+    """Rollouts that the figure is averaged over, at the start and at the end, to see a rise."""
     sample_every: Natural = 20
     """Rollouts between two looks at the fixed prompts; 0: never."""
     audit_share: Share = 0.0
@@ -254,7 +263,15 @@ class BoxFlowConfig(TrainingSettings):
         if self.credit.minimum_group > rollout.samples:
             raise ValueError(f"minimum_group {self.credit.minimum_group} is more than samples {rollout.samples}")
         self._check_pairs()
+        self._check_artifact_guard()
         return self
+
+    def _check_artifact_guard(self) -> None:
+        guard, learned = self.monitoring.artifact_guard, self.rewards.detector
+        if guard is None or self.credit.advantage == "scalar":
+            return
+        if guard.kind == learned.kind and (guard.kind != "vlm" or _model_of(guard) == _model_of(learned)):
+            raise ValueError("the artifact guard is the detector that is learned from: it has to be another one")
 
     def _check_pairs(self) -> None:
         """A pairwise reward compares the images of one prompt, so they have to come together."""
@@ -360,6 +377,12 @@ def ema_decay(settings: OptimizerSettings, rollout: int) -> float | None:
     return min(settings.ema, (1 + rollout) / (settings.ema_warmup + rollout))
 
 
+def _model_of(detector: DetectorSettings) -> tuple[str, str, str]:
+    return detector.vlm.backend, detector.vlm.model, detector.vlm.revision
+
+
+_UNNAMED = frozenset(name for name in MonitoringSettings.model_fields if name.startswith("artifact_guard"))
+"""Flat keys of settings that no name is made of: nothing is learned from them."""
 _NEWER: dict[str, Any] = {
     "estimator": "policy-gradient",
     "ema_every": 0,
@@ -382,7 +405,7 @@ def identity(config: BoxFlowConfig) -> dict[str, Any]:
         Every setting, but of those that are newer than such names the ones that differ from their default: so a
         training from before keeps its name.
     """
-    values = flat_json(config)
+    values = {name: value for name, value in flat_json(config).items() if name not in _UNNAMED}
     return {name: value for name, value in values.items() if name not in _NEWER or value != _NEWER[name]}
 
 

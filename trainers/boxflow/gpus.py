@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from trainers.boxflow.config import BoxFlowConfig
 
+_BESIDE: Final = "artifact guard"
 USUAL: Final = 8
 """GPUs of the machine that is planned for where there are none here."""
 
@@ -19,7 +20,8 @@ def gpu_plan(config: BoxFlowConfig, addresses: Mapping[str, str], gpus: int) -> 
     Args:
         config: the training's.
         addresses: who is asked -> address, as `trainers.rewards.settings.servers` gives them. One elsewhere, and
-            several at one address, take no GPU of their own.
+            several at one address, take no GPU of their own; an artifact guard, which is asked little, is beside
+            another server.
         gpus: how many there are.
 
     Returns:
@@ -30,6 +32,10 @@ def gpu_plan(config: BoxFlowConfig, addresses: Mapping[str, str], gpus: int) -> 
     for name, address in addresses.items():
         if _is_here(address):
             here.setdefault(address, []).append(name)
+    for address in [address for address, names in here.items() if all(name.startswith(_BESIDE) for name in names)]:
+        host = next((other for other in here if other != address), None)
+        if host is not None:
+            here[host] += [f"{name} at {address}" for name in here.pop(address)]
     left = gpus - len(here)
     each = config.rollout.batch_size * config.optimizer.minibatches
     processes = next((number for number in range(left, 0, -1) if config.total % (each * number) == 0), 0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import json
+import urllib.error
+import urllib.request
 from typing import Final
 
 from annotate.vlm import preflight as vlm_preflight
@@ -13,11 +16,13 @@ from generators.preflight import Surroundings
 from generators.preflight import examine as examine_generator
 from sdg_data.errors import ConfigError, ExitCode
 from sdg_data.preflight import hub, machine
+from sdg_data.preflight.addresses import TIMEOUT
 from sdg_data.preflight.findings import Finding
 from sdg_data.preflight.packages import check_extra
 from sdg_data.preflight.sizes import FOLDER, GIB, ModelSizes, sizes_of
 from sdg_data.settings import VlmSettings
 from trainers.boxflow.config import BoxFlowConfig
+from trainers.common.run_folder import without_passwords
 from trainers.rewards.settings import RewardSettings, check_address
 
 LEARNING_FORWARDS: Final = 3
@@ -45,6 +50,9 @@ def examine(config: BoxFlowConfig, preset: Preset, *, online: bool = True) -> li
         findings += _scorer("judge" if reward.kind == "judge" else reward.kind, reward)
     if config.monitoring.guard is not None:
         findings += _scorer("guard", config.monitoring.guard)
+    artifact_guard = config.monitoring.artifact_guard
+    if artifact_guard is not None and artifact_guard.kind == "vlm":
+        findings += _asked("artifact guard", artifact_guard.vlm)
     detector = config.rewards.detector
     if detector.kind == "vlm" and config.credit.advantage != "scalar":
         findings += _asked("detector", detector.vlm)
@@ -136,6 +144,8 @@ def rollout_time(config: BoxFlowConfig, preset: Preset, sizes: ModelSizes, aroun
 def _scorer(subject: str, settings: RewardSettings) -> list[Finding]:
     if settings.vlm is not None:
         return _asked(subject, settings.vlm)
+    if settings.server is not None:
+        return _reward_servers(subject, settings)
     if settings.kind not in ("clip", "pick", "scorer"):
         return []
     if importlib.util.find_spec("transformers") is None:
@@ -144,6 +154,32 @@ def _scorer(subject: str, settings: RewardSettings) -> list[Finding]:
     if hub.is_path(settings.model) or hub.is_cached(settings.model, settings.revision):
         return [Finding(subject, "model", f"{settings.model} is on this machine")]
     return [hub.check_hub(subject, settings.model, settings.revision)]
+
+
+def _reward_servers(subject: str, settings: RewardSettings) -> list[Finding]:
+    """Whether the settings are whole, and each server says that it is well."""
+    from trainers.rewards.settings import make_reward
+
+    try:
+        make_reward((settings,))
+    except ConfigError as error:
+        return [Finding(subject, "server", error.message, False, error.hint, ExitCode.CONFIG)]
+    assert settings.server is not None
+    findings = []
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for address in settings.server.urls():
+        place = str(without_passwords(address))
+        try:
+            with opener.open(f"{address}/health", timeout=TIMEOUT):
+                findings.append(Finding(subject, "server", f"{place} answers"))
+        except urllib.error.HTTPError as error:  # flow_grpo's servers know no such path
+            with error:
+                findings.append(Finding(subject, "server", f"{place} answers, with {error.code} to /health", None))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            fix = "Start the server, or name where it is: server.url."
+            findings.append(Finding(subject, "server", f"{place} does not answer ({reason})", False, fix))
+    return findings
 
 
 def _asked(subject: str, settings: VlmSettings) -> list[Finding]:

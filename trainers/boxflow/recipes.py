@@ -56,6 +56,10 @@ def flux1_dev() -> BoxFlowConfig:
         kind="pick", model="yuvalkirstain/PickScore_v1", processor="laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
     )
     detector = VlmSettings(backend="openai", model="sdg-detector", base_url="http://127.0.0.1:9090/v1", max_tokens=4096)
+    # Not of the release: a model that the detector was not trained from, on the judge's GPU.
+    held_out = VlmSettings(
+        backend="openai", model="Qwen/Qwen3-VL-4B-Instruct", base_url="http://127.0.0.1:8001/v1", max_tokens=4096
+    )
     return BoxFlowConfig(
         recipe="flux1-dev",
         policy=PolicySettings(
@@ -70,7 +74,9 @@ def flux1_dev() -> BoxFlowConfig:
         # Two optimizer steps a rollout; the average moves in every fourth rollout, with a warm-up of ten.
         optimizer=OptimizerSettings(minibatches=2, ema_every=4, ema_warmup=10),
         rewards=RewardGroup(base=(RewardSettings(kind="judge", vlm=judge),), detector=DetectorSettings(vlm=detector)),
-        monitoring=MonitoringSettings(guard=pick),
+        monitoring=MonitoringSettings(
+            guard=pick, artifact_guard=DetectorSettings(vlm=held_out), artifact_guard_rise=0.5
+        ),
     )
 
 

@@ -32,6 +32,7 @@ class BoxFlowRunFolder(run_folder.RunFolder):
     may_change = frozenset(
         {"rollouts", "policy.device", "rewards.reward_deadline", "rewards.max_failure_rate"}
         | {"monitoring.audit_share", "monitoring.ratio_tolerance", "monitoring.sheet_prompts"}
+        | {f"monitoring.artifact_guard{part}" for part in ("", "_images", "_rise", "_window")}
         | {"saving.save_every", "saving.keep", "saving.report"}
     )
 

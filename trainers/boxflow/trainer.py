@@ -25,6 +25,7 @@ from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import canonical_json, content_id
 from sdg_data.work import StopRequest
 from trainers.boxflow import audit
+from trainers.boxflow.artifact_guard import ArtifactGuard, history_of
 from trainers.boxflow.audit import Audit
 from trainers.boxflow.callbacks import RolloutReporter
 from trainers.boxflow.config import BoxFlowConfig, ema_decay
@@ -47,6 +48,7 @@ from trainers.boxflow.state import gathered, restored
 from trainers.boxflow.update import Updater
 from trainers.rewards.contract import BaseReward, Detector
 from trainers.rewards.scoring import ScoredImage, Scoring, check_failures
+from trainers.rewards.settings import described
 from trainers.rewards.silence import SilenceAlarm
 
 log = logging.getLogger(__name__)
@@ -62,8 +64,8 @@ class Task:
 
     `pipeline` is loaded and on the CPU. `held_out` are the fixed prompts that are looked at. `detector` may be None
     where the advantage needs none. `held_out_reward` scores the fixed prompts' images and is never learned from; where
-    it is None, `reward` does. `audit`: where audited images go. `credit` makes advantages of a rollout's rewards and
-    boxes.
+    it is None, `reward` does. `artifact_guard` looks at some images of each rollout and gives no reward. `audit`: where
+    audited images go. `credit` makes advantages of a rollout's rewards and boxes.
     """
 
     config: BoxFlowConfig
@@ -76,6 +78,7 @@ class Task:
     detector: Detector | None
     held_out_reward: BaseReward | None
     out: Path
+    artifact_guard: Detector | None = None
     audit: Audit | None = None
     credit: Callable[..., Advantages] = compute_advantages
 
@@ -128,6 +131,7 @@ class BoxFlowTrainer:
             deadline=config.rewards.reward_deadline,
             held_out_reward=self.task.held_out_reward,
         )
+        self._guard = ArtifactGuard(self.task.artifact_guard, config, history_of(self.folder.log, self.done))
         reporter = None
         if self.main:
             curves = config.saving.report == "tensorboard"
@@ -141,18 +145,22 @@ class BoxFlowTrainer:
                 while self.done < config.rollouts and not self._on_any_process(stop.asked):
                     figures = self._rollout(scoring)
                     self.done += 1
-                    last = self.done == config.rollouts or self._on_any_process(stop.asked)
+                    risen = self._guard.risen()
+                    last = bool(risen) or self.done == config.rollouts or self._on_any_process(stop.asked)
                     if every and (self.done % every == 0 or self.done == config.rollouts):
                         figures |= self._validate(scoring, reporter)
                     if reporter is not None:
                         reporter.rollout(self.done, figures)
                     if last or self.done % config.saving.save_every == 0:
                         self._save()
+                    if risen is not None:
+                        raise risen
             self.stopped = self.done < config.rollouts
             if not self.stopped:
                 self._export()
         finally:
             scoring.close()
+            self._guard.close()
             if reporter is not None:
                 reporter.close()
         return figures
@@ -195,6 +203,9 @@ class BoxFlowTrainer:
         if self.main:
             count = sum(weights.numel() for weights in self.named.values())
             log.info("%s: %d weights are trained, on %s", policy.model, count, accelerator.device)
+            for part in self.config.rewards.base:
+                facts = described(part)
+                log.info("reward %s, weight %g: %s", facts["reward"], part.weight, facts["scale"])
 
     def _rollout(self, scoring: Scoring) -> dict[str, float]:
         """One rollout and what is learned from it; the figures are those of all processes."""
@@ -206,6 +217,7 @@ class BoxFlowTrainer:
         mine = chunks_of(config, accelerator.process_index, accelerator.num_processes)
         for chunk in self.estimator.sample(plan, mine, accelerator.device):
             scoring.submit(chunk.images)
+            self._guard.show(plan.number, chunk)
             chunks.append(chunk)
             hopeless = self._hopeless(scoring)
             if hopeless:  # the rest of the images would be drawn for nothing
@@ -214,6 +226,7 @@ class BoxFlowTrainer:
         scored = self._collect(scoring, chunks, wait=not hopeless)
         # On all processes from the same answers: all stop, or none.
         failures = check_failures(scored, config.rewards.max_failure_rate)
+        seen = self._guard.heard(gather_object if accelerator.num_processes > 1 else list)
         if self.task.detector is not None and self.main:
             self._silence.hear(scored)
         advantages = self.task.credit(
@@ -226,7 +239,7 @@ class BoxFlowTrainer:
         if config.monitoring.audit_share:
             self._audit(plan, chunks)
         assigned = time.monotonic()
-        figures = self._describe(scored, advantages, failures)
+        figures = self._describe(scored, advantages, failures) | seen
         if bool(advantages.counts.any()):
             figures |= self._learn(chunks, advantages)
         else:
@@ -342,8 +355,11 @@ class BoxFlowTrainer:
 
     def _note(self) -> dict[str, Any]:
         task = self.task
+        guard = self.config.monitoring.guard
+        rewards = [described(part) for part in self.config.rewards.base]
         return {
             "config": self.config.model_dump(mode="json"),
+            "rewards": {"base": rewards, "guard": None if guard is None else described(guard)},
             "model": {"name": task.preset.name, "revision": task.revision, "settings": task.preset.settings},
             "prompts": {
                 "count": len(task.prompts),

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from annotate.vlm.contract import Answer, AskError
 from annotate.vlm.openai_chat import api_key
+from annotate.vlm.pool import ServerPool
 from annotate.vlm.retrying import RetryingClient
+from annotate.vlm.servers import addresses
 from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import VlmSettings
@@ -38,6 +40,7 @@ class ServerPairJudge:
         self._key = api_key(settings, os.environ)
         self._session: Any = None
         self._client: RetryingClient | None = None
+        self._pool: ServerPool | None = None
 
     async def compare(self, first: GeneratedImage, second: GeneratedImage) -> JudgedPair:
         """Ask about two images of one prompt; a failed or unreadable answer is missing, with its reason."""
@@ -57,11 +60,13 @@ class ServerPairJudge:
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._pool is not None:
+            await self._pool.close()
         if self._session is not None:
             await self._session.close()
 
     async def ask(self, question: tuple[GeneratedImage, GeneratedImage]) -> Answer:
-        """Send one question.
+        """Send one question to one of the servers; `AskError` is raised where no answer came, or one without text.
 
         Args:
             question: The two images, in the order in which they are shown.
@@ -70,7 +75,6 @@ class ServerPairJudge:
             The answer.
 
         Raises:
-            AskError: None came, or one that holds no text.
             MissingDependency: aiohttp is not installed.
         """
         try:
@@ -82,7 +86,15 @@ class ServerPairJudge:
                 headers={"Authorization": f"Bearer {self._key.get_secret_value()}"},
                 timeout=aiohttp.ClientTimeout(total=None),
             )
-        base = (self._settings.base_url or "https://api.openai.com/v1").split()[0].rstrip("/")
+        if self._pool is None:
+            self._pool = ServerPool(addresses(self._settings, {}), self._look, deadline=self._settings.deadline)
+        return await self._pool.ask(lambda address: self._ask(address, question))
+
+    async def _ask(self, address: str, question: tuple[GeneratedImage, GeneratedImage]) -> Answer:
+        import aiohttp
+
+        assert self._session is not None
+        base = address.rstrip("/")
         try:
             async with self._session.post(f"{base}/chat/completions", json=self._body(question)) as response:
                 text = await response.text(errors="replace")
@@ -107,6 +119,16 @@ class ServerPairJudge:
         if not isinstance(content, str):
             raise AskError("refused", "the answer has no text", raw=text[:_RAW])
         return Answer(content, str(choice.get("finish_reason") or "stop"))
+
+    async def _look(self, address: str) -> int:
+        import aiohttp
+
+        assert self._session is not None
+        try:
+            async with self._session.get(f"{address.rstrip('/')}/models") as response:
+                return int(response.status)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
 
     def _body(self, question: tuple[GeneratedImage, GeneratedImage]) -> dict[str, Any]:
         addresses = ["data:image/png;base64," + base64.b64encode(image.png()).decode() for image in question]

@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from sdg_data.errors import ConfigError
 from sdg_data.settings import VlmSettings
 from trainers.common.config import Positive, TrainingSettings
 from trainers.common.run_folder import without_passwords
 from trainers.rewards.contract import BaseReward, Detector
+from trainers.rewards.facts import facts_of
 from trainers.rewards.weighted import WeightedSum
 
 REWARDS: Final[dict[str, str]] = {
@@ -28,6 +29,8 @@ REWARDS: Final[dict[str, str]] = {
     "pairwise": "trainers.rewards.pair_judge:make_pairwise",
     "pairwise-think": "trainers.rewards.pair_judge:make_pairwise",
     "pairwise-flex": "trainers.rewards.pair_judge:make_pairwise",
+    "wire": "trainers.rewards.wire_reward:make_wire",
+    "flow-grpo": "trainers.rewards.flow_grpo_bridge:make_flow_grpo",
     "palette": "trainers.rewards.mini:make_palette",
     "oracle": "trainers.rewards.mini:make_oracle",
 }
@@ -39,13 +42,48 @@ DETECTORS: Final[dict[str, str]] = {
 """Kind of detector -> `module:function` that makes it from `DetectorSettings`."""
 
 
+class RewardServer(TrainingSettings):
+    """A server of rewards, of the kinds wire and flow-grpo (docs/rewards.md)."""
+
+    url: str
+    """Its address, such as http://127.0.0.1:9191; several servers of the same reward as a list, or with spaces
+    between."""
+    reward: str = ""
+    """The reward's name at the server, as its /rewards calls it."""
+    metric: str = ""
+    """Which number of the reward counts, where there are several; empty: the one of the reward's name, or the only
+    one. Of flow-grpo the key of the list; empty: outputs or scores."""
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    """Seconds for a request with its tries."""
+    concurrency: Positive = 4
+    """Requests under way at once at each server."""
+    api_key_env: str = ""
+    """The environment variable with the token that the server wants; empty: it wants none."""
+    accept_pickle: bool = False
+    """Of flow-grpo: consent to a server that speaks pickles, on this machine."""
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """A list of addresses as one text."""
+        return " ".join(value) if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value) else value
+
+    def urls(self) -> list[str]:
+        """The addresses, without a slash at the end."""
+        return [address.rstrip("/") for address in self.url.split()]
+
+    def label(self) -> str:
+        """The reward and its servers for the log, without passwords."""
+        return f"{self.reward or 'reward'} at {without_passwords(self.url)}"
+
+
 class RewardSettings(TrainingSettings):
     """Settings of one base reward, and its weight in the sum of all."""
 
     kind: str
     """clip, pick or scorer: a transformers `model` in this process. judge: an OpenAI-compatible server, `vlm`.
-    pairwise, pairwise-think, pairwise-flex: such a server that compares two images. palette or oracle: the mini
-    world's."""
+    pairwise, pairwise-think, pairwise-flex: such a server that compares two images. wire: a reward server that speaks
+    /score; flow-grpo: one that speaks pickles. palette or oracle: the mini world's."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """In the sum of the base rewards."""
     model: str = ""
@@ -64,6 +102,16 @@ class RewardSettings(TrainingSettings):
     """A file with the judge's question, `{prompt}` where the caption goes; empty: ours."""
     noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of the oracle's noise."""
+    server: RewardServer | None = None
+    """Of wire and flow-grpo: where it is, and which reward."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_newer(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `server` where there is none, so that names made of settings from before it stay the same."""
+        values: dict[str, Any] = write(self)
+        if values.get("server") is None:
+            values.pop("server", None)
+        return values
 
     @property
     def pairwise(self) -> bool:
@@ -111,22 +159,49 @@ def check_address(settings: VlmSettings, what: str) -> None:
 
 
 def servers(
-    base: tuple[RewardSettings, ...], guard: RewardSettings | None, detector: DetectorSettings
+    base: tuple[RewardSettings, ...],
+    guard: RewardSettings | None,
+    detector: DetectorSettings,
+    artifact_guard: DetectorSettings | None = None,
 ) -> dict[str, str]:
     """The addresses that the rewards ask, each with who asks it.
 
     Returns:
-        "judge MODEL", "guard MODEL" or "detector MODEL" -> address, without credentials. One that has none raises
-        ConfigError.
+        "judge MODEL", "guard MODEL", "detector MODEL", "artifact guard MODEL" or "reward NAME" -> address, without
+        credentials. One that has none raises ConfigError.
     """
     asked = [("judge", part.vlm) for part in base] + [("guard", guard.vlm if guard else None)]
     asked.append(("detector", detector.vlm if detector.kind == "vlm" else None))
+    if artifact_guard is not None and artifact_guard.kind == "vlm":
+        asked.append(("artifact guard", artifact_guard.vlm))
     addresses = {}
     for what, vlm in asked:
         if vlm is not None and vlm.backend == "openai":
             check_address(vlm, what)
             addresses[f"{what} {vlm.model}"] = str(without_passwords(vlm.base_url)) or "https://api.openai.com/v1"
+    for what, part in [*(("reward", part) for part in base), *([("guard", guard)] if guard else [])]:
+        if part.server is not None:
+            addresses[f"{what} {part.server.reward or part.kind}"] = str(without_passwords(part.server.url))
     return addresses
+
+
+def described(settings: RewardSettings) -> dict[str, Any]:
+    """What a reward's figures mean, for logs: its scale, usual range, version and source, as far as they are known.
+
+    Args:
+        settings: the reward's.
+
+    Returns:
+        `reward`, `weight` and `by` (the model or server), and what `trainers.rewards.facts` knows of it.
+    """
+    name = settings.server.reward if settings.server is not None else settings.kind
+    by = settings.server.url if settings.server is not None else settings.vlm.model if settings.vlm else settings.model
+    facts = facts_of(name)
+    values = {"reward": name or settings.kind, "weight": settings.weight, "by": without_passwords(by)}
+    if facts is None:
+        return {**values, "scale": "its own, not known here"}
+    usually = [facts.low, facts.high]
+    return {**values, "scale": facts.scale, "usually": usually, "version": facts.version, "source": facts.source}
 
 
 def make_reward(settings: tuple[RewardSettings, ...]) -> BaseReward:
@@ -143,7 +218,13 @@ def make_reward(settings: tuple[RewardSettings, ...]) -> BaseReward:
     """
     if not settings:
         raise ConfigError("no base reward is named", hint='--set \'rewards.base=[{"kind": "clip", "model": "..."}]\'')
-    return WeightedSum([(_maker(REWARDS[part.kind])(part), part.weight) for part in settings])
+    return WeightedSum([(make_base(part), part.weight) for part in settings])
+
+
+def make_base(settings: RewardSettings) -> BaseReward:
+    """The base reward of the settings' kind; what its maker raises comes through."""
+    reward: BaseReward = _maker(REWARDS[settings.kind])(settings)
+    return reward
 
 
 def make_detector(settings: DetectorSettings) -> Detector:
