@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 class Cache:
     """The last `size` results by key. Thread-safe; what is asked for twice at once is computed once."""
 
-    def __init__(self, size: int = 32) -> None:
+    def __init__(self, size: int = 64) -> None:
         self._size = size
         self._results: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()

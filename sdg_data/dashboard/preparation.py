@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 
 import duckdb
@@ -52,12 +53,16 @@ class Preparation:
                         self._idle.set()
                         return
                     self._wanted.clear()
+                snapshots, began = self._context.snapshots, time.monotonic()
+                prepared = snapshots.current()
                 for title, prepare in self._steps:
                     try:
-                        with self._context.snapshots.read() as tx:
+                        with snapshots.read() as tx:
                             if tx is not None:
                                 prepare(self._context, tx)
                     except (SdgError, duckdb.Error) as error:  # whoever opens the page is told
                         log.warning("%s could not be prepared: %s", title, error)
+                if prepared is not None:
+                    snapshots.took_longer(prepared, time.monotonic() - began)
         finally:
             self._idle.set()

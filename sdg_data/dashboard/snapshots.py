@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 Stamp = tuple[int, int]
 _NAME = "%Y%m%dT%H%M%S%f"
 _REST = 10
-"""A snapshot rests for this many times the time it took: at most one tenth of the time goes into making them."""
+"""A snapshot rests for this many times the time that it took, what pages compute of it in advance included."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Snapshot:
         path: The file.
         taken_at: When the store was copied, UTC.
         stamp: The store file's modification time in nanoseconds and its size in bytes, when it was copied.
-        seconds: How long it took to make.
+        seconds: How long it took to make; more once pages have computed of it in advance.
         connection: Read-only; take a cursor of it for each reader.
         opened_at: When this process opened it, by the monotonic clock: a clock that was set wrong and put right would
             make `taken_at` lie in the future, and the snapshot would never be old.
@@ -78,6 +78,12 @@ class Snapshots:
         self._publishing = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
+
+    def took_longer(self, snapshot: Snapshot, seconds: float) -> None:
+        """Let a snapshot rest as if it had taken so many seconds more, if it is still the last one."""
+        with self._publishing:
+            if self._current is snapshot:
+                self._current = replace(snapshot, seconds=snapshot.seconds + seconds)
 
     def watch(self, call: Callable[[], None]) -> None:
         """Have something called, which must not take long, whenever there is another snapshot than before."""

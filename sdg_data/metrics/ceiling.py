@@ -28,11 +28,10 @@ def overlapping(tx: Tx, chosen: Filter) -> Annotations:
 
 def of_people(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> Annotations:
     """The same of rows with image_id, annotator and annotation_id, in their order."""
-    versions = annotations.by_ids(tx, [row["annotation_id"] for row in rows])
+    defects = annotations.defects_by_ids(tx, [row["annotation_id"] for row in rows])
     by_image: dict[str, dict[str, Sequence[Defect]]] = {}
     for row in rows:
-        verdict = [item.defect for item in versions[row["annotation_id"]].defects]
-        by_image.setdefault(row["image_id"], {})[row["annotator"]] = verdict
+        by_image.setdefault(row["image_id"], {})[row["annotator"]] = defects[row["annotation_id"]]
     return by_image
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from schemas.defect import Defect
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Withdrawn
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
@@ -64,6 +65,12 @@ def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Annotation]:
     """The annotations with these ids, by id, withdrawn ones too; an id that is not there is left out."""
     rows = select(tx, "SELECT * FROM annotations WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)])
     return {record.id: record for record in _records(tx, rows)}
+
+
+def defects_by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, tuple[Defect, ...]]:
+    """The defects of each of these annotations, by its id; of the annotations themselves nothing is read."""
+    rows = defect_rows.of_owners(tx, "annotation_defects", "annotation_id", ids)
+    return {identity: tuple(map(defect_rows.as_defect, rows.get(identity, ()))) for identity in ids}
 
 
 def of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, list[Annotation]]:

@@ -1,7 +1,7 @@
 """Two sources of a snapshot against each other: what the page Evaluate computes, and the human ceiling beside it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ class SourceComparison:
     """Two sources against each other. It is remembered, so it has no row for each image: `whole` makes them.
 
     Attributes:
-        result: The evaluation of one against the other.
+        result: The evaluation of one against the other, without the texts of the reasons.
         document: The JSON of `sdg eval run` without the rows of images, with the confusion of types.
         importance: By defect type, (ground truth, prediction) of matched boxes, 1 to 100, a row each.
         worst: The images with the lowest F1 at 0.5, those with the most boxes first.
@@ -73,7 +73,7 @@ def compare_sources(
     Raises:
         ConfigError: `gt` or `pred` is no source of the store, or there is no such split or protocol.
     """
-    chosen = Filter((model,) if model else None, member(Split, split) if split else None)
+    chosen = chosen_images(model, split)
     rules = member(Protocol, protocol)
     pairs = pair_up(read_source(tx, source_name(gt), chosen), read_source(tx, source_name(pred), chosen), rules)
     if not len(pairs.gt):
@@ -91,6 +91,8 @@ def compare_sources(
         given = ~(np.isnan(truth) | np.isnan(prediction))  # NaN is an importance that an answer did not state
         points[name] = np.stack((truth[given], prediction[given]), axis=1).astype(np.float64)
     worst = _worst(result)
+    remembered = replace(pairs, gt=replace(pairs.gt, reasons=()), pred=replace(pairs.pred, reasons=()))
+    result = replace(result, pairs=remembered)  # texts are most of it, and nothing reads them any more
     return SourceComparison(result, document, points, worst, blobs_of_images(tx, [row["image"] for row in worst]))
 
 
@@ -103,6 +105,11 @@ def human_ceiling(tx: Tx, chosen: Filter, rules: Protocol) -> Evaluation | None:
 def _worst(result: Evaluation, limit: int = 60) -> Rows:
     names = ("filepath", "model", "gt_all", "pred_all", "tp_all@0.5", "f1@0.5", "f1@0.1", "importance", "parsing")
     return [{"image" if name == "filepath" else name: row[name] for name in names} for row in result.worst(limit)]
+
+
+def chosen_images(model: str, split: str) -> Filter:
+    """The images of a generator and a split, "" for all; ConfigError where there is no such split."""
+    return Filter((model,) if model else None, member(Split, split) if split else None)
 
 
 def source_name(name: str) -> SourceName:

@@ -14,6 +14,7 @@ from sdg_data.dashboard.html import browse_link, figure, grid, matrix, nothing, 
 from sdg_data.dashboard.page import Page, Parameters, Rows, Selected
 from sdg_data.dashboard.pages.comparison import (
     SourceComparison,
+    chosen_images,
     compare_sources,
     human_ceiling,
     member,
@@ -28,15 +29,15 @@ from sdg_data.metrics.definitions import METRICS
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.report import summary_rows
 from sdg_data.metrics.sdg_eval import Evaluation
-from sdg_data.metrics.store_sources import Filter
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
 from sdg_data.words import counted
 
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
-PREPARED, MOST_PREPARED = 3, 100_000
-"""So many detectors are compared with gold in advance, where no more than so many images have gold."""
+DETECTORS, GENERATORS, MOST_PREPARED = 3, 6, 250_000
+"""So many detectors, those with most answers, are compared with gold in advance, where it is of so many images at the
+most; the first of them also for so many generators."""
 _CHARTED = ("box_f1@0.1", "box_f1@0.5", "det_type_f1")
 _CHOICES = ("gt", "pred", "other", "model", "split", "protocol")
 _MISSING = ("Two sources are needed: gold, a detector's prelabels, or people's annotations.", "sdg eval sources")
@@ -118,9 +119,8 @@ def compare(context: PageContext, tx: Tx, parameters: Parameters) -> SourceCompa
     protocol = protocol or Protocol.PAPER.value
 
     def ceiling() -> Evaluation | None:
-        chosen_images = Filter((model,) if model else None, Split(split) if split else None)
-        rules = Protocol(protocol)
-        return context.cached(tx, ("ceiling", model, split, rules), lambda: human_ceiling(tx, chosen_images, rules))
+        images, rules = chosen_images(model, split), member(Protocol, protocol)
+        return context.cached(tx, ("ceiling", model, split, rules), lambda: human_ceiling(tx, images, rules))
 
     return context.cached(
         tx,
@@ -130,14 +130,18 @@ def compare(context: PageContext, tx: Tx, parameters: Parameters) -> SourceCompa
 
 
 def prepare(context: PageContext, tx: Tx) -> None:
-    """Compare gold with each detector by both protocols, up to `PREPARED`, before somebody asks for it."""
+    """Compare gold with detectors before somebody asks: all images by both protocols, then parts of them."""
     images = {row["source"]: row["images"] for row in select(tx, "SELECT source, images FROM dash_sources")}
-    detectors = [name for name in images if name.startswith("prelabel:")][:PREPARED]
-    if images.get("gold", 0) > MOST_PREPARED:
+    detectors = sorted((name for name in images if name.startswith("prelabel:")), key=lambda name: -images[name])
+    detectors = detectors[:DETECTORS]
+    if not 0 < images.get("gold", 0) <= MOST_PREPARED:
         return
-    for protocol in Protocol if "gold" in images else ():
-        for name in detectors:
+    for name in detectors:
+        for protocol in Protocol:
             compare(context, tx, {"gt": "gold", "pred": name, "protocol": protocol})
+    parts = [("model", model) for model in models(tx)[:GENERATORS]] + [("split", split.value) for split in Split]
+    for control, value in parts if detectors else ():
+        compare(context, tx, {"gt": "gold", "pred": detectors[0], control: value})
 
 
 def two_detectors(context: PageContext, tx: Tx, parameters: Parameters) -> dict[str, Any]:
@@ -147,13 +151,12 @@ def two_detectors(context: PageContext, tx: Tx, parameters: Parameters) -> dict[
         ConfigError: One of them is no source of the store, or there is no such split or protocol.
     """
     gt, pred, other, model, split, protocol = (parameters.get(name, "") for name in _CHOICES)
-    chosen_images = Filter((model,) if model else None, member(Split, split) if split else None)
-    rules = member(Protocol, protocol or "paper")
+    images, rules = chosen_images(model, split), member(Protocol, protocol or "paper")
     names = (source_name(gt), source_name(pred), source_name(other))
     return context.cached(
         tx,
         ("detectors", gt, pred, other, model, split, protocol),
-        lambda: compare_detectors(tx, *names, chosen_images, rules),
+        lambda: compare_detectors(tx, *names, images, rules),
     )
 
 

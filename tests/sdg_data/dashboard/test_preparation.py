@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from schemas.records import Prompt
+from schemas.records import Prompt, Split
 from sdg_data.blobs import Blobs
 from sdg_data.dashboard.app import PAGES, make_context
 from sdg_data.dashboard.context import PageContext
@@ -17,6 +17,7 @@ from sdg_data.dashboard.pages.agreement import aggregates
 from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.preparation import Preparation
 from sdg_data.dashboard.snapshots import Snapshots
+from sdg_data.dashboard.tables import models
 from sdg_data.errors import InputError
 from sdg_data.ids import prompt_id
 from sdg_data.metrics.protocol import Protocol
@@ -71,9 +72,13 @@ def test_prepared_pages_compute_nothing_more(
 ) -> None:
     prepared = make_context(filled.home, filled.blobs)
     preparation = Preparation(prepared, PAGES)
-    prepared.snapshots.refresh()
+    first = prepared.snapshots.refresh()
+    assert first is not None
     preparation.start()
     assert preparation.wait(60)
+    last = prepared.snapshots.current()
+    assert last is not None
+    assert last.seconds > first.seconds  # it rests longer for what was computed of it
     with context.snapshots.read() as tx:
         expected = agreement.render_ceiling(context, tx), agreement.render_annotators(context, tx)
         compared = evaluate.compare(context, tx, PARAMETERS)
@@ -98,6 +103,13 @@ def test_prepared_pages_compute_nothing_more(
             if protocol is Protocol.PAPER:
                 assert compared is not None
                 assert comparison_there.whole() == compared.whole()
+        parts = [{"model": model} for model in models(tx)] + [{"split": split} for split in Split]
+        whole, *found = (
+            evaluate.compare(prepared, tx, {"gt": "gold", "pred": "prelabel:vlm", **part}) for part in ({}, *parts)
+        )
+        assert whole is not None
+        # Each image has a generator and a split.
+        assert sum(part.document["images"] for part in found if part is not None) == 2 * whole.document["images"]
 
 
 def test_a_comparison_says_what_its_parts_say(snapshots: Snapshots) -> None:
