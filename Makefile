@@ -32,7 +32,7 @@ READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate export labelstudio annotate annotate-images dashboard minis mini-detector paper-mini-detector paper-mini benchmarks gpu-proof schemas reference docs clean
+.PHONY: help setup check format test test-slow demo generate export labelstudio annotate annotate-images dashboard minis mini-detector mini-doctor paper-mini-detector paper-mini-doctor paper-mini benchmarks gpu-proof schemas reference docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -170,6 +170,19 @@ $(MD)/base/config.json: | $(READY)
 
 paper-mini-detector: $(MD)/shards/manifest.json $(MD)/base/config.json ## The detector's base, SFT, ablations and GRPO in one table (long; resumes)
 	$(PY) -m trainers.paper.detector --out $(MD) $(PAPER)
+
+MDOC := data/mini-doctor
+MDOC_HOME = $(SDG) --home $(MDOC)/home
+mini-doctor: $(MDOC)/shards/manifest.json ## Train the mini world's ImageDoctor: both stages, then by rewards (one core, an hour)
+	$(PY) -m trainers.paper.doctor --out $(MDOC) --arms stage1,stage2,rft --seeds 1
+
+$(MDOC)/shards/manifest.json: | $(READY)
+	$(MDOC_HOME) train mini-doctor corpus
+	$(MDOC_HOME) enrich run --unreviewed
+	$(MDOC_HOME) export run --unreviewed --name mini-doctor --output $(MDOC)/shards --no-phash
+
+paper-mini-doctor: $(MDOC)/shards/manifest.json ## ImageDoctor's ablation in miniature, and boxes against heatmaps (long; resumes)
+	$(PY) -m trainers.paper.doctor --out $(MDOC) $(PAPER)
 
 paper-mini: $(READY) ## Five ways to train the toy FLUX.2 on rewards, judged by the oracle (long; resumes)
 	$(PY) -m trainers.paper.boxflow --out data/paper-mini $(PAPER)

@@ -117,6 +117,7 @@ def _select() -> None:
 
 SERVE = {
     "detector": Lazy("annotate.serve.cli:detector", "Serve the detector: OpenAI's and Label Studio's protocols", "vlm"),
+    "doctor": Lazy("trainers.doctor.serve:doctor_command", "A trained ImageDoctor: scores, maps, boxes", "train"),
     "rewards": Lazy("trainers.rewards.serving.cli:rewards_command", "Serve rewards, each in its own process", "train"),
     "vllm": Lazy("annotate.serve.cli:vllm_app", "vLLM in a venv of its own: install, start, stop, ask", "vlm"),
 }

@@ -9,6 +9,8 @@ TRAIN = {
         "trainers.detector.cli:app", "The defect detector: SFT, then GRPO with the composite reward", "train"
     ),
     "mini-detector": Lazy("trainers.detector.mini.cli:app", "The mini profile's detector: corpus and base", "train"),
+    "doctor": Lazy("trainers.doctor.cli:app", "ImageDoctor: scores, heatmaps and boxes of one answer", "train"),
+    "mini-doctor": Lazy("trainers.doctor.mini.cli:app", "The mini world's doctor: corpus and base", "train"),
     "boxflow": Lazy("trainers.boxflow.cli:app", "An image model by BoxFlow-GRPO: defects as spatial rewards", "train"),
 }
 app = typer.Typer(

@@ -24,7 +24,8 @@ from trainers.common.checksums import write_checksums
 from trainers.common.muon import Muon, hidden_matrices
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingRow
-from trainers.detector.evaluation import SCORE, Prediction, answer_rows, draw, figures, measure
+from trainers.detector.evaluation import SCORE, answer_rows, draw, figures, measure
+from trainers.detector.notes import detector_note
 from trainers.detector.run_folder import CHECKSUMS, DetectorRunFolder
 from trainers.detector.train_config import TrainConfig
 
@@ -88,15 +89,7 @@ class RunReporter(TrainerCallback):
         numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
         self._folder.append_log({"step": state.global_step, **numbers})
         if f"eval_{SCORE}" in numbers:
-            f1 = [numbers.get(f"eval_box_f1@0.5/{kind}", float("nan")) for kind in DEFECT_TYPES]
-            log.info(
-                "step %d: BoxF1@0.5 %.3f artifact, %.3f misalignment; form %.0f %%, empty %.0f %%, %.2f boxes each",
-                state.global_step,
-                *f1,
-                100 * numbers["eval_format_rate"],
-                100 * numbers["eval_empty_rate"],
-                numbers["eval_boxes_per_answer"],
-            )
+            log.info("step %d: %s", state.global_step, self.evaluated(numbers))
         elif any(name in numbers for name in ("loss", "reward")):
             done = state.global_step - self._first
             pace = (time.monotonic() - self._started) / max(done, 1)
@@ -105,6 +98,15 @@ class RunReporter(TrainerCallback):
             log.info(
                 "step %d/%d: %s; %.2f s a step, %s left", state.global_step, state.max_steps, line, pace, _time(left)
             )
+
+    def evaluated(self, numbers: dict[str, float]) -> str:
+        """An evaluation's figures in a line."""
+        f1 = [numbers.get(f"eval_box_f1@0.5/{kind}", float("nan")) for kind in DEFECT_TYPES]
+        form, empty = 100 * numbers["eval_format_rate"], 100 * numbers["eval_empty_rate"]
+        return (
+            f"BoxF1@0.5 {f1[0]:.3f} artifact, {f1[1]:.3f} misalignment; form {form:.0f} %, empty {empty:.0f} %, "
+            f"{numbers['eval_boxes_per_answer']:.2f} boxes each"
+        )
 
 
 class DetectorTrainerMixin:
@@ -183,7 +185,7 @@ class DetectorTrainerMixin:
         return time.perf_counter() - self._since
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
-        """SDG-Eval of greedy answers on the held-out rows, which all processes share. Writes the picture.
+        """Figures of greedy answers on the held-out rows, which all processes share. Writes the picture.
 
         Returns:
             The figures, each with the prefix in front.
@@ -191,7 +193,7 @@ class DetectorTrainerMixin:
         trainer: Any = self
         predictions = self.answers()
         rows, settings = self.held_out, self.config.evaluation
-        evaluation = figures(measure(rows, predictions, similarity=settings.similarity), predictions)
+        evaluation = self.measured(predictions, resamples=0)["figures"]
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in evaluation.items()}
         if trainer.is_world_process_zero() and settings.pictures:
             self._picture(rows[: settings.pictures], predictions, trainer.state.global_step)
@@ -200,7 +202,37 @@ class DetectorTrainerMixin:
         self._since = time.perf_counter()  # evaluation is no part of a step
         return metrics
 
-    def answers(self) -> list[Prediction]:
+    def measured(self, predictions: list[Any], *, resamples: int) -> dict[str, Any]:
+        """What the held-out answers are worth: for a detector SDG-Eval.
+
+        Args:
+            predictions: one for each held-out row.
+            resamples: of the bootstrap; 0: no intervals.
+
+        Returns:
+            `figures`, flat numbers with `score` among them, and all else that `evaluation.json` says.
+        """
+        similarity = self.config.evaluation.similarity
+        evaluation = measure(self.held_out, predictions, similarity=similarity, resamples=resamples)
+        return {"figures": figures(evaluation, predictions), **evaluation.summary}
+
+    def answered(self, model: Any, rows: list[TrainingRow]) -> list[Any]:
+        """Greedy answers of a model about rows, one for each, with the row's `key`."""
+        settings = self.config.evaluation
+        return answer_rows(
+            model, self.chat, self.table, rows, batch=settings.eval_batch, max_tokens=settings.eval_max_tokens
+        )
+
+    def save_final(self, folder: str) -> None:
+        """Write the weights that the training leaves behind."""
+        trainer: Any = self
+        trainer.save_model(folder)
+
+    def model_note(self, note: dict[str, Any]) -> dict[str, Any]:
+        """What the model's folder says of itself (`detector.json`), from the run's note."""
+        return detector_note(note)
+
+    def answers(self) -> list[Any]:
         """Greedy answers to the held-out rows, the same list on every process."""
         trainer: Any = self
         accelerator, rows = trainer.accelerator, self.held_out
@@ -213,21 +245,14 @@ class DetectorTrainerMixin:
         with unwrap_model_for_generation(
             trainer.model_wrapped, accelerator, gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs
         ) as model:
-            mine = answer_rows(
-                model,
-                self.chat,
-                self.table,
-                padded[rank::world],
-                batch=self.config.evaluation.eval_batch,
-                max_tokens=self.config.evaluation.eval_max_tokens,
-            )
+            mine = self.answered(model, padded[rank::world])
         self.chat.processor.tokenizer.padding_side = side
         trainer.model.train(was_training)
         everyone = gather_object(mine) if world > 1 else mine
         by_key = {prediction.key: prediction for prediction in everyone}
         return [by_key[row.key] for row in rows]
 
-    def _picture(self, rows: list[TrainingRow], predictions: list[Prediction], step: int) -> None:
+    def _picture(self, rows: list[TrainingRow], predictions: list[Any], step: int) -> None:
         image = draw(self.chat, self.table, rows, predictions[: len(rows)], title=f"Held-out samples at step {step}")
         image.save(self.folder.samples / f"step-{step:06d}.png")
         report_picture(self, "samples", np.asarray(image), step)

@@ -77,31 +77,32 @@ Similarity = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only read the data and say what would be trained")]
 
 
-def _settings_printer(module: str) -> Callable[[bool], None]:
+def _settings_printer(module: str, recipes: str) -> Callable[[bool], None]:
     """A callback that prints the settings of a training, whose recipes are in a module, and ends the command."""
 
     def print_settings(asked: bool) -> None:
         if asked:
             from trainers.common.config_docs import settings_text
 
-            print(settings_text(importlib.import_module(module).RECIPES))
+            print(settings_text(getattr(importlib.import_module(module), recipes)))
             raise typer.Exit
 
     return print_settings
 
 
-def _help_config(module: str) -> Any:
+def help_config(module: str, recipes: str = "RECIPES") -> Any:
+    """The option `--help-config` of a training, whose recipes are in a module under that name."""
     return typer.Option(
         "--help-config",
         is_eager=True,
-        callback=_settings_printer(module),
+        callback=_settings_printer(module, recipes),
         help="Print every setting of --set with type, default and meaning",
         rich_help_panel="Training",
     )
 
 
-SftHelp = Annotated[bool, _help_config("trainers.detector.sft_config")]
-GrpoHelp = Annotated[bool, _help_config("trainers.detector.grpo_config")]
+SftHelp = Annotated[bool, help_config("trainers.detector.sft_config")]
+GrpoHelp = Annotated[bool, help_config("trainers.detector.grpo_config")]
 
 
 @app.command()
@@ -143,8 +144,8 @@ def sft(
     own = {"data.jitter": jitter, "data.max_tokens": max_tokens}
     common = _common_options(trace, freeze_vision, epochs, max_steps, similarity, report, seed)
     with say_warnings():
-        config = changed(_recipe(RECIPES, recipe), _changes(own | common, lora, change))
-    _check_report(config)
+        config = changed(recipe_of(RECIPES, recipe), changes_of(own | common, lora, change))
+    check_report(config)
     if dry_run:
         from trainers.detector.dry_run import show_plan
 
@@ -152,7 +153,7 @@ def sft(
         return
     from trainers.detector.sft_trainer import train_sft
 
-    _print_result(train_sft(config, data=data, model=model, out=out, limit=limit), as_json)
+    print_result(train_sft(config, data=data, model=model, out=out, limit=limit), as_json)
 
 
 @app.command()
@@ -196,13 +197,13 @@ def grpo(
     from trainers.detector.train_config import changed
 
     common = _common_options(trace, freeze_vision, epochs, max_steps, similarity, report, seed)
-    changes = _changes({"objective.require_overlap": require_overlap, **common}, lora, change)
-    config = _recipe(RECIPES, recipe)
+    changes = changes_of({"objective.require_overlap": require_overlap, **common}, lora, change)
+    config = recipe_of(RECIPES, recipe)
     if guard is not None:
         config = config.model_copy(update={"guard": (config.guard or GuardSettings()) if guard else None})
     with say_warnings():
         config = changed(config, changes)
-    _check_report(config)
+    check_report(config)
     if dry_run:
         from trainers.detector.dry_run import show_plan
 
@@ -211,7 +212,7 @@ def grpo(
         return
     from trainers.detector.grpo_trainer import train_grpo
 
-    _print_result(train_grpo(config, data=data, model=model, out=out, limit=limit), as_json)
+    print_result(train_grpo(config, data=data, model=model, out=out, limit=limit), as_json)
 
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
@@ -248,7 +249,7 @@ def evaluate_command(
         device=device,
         limit=limit,
     )
-    _print_result({"model": str(out / "evaluation.json"), "evaluation": result["figures"]}, as_json)
+    print_result({"model": str(out / "evaluation.json"), "evaluation": result["figures"]}, as_json)
 
 
 @app.command("maps")
@@ -354,7 +355,8 @@ def push(
         print(upload(model, repository, private=not public))
 
 
-def _recipe(recipes: dict[str, Any], name: str) -> Any:
+def recipe_of(recipes: dict[str, Any], name: str) -> Any:
+    """The configuration of a recipe; ConfigError where there is none of that name."""
     if name not in recipes:
         raise ConfigError(f"there is no recipe {name!r}", hint=f"There are {', '.join(recipes)}.")
     return recipes[name]()
@@ -368,7 +370,8 @@ def _common_options(*values: Any) -> dict[str, Any]:
     return dict(zip(keys.split(), values, strict=True))
 
 
-def _changes(options: dict[str, Any], lora: int | None, change: list[str] | None) -> dict[str, Any]:
+def changes_of(options: dict[str, Any], lora: int | None, change: list[str] | None) -> dict[str, Any]:
+    """The changes of a configuration that a command's options ask for, those of `--set` last."""
     from trainers.common.config import parse_changes
 
     changes = {name: value for name, value in options.items() if value is not None}
@@ -377,7 +380,8 @@ def _changes(options: dict[str, Any], lora: int | None, change: list[str] | None
     return changes | parse_changes(change or [])
 
 
-def _check_report(config: TrainConfig) -> None:
+def check_report(config: TrainConfig) -> None:
+    """Raise ConfigError where the curves' program is not installed."""
     import importlib.util
 
     report = config.saving.report
@@ -385,7 +389,8 @@ def _check_report(config: TrainConfig) -> None:
         raise ConfigError(f"{report} is not installed", hint=f"pip install {report}, or --report tensorboard|none.")
 
 
-def _print_result(result: dict[str, Any], as_json: bool) -> None:
+def print_result(result: dict[str, Any], as_json: bool) -> None:
+    """Print a training's result: the model's folder, and its figures."""
     if as_json:
         print_json(result)
         return

@@ -33,9 +33,10 @@ from trainers.detector.data import TrainingRow, read_training_data
 from trainers.detector.grpo_config import GrpoConfig
 from trainers.detector.guard import CollapseGuard
 from trainers.detector.loading import load_detector, lora_config, trainable
-from trainers.detector.reward_logging import CompositeReward
+from trainers.detector.notes import run_note
+from trainers.detector.reward_logging import AnswersReward, CompositeReward
 from trainers.detector.run_folder import DetectorRunFolder
-from trainers.detector.sft_trainer import check_size, run, run_note, summary
+from trainers.detector.sft_trainer import check_size, run, summary
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +77,14 @@ class EpochRepeatSampler(RepeatSampler):
 class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
     """TRL's GRPO trainer on the questions of `RolloutItems`; groups that teach nothing are left out of the loss."""
 
-    def __init__(self, *, items: RolloutItems, reward: CompositeReward, config: GrpoConfig, **kwargs: Any) -> None:
+    def __init__(self, *, items: RolloutItems, reward: AnswersReward, config: GrpoConfig, **kwargs: Any) -> None:
         placeholder = datasets.Dataset.from_dict({"prompt": ["?"] * max(len(items), config.optimizer.batch_size)})
         super().__init__(reward_funcs=[reward], train_dataset=placeholder, eval_dataset=placeholder, **kwargs)
         self.train_dataset = items
         self.reward = reward
         self._config = config
         self._rewarded = 0.0
-        if self.ref_model is not None and self.ref_model.config.model_type == "qwen3_vl":
+        if self.ref_model is not None and self.ref_model.config.model_type.startswith("qwen3_vl"):
             batch_equal_images(self.ref_model)
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
@@ -212,10 +213,11 @@ def _train_grpo(
         ) from error
     trainer.prepare_evaluation(chat, samples.table, samples.held_out, config, folder)
     note = run_note(config, samples, chat, model=model, data=data, counts=trainable(trainer.model))
-    return run(trainer, folder, note, reporter, check=lambda: _stop_if_collapsed(guard, folder))
+    return run(trainer, folder, note, reporter, check=lambda: stop_if_collapsed(guard, folder))
 
 
-def _stop_if_collapsed(guard: CollapseGuard | None, folder: DetectorRunFolder) -> None:
+def stop_if_collapsed(guard: CollapseGuard | None, folder: DetectorRunFolder) -> None:
+    """Raise ModelError where a guard has found the training collapsed."""
     if guard is not None and guard.verdict is not None:
         raise ModelError(
             f"the training has collapsed: {guard.verdict}",

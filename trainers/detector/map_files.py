@@ -82,7 +82,7 @@ def _written(path: Path, name: str) -> dict[str, dict[str, Any]]:
 
 def _row(out: Path, name: str, key: str, reading: HeatmapReading) -> dict[str, Any]:
     maps = {f"{kind}_heatmap": _save(out, f"{key}.{kind}.png", reading.heatmaps[kind]) for kind in DefectType}
-    return {"key": key, "detector": name, **maps, **reading.scores, "reason": reading.reason}
+    return {"key": key, "image_id": key, "detector": name, **maps, **reading.scores, "reason": reading.reason}
 
 
 def _save(out: Path, name: str, heat: Floats | None) -> str | None:

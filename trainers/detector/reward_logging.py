@@ -10,13 +10,26 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from annotate.vlm.families import codec_of
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from sdg_data.metrics.similarity import Similarity
 from trainers.detector.reward import Reward, composite_rewards
+
+
+class AnswersReward(Protocol):
+    """Interface of what a GRPO trainer here rewards answers with: one of TRL's `reward_funcs`, with two numbers.
+
+    `seconds` counts the time spent in it; `valid` holds whether each of the last call's answers had a valid form.
+    """
+
+    seconds: float
+    valid: list[bool]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> list[float]:
+        """Reward answers, one reward for each; the arguments are TRL's."""
 
 
 class CompositeReward:

@@ -16,15 +16,12 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers warn and stall in forked workers otherwise
 
 import datasets
-import torch
 from torch.utils.data import Sampler
 from transformers import PrinterCallback
 from trl import SFTConfig as TrlSftConfig
 from trl import SFTTrainer
 
 from annotate.vlm.qwen.processors import save_processor
-from exports.files.manifest import read_manifest
-from exports.files.target import Target
 from sdg_data.errors import InputError, Interrupted
 from sdg_data.prompt_templates import load_template
 from trainers.common.run_folder import write_json
@@ -32,11 +29,11 @@ from trainers.detector.batches import EpochItems, EpochSampler, SftCollator
 from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter, tensorboard
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingData, TrainingRow, read_training_data
-from trainers.detector.evaluation import figures, measure
 from trainers.detector.half import halve
 from trainers.detector.loading import load_detector, lora_config, trainable, write_detector_file
 from trainers.detector.mini.help import PATCHES, WRONG, MiniCollator, MiniHeads, with_variants
-from trainers.detector.run_folder import DetectorRunFolder, source_fingerprint
+from trainers.detector.notes import run_note
+from trainers.detector.run_folder import DetectorRunFolder
 from trainers.detector.sft_config import SftConfig
 from trainers.detector.train_config import TrainConfig
 
@@ -203,7 +200,7 @@ def run(
 
 
 def finish(trainer: Any, folder: DetectorRunFolder, note: dict[str, Any]) -> None:
-    """Write the best checkpoint's weights and their SDG-Eval; `model/` appears whole or not at all."""
+    """Write the best checkpoint's weights and their evaluation; `model/` appears whole or not at all."""
     state = trainer.state
     # A best score of 0 chose nothing: it is the first evaluation's.
     is_chosen = state.best_model_checkpoint is not None and (state.best_metric or 0) > 0
@@ -211,84 +208,24 @@ def finish(trainer: Any, folder: DetectorRunFolder, note: dict[str, Any]) -> Non
         trainer._load_best_model()
     evaluation: dict[str, Any] = {}
     if trainer.held_out:
-        predictions = trainer.answers()
-        similarity = trainer.config.evaluation.similarity
-        measured = measure(trainer.held_out, predictions, similarity=similarity, resamples=1000)
         evaluation = {
             "what": "held-out part of the train split",
             "step": state.best_global_step if is_chosen else state.global_step,
-            "figures": figures(measured, predictions),
-            **measured.summary,
+            **trainer.measured(trainer.answers(), resamples=1000),
         }
     temporary = folder.root / "model.tmp"
-    trainer.save_model(str(temporary))
+    trainer.save_final(str(temporary))
     if trainer.is_world_process_zero():
         if trainer.config.model.precision == "bf16" and trainer.config.model.lora is None:
             halve(temporary)
         base = Path(note["base"]["model"])
         save_processor(trainer.chat.processor, temporary, base=base if base.is_dir() else None)
         (temporary / "training_args.bin").unlink(missing_ok=True)
-        write_detector_file(temporary, detector_note(note))
+        write_detector_file(temporary, trainer.model_note(note))
         if evaluation:
             write_json(folder.evaluation, evaluation)
         temporary.rename(folder.model)
     trainer.accelerator.wait_for_everyone()
-
-
-def run_note(
-    config: TrainConfig, samples: TrainingData, chat: Chat, *, model: str, data: str, counts: dict[str, int]
-) -> dict[str, Any]:
-    """The facts of a training for its `run.json`, which a resumed run must agree with.
-
-    Args:
-        config: the training's.
-        samples: what is trained and held out.
-        chat: how the model is asked.
-        model: the base's name, as it was given.
-        data: the shards' name, as it was given.
-        counts: parameters, see `trainers.detector.loading.trainable`.
-
-    Returns:
-        JSON.
-    """
-    source: dict[str, Any] = {"source": data}
-    if not data.endswith((".tar", "}", "*")):
-        manifest = read_manifest(Target(data))
-        source |= {"name": manifest.name, "content": manifest.content, "counts": manifest.counts}
-    return {
-        "config": config.model_dump(mode="json"),
-        "base": {"model": model, "fingerprint": source_fingerprint(model)},
-        "data": {**source, **samples.report()},
-        "template": chat.template.id,
-        "boxes": chat.family,
-        "parameters": counts,
-        "versions": {"torch": torch.__version__, **_versions()},
-    }
-
-
-def detector_note(note: dict[str, Any]) -> dict[str, Any]:
-    """What `detector.json` beside the weights says: the part of the run's note that describes the model.
-
-    Its keys are read by whoever asks the model, and stay flat.
-
-    Args:
-        note: that of `run.json`.
-
-    Returns:
-        JSON.
-    """
-    config, data = note["config"], note["config"]["data"]
-    return {
-        "template": note["template"],
-        "boxes": note["boxes"],
-        "trace": data["trace"],
-        "max_side": data["max_side"],
-        "kind": config["kind"],
-        "recipe": config["recipe"],
-        # A local base by its folder's name: where it lay on this machine is nobody else's business.
-        "base": {**note["base"], "model": _public_name(note["base"]["model"])},
-        "data": {name: note["data"].get(name) for name in ("name", "content", "fingerprint", "train")},
-    }
 
 
 def summary(folder: DetectorRunFolder) -> dict[str, Any]:
@@ -320,13 +257,3 @@ def check_size(samples: TrainingData, config: TrainConfig, *, each: int = 1) -> 
         raise InputError(
             "no prompt fell into the held-out part", hint="More data, or --set data.held_out=0.2 (0: no evaluation)."
         )
-
-
-def _public_name(source: str) -> str:
-    return Path(source).resolve().name if Path(source).is_dir() else source
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("transformers", "trl", "peft", "accelerate")}

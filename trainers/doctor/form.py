@@ -15,6 +15,7 @@ ablations too.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from schemas.defect import Defect, DefectType
 from schemas.geometry import GRID, Box
 from sdg_data import image_scores
 from sdg_data.chat_marks import without_marks
+from sdg_data.prompt_templates import Template
 from trainers.detector.image_doctor import SCORES
 from trainers.doctor.model import TOKENS
 
@@ -161,26 +163,27 @@ QUESTION: Final = (
     "Overall Impression score: ...\n\nText Caption: [{caption}]"
 )
 SHORT_QUESTION: Final = "judge: {caption}"
+"""For models that learn everything from the answers."""
 
 
-def question(form: AnswerForm, caption: str, *, short: bool) -> str:
-    """The question about an image: of a doctor that is trained here, before and after alike.
+def doctor_template(form: AnswerForm, *, short: bool) -> Template:
+    """The question about an image, the same while a doctor is trained and ever after.
 
     Args:
         form: Of the answer.
-        caption: The image's prompt.
-        short: For models that have to learn everything from the answers.
+        short: The short one; the image comes after it then.
 
     Returns:
-        The text.
+        The question as a template, known by the hash of its words.
     """
-    caption = without_marks(caption)
-    if short:
-        return SHORT_QUESTION.replace("{caption}", caption)
-    boxes = "N.type[x0,y0,x1,y1] in thousandths of the sides" if form.typed else "N.[x1,y1,x2,y2] in pixels of 512"
-    steps = [f"propose the regions to look at, as {boxes}"] if form.look else []
-    steps += ["reason step by step"] if form.think else []
-    how = f" Within <think> and </think>, {' and '.join(steps)}." if steps else ""
-    places = {kind: f"{words}: ...\n" if form.maps else "" for kind, words in _LOCATIONS.values()}
-    text = QUESTION.replace("{how}", how).replace("{mis}", places[DefectType.MISALIGNMENT])
-    return text.replace("{art}", places[DefectType.ARTIFACT]).replace("{caption}", caption)
+    text = SHORT_QUESTION
+    if not short:
+        boxes = "N.type[x0,y0,x1,y1] in thousandths of the sides" if form.typed else "N.[x1,y1,x2,y2] in pixels of 512"
+        steps = [f"propose the regions to look at, as {boxes}"] if form.look else []
+        steps += ["reason step by step"] if form.think else []
+        how = f" Within <think> and </think>, {' and '.join(steps)}." if steps else ""
+        places = {kind: f"{words}: ...\n" if form.maps else "" for kind, words in _LOCATIONS.values()}
+        text = QUESTION.replace("{how}", how).replace("{mis}", places[DefectType.MISALIGNMENT])
+        text = text.replace("{art}", places[DefectType.ARTIFACT])
+    name = "doctor-short" if short else "doctor"
+    return Template(name, text, not short, hashlib.sha256(text.encode()).hexdigest())

@@ -8,15 +8,17 @@ has no map of that type.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -41,6 +43,8 @@ class Qwen3VLDoctorConfig(Qwen3VLConfig):
     """A Qwen3-VL's configuration with the doctor's four keys."""
 
     model_type = "qwen3_vl_doctor"
+    auto_map: ClassVar[dict[str, str]] = {}
+    """No code of its own; TRL asks every model that is none of transformers' own."""
     misalignment_token_id: int = -1
     artifact_token_id: int = -1
     heatmap_weight: float = 1.0
@@ -53,6 +57,7 @@ class Qwen25VLDoctorConfig(Qwen2_5_VLConfig):
     """A Qwen2.5-VL's configuration with the doctor's four keys."""
 
     model_type = "qwen2_5_vl_doctor"
+    auto_map: ClassVar[dict[str, str]] = {}
     misalignment_token_id: int = -1
     artifact_token_id: int = -1
     heatmap_weight: float = 1.0
@@ -83,11 +88,6 @@ class _DoctorMixin:
         """Leave the decoder with torch's own initial weights; the rest as Qwen's classes do."""
         if not getattr(module, "keeps_own_start", False):
             super()._init_weights(module)  # type: ignore[misc]
-
-    def forward(self, *args: Any, maps: bool = False, **kwargs: Any) -> Any:
-        """As the Qwen-VL's own; with `maps` a `DoctorOutput`."""
-        plain = super().forward  # type: ignore[misc]
-        return self.with_maps(plain, *args, **kwargs) if maps else plain(*args, **kwargs)
 
     def with_maps(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> DoctorOutput:
         """Call a forward that runs this model's backbone once, and make maps of the states that it computed.
@@ -149,16 +149,36 @@ class _DoctorMixin:
         return found
 
 
+def _forward_of(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """A Qwen-VL's forward that takes `maps` too, and gives a `DoctorOutput` then.
+
+    Args:
+        plain: The class's own.
+
+    Returns:
+        The forward, with the plain one's signature, by which `generate` checks its arguments.
+    """
+
+    @functools.wraps(plain)
+    def forward(self: Any, *args: Any, maps: bool = False, **kwargs: Any) -> Any:
+        call = functools.partial(plain, self)
+        return self.with_maps(call, *args, **kwargs) if maps else call(*args, **kwargs)
+
+    return forward
+
+
 class Qwen3VLDoctor(_DoctorMixin, Qwen3VLForConditionalGeneration):
     """A Qwen3-VL with the heatmap decoder."""
 
     config_class = Qwen3VLDoctorConfig
+    forward = _forward_of(Qwen3VLForConditionalGeneration.forward)
 
 
 class Qwen25VLDoctor(_DoctorMixin, Qwen2_5_VLForConditionalGeneration):
     """A Qwen2.5-VL with the heatmap decoder: the published model's kind."""
 
     config_class = Qwen25VLDoctorConfig
+    forward = _forward_of(Qwen2_5_VLForConditionalGeneration.forward)
 
 
 _CLASSES: Final[dict[str, tuple[type[Any], type[Any]]]] = {
@@ -172,6 +192,7 @@ def register() -> None:
     for config, model in _CLASSES.values():
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModelForImageTextToText.register(config, model, exist_ok=True)
+        AutoModelForCausalLM.register(config, model, exist_ok=True)  # what TRL loads a reference by
 
 
 register()

@@ -31,12 +31,16 @@ REWARDS: Final[dict[str, str]] = {
     "pairwise-flex": "trainers.rewards.pair_judge:make_pairwise",
     "wire": "trainers.rewards.wire_reward:make_wire",
     "flow-grpo": "trainers.rewards.flow_grpo_bridge:make_flow_grpo",
+    "doctor": "trainers.doctor.use:make_doctor_reward",
     "palette": "trainers.rewards.mini:make_palette",
     "oracle": "trainers.rewards.mini:make_oracle",
 }
 """Kind of base reward -> `module:function` that makes it from `RewardSettings`."""
 DETECTORS: Final[dict[str, str]] = {
     "vlm": "trainers.rewards.detectors:make_vlm_detector",
+    "doctor": "trainers.doctor.use:make_doctor_detector",
+    "doctor-heat": "trainers.doctor.use:make_heat_detector",
+    "doctor-heat-40": "trainers.doctor.use:make_heat_detector",
     "oracle": "trainers.rewards.mini:make_oracle_detector",
 }
 """Kind of detector -> `module:function` that makes it from `DetectorSettings`."""
@@ -83,11 +87,12 @@ class RewardSettings(TrainingSettings):
     kind: str
     """clip, pick or scorer: a transformers `model` in this process. judge: an OpenAI-compatible server, `vlm`.
     pairwise, pairwise-think, pairwise-flex: such a server that compares two images. wire: a reward server that speaks
-    /score; flow-grpo: one that speaks pickles. palette or oracle: the mini world's."""
+    /score; flow-grpo: one that speaks pickles. doctor: the mean score of a trained ImageDoctor, `model`. palette or
+    oracle: the mini world's."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """In the sum of the base rewards."""
     model: str = ""
-    """Of clip, pick and scorer: a folder or a hub repository."""
+    """Of clip, pick, scorer and doctor: a folder or a hub repository."""
     processor: str = ""
     """The processor's repository, where it is not the model's."""
     revision: str = ""
@@ -128,7 +133,9 @@ class DetectorSettings(TrainingSettings):
     """Settings of the detector whose boxes make the reward maps."""
 
     kind: str = "vlm"
-    """vlm: the model that `vlm` names. oracle: the mini world's, for tests and measuring."""
+    """vlm: the model that `vlm` names. doctor: a trained ImageDoctor, `vlm.model`, the regions of its maps as boxes;
+    doctor-heat (8 cells a side) and doctor-heat-40: its maps cell by cell, DenseFlow's H. oracle: the mini world's, for
+    tests and measuring."""
     vlm: VlmSettings = VlmSettings()
     """Backend (mini, transformers, openai) and model, with the keys of `[prelabel]`."""
 

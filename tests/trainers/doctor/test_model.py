@@ -81,6 +81,17 @@ def test_a_map_depends_on_the_state_before_its_token(doctor: tuple[Any, Any]) ->
     assert not torch.allclose(first, other, atol=1e-5)
 
 
+def test_it_generates_as_its_base_does(doctor: tuple[Any, Any]) -> None:
+    model, processor = doctor
+    inputs = conversation(processor, ["a", "bcd"], [(64, 64), (64, 96)])
+    written = model.generate(**inputs, max_new_tokens=3, do_sample=False, pad_token_id=processor.tokenizer.pad_token_id)
+    with torch.no_grad():
+        logits = model(**inputs).logits[:, -1]
+        output = model(**inputs, maps=True)
+    assert written[:, inputs["input_ids"].shape[1]].tolist() == logits.argmax(-1).tolist()
+    assert torch.equal(output.inner.logits[:, -1], logits)
+
+
 def test_a_folder_is_an_ordinary_one(doctor: tuple[Any, Any], tmp_path: Path) -> None:
     model, _ = doctor
     model.save_pretrained(tmp_path)
@@ -158,7 +169,7 @@ def test_a_converted_checkpoint_computes_what_the_plain_statement_says(checkpoin
     assert result["unused"] == 5 + 10
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "doctor", dtype=torch.float32).eval()
     assert model.config.heatmap_weight == 5.0
-    assert not hasattr(model.config, "auto_map")
+    assert model.config.auto_map == {}
     processor = load_processor(str(tmp_path / "doctor"), "qwen2_5_vl")
     inputs = conversation(processor, [f"seen{MIS} and {ART}."], [(112, 56)])
     ids = inputs["input_ids"][0].tolist()

@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
+from schemas.codecs import Qwen3VL
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from sdg_data.metrics.grounding import Grounding, grounding
-from trainers.doctor.form import AnswerForm, Region, public_boxes, question, regions_of
+from trainers.doctor.form import AnswerForm, Region, doctor_template, public_boxes, regions_of
 from trainers.doctor.reward import RewardProtocol, cut_grounding, doctor_reward, heat_reward, score_reward
 
 ART, MIS = DefectType.ARTIFACT, DefectType.MISALIGNMENT
@@ -91,13 +92,14 @@ def test_regions_are_in_reading_order() -> None:
 
 
 def test_a_question_asks_for_the_parts_of_the_form() -> None:
-    assert "in thousandths" in question(AnswerForm(), "a cat", short=False)
-    assert "pixels of 512" in question(AnswerForm(typed=False), "a cat", short=False)
-    plain = question(AnswerForm(maps=False, look=False, think=False), "a {caption} <|artifact|>", short=False)
-    assert "Locations" not in plain
-    assert "think" not in plain
-    assert "[a {caption}" in plain
-    assert "<|artifact|>" not in plain
+    assert "in thousandths" in doctor_template(AnswerForm(), short=False).text
+    assert "pixels of 512" in doctor_template(AnswerForm(typed=False), short=False).text
+    plain = doctor_template(AnswerForm(maps=False, look=False, think=False), short=False)
+    assert "Locations" not in plain.text
+    assert "think" not in plain.text
+    assert plain.question("a {caption}", Qwen3VL()).endswith("Text Caption: [a {caption}]")
+    ids = {doctor_template(form, short=False).id for form in (AnswerForm(), AnswerForm(typed=False))}
+    assert len(ids) == 2
 
 
 def test_scores_by_hand() -> None:

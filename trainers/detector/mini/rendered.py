@@ -33,7 +33,7 @@ def add_rendered(store: Store, blobs: Blobs, count: int, seed: int, *, test_shar
     stream = enumerate(islice(samples(seed), count))
     with progress.running(count):
         while chunk := list(islice(stream, _BATCH)):
-            records = [_records(sample, number, seed, test_share) for number, sample in chunk]
+            records = [scene_records(sample, number, seed, test_share) for number, sample in chunk]
             with store.write() as tx:  # makes the store where there is none yet
                 known = images.by_ids(tx, [image.id for _, image, _, _ in records])
             fresh = [record for record in records if record[1].id not in known]
@@ -47,9 +47,20 @@ def add_rendered(store: Store, blobs: Blobs, count: int, seed: int, *, test_shar
     return new
 
 
-def _records(
+def scene_records(
     sample: RenderedScene, number: int, seed: int, test_share: float
 ) -> tuple[Prompt, ImageRecord, Annotation, bytes]:
+    """A scene as a store's prompt, image, exact annotation and the image's bytes.
+
+    Args:
+        sample: The scene.
+        number: Its own in the stream of that seed.
+        seed: Of the stream.
+        test_share: Share of the prompts in the test split.
+
+    Returns:
+        The records.
+    """
     buffer = io.BytesIO()
     Image.fromarray(sample.pixels).save(buffer, "PNG")
     data = buffer.getvalue()
