@@ -33,7 +33,7 @@ from sdg_data.store.connection import Store
 from trainers.detector.mini.corrected import CEILING
 from trainers.detector.mini.rendered import MODEL as RENDERER
 from trainers.detector.mini.variants import kind_of
-from trainers.paper.detector.report import ArmScores, of_groups, score
+from trainers.paper.detector.report import gap, of_groups, plain, score
 
 SECOND: Final = "second person"
 ORACLE: Final = "oracle"
@@ -89,15 +89,13 @@ def summarise(truth: DefectTable, said: Mapping[str, DefectTable], seen: Truth, 
         for name, table in said.items()
     }
     gaps = [
-        {"of": later, "to": earlier, "type": kind, **_gap(scores[later][EVERY], scores[earlier][EVERY], kind)}
+        {"of": later, "to": earlier, "type": kind, **gap(scores[later][EVERY], scores[earlier][EVERY], kind)}
         for earlier, later in itertools.pairwise(order)
         for kind in DEFECT_TYPES
     ]
     return {
         "images": len(truth),
-        "generators": {
-            name: {part: _plain(each) for part, each in by_part.items()} for name, by_part in scores.items()
-        },
+        "generators": {name: {part: plain(each) for part, each in by_part.items()} for name, by_part in scores.items()},
         "kinds": {name: recall_by_kind(seen, table) for name, table in said.items() if name not in (ORACLE, SECOND)},
         "gaps": gaps,
     }
@@ -159,12 +157,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines.append(f"| {kind} | {first['all']} | {' | '.join(cells)} |")
     if summary["gaps"]:
         lines += ["", "On the same images:", ""]
-    for gap in summary["gaps"]:
-        low, high = gap["interval"]
+    for found in summary["gaps"]:
+        low, high = found["interval"]
         verdict = "better" if low > 0 else "worse" if high < 0 else "not established"
-        lines.append(
-            f"- {gap['of']} − {gap['to']}, {gap['type']}: {gap['mean']:+.3f} ({low:+.3f} to {high:+.3f}): {verdict}."
-        )
+        moved = f"{found['mean']:+.3f} ({low:+.3f} to {high:+.3f}): {verdict}."
+        lines.append(f"- {found['of']} − {found['to']}, {found['type']}: {moved}")
     return "\n".join(lines) + "\n"
 
 
@@ -194,22 +191,6 @@ def _known(truth: DefectTable, said: DefectTable, name: str) -> DefectTable:
         return truth
     known = set(said.keys)
     return truth.take([row for row, key in enumerate(truth.keys) if key in known])
-
-
-def _plain(scores: ArmScores) -> dict[str, Any]:
-    return {
-        "images": scores.images,
-        "box_f1": dict(scores.box_f1),
-        "intervals": {kind: interval(draws) for kind, draws in scores.draws.items()},
-        "unreadable": scores.unreadable,
-    }
-
-
-def _gap(first: ArmScores, second: ArmScores, kind: str) -> dict[str, Any]:
-    return {
-        "mean": first.box_f1[kind] - second.box_f1[kind],
-        "interval": interval(first.draws[kind] - second.draws[kind]),
-    }
 
 
 def _cell(scores: Mapping[str, Any], kind: str) -> str:

@@ -71,17 +71,17 @@ def summarise(
 ) -> dict[str, Any]:
     """The figures of the experiment, for JSON and the table. `scores`: arm -> part (`all`, `generated`) -> scores."""
     arms = {
-        name: {**{part: _plain(part_scores) for part, part_scores in parts.items()}, "minutes": minutes.get(name)}
+        name: {**{part: plain(part_scores) for part, part_scores in parts.items()}, "minutes": minutes.get(name)}
         for name, parts in scores.items()
     }
     contrasts = [
-        {"of": first, "to": second, "part": part, "type": kind, **_gap(scores[first][part], scores[second][part], kind)}
+        {"of": first, "to": second, "part": part, "type": kind, **gap(scores[first][part], scores[second][part], kind)}
         for first, second in CONTRASTS
         if first in scores and second in scores
         for part in (EVERYTHING, GENERATED)
         for kind in KINDS
     ]
-    return {"arms": arms, CEILING: None if ceiling is None else _plain(ceiling), "contrasts": contrasts}
+    return {"arms": arms, CEILING: None if ceiling is None else plain(ceiling), "contrasts": contrasts}
 
 
 def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -121,7 +121,8 @@ def figure(summary: Mapping[str, Any]) -> str:
     return bars("BoxF1@0.5 on generated images", [title for title, _ in groups], series)
 
 
-def _plain(scores: ArmScores) -> dict[str, Any]:
+def plain(scores: ArmScores) -> dict[str, Any]:
+    """The scores as JSON, with intervals instead of draws."""
     return {
         "images": scores.images,
         "box_f1": dict(scores.box_f1),
@@ -131,7 +132,8 @@ def _plain(scores: ArmScores) -> dict[str, Any]:
     }
 
 
-def _gap(first: ArmScores, second: ArmScores, kind: str) -> dict[str, Any]:
+def gap(first: ArmScores, second: ArmScores, kind: str) -> dict[str, Any]:
+    """By how much the first is better, with its interval over the same draws of images, as JSON."""
     return {
         "mean": first.box_f1[kind] - second.box_f1[kind],
         "interval": interval(first.draws[kind] - second.draws[kind]),
