@@ -51,7 +51,7 @@ def test_who_scores_and_detects_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(preflight, "examine_generator", lambda presets, around: [])
     found = preflight.examine(flux1_dev(), FLUX, online=False)
     silent = {finding.subject for finding in faults(found) if finding.what == "address"}
-    assert silent == {"judge", "detector"}
+    assert silent == {"judge", "detector", "artifact guard"}
     nowhere = changed(flux1_dev(), {"rewards.detector.vlm.base_url": ""})
     wrong = [finding for finding in preflight.examine(nowhere, FLUX, online=False) if finding.subject == "detector"]
     assert [finding.code for finding in wrong] == [ExitCode.CONFIG]
