@@ -6,6 +6,7 @@
     rim      so does the mask's rim around the defects: colours move there by no more than `max_rim` on average
     reward   the base reward falls by no more than `max_reward_fall`
     text     the detector sees no more defects of the subtype `text`: editors write the instruction into the picture
+    kinds    it sees no defect of a type and subtype that the parent has nowhere (only with `new_kinds = false`)
 
 A detector or a reward that does not answer accepts nothing. A defect lies inside where its box's middle does.
 """
@@ -19,7 +20,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from generators.editors.contract import Mask, Pixels
-from schemas.defect import Defect, Subtype
+from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import GRID
 from sdg_data.metrics.refinement import burden_of
 from trainers.common.config import NotNegative, TrainingSettings
@@ -43,6 +44,8 @@ class AcceptanceSettings(TrainingSettings):
     """By how much the base reward may fall, on its own scale; only where a reward is named."""
     new_text: bool = False
     """Whether edits may have more defects of the subtype `text`."""
+    new_kinds: bool = True
+    """Whether edits may have defects of a type and subtype that the parent does not have."""
     artifact_weight: NotNegative = 1.0
     """Of artifacts in a burden."""
     misalignment_weight: NotNegative = 1.0
@@ -141,6 +144,7 @@ def judge(
             "outside_after": outside,
             "burden_after": inside + outside,
             "text_after": float(_texts(after.defects)),
+            "new_kinds": float(len(_kinds(after.defects) - _kinds(before.defects or ()))),
         }
         if inside_before - inside < max(limits.min_fall, _TINY) - _TINY / 2:
             reasons.append("burden-inside")
@@ -148,6 +152,8 @@ def judge(
             reasons.append("burden-outside")
         if not limits.new_text and _texts(after.defects) > _texts(before.defects or ()):
             reasons.append("text")
+        if not limits.new_kinds and measured["new_kinds"]:
+            reasons.append("new-kind")
     if rewarded:
         if before.reward is None or after.reward is None:
             reasons.append("no-reward")
@@ -162,6 +168,10 @@ def _inside(defect: Defect, mask: Mask) -> bool:
     column = min(width - 1, int((box.x0 + box.x1) / 2 / GRID * width))
     row = min(height - 1, int((box.y0 + box.y1) / 2 / GRID * height))
     return bool(mask[row, column] > 0)
+
+
+def _kinds(defects: Sequence[Defect]) -> set[tuple[DefectType, Subtype | None]]:
+    return {(defect.type, defect.subtype) for defect in defects}
 
 
 def _texts(defects: Sequence[Defect]) -> int:

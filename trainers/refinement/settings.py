@@ -143,6 +143,8 @@ def identity_of(
         The identity. Where a model runs and how many questions are asked at a time are no part of it.
     """
     kept = settings.model_dump(mode="json", exclude={"device", "detector", "rewards"})
+    if settings.acceptance.new_kinds:  # younger than the first runs, whose ids have to stay
+        del kept["acceptance"]["new_kinds"]
     return RunSettings(
         canonical_json(
             {

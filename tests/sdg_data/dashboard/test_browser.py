@@ -300,7 +300,7 @@ def test_nothing_is_wider_than_the_window(window: Any, served: Served, width: in
     window.set_viewport_size({"width": width, "height": 900})
     for path in PAGES:
         window.goto(served.address + path)
-        window.wait_for_selector(".sdg .figure, .sdg .note")
+        window.wait_for_selector(".sdg .figure, .sdg .note, .sdg .empty")
         assert window.evaluate("document.documentElement.scrollWidth") <= width, path
 
 

@@ -9,6 +9,8 @@ from schemas.defect import Defect, DefectType, Subtype
 from schemas.geometry import Box
 from trainers.refinement.acceptance import AcceptanceSettings, Judged, Measurement, burden, judge
 from trainers.refinement.masks import box_mask
+from trainers.refinement.settings import RefineSettings, identity_of
+from trainers.rewards.settings import DetectorSettings
 
 SIZE = (32, 32)
 MASK = box_mask([Box(x0=0, y0=0, x1=500, y1=500)], SIZE, cell=8, cells=0, feather=0)
@@ -128,3 +130,33 @@ def test_types_have_weights() -> None:
     both = (defect(100, 50), defect(800, 50, DefectType.MISALIGNMENT))
     assert burden(both, limits) == (pytest.approx(1.25), 0)
     assert burden(both, limits, MASK) == (pytest.approx(1.0), pytest.approx(0.25))
+
+
+@pytest.mark.parametrize(
+    ("after", "new"),
+    [
+        ((), 0),
+        ((defect(100, 20),), 0),  # the artifact without a subtype that was there
+        ((defect(100, 20, subtype=Subtype.TEXTURE),), 1),
+        ((defect(100, 20, DefectType.MISALIGNMENT),), 1),
+        ((defect(100, 10, subtype=Subtype.TEXTURE), defect(100, 10, DefectType.MISALIGNMENT)), 2),
+    ],
+)
+def test_a_defect_of_a_new_kind_refuses_only_where_it_is_asked_for(after: tuple[Defect, ...], new: int) -> None:
+    before = Measurement((INSIDE,))
+    allowed = held(after, before=before)
+    assert allowed.reasons == ()
+    assert allowed.measured["new_kinds"] == new
+    refused = held(after, before=before, limits={"min_seam": -1, "new_kinds": False})
+    assert refused.reasons == (("new-kind",) if new else ())
+
+
+def test_a_setting_that_is_younger_than_runs_leaves_their_ids() -> None:
+    def settings(**acceptance: bool) -> str:
+        chosen = RefineSettings.model_validate({"acceptance": acceptance})
+        named = {"source": "gold", "editor": "{}", "revision": "1", "template": "t"}
+        return identity_of(chosen, **named, detector=DetectorSettings()).settings
+
+    assert "new_kinds" not in settings()
+    assert settings() == settings(new_kinds=True)
+    assert settings(new_kinds=False) != settings()

@@ -32,7 +32,7 @@ WORDS: Mapping[str, str] = {
     "rim": "the mask's rim changed colour",
     "reward": "the base reward fell",
     "text": "new text appeared",
-    "unseen": "the mask was painted over with more than was asked for",
+    "new-kind": "a defect of a kind that was not there appeared",
     "no-detection": "the detector gave no answer",
     "no-reward": "the base reward gave no answer",
     "refused": "the editor's server refused",
