@@ -10,7 +10,7 @@ import warnings
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-PACKAGES = ("schemas", "sdg_data", "generators", "annotate", "exports", "trainers")
+PACKAGES = ("schemas", "sdg_data", "generators", "annotate", "exports", "trainers", "integrations")
 _OUR_FOLDER = Path(__file__).resolve().parents[1]
 
 

@@ -19,7 +19,7 @@ from markdown_it.token import Token
 from sdg_data import cli_reference
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("schemas", "sdg_data", "generators", "annotate", "exports", "trainers")
+PACKAGES = ("schemas", "sdg_data", "generators", "annotate", "exports", "trainers", "integrations")
 PAGES = sorted(
     path
     for path in (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("schemas", "sdg_data", "generators", "annotate", "exports", "trainers")
+PACKAGES = ("schemas", "sdg_data", "generators", "annotate", "exports", "trainers", "integrations")
 
 
 @pytest.fixture(scope="module")
