@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import WorkOptions, print_json, print_table, say, settings_of
+from sdg_data.option_groups import grouped
 
 if TYPE_CHECKING:
     from exports.run import ExportPreview, ExportResult
+    from sdg_data.settings import Settings
     from sdg_data.store.connection import Store
+    from sdg_data.work import Executor
 
 app = typer.Typer(help="Write datasets from the store, and check them.", no_args_is_help=True, add_completion=False)
 
@@ -30,6 +33,9 @@ CHAT = "Chat formats (trl, ms-swift, llama-factory, release-jsonl)"
 SOME = "Single formats"
 RUNNING = "How to run"
 
+_THREADS = 2
+"""Files that are written at a time where nothing else is said."""
+
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout", rich_help_panel=RUNNING)]
 DryRun = Annotated[
     bool,
@@ -39,8 +45,10 @@ Texts = list[str] | None
 
 
 @app.command()
+@grouped
 def run(
     ctx: typer.Context,
+    *,
     format_name: Annotated[str, _option(WHAT, "See `sdg export formats`", "--format")] = "webdataset",
     name: Annotated[str, _option(WHAT, "The dataset's name; files begin with it")] = "sdg",
     output: Annotated[
@@ -87,7 +95,7 @@ def run(
     set_option: Annotated[
         Texts, _option(SOME, "An option of a format that another package adds", "--set", metavar="NAME=VALUE")
     ] = None,
-    workers: Annotated[int, _option(RUNNING, "Files written at a time; bytes do not depend on it", min=1)] = 2,
+    work: WorkOptions,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -156,6 +164,7 @@ def run(
         )  # fmt: skip
         _preview(preview, as_json)
         return
+    threads, executor = _writers(settings, work)
     result = run_export(
         store,
         blobs,
@@ -164,7 +173,8 @@ def run(
         name=name,
         selection=selection,
         options=options,
-        workers=workers,
+        workers=threads,
+        executor=executor,
         overwrite=overwrite,
     )
     _report(result, as_json)
@@ -187,6 +197,16 @@ def run(
         say(f"uploaded to {push(Path(folder), push_to_hub)}")
     if result.left_out or unlabelled:
         raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _writers(settings: "Settings", work: WorkOptions) -> "tuple[int, Executor | None]":
+    """How many files are written at a time, and the workers that write them; without Ray, threads of this process."""
+    from sdg_data.workers.choose import executor_of, work_settings
+
+    chosen = work_settings(settings, work)
+    if chosen.executor == "ray":
+        return _THREADS, executor_of(settings, work, "export")
+    return (int(work.workers) if work.workers not in (None, "auto") else _THREADS), None
 
 
 @app.command()

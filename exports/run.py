@@ -29,6 +29,7 @@ from sdg_data.progress import Progress
 from sdg_data.store import failures
 from sdg_data.store.connection import Store
 from sdg_data.store.rows import this_tool
+from sdg_data.work import Executor
 
 STAGE = "export"
 MOST_NAMED = 100
@@ -61,6 +62,7 @@ def run_export(
     selection: Selection,
     options: ExportOptions | None = None,
     workers: int = 1,
+    executor: Executor | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
@@ -77,6 +79,7 @@ def run_export(
         selection: Which samples.
         options: How to write; None: the format's defaults.
         workers: Files written at a time; the bytes do not depend on it.
+        executor: Workers that write shards, of formats that have some; None: threads of this process.
         overwrite: Replace another export that the folder holds; files that no export made stay.
         progress: Shows how far it is; None: on stderr.
 
@@ -96,7 +99,9 @@ def run_export(
         with buffer:
             left_out = _leave_out(store, buffer, _of_unknown_types(buffer), ())
             while True:
-                job = ExportJob(name, buffer, blobs, target, workers=workers, progress=progress or _progress())
+                job = ExportJob(
+                    name, buffer, blobs, target, workers=workers, executor=executor, progress=progress or _progress()
+                )
                 try:
                     job.begin(format_name=format_name, overwrite=overwrite, names=NAMES)
                     manifest = _write(job, store, format_name, form, options, selection, considered, left_out)

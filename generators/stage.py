@@ -29,7 +29,7 @@ from generators import plan
 from generators.adapter import Adapter, Pixels
 from generators.images import GeneratedImage
 from generators.memory import is_out_of_memory
-from generators.models.loading import load
+from generators.models.presets import Preset
 from generators.plan import STAGE, Item, ModelPlan, ModelSelection
 from schemas.records import Failure, ImageRecord
 from sdg_data import ids
@@ -85,15 +85,15 @@ class GenerateStage:
         *,
         device: str = "auto",
         batch_size: int | None = None,
-        loader: Any = load,
+        loader: Any = None,
         refused: Mapping[str, SdgError] | None = None,
     ) -> None:
-        """`batch_size` overrides the presets'. `loader` is `generators.models.loading.load` or stands in for it.
+        """`batch_size` overrides the presets'. `loader` stands in for `generators.models.loading.load`.
 
         `refused`: models that cannot run here, by name, with the reason; nothing of them is tried.
         """
         self._store, self._blobs, self._selection = store, blobs, selection
-        self._device, self._batch_size, self._load = device, batch_size, loader
+        self._device, self._batch_size, self._load = device, batch_size, loader or _load
         self._adapter: Adapter | None = None
         self._loaded: int | None = None
         self._fits = False
@@ -337,6 +337,13 @@ class GenerateStage:
             seconds=unstored.seconds,
         )
         return StoredImage(record, unstored.drawn_from)
+
+
+def _load(preset: Preset, revision: str, **options: Any) -> Adapter:
+    """`generators.models.loading.load`, which needs torch: a second that only those pay who load a model."""
+    from generators.models.loading import load
+
+    return load(preset, revision, **options)
 
 
 def _is_error(outcome: Pixels | Exception) -> bool:

@@ -23,6 +23,7 @@ many is a `schemas.records.Failure`, not an exception.
 """
 
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -57,9 +58,20 @@ class SdgError(Exception):
         self.item = item
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An error travels from a worker as it is, whatever its class is made from."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         text = self.message if self.item is None else f"{self.item}: {self.message}"
         return text if self.hint is None else f"{text}\n  {self.hint}"
+
+
+def _restored(kind: type[SdgError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SdgError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(SdgError):

@@ -23,6 +23,7 @@ import orjson
 
 from exports.dataset.sample_buffer import Entry, SampleBuffer
 from exports.files.manifest import KIND, MANIFEST, FileEntry, Manifest, below, read_manifest
+from exports.files.shard_work import ShardStage, ShownElsewhere
 from exports.files.staged_file import StagedFile
 from exports.files.target import STATE, ExportError, Target
 from schemas.records import Split
@@ -30,6 +31,7 @@ from sdg_data.blobs import Blobs
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import canonical_json
 from sdg_data.progress import Progress
+from sdg_data.work import Executor
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Cancelled(Exception):
 class FileTask:
     """A file to make. `plan` hashes what it will hold; `write` writes it and calls `job.check` between samples.
 
-    The others are as in `FileEntry`.
+    `entries`: the samples, where workers may write the file. The others are as in `FileEntry`.
     """
 
     name: str
@@ -56,14 +58,16 @@ class FileTask:
     samples: int | None = None
     split: Split | None = None
     records: str | None = None
+    entries: Sequence[Entry] = ()
 
 
 @dataclass
 class ExportJob:
     """What a format's `write` is given: the samples (`buffer`), their images (`blobs`) and where to write (`target`).
 
-    `name` is the dataset's. What is put into `notes` goes into the manifest: an axis order, the rule of preferences.
-    `made` and `kept` count files; `mended` names those that were there and damaged, so that they were made anew.
+    `name` is the dataset's. `executor`: workers that write shards; None: threads of this process. What is put into
+    `notes` goes into the manifest: an axis order, the rule of preferences. `made` and `kept` count files; `mended`
+    names those that were there and damaged, so that they were made anew.
     """
 
     name: str
@@ -71,6 +75,7 @@ class ExportJob:
     blobs: Blobs
     target: Target
     workers: int = 1
+    executor: Executor | None = None
     progress: Progress = field(default_factory=lambda: Progress("export", unit="samples"))
     notes: dict[str, Any] = field(default_factory=dict)
     made: int = 0
@@ -178,6 +183,29 @@ class ExportJob:
                         raise error
         return [future.result() for future in futures]
 
+    def write_shards(self, tasks: Iterable[FileTask], write: Callable[..., None]) -> list[FileEntry]:
+        """`write`, by workers where the job has some.
+
+        Args:
+            tasks: Files, with their entries.
+            write: Writes one, from a `ShardSource` and its entries into a staged file; found by its name on workers.
+
+        Returns:
+            Their entries, in the given order.
+        """
+        pending = list(tasks)
+        if self.executor is None:
+            return self.write(pending)
+        self.claim(work.name for work in pending)
+        there = {work.name: entry for work in pending if (entry := self._there(work)) is not None}
+        missing = [work for work in pending if work.name not in there]
+        if missing:
+            self.withdraw_manifest()
+            stage = ShardStage(self, missing, write)
+            self.executor.execute(stage, progress=ShownElsewhere(self.progress))
+            there |= stage.files
+        return [there[work.name] for work in pending]
+
     def write_bytes(
         self, name: str, data: bytes, *, samples: int | None = None, split: Split | None = None
     ) -> FileEntry:
@@ -230,18 +258,35 @@ class ExportJob:
 
     def _one(self, work: FileTask) -> FileEntry:
         self.check()
-        known = self._finished.get(work.name)
-        if known is not None and known.plan == work.plan and self.intact(work.name, known.bytes, known.sha256):
-            self.kept += 1
-            self.progress.advance(work.samples or 0)
-            return known.model_copy(update={"records": work.records})
+        there = self._there(work)
+        if there is not None:
+            return there
         self.withdraw_manifest()
         with self.target.stage(work.name) as staged:
             work.write(staged)
+        return self.finished(work, staged.size, staged.digest())
+
+    def _there(self, work: FileTask) -> FileEntry | None:
+        """The entry of a file that is there as it is planned."""
+        known = self._finished.get(work.name)
+        if known is None or known.plan != work.plan or not self.intact(work.name, known.bytes, known.sha256):
+            return None
+        self.kept += 1
+        self.progress.advance(work.samples or 0)
+        return known.model_copy(update={"records": work.records})
+
+    def finished(self, work: FileTask, size: int, sha256: str) -> FileEntry:
+        """Note that a file is finished, and return its entry.
+
+        Args:
+            work: What was to be made.
+            size: In bytes.
+            sha256: Of its bytes.
+        """
         entry = FileEntry(
             path=work.name,
-            bytes=staged.size,
-            sha256=staged.digest(),
+            bytes=size,
+            sha256=sha256,
             samples=work.samples,
             split=work.split,
             plan=work.plan,

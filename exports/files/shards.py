@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +23,7 @@ from exports.files.staged_file import StagedFile
 from schemas.defect import DefectType
 from schemas.records import Split
 from schemas.sample import EXTENSIONS, Sample
+from sdg_data.blobs import Blobs
 
 INDEX = "index.parquet"
 DEFAULT_SHARD_BYTES = 512_000_000
@@ -96,32 +97,58 @@ def write(job: ExportJob, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[Fil
         for split in job.buffer.splits
         for shard in shards(job.name, split, job.buffer.of_split(split), shard_bytes)
     ]
-    entries = job.write(
-        FileTask(
-            shard.name,
-            plan_digest(shard.entries, layout=LAYOUT),
-            partial(write_shard, job, shard),
-            samples=len(shard.entries),
-            split=shard.split,
-            records=digest_of(shard.entries),
-        )
-        for shard in planned
+    source = _JobSource(job)
+    entries = job.write_shards(
+        (
+            FileTask(
+                shard.name,
+                plan_digest(shard.entries, layout=LAYOUT),
+                partial(write_shard, source, shard.entries),
+                samples=len(shard.entries),
+                split=shard.split,
+                records=digest_of(shard.entries),
+                entries=shard.entries,
+            )
+            for shard in planned
+        ),
+        write_shard,
     )
     plan = plan_digest(job.buffer.entries, index=LAYOUT, shard_bytes=shard_bytes)
     return entries + job.write([FileTask(INDEX, plan, partial(_index, job, planned))])
 
 
-def write_shard(job: ExportJob, shard: PlannedShard, staged: StagedFile) -> None:
+class Source(Protocol):
+    """Where the samples of a shard come from: an export's job, or what a worker was given."""
+
+    blobs: Blobs
+
+    def text(self, entry: Entry) -> bytes:
+        """A sample's JSON."""
+
+    def check(self) -> None:
+        """Raise Cancelled if the run is being stopped."""
+
+    def advance(self, number: int) -> None:
+        """Count samples as written."""
+
+
+class _JobSource:
+    def __init__(self, job: ExportJob) -> None:
+        self.blobs, self.text = job.blobs, job.buffer.text
+        self.check, self.advance = job.check, job.progress.advance
+
+
+def write_shard(source: Source, entries: Sequence[Entry], staged: StagedFile) -> None:
     """Write a tar shard: for each sample its JSON, then its image.
 
     Args:
-        job: the export's job, which has the samples.
-        shard: the entries that go into it, in order.
+        source: has the samples.
+        entries: those that go into it, in order.
         staged: the file that is written.
     """
-    for entry, image in _images_ahead(job, shard.entries):
-        job.check()
-        text = job.buffer.text(entry)
+    for entry, image in _images_ahead(source.blobs, entries):
+        source.check()
+        text = source.text(entry)
         image_name, json_name = f"{entry.key}.{EXTENSIONS[entry.media_type]}", f"{entry.key}.json"
         staged.write(
             tar.header(json_name, len(text)),
@@ -131,17 +158,17 @@ def write_shard(job: ExportJob, shard: PlannedShard, staged: StagedFile) -> None
             image,
             tar.padding(len(image)),
         )
-        job.progress.advance(1)
+        source.advance(1)
     staged.write(tar.ending(staged.size))
 
 
-def _images_ahead(job: ExportJob, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
-    """`image_bytes` of each, in order, from a thread of its own: hashing one image costs as much as writing it."""
+def _images_ahead(blobs: Blobs, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+    """The bytes of each image, in order, from a thread of its own: hashing one image costs as much as writing it."""
     with ThreadPoolExecutor(1, thread_name_prefix="export-read") as pool:
         coming: deque[tuple[Entry, Future[bytes]]] = deque()
         try:
             for entry in entries:
-                coming.append((entry, pool.submit(image_bytes, job, entry)))
+                coming.append((entry, pool.submit(source_images.image_bytes, blobs, entry)))
                 if len(coming) > _AHEAD:
                     first, image = coming.popleft()
                     yield first, image.result()
@@ -149,11 +176,6 @@ def _images_ahead(job: ExportJob, entries: Sequence[Entry]) -> Iterator[tuple[En
                 yield first, image.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def image_bytes(job: ExportJob, entry: Entry) -> bytes:
-    """An image's original bytes, for formats. Raises UnreadableImage; the run then leaves that image out."""
-    return source_images.image_bytes(job.blobs, entry)
 
 
 def _index(job: ExportJob, planned: Sequence[PlannedShard], staged: StagedFile) -> None:

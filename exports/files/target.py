@@ -84,6 +84,10 @@ class Target:
             self._fs, root = self._connected()
             self._root = str(root).rstrip("/")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What travels to a worker is the URL alone."""
+        return Target, (self.url,)
+
     def _connected(self) -> tuple[Any, str]:
         import fsspec.core  # its protocol machinery is only paid for where it is used
 

@@ -45,22 +45,12 @@ class Worker:
                 busy = time.perf_counter() - started
             return Done(self._name, ticket, self._stage.persist(results), busy, self._lines.take())
         except SdgError as error:
-            return Raised(self._name, ticket, _travelling(error), self._lines.take())
+            return Raised(self._name, ticket, error, self._lines.take())
         except Exception as error:  # told to the driver, which ends the run
             log.debug("batch %d", ticket, exc_info=True)
             first = " ".join(str(error).split())[:500]
             told = WorkerError(f"{type(error).__name__}: {first}", hint="This is a fault of the software.")
             return Raised(self._name, ticket, told, self._lines.take())
-
-
-def _travelling(error: SdgError) -> SdgError:
-    """The error, or one like it where its class cannot be pickled."""
-    error.__cause__ = error.__context__ = error.__traceback__ = None
-    try:
-        pickle.loads(pickle.dumps(error))
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return WorkerError(error.message, item=error.item, hint=error.hint)
-    return error
 
 
 class Lines(logging.Handler):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import Json, print_json, say, say_warnings
+from sdg_data.console import Json, WorkOptions, print_json, say, say_warnings, settings_of
 from sdg_data.errors import ConfigError
+from sdg_data.option_groups import grouped
 
 if TYPE_CHECKING:
     from trainers.detector.train_config import TrainConfig
@@ -219,7 +220,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 
 
 @app.command("eval")
+@grouped
 def evaluate_command(
+    ctx: typer.Context,
+    *,
     data: Data,
     model: Annotated[str, typer.Option(help="A trained detector's folder, or a hub repository")],
     out: Annotated[Path, typer.Option(help="Folder for evaluation.json, predictions, truth and a picture")],
@@ -231,9 +235,11 @@ def evaluate_command(
     template: Annotated[str | None, typer.Option(help="The question, where the model does not say")] = None,
     device: Device = "auto",
     limit: Limit = None,
+    work: WorkOptions,
     as_json: Json = False,
 ) -> None:
     """SDG-Eval of a detector on a split of an export."""
+    from sdg_data.workers.choose import executor_of
     from trainers.detector.evaluate import evaluate_detector
 
     result = evaluate_detector(
@@ -248,6 +254,7 @@ def evaluate_command(
         template=template,
         device=device,
         limit=limit,
+        executor=executor_of(settings_of(ctx), work, "evaluate"),
     )
     print_result({"model": str(out / "evaluation.json"), "evaluation": result["figures"]}, as_json)
 

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from annotate.vlm.qwen.load import FAMILIES, load_to_answer, read_detector_file
+from annotate.vlm.qwen.load import FAMILIES, load_processor, load_to_answer, read_detector_file
 from exports.read.shard_table import ShardTable
 from schemas.defect import Defect
 from schemas.geometry import ImageSize
 from sdg_data.errors import InputError, ModelError
 from sdg_data.progress import Progress
 from sdg_data.prompt_templates import load_template
+from sdg_data.work import Executor, LocalExecutor
+from trainers.detector.answer_stage import AnswerStage, Questions
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingRow
-from trainers.detector.evaluation import Prediction, answer_rows, draw, figures, measure
+from trainers.detector.evaluation import draw, figures, measure
 from trainers.detector.loading import model_type_of, quieten
 
 _PAGE = 4
@@ -26,10 +28,26 @@ def load_trained(model: str, *, device: str = "auto", template: str | None = Non
     """A trained detector; `template` and the rest come from its `detector.json` unless stated.
 
     Returns:
-        The model, and the chat that asks it as it was trained.
+        The model, and the chat that asks it as it was trained. `ModelError` where `load_chat` raises it, and where the
+        model does not load.
+    """
+    chat = load_chat(model, template=template)
+    loaded, _ = load_to_answer(model, model_type_of(model), device=device, extra="train")
+    return loaded, chat
+
+
+def load_chat(model: str, *, template: str | None = None) -> Chat:
+    """The chat alone, without the weights: how a trained detector is asked.
+
+    Args:
+        model: A trained detector's folder, or a hub repository.
+        template: The question, where its `detector.json` does not say.
+
+    Returns:
+        The chat.
 
     Raises:
-        ModelError: The folder does not say which question the model was trained on, or the model does not load.
+        ModelError: The folder does not say which question the model was trained on, or its processor does not load.
     """
     quieten()
     model_type = model_type_of(model)
@@ -37,15 +55,13 @@ def load_trained(model: str, *, device: str = "auto", template: str | None = Non
     name = template or note.get("template")
     if not name:
         raise ModelError("has no detector.json, so its question is unknown", item=model, hint="--template NAME.")
-    loaded, processor = load_to_answer(model, model_type, device=device, extra="train")
-    chat = Chat(
-        processor,
+    return Chat(
+        load_processor(model, model_type, extra="train"),
         load_template(name),
         FAMILIES[model_type],
         int(note.get("max_side", 1024)),
         bool(note.get("trace", True)),
     )
-    return loaded, chat
 
 
 def read_rows(table: ShardTable, chat: Chat, limit: int | None = None) -> list[TrainingRow]:
@@ -79,6 +95,7 @@ def evaluate_detector(
     pictures: int = 16,
     device: str = "auto",
     template: str | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Ask a detector about every sample of a split, and measure its answers.
 
@@ -96,6 +113,7 @@ def evaluate_detector(
         pictures: samples that are drawn.
         device: torch's name; auto: a GPU where there is one.
         template: the question, where the model does not say.
+        executor: workers that ask; None: this process.
 
     Returns:
         What `evaluation.json` says.
@@ -104,14 +122,12 @@ def evaluate_detector(
         InputError: `out` cannot be written to.
     """
     table = ShardTable(data, split=split)
-    loaded, chat = load_trained(model, device=device, template=template)
+    chat = load_chat(model, template=template)
     rows = read_rows(table, chat, limit)
-    predictions: list[Prediction] = []
-    with Progress("asking", unit="images").running(len(rows)) as progress:
-        for start in range(0, len(rows), _PAGE * batch):
-            part = rows[start : start + _PAGE * batch]
-            predictions += answer_rows(loaded, chat, table, part, batch=batch, max_tokens=max_tokens)
-            progress.advance(len(part))
+    asked = Questions(_absolute(model), _absolute(data), split, batch, max_tokens, device, template)
+    stage = AnswerStage(asked, rows, _PAGE * batch)
+    (executor or LocalExecutor()).execute(stage, progress=Progress("asking", unit="images"))
+    predictions = [stage.predictions[row.key] for row in rows]
     measured = measure(rows, predictions, similarity=similarity, resamples=resamples)
     result = {
         "what": f"split {split}",
@@ -136,6 +152,11 @@ def evaluate_detector(
     except OSError as error:
         raise InputError(f"cannot write there ({error.strerror})", item=str(out)) from error
     return result
+
+
+def _absolute(place: str) -> str:
+    """A folder's absolute path, which workers find from any folder; anything else as it is."""
+    return str(Path(place).absolute()) if Path(place).exists() else place
 
 
 def _write_lines(path: Path, rows: Sequence[tuple[str, Sequence[Defect] | None, str | None]]) -> None:
