@@ -146,7 +146,7 @@ def test_a_server_that_hangs_is_missing_at_the_deadline_and_another_one_takes_ov
         with AnsweringServer(lambda path, body: (200, results(7, 7))) as good, AnsweringServer(hang) as bad:
 
             async def go() -> list[Score]:
-                settings = RewardServer(url=f"{bad.url} {good.url}", reward="q", deadline=1.0)
+                settings = RewardServer(url=f"{bad.url} {good.url}", reward="q", deadline=5.0)
                 reward = WireReward(settings, batch_size=2, policy=PATIENT)
                 try:
                     return await reward.score(images(2))
