@@ -116,6 +116,9 @@ class DoctorSFTTrainer(DoctorTrainerMixin, DetectorSFTTrainer):
         self._images = config.optimizer.batch_size
         self._doctor = doctor_in(self.model)
         give_maps(self._doctor)
+        if config.model.lora is not None:
+            # peft's wrapper of the task tokens' rows has no bias, and TRL's fused forward asks the head for one.
+            self._doctor.get_output_embeddings().bias = None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
