@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import queue
 import signal
 import sys
 import threading
@@ -47,7 +48,7 @@ class Actor:
 
 
 class Bridge:
-    """The actors, by name. Callbacks of Ray come from threads of its own."""
+    """The actors, by name. Ray's callbacks only queue the answers: a call of Ray from there would wait for itself."""
 
     def __init__(self, connection: Connection, options: RayOptions, stage: bytes) -> None:
         self._connection, self._options, self._stage = connection, options, stage
@@ -56,6 +57,8 @@ class Bridge:
         self._actors: dict[str, Any] = {}
         self._lives: dict[str, int] = {}
         self._resources: dict[str, float] = {}
+        self._answers: queue.SimpleQueue[tuple[str, int, Future[bytes]]] = queue.SimpleQueue()
+        threading.Thread(target=self._take_answers, daemon=True).start()
 
     def connect(self) -> None:
         """Connect to the cluster, or start one on this machine, and start the workers.
@@ -134,7 +137,11 @@ class Bridge:
 
     def _watch(self, name: str, reference: Any) -> None:
         life = self._lives[name]
-        reference.future().add_done_callback(lambda answer: self._answered(name, life, answer))
+        reference.future().add_done_callback(lambda answer: self._answers.put((name, life, answer)))
+
+    def _take_answers(self) -> None:
+        while True:
+            self._answered(*self._answers.get())
 
     def _answered(self, name: str, life: int, answer: Future[bytes]) -> None:
         error = answer.exception()
@@ -160,8 +167,10 @@ def _death(name: str, error: BaseException) -> Died:
         return Died(name, "was killed, because its machine's memory ran out", OUT_OF_MEMORY)
     if isinstance(error, exceptions.ActorUnavailableError):
         return Died(name, "is out of reach", DIED, blameless=True)
-    if "node" in text and ("died" in text or "dead" in text) and "The actor died because its node has died" in text:
+    if "its node has died" in text:
         return Died(name, "is gone with its machine", DIED, blameless=True)
+    if "raised in its creation task" in text:
+        return Died(name, f"cannot begin ({str(error).strip().splitlines()[-1].strip()[:300]})", DIED)
     if isinstance(error, exceptions.RayActorError):
         return Died(name, "has died (its process ended)", DIED)
     return Died(name, f"cannot work ({type(error).__name__}: {text[:300]})", DIED)
