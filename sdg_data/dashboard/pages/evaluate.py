@@ -35,7 +35,7 @@ from sdg_data.words import counted
 
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
-DETECTORS, GENERATORS, MOST_PREPARED = 3, 6, 250_000
+DETECTORS, GENERATORS, MOST_PREPARED = 3, 6, 100_000
 """So many detectors, those with most answers, are compared with gold in advance, where it is of so many images at the
 most; the first of them also for so many generators."""
 _CHARTED = ("box_f1@0.1", "box_f1@0.5", "det_type_f1")
