@@ -51,3 +51,10 @@ def test_prompts_take_one_token_a_word(tokenizer):
 
 def test_the_tokenizer_is_the_same_each_time(tokenizer):
     assert make_tokenizer().get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_batch_is_padded_on_the_left_so_that_every_answer_follows_its_question(tokenizer):
+    batch = tokenizer(["a red circle", "a red circle and a blue square on a white background"], padding=True)
+    short, long = batch["attention_mask"]
+    assert short == sorted(short)
+    assert sum(short) < len(short) == sum(long)
