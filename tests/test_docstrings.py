@@ -22,6 +22,8 @@ def public_functions(body: list[ast.stmt]) -> Iterator[Function]:
             yield from public_functions(node.body)
         elif isinstance(node, Function) and not node.name.startswith("_"):
             names = {ast.unparse(decorator).partition("(")[0].rpartition(".")[2] for decorator in node.decorator_list}
+            if node.name.endswith("_command"):
+                continue
             if not names & {"command", "callback", "overload", "override", "field_validator", "model_validator"}:
                 yield node
 

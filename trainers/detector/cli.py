@@ -363,7 +363,15 @@ def push(
 
 
 def recipe_of(recipes: dict[str, Any], name: str) -> Any:
-    """The configuration of a recipe; ConfigError where there is none of that name."""
+    """The configuration of a recipe.
+
+    Args:
+        recipes: What makes each, by its name.
+        name: Which.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
     if name not in recipes:
         raise ConfigError(f"there is no recipe {name!r}", hint=f"There are {', '.join(recipes)}.")
     return recipes[name]()
@@ -388,7 +396,11 @@ def changes_of(options: dict[str, Any], lora: int | None, change: list[str] | No
 
 
 def check_report(config: TrainConfig) -> None:
-    """Raise ConfigError where the curves' program is not installed."""
+    """Look whether the program that curves are sent to is installed.
+
+    Raises:
+        ConfigError: It is not.
+    """
     import importlib.util
 
     report = config.saving.report

@@ -217,7 +217,11 @@ def _train_grpo(
 
 
 def stop_if_collapsed(guard: CollapseGuard | None, folder: DetectorRunFolder) -> None:
-    """Raise ModelError where a guard has found the training collapsed."""
+    """End a training that a guard has found collapsed.
+
+    Raises:
+        ModelError: It has.
+    """
     if guard is not None and guard.verdict is not None:
         raise ModelError(
             f"the training has collapsed: {guard.verdict}",

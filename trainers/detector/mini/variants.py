@@ -133,7 +133,11 @@ def variant(seen: ImageReading, asked: Scene, rng: random.Random, *, reprompted:
 
 
 def kind_of(defect: Defect) -> Kind:
-    """The kind of injected defect that one of the oracle's statements is like."""
+    """The kind of injected defect that one of the oracle's statements is like.
+
+    Raises:
+        ValueError: The defect is no statement of the oracle.
+    """
     if defect.subtype is Subtype.TEXTURE:
         return Kind.SPECK if defect.reason.startswith("a stray mark") else Kind.NOISE
     if defect.subtype is Subtype.ATTRIBUTE and defect.attribute is not None:
