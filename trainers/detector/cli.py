@@ -369,6 +369,9 @@ def recipe_of(recipes: dict[str, Any], name: str) -> Any:
         recipes: What makes each, by its name.
         name: Which.
 
+    Returns:
+        The configuration.
+
     Raises:
         ConfigError: There is none of that name.
     """

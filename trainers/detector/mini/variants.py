@@ -133,7 +133,10 @@ def variant(seen: ImageReading, asked: Scene, rng: random.Random, *, reprompted:
 
 
 def kind_of(defect: Defect) -> Kind:
-    """The kind of injected defect that one of the oracle's statements is like.
+    """Name the kind of injected defect that one of the oracle's statements is like.
+
+    Returns:
+        The kind.
 
     Raises:
         ValueError: The defect is no statement of the oracle.
