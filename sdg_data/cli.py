@@ -154,7 +154,7 @@ COMMANDS = {
 }
 EPILOG = (
     "Exit codes: 0 done, 1 error, 2 wrong command line, 3 configuration, 4 input, 5 store, 6 locked by another, "
-    "7 blobs, 8 generation, 9 missing package, 10 done with failed items, 130 interrupted. "
+    "7 blobs, 8 generation, 9 missing package, 10 done with failed items, 11 workers, 130 interrupted. "
     "--home and --config may stand anywhere on the line."
 )
 app = typer.Typer(

@@ -178,6 +178,22 @@ def _images_ahead(blobs: Blobs, entries: Sequence[Entry]) -> Iterator[tuple[Entr
             pool.shutdown(cancel_futures=True)
 
 
+def image_bytes(job: ExportJob, entry: Entry) -> bytes:
+    """An image's original bytes, for formats of other packages.
+
+    Args:
+        job: The export's job.
+        entry: The sample.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        UnreadableImage: They cannot be read; the run then leaves that image out.
+    """
+    return source_images.image_bytes(job.blobs, entry)
+
+
 def _index(job: ExportJob, planned: Sequence[PlannedShard], staged: StagedFile) -> None:
     with pq.ParquetWriter(Sink(staged), INDEX_SCHEMA, compression="zstd") as writer:
         rows: list[dict[str, Any]] = []

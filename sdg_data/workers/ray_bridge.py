@@ -10,6 +10,7 @@ import os
 import pickle
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
@@ -24,6 +25,8 @@ from sdg_data.workers.worker import DEPTH, Lines, Worker
 
 _LOOK_SECONDS: Final = 3.0
 """How often `workers = auto` looks for room on machines that have joined."""
+_KNOCK_SECONDS: Final = 10.0
+"""How long the head of a cluster may take to accept a connection."""
 _LOCAL_CPUS: Final = 4
 """CPUs that a Ray of this machine counts beside the workers': its own helpers need some, or it waits for ever."""
 
@@ -74,6 +77,7 @@ class Bridge:
         if address is None:
             local = {"num_cpus": int(workers * self._options.cpus_per_worker) + _LOCAL_CPUS, "include_dashboard": False}
         try:
+            _knock(address)
             ray.init(address=address or "local", log_to_driver=False, **local)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -156,6 +160,17 @@ class Bridge:
             self.send(_death(name, error))
             ray.kill(self._actors[name])  # it may only be out of reach; what it does is done by others from now on
             self._replace(name)
+
+
+def _knock(address: str | None) -> None:
+    """Look whether anything listens at `host:port`, because Ray itself may wait there without an end.
+
+    Raises:
+        OSError: Nothing does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "://" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 def _death(name: str, error: BaseException) -> Died:

@@ -381,8 +381,8 @@ def test_the_oracle_says_what_it_sees(make_home: MakeHome) -> None:
 def test_a_stage_on_a_worker_waits_for_its_own_batch(make_home: MakeHome) -> None:
     home = make_home(5)
     stage = stage_of(home, FakeBackend([CLEAN]))
-    stage.__dict__.update(stage.__getstate__())
     batches = [batch for batch in stage.plan().batches if batch]
+    stage.__dict__.update(stage.__getstate__())
     assert [len(stage.run(batch)) for batch in batches] == [5]
     stage.close()
 

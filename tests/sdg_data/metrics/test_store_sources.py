@@ -198,7 +198,7 @@ def test_the_ceiling_is_of_independent_verdicts_first_against_second(store: Stor
         annotations.insert(tx, [*said, correction, edited])
     with store.read() as tx:
         people = overlapping(tx, Filter())
-        assert people[made[1].id]["max"] == [defect(33)]
+        assert people[made[1].id]["max"] == (defect(33),)
         assert list(overlapping(tx, Filter(split=Split.TEST))) == sorted(image.id for image in made[4:])
     assert list(people) == sorted(image.id for image in made)
     assert all(list(verdicts) == ["zoe", "ann", "max"] for verdicts in people.values())
