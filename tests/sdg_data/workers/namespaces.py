@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ class Machines:
         self._subnet = f"10.{64 + os.getpid() % 100}.{os.getpid() // 100 % 250}"
         self._bridge = f"sdgb{self._tag}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._sockets = Path(tempfile.mkdtemp(prefix="ray-"))  # a socket's path may have 107 bytes, and Ray adds 66
 
     def address(self, machine: int) -> str:
         """The address of a machine."""
@@ -89,6 +91,7 @@ class Machines:
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True, check=False)
         for process in self._processes.values():
             process.wait()
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     def start_node(self, machine: int) -> None:
         """Have a machine join the cluster; the first one starts it.
@@ -101,7 +104,7 @@ class Machines:
         )
         ray = str(Path(sys.executable).with_name("ray"))
         command = [ray, "start", *where, f"--node-ip-address={self.address(machine)}", f"--num-cpus={self.cpus}"]
-        more = ["--disable-usage-stats", "--object-store-memory=80000000", f"--temp-dir={self.folder / 'ray'}"]
+        more = ["--disable-usage-stats", "--object-store-memory=80000000", f"--temp-dir={self._sockets}"]
         arguments = [*command, *(more if machine == 1 else more[:2]), "--block"]
         for _ in range(_NODE_TRIES):
             log = self.folder / f"node-{machine}-{len(self._processes)}.log"
