@@ -1,6 +1,8 @@
-"""Ports to serve on, taken before anybody is told of them."""
+"""Ports to serve on, taken before anybody is told of them; and who can reach them."""
 
 import errno
+import ipaddress
+import os
 import socket
 
 from sdg_data.errors import ConfigError
@@ -37,3 +39,37 @@ def listen(host: str, port: int, *, accept: bool = True) -> socket.socket:
             raise ConfigError("the port is taken", item=address, hint="Name another one by --port.") from error
         raise ConfigError(f"cannot listen there ({error.strerror or error})", item=address) from error
     return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def required_token(host: str, variable: str, *, clients: str = "send it as their API key") -> str | None:
+    """The token that a server asks its clients for.
+
+    Args:
+        host: Where it listens.
+        variable: The environment variable that holds the token.
+        clients: What clients do with it, for the message.
+
+    Returns:
+        The token; None where there is none, and only this machine can reach the server.
+
+    Raises:
+        ConfigError: Others can reach the server, and there is no token.
+    """
+    token = os.environ.get(variable) or None
+    if token is None and not is_loopback(host):
+        raise ConfigError(
+            "a server that others can reach needs a token",
+            item=f"--host {host}",
+            hint=f"Put one into the environment variable {variable}; clients {clients}.",
+        )
+    return token

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sdg_data.listening import is_loopback
 
 MAX_BODY: Final = 32 * 2**20
 """The longest body of a request, in bytes."""
@@ -80,12 +81,7 @@ def is_this_machine(host: str) -> bool:
     """Whether a Host header (`localhost:9090`, `[::1]:9090`) names this machine."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.removeprefix("[").removesuffix("]")
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(name.lower())
 
 
 def _length(headers: Headers, otherwise: int) -> int:

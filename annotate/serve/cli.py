@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -51,7 +50,7 @@ def detector(
     from annotate.vlm.registry import template_for
     from sdg_data.blobs import Blobs
     from sdg_data.errors import ConfigError
-    from sdg_data.listening import listen
+    from sdg_data.listening import listen, required_token
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
@@ -62,13 +61,7 @@ def detector(
     section = section.model_copy(update={name: value for name, value in given.items() if value is not None})
     if section.backend not in ("mini", "transformers"):
         raise ConfigError(f"{section.backend!r} is no model on this machine", hint="--backend mini or transformers")
-    token = os.environ.get(token_env) or None
-    if token is None and not is_loopback(host):
-        raise ConfigError(
-            "a server that others can reach needs a token",
-            item=f"--host {host}",
-            hint=f"Put one into the environment variable {token_env}; clients send it as their API key.",
-        )
+    token = required_token(host, token_env)
     listener = listen(host, port, accept=False)  # a port that is taken is said before minutes go into loading
     local = LocalBackend(section, name=section.backend, max_wait=linger / 1000, max_waiting=queue)
     local.load()
@@ -174,13 +167,3 @@ def vllm_status(ctx: typer.Context, port: Port = 8000, as_json: Json = False) ->
     print_json(facts) if as_json else print_table([facts])
     if not facts["answers"]:
         raise typer.Exit(1)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

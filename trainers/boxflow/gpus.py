@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from sdg_data.listening import is_loopback
 from trainers.boxflow.config import BoxFlowConfig
 
 _BESIDE: Final = "artifact guard"
@@ -56,8 +56,4 @@ def gpu_plan(config: BoxFlowConfig, addresses: Mapping[str, str], gpus: int) -> 
 
 
 def _is_here(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(urlsplit(address).hostname or "")

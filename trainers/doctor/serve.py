@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +23,6 @@ import typer
 from pydantic import BaseModel, SecretStr
 
 from annotate.serve.app import make_app
-from annotate.serve.cli import is_loopback
 from annotate.serve.served import Served, image_of_url, read_body
 from annotate.vlm.batching import DynamicBatcher, QueueFull
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
@@ -35,8 +33,8 @@ from schemas.codecs import Qwen3VL
 from schemas.geometry import ImageSize
 from sdg_data.blobs import Blobs
 from sdg_data.console import say, settings_of
-from sdg_data.errors import ConfigError, MissingDependency
-from sdg_data.listening import listen
+from sdg_data.errors import MissingDependency
+from sdg_data.listening import listen, required_token
 from sdg_data.picture import decode_image
 from sdg_data.store.connection import Store
 from trainers.detector.evaluation import png
@@ -177,23 +175,12 @@ def doctor_command(
         str, typer.Option(help="Environment variable with the token that clients must send")
     ] = "SDG_SERVE_TOKEN",
 ) -> None:
-    """Answer about images: POST /judge has scores, maps and boxes; OpenAI's and Label Studio's protocols have boxes.
-
-    Raises:
-        ConfigError: Others could reach the server without a token.
-        MissingDependency: uvicorn is not installed.
-    """
+    """Answer about images: POST /judge has scores, maps and boxes; OpenAI's and Label Studio's protocols have boxes."""
     if find_spec("uvicorn") is None:
         raise MissingDependency("uvicorn is not installed", hint="pip install 'sdg-data[vlm]'")
     import uvicorn
 
-    token = os.environ.get(token_env) or None
-    if token is None and not is_loopback(host):
-        raise ConfigError(
-            "a server that others can reach needs a token",
-            item=f"--host {host}",
-            hint=f"Put one into the environment variable {token_env}; clients send it as their API key.",
-        )
+    token = required_token(host, token_env)
     listener = listen(host, port, accept=False)
     doctor = Doctor.load(
         model, device=device, public=public, max_tokens=max_tokens, threshold=threshold, batch_size=batch_size

@@ -11,7 +11,6 @@ flow_grpo's own clients (Pillow's quality of 75), so that figures are comparable
 from __future__ import annotations
 
 import io
-import ipaddress
 import pickle
 from collections.abc import Sequence
 from typing import Any, Final
@@ -22,6 +21,7 @@ from PIL import Image
 
 from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError
+from sdg_data.listening import is_loopback
 from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.facts import facts_of
 from trainers.rewards.pickle_reader import UnsafePickle, read_pickle
@@ -110,21 +110,13 @@ def make_flow_grpo(settings: RewardSettings) -> BaseReward:
             "running anything. Where it can be had, a server that speaks /score is better (docs/rewards.md).",
         )
     for address in server.urls():
-        if not _is_loopback(address):
+        if not is_loopback(urlsplit(address).hostname or ""):
             raise ConfigError(
                 "a server that speaks pickles is asked on this machine only",
                 item=address,
                 hint="http://127.0.0.1:PORT; from another machine: ssh -L PORT:127.0.0.1:PORT.",
             )
     return FlowGrpoReward(server, batch_size=settings.batch_size)
-
-
-def _is_loopback(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _jpeg(image: GeneratedImage) -> bytes:

@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from annotate.labelstudio.config import LabelConfig, Tags
 from annotate.labelstudio.convert import ShownRegions, parse
 from annotate.serve.app import make_app
-from annotate.serve.cli import is_loopback
 from annotate.serve.label_studio import BLIND, read_tags, regions
 from annotate.serve.served import Served
 from annotate.vlm.batching import DynamicBatcher
@@ -28,6 +27,7 @@ from annotate.vlm.openai_chat import OpenAIBackend
 from schemas.codecs import LabelStudio
 from schemas.geometry import Box, ImageSize, PercentBox
 from schemas.labelling import LabelProject, LabelTask, ProjectKind, TaskState
+from sdg_data.listening import is_loopback
 from sdg_data.prompt_templates import DETECT, load_template
 from sdg_data.store import labelling
 from tests.annotate.support import CLEAN, ONE, Home, picture, question, server_settings

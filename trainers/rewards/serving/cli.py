@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,9 +44,8 @@ def rewards_command(
     """Answer POST /score in the form of UniRL's reward service; /rewards says what figures mean, /health how it is."""
     from pydantic import SecretStr
 
-    from annotate.serve.cli import is_loopback
-    from sdg_data.errors import ConfigError, MissingDependency
-    from sdg_data.listening import listen
+    from sdg_data.errors import MissingDependency
+    from sdg_data.listening import listen, required_token
     from trainers.rewards.serving.settings import read_rewards
 
     try:
@@ -59,13 +57,7 @@ def rewards_command(
     from trainers.rewards.serving.process import RewardProcess
 
     served = read_rewards(reward or [], file)
-    token = os.environ.get(token_env) or None
-    if token is None and not is_loopback(host):
-        raise ConfigError(
-            "a server that others can reach needs a token",
-            item=f"--host {host}",
-            hint=f"Put one into the environment variable {token_env}; clients name it with api_key_env.",
-        )
+    token = required_token(host, token_env, clients="name it with api_key_env")
     listener = listen(host, port, accept=False)
     place = f"http://{host}:{listener.getsockname()[1]}"
 
