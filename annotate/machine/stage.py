@@ -379,6 +379,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
         """What came of an item that is asked about now; the budget and the trial are told."""
         spent = 0.0
         try:
+            self._check()
             self._trial.check(self._backend)
             spent = worst  # what a call cost that ends in an exception is not known
             if self._asked_log is not None and worst > 0:
