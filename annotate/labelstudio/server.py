@@ -234,9 +234,15 @@ class Server:
         while not self.healthy():
             dead = self.running() is None if process is None else process.poll() is not None
             if dead or time.monotonic() > deadline:
-                reason = "it ended" if dead else f"it did not answer within {timeout:g} s"
+                tail = background.log_tail(self.log)
+                if dead:
+                    raise ServerFailed("Label Studio does not start: it ended", item=str(self.log), hint=tail)
+                # It is not ended here: it may be migrating its database, which is better not cut short.
                 raise ServerFailed(
-                    f"Label Studio does not start: {reason}", item=str(self.log), hint=background.log_tail(self.log)
+                    f"Label Studio does not answer after {timeout:g} s, and goes on starting",
+                    item=str(self.log),
+                    hint="Run `sdg annotate server start` again to go on waiting for it, or `sdg annotate server "
+                    f"stop`. The end of its log:\n{tail}",
                 )
             time.sleep(0.2)
 

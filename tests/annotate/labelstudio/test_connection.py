@@ -13,6 +13,7 @@ from annotate.labelstudio.connection import Connection, connection_of, credentia
 from annotate.labelstudio.server import Server, ServerFailed
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import AnnotateSettings
+from tests.annotate.labelstudio.conftest import free_port
 
 
 def test_credentials_are_made_once_and_are_their_owners(tmp_path: Path) -> None:
@@ -69,6 +70,21 @@ def test_a_server_that_is_not_installed_or_whose_port_is_taken_is_an_error(
     with pytest.raises(ServerFailed, match="it ended"):
         server.start()
     assert server.stop() is False
+
+
+def test_a_server_that_is_slow_to_start_is_left_to_go_on_and_said_to(tmp_path: Path) -> None:
+    program = tmp_path / "venv" / "bin" / "label-studio"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    server = Server(tmp_path, AnnotateSettings(venv=str(tmp_path / "venv"), port=free_port()))
+    for _ in range(2):  # the second waits for the first one's
+        with pytest.raises(ServerFailed, match="goes on starting") as refused:
+            server.start(timeout=0.1)
+        assert "server stop" in (refused.value.hint or "")
+    assert server.running() is not None
+    assert server.stop()
+    assert server.running() is None
 
 
 def test_what_a_server_writes_is_its_owners_alone(tmp_path: Path) -> None:
