@@ -61,7 +61,7 @@ class Blobs:
     def put_many(self, items: Iterable[bytes]) -> list[str]:
         """`put` for many: the folders are fsynced once for all. On return every blob survives a power cut."""
         names: list[str] = []
-        folders: set[Path] = set()
+        folders: set[str] = set()
         for data in items:
             name = blob_name(data)
             names.append(name)
@@ -118,7 +118,7 @@ class Blobs:
     def exists(self, name: str) -> bool:
         """Whether the blob is there (its bytes are not looked at)."""
         if self._local is not None:
-            return self._path(self._local, name).exists()
+            return os.path.exists(_place(self._local, name))  # noqa: PTH110  (a Path takes longer than the call)
         filesystem, root = self._opened()
         return bool(filesystem.exists(f"{root}/{name[:2]}/{name}"))
 
@@ -190,18 +190,18 @@ class Blobs:
         except OSError as error:
             raise self._cannot_write(error) from error
 
-    def _put_as(self, name: str, data: bytes | FilePart) -> set[Path]:
+    def _put_as(self, name: str, data: bytes | FilePart) -> set[str]:
         """Write a blob unless it is there whole; returns the folders whose entries the caller makes durable."""
         if self._holds(name):
             return set()
         if self._local is None:
             self._upload(name, data if isinstance(data, bytes) else data.read())
             return set()
-        return {self._write(self._local, name, data), self._local}
+        return {self._write(self._local, name, data), str(self._local)}
 
     # --- local folder
 
-    def _sync(self, folders: Iterable[Path]) -> None:
+    def _sync(self, folders: Iterable[str]) -> None:
         try:
             for folder in folders:
                 _fsync_folder(folder)
@@ -211,21 +211,19 @@ class Blobs:
     def _path(self, root: Path, name: str) -> Path:
         return root / name[:2] / name
 
-    def _write(self, root: Path, name: str, data: bytes | FilePart) -> Path:
+    def _write(self, root: Path, name: str, data: bytes | FilePart) -> str:
         """Write one blob atomically; returns its folder, whose entry the caller makes durable."""
-        target = self._path(root, name)
+        target = _place(root, name)
         temporary: Path | None = None
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (root / TEMPORARY).mkdir(exist_ok=True)
-            fd, temporary = open_locked(root / TEMPORARY)
+            fd, temporary = _temporary_file(root)
             try:
                 if isinstance(data, bytes):
                     _write_all(fd, data)
                 else:
                     data.copy_to(fd)
                 os.fsync(fd)
-                temporary.rename(target)
+                _rename(temporary, target)
             finally:
                 os.close(fd)
         except (OSError, InputError) as error:
@@ -234,7 +232,7 @@ class Blobs:
             if isinstance(error, InputError):
                 raise
             raise self._cannot_write(error, name) from error
-        return target.parent
+        return target.rpartition("/")[0]
 
     def _cannot_write(self, error: OSError, name: str | None = None) -> BlobError:
         hints = {
@@ -283,6 +281,29 @@ class Blobs:
             raise BlobError(f"cannot write to {self.url} ({explained(error)})", item=name) from error
 
 
+def _place(root: Path, name: str) -> str:
+    return f"{root}/{name[:2]}/{name}"
+
+
+def _temporary_file(root: Path) -> tuple[int, Path]:
+    """A locked file for a blob that is being written; its folder is made with the first one."""
+    folder = root / TEMPORARY
+    try:
+        return open_locked(folder)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return open_locked(folder)
+
+
+def _rename(temporary: Path, target: str) -> None:
+    """Give a whole file its name; its folder is made with the first one."""
+    try:
+        os.rename(temporary, target)  # noqa: PTH104  (as above)
+    except FileNotFoundError:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        temporary.rename(target)
+
+
 def _is_name(folder: str, name: str) -> bool:
     return name.startswith(folder) and re.fullmatch("[0-9a-f]{64}", name) is not None
 
@@ -303,7 +324,7 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _fsync_folder(folder: Path) -> None:
+def _fsync_folder(folder: str) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,6 +70,7 @@ def image_id(prompt_id: str, model: str, revision: str, sample: int, settings: s
     return content_id("image", prompt_id, model, revision, sample, settings)
 
 
+@lru_cache(maxsize=1024)
 def variant_id(model: str, revision: str, settings: str) -> str:
     """The id of (model, revision, settings), which many images share: a short key in the store."""
     return content_id("variant", model, revision, settings)

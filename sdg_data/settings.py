@@ -44,8 +44,6 @@ class GenerateSettings(_Section):
 class VlmSettings(_Section):
     """The model that is asked about images, and how it is asked (docs/prelabel.md)."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     backend: str = "mini"
     """mini or transformers (in this process), openai (any compatible server); for enrichment also template."""
     model: str = ""
@@ -104,8 +102,6 @@ class VlmSettings(_Section):
 
 class RoutingSettings(_Section):
     """Which images go to people, and how (docs/annotate-review.md)."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     share: Share = 1.0
     """Share of the images that goes to people."""

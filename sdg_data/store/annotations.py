@@ -8,7 +8,7 @@ from schemas.defect import Defect
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Withdrawn
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, grouped, select, this_tool
+from sdg_data.store.rows import as_record, grouped, select, this_tool, with_ids
 
 
 def record(
@@ -63,7 +63,7 @@ def insert(tx: Tx, records: Sequence[Annotation]) -> int:
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Annotation]:
     """The annotations with these ids, by id, withdrawn ones too; an id that is not there is left out."""
-    rows = select(tx, "SELECT * FROM annotations WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)])
+    rows = with_ids(tx, "annotations", ids)
     return {record.id: record for record in _records(tx, rows)}
 
 

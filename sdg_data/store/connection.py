@@ -202,16 +202,17 @@ class Store:
         )
 
     def _version(self, connection: Tx) -> int:
-        tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-        if "schema_versions" not in tables:
-            if tables:
+        # A list of all tables takes longer than the rest of a small transaction: DuckDB loads each of them for it.
+        try:
+            rows = connection.execute("SELECT version FROM schema_versions").fetchall()
+        except duckdb.CatalogException:
+            if connection.execute("SELECT table_name FROM duckdb_tables() LIMIT 1").fetchall():
                 raise StoreError(
                     "this is a DuckDB file, but not a store of sdg-data",
                     item=str(self.path),
                     hint="Name another --home.",
-                )
+                ) from None
             return 0
-        rows = connection.execute("SELECT version FROM schema_versions").fetchall()
         version = max((int(number) for (number,) in rows), default=0)
         if version > self.latest:
             raise StoreTooNew(

@@ -57,12 +57,17 @@ def insert_with_defects(
 
 def of_owners(tx: Tx, table: str, owner: str, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """The defect rows of each owner, in order. `table` and the column `owner` are our own words, never a user's."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
     sql = f"SELECT * FROM {table} WHERE {owner} IN (SELECT unnest(?::VARCHAR[])) ORDER BY {owner}, position"
-    return grouped((row[owner], row) for row in select(tx, sql, [list(ids)]))
+    return grouped((row[owner], row) for row in select(tx, sql, [wanted]))
 
 
 def new_ids(tx: Tx, table: str, ids: Iterable[str]) -> set[str]:
     """The ids among `ids` that `table` does not hold yet."""
     wanted = set(ids)
+    if not wanted:
+        return set()
     rows = tx.execute(f"SELECT id FROM {table} WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(wanted)]).fetchall()
     return wanted - {known for (known,) in rows}

@@ -7,7 +7,7 @@ from schemas.records import EnrichedDefect, Enrichment, Withdrawn
 from sdg_data.ids import content_id
 from sdg_data.store import defect_rows, tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, grouped, select
+from sdg_data.store.rows import as_record, grouped, select, with_ids
 
 STAGE = "enrich"
 
@@ -24,12 +24,14 @@ def insert(tx: Tx, records: Sequence[Enrichment]) -> int:
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Enrichment]:
     """The enrichments with these ids, by id, withdrawn ones too; an id that is not there is left out."""
-    rows = select(tx, "SELECT * FROM enrichments WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)])
+    rows = with_ids(tx, "enrichments", ids)
     return {record.id: record for record in _records(tx, rows)}
 
 
 def of_annotations(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, list[Enrichment]]:
     """The enrichments of each annotation that were not withdrawn, oldest first; the last is the one that counts."""
+    if not annotation_ids:
+        return {}
     rows = select(
         tx,
         f"""

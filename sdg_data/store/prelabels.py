@@ -12,7 +12,7 @@ from schemas.records import ImageRecord, Prelabel, Split, Withdrawn
 from sdg_data.ids import ID_DIGITS, canonical_json, content_id
 from sdg_data.store import cut_prompts, defect_rows, images, prompts, tombstones
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.rows import as_record, grouped, select
+from sdg_data.store.rows import as_record, grouped, select, with_ids
 
 STAGE = "prelabel"
 
@@ -73,7 +73,7 @@ def insert(tx: Tx, records: Sequence[Prelabel]) -> int:
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Prelabel]:
     """The prelabels with these ids, by id, withdrawn ones too; an id that is not there is left out."""
-    rows = select(tx, "SELECT * FROM prelabels WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)])
+    rows = with_ids(tx, "prelabels", ids)
     return {record.id: record for record in _records(tx, rows)}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.records import Review, Verdict, Withdrawn
 from sdg_data.store import tombstones
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import as_record, as_stored, grouped, insert_new, select, this_tool
+from sdg_data.store.rows import as_record, as_stored, grouped, insert_new, select, this_tool, with_ids
 
 
 def acceptance(key: str, annotation_id: str, reviewer: str, *, tool: str | None = None) -> Review:
@@ -44,7 +44,7 @@ def insert(tx: Tx, records: Sequence[Review]) -> int:
 
 def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Review]:
     """The reviews with these ids, by id, withdrawn ones too; an id that is not there is left out."""
-    rows = select(tx, "SELECT * FROM reviews WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)])
+    rows = with_ids(tx, "reviews", ids)
     return {row["id"]: _record(row) for row in rows}
 
 

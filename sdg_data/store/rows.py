@@ -69,6 +69,13 @@ def select(tx: Tx, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ())
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def with_ids(tx: Tx, table: str, ids: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of a table whose `id` is among these, in any order. Where none is asked for, the store is not."""
+    wanted = list(ids)
+    sql = f"SELECT * FROM {table} WHERE id IN (SELECT unnest(?::VARCHAR[]))"
+    return select(tx, sql, [wanted]) if wanted else []
+
+
 def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
     """The values of each key, both in the order in which they come."""
     groups: dict[Key, list[Value]] = {}

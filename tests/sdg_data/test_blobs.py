@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,13 @@ def test_a_damaged_blob_is_found_out_and_mended_by_putting_it_again(blobs: Blobs
     assert blobs.content_hash(name) == hashlib.sha256(b"wrong").hexdigest()
     blobs.put(b"right")
     assert blobs.get(name) == b"right"
+
+
+def test_folders_that_are_gone_are_made_again(blobs: Blobs) -> None:
+    first = blobs.put(b"one")
+    shutil.rmtree(blobs.url)
+    assert not blobs.exists(first)
+    assert [blobs.get(name) for name in (blobs.put(b"one"), blobs.put(b"two"))] == [b"one", b"two"]
 
 
 def test_no_temporary_file_is_left_after_a_put(blobs: Blobs, home: Path) -> None:
