@@ -10,17 +10,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, SecretStr
 
-from annotate.serve.admission import Admission
-from annotate.serve.app import allowed, refusal
+from annotate.serve.application import bare_application
 from sdg_data.picture import PictureError, decode_pixels
 from trainers.rewards.contract import Pixels
 from trainers.rewards.serving.process import RewardProcess
@@ -64,34 +60,7 @@ def make_app(
         The application.
     """
 
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-
-    app = FastAPI(
-        title="rewards",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        lifespan=lifespan,
-        max_body_size=max_body,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
-
-    @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
-
-    @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = error.errors()[:5]
-        return refusal(422, "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in problems))
-
-    @app.middleware("http")
-    async def check_token(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if token is not None and request.url.path != "/health" and not allowed(request, token):
-            return refusal(401, "a token is needed", {"www-authenticate": "Bearer"})
-        return await proceed(request)
+    app = bare_application("rewards", token=token, malformed_status=422, max_body=max_body, max_buffered=max_buffered)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -121,7 +90,6 @@ def make_app(
         await asyncio.gather(*work)
         return {"results": results, "errors": errors}
 
-    app.add_middleware(Admission, any_host=token is not None, max_body=max_body, max_buffered=max_buffered)
     return app
 
 
