@@ -6,6 +6,7 @@ Data goes to stdout, everything else to stderr; exit codes are those of `sdg_dat
 
 import importlib
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,10 +55,18 @@ class Lazy:
                 f"{package} is not installed", item=f"sdg {name}", hint=f"pip install 'sdg-data{extra}'"
             ) from error
         if isinstance(target, typer.Typer):
-            return get_group(target)
+            return _for_users(get_group(target))
         single = typer.Typer(add_completion=False)
         single.command(name)(target)
-        return get_command(single)
+        return _for_users(get_command(single))
+
+
+def _for_users(command: Any) -> Any:
+    """A command whose help, and that of its subcommands, ends before the part of a docstring that callers read."""
+    command.help = re.split(r"\n+(?:Args|Returns|Raises):\n", command.help or "")[0] or None
+    for child in getattr(command, "commands", {}).values():
+        _for_users(child)
+    return command
 
 
 def lazy_group(entries: Mapping[str, Lazy]) -> type[TyperGroup]:

@@ -148,6 +148,12 @@ def test_the_reference_is_that_of_the_code() -> None:
     assert cli_reference.markdown() == REFERENCE.read_text(encoding="utf-8"), "run `make reference`"
 
 
+def test_help_ends_before_what_only_callers_of_the_function_read() -> None:
+    helps = {command.name: command.parser.help or "" for command in cli_reference.walk()}
+    assert [name for name, text in helps.items() if re.search(r"^(Args|Returns|Raises):", text, re.MULTILINE)] == []
+    assert helps["sdg eval compare"].endswith("The exit code is 10 where files were compared and images were left out.")
+
+
 def test_the_reference_has_every_command_and_option() -> None:
     """Asked of the parsers, not of the functions that write the page."""
     sections = re.split(r"^##+ ", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
