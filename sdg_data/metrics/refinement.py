@@ -100,7 +100,7 @@ def report(records: RunRecords, judge: Mapping[str, float] | None = None, *, res
         "verdicts": dict(sorted(Counter(edit.verdict.value for edit in records.edits).items())),
         "reasons": dict(sorted(Counter(reason for edit in records.edits for reason in edit.reasons).items())),
         "pixels_changed_outside": int(sum(edit.measured.get("pixels_changed_outside") or 0 for edit in records.edits)),
-        "detector": _fall(own, resamples),
+        "detector": fall_of(own, resamples),
     }
     if judge is not None:
         facts["judged"] = _judged(records, judge, resamples)
@@ -133,25 +133,32 @@ def defects_of(table: DefectTable, place: int) -> tuple[Defect, ...]:
     return tuple(defects)
 
 
-def table_burdens(table: DefectTable, ids: Collection[str]) -> dict[str, float]:
-    """The burden of those of the images that a source says something readable of.
+def burdens_of(judged: Mapping[str, Sequence[Defect]]) -> dict[str, float]:
+    """The burden of each image in which somebody found defects."""
+    return {image: burden_of(defects) for image, defects in judged.items()}
+
+
+def table_defects(table: DefectTable, ids: Collection[str]) -> dict[str, tuple[Defect, ...]]:
+    """The defects of those of the images that a source says something readable of.
 
     Args:
         table: The source's.
         ids: The images.
 
     Returns:
-        Image -> burden.
+        Image -> defects.
     """
     return {
-        key: burden_of(defects_of(table, place))
+        key: defects_of(table, place)
         for place, key in enumerate(table.keys)
         if key in ids and table.outcomes[place] == PARSED
     }
 
 
-def oracle_burdens(blobs: Blobs, records: Iterable[ImageRecord], texts: Mapping[str, str]) -> dict[str, float]:
-    """The burden of images by the mini world's oracle, which looks at the pictures; it refuses those of other worlds.
+def oracle_defects(
+    blobs: Blobs, records: Iterable[ImageRecord], texts: Mapping[str, str]
+) -> dict[str, tuple[Defect, ...]]:
+    """What the mini world's oracle, which looks at the pictures, finds in images; it refuses those of other worlds.
 
     Args:
         blobs: Where the pictures are.
@@ -159,13 +166,11 @@ def oracle_burdens(blobs: Blobs, records: Iterable[ImageRecord], texts: Mapping[
         texts: Prompt id -> the prompt.
 
     Returns:
-        Image -> burden.
+        Image -> defects.
     """
     from sdg_data.sheets.cells import ask_oracle, image_of_url
 
-    return {
-        record.id: burden_of(ask_oracle(image_of_url(blobs, record), texts[record.prompt_id])) for record in records
-    }
+    return {record.id: tuple(ask_oracle(image_of_url(blobs, record), texts[record.prompt_id])) for record in records}
 
 
 def _judged(records: RunRecords, judge: Mapping[str, float], resamples: int) -> dict[str, Any]:
@@ -186,19 +191,27 @@ def _judged(records: RunRecords, judge: Mapping[str, float], resamples: int) -> 
         if refinement.image_id in judge and refinement.result_id in judge and refinement.rounds
     ]
     return {
-        "accepted": _fall(accepted, resamples)
+        "accepted": fall_of(accepted, resamples)
         | {
             "false_acceptances": sum(after > before + 1e-9 for _, before, after in accepted),
             "unchanged": sum(abs(after - before) <= 1e-9 for _, before, after in accepted),
         },
-        "all_edits": _fall(every, resamples),
-        "results": _fall(results, resamples),
-        "refined_images": _fall([row for row in results if row[1] != row[2]], resamples),
+        "all_edits": fall_of(every, resamples),
+        "results": fall_of(results, resamples),
+        "refined_images": fall_of([row for row in results if row[1] != row[2]], resamples),
     }
 
 
-def _fall(rows: Sequence[tuple[str, float, float]], resamples: int) -> dict[str, Any]:
-    """Mean burden before and after, and by which share it fell, with an interval over prompts."""
+def fall_of(rows: Sequence[tuple[str, float, float]], resamples: int) -> dict[str, Any]:
+    """Mean burden before and after, and by which share it fell, with an interval over prompts.
+
+    Args:
+        rows: (prompt, burden before, burden after) of each edit or image.
+        resamples: Of the interval; 0: none.
+
+    Returns:
+        JSON: count, before, after, fall, interval; all but the count None where there is no row.
+    """
     if not rows:
         return {"count": 0, "before": None, "after": None, "fall": None, "interval": None}
     clusters: dict[str, list[float]] = {}

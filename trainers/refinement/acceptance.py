@@ -1,10 +1,11 @@
 """Whether an edit is taken: what was measured before and after, and which parts of the test it did not pass.
 
     inside   the detector's burden inside the mask falls by at least `min_fall`
+    left     no more than `max_left` of it is left there (only where that is set)
     outside  its burden outside rises by no more than `max_rise`, and no pixel outside has changed
     seam     the ring around the mask still looks as it did: SSIM of at least `min_seam`
     rim      so does the mask's rim around the defects: colours move there by no more than `max_rim` on average
-    reward   the base reward falls by no more than `max_reward_fall`
+    reward   the base reward falls by no more than `max_reward_fall` (below 0: it has to rise by that)
     text     the detector sees no more defects of the subtype `text`: editors write the instruction into the picture
     kinds    it sees no defect of a type and subtype that the parent has nowhere (only with `new_kinds = false`)
 
@@ -13,14 +14,14 @@ A detector or a reward that does not answer accepts nothing. A defect lies insid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 from pydantic import Field
 
 from generators.editors.contract import Mask, Pixels
-from schemas.defect import Defect, DefectType, Subtype
+from schemas.defect import Defect, Subtype
 from schemas.geometry import GRID
 from sdg_data.metrics.refinement import burden_of
 from trainers.common.config import NotNegative, TrainingSettings
@@ -34,14 +35,16 @@ class AcceptanceSettings(TrainingSettings):
 
     min_fall: NotNegative = 0.05
     """By how much the burden inside the mask has to fall; importance 100 counts 1."""
+    max_left: NotNegative | None = None
+    """How much burden may be left inside the mask; 0: the detector sees nothing there any more; None: no limit."""
     max_rise: NotNegative = 0.0
     """By how much the burden outside may rise."""
     min_seam: Annotated[float, Field(ge=-1, le=1)] = 0.5
     """The least similarity of the ring around the mask to what it was; −1: no limit."""
     max_rim: NotNegative = 32.0
     """How far colours may move in the rim of the mask around the defects, 0 to 255."""
-    max_reward_fall: NotNegative = 0.0
-    """By how much the base reward may fall, on its own scale; only where a reward is named."""
+    max_reward_fall: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """By how much the base reward may fall, on its own scale, where one is named; −0.1: it has to rise by 0.1."""
     new_text: bool = False
     """Whether edits may have more defects of the subtype `text`."""
     new_kinds: bool = True
@@ -74,11 +77,6 @@ class Judged:
     measured: dict[str, float | None]
     reasons: tuple[str, ...]
     answered: bool
-
-    @property
-    def burden(self) -> float:
-        """The burden of the whole edit, by which candidates are ordered."""
-        return float(self.measured["burden_after"] or 0.0)
 
 
 def burden(defects: Sequence[Defect], limits: AcceptanceSettings, mask: Mask | None = None) -> tuple[float, float]:
@@ -116,50 +114,81 @@ def judge(
         What was measured, and what was not passed.
     """
     inside_before, outside_before = burden(before.defects or (), limits, mask)
-    changed, seam = changed_outside(parent, edited, mask), seam_similarity(parent, edited, mask)
-    rim = None if core is None else seam_difference(parent, edited, mask, core)
     measured: dict[str, float | None] = {
         "inside_before": inside_before,
         "outside_before": outside_before,
         "burden_before": inside_before + outside_before,
-        "pixels_changed_outside": float(changed),
-        "seam": seam,
-        "rim": rim,
+        "pixels_changed_outside": float(changed_outside(parent, edited, mask)),
+        "seam": seam_similarity(parent, edited, mask),
+        "rim": None if core is None else seam_difference(parent, edited, mask, core),
         "reward_before": before.reward,
         "reward_after": after.reward,
         "text_before": float(_texts(before.defects or ())),
     }
-    reasons = ["pixels-outside"] if changed else []
-    if seam is not None and seam < limits.min_seam - _TINY:
-        reasons.append("seam")
-    if rim is not None and rim > limits.max_rim + _TINY:
-        reasons.append("rim")
-    answered = after.defects is not None and (not rewarded or None not in (before.reward, after.reward))
-    if after.defects is None:
-        reasons.append("no-detection")
-    else:
+    if after.defects is not None:
         inside, outside = burden(after.defects, limits, mask)
         measured |= {
             "inside_after": inside,
             "outside_after": outside,
             "burden_after": inside + outside,
             "text_after": float(_texts(after.defects)),
-            "new_kinds": float(len(_kinds(after.defects) - _kinds(before.defects or ()))),
+            "new_kinds": float(new_kinds(before.defects or (), after.defects)),
         }
-        if inside_before - inside < max(limits.min_fall, _TINY) - _TINY / 2:
+    answered = after.defects is not None and (not rewarded or None not in (before.reward, after.reward))
+    return Judged(measured, reasons_of(limits, measured, rewarded=rewarded), answered)
+
+
+def reasons_of(limits: AcceptanceSettings, measured: Mapping[str, float | None], *, rewarded: bool) -> tuple[str, ...]:
+    """The parts of the test that an edit does not pass.
+
+    Args:
+        limits: The test's.
+        measured: What `judge` measured; the detector's figures are missing where it did not answer.
+        rewarded: Whether a base reward is part of the test.
+
+    Returns:
+        Codes; none where the edit may be taken.
+    """
+
+    def rise(name: str) -> float:
+        return (measured[f"{name}_after"] or 0.0) - (measured[f"{name}_before"] or 0.0)
+
+    seam, rim = measured.get("seam"), measured.get("rim")
+    reasons = ["pixels-outside"] if measured["pixels_changed_outside"] else []
+    if seam is not None and seam < limits.min_seam - _TINY:
+        reasons.append("seam")
+    if rim is not None and rim > limits.max_rim + _TINY:
+        reasons.append("rim")
+    if "burden_after" not in measured:
+        reasons.append("no-detection")
+    else:
+        if -rise("inside") < max(limits.min_fall, _TINY) - _TINY / 2:
             reasons.append("burden-inside")
-        if outside - outside_before > limits.max_rise + _TINY:
+        if limits.max_left is not None and (measured["inside_after"] or 0.0) > limits.max_left + _TINY:
+            reasons.append("burden-left")
+        if rise("outside") > limits.max_rise + _TINY:
             reasons.append("burden-outside")
-        if not limits.new_text and _texts(after.defects) > _texts(before.defects or ()):
+        if not limits.new_text and rise("text") > 0:
             reasons.append("text")
         if not limits.new_kinds and measured["new_kinds"]:
             reasons.append("new-kind")
     if rewarded:
-        if before.reward is None or after.reward is None:
+        if measured["reward_before"] is None or measured["reward_after"] is None:
             reasons.append("no-reward")
-        elif before.reward - after.reward > limits.max_reward_fall + _TINY:
+        elif -rise("reward") > limits.max_reward_fall + _TINY:
             reasons.append("reward")
-    return Judged(measured, tuple(reasons), answered)
+    return tuple(reasons)
+
+
+def rank(measured: Mapping[str, float | None], number: int) -> tuple[float, ...]:
+    """The order of candidates that pass: least burden first, then the highest reward, then who was made first."""
+    return measured.get("burden_after") or 0.0, -(measured.get("reward_after") or 0.0), number
+
+
+def new_kinds(before: Sequence[Defect], after: Sequence[Defect]) -> int:
+    """How many pairs of type and subtype are there afterwards that were not there before."""
+    known = {(defect.type, defect.subtype) for defect in before}
+    return len({(defect.type, defect.subtype) for defect in after} - known)
 
 
 def _inside(defect: Defect, mask: Mask) -> bool:
@@ -168,10 +197,6 @@ def _inside(defect: Defect, mask: Mask) -> bool:
     column = min(width - 1, int((box.x0 + box.x1) / 2 / GRID * width))
     row = min(height - 1, int((box.y0 + box.y1) / 2 / GRID * height))
     return bool(mask[row, column] > 0)
-
-
-def _kinds(defects: Sequence[Defect]) -> set[tuple[DefectType, Subtype | None]]:
-    return {(defect.type, defect.subtype) for defect in defects}
 
 
 def _texts(defects: Sequence[Defect]) -> int:

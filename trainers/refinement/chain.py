@@ -21,7 +21,7 @@ from schemas.records import Failure, ImageRecord
 from schemas.refinement import Edit, EditVerdict, Refinement, RefinementState
 from sdg_data.ids import canonical_json, content_id, image_id, seed_of
 from trainers.refinement import masks
-from trainers.refinement.acceptance import Judged, Measurement, judge
+from trainers.refinement.acceptance import Judged, Measurement, judge, rank
 from trainers.refinement.instructions import InstructionTemplate
 from trainers.refinement.settings import RefineSettings
 from trainers.refinement.signals import Signals
@@ -271,12 +271,12 @@ class Refiner:
                 core=task.core,
             )
             judged.append((candidate, looked, test))
-        passed = [
-            (test.burden, -(looked.reward or 0.0), candidate.number)
-            for candidate, looked, test in judged
-            if looked is not None and test is not None and not test.reasons
-        ]
-        best = min(passed)[2] if passed else None
+        passed = {
+            candidate.number: rank(test.measured, candidate.number)
+            for candidate, _, test in judged
+            if test is not None and not test.reasons
+        }
+        best = min(passed, key=passed.__getitem__) if passed else None
         winner = None
         for candidate, answer, outcome in judged:
             edit = self._record_of(chain.refinement.id, standing.id, task, number, candidate, answer, outcome, best)

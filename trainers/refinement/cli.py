@@ -161,6 +161,9 @@ def report_command(
     judge: Annotated[
         str | None, typer.Option(help="Who judges, and was not asked while refining: gold, prelabel:OTHER, oracle")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option(help="With --judge: where edits help, why some are worse, what other tests would have taken")
+    ] = False,
     study: Annotated[
         Path | None, typer.Option(help="Write before.csv and after.csv, the arms of a study, into this folder")
     ] = None,
@@ -173,21 +176,28 @@ def report_command(
     """Say what a run came to: what was accepted, what was not and why, and burdens before and after."""
     from schemas.refinement import RefinementState
     from sdg_data.blobs import Blobs
-    from sdg_data.errors import InputError
-    from sdg_data.metrics.refinement import read_run, report
+    from sdg_data.errors import ConfigError, InputError
+    from sdg_data.metrics.refinement import burdens_of, read_run, report
     from sdg_data.store import image_list
     from sdg_data.store.connection import Store
-    from trainers.refinement.report import judged_burdens, write_study
+    from trainers.refinement.explain import explain as explained
+    from trainers.refinement.report import judged_defects, write_study
     from trainers.refinement.screen import print_report
     from trainers.refinement.sheet import before_after_sheet
 
     settings = settings_of(ctx)
+    if explain and judge is None:
+        raise ConfigError(
+            "--explain needs a --judge", item="sdg refine report", hint="Such as gold, or the mini oracle."
+        )
     store, blobs = Store(settings.home), Blobs(settings.blob_url)
     with store.read() as tx:
         records = read_run(tx, run)
         picture = None if sheet is None else before_after_sheet(tx, blobs, records, limit=limit)
-    burdens = None if judge is None else judged_burdens(store, blobs, judge, records.images)
-    facts = report(records, burdens, resamples=resamples)
+    judged = None if judge is None else judged_defects(store, blobs, judge, records.images)
+    facts = report(records, None if judged is None else burdens_of(judged), resamples=resamples)
+    if explain and judged is not None:
+        facts["explained"] = explained(records, judged, resamples=resamples)
     if sheet is not None and picture is not None:
         try:
             sheet.parent.mkdir(parents=True, exist_ok=True)

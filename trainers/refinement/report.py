@@ -6,10 +6,11 @@ import csv
 from collections.abc import Collection
 from pathlib import Path
 
+from schemas.defect import Defect
 from schemas.refinement import RefinementState
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
-from sdg_data.metrics.refinement import RunRecords, oracle_burdens, table_burdens
+from sdg_data.metrics.refinement import RunRecords, burdens_of, oracle_defects, table_defects
 from sdg_data.metrics.store_sources import Filter, StoreSource
 from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
@@ -17,7 +18,12 @@ from trainers.refinement.source import source_name
 
 
 def judged_burdens(store: Store, blobs: Blobs, source: str, ids: Collection[str]) -> dict[str, float]:
-    """The burden of images by a source of defects; an image that it says nothing readable of is left out.
+    """The burden of images by a source of defects, as `judged_defects` takes it."""
+    return burdens_of(judged_defects(store, blobs, source, ids))
+
+
+def judged_defects(store: Store, blobs: Blobs, source: str, ids: Collection[str]) -> dict[str, tuple[Defect, ...]]:
+    """What a source says of images; an image that it says nothing readable of is left out.
 
     A source that does not exist, and the oracle of another world, are refused.
 
@@ -28,17 +34,17 @@ def judged_burdens(store: Store, blobs: Blobs, source: str, ids: Collection[str]
         ids: The images.
 
     Returns:
-        Image -> burden.
+        Image -> defects.
     """
     name = source_name(source)
     if name.kind != "oracle":
         table = StoreSource(store, name, Filter(), blobs).read()
-        return table_burdens(table, ids)
+        return table_defects(table, ids)
     with store.read() as tx:
         records = images.by_ids(tx, sorted(ids))
         prompt_ids = sorted({record.prompt_id for record in records.values()})
         texts = {identity: prompt.text for identity, prompt in prompts.by_ids(tx, prompt_ids).items()}
-    return oracle_burdens(blobs, records.values(), texts)
+    return oracle_defects(blobs, records.values(), texts)
 
 
 def write_study(records: RunRecords, folder: Path) -> tuple[int, int]:

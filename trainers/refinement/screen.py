@@ -69,17 +69,7 @@ def print_report(facts: dict[str, Any]) -> None:
     """The figures of `sdg_data.metrics.refinement` as tables."""
 
     def shown(name: str, row: dict[str, Any]) -> dict[str, Any]:
-        between = row["interval"]
-        return {
-            "what": name,
-            "number": row["count"],
-            "before": "–" if row["before"] is None else f"{row['before']:.3f}",
-            "after": "–" if row["after"] is None else f"{row['after']:.3f}",
-            "fall": "–"
-            if row["fall"] is None
-            else f"{100 * row['fall']:.0f} %"
-            + ("" if between is None else f" [{100 * between[0]:.0f} to {100 * between[1]:.0f}]"),
-        }
+        return {"what": name, "number": row["count"], **_fall_cells(row)}
 
     say(f"run {facts['run'][:12]}, arm {facts['arm']}: {facts['images']} images, {facts['edits']} edits")
     print_table([{"what": "images", **facts["states"]}])
@@ -105,3 +95,38 @@ def print_report(facts: dict[str, Any]) -> None:
             f"no better: {accepted['unchanged']}"
         )
     say(f"pixels changed outside of masks: {facts['pixels_changed_outside']}")
+    if "explained" in facts:
+        _print_explained(facts["explained"])
+
+
+def _print_explained(explained: Mapping[str, list[dict[str, Any]]]) -> None:
+    """The tables of `trainers.refinement.explain`."""
+
+    def outcome(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {"accepted": row["accepted"], **_fall_cells(row), "worse": row["worse"]}
+
+    say("accepted edits, by the judge")
+    print_table(
+        [
+            {"by": row["by"], "value": row["value"], "candidates": row["candidates"], **outcome(row)}
+            for row in explained["where"]
+        ]
+    )
+    if explained["worse"]:
+        say("why the judge calls accepted edits worse")
+        print_table(explained["worse"])
+    say("what other tests would have taken of the same candidates")
+    print_table([{"test": row["test"], "rounds": row["rounds"], **outcome(row)} for row in explained["tests"]])
+
+
+def _fall_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Burdens before and after and the fall with its interval, as they are printed."""
+    fall, between = "–", row["interval"]
+    if row["fall"] is not None:
+        fall = f"{100 * row['fall']:.0f} %"
+        fall += "" if between is None else f" [{100 * between[0]:.0f} to {100 * between[1]:.0f}]"
+    return {
+        "before": "–" if row["before"] is None else f"{row['before']:.3f}",
+        "after": "–" if row["after"] is None else f"{row['after']:.3f}",
+        "fall": fall,
+    }

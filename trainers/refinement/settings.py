@@ -143,8 +143,9 @@ def identity_of(
         The identity. Where a model runs and how many questions are asked at a time are no part of it.
     """
     kept = settings.model_dump(mode="json", exclude={"device", "detector", "rewards"})
-    if settings.acceptance.new_kinds:  # younger than the first runs, whose ids have to stay
-        del kept["acceptance"]["new_kinds"]
+    for name in ("new_kinds", "max_left"):  # younger than the first runs, whose ids have to stay
+        if getattr(settings.acceptance, name) == AcceptanceSettings.model_fields[name].default:
+            del kept["acceptance"][name]
     return RunSettings(
         canonical_json(
             {

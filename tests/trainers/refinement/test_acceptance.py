@@ -46,7 +46,7 @@ def test_a_defect_that_is_gone_passes_and_everything_is_measured() -> None:
     assert test.measured["inside_before"] == pytest.approx(0.8)
     assert test.measured["inside_after"] == 0
     assert test.measured["outside_before"] == test.measured["outside_after"] == pytest.approx(0.4)
-    assert test.measured["burden_after"] == pytest.approx(0.4) == test.burden
+    assert test.measured["burden_after"] == pytest.approx(0.4)
     assert test.measured["pixels_changed_outside"] == 0
     assert test.measured["seam"] is not None
 
@@ -66,6 +66,23 @@ def test_a_defect_that_is_gone_passes_and_everything_is_measured() -> None:
 )
 def test_each_part_has_its_reason(after: tuple[Defect, ...] | None, reasons: tuple[str, ...]) -> None:
     assert held(after).reasons == reasons
+
+
+@pytest.mark.parametrize(
+    ("left", "limit", "reasons"),
+    [
+        ((), 0, ()),
+        ((defect(100, 30),), None, ()),
+        ((defect(100, 30),), 0, ("burden-left",)),
+        ((defect(100, 30),), 0.3, ()),
+        ((defect(100, 16), defect(200, 15)), 0.3, ("burden-left",)),
+    ],
+)
+def test_what_is_left_in_the_mask_refuses_only_where_a_limit_is_set(
+    left: tuple[Defect, ...], limit: float | None, reasons: tuple[str, ...]
+) -> None:
+    """What lies outside of the mask is never left inside."""
+    assert held((*left, OUTSIDE), limits={"min_seam": -1, "max_left": limit}).reasons == reasons
 
 
 def test_a_fall_of_nothing_is_never_enough() -> None:
@@ -152,7 +169,7 @@ def test_a_defect_of_a_new_kind_refuses_only_where_it_is_asked_for(after: tuple[
 
 
 def test_a_setting_that_is_younger_than_runs_leaves_their_ids() -> None:
-    def settings(**acceptance: bool) -> str:
+    def settings(**acceptance: bool | float | None) -> str:
         chosen = RefineSettings.model_validate({"acceptance": acceptance})
         named = {"source": "gold", "editor": "{}", "revision": "1", "template": "t"}
         return identity_of(chosen, **named, detector=DetectorSettings()).settings
@@ -160,3 +177,6 @@ def test_a_setting_that_is_younger_than_runs_leaves_their_ids() -> None:
     assert "new_kinds" not in settings()
     assert settings() == settings(new_kinds=True)
     assert settings(new_kinds=False) != settings()
+    assert "max_left" not in settings()
+    assert settings() == settings(max_left=None)
+    assert len({settings(), settings(max_left=0), settings(max_left=0.5)}) == 3

@@ -14,7 +14,15 @@ from schemas.refinement import Edit, Refinement, RefinementRun, RefinementState
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.page import Parameters, Rows
 from sdg_data.errors import ConfigError
-from sdg_data.metrics.refinement import RunRecords, burden_of, oracle_burdens, read_run, report, table_burdens
+from sdg_data.metrics.refinement import (
+    RunRecords,
+    burden_of,
+    burdens_of,
+    oracle_defects,
+    read_run,
+    report,
+    table_defects,
+)
 from sdg_data.metrics.store_sources import Filter, parse_source, read_source
 from sdg_data.mini.world import parse_prompt
 from sdg_data.store import refinements
@@ -26,6 +34,7 @@ SHORT_ID = 12
 ORACLE = "oracle"
 WORDS: Mapping[str, str] = {
     "burden-inside": "the burden inside the mask did not fall enough",
+    "burden-left": "too much burden is left inside the mask",
     "burden-outside": "the burden outside of the mask rose",
     "pixels-outside": "pixels outside of the mask changed",
     "seam": "the ring around the mask no longer looks as it did",
@@ -138,8 +147,9 @@ def _burdens(context: PageContext, tx: Tx, judge: str, records: RunRecords) -> d
     if source is None:
         raise ConfigError("this is no source of the store", item=judge[:80], hint="`sdg eval sources` lists them.")
     if source.kind != ORACLE:
-        return table_burdens(read_source(tx, source, Filter()), records.images)
-    return oracle_burdens(context.blobs, records.images.values(), prompt_texts(tx, records.images.values()))
+        return burdens_of(table_defects(read_source(tx, source, Filter()), records.images))
+    texts = prompt_texts(tx, records.images.values())
+    return burdens_of(oracle_defects(context.blobs, records.images.values(), texts))
 
 
 def judges(tx: Tx, records: RunRecords | None) -> list[str]:
