@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from integrations.steps import finite_or_none, rollout_advantages
 from schemas.defect import Defect
 from trainers.boxflow.config import BoxFlowConfig
-from trainers.boxflow.credit import Advantages, compute_advantages
 
 DefectsOf = Callable[[Sequence[Any]], Sequence[Sequence[Defect] | None]]
 """The defects of samples by their `image` and `prompt`; None where there is no answer, which is not clean."""
@@ -90,22 +90,4 @@ def weighted(rewards: Mapping[str, Any], weights: Mapping[str, float], count: in
     total = torch.zeros(count, dtype=torch.float64)
     for name, values in rewards.items():
         total += weights[name] * torch.as_tensor(values).detach().cpu().double().reshape(count)
-    return [value if finite else None for value, finite in zip(total.tolist(), total.isfinite().tolist(), strict=True)]
-
-
-def rollout_advantages(
-    config: BoxFlowConfig, rows: Sequence[tuple[int, float | None, Sequence[Defect] | None]], grid: tuple[int, int]
-) -> Advantages:
-    """The advantages of a rollout by `trainers.boxflow.credit`.
-
-    Args:
-        config: of which `credit` counts.
-        rows: (id of the prompt's group, reward, defects) of each image, None where one is missing.
-        grid: rows and columns of locations.
-
-    Returns:
-        An advantage for each image and location, and which images count.
-    """
-    numbers: dict[int, int] = {}
-    groups = torch.tensor([numbers.setdefault(group, len(numbers)) for group, _, _ in rows], dtype=torch.long)
-    return compute_advantages(config, [reward for _, reward, _ in rows], [boxes for _, _, boxes in rows], groups, grid)
+    return finite_or_none(total)

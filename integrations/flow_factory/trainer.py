@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from integrations.flow_factory.advantages import BoxFlowAdvantages, DefectsOf
-from integrations.flow_factory.loss import step_deviation, step_loss
+from integrations.flow_factory.loss import step_deviation
+from integrations.steps import step_loss
 from sdg_data.errors import MissingDependency
 from trainers.boxflow.config import BoxFlowConfig
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from integrations.flow_factory.advantages import BoxFlowAdvantages, weighted
-from integrations.flow_factory.loss import forward_loss, log_prob_map, step_deviation, step_loss
+from integrations.flow_factory.loss import forward_loss, step_deviation
 from integrations.flow_factory.trainer import boxflow_trainer, keeping
+from integrations.steps import log_prob_map, step_loss
 from sdg_data.errors import MissingDependency
 from tests.integrations import stub
 from tests.integrations.stub import Sample
