@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from annotate.vlm.contract import Answer, Question
@@ -58,6 +59,17 @@ def generate_answers(
             )
         )
     return answers
+
+
+@contextmanager
+def padding_on_the_left(tokenizer: Any) -> Iterator[None]:
+    """Let a tokenizer pad on the left, as generation wants it; where training pads, it pads again afterwards."""
+    side = tokenizer.padding_side
+    tokenizer.padding_side = "left"
+    try:
+        yield
+    finally:
+        tokenizer.padding_side = side
 
 
 def messages(question: Question) -> list[dict[str, Any]]:

@@ -105,12 +105,6 @@ def page(
     return _records(tx, rows)
 
 
-def count_by_status(tx: Tx) -> dict[str, int]:
-    """How many annotations that were not withdrawn have each status."""
-    rows = tx.execute("SELECT status, count(*) FROM annotation_states GROUP BY status ORDER BY status").fetchall()
-    return {status: int(number) for status, number in rows}
-
-
 def _defects_of(record: Annotation) -> list[dict[str, Any]]:
     return [
         {

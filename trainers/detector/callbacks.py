@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
+from annotate.vlm.generating import padding_on_the_left
 from exports.read.shard_table import ShardTable
 from schemas.defect import DEFECT_TYPES
 from sdg_data.errors import ConfigError
@@ -239,14 +240,16 @@ class DetectorTrainerMixin:
         world, rank = accelerator.num_processes, accelerator.process_index
         # Every process asks equally often: sharded models need all of them at each forward.
         padded = rows + rows[: -len(rows) % world]
-        was_training, side = trainer.model.training, self.chat.processor.tokenizer.padding_side
+        was_training = trainer.model.training
         trainer.model.eval()
-        self.chat.processor.tokenizer.padding_side = "left"
-        with unwrap_model_for_generation(
-            trainer.model_wrapped, accelerator, gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs
-        ) as model:
+        checkpointing = trainer.args.gradient_checkpointing_kwargs
+        with (
+            padding_on_the_left(self.chat.processor.tokenizer),
+            unwrap_model_for_generation(
+                trainer.model_wrapped, accelerator, gradient_checkpointing_kwargs=checkpointing
+            ) as model,
+        ):
             mine = self.answered(model, padded[rank::world])
-        self.chat.processor.tokenizer.padding_side = side
         trainer.model.train(was_training)
         everyone = gather_object(mine) if world > 1 else mine
         by_key = {prediction.key: prediction for prediction in everyone}

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -231,21 +230,3 @@ def _merged(grid: torch.Tensor, tokens: int) -> tuple[int, int]:
     _, height, width = (int(number) for number in grid[0].tolist())
     side = math.isqrt(height * width // tokens)
     return height // side, width // side
-
-
-def best_threshold(heats: Sequence[Floats | None], has: Sequence[bool], candidates: Sequence[float]) -> float:
-    """The threshold on an image's largest heat with the best image-level F1.
-
-    Args:
-        heats: an image's map, None where the model gave none: the image counts as clean then.
-        has: whether the image has defects.
-        candidates: thresholds to try.
-
-    Returns:
-        The best candidate; of equally good ones the lowest.
-    """
-    from sdg_data.metrics.heatmaps import image_level_f1
-
-    scores = [0.0 if heat is None else float(heat.max()) for heat in heats]
-    results = image_level_f1(scores, has, candidates)
-    return max(candidates, key=lambda threshold: (results[f"{threshold:g}"]["f1"], -threshold))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from annotate.vlm.contract import EncodedImage, Question
-from annotate.vlm.generating import ending_tokens, messages
+from annotate.vlm.generating import ending_tokens, messages, padding_on_the_left
 from exports.read.shard_table import ShardTable
 from schemas.defect import DefectType
 from schemas.geometry import ImageSize
@@ -53,11 +53,9 @@ def ask(
         conversation = messages(Question(question, shown, "", image_first=chat.template.image_first))
         texts.append(chat.processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
     tokenizer = chat.processor.tokenizer
-    side, tokenizer.padding_side = tokenizer.padding_side, "left"
-    inputs = chat.processor(
-        text=texts, images=[image for _, image, _ in pictures], padding=True, return_tensors="pt"
-    ).to(model.device)
-    tokenizer.padding_side = side
+    images = [image for _, image, _ in pictures]
+    with padding_on_the_left(tokenizer):
+        inputs = chat.processor(text=texts, images=images, padding=True, return_tensors="pt").to(model.device)
     with torch.inference_mode():
         written = model.generate(
             **inputs, max_new_tokens=max_tokens, pad_token_id=tokenizer.pad_token_id, do_sample=False,

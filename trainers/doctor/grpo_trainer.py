@@ -16,6 +16,7 @@ import torch
 from trl import GRPOConfig as TrlGrpoConfig
 from trl.models.utils import unwrap_model_for_generation
 
+from annotate.vlm.generating import padding_on_the_left
 from exports.dataset.image_extras import scores_of
 from trainers.detector.callbacks import RunReporter
 from trainers.detector.data import read_training_data
@@ -135,13 +136,12 @@ class DoctorGRPOTrainer(DoctorTrainerMixin, DetectorGRPOTrainer):
     def _maps_of(self, model: Any, part: list[dict[str, Any]], written: list[list[int]]) -> list[Any]:
         processor = self.chat.processor
         texts = [
-            processor.apply_chat_template(one["prompt"], tokenize=False, add_generation_prompt=True) for one in part
+            processor.apply_chat_template(item["prompt"], tokenize=False, add_generation_prompt=True) for item in part
         ]
         tokenizer = processor.tokenizer
-        side, tokenizer.padding_side = tokenizer.padding_side, "left"
-        images = [one["images"][0] for one in part]
-        asked = processor(text=texts, images=images, padding=True, return_tensors="pt").to(model.device)
-        tokenizer.padding_side = side
+        images = [item["images"][0] for item in part]
+        with padding_on_the_left(tokenizer):
+            asked = processor(text=texts, images=images, padding=True, return_tensors="pt").to(model.device)
         length = max(len(ids) for ids in written)
         tokens = torch.full((len(written), length), int(tokenizer.pad_token_id), device=model.device)
         kept = torch.zeros_like(tokens, dtype=torch.bool)

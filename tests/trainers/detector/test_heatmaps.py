@@ -13,7 +13,7 @@ from schemas.geometry import Box
 from sdg_data.errors import ModelError
 from sdg_data.metrics.heatmaps import boxes_of
 from trainers.detector.heatmaps import BoxMaps, MapDetector
-from trainers.detector.image_doctor import ImageDoctor, best_threshold, reading, regions_of, resized, scores_of
+from trainers.detector.image_doctor import ImageDoctor, reading, regions_of, resized, scores_of
 
 ART, MIS = DefectType.ARTIFACT, DefectType.MISALIGNMENT
 PICTURE = Image.new("RGB", (64, 64), "red")
@@ -200,8 +200,3 @@ def test_another_model_is_refused() -> None:
     model = SimpleNamespace(config=SimpleNamespace(artifact_token_id=1), heatmap=None)
     with pytest.raises(ModelError, match=r"text_hidden_fcs.*misalignment_token_id"):
         ImageDoctor(model, None)
-
-
-def test_the_threshold_with_the_best_f1() -> None:
-    heats = [np.full((2, 2), value) for value in (0.9, 0.6, 0.4, 0.1)]
-    assert best_threshold([*heats, None], [True, True, False, False, False], [0.05, 0.3, 0.5, 0.55, 0.95]) == 0.5
