@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sdg_data.errors import ConfigError
 from sdg_data.settings import Settings, WorkSettings
@@ -13,6 +15,11 @@ from sdg_data.work import LocalExecutor
 if TYPE_CHECKING:
     from sdg_data.console import WorkOptions
     from sdg_data.workers.executor import WorkersExecutor
+
+MOST_WORKERS: Final = 4096
+"""More is a mistyped number, and no cluster."""
+MOST_A_CORE: Final = 16
+"""Likewise the processes for each core of this machine: one that waits for a GPU needs little of a core."""
 
 
 def work_settings(settings: Settings, options: WorkOptions) -> WorkSettings:
@@ -28,9 +35,9 @@ def work_settings(settings: Settings, options: WorkOptions) -> WorkSettings:
         given["executor"] = options.executor
     if options.workers is not None:
         number = options.workers
-        if number != "auto" and not (number.isascii() and number.isdigit() and int(number) >= 1):
+        if number != "auto" and not (number.isascii() and number.isdigit() and number.strip("0")):
             raise ConfigError(f"{number!r} is no number of workers", item="--workers", hint="1, 2 … or auto.")
-        given["workers"] = "auto" if number == "auto" else int(number)
+        given["workers"] = "auto" if number == "auto" else int(number.lstrip("0")[:9])  # the rest makes it no smaller
     if options.gpus_per_worker is not None:
         given["gpus_per_worker"] = options.gpus_per_worker
     if options.address is not None:
@@ -38,7 +45,22 @@ def work_settings(settings: Settings, options: WorkOptions) -> WorkSettings:
     work = settings.work.model_copy(update=given)
     if options.address and work.executor != "ray":
         raise ConfigError("--address names a Ray cluster", item="--address", hint="Add --executor ray.")
+    if work.workers not in (None, "auto") and int(work.workers) > MOST_WORKERS:
+        raise ConfigError(f"more than {MOST_WORKERS} workers", item="--workers", hint="A smaller number, or auto.")
+    if work.executor == "ray" and not _is_address(work.address):
+        raise ConfigError(
+            f"{work.address!r} is no address of a Ray cluster",
+            item="--address",
+            hint="HOST:PORT of its head, or auto on one of its machines. Without it: RAY_ADDRESS, else a Ray of this "
+            "machine.",
+        )
     return work
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else 0
+    return text in ("", "auto") or (bool(host) and not set(host) & set("/ \t\n") and 0 < number < 65536)
 
 
 def executor_of(settings: Settings, options: WorkOptions, stage: str) -> LocalExecutor | WorkersExecutor:
@@ -74,7 +96,7 @@ def _local(work: WorkSettings, log_file: Path) -> LocalExecutor | WorkersExecuto
 
     gpus = list(visible_gpus())
     each = 1.0 if work.gpus_per_worker is None else float(work.gpus_per_worker)
-    if not each.is_integer():
+    if math.isfinite(each) and not each.is_integer():
         raise ConfigError(
             f"{each:g} GPUs a worker are shares of a GPU, which Ray deals out",
             item="--gpus-per-worker",
@@ -85,6 +107,13 @@ def _local(work: WorkSettings, log_file: Path) -> LocalExecutor | WorkersExecuto
     workers = len(gpus) // max(1, int(each)) if work.workers == "auto" else int(work.workers)
     if workers <= 1:
         return LocalExecutor()
+    cores = len(os.sched_getaffinity(0))
+    if workers > MOST_A_CORE * cores:
+        raise ConfigError(
+            f"{workers} processes are too many for this machine's {cores} cores",
+            item="--workers",
+            hint=f"At most {MOST_A_CORE * cores}, or auto.",
+        )
     from sdg_data.workers.executor import WorkersExecutor
     from sdg_data.workers.process_pool import ProcessPool, slots
 

@@ -1,5 +1,8 @@
 """Which executor options and settings give."""
 
+import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +69,24 @@ def test_an_option_goes_before_the_settings(tmp_path: Path) -> None:
         (WorkOptions(workers="0"), "'0'"),
         (WorkOptions(workers="many"), "'many'"),
         (WorkOptions(workers="-2"), "'-2'"),
+        (WorkOptions(workers="4097", executor="ray"), "4096 workers"),
+        (WorkOptions(workers="9" * 5000), "4096 workers"),
+        (WorkOptions(workers="4096"), "4096 processes"),
         (WorkOptions(workers="2", gpus_per_worker=0.5), "0.5"),
         (WorkOptions(workers="2", gpus_per_worker=4), "4"),
+        (WorkOptions(workers="2", gpus_per_worker=math.inf), "not inf"),
         (WorkOptions(address="10.0.0.1:6379"), "--address"),
+        *[
+            (WorkOptions(executor="ray", address=address), repr(address))
+            for address in ("x", "host:port", ":6379", "h:0", "h:65536", "h:\u0662", "http://h:1", "ray://h:1", "a b:1")
+        ],
     ],
 )
 def test_what_makes_no_sense_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: WorkOptions, named: str
 ) -> None:
     with_gpus(monkeypatch, "0", "1")
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
     with pytest.raises(ConfigError) as caught:
         executor_of(settings(tmp_path), options, "generate")
     assert named in str(caught.value)
@@ -84,6 +96,11 @@ def test_what_makes_no_sense_is_said(
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         WorkSettings(**wrong)
+
+
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "head.cluster:65535", "[::1]:6379"])
+def test_an_address_is_a_host_and_a_port(tmp_path: Path, address: str) -> None:
+    assert work_settings(settings(tmp_path), WorkOptions(executor="ray", address=address)).address == address
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,3 +114,16 @@ def test_ray_takes_as_many_workers_as_there_is_room_for(tmp_path: Path, monkeypa
     pool = pool_of(executor_of(settings(tmp_path), WorkOptions(executor="ray", address="h:1"), "generate"))
     assert isinstance(pool, RayPool)
     assert (pool._options.workers, pool._options.address, pool._options.gpus_per_worker) == (None, "h:1", None)
+
+
+def test_the_commands_import_neither_ray_nor_what_talks_to_it() -> None:
+    """Also with workers of this machine: Ray is for those who ask for it."""
+    code = (
+        "import sys; sys.modules['ray'] = None\n"
+        "import annotate.machine.cli, exports.cli, generators.cli, trainers.detector.cli, trainers.refinement.cli\n"
+        "import sdg_data.workers.choose, sdg_data.workers.executor, sdg_data.workers.process_pool\n"
+        "import sdg_data.workers.process\n"
+        "print([name for name in sys.modules if name.startswith('sdg_data.workers.ray')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
