@@ -41,7 +41,7 @@ REFUSALS: Final = 3
 STORAGE_TRIES: Final = 6
 """Tries of a batch whose bytes the blob store refuses, with pauses of 1, 2, 4, 8 and 16 seconds."""
 GIVE_UP_AFTER: Final = 8
-"""So many items given up in a row, or workers dead in a row before they are ready: the run ends."""
+"""So many items given up in a row, or, while no worker works, dead in a row before they are ready: the run ends."""
 SLOW_SECONDS: Final = 10.0
 SLOW_FACTOR: Final = 3.0
 """A ticket that takes so many times the mean, and so many seconds, is given to an idle worker too."""
@@ -239,12 +239,13 @@ class _Run:
     def _bury(self, event: Died) -> None:
         if event.worker not in self._hands:
             self._stillborn += 1
-            if self._stillborn >= GIVE_UP_AFTER:
+            if self._stillborn >= GIVE_UP_AFTER and not self._hands:
                 raise WorkerError(
                     f"{self._stillborn} workers in a row died before they began; the last one {event.reason}",
                     item=event.worker,
                 )
-            log.warning("%s %s before it began; another one is started", event.worker, event.reason)
+            if self._stillborn & (self._stillborn - 1) == 0 or self._stillborn < GIVE_UP_AFTER:  # then ever more rarely
+                log.warning("%s %s before it began; another one is started", event.worker, event.reason)
             return
         self._lose(event.worker, blameless=event.blameless, code=event.code, reason=event.reason)
 

@@ -130,6 +130,24 @@ def test_workers_that_die_before_they_begin_end_the_run() -> None:
         execute(Numbers(3), Stillborn(["a"], lambda *_: []))
 
 
+def test_a_machine_on_which_no_worker_begins_does_not_end_the_work_of_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def script(worker: str, ticket: int, items: Sequence[Any], answer: Answer) -> list[Event]:
+        return [*[Died("b", "was killed")] * 10, answer()]
+
+    class OneBegins(ScriptedPool):
+        def start(self, stage: bytes) -> None:
+            super().start(stage)
+            self._events = [self.again("a")]
+
+    stage = Numbers(9)
+    with caplog.at_level(logging.WARNING):
+        assert execute(stage, OneBegins(["a", "b"], script)) == 9
+    assert whole(stage)
+    assert len(caplog.records) == 7 + 2  # the first seven of thirty, the 8th and the 16th
+
+
 def test_a_model_that_works_nowhere_is_given_up_and_the_other_goes_on() -> None:
     stage = TwoModels(40, loads=False)
     pool = ScriptedPool(["a", "b", "c"], lambda worker, ticket, items, answer: [answer()])
