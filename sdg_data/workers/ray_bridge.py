@@ -27,6 +27,8 @@ _LOOK_SECONDS: Final = 3.0
 """How often `workers = auto` looks for room on machines that have joined."""
 _KNOCK_SECONDS: Final = 10.0
 """How long the head of a cluster may take to accept a connection."""
+_CONNECT_SECONDS: Final = 180.0
+"""How long a cluster that listens may take to take us in: Ray waits without an end for what is no Ray."""
 _LOCAL_CPUS: Final = 4
 """CPUs that a Ray of this machine counts beside the workers': its own helpers need some, or it waits for ever."""
 
@@ -53,8 +55,10 @@ class Actor:
 class Bridge:
     """The actors, by name. Ray's callbacks only queue the answers: a call of Ray from there would wait for itself."""
 
-    def __init__(self, connection: Connection, options: RayOptions, stage: bytes) -> None:
-        self._connection, self._options, self._stage = connection, options, stage
+    def __init__(
+        self, connection: Connection, options: RayOptions, stage: bytes, *, patience: float = _CONNECT_SECONDS
+    ) -> None:
+        self._connection, self._options, self._stage, self._patience = connection, options, stage, patience
         self._sending = threading.Lock()
         self._guard = threading.RLock()
         self._actors: dict[str, Any] = {}
@@ -76,17 +80,17 @@ class Bridge:
         local: dict[str, Any] = {}
         if address is None:
             local = {"num_cpus": int(workers * self._options.cpus_per_worker) + _LOCAL_CPUS, "include_dashboard": False}
+        watch = threading.Timer(self._patience, self._give_up, [address])
+        watch.daemon = True
+        watch.start()
         try:
             _knock(address)
             ray.init(address=address or "local", log_to_driver=False, **local)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise WorkerError(
-                f"cannot use the Ray cluster {address or 'of this machine'} ({reason})",
-                item="--address",
-                hint="Is it up (`ray status`)? This command has to run on one of its machines, with the same versions "
-                "of Python and Ray.",
-            ) from error
+            raise _unusable(address, reason) from error
+        finally:
+            watch.cancel()
         room = ray.cluster_resources()
         gpus = self._options.gpus_per_worker
         gpus = (1.0 if room.get("GPU") else 0.0) if gpus is None else gpus
@@ -97,6 +101,11 @@ class Bridge:
             self._start(int(room["GPU"] // gpus))
         else:
             self._start(workers)
+
+    def _give_up(self, address: str | None) -> None:
+        """End this process, which Ray keeps waiting, and say so."""
+        self.send(_unusable(address, f"what listens there has not let this machine in for {self._patience:.0f} s"))
+        os._exit(1)
 
     def serve(self) -> None:
         """Hand out what comes, until the connection ends."""
@@ -160,6 +169,15 @@ class Bridge:
             self.send(_death(name, error))
             ray.kill(self._actors[name])  # it may only be out of reach; what it does is done by others from now on
             self._replace(name)
+
+
+def _unusable(address: str | None, reason: str) -> WorkerError:
+    return WorkerError(
+        f"cannot use the Ray cluster {address or 'of this machine'} ({reason})",
+        item="--address",
+        hint="Is it up (`ray status`)? This command has to run on one of its machines, with the same versions of "
+        "Python and Ray.",
+    )
 
 
 def _knock(address: str | None) -> None:

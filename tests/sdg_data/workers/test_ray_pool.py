@@ -2,7 +2,11 @@
 
 import io
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +68,25 @@ def test_a_cluster_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest
     pool = RayPool(RayOptions("127.0.0.1:1", 2), tmp_path / "log")
     with pytest.raises(WorkerError, match=r"cannot use the Ray cluster 127\.0\.0\.1:1"):
         execute(Numbers(3), pool)
+
+
+def test_what_listens_and_is_no_ray_is_said() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        ours, theirs = Pipe()
+        code = (
+            "from multiprocessing.connection import Connection\n"
+            "from sdg_data.workers.ray_bridge import Bridge\n"
+            "from sdg_data.workers.ray_pool import RayOptions\n"
+            f"Bridge(Connection({theirs.fileno()}), RayOptions({address!r}, 1), b'', patience=5.0).connect()"
+        )
+        bridge = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL)
+        theirs.close()
+        error = ours.recv()
+        assert bridge.wait() == 1
+    assert isinstance(error, WorkerError)
+    assert error.message == (
+        f"cannot use the Ray cluster {address} (what listens there has not let this machine in for 5 s)"
+    )
