@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sdg_data.console import Json, WorkOptions, print_json, say, say_warnings, settings_of
+from sdg_data.console import Json, WorkOptions, print_json, say, settings_of
 from sdg_data.errors import ConfigError
 from sdg_data.option_groups import grouped
-
-if TYPE_CHECKING:
-    from trainers.detector.train_config import TrainConfig
+from trainers.detector.options import (
+    Base,
+    Data,
+    Device,
+    Limit,
+    Out,
+    TrainingOptions,
+    help_config,
+    print_result,
+    recipe_of,
+)
 
 app = typer.Typer(
     help="Train the defect detector on an export, measure it, and publish it.",
@@ -25,48 +31,11 @@ app = typer.Typer(
 Recipe = Annotated[
     str, typer.Option(help="mini (two CPU cores) or sdg30k (the paper's, on GPUs)", rich_help_panel="Model and data")
 ]
-Data = Annotated[str, typer.Option(help="Shards: the folder or URL of an export", rich_help_panel="Model and data")]
-Base = Annotated[
-    str,
-    typer.Option("--model", help="What to start from: a folder or a hub repository", rich_help_panel="Model and data"),
-]
-Out = Annotated[Path, typer.Option(help="The run's folder; run again with it to go on")]
 Trace = Annotated[
     bool | None,
     typer.Option(
         "--trace/--no-trace", help="Answers think first [default: the recipe's]", rich_help_panel="Model and data"
     ),
-]
-Lora = Annotated[
-    int | None,
-    typer.Option(
-        min=0, metavar="RANK", help="Train an adapter of this rank; 0: everything", rich_help_panel="Training"
-    ),
-]
-FreezeVision = Annotated[
-    bool | None,
-    typer.Option(
-        "--freeze-vision/--train-vision", help="The vision tower [default: the recipe's]", rich_help_panel="Training"
-    ),
-]
-Epochs = Annotated[float | None, typer.Option(min=0.0, help="Passes over the data", rich_help_panel="Training")]
-MaxSteps = Annotated[
-    int | None, typer.Option(min=1, help="Stop after so many steps, whatever the epochs", rich_help_panel="Training")
-]
-Report = Annotated[
-    str | None,
-    typer.Option(help="Where curves go: tensorboard, trackio, wandb or none", rich_help_panel="Evaluation and curves"),
-]
-Seed = Annotated[int | None, typer.Option(min=0, rich_help_panel="Training")]
-Change = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Any other setting (docs/train-detector.md)", rich_help_panel="Training"
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(min=1, help="Only the first so many samples, for a trial", rich_help_panel="Model and data"),
 ]
 Similarity = Annotated[
     str | None,
@@ -78,39 +47,17 @@ Similarity = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only read the data and say what would be trained")]
 
 
-def _settings_printer(module: str, recipes: str) -> Callable[[bool], None]:
-    """A callback that prints the settings of a training, whose recipes are in a module, and ends the command."""
-
-    def print_settings(asked: bool) -> None:
-        if asked:
-            from trainers.common.config_docs import settings_text
-
-            print(settings_text(getattr(importlib.import_module(module), recipes)))
-            raise typer.Exit
-
-    return print_settings
-
-
-def help_config(module: str, recipes: str = "RECIPES") -> Any:
-    """The option `--help-config` of a training, whose recipes are in a module under that name."""
-    return typer.Option(
-        "--help-config",
-        is_eager=True,
-        callback=_settings_printer(module, recipes),
-        help="Print every setting of --set with type, default and meaning",
-        rich_help_panel="Training",
-    )
-
-
 SftHelp = Annotated[bool, help_config("trainers.detector.sft_config")]
 GrpoHelp = Annotated[bool, help_config("trainers.detector.grpo_config")]
 
 
 @app.command()
+@grouped
 def sft(
     data: Data,
     model: Base,
     out: Out,
+    *,
     recipe: Recipe = "mini",
     trace: Trace = None,
     jitter: Annotated[
@@ -122,17 +69,11 @@ def sft(
             rich_help_panel="Training",
         ),
     ] = None,
-    lora: Lora = None,
-    freeze_vision: FreezeVision = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Leave longer samples out", rich_help_panel="Model and data")
     ] = None,
     similarity: Similarity = None,
-    report: Report = None,
-    seed: Seed = None,
-    change: Change = None,
+    options: TrainingOptions,
     limit: Limit = None,
     help_config: SftHelp = False,
     dry_run: DryRun = False,
@@ -140,13 +81,9 @@ def sft(
 ) -> None:
     """Supervised fine-tuning on traces and answers. Killed or interrupted: run the same command again to go on."""
     from trainers.detector.sft_config import RECIPES
-    from trainers.detector.train_config import changed
 
-    own = {"data.jitter": jitter, "data.max_tokens": max_tokens}
-    common = _common_options(trace, freeze_vision, epochs, max_steps, similarity, report, seed)
-    with say_warnings():
-        config = changed(recipe_of(RECIPES, recipe), changes_of(own | common, lora, change))
-    check_report(config)
+    own = {"data.trace": trace, "data.jitter": jitter, "data.max_tokens": max_tokens}
+    config = options.changed(recipe_of(RECIPES, recipe), {**own, "evaluation.similarity": similarity})
     if dry_run:
         from trainers.detector.dry_run import show_plan
 
@@ -158,10 +95,12 @@ def sft(
 
 
 @app.command()
+@grouped
 def grpo(
     data: Data,
     model: Base,
     out: Out,
+    *,
     recipe: Recipe = "mini",
     trace: Trace = None,
     require_overlap: Annotated[
@@ -180,14 +119,8 @@ def grpo(
             rich_help_panel="Training",
         ),
     ] = None,
-    lora: Lora = None,
-    freeze_vision: FreezeVision = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
     similarity: Similarity = None,
-    report: Report = None,
-    seed: Seed = None,
-    change: Change = None,
+    options: TrainingOptions,
     limit: Limit = None,
     help_config: GrpoHelp = False,
     dry_run: DryRun = False,
@@ -195,16 +128,12 @@ def grpo(
 ) -> None:
     """Reinforcement learning with the composite reward, from a fine-tuned detector. Resumes as `sft` does."""
     from trainers.detector.grpo_config import RECIPES, GuardSettings
-    from trainers.detector.train_config import changed
 
-    common = _common_options(trace, freeze_vision, epochs, max_steps, similarity, report, seed)
-    changes = changes_of({"objective.require_overlap": require_overlap, **common}, lora, change)
     config = recipe_of(RECIPES, recipe)
     if guard is not None:
         config = config.model_copy(update={"guard": (config.guard or GuardSettings()) if guard else None})
-    with say_warnings():
-        config = changed(config, changes)
-    check_report(config)
+    own = {"data.trace": trace, "objective.require_overlap": require_overlap, "evaluation.similarity": similarity}
+    config = options.changed(config, own)
     if dry_run:
         from trainers.detector.dry_run import show_plan
 
@@ -214,9 +143,6 @@ def grpo(
     from trainers.detector.grpo_trainer import train_grpo
 
     print_result(train_grpo(config, data=data, model=model, out=out, limit=limit), as_json)
-
-
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 
 
 @app.command("eval")
@@ -360,62 +286,3 @@ def push(
     say(f"wrote {model / 'README.md'}")
     if repository is not None and not dry_run:
         print(upload(model, repository, private=not public))
-
-
-def recipe_of(recipes: dict[str, Any], name: str) -> Any:
-    """The configuration of a recipe.
-
-    Args:
-        recipes: What makes each, by its name.
-        name: Which.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        ConfigError: There is none of that name.
-    """
-    if name not in recipes:
-        raise ConfigError(f"there is no recipe {name!r}", hint=f"There are {', '.join(recipes)}.")
-    return recipes[name]()
-
-
-def _common_options(*values: Any) -> dict[str, Any]:
-    """The options that `sft` and `grpo` share, by the key that each of them sets."""
-    keys = (
-        "data.trace model.freeze_vision optimizer.epochs optimizer.max_steps evaluation.similarity saving.report seed"
-    )
-    return dict(zip(keys.split(), values, strict=True))
-
-
-def changes_of(options: dict[str, Any], lora: int | None, change: list[str] | None) -> dict[str, Any]:
-    """The changes of a configuration that a command's options ask for, those of `--set` last."""
-    from trainers.common.config import parse_changes
-
-    changes = {name: value for name, value in options.items() if value is not None}
-    if lora is not None:
-        changes["model.lora"] = {"rank": lora, "alpha": 2 * lora} if lora else None
-    return changes | parse_changes(change or [])
-
-
-def check_report(config: TrainConfig) -> None:
-    """Look whether the program that curves are sent to is installed.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    import importlib.util
-
-    report = config.saving.report
-    if report != "none" and importlib.util.find_spec(report) is None:
-        raise ConfigError(f"{report} is not installed", hint=f"pip install {report}, or --report tensorboard|none.")
-
-
-def print_result(result: dict[str, Any], as_json: bool) -> None:
-    """Print a training's result: the model's folder, and its figures."""
-    if as_json:
-        print_json(result)
-        return
-    print(result["model"])
-    for name, value in result.get("evaluation", {}).items():
-        say(f"  {name}: {value:.3f}")

@@ -8,23 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from schemas.records import Split
-from sdg_data.console import Json, Names, names_option, print_json, say, say_warnings, settings_of
+from sdg_data.console import Json, Names, names_option, print_json, say, settings_of
 from sdg_data.errors import ExitCode
-from trainers.detector.cli import (
+from sdg_data.option_groups import grouped
+from trainers.detector.options import (
     Base,
-    Change,
     Data,
     Device,
-    Epochs,
-    FreezeVision,
     Limit,
-    Lora,
-    MaxSteps,
     Out,
-    Report,
-    Seed,
-    changes_of,
-    check_report,
+    TrainingOptions,
     help_config,
     print_result,
     recipe_of,
@@ -51,10 +44,12 @@ Typed = Annotated[
 
 
 @app.command()
+@grouped
 def sft(
     data: Data,
     model: Base,
     out: Out,
+    *,
     recipe: Annotated[
         str,
         typer.Option(help="mini-stage1, mini-stage2, stage1 or stage2 (on GPUs)", rich_help_panel="Model and data"),
@@ -68,36 +63,28 @@ def sft(
             "--task-tokens/--no-task-tokens", help="What asks for a map: the tokens' states", rich_help_panel="Answers"
         ),
     ] = None,
-    lora: Lora = None,
-    freeze_vision: FreezeVision = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    report: Report = None,
-    seed: Seed = None,
-    change: Change = None,
+    options: TrainingOptions,
     limit: Limit = None,
     help_config: SftHelp = False,
     as_json: Json = False,
 ) -> None:
     """Supervised training: stage 1 learns the scores, stage 2 regions, trace and maps too. Run again to go on."""
-    from trainers.detector.train_config import changed
     from trainers.doctor.train_config import RECIPES
 
     own = {"form.look": look, "form.think": think, "form.typed": typed, "heatmaps.task_tokens": task_tokens}
-    common = _common(freeze_vision, epochs, max_steps, report, seed)
-    with say_warnings():
-        config = changed(recipe_of(RECIPES, recipe), changes_of(own | common, lora, change))
-    check_report(config)
+    config = options.changed(recipe_of(RECIPES, recipe), own)
     from trainers.doctor.sft_trainer import train_doctor
 
     print_result(train_doctor(config, data=data, model=model, out=out, limit=limit), as_json)
 
 
 @app.command()
+@grouped
 def grpo(
     data: Data,
     model: Base,
     out: Out,
+    *,
     recipe: Annotated[
         str, typer.Option(help="mini-rft or rft (on GPUs)", rich_help_panel="Model and data")
     ] = "mini-rft",
@@ -107,26 +94,16 @@ def grpo(
     look: Look = None,
     think: Think = None,
     typed: Typed = None,
-    lora: Lora = None,
-    freeze_vision: FreezeVision = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    report: Report = None,
-    seed: Seed = None,
-    change: Change = None,
+    options: TrainingOptions,
     limit: Limit = None,
     help_config: GrpoHelp = False,
     as_json: Json = False,
 ) -> None:
     """Reinforcement learning with score, heatmap and grounding rewards, from a stage-2 doctor. Resumes as `sft`."""
-    from trainers.detector.train_config import changed
     from trainers.doctor.train_config import RFT_RECIPES
 
     own = {"form.look": look, "form.think": think, "form.typed": typed, "reward.protocol": protocol}
-    common = _common(freeze_vision, epochs, max_steps, report, seed)
-    with say_warnings():
-        config = changed(recipe_of(RFT_RECIPES, recipe), changes_of(own | common, lora, change))
-    check_report(config)
+    config = options.changed(recipe_of(RFT_RECIPES, recipe), own)
     from trainers.doctor.grpo_trainer import train_doctor_by_rewards
 
     print_result(train_doctor_by_rewards(config, data=data, model=model, out=out, limit=limit), as_json)
@@ -261,9 +238,3 @@ def _converted(result: dict[str, Any], as_json: bool) -> None:
         return
     print(result["model"])
     say(f"  {result['weights']} weights; {result['unused']} parts that the model never uses")
-
-
-def _common(*values: Any) -> dict[str, Any]:
-    """The options that `sft` and `grpo` share, by the key that each of them sets."""
-    keys = "model.freeze_vision optimizer.epochs optimizer.max_steps saving.report seed"
-    return dict(zip(keys.split(), values, strict=True))
