@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -46,6 +47,28 @@ def running(state: Path) -> Running | None:
     except (OSError, ValidationError):
         return None
     return value if _start_time(value.pid) == value.started else None
+
+
+def wait_until(
+    answers: Callable[[], bool], ended: Callable[[], bool], error: Callable[[bool], SdgError], *, timeout: float
+) -> None:
+    """Wait until a server that was started answers.
+
+    Args:
+        answers: Whether it does.
+        ended: Whether its process has ended.
+        error: What to raise where it does not, given whether its process has ended.
+        timeout: Seconds to wait.
+
+    Raises:
+        SdgError: What `error` made.
+    """
+    deadline = time.monotonic() + timeout
+    while not answers():
+        has_ended = ended()
+        if has_ended or time.monotonic() > deadline:
+            raise error(has_ended)
+        time.sleep(0.2)
 
 
 def stop(state: Path, *, kill: bool = False) -> bool:

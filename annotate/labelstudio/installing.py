@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from sdg_data.errors import InputError, SdgError
+from sdg_data.venvs import InstallFailed, install_into
 
 VERSION = "1.23.2"
 """What it was tested with; any 1.23 will do."""
@@ -35,14 +34,10 @@ def install(venv: Path, *, version: str | None = None) -> bool:
     if (venv / "bin" / "label-studio").exists() and version in (None, installed_version(venv)):
         return False
     wanted = version or VERSION
-    python = venv / "bin" / "python"
-    commands = [] if python.exists() else [[sys.executable, "-m", "venv", str(venv)]]
-    commands.append([str(python), "-m", "pip", "install", "--quiet", f"label-studio=={wanted}"])
-    for command in commands:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode:
-            tail = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
-            raise ServerFailed(f"cannot install Label Studio {wanted}:\n{tail}", item=str(venv))
+    try:
+        install_into(venv, [f"label-studio=={wanted}"])
+    except InstallFailed as error:
+        raise ServerFailed(f"cannot install Label Studio {wanted}:\n{error}", item=str(venv)) from error
     return True
 
 

@@ -12,7 +12,6 @@ import contextlib
 import os
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -230,21 +229,20 @@ class Server:
         return program
 
     def _wait(self, timeout: float, process: subprocess.Popen[bytes] | None = None) -> None:
-        deadline = time.monotonic() + timeout
-        while not self.healthy():
-            dead = self.running() is None if process is None else process.poll() is not None
-            if dead or time.monotonic() > deadline:
-                tail = background.log_tail(self.log)
-                if dead:
-                    raise ServerFailed("Label Studio does not start: it ended", item=str(self.log), hint=tail)
-                # It is not ended here: it may be migrating its database, which is better not cut short.
-                raise ServerFailed(
-                    f"Label Studio does not answer after {timeout:g} s, and goes on starting",
-                    item=str(self.log),
-                    hint="Run `sdg annotate server start` again to go on waiting for it, or `sdg annotate server "
-                    f"stop`. The end of its log:\n{tail}",
-                )
-            time.sleep(0.2)
+        def error(has_ended: bool) -> ServerFailed:
+            tail = background.log_tail(self.log)
+            if has_ended:
+                return ServerFailed("Label Studio does not start: it ended", item=str(self.log), hint=tail)
+            # It is not ended here: it may be migrating its database, which is better not cut short.
+            return ServerFailed(
+                f"Label Studio does not answer after {timeout:g} s, and goes on starting",
+                item=str(self.log),
+                hint="Run `sdg annotate server start` again to go on waiting for it, or `sdg annotate server "
+                f"stop`. The end of its log:\n{tail}",
+            )
+
+        ended = (lambda: self.running() is None) if process is None else (lambda: process.poll() is not None)
+        background.wait_until(self.healthy, ended, error, timeout=timeout)
 
 
 def behind_proxy(public_url: str) -> dict[str, str]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -21,6 +19,7 @@ from sdg_data import background
 from sdg_data.background import HOST
 from sdg_data.errors import ConfigError, MissingDependency, SdgError
 from sdg_data.locks import stage_lock
+from sdg_data.venvs import InstallFailed, install_into
 
 VERSION: Final = "0.30.0"
 """Takes the torch and transformers that the detectors are trained with; TRL takes 0.22 to 0.31."""
@@ -66,14 +65,10 @@ def install(venv: Path, *, version: str = VERSION) -> bool:
     """
     if (venv / "bin" / "vllm").exists():
         return False
-    for command in (
-        [sys.executable, "-m", "venv", str(venv)],
-        [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", f"vllm=={version}", f"trl=={TRL_VERSION}"],
-    ):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode:
-            tail = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
-            raise VllmFailed(f"cannot install vLLM {version}:\n{tail}", item=str(venv))
+    try:
+        install_into(venv, [f"vllm=={version}", f"trl=={TRL_VERSION}"])
+    except InstallFailed as error:
+        raise VllmFailed(f"cannot install vLLM {version}:\n{error}", item=str(venv)) from error
     return True
 
 
@@ -166,15 +161,13 @@ class VllmServer:
             return False
 
     def _wait(self, timeout: float, process: subprocess.Popen[bytes] | None = None) -> None:
-        deadline = time.monotonic() + timeout
-        while not self.healthy():
-            dead = not self.running() if process is None else process.poll() is not None
-            if dead or time.monotonic() > deadline:
-                reason = "it ended" if dead else f"it did not answer within {timeout:g} s"
-                raise VllmFailed(
-                    f"vLLM does not start: {reason}", item=str(self.log), hint=background.log_tail(self.log, 12)
-                )
-            time.sleep(0.2)
+        def error(has_ended: bool) -> VllmFailed:
+            reason = "it ended" if has_ended else f"it did not answer within {timeout:g} s"
+            hint = background.log_tail(self.log, 12)
+            return VllmFailed(f"vLLM does not start: {reason}", item=str(self.log), hint=hint)
+
+        ended = (lambda: not self.running()) if process is None else (lambda: process.poll() is not None)
+        background.wait_until(self.healthy, ended, error, timeout=timeout)
 
 
 def environment(gpus: str) -> dict[str, str]:

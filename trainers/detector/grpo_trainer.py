@@ -6,7 +6,6 @@ sharding. Killed runs go on from their last checkpoint as those of `sft_trainer`
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,9 +35,7 @@ from trainers.detector.loading import load_detector, lora_config, trainable
 from trainers.detector.notes import run_note
 from trainers.detector.reward_logging import AnswersReward, CompositeReward
 from trainers.detector.run_folder import DetectorRunFolder
-from trainers.detector.sft_trainer import check_size, run, summary
-
-log = logging.getLogger(__name__)
+from trainers.detector.sft_trainer import check_size, in_run_folder, run
 
 
 class RolloutItems(Dataset[dict[str, Any]]):
@@ -153,12 +150,7 @@ def train_grpo(config: GrpoConfig, *, data: str, model: str, out: Path, limit: i
         The model's folder and its evaluation. Errors are those of `train_sft`; also ModelError where the guard found
         the training collapsed, MissingDependency for rollouts by vLLM without vLLM.
     """
-    folder = DetectorRunFolder(out)
-    if folder.finished:
-        log.info("%s has ended already", out)
-        return summary(folder)
-    with folder.held():
-        return _train_grpo(config, folder, data=data, model=model, limit=limit)
+    return in_run_folder(out, lambda folder: _train_grpo(config, folder, data=data, model=model, limit=limit))
 
 
 def _train_grpo(

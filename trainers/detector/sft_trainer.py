@@ -112,12 +112,25 @@ def train_sft(config: SftConfig, *, data: str, model: str, out: Path, limit: int
     Returns:
         The model's folder and its evaluation, as `summary` gives them.
     """
+    return in_run_folder(out, lambda folder: _train_sft(config, folder, data=data, model=model, limit=limit))
+
+
+def in_run_folder(out: Path, train: Callable[[DetectorRunFolder], dict[str, Any]]) -> dict[str, Any]:
+    """Train in a folder that nobody else uses meanwhile; where its run has ended, only say how.
+
+    Args:
+        out: the folder.
+        train: the training, which returns what `summary` does.
+
+    Returns:
+        See `summary`.
+    """
     folder = DetectorRunFolder(out)
     if folder.finished:
         log.info("%s has ended already", out)
         return summary(folder)
     with folder.held():
-        return _train_sft(config, folder, data=data, model=model, limit=limit)
+        return train(folder)
 
 
 def _train_sft(

@@ -6,7 +6,6 @@ text is. The decoder itself is not trained here: rewards reach the text's tokens
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from trainers.detector.guard import CollapseGuard
 from trainers.detector.loading import trainable
 from trainers.detector.notes import run_note
 from trainers.detector.run_folder import DetectorRunFolder
-from trainers.detector.sft_trainer import check_size, run, summary
+from trainers.detector.sft_trainer import check_size, in_run_folder, run
 from trainers.doctor.asking import maps_of_answers
 from trainers.doctor.chat import DoctorChat
 from trainers.doctor.data import keep_scored, true_maps
@@ -35,8 +34,6 @@ from trainers.doctor.model import KINDS
 from trainers.doctor.reward import RewardProtocol, doctor_reward
 from trainers.doctor.sft_trainer import DoctorReporter, DoctorTrainerMixin, doctor_chat, doctor_in
 from trainers.doctor.train_config import DoctorGrpoConfig
-
-log = logging.getLogger(__name__)
 
 
 class DoctorRollouts(RolloutItems):
@@ -162,12 +159,7 @@ def train_doctor_by_rewards(
     Returns:
         The model's folder and its evaluation.
     """
-    folder = DetectorRunFolder(out)
-    if folder.finished:
-        log.info("%s has ended already", out)
-        return summary(folder)
-    with folder.held():
-        return _train(config, folder, data=data, model=model, limit=limit)
+    return in_run_folder(out, lambda folder: _train(config, folder, data=data, model=model, limit=limit))
 
 
 def _train(

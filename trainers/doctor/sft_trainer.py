@@ -8,7 +8,6 @@ resumption, curves) is `trainers.detector.sft_trainer`'s.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import types
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from trainers.detector.data import TrainingRow, read_training_data
 from trainers.detector.loading import trainable
 from trainers.detector.notes import detector_note, run_note
 from trainers.detector.run_folder import DetectorRunFolder
-from trainers.detector.sft_trainer import DetectorSFTTrainer, check_size, run, summary
+from trainers.detector.sft_trainer import DetectorSFTTrainer, check_size, in_run_folder, run
 from trainers.doctor.asking import DoctorPrediction, ask_rows
 from trainers.doctor.chat import DoctorChat
 from trainers.doctor.data import DoctorCollator, DoctorItems, keep_scored, true_maps
@@ -35,8 +34,6 @@ from trainers.doctor.form import doctor_template
 from trainers.doctor.loading import adapter_of, load_doctor
 from trainers.doctor.model import KINDS
 from trainers.doctor.train_config import DoctorConfig, DoctorSftConfig, FormSettings
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -191,12 +188,7 @@ def train_doctor(
     Returns:
         The model's folder and its evaluation.
     """
-    folder = DetectorRunFolder(out)
-    if folder.finished:
-        log.info("%s has ended already", out)
-        return summary(folder)
-    with folder.held():
-        return _train(config, folder, data=data, model=model, limit=limit)
+    return in_run_folder(out, lambda folder: _train(config, folder, data=data, model=model, limit=limit))
 
 
 def _train(

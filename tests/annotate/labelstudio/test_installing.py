@@ -29,6 +29,7 @@ def venv(tmp_path: Path) -> Path:
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "python").write_text(PIP.format(venv=venv))
     (venv / "bin" / "python").chmod(0o755)
+    (venv / "bin" / "pip").touch()
     return venv
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from annotate.serve import vllm_server
 from annotate.serve.vllm_server import VllmFailed, VllmOptions, VllmServer, environment, install
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode, MissingDependency
@@ -147,11 +146,14 @@ def test_it_is_installed_once_with_its_pinned_version(tmp_path: Path, monkeypatc
         return subprocess.CompletedProcess(line, 1 if fails else 0, "", "no matching distribution")
 
     fails = False
-    monkeypatch.setattr(vllm_server.subprocess, "run", noted)
+    monkeypatch.setattr(subprocess, "run", noted)
     assert install(tmp_path / "venv")
     assert lines[1][-2:] == ["vllm==0.30.0", "trl==1.16.0"]
     assert lines[1][0] == str(tmp_path / "venv" / "bin" / "python")
     (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").touch()  # whoever made it was killed before there was a pip
+    assert install(tmp_path / "venv")
+    assert lines[2:] == lines[:2]
     (tmp_path / "venv" / "bin" / "vllm").touch()
     assert not install(tmp_path / "venv")
     fails = True

@@ -22,9 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from sdg_data.console import Names
-from sdg_data.errors import ConfigError
-from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
+from trainers.common.arms import (
+    ArmStep,
+    parse_arm_options,
+    run_arms,
+    set_options,
+    stop_children_on_sigterm,
+    write_report,
+)
 from trainers.common.config import parse_changes
 from trainers.files import replace_file
 from trainers.paper.boxflow.arms import ARMS, BASE, SEEDS, TUNE_SEEDS, candidates, configuration, judged_prompts
@@ -65,24 +70,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rollouts", type=int, default=18)
     parser.add_argument("--prompts", type=int, default=192, help="held-out prompts that the judge sees")
-    parser.add_argument("--arms", type=Names.parse, default=list(ARMS))
     parser.add_argument("--detector", default="mini", help="mini, or oracle to try things out")
     parser.add_argument("--objects", type=int, help="of an image, in mosaics of one-object images; none: as drawn")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--tune", action="store_true", help="choose each arm's settings first")
     parser.add_argument("--docs", type=Path, help="also copy table and figure there")
     for hidden in ("--one", "--values", "--result"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    try:
-        parse_changes(options.changes)
-    except ConfigError as error:
-        parser.error(str(error))
-    unknown = set(options.arms) - ARMS.keys()
-    if unknown:
-        parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
-    return options
+    return parse_arm_options(parser, arguments, ARMS)
 
 
 def _claim(options: argparse.Namespace) -> None:
@@ -124,7 +119,7 @@ def _command(
     parts += ["--rollouts", str(options.rollouts), "--prompts", str(options.prompts), "--detector", options.detector]
     parts += ["--values", json.dumps(values), "--result", str(result)]
     parts += ["--objects", str(options.objects)] if options.objects else []
-    return [*parts, *(part for change in options.changes for part in ("--set", change))]
+    return [*parts, *set_options(options.changes)]
 
 
 def _train_one(options: argparse.Namespace) -> None:

@@ -19,14 +19,19 @@ from typing import Any, Final
 
 from exports.read.shard_table import ShardTable
 from schemas.records import Split
-from sdg_data.console import Names
-from sdg_data.errors import ConfigError, InputError
+from sdg_data.errors import InputError
 from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.metrics.store_sources import Filter, SourceName, StoreSource
 from sdg_data.metrics.tables import DefectTable
 from sdg_data.store.connection import Store
-from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
-from trainers.common.config import parse_changes
+from trainers.common.arms import (
+    ArmStep,
+    parse_arm_options,
+    run_arms,
+    set_options,
+    stop_children_on_sigterm,
+    write_report,
+)
 from trainers.detector.mini.corrected import CEILING as SECOND_PEOPLE
 from trainers.detector.mini.rendered import MODEL as RENDERER
 from trainers.detector.sft_config import RECIPES
@@ -60,20 +65,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="the corpus' shards (OUT/shards)")
     parser.add_argument("--base", type=Path, help="the base (OUT/base)")
     parser.add_argument("--home", type=Path, help="the corpus' store, for the human ceiling (OUT/home)")
-    parser.add_argument("--arms", type=Names.parse, default=list(ARMS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--recipe", default="mini", choices=RECIPES)
     parser.add_argument("--limit", type=int, help="samples to train on and to ask about, to try things out")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--docs", type=Path, help="also copy table and figure there")
-    options = parser.parse_args(arguments)
-    try:
-        parse_changes(options.changes)
-    except ConfigError as error:
-        parser.error(str(error))
-    unknown = set(options.arms) - ARMS.keys()
-    if unknown:
-        parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
+    options = parse_arm_options(parser, arguments, ARMS)
     options.data = options.data or options.out / "shards"
     options.base = options.base or options.out / "base"
     options.home = options.home or options.out / "home"
@@ -104,7 +100,7 @@ def _training(options: argparse.Namespace, arm: Arm) -> list[str]:
     parts = [*_SDG, "train", "detector", str(arm.command), "--recipe", options.recipe, "--data", str(options.data)]
     parts += ["--model", str(_model(options, arm.start)), "--out", str(options.out / arm.name), *arm.options]
     parts += [] if options.limit is None else ["--limit", str(options.limit)]
-    return [*parts, *(part for change in options.changes for part in ("--set", change))]
+    return [*parts, *set_options(options.changes)]
 
 
 def _asking(options: argparse.Namespace, name: str) -> list[str]:

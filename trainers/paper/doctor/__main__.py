@@ -18,10 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sdg_data.console import Names
-from sdg_data.errors import ConfigError
-from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
-from trainers.common.config import parse_changes
+from trainers.common.arms import (
+    ArmStep,
+    parse_arm_options,
+    run_arms,
+    set_options,
+    stop_children_on_sigterm,
+    write_report,
+)
 from trainers.detector.mini.cli import WEIGHTS
 from trainers.paper.doctor.arms import ARMS, BASE, BOXES
 from trainers.paper.doctor.report import markdown, summarise
@@ -52,20 +56,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="paper-mini-doctor", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("data/mini-doctor"))
     parser.add_argument("--data", type=Path, help="the corpus' shards (OUT/shards)")
-    parser.add_argument("--arms", type=Names.parse, default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=int, help="samples to train on and to ask about, to try things out")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--docs", type=Path, help="also copy the table there")
-    options = parser.parse_args(arguments)
-    try:
-        parse_changes(options.changes)
-    except ConfigError as error:
-        parser.error(str(error))
-    unknown = set(options.arms) - ARMS.keys()
-    if unknown:
-        parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
+    options = parse_arm_options(parser, arguments, ARMS)
     options.data = options.data or options.out / "shards"
     return options
 
@@ -100,7 +95,7 @@ def _training(options: argparse.Namespace, arm: str, seed: str, start: Path) -> 
     if arm == BOXES:  # as many passes over the samples as both stages of a doctor together
         parts += ["--epochs", "2"]
     parts += [] if options.limit is None else ["--limit", str(options.limit)]
-    return [*parts, *(part for change in options.changes for part in ("--set", change))]
+    return [*parts, *set_options(options.changes)]
 
 
 def _asking(options: argparse.Namespace, arm: str, seed: str) -> list[str]:
