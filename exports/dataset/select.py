@@ -288,7 +288,7 @@ def _of_gold(
     ids = [image.id for image in page]
     counted = gold.of_images(tx, ids, rule)
     agreements = _agreements(tx, ids)
-    scores = _scores(tx, ids)
+    scores = {image: mean_scores(entered) for image, entered in answers.scored_of_images(tx, ids).items()}
     verdicts = reviews.by_ids(tx, [label.review_id for label in counted.values() if label.review_id is not None])
     for image in page:
         label = counted.get(image.id)
@@ -349,21 +349,6 @@ def _of_annotations(
                 scores=mean_scores([entered[annotation.id]]) if annotation.id in entered else None,
                 names=names,
             )
-
-
-def _scores(tx: Tx, ids: Sequence[str]) -> dict[str, dict[str, float]]:
-    """People's mean scores of the whole image, by image: each person's last word, whatever the round."""
-    last = {
-        (image, version.annotator): version.id
-        for image, versions in annotations.of_images(tx, ids).items()
-        for version in versions
-    }
-    entered = answers.scored(tx, list(last.values()))
-    texts: dict[str, list[str]] = {}
-    for (image, _), version in sorted(last.items()):
-        if version in entered:
-            texts.setdefault(image, []).append(entered[version])
-    return {image: mean_scores(given) for image, given in texts.items()}
 
 
 def _agreements(tx: Tx, ids: Sequence[str]) -> dict[str, Agreement]:

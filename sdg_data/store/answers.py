@@ -49,17 +49,42 @@ def insert_entered(tx: Tx, entered: Mapping[str, tuple[str, str]]) -> int:
     return insert_new(tx, "annotation_entries", rows, key=["annotation_id"])
 
 
+_HAS_SCORES = """contains(entered, '"scores":{') AND NOT contains(entered, '"scores":{}')"""
+"""SQL for what was entered with scores of the whole image: its JSON is canonical, an empty table `{}`."""
+
+
 def scored(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, str]:
-    """As `entered`, only of annotations whose whole image got scores: their JSON is canonical, an empty table `{}`."""
+    """As `entered`, only of annotations whose whole image got scores."""
     rows = tx.execute(
-        """
+        f"""
         SELECT annotation_id, entered FROM annotation_entries
-        WHERE annotation_id IN (SELECT unnest(?::VARCHAR[]))
-          AND contains(entered, '"scores":{') AND NOT contains(entered, '"scores":{}')
+        WHERE annotation_id IN (SELECT unnest(?::VARCHAR[])) AND {_HAS_SCORES}
         """,
         [list(annotation_ids)],
     ).fetchall()
     return dict(rows)
+
+
+def scored_of_images(tx: Tx, image_ids: Sequence[str]) -> dict[str, list[str]]:
+    """What people entered (JSON) who scored the whole image, by image: each one's last word, in order of annotators.
+
+    Returns:
+        Image id -> texts; an image that nobody's last word scores is left out.
+    """
+    rows = tx.execute(
+        f"""
+        WITH last AS (
+            SELECT id, image_id, annotator FROM annotations
+            WHERE image_id IN (SELECT unnest(?::VARCHAR[]))
+              AND {tombstones.alive(Withdrawn.ANNOTATION, "id")} AND {tombstones.alive(Withdrawn.IMAGE, "image_id")}
+            QUALIFY row_number() OVER (PARTITION BY image_id, annotator ORDER BY created_at DESC, id DESC) = 1
+        )
+        SELECT image_id, entered FROM last JOIN annotation_entries ON annotation_id = last.id
+        WHERE {_HAS_SCORES} ORDER BY image_id, annotator
+        """,
+        [list(image_ids)],
+    ).fetchall()
+    return grouped(rows)
 
 
 def entered(tx: Tx, annotation_ids: Sequence[str]) -> dict[str, str]:
