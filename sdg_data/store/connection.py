@@ -17,7 +17,7 @@ import duckdb
 
 from sdg_data.errors import StoreError, StoreLocked, StoreTooNew
 from sdg_data.retry import waits
-from sdg_data.store import views
+from sdg_data.store import engine, views
 from sdg_data.store.migrations import MIGRATIONS, Migration
 from sdg_data.store.unfinished import unfinished
 
@@ -26,9 +26,6 @@ Tx = duckdb.DuckDBPyConnection
 
 FILE_NAME = "store.duckdb"
 LOCK_TIMEOUT = 60.0
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
-"""The extensions used are built in; never reach for the network."""
-
 _process_locks: dict[Path, "threading.RLock"] = {}
 _process_locks_guard = threading.Lock()
 _open_in = threading.local()
@@ -66,7 +63,7 @@ class Store:
             self._make_home()
             if not self.path.exists():
                 self._create()
-            with contextlib.closing(self._connect(read_only=False)) as connection:
+            with self._connected(read_only=False) as connection:
                 self._migrate(connection)
                 with _transaction(connection):
                     yield connection
@@ -88,13 +85,14 @@ class Store:
                     item=str(self.path),
                     hint="`sdg prompts import FILE` makes one; or name another folder with --home or SDG_HOME.",
                 )
-            connection = self._connect(read_only=True)
-            if self._version(connection) < self.latest:
-                connection.close()
-                with contextlib.closing(self._connect(read_only=False)) as writing:
-                    self._migrate(writing)
-                connection = self._connect(read_only=True)
-            with contextlib.closing(connection), _transaction(connection):
+            with contextlib.ExitStack() as stack:
+                connection = stack.enter_context(self._connected(read_only=True))
+                if self._version(connection) < self.latest:
+                    stack.close()
+                    with self._connected(read_only=False) as writing:
+                        self._migrate(writing)
+                    connection = stack.enter_context(self._connected(read_only=True))
+                stack.enter_context(_transaction(connection))
                 if not self._views_are_current(connection):
                     views.refresh(connection, temporary=True)  # reading changes no file; the next write does
                 yield connection
@@ -103,11 +101,7 @@ class Store:
         """The schema version of the file as it is; 0 when there is none. Migrates nothing, refuses a newer one."""
         if not self.path.exists():
             return 0
-        with (
-            self._alone_in_this_process(),
-            self._errors(),
-            contextlib.closing(self._connect(read_only=True)) as connection,
-        ):
+        with self._alone_in_this_process(), self._errors(), self._connected(read_only=True) as connection:
             return self._version(connection)
 
     def _create(self) -> None:
@@ -121,8 +115,7 @@ class Store:
         """
         try:
             with unfinished(self.home) as temporary:
-                with contextlib.closing(duckdb.connect(str(temporary), config=_CONFIG)) as connection:
-                    connection.execute("SET enable_progress_bar = false")
+                with engine.attached(temporary, read_only=False) as connection:
                     self._migrate(connection)
                 with temporary.open("rb") as file:
                     os.fsync(file.fileno())
@@ -173,24 +166,22 @@ class Store:
                 hint = "Something else lies under the store's name: move it away, or name another folder with --home."
             raise StoreError(text.splitlines()[0], item=str(self.path), hint=hint) from error
 
-    def _connect(self, *, read_only: bool) -> Tx:
-        pauses = waits(0.005, 0.2, time.monotonic() + self._lock_timeout)
-        while True:
-            try:
-                connection = duckdb.connect(
-                    str(self.path),
-                    read_only=read_only,
-                    config=_CONFIG,
-                )
-                connection.execute("SET enable_progress_bar = false")  # it would draw itself into a command's output
-                return connection
-            except duckdb.IOException as error:
-                if "Could not set lock" not in str(error):
-                    raise
-                pause = next(pauses, None)
-                if pause is None:
-                    raise self._locked(str(error)) from error
-            time.sleep(pause)
+    @contextlib.contextmanager
+    def _connected(self, *, read_only: bool) -> Iterator[Tx]:
+        with contextlib.ExitStack() as stack:
+            pauses = waits(0.005, 0.2, time.monotonic() + self._lock_timeout)
+            while True:
+                try:
+                    connection = stack.enter_context(engine.attached(self.path, read_only=read_only))
+                    break
+                except duckdb.IOException as error:
+                    if "Could not set lock" not in str(error):
+                        raise
+                    pause = next(pauses, None)
+                    if pause is None:
+                        raise self._locked(str(error)) from error
+                time.sleep(pause)
+            yield connection
 
     def _locked(self, text: str) -> StoreLocked:
         match = re.search(r"lock is held in (.+?) \(PID (\d+)\)", text)
@@ -206,7 +197,8 @@ class Store:
         try:
             rows = connection.execute("SELECT version FROM schema_versions").fetchall()
         except duckdb.CatalogException:
-            if connection.execute("SELECT table_name FROM duckdb_tables() LIMIT 1").fetchall():
+            tables = "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() LIMIT 1"
+            if connection.execute(tables).fetchall():
                 raise StoreError(
                     "this is a DuckDB file, but not a store of sdg-data",
                     item=str(self.path),

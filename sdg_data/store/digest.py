@@ -69,8 +69,8 @@ def store_digest(store: Store, blobs: Blobs) -> str:
 
 def tables(tx: Tx) -> list[str]:
     """The names of the tables whose rows are part of the digest, in alphabetical order."""
-    rows = tx.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY table_name").fetchall()
-    names = [name for (name,) in rows if name not in SKIPPED_TABLES]
+    rows = tx.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()").fetchall()
+    names = [name for (name,) in sorted(rows) if name not in SKIPPED_TABLES]
     return [name for name in names if name not in COUNTED_WHERE_FILLED or _has_rows(tx, name)]
 
 
@@ -80,8 +80,10 @@ def _has_rows(tx: Tx, table: str) -> bool:
 
 def table_digest(tx: Tx, table: str) -> str:
     """sha256 over the table's rows, each hashed as a JSON array of its columns in order of name, then sorted."""
-    rows = tx.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_name", [table])
-    columns = ", ".join(name for (name,) in rows.fetchall() if name not in TIME_COLUMNS)
+    rows = tx.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database() AND table_name = ?", [table]
+    ).fetchall()
+    columns = ", ".join(name for (name,) in sorted(rows) if name not in TIME_COLUMNS)
     digest = hashlib.sha256(columns.encode())
     counted = f"{table} WHERE NOT ({SKIPPED_ROWS[table]})" if table in SKIPPED_ROWS else table
     cursor = tx.execute(f"SELECT sha256(json_array({columns})::VARCHAR) AS row_hash FROM {counted} ORDER BY row_hash")

@@ -104,7 +104,9 @@ _MARKS = {name: hashlib.sha256(sql.encode()).hexdigest()[:16] for name, sql in V
 
 def are_current(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the store's views are those of this software."""
-    rows = connection.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal").fetchall()
+    rows = connection.execute(
+        "SELECT view_name, comment FROM duckdb_views() WHERE database_name = current_database()"
+    ).fetchall()
     return _MARKS.items() <= dict(rows).items()
 
 

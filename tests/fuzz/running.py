@@ -1,6 +1,6 @@
 """Runs `sdg` in this process, many sources to a store, and reads what came of each.
 
-A store is opened and closed for each transaction, which costs more than the rest of a small import. So the connection
+A store is opened and closed for each transaction, which costs as much as the rest of a small import. So the connection
 to a store is kept open between commands here (`kept_open`), and closed before the store is looked at as a whole.
 """
 
@@ -23,6 +23,7 @@ from typing import Any
 import duckdb
 
 from sdg_data import cli
+from sdg_data.store import engine
 
 SECONDS = 20
 """A command that keeps a processor busy for longer hangs. The clock would say more of the machine's other work."""
@@ -135,41 +136,30 @@ def built_once() -> Iterator[None]:
         cli.get_group = group  # type: ignore[attr-defined]
 
 
-class _Kept:
-    """A connection that does not close when it is told to."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-
-    def close(self) -> None:
-        with contextlib.suppress(duckdb.Error):
-            self._connection.execute("ROLLBACK")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
 @contextlib.contextmanager
 def kept_open(home: Path) -> Iterator[None]:
     """Within, connections to the store of `home` are one that stays open."""
     path = home / "store.duckdb"
-    real = duckdb.connect
-    kept: list[duckdb.DuckDBPyConnection] = []
+    real = engine.attached
 
-    def connect(database: Any = ":memory:", **how: Any) -> Any:
-        if Path(str(database)) != path:
-            return real(database, **how)
-        if not kept:
-            kept.append(real(database, **{**how, "read_only": False}))
-        return _Kept(kept[0])
+    with contextlib.ExitStack() as kept:
+        open_connections: list[duckdb.DuckDBPyConnection] = []
 
-    duckdb.connect = connect  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        duckdb.connect = real
-        for connection in kept:
-            connection.close()
+        @contextlib.contextmanager
+        def attached(file: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+            if file != path:
+                with real(file, read_only=read_only) as connection:
+                    yield connection
+                return
+            if not open_connections:
+                open_connections.append(kept.enter_context(real(file, read_only=False)))
+            yield open_connections[0]
+
+        engine.attached = attached
+        try:
+            yield
+        finally:
+            engine.attached = real
 
 
 def _alarm(*_: object) -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from sdg_data.errors import ExitCode, StoreError, StoreLocked, StoreTooNew
+from sdg_data.store import engine
 from sdg_data.store.connection import Store
 from sdg_data.store.migrations import MIGRATIONS
 
@@ -144,18 +145,21 @@ def test_a_transaction_waits_for_the_one_before(store: Store, monkeypatch: pytes
         pass
     with held_by_another(store) as process:
         assert process.stdin is not None
-        connect = duckdb.connect
+        attached = engine.attached
         refused = []
 
-        def connect_and_release(*arguments: object, **options: object) -> duckdb.DuckDBPyConnection:
-            try:
-                return connect(*arguments, **options)  # type: ignore[arg-type]
-            except duckdb.IOException:
-                refused.append(1)
-                process.stdin.close()  # type: ignore[union-attr]  # the other one ends only after we were refused
-                raise
+        @contextmanager
+        def attached_or_released(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+            with ExitStack() as stack:
+                try:
+                    connection = stack.enter_context(attached(path, read_only=read_only))
+                except duckdb.IOException:
+                    refused.append(1)
+                    process.stdin.close()  # type: ignore[union-attr]  # the other one ends only after we were refused
+                    raise
+                yield connection
 
-        monkeypatch.setattr(duckdb, "connect", connect_and_release)
+        monkeypatch.setattr(engine, "attached", attached_or_released)
         with store.write() as tx:
             assert tx.execute("SELECT 1").fetchall() == [(1,)]
         assert refused
