@@ -47,12 +47,12 @@ def work_settings(settings: Settings, options: WorkOptions) -> WorkSettings:
         raise ConfigError("--address names a Ray cluster", item="--address", hint="Add --executor ray.")
     if work.workers not in (None, "auto") and int(work.workers) > MOST_WORKERS:
         raise ConfigError(f"more than {MOST_WORKERS} workers", item="--workers", hint="A smaller number, or auto.")
-    if work.executor == "ray" and not _is_address(work.address):
+    address = work.address or os.environ.get("RAY_ADDRESS", "")
+    if work.executor == "ray" and not _is_address(address):
         raise ConfigError(
-            f"{work.address!r} is no address of a Ray cluster",
-            item="--address",
-            hint="HOST:PORT of its head, or auto on one of its machines. Without it: RAY_ADDRESS, else a Ray of this "
-            "machine.",
+            f"{address!r} is no address of a Ray cluster",
+            item="--address" if work.address else "RAY_ADDRESS",
+            hint="HOST:PORT of its head, or auto on one of its machines. Without either: a Ray of this machine.",
         )
     return work
 

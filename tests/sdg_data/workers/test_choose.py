@@ -103,7 +103,16 @@ def test_an_address_is_a_host_and_a_port(tmp_path: Path, address: str) -> None:
     assert work_settings(settings(tmp_path), WorkOptions(executor="ray", address=address)).address == address
 
 
+def test_the_environments_address_counts_where_none_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")  # as `ray job submit` takes it
+    with pytest.raises(ConfigError, match=r"RAY_ADDRESS: 'http://127\.0\.0\.1:8265' is no address"):
+        work_settings(settings(tmp_path), WorkOptions(executor="ray"))
+    assert work_settings(settings(tmp_path), WorkOptions(executor="ray", address="h:1")).address == "h:1"
+    assert work_settings(settings(tmp_path), WorkOptions()).executor == "local"
+
+
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray_pool, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"sdg-data\[ray\]"):
         executor_of(settings(tmp_path), WorkOptions(executor="ray"), "generate")
