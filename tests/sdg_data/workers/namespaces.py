@@ -1,4 +1,4 @@
-"""Three machines and an object store, as network namespaces of this one: own addresses, one bridge between them.
+"""Machines as network namespaces of this one: own addresses, one bridge between them; three with Ray, one with S3.
 
 Needs root and `ip`; everything is named after this process, and removed at the end.
 """
@@ -6,15 +6,14 @@ Needs root and `ip`; everything is named after this process, and removed at the 
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -35,112 +34,74 @@ def possible() -> bool:
     return made
 
 
-class Machines:
-    """Machines 1, 2 and 3 with a Ray node each, 1 its head, and a machine with the object store."""
+class Network:
+    """Machines with addresses of their own, and what runs on them."""
 
-    def __init__(self, folder: Path, *, cpus: int = 2) -> None:
-        self.folder, self.cpus = folder, cpus
+    def __init__(self, folder: Path, machines: Sequence[int]) -> None:
+        """`folder`: receives log files. `machines`: their numbers, which are the last part of their addresses."""
+        self.folder, self.machines = folder, machines
         self._tag = f"{os.getpid() % 100000}"
         self._subnet = f"10.{64 + os.getpid() % 100}.{os.getpid() // 100 % 250}"
         self._bridge = f"sdgb{self._tag}"
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._sockets = Path(tempfile.mkdtemp(prefix="ray-"))  # a socket's path may have 107 bytes, and Ray adds 66
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def address(self, machine: int) -> str:
         """The address of a machine."""
         return f"{self._subnet}.{machine}"
 
     @property
-    def head(self) -> str:
-        """Where Ray's head is."""
-        return f"{self.address(1)}:{PORT}"
-
-    @property
     def environment(self) -> dict[str, str]:
         """What every process gets."""
-        return os.environ | {
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "AWS_ENDPOINT_URL": f"http://{self.address(S3)}:5000",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "RAY_AUTH_MODE": "disabled",
-            "OMP_NUM_THREADS": "1",
-        }
+        return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 
-    def __enter__(self) -> "Machines":
+    def __enter__(self) -> Self:
         try:
             _ip("link", "add", self._bridge, "type", "bridge")
             _ip("address", "add", f"{self.address(254)}/24", "dev", self._bridge)
             _ip("link", "set", self._bridge, "up")
-            for machine in (1, 2, 3, S3):
+            for machine in self.machines:
                 self._plug(machine)
-            self._start_object_store()
-            self.start_node(1)
+            self.begin()
         except BaseException:
             self.__exit__()
             raise
         return self
 
+    def begin(self) -> None:
+        """Start what runs on the machines from the beginning: nothing."""
+
     def __exit__(self, *_: object) -> None:
-        for machine in (1, 2, 3, S3):
-            for pid in _pids(self._name(machine)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for machine in self.machines:
+            for process in self.processes(machine):
+                kill(process)
             subprocess.run(["ip", "netns", "delete", self._name(machine)], capture_output=True, check=False)
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True, check=False)
-        for process in self._processes.values():
+        for process in self._processes:
             process.wait()
-        shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def start_node(self, machine: int) -> None:
-        """Have a machine join the cluster; the first one starts it.
+    def interface(self, machine: int) -> str:
+        """The name of a machine's network card."""
+        return f"sdgw{self._tag}{machine}"
 
-        Raises:
-            TimeoutError: It does not, as often as it is tried: Ray waits no longer than 30 s for itself.
-        """
-        where = (
-            ["--head", f"--port={PORT}", "--include-dashboard=false"] if machine == 1 else [f"--address={self.head}"]
-        )
-        ray = str(Path(sys.executable).with_name("ray"))
-        command = [ray, "start", *where, f"--node-ip-address={self.address(machine)}", f"--num-cpus={self.cpus}"]
-        more = ["--disable-usage-stats", "--object-store-memory=80000000", f"--temp-dir={self._sockets}"]
-        arguments = [*command, *(more if machine == 1 else more[:2]), "--block"]
-        for _ in range(_NODE_TRIES):
-            log = self.folder / f"node-{machine}-{len(self._processes)}.log"
-            with log.open("ab") as output:
-                process = self.run(machine, arguments, stdout=output, stderr=output)
-            self._processes[f"node {machine} {len(self._processes)}"] = process
-            until(lambda: b"runtime started" in log.read_bytes() or process.poll() is not None, "it is up or not")  # noqa: B023
-            if process.poll() is None:
-                return
-        raise TimeoutError(f"node {machine} does not come up ({log})")
+    def run(
+        self, machine: int, command: list[str], environment: Mapping[str, str] | None = None, **more: Any
+    ) -> subprocess.Popen[bytes]:
+        """Start a command on a machine. `environment`: what it gets beside what all get."""
+        inside = ["ip", "netns", "exec", self._name(machine), *command]
+        process = subprocess.Popen(inside, env=self.environment | (environment or {}), start_new_session=True, **more)
+        self._processes.append(process)
+        return process
 
-    def kill_node(self, machine: int) -> None:
-        """Kill the raylet of a machine."""
-        for pid in _pids(self._name(machine)):
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                if "raylet" in psutil.Process(pid).name():
-                    os.kill(pid, signal.SIGKILL)
-
-    def workers(self) -> list[psutil.Process]:
-        """The processes that compute, on all machines."""
-        return [process for machine in (1, 2, 3) for process in self.at(machine)]
-
-    def at(self, machine: int) -> list[psutil.Process]:
-        """The processes that compute, on one machine."""
+    def processes(self, machine: int, word: str = "") -> list[psutil.Process]:
+        """The processes of a machine, those whose command line has a word."""
         found = []
-        for pid in _pids(self._name(machine)):
+        pids = subprocess.run(["ip", "netns", "pids", self._name(machine)], capture_output=True, text=True, check=False)
+        for pid in pids.stdout.split():
             with contextlib.suppress(psutil.Error):
-                process = psutil.Process(pid)
-                if "ray::Actor" in " ".join(process.cmdline()):
+                process = psutil.Process(int(pid))
+                if word in " ".join(process.cmdline()):
                     found.append(process)
         return found
-
-    def run(self, machine: int, command: list[str], **more: Any) -> subprocess.Popen[bytes]:
-        """Start a command on a machine."""
-        inside = ["ip", "netns", "exec", self._name(machine), *command]
-        return subprocess.Popen(inside, env=self.environment, start_new_session=True, **more)
 
     @contextlib.contextmanager
     def unplugged(self, machine: int) -> Iterator[None]:
@@ -155,7 +116,7 @@ class Machines:
         return f"sdg{self._tag}n{machine}"
 
     def _plug(self, machine: int) -> None:
-        name, outer, inner = self._name(machine), f"sdgv{self._tag}{machine}", f"sdgw{self._tag}{machine}"
+        name, outer, inner = self._name(machine), f"sdgv{self._tag}{machine}", self.interface(machine)
         _ip("netns", "add", name)
         _ip("link", "add", outer, "type", "veth", "peer", "name", inner)
         _ip("link", "set", inner, "netns", name)
@@ -165,13 +126,120 @@ class Machines:
         _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", name, "route", "add", "default", "via", self.address(254))
 
+
+class Machines(Network):
+    """Machines 1, 2 and 3 with a Ray node each, 1 its head, and a machine with the object store."""
+
+    def __init__(self, folder: Path, *, cpus: int = 2) -> None:
+        super().__init__(folder, (1, 2, 3, S3))
+        self.cpus = cpus
+        self._sockets = Path(tempfile.mkdtemp(prefix="ray-"))  # a socket's path may have 107 bytes, and Ray adds 66
+
+    @property
+    def head(self) -> str:
+        """Where Ray's head is."""
+        return f"{self.address(1)}:{PORT}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process gets."""
+        return super().environment | {
+            "AWS_ENDPOINT_URL": f"http://{self.address(S3)}:5000",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "RAY_AUTH_MODE": "disabled",
+        }
+
+    def begin(self) -> None:
+        """Start the object store and Ray's head."""
+        self._start_object_store()
+        self.start_node(1)
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def start_node(self, machine: int, memory: "Memory | None" = None) -> None:
+        """Have a machine join the cluster; the first one starts it. `memory`: what it believes to have.
+
+        Raises:
+            TimeoutError: It does not, as often as it is tried: Ray waits no longer than 30 s for itself.
+        """
+        where = [f"--address={self.head}"]
+        if machine == 1:
+            where = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self._sockets}"]
+        ray = str(Path(sys.executable).with_name("ray"))
+        command = [ray, "start", *where, f"--node-ip-address={self.address(machine)}", f"--num-cpus={self.cpus}"]
+        arguments = [*command, "--disable-usage-stats", "--object-store-memory=80000000", "--block"]
+        if memory is not None:
+            arguments = ["sh", "-c", f'mount --bind {memory.groups} /sys/fs/cgroup && exec "$@"', "sh", *arguments]
+        for _ in range(_NODE_TRIES):
+            log = self.folder / f"node-{machine}-{len(self._processes)}.log"
+            with log.open("ab") as output:
+                process = self.run(machine, arguments, stdout=output, stderr=output)
+            until(lambda: b"runtime started" in log.read_bytes() or process.poll() is not None, "it is up or not")  # noqa: B023
+            if process.poll() is None:
+                return
+        raise TimeoutError(f"node {machine} does not come up ({log})")
+
+    def kill_node(self, machine: int) -> None:
+        """Kill the raylet of a machine."""
+        for process in self.processes(machine, "raylet/raylet"):
+            kill(process)
+
+    def kill_head(self) -> None:
+        """Kill what makes machine 1 the head."""
+        for process in self.processes(1, "gcs/gcs_server"):
+            kill(process)
+
+    def stop_node(self, machine: int) -> None:
+        """Kill everything on a machine."""
+        while processes := self.processes(machine):
+            for process in processes:
+                kill(process)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that compute, on all machines."""
+        return [process for machine in (1, 2, 3) for process in self.at(machine)]
+
+    def at(self, machine: int) -> list[psutil.Process]:
+        """The processes that compute, on one machine."""
+        return self.processes(machine, "ray::Actor")
+
     def _start_object_store(self) -> None:
+        server = [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", "5000"]
         with (self.folder / "s3.log").open("ab") as output:
-            self._processes["s3"] = self.run(
-                S3, [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", "5000"], stdout=output, stderr=output
-            )
+            self.run(S3, server, stdout=output, stderr=output)
         url = f"http://{self.address(S3)}:5000/{BUCKET}"
         until(lambda: _made(url), "the object store answers")
+
+
+class Memory:
+    """What a machine's control group says of its memory: Ray kills workers when it is nearly full."""
+
+    def __init__(self, groups: Path) -> None:
+        """`groups`: stands for the folder of control groups, of the first version."""
+        self.groups, self.limit = groups, psutil.virtual_memory().total * 9 // 10
+        (groups / "memory").mkdir(parents=True)
+        self._write("memory.limit_in_bytes", str(self.limit))
+        self.use(0.1)
+
+    def use(self, share: float) -> None:
+        """Let so much of it be used."""
+        used = int(self.limit * share)
+        figures = {"rss": used, "total_rss": used, "cache": 0, "inactive_file": 0, "total_inactive_file": 0}
+        self._write("memory.stat", "\n".join(f"{name} {value}" for name, value in figures.items()))
+        self._write("memory.usage_in_bytes", str(used))
+
+    def _write(self, name: str, text: str) -> None:
+        (self.groups / "memory" / name).write_text(f"{text}\n", encoding="ascii")
+
+
+def kill(process: psutil.Process) -> None:
+    """Kill a process, if it is still there."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
@@ -193,11 +261,6 @@ def _made(url: str) -> bool:
             return int(answer.status) == 200
     except OSError:
         return False
-
-
-def _pids(namespace: str) -> list[int]:
-    found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
 
 
 def _ip(*arguments: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.workers import waiting
+from sdg_data.errors import SdgError
 from sdg_data.locks import note_path
 from sdg_data.progress import Progress, noted_in
 from sdg_data.work import Executor, LocalExecutor
@@ -30,4 +31,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SdgError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -3,87 +3,53 @@
 Network namespaces of this machine stand for the machines; the model waits and draws. It takes minutes, and needs root.
 """
 
-import itertools
 import os
 import random
-import signal
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from benchmarks.workers import waiting
-from sdg_data.blobs import Blobs
 from sdg_data.locks import note_path
 from sdg_data.progress import read_note
-from sdg_data.store.connection import Store
-from sdg_data.store.digest import store_digest
-from tests.sdg_data.workers.namespaces import BUCKET, Machines, possible, until
+from tests.sdg_data.workers.drivers import Driver, digest, kill_in_turns, turns
+from tests.sdg_data.workers.namespaces import BUCKET, Machines, Memory, possible, until
 
 pytest.importorskip("ray")
 pytest.importorskip("moto")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not possible(), reason="needs root and network namespaces")]
 
 IMAGES = int(os.environ.get("SDG_TEST_CLUSTER_IMAGES", "300"))
-KILLS = int(os.environ.get("SDG_TEST_CLUSTER_KILLS", "20"))
+KILLS = int(os.environ.get("SDG_TEST_CLUSTER_KILLS", "10"))
 SECONDS = 0.3
 """Of each image; so there is something to kill."""
+RENDER = [sys.executable, "-m", "tests.sdg_data.workers.rendered"]
 
 
-class Run:
-    """A driver on machine 1, and its home."""
+class Run(Driver):
+    """A driver whose model waits, and its home."""
 
     def __init__(self, machines: Machines, folder: Path, name: str) -> None:
-        self.machines, self.home, self.blobs = machines, folder / name, f"s3://{BUCKET}/{name}"
-        waiting.fill(self.home, IMAGES // 2)  # two models
-        self.log = folder / f"{name}.log"
-        self.driver: subprocess.Popen[bytes] | None = None
+        home, self.blobs = folder / name, f"s3://{BUCKET}/{name}"
+        waiting.fill(home, IMAGES // 2)  # two models
+        command = [*RENDER, str(home), self.blobs, machines.head, str(SECONDS)]
+        super().__init__(machines, command, home, "generate", folder / f"{name}.log")
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "tests.sdg_data.workers.rendered", str(self.home), self.blobs]
-        with self.log.open("ab") as output:
-            self.driver = self.machines.run(
-                1, [*command, self.machines.head, str(SECONDS)], stdout=output, stderr=output
-            )
+    def workers(self) -> str:
+        """Where the workers are, as the driver wrote down last."""
+        note = read_note(note_path(self.home, self.stage))
+        return "" if note is None else " ".join(worker.place for worker in note.workers)
 
-    @property
-    def ended(self) -> bool:
-        return self.driver is not None and self.driver.poll() is not None
-
-    def done(self) -> int:
-        note = read_note(note_path(self.home, "generate"))
-        return 0 if note is None else note.done
-
-    def more(self, images: int) -> bool:
-        """Wait until so many more images are made; whether the run goes on."""
-        goal = self.done() + images
-        until(lambda: self.ended or self.done() >= goal, f"{goal} images are made ({self.log})", 400.0)
-        return not self.ended
-
-    def finish(self) -> str:
-        """Wait for the end, and return the digest."""
-        until(lambda: self.ended, f"the driver ends ({self.log})", 900.0)
-        assert self.driver is not None
-        assert self.driver.returncode == 0, self.log.read_text()
-        assert "Traceback" not in self.log.read_text()
-        with moto_environment(self.machines):
-            return store_digest(Store(self.home), Blobs(self.blobs))
-
-
-@contextmanager
-def moto_environment(machines: Machines) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(machines.environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    def digest(self) -> str:
+        """That of the home, when the driver has ended."""
+        self.finish()
+        return digest(self.home, self.blobs, self.machines)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +63,10 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 def digest_of_one_process(tmp_path_factory: pytest.TempPathFactory) -> str:
     home = tmp_path_factory.mktemp("alone")
     waiting.fill(home, IMAGES // 2)
-    command = [sys.executable, "-m", "tests.sdg_data.workers.rendered", str(home), str(home / "blobs"), "", "0.001"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*RENDER, str(home), str(home / "blobs"), "", "0.001"]
     subprocess.run(command, check=True, env=environment, capture_output=True)
-    return store_digest(Store(home), Blobs(home / "blobs"))
+    return digest(home, str(home / "blobs"))
 
 
 def test_a_machine_joins_late_and_one_is_cut_off_for_half_a_minute(
@@ -114,38 +80,49 @@ def test_a_machine_joins_late_and_one_is_cut_off_for_half_a_minute(
     assert run.more(10)
     with machines.unplugged(3):
         time.sleep(30)
-    assert run.finish() == digest_of_one_process
+    assert run.digest() == digest_of_one_process
 
 
 def test_workers_raylets_and_drivers_are_killed(machines: Machines, digest_of_one_process: str, tmp_path: Path) -> None:
-    chance = random.Random(1)
     run = Run(machines, tmp_path, "killed")
     run.start()
-    kills: dict[str, int] = {"worker": 0, "raylet": 0, "driver": 0}
-    turns = itertools.cycle(["worker", "worker", "raylet", "worker", "driver"])
-    while sum(kills.values()) < KILLS and run.more(3):
-        what = next(turns)
-        if what == "worker":
-            workers = machines.workers()
-            if workers:
-                _kill(chance.choice(workers))
-        elif what == "raylet":
-            machine = chance.choice([2, 3])
-            machines.kill_node(machine)
-            machines.start_node(machine)
-        else:
-            assert run.driver is not None
-            for child in [*psutil.Process(run.driver.pid).children(), psutil.Process(run.driver.pid)]:
-                if "rendered" in " ".join(child.cmdline()):
-                    _kill(child)
-            run.driver.wait()
-            run.start()
-        kills[what] += 1
-    print(kills)
-    assert all(kills.values())
-    assert run.finish() == digest_of_one_process
+    killed = kill_in_turns(machines, run, turns(KILLS), random.Random(1), apart=3)
+    assert killed == Counter(turns(KILLS))
+    assert run.digest() == digest_of_one_process
 
 
-def _kill(process: psutil.Process) -> None:
-    if process.is_running():
-        process.send_signal(signal.SIGKILL)
+def test_a_machine_runs_out_of_memory(machines: Machines, digest_of_one_process: str, tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "groups")
+    machines.stop_node(3)
+    machines.start_node(3, memory)
+    run = Run(machines, tmp_path, "memory")
+    run.start()
+    until(lambda: f"{machines.address(3)} process" in run.workers(), "the machine's workers work")
+    assert run.more(10)
+    memory.use(0.99)
+    until(lambda: run.ended or "its machine's memory ran out" in run.log.read_text(), "a worker is killed for memory")
+    memory.use(0.1)
+    said = run.finish()
+    assert run.digest() == digest_of_one_process
+    worker = rf"worker \d on {machines.address(3)} process \d+"
+    assert re.search(
+        rf"{worker} was killed, because its machine's memory ran out; it was at \d+ items, the first", said
+    )
+
+
+def test_the_head_dies_and_the_same_command_goes_on_when_it_is_back(
+    machines: Machines, digest_of_one_process: str, tmp_path: Path
+) -> None:
+    run = Run(machines, tmp_path, "head")
+    run.start()
+    assert run.more(10)
+    machines.kill_head()
+    said = run.finish(11)
+    assert "and it did not come back in 61 s" in said
+    assert "run the same command again" in said
+    for machine in (1, 2, 3):
+        machines.stop_node(machine)
+    machines.start_node(1)
+    machines.start_node(2)
+    run.start()
+    assert run.digest() == digest_of_one_process
