@@ -7,7 +7,7 @@ Importing twice changes nothing; importing what was replaced since makes it coun
 
 import itertools
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from schemas.records import Failure, Split
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import content_id
+from sdg_data.ingest.batches import batched
 from sdg_data.ingest.import_unit import STAGE, ImportUnit, Records, import_unit
 from sdg_data.ingest.report import ImportReport
 from sdg_data.progress import Progress
@@ -101,7 +102,8 @@ def import_rows(
         if report is None:
             stack.enter_context(account)
         unit = None
-        batches = _batches(itertools.islice(rows, command.limit))
+        chosen = itertools.islice(rows, command.limit)
+        batches = batched(chosen, _in_memory, most=BATCH_ROWS, most_bytes=BATCH_BYTES)
         first = next(batches, [])  # before anything is made for a source that is none
         if first and not command.dry_run:
             options = dict(command.options)
@@ -125,17 +127,8 @@ def import_rows(
     return result
 
 
-def _batches(rows: Iterator[ImportRow]) -> Iterator[list[ImportRow]]:
-    batch: list[ImportRow] = []
-    size = 0
-    for row in rows:
-        batch.append(row)
-        size += len(row.data) if isinstance(row, PreparedRecord) and isinstance(row.data, bytes) else 0
-        if len(batch) == BATCH_ROWS or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _in_memory(row: ImportRow) -> int:
+    return len(row.data) if isinstance(row, PreparedRecord) and isinstance(row.data, bytes) else 0
 
 
 class _Writer:

@@ -16,6 +16,7 @@ from schemas.records import Failure, ImageRecord, Prompt
 from sdg_data.blobs import Blobs
 from sdg_data.errors import InputError
 from sdg_data.ids import blob_name, canonical_json, image_id, normalise_prompt, prompt_id, split_of
+from sdg_data.ingest.batches import batched
 from sdg_data.ingest.image_files import open_images
 from sdg_data.ingest.import_unit import ImportUnit, Records, import_unit
 from sdg_data.ingest.prompts import check_prompt, stored_aliases
@@ -27,7 +28,9 @@ from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
 
 STAGE = "images-import"
-BATCH_IMAGES = 64
+BATCH_IMAGES = 1024
+BATCH_BYTES = 32 << 20
+"""Of pictures in memory."""
 UNKNOWN = "unknown"
 SHOWN_FAILURES = 10
 _ENOUGH_RAW = 100_000
@@ -111,16 +114,16 @@ def import_images(
             pass  # an older store is migrated first, so that `sdg store check` takes none of these images for old ones
     with ExitStack() as stack:
         unit = None
-        batch = list(itertools.islice(source_images, BATCH_IMAGES))  # before anything is made for a source that is none
-        if batch and not options.dry_run:
+        batches = batched(source_images, _in_memory, most=BATCH_IMAGES, most_bytes=BATCH_BYTES)
+        head = next(batches, [])  # before anything is made for a source that is none
+        if head and not options.dry_run:
             stated = {**asdict(options), "source": where}
             unit = stack.enter_context(import_unit(store, blobs, command="images", source=source, options=stated))
         running = stack.enter_context((progress or Progress(STAGE, unit="images")).running(None))
-        while batch:
+        for batch in itertools.chain([head] if head else [], batches):
             report.saw(len(batch))
             _import_batch(store, unit, batch, where, options, aliases, counts, report)
             running.advance(len(batch))
-            batch = list(itertools.islice(source_images, BATCH_IMAGES))
         if unit is not None:
             unit.end({"images": report.tally("images").as_json()})
     if counts.read == 0:
@@ -134,6 +137,10 @@ def import_images(
             hint=f"{first.place}: {first.message}" if first else None,
         )
     return counts
+
+
+def _in_memory(source_image: SourceImage) -> int:
+    return len(source_image.data or b"")
 
 
 def _import_batch(
