@@ -34,6 +34,17 @@ def parse_json(data: bytes, *, strict: bool = True) -> Any:
     return value
 
 
+def finite_number(value: Any) -> float | None:
+    """A number that can be counted with; None for everything else: null, NaN, infinity, text, true, 10**400."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _finite(text: str) -> float | None:
     number = float(text)
     return number if math.isfinite(number) else None

@@ -13,7 +13,6 @@ the maps there as well (`exports.dataset.image_extras`).
 """
 
 import io
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from schemas.defect import Defect, DefectType
 from schemas.records import Split
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import canonical_json, normalise_prompt
+from sdg_data.json_values import finite_number
 from sdg_data.metrics.heatmaps import boxes_of
 from sdg_data.picture import MOST_PIXELS
 
@@ -212,10 +212,10 @@ def _text(name: str, features: dict[str, Any], key: str) -> str:
 def _score(name: str, features: dict[str, Any], key: str) -> float:
     if key not in features:
         raise RejectedRow(name, "missing-feature", f"the row has no {key}")
-    value = features[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RejectedRow(name, "bad-feature", f"{key} is {value!r}")
-    return round(float(value), 6)  # 32 bits in the file: the digits behind are noise
+    value = finite_number(features[key])
+    if value is None:
+        raise RejectedRow(name, "bad-feature", f"{key} is {features[key]!r:.60}")
+    return round(value, 6)  # 32 bits in the file: the digits behind are noise
 
 
 def _map(name: str, features: dict[str, Any], key: str) -> Floats:

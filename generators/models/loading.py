@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
-from typing import Any, Final
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from generators.adapter import Adapter
 from generators.memory import is_out_of_memory, pick_device, quantisation
@@ -16,20 +15,9 @@ from generators.models.presets import Preset
 from generators.models.registry import model_of
 from generators.revisions import installed
 from sdg_data.errors import ConfigError, GenerationError
+from sdg_data.model_files import loading_errors, loading_reason
 
 log = logging.getLogger(__name__)
-
-# What diffusers, transformers and safetensors raise over files that are missing, damaged, or of another model.
-_BROKEN: Final = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    ImportError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    SafetensorError,
-)
 
 
 def load(preset: Preset, revision: str, *, device: str = "auto", batch_size: int | None = None) -> Adapter:
@@ -105,10 +93,9 @@ def load_pipeline(preset: Preset, revision: str) -> Any:
         pipeline = kind.from_pretrained(source, **arguments, **dict.fromkeys(parts))
         pipeline.register_modules(**parts)
         return pipeline
-    except _BROKEN as error:
-        reason = (str(error) or "no reason given").splitlines()[0]
+    except loading_errors() as error:
         raise GenerationError(
-            f"cannot load {source} ({type(error).__name__}: {reason})",
+            f"cannot load {source} ({loading_reason(error)})",
             item=preset.name,
             hint=_hint(preset, str(error)),
         ) from error

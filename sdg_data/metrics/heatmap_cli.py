@@ -66,6 +66,9 @@ def heatmaps_command(
         print_table(heatmap_rows(document))
         quiet = ", ".join(f"{len(names)} without a predicted {kind} map" for kind, names in document["silent"].items())
         typer.echo(f"{document['images']} images; {quiet} (counted as empty maps).")
+        for kind, names in document["unknown"].items():
+            if names:
+                typer.echo(f"{len(names)} without a true {kind} map, left out of its figures: {names[0]}, …")
         sys.stdout.flush()
     if left_out:
         raise typer.Exit(int(ExitCode.PARTIAL))

@@ -33,8 +33,14 @@ def compare_maps(truth: MapSet, prediction: MapSet, *, protocol: HeatmapProtocol
         The JSON of `sdg eval heatmaps`: undefined values are None.
 
     Raises:
-        InputError: The two have no image in common.
+        InputError: The truth says nothing of any image, or the two have no image in common.
     """
+    if not any(image.scores or any(image.draw.values()) for image in truth.images.values()):
+        first = ", ".join(f"{failure['filepath']} ({failure['code']})" for failure in truth.failures[:3])
+        raise InputError(
+            f"the ground truth has no map that can be read, and no score{': ' if first else ''}{first}",
+            hint="docs/evaluation.md says what a map is.",
+        )
     names = {true: name for name, true in partners(list(truth.images), list(prediction.images)).items()}
     if not names:
         sides = f"the ground truth has {_some(truth.images)}; the predictions {_some(prediction.images)}"

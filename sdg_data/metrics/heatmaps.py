@@ -209,11 +209,27 @@ def heatmap_scores(
     return mean_scores([image_scores(p, q, protocol) for p, q in zip(predictions, truths, strict=True)])
 
 
+def finite_map(heat: Floats | None) -> Floats | None:
+    """A map whose cells are all finite numbers; None for every other one, which says nothing of its image."""
+    return heat if heat is not None and bool(np.isfinite(heat).all()) else None
+
+
 def image_scores(
     prediction: Floats | None, truth: Floats, protocol: HeatmapProtocol = HeatmapProtocol.RICHHF
 ) -> dict[str, float]:
-    """The measures of one image, by the names of `MEASURES`; NaN where a measure is undefined for this truth."""
-    p = np.zeros_like(truth) if prediction is None else prediction
+    """The measures of one image, by the names of `MEASURES`; NaN where a measure is undefined for this truth.
+
+    Args:
+        prediction: (H, W); None, or one with a cell that is no finite number, counts as a map without any heat: a NaN
+            would take the image out of every mean.
+        truth: The same shape.
+        protocol: The ε of the KLD.
+
+    Returns:
+        Measure -> value.
+    """
+    drawn = finite_map(prediction)
+    p = np.zeros_like(truth) if drawn is None else drawn
     error = mse(p, truth)
     return {
         "mse": error,

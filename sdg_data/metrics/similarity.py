@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.metrics.word_overlap import ASCII_WORDS, overlap
+from sdg_data.model_files import loading_errors, loading_reason
 
 Floats = NDArray[np.float64]
 LEXICAL = "lexical"
@@ -228,8 +229,7 @@ class MeanPooledSimilarity(SentenceSimilarity):
             self._tokenizer = AutoTokenizer.from_pretrained(source)
             dtype = torch.float16 if device.startswith("cuda") else torch.float32
             self._model = AutoModel.from_pretrained(source, dtype=dtype).to(device).eval()
-        except (OSError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ConfigError(f"cannot load the embedding model: {reason}", item=source) from error
+        except loading_errors() as error:
+            raise ConfigError(f"cannot load the embedding model: {loading_reason(error)}", item=source) from error
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token

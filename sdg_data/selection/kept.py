@@ -5,12 +5,12 @@ store cannot ask. So a curve is kept as it was computed, with the command's own 
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from sdg_data.errors import InputError
+from sdg_data.json_values import finite_number
 from sdg_data.store.connection import utc_now
 from sdg_data.store.kept_lists import checked_name
 
@@ -105,4 +105,4 @@ def _is_interval(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return finite_number(value) is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdg_data.json_values import parse_json
+from sdg_data.json_values import finite_number, parse_json
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ def test_what_can_be_written_nowhere_is_refused_unless_the_caller_looks_itself(d
     with pytest.raises(ValueError, match="no JSON"):
         parse_json(data)
     assert isinstance(parse_json(data, strict=False), list)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(3, 3.0), (-2.5, -2.5), (True, None), ("1", None), (None, None), (float("nan"), None), (float("-inf"), None),
+     (10**400, None), (-(10**400), None), ([1], None)],
+    ids=lambda value: f"{value!r:.20}",
+)  # fmt: skip
+def test_a_number_that_can_be_counted_with(value: object, number: float | None) -> None:
+    assert finite_number(value) == number

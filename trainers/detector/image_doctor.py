@@ -26,7 +26,8 @@ from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from sdg_data.chat_marks import without_marks
 from sdg_data.errors import MissingDependency, ModelError
-from sdg_data.metrics.heatmaps import boxes_of
+from sdg_data.metrics.heatmaps import boxes_of, finite_map
+from sdg_data.model_files import loading_errors, loading_reason
 from trainers.detector.heatmaps import Asked, Floats, HeatmapReading
 
 AREA: Final = 512 * 512
@@ -100,8 +101,8 @@ class ImageDoctor:
         try:
             model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, **chosen).to(device).eval()
             processor = AutoProcessor.from_pretrained(source, **chosen)
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
-            raise ModelError(f"cannot load it ({str(error).splitlines()[0]})", item=source) from error
+        except loading_errors() as error:
+            raise ModelError(f"cannot load it ({loading_reason(error)})", item=source) from error
         return cls(model, processor, name=f"{source}@{revision[:12]}", **options)
 
     def read(self, asked: Asked) -> list[HeatmapReading]:
@@ -136,7 +137,7 @@ class ImageDoctor:
         The first step reads the whole prompt; it is left out, as the model's own code does.
 
         Returns:
-            (H, W) each, 0..1; None where the answer has no such token.
+            (H, W) each, 0..1; None where the answer has no such token, or the model gave no numbers.
         """
         places = {
             kind: (written[1:] == getattr(self._model.config, token)).nonzero().flatten().tolist()
@@ -164,7 +165,7 @@ class ImageDoctor:
                     dense_prompt_embeddings=dense,
                     multimask_output=False,
                 )
-                maps[kind] = model.sigmoid(low)[0, 0].float().cpu().numpy().astype(np.float64)
+                maps[kind] = finite_map(model.sigmoid(low)[0, 0].float().cpu().numpy().astype(np.float64))
         return maps
 
 

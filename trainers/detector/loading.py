@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from annotate.vlm.qwen.load import DETECTOR_FILE, FAMILIES, is_large, load_model, load_processor, noted_files
 from sdg_data.errors import ModelError
+from sdg_data.model_files import loading_errors, loading_reason
 from trainers.detector.train_config import DetectorLora, TrainConfig
 from trainers.files import replace_file
 
@@ -71,8 +72,8 @@ def model_type_of(source: str) -> str:
         )
     try:
         model_type = str(AutoConfig.from_pretrained(source).model_type)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read its config ({str(error).splitlines()[0]})", item=source) from error
+    except loading_errors() as error:
+        raise ModelError(f"cannot read its config ({loading_reason(error)})", item=source) from error
     if model_type not in FAMILIES:
         raise ModelError(f"is a model of type {model_type!r}; trained are {' and '.join(FAMILIES)}", item=source)
     return model_type

@@ -73,11 +73,14 @@ def _written(path: Path, name: str) -> dict[str, dict[str, Any]]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole, encoding="utf-8")
-    rows = [json.loads(line) for line in whole.splitlines()]
-    other = next((row["detector"] for row in rows if row["detector"] != name), None)
+    try:
+        rows = {row["key"]: row for row in map(json.loads, whole.splitlines())}
+        other = next((row["detector"] for row in rows.values() if row["detector"] != name), None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError("it holds no detector's maps", item=str(path), hint="Choose another --out.") from error
     if other is not None:
         raise InputError(f"it holds the maps of {other}", item=str(path), hint="Choose another --out.")
-    return {row["key"]: row for row in rows}
+    return rows
 
 
 def _row(out: Path, name: str, key: str, reading: HeatmapReading) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from annotate.vlm.generating import ending_tokens, messages, padding_on_the_left
 from exports.read.shard_table import ShardTable
 from schemas.defect import DefectType
 from schemas.geometry import ImageSize
-from sdg_data.metrics.heatmaps import Floats
+from sdg_data.metrics.heatmaps import Floats, finite_map
 from trainers.detector.data import TrainingRow
 from trainers.doctor.chat import DoctorChat
 from trainers.doctor.form import DoctorAnswer
@@ -92,7 +92,7 @@ def maps_of_answers(
         kept: (batch, length of the answers), which of their tokens count.
 
     Returns:
-        For each row (H, W) by type, None where the answer has no such task token.
+        For each row (H, W) by type, None where the answer has no such task token, or the decoder gave no numbers.
     """
     mask = torch.cat([inputs["attention_mask"], kept.to(inputs["attention_mask"].dtype)], dim=1)
     pad = int(model.config.text_config.pad_token_id or 0)
@@ -107,7 +107,7 @@ def maps_of_answers(
         whole["mm_token_type_ids"] = torch.cat([kinds, kinds.new_zeros(kept.shape)], dim=1)
     maps: list[dict[DefectType, Floats | None]] = [dict.fromkeys(DefectType) for _ in written]
     for row, kind, heat in model.read_maps(**whole):
-        maps[row][KINDS[kind]] = heat.float().cpu().numpy().astype(np.float64)
+        maps[row][KINDS[kind]] = finite_map(heat.float().cpu().numpy().astype(np.float64))
     return maps
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from sdg_data.errors import InputError, ModelError
+from sdg_data.model_files import loading_errors, loading_reason
 from trainers.doctor.head import HeadShape
 from trainers.doctor.model import KINDS
 from trainers.files import replace_file
@@ -30,6 +31,7 @@ from trainers.files import replace_file
 UNUSED: Final = "unused_prompt_encoder.safetensors"
 """Beside a converted doctor's weights: the parts of SAM's prompt encoder that the model never uses."""
 _INDEX: Final = "model.safetensors.index.json"
+_PLAIN: Final = frozenset({torch.bfloat16, torch.float16, torch.float32, torch.float64})
 _KEYS: Final = (*(f"{kind}_token_id" for kind in KINDS), "heatmap_weight")
 _LAYER_NORMS: Final = r"(heatmap\.transformer\.layers\.\d+\.)norm(\d)\."
 
@@ -73,7 +75,8 @@ def their_name(name: str) -> str:
 def from_published(source: Path, out: Path) -> dict[str, Any]:
     """Make a doctor's folder of a checkpoint in the published layout.
 
-    `InputError` is raised where a folder is missing, or there already.
+    `InputError` is raised where a folder is missing, or there already, and `ModelError` where the checkpoint has
+    another layout, or lacks weights.
 
     Args:
         source: A folder with config.json and safetensors.
@@ -81,14 +84,9 @@ def from_published(source: Path, out: Path) -> dict[str, Any]:
 
     Returns:
         How many weights were taken over, and how many the model never uses.
-
-    Raises:
-        ModelError: The checkpoint has another layout, or lacks weights.
     """
     config = _config(source, out)
-    absent = [key for key in _KEYS if key not in config]
-    if absent:
-        raise ModelError(f"is no ImageDoctor: its config.json has no {', '.join(absent)}", item=str(source))
+    _check_published(config, source)
     unused: dict[str, torch.Tensor] = {}
 
     def renamed(name: str, weight: torch.Tensor) -> str | None:
@@ -99,7 +97,7 @@ def from_published(source: Path, out: Path) -> dict[str, Any]:
 
     with _building(out) as folder:
         names = _rewrite(source, folder, renamed)
-        shape = _published_shape(names)
+        shape = _published_shape(names, source)
         layout = {key: value for key, value in config.items() if key not in ("auto_map", "architectures")}
         layout |= {
             "model_type": "qwen2_5_vl_doctor", "architectures": ["Qwen25VLDoctor"], "heatmap_head": shape,
@@ -107,7 +105,7 @@ def from_published(source: Path, out: Path) -> dict[str, Any]:
         _write_json(folder / "config.json", layout)
         if unused:
             save_file(unused, folder / UNUSED, {"format": "pt"})
-        _check_whole(folder, names)
+        _check_whole(folder, names, source)
         _copy_rest(source, folder)
     return {"model": str(out), "weights": len(names), "unused": len(unused)}
 
@@ -132,7 +130,10 @@ def to_published(source: Path, out: Path) -> dict[str, Any]:
         raise ModelError(
             f"is a {config.get('model_type')}; the published layout is that of a qwen2_5_vl_doctor", item=str(source)
         )
-    shape = HeadShape(**(config.get("heatmap_head") or {}))
+    try:
+        shape = HeadShape(**(config.get("heatmap_head") or {}))
+    except TypeError as error:
+        raise ModelError(f"its config.json has no sizes of a decoder: {error}", item=str(source)) from error
     if not shape.task_tokens:
         raise ModelError("has no task tokens, which the published layout needs", item=str(source))
     kept = source / UNUSED
@@ -156,7 +157,7 @@ def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     return name
 
 
-def _published_shape(weights: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _published_shape(weights: Mapping[str, tuple[int, ...]], source: Path) -> dict[str, Any]:
     """The decoder's sizes, read off its weights' shapes; the heads are the published 8."""
 
     def channels(pattern: str) -> list[int]:
@@ -179,24 +180,52 @@ def _published_shape(weights: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
             "channels": weights["heatmap.output_upscaling.last_conv1.weight"][0],
             "task_tokens": True,
         }
-    except KeyError as error:
-        raise ModelError(f"is no ImageDoctor: it has no weights {error}") from error
+    except (KeyError, IndexError) as error:
+        raise ModelError(
+            f"is no ImageDoctor: of its decoder's weights there is no {error}", item=str(source)
+        ) from error
 
 
-def _check_whole(folder: Path, weights: Mapping[str, tuple[int, ...]]) -> None:
+def _check_published(config: Mapping[str, Any], source: Path) -> None:
+    """The configuration is one of the published layout."""
+    absent = [key for key in _KEYS if key not in config]
+    if absent:
+        raise ModelError(f"is no ImageDoctor: its config.json has no {', '.join(absent)}", item=str(source))
+    if config.get("model_type") != "qwen2_5_vl":
+        raise ModelError(
+            f"is a {config.get('model_type')}; the published layout is that of a qwen2_5_vl", item=str(source)
+        )
+    words = (config.get("text_config") or config).get("vocab_size")
+    for key in _KEYS[:-1]:
+        token = config[key]
+        if type(token) is not int or token < 0 or (type(words) is int and token >= words):
+            raise ModelError(f"its config.json has {key} = {token!r}, which is no token of {words}", item=str(source))
+
+
+def _check_whole(folder: Path, weights: Mapping[str, tuple[int, ...]], source: Path) -> None:
     """Every weight of a doctor of that configuration is there, in its shape, and nothing else is."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(folder)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
+    except loading_errors() as error:
+        raise ModelError(
+            f"no model can be made of its config.json ({loading_reason(error)})", item=str(source)
+        ) from error
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if config.tie_word_embeddings:
         wanted.pop("lm_head.weight", None)
         weights = {name: size for name, size in weights.items() if name != "lm_head.weight"}
-    wrong = [name for name in wanted if weights.get(name) != wanted[name]] + [n for n in weights if n not in wanted]
-    if wrong:
-        raise ModelError(f"{len(wrong)} of its weights are missing, unknown or of another shape, such as {wrong[0]}")
+    wrong = {
+        "missing": [name for name in wanted if name not in weights],
+        "unknown": [name for name in weights if name not in wanted],
+        "of another shape": [name for name in wanted if weights.get(name, wanted[name]) != wanted[name]],
+    }
+    if any(wrong.values()):
+        words = "; ".join(f"{len(names)} {what}, such as {names[0]}" for what, names in wrong.items() if names)
+        raise ModelError(f"its weights are not those of its config.json: {words}", item=str(source))
 
 
 def _unused_parts(width: int) -> dict[str, torch.Tensor]:
@@ -220,16 +249,16 @@ def _rewrite(
     more: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """Write the weights under other names, file by file; returns the new names with their shapes."""
-    files = sorted(path for path in source.glob("*.safetensors") if path.name != UNUSED)
-    if not files:
-        raise ModelError("has no *.safetensors", item=str(source))
+    files = _weight_files(source)
     shapes: dict[str, tuple[int, ...]] = {}
     places: dict[str, str] = {}
     total = 0
     for number, path in enumerate(files):
-        with safe_open(path, framework="pt") as file:
-            pairs = [(name, file.get_tensor(name)) for name in file.keys()]  # noqa: SIM118  (no dict)
+        pairs = _tensors(path)
         weights = {renamed: weight for name, weight in pairs if (renamed := rename(name, weight)) is not None}
+        twice = next(iter(weights.keys() & shapes.keys()), None)
+        if twice is not None:
+            raise ModelError(f"has the weight {twice} in two files", item=str(source))
         written = weights if number else {**weights, **(more or {})}
         save_file(written, folder / path.name, {"format": "pt"})
         shapes |= {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -240,6 +269,50 @@ def _rewrite(
     return shapes
 
 
+def _weight_files(source: Path) -> list[Path]:
+    """The files of a model's weights: those of its index where it has one."""
+    index = source / _INDEX
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError("is no index of weights", item=str(index)) from error
+        absent = [name for name in names if Path(name).name != name or not (source / name).is_file()]
+        if absent:
+            raise ModelError(f"{len(absent)} of its {len(names)} files are not there: {absent[0]}", item=str(index))
+        return [source / name for name in names]
+    files = sorted(path for path in source.glob("*.safetensors") if path.name != UNUSED)
+    if files:
+        return files
+    hint = "A file of *.safetensors is needed."
+    if any(source.glob("*.bin")) or any(source.glob("*.pt*")):
+        hint = (
+            "Its *.bin or *.pt are pickles, which run programs where they are read. Where you trust them, read them "
+            "with torch.load(…, weights_only=True) and write safetensors.torch.save_file."
+        )
+    raise ModelError("has no *.safetensors", item=str(source), hint=hint)
+
+
+def _tensors(path: Path) -> list[tuple[str, torch.Tensor]]:
+    """The weights in a file, as they are."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            pairs = [(name, file.get_tensor(name)) for name in file.keys()]  # noqa: SIM118  (no dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"cannot be read ({str(error)[:200]})", item=str(path), hint="Was its download cut off? Fetch it again."
+        ) from error
+    odd = next((name for name, weight in pairs if weight.dtype not in _PLAIN), None)
+    if odd is not None:
+        dtype = str(dict(pairs)[odd].dtype).removeprefix("torch.")
+        raise ModelError(
+            f"its weight {odd} is of {dtype}",
+            item=str(path),
+            hint="Weights of 16 or 32 bits are taken, no packed ones.",
+        )
+    return pairs
+
+
 def _config(source: Path, out: Path) -> dict[str, Any]:
     path = source / "config.json"
     if out.exists():
@@ -248,7 +321,7 @@ def _config(source: Path, out: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read it ({error.strerror})", item=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"is no JSON ({error})", item=str(path)) from error
     if not isinstance(config, dict):
         raise ModelError("is no JSON object", item=str(path))

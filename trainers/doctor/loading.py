@@ -8,6 +8,7 @@ from typing import Any
 from annotate.vlm.qwen.load import FAMILIES, load_model, load_processor, read_detector_file
 from sdg_data.devices import own_device
 from sdg_data.errors import ModelError
+from sdg_data.model_files import loading_errors, loading_reason
 from trainers.detector.loading import ADAPTER_FILE, freeze_vision, lora_config, quieten
 from trainers.detector.train_config import ModelSettings
 from trainers.doctor.chat import DoctorChat
@@ -114,8 +115,8 @@ def _kind(source: str) -> str:
         raise ModelError("is an adapter, not a model", item=source)
     try:
         kind = str(AutoConfig.from_pretrained(source).model_type)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read its config ({str(error).splitlines()[0]})", item=source) from error
+    except loading_errors() as error:
+        raise ModelError(f"cannot read its config ({loading_reason(error)})", item=source) from error
     if kind not in BASES and kind not in FAMILIES:
         raise ModelError(f"is a model of type {kind!r}; doctors are made of {' and '.join(FAMILIES)}", item=source)
     return kind

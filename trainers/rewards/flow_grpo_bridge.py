@@ -21,13 +21,14 @@ from PIL import Image
 
 from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError
+from sdg_data.json_values import finite_number
 from sdg_data.listening import is_loopback
 from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.facts import facts_of
 from trainers.rewards.pickle_reader import UnsafePickle, read_pickle
 from trainers.rewards.server_client import ServerReward, server_of
 from trainers.rewards.settings import RewardServer, RewardSettings
-from trainers.rewards.wire import number_of
+from trainers.rewards.wire import stated_error
 
 _KEYS: Final = ("outputs", "scores")
 _QUALITY: Final = 75
@@ -72,6 +73,8 @@ def read_outputs(value: Any, count: int, key: str = "") -> list[Score]:
     Returns:
         One score for each image.
     """
+    if isinstance(value, dict) and (words := stated_error(value)):
+        return [Score(None, words)] * count
     keys = [key] if key else [name for name in _KEYS if isinstance(value, dict) and name in value]
     if not isinstance(value, dict) or len(keys) != 1 or keys[0] not in value:
         return [Score(None, f"the answer has no {key or 'outputs or scores'}")] * count
@@ -84,7 +87,7 @@ def read_outputs(value: Any, count: int, key: str = "") -> list[Score]:
         return [Score(None, f"{len(numbers)} {keys[0]} for {count} images")] * count
     scores = []
     for number in numbers:
-        known = number_of(number)
+        known = finite_number(number)
         scores.append(Score(known) if known is not None else Score(None, f"{str(number)[:40]!r} is no finite number"))
     return scores
 

@@ -19,6 +19,7 @@ from generators.images import GeneratedImage
 from sdg_data.chat_marks import without_marks
 from sdg_data.devices import own_device
 from sdg_data.errors import ConfigError, MissingDependency, ModelError
+from sdg_data.model_files import loading_errors, loading_reason
 from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.settings import RewardSettings
 
@@ -88,10 +89,8 @@ class LocalReward:
         try:
             self._processor = loader.from_pretrained(self._processor_source)
             self._model = kind.from_pretrained(self._source, **more).to(device).eval()
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise ModelError(
-                f"cannot load it ({type(error).__name__}: {str(error).splitlines()[0]})", item=self._source
-            ) from error
+        except loading_errors() as error:
+            raise ModelError(f"cannot load it ({loading_reason(error)})", item=self._source) from error
 
     def _score(self, images: list[GeneratedImage]) -> list[Score]:
         import torch

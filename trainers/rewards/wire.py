@@ -5,20 +5,21 @@
 
 (Tencent-Hunyuan/UniRL, unirl-reward-service/reward_service/schemas.py.) A result and an error belong to the request at
 the same place. A number that is null, NaN, infinite, text or not there is a missing answer, never 0; so is one that an
-error stands beside.
+error stands beside, in whatever form: a server in trouble likes to fill its results with zeros.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from generators.images import GeneratedImage
+from sdg_data.json_values import finite_number
 from trainers.rewards.contract import Score
 
+_WHOLE = ("error", "detail")
 MOST_REASON = 300
 """Characters of a server's own words that are kept."""
 
@@ -57,26 +58,28 @@ def read_scores(body: str, count: int, reward: str, metric: str = "") -> list[Sc
         return [Score(None, "the answer has no list of results")] * count
     if len(results) != count:  # nobody can say which one is missing
         return [Score(None, f"{len(results)} results for {count} images")] * count
-    errors = answer.get("errors")
-    if not isinstance(errors, list) or len(errors) != count:
-        errors = [{}] * count
+    errors = answer.get("errors") or [None] * count
+    words = stated_error(answer)
+    if not words and (not isinstance(errors, list) or len(errors) != count):
+        words = f"errors that belong to no image: {_one_line(errors)}"  # nobody can say which one they are about
+    if words:
+        return [Score(None, words)] * count
     return [_score(result, error, reward, metric or reward) for result, error in zip(results, errors, strict=True)]
 
 
-def number_of(value: Any) -> float | None:
-    """A number that can be believed; None for everything else: null, NaN, infinity, text, true."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+def stated_error(answer: Mapping[str, Any]) -> str:
+    """What an answer says of an error as a whole, beside whatever numbers it has; "" where it says nothing."""
+    words = next((answer[key] for key in _WHOLE if answer.get(key)), None)
+    return "" if words is None else _one_line(words)
+
+
+def _one_line(words: Any) -> str:
+    return " ".join(str("" if words is None else words).split())[:MOST_REASON] or "an error without a word"
 
 
 def _score(result: Any, error: Any, reward: str, metric: str) -> Score:
-    if isinstance(error, dict) and reward in error:
-        return Score(None, " ".join(str(error[reward]).split())[:MOST_REASON] or "an error without a word")
+    if error:  # one reward was asked for: whatever is said here is about it
+        return Score(None, _one_line(error[reward] if isinstance(error, dict) and reward in error else error))
     table = result.get(reward) if isinstance(result, dict) else None
     if not isinstance(table, dict) or not table:
         return Score(None, f"no numbers of {reward}")
@@ -84,9 +87,9 @@ def _score(result: Any, error: Any, reward: str, metric: str) -> Score:
         if metric != reward or len(table) > 1:
             return Score(None, f"no number {metric} of {reward}; there are {', '.join(map(str, table))}"[:MOST_REASON])
         metric = next(iter(table))
-    value = number_of(table[metric])
+    value = finite_number(table[metric])
     if value is None:
         return Score(None, f"{reward} is {str(table[metric])[:40]!r}, no finite number")
-    numbers = {name: number_of(other) for name, other in table.items()}
+    numbers = {name: finite_number(other) for name, other in table.items()}
     parts = {name: number for name, number in numbers.items() if number is not None} if len(table) > 1 else {}
     return Score(value, parts=parts)

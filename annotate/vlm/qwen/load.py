@@ -19,6 +19,7 @@ from typing import Any, Final
 from sdg_data import ids
 from sdg_data.devices import own_device
 from sdg_data.errors import MissingDependency, ModelError
+from sdg_data.model_files import loading_errors, loading_reason
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,10 @@ def read_detector_file(folder: Path) -> dict[str, Any]:
     path = folder / DETECTOR_FILE
     if not path.is_file():
         return {}
-    note = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"is no JSON ({error})", item=str(path)) from error
     if not isinstance(note, dict):
         raise ModelError("is no JSON object", item=str(path))
     return note
@@ -201,6 +205,5 @@ def _dependencies(extra: str) -> Iterator[None]:
 def _loading(source: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise ModelError(f"cannot load it ({reason})", item=source) from error
+    except loading_errors() as error:
+        raise ModelError(f"cannot load it ({loading_reason(error)})", item=source) from error

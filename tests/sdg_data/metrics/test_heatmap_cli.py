@@ -23,6 +23,12 @@ def save(path: Path, heat: np.ndarray) -> str:
     return path.name
 
 
+def header(shape: tuple[int, int]) -> bytes:
+    """The beginning of a NumPy file of doubles that promises a shape, and nothing behind it."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
 def lines(path: Path, rows: list[dict[str, Any]]) -> str:
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return str(path)
@@ -113,6 +119,12 @@ def test_maps_that_are_none_are_named(tmp_path: Path) -> None:
         "negative.npy": -good,
         "nan.npy": good * np.nan,
         "text.npy": np.array([["a"]]),
+        "promise.npy": header((10**6, 10**6)),
+        "beyond.npy": header((10**30, 10**30)),
+        "long.npy": np.zeros((1, 5000)),
+        "bytes-as-floats.npy": good * 255,
+        "integers.npy": np.full((2, 2), 200),
+        "colours.png": np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8),
     }
     rows = [{"key": "good", "artifact_heatmap": save(tmp_path / "good.npy", good)}]
     for name, content in broken.items():
@@ -129,8 +141,69 @@ def test_maps_that_are_none_are_named(tmp_path: Path) -> None:
     found = read_maps(tmp_path)
     codes = {failure["filepath"]: failure["code"] for failure in found.failures}
     assert len(codes) == len(broken) + 6
-    assert set(codes.values()) == {"not-a-map", "missing-file", "named-twice", "no-row"}
+    assert set(codes.values()) == {
+        "not-a-map", "missing-file", "named-twice", "no-row", "too-large", "above-1", "in-colour"
+    }  # fmt: skip
+    assert codes["promise.npy (artifact)"] == codes["beyond.npy (artifact)"] == "not-a-map"
+    assert codes["bytes-as-floats.npy (artifact)"] == codes["integers.npy (artifact)"] == "above-1"
     assert load_map(tmp_path / "good.npy").tolist() == good.tolist()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm", "b.png", "c.png", "d.npy", "e.npy", "f.tif"])
+def test_the_same_map_in_every_format(tmp_path: Path, name: str) -> None:
+    """Levels 0, 1/5 … 1: of 16 bits (13,107 each), of 8 bits (51 each, alone or as three equal channels), as floats."""
+    levels = np.arange(6).reshape(2, 3)
+    path = tmp_path / name
+    if name == "a.pgm":
+        path.write_bytes(b"P5 3 2 65535\n" + (levels * 13_107).astype(">u2").tobytes())
+    elif name[0] == "a":
+        Image.fromarray((levels * 13_107).astype(np.uint16 if path.suffix == ".png" else np.int32)).save(path)
+    elif name[0] in "bc":
+        grey = Image.fromarray((levels * 51).astype(np.uint8))
+        (grey if name[0] == "b" else grey.convert("RGB")).save(path)
+    else:
+        kinds = {"d": np.float16, "e": np.float64, "f": np.float32}
+        save(path, (levels / 5).astype(kinds[name[0]]))
+    assert load_map(path) == pytest.approx(levels / 5, abs=1e-3 if name[0] == "d" else 1e-6)
+
+
+def test_a_method_that_draws_nothing_is_measured(maps: dict[str, str], tmp_path: Path) -> None:
+    """Nulls, maps of NaN and a first row without a map are a prediction: an empty one, with its costs."""
+    save(tmp_path / "nan.npy", np.full((4, 6), np.nan))
+    truths = [np.asarray(Image.open(tmp_path / f"gt{n}.png"), np.float64) / 255 for n in range(3)]
+    for rows in (
+        [{"key": f"i{n}", "artifact_heatmap": None} for n in range(3)],
+        [{"key": f"i{n}", "artifact_heatmap": "nan.npy"} for n in range(3)],
+        [{"key": "i0", "overall": 0.5}, {"key": "i1", "artifact_heatmap": None}],
+    ):
+        pred = lines(tmp_path / "quiet.jsonl", rows)
+        unread = any(row.get("artifact_heatmap") for row in rows)
+        found = document(tmp_path, maps["gt"], pred, ExitCode.PARTIAL if unread else 0)
+        heat = found["heatmaps"]["artifact"]
+        assert heat["cc"] == {"mean": 0, "images": 2}
+        assert heat["mse"]["mean"] == pytest.approx(np.mean([(truth**2).mean() for truth in truths]))
+        assert found["silent"]["artifact"] == ["i0", "i1", "i2"]
+        # As a truth the same file says nothing, unless it has scores.
+        if "overall" not in rows[0]:
+            assert run(["eval", "heatmaps", "--gt", pred, "--pred", maps["gt"]]) == ExitCode.INPUT
+
+
+def test_scores_that_are_no_numbers_are_named(maps: dict[str, str], tmp_path: Path) -> None:
+    values = [10**400, True, "0.5"]
+    rows = [{"key": f"i{n}", "artifact_heatmap": None, "overall": value} for n, value in enumerate(values)]
+    found = document(tmp_path, maps["gt"], lines(tmp_path / "odd.jsonl", rows), ExitCode.PARTIAL)
+    assert found["scores"]["overall"]["answered"] == 0
+    named = [{"filepath": f"i{n} (overall)", "code": "no-number"} for n in range(3)]
+    assert found["failures"]["pred"] == named
+
+
+def test_a_truth_without_a_map_is_counted(
+    maps: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in Path(maps["gt"]).read_text().splitlines()]
+    gt = lines(tmp_path / "less.jsonl", [{**rows[0], "artifact_heatmap": None}, *rows[1:]])
+    assert run(["eval", "heatmaps", "--gt", gt, "--pred", gt]) == 0
+    assert "1 without a true artifact map, left out of its figures: i0" in capsys.readouterr().out
 
 
 def test_nothing_to_compare(maps: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

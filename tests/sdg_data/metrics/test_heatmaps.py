@@ -99,6 +99,14 @@ def test_silence_is_nothing_and_never_left_out() -> None:
     assert found["nss"]["images"] == found["auc_judd"]["images"] == found["kld"]["images"] == 2
     assert found["mse"]["images"] == 4
     assert found["mse_clean"] == {"mean": pytest.approx(float((truth**2).mean()) / 2), "images": 2}
+    # A map with a cell that is no number is no map, and stays in every mean as one without heat.
+    for cell in (math.nan, math.inf):
+        broken = truth.copy()
+        broken[0, 0] = cell
+        found = heatmap_scores([truth, broken], [truth, truth])
+        assert found["cc"] == {"mean": pytest.approx(0.5), "images": 2}
+        assert found["mse"] == {"mean": pytest.approx(float((truth**2).mean()) / 2), "images": 2}
+        assert found["mse_clean"]["images"] == 0
 
 
 def naive_judd(prediction: np.ndarray, truth: np.ndarray) -> float:

@@ -85,6 +85,15 @@ def test_another_detectors_folder_is_not_added_to(folder: Path, tmp_path: Path) 
         write_maps(BoxMaps(oracle, name="two", side=SIDE), data, tmp_path, split="train")
 
 
+@pytest.mark.parametrize("row", ["{broken", '{"key": "a"}', "[]", '{"key": ["a"], "detector": "one"}'])
+def test_a_file_that_holds_no_maps_is_left_alone(folder: Path, tmp_path: Path, row: str) -> None:
+    (tmp_path / "maps.jsonl").write_text(row + "\n")
+    detector = BoxMaps(lambda asked: [()] * len(asked), name="one", side=SIDE)
+    with pytest.raises(InputError, match="holds no detector's maps"):
+        write_maps(detector, str(folder / "webdataset"), tmp_path, split="train", limit=1)
+    assert (tmp_path / "maps.jsonl").read_text() == row + "\n"
+
+
 def test_the_command_names_what_is_no_detector(folder: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(tmp_path), "--out", str(tmp_path / "out"), "--data", str(folder / "webdataset")]
     assert run(["train", "detector", "maps", *arguments]) == ExitCode.GENERATION

@@ -230,7 +230,7 @@ def test_what_is_no_imagedoctor_is_refused(checkpoint: Path, doctor: tuple[Any, 
     weights = load_file(broken / "model-00002-of-00002.safetensors")
     weights.pop("heatmap.transformer.layers.1.norm4.bias")
     save_file(weights, broken / "model-00002-of-00002.safetensors", {"format": "pt"})
-    with pytest.raises(ModelError, match=r"layers.1.layer_norm4.bias"):
+    with pytest.raises(ModelError, match=r"1 missing, such as .*layers.1.layer_norm4.bias"):
         from_published(broken, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / ".out.building").exists()
@@ -241,3 +241,119 @@ def test_what_is_no_imagedoctor_is_refused(checkpoint: Path, doctor: tuple[Any, 
     doctor[0].save_pretrained(tmp_path / "qwen3")
     with pytest.raises(ModelError, match="qwen3_vl_doctor"):
         to_published(tmp_path / "qwen3", tmp_path / "out")
+
+
+def cut_off(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    path = folder / "model-00001-of-00002.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def header_cut_off(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    path = folder / "model-00001-of-00002.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def another_key(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    save_file({**weights, "heatmap.iou_head.weight": torch.zeros(2)}, folder / "model-00002-of-00002.safetensors")
+
+
+def another_shape(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    name = "heatmap.transformer.layers.0.norm1.bias"
+    save_file({**weights, name: torch.zeros(3)}, folder / "model-00002-of-00002.safetensors")
+
+
+def without_a_dimension(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    name = "heatmap.mask_tokens.weight"
+    save_file({**weights, name: torch.zeros(3)}, folder / "model-00002-of-00002.safetensors")
+
+
+def packed(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    whole = {name: weight.to(torch.float8_e4m3fn) for name, weight in weights.items()}
+    save_file(whole, folder / "model-00002-of-00002.safetensors")
+
+
+def pickles(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    for path in folder.glob("*.safetensors"):
+        torch.save(load_file(path), path.with_suffix(".bin"))
+        path.unlink()
+
+
+def twice(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    save_file(weights, folder / "model-00003-of-00003.safetensors")
+
+
+def index_of_more(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    places = dict.fromkeys(weights, "model-00003-of-00003.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+def index_elsewhere(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../base/model.safetensors"}}')
+
+
+def no_index(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    (folder / "model.safetensors.index.json").write_text('["weight_map"]')
+
+
+def changed(**values: Any) -> Any:
+    def change(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
+BROKEN: list[tuple[Any, str]] = [
+    (cut_off, "cannot be read"),
+    (header_cut_off, "cannot be read"),
+    (another_key, r"1 unknown, such as heatmap.iou_head.weight"),
+    (another_shape, r"1 of another shape, such as .*layers.0.layer_norm1.bias"),
+    (without_a_dimension, "is no ImageDoctor"),
+    (packed, "is of float8_e4m3fn"),
+    (pickles, "has no .*safetensors"),
+    (twice, "in two files"),
+    (index_of_more, "1 of its 1 files are not there: model-00003"),
+    (index_elsewhere, "are not there: ../base"),
+    (no_index, "is no index"),
+    (changed(artifact_token_id="x"), "artifact_token_id = 'x'"),
+    (changed(misalignment_token_id=10**9), "is no token"),
+    (changed(artifact_token_id=True), "is no token"),
+    (changed(model_type="llava"), "is a llava"),
+    (changed(num_attention_heads=0), "config.json"),
+    (changed(vision_config=[1]), "config.json"),
+    (changed(hidden_size="wide"), "config.json"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), BROKEN, ids=[f"{number}-{words}" for number, (_, words) in enumerate(BROKEN)]
+)
+def test_a_broken_checkpoint_is_refused_and_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, change: Any, words: str
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint, broken)
+    change(broken, load_file(broken / "model-00002-of-00002.safetensors"))
+    with pytest.raises(ModelError, match=words):
+        from_published(broken, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_other_precisions_and_shards_stay_what_they_are(
+    checkpoint: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """Three shards with an index, and a file beside them that is none of the model's."""
+    source = tmp_path / "source"
+    shutil.copytree(checkpoint, source, ignore=shutil.ignore_patterns("*.safetensors"))
+    weights = {n: w.to(dtype) for path in checkpoint.glob("*.safetensors") for n, w in load_file(path).items()}
+    places = {name: f"model-{number % 3}.safetensors" for number, name in enumerate(sorted(weights))}
+    for file in set(places.values()):
+        save_file({name: weights[name] for name in weights if places[name] == file}, source / file)
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    save_file({"x": torch.zeros(1)}, source / "consolidated.safetensors")
+    from_published(source, tmp_path / "doctor")
+    to_published(tmp_path / "doctor", tmp_path / "back")
+    back = {n: w for path in (tmp_path / "back").glob("*.safetensors") for n, w in load_file(path).items()}
+    assert back.keys() == weights.keys()
+    assert all(back[name].dtype == dtype and torch.equal(back[name], weights[name]) for name in weights)

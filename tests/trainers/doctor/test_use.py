@@ -24,6 +24,7 @@ from trainers.doctor import use
 from trainers.doctor.asking import ask, until_end
 from trainers.doctor.form import Region
 from trainers.doctor.loading import load_to_ask
+from trainers.doctor.model import KINDS
 from trainers.doctor.use import Doctor, DoctorDetector, DoctorReward, cells_as_defects, mean_score, score_images
 from trainers.rewards.settings import DETECTORS, REWARDS
 
@@ -85,6 +86,24 @@ def test_a_reading_says_what_is_missing(loaded: tuple[Any, Any]) -> None:
     (refused,) = Doctor(model, chat, name="d").read([(Image.new("RGB", (1, 900)), "p")])
     assert refused.defects is None
     assert refused.reason
+
+
+def test_a_map_that_is_no_number_is_none(loaded: tuple[Any, Any]) -> None:
+    """A decoder that overflows in half precision gives NaN, in which no region is hot: no image is clean by that."""
+    model, chat = loaded
+    told(model, chat, [chat.form.render(SCORES, [], None)])
+    draw = model.read_maps
+
+    def broken(**inputs: Any) -> Any:
+        return [(row, kind, heat * torch.nan if kind == 0 else heat) for row, kind, heat in draw(**inputs)]
+
+    model.read_maps = broken
+    doctor = Doctor(model, chat, name="d", threshold=0.0)
+    (reading,) = doctor.read([(PICTURE, "p")])
+    assert [reading.heatmaps[kind] is None for kind in KINDS] == [True, False]
+    assert reading.reason == f"it gave no {KINDS[0]} heatmap"
+    (found,) = asyncio.run(DoctorDetector(doctor).detect([GeneratedImage(np.asarray(PICTURE), "p")]))
+    assert found.defects is None
 
 
 def test_as_reward_and_detector(loaded: tuple[Any, Any]) -> None:

@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import Any
 
+import numpy as np
+
 
 class Bright:
     """The mean brightness, and the trouble that a prompt asks for."""
@@ -37,5 +39,7 @@ class Bright:
             return [1.0]
         table: dict[str, Any] = {"nan": float("nan"), "text": "I cannot see it"}
         table |= {"two": {"a": 1.0, "b": 2.0}, "half": {"a": 1.0, "b": None}}
+        table |= {"digits": {"a": "1.5"}, "bytes": b"1.5", "truth": True, "array": images[0].max() > 0}
+        table |= {"half a pair": "\ud83d cannot be written", "whole": np.float32(3)}
         pairs = zip(images, prompts, strict=True)
         return [table.get(prompt, float(image.mean()) * self._times) for image, prompt in pairs]

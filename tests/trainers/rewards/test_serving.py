@@ -99,6 +99,11 @@ def test_what_is_whole_is_answered_beside_what_is_not() -> None:
         assert errors[2] == {"bright": "I cannot see it"}
         assert "no picture" in errors[3]["bright"]
         assert "no picture" in errors[4]["bright"]
+        odd = ("digits", "bytes", "truth", "array")
+        answer = await score(client, *(item(name, "bright") for name in (*odd, "half a pair", "whole")))
+        assert answer["errors"][:4] == [{"bright": "no finite number"}] * 4
+        assert answer["errors"][4] == {"bright": "? cannot be written"}
+        assert answer["results"][5] == {"bright": {"bright": 3.0}}
         about = (await client.get("/health")).json()
         assert about["status"] == "ok"
         assert about["rewards"]["bright"]["version"] == "bright 1"

@@ -70,6 +70,30 @@ def test_only_a_finite_number_is_a_score(body: bytes, values: list[float | None]
     assert all(score.reason for score in scores if score.value is None)
 
 
+@pytest.mark.parametrize(
+    ("more", "values"),
+    [
+        ({"errors": ["CUDA out of memory", ""]}, [None, 2.0]),
+        ({"errors": [{"*": "CUDA out of memory"}, {}]}, [None, 2.0]),
+        ({"errors": [{}, ["CUDA out of memory"]]}, [0.0, None]),
+        ({"errors": [{"q": None}, None]}, [None, 2.0]),
+        ({"errors": [{"q": "CUDA out of memory"}]}, [None, None]),
+        ({"errors": {"0": "CUDA out of memory"}}, [None, None]),
+        ({"errors": "CUDA out of memory"}, [None, None]),
+        ({"error": "CUDA out of memory"}, [None, None]),
+        ({"detail": [{"msg": "CUDA out of memory"}]}, [None, None]),
+        ({"errors": [], "error": None, "detail": ""}, [0.0, 2.0]),
+        ({"errors": None}, [0.0, 2.0]),
+        ({}, [0.0, 2.0]),
+    ],
+    ids=str,
+)
+def test_a_number_beside_an_error_is_missing_whatever_the_errors_form(more: dict[str, Any], values: list[Any]) -> None:
+    scores = read_scores(json.dumps({"results": [{"q": {"q": 0.0}}, {"q": {"q": 2.0}}], **more}), 2, "q")
+    assert [score.value for score in scores] == values
+    assert all(score.reason for score in scores if score.value is None)
+
+
 def test_the_metric_that_is_named_counts_and_the_others_are_parts() -> None:
     body = '{"results": [{"u": {"alignment": 4.0, "style": 2, "bad": null}}]}'
     assert read_scores(body, 1, "u", "style") == [Score(2.0, parts={"alignment": 4.0, "style": 2.0})]
@@ -222,6 +246,7 @@ def test_a_hostile_answer_runs_nothing_and_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "answer",
     [{"outputs": [1.0]}, {"outputs": [1, 2], "scores": [1, 2]}, {}, [1, 2], {"outputs": 3}, {"outputs": {"a": 1}},
+     {"outputs": [0.0, 0.0], "error": "out of memory"},
      {"outputs": ["1", None]}, {"outputs": [float("nan"), True]}, {"scores": [[1], (2,)]}],
     ids=str,
 )  # fmt: skip

@@ -47,6 +47,8 @@ CONTRASTS: Final = (
     ("rft", "stage2", "grounding/artifact"),
     (BOXES, "stage2", "box_f1@0.5/artifact"),
     (BOXES, "stage2", "box_f1@0.5/misalignment"),
+    (BOXES, "stage2", "presence_f1/artifact"),
+    (BOXES, "stage2", "presence_f1/misalignment"),
 )
 """(one, other, figure): the table says whether the first is better, paired by seed."""
 FIGURES: Final = (

@@ -112,13 +112,20 @@ def pictures(sizes: list[list[int]], data: bytes) -> list[Any]:
 def tidy(score: Any) -> Any:
     """A score as JSON: numbers by name, null for what is no finite one; a text stays."""
     if isinstance(score, str):
-        return score
+        return plain(score)
     table = score if isinstance(score, dict) else {"": score}
-    return {str(name): number(value) for name, value in table.items()}
+    return {plain(str(name)): number(value) for name, value in table.items()}
+
+
+def plain(text: str) -> str:
+    """A text that every client can read: halves of surrogate pairs, which no UTF-8 holds, become question marks."""
+    return text.encode(errors="replace").decode()
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None."""
+    """A finite number, or None; a text or a truth value in the place of one is none."""
+    if isinstance(value, bool | str | bytes) or "bool" in str(getattr(value, "dtype", "")):
+        return None
     try:
         value = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -128,7 +135,7 @@ def number(value: Any) -> float | None:
 
 def reason(error: Exception) -> str:
     """An error in a line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return plain(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def say(answers: BinaryIO, value: dict[str, Any]) -> None:
