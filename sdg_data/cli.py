@@ -109,6 +109,7 @@ def _images() -> None:
 SELECT = {
     "run": Lazy("sdg_data.selection.cli:run_command", "Choose one image for each prompt and model"),
     "curve": Lazy("sdg_data.selection.cli:curve_command", "What the best of n is worth, by verifier"),
+    "repair": Lazy("sdg_data.selection.repair_cli:repair_command", "N images, or half as many and the best repaired"),
     "score": Lazy("trainers.rewards.score_cli:score_command", "Score images by a base reward, as a verifier", "train"),
 }
 select_app = typer.Typer(

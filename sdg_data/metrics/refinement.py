@@ -113,6 +113,11 @@ def burden_of(defects: Iterable[Defect], artifact: float = 1.0, misalignment: fl
     return sum((weights[defect.type] * defect.importance / 100 for defect in defects), 0.0)
 
 
+def rank(measured: Mapping[str, float | None], number: int) -> tuple[float, ...]:
+    """The order of candidates that pass: least burden first, then the highest reward, then who was made first."""
+    return measured.get("burden_after") or 0.0, -(measured.get("reward_after") or 0.0), number
+
+
 def defects_of(table: DefectTable, place: int) -> tuple[Defect, ...]:
     """The defects of an image in a table; an importance that nobody gave counts as the middle."""
     defects = []

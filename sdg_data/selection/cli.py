@@ -10,6 +10,8 @@ import typer
 from sdg_data.console import Json, Names, chosen_split, names_option, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sdg_data.selection.verifiers import Scores
     from sdg_data.settings import Settings
 
@@ -52,7 +54,7 @@ def run_command(
     from sdg_data.errors import ExitCode
     from sdg_data.store import image_list
 
-    pools, scores = _read(settings_of(ctx), verifier, models, split, weights, penalty)
+    pools, scores = read_scores(settings_of(ctx), verifier, models, split, weights, penalty)
     name, judge = list(scores.items())[-1]
     chosen: list[str] = []
     nobody: list[str] = []
@@ -91,16 +93,12 @@ def curve_command(
 ) -> None:
     """What the best of n is worth by the gold score, for each verifier, beside chance and the best there is."""
     from sdg_data.errors import ConfigError, ExitCode
+    from sdg_data.selection.cost import cost_rows, mean_cost_of
     from sdg_data.selection.curve import curve, judged_pools
     from sdg_data.selection.figure import curve_rows, pair_rows
 
-    try:
-        sizes = sorted({int(number) for number in numbers or _NUMBERS})
-    except ValueError as error:
-        raise ConfigError(f"{','.join(numbers or ())!r} are no numbers", item="--n") from error
-    if not sizes or sizes[0] < 1:
-        raise ConfigError("how many images a prompt is 1 or more", item="--n")
-    pools, scores = _read(settings_of(ctx), [*verifier, f"gold={gold}"], models, split, weights, penalty)
+    sizes = sizes_of(numbers or _NUMBERS, least=1)
+    pools, scores = read_scores(settings_of(ctx), [*verifier, f"gold={gold}"], models, split, weights, penalty)
     truth = scores.pop("gold")
     judged = judged_pools(pools, truth, sizes[-1])
     if not judged.pools:
@@ -111,6 +109,7 @@ def curve_command(
             hint="Ask for fewer, or make more: `sdg generate run --samples-per-prompt N`.",
         )
     result = curve(judged, truth, scores, numbers=sizes, resamples=resamples)
+    cost = mean_cost_of(settings_of(ctx), judged.pools)
     if figure is not None:
         from sdg_data.selection.figure import draw
 
@@ -127,6 +126,7 @@ def curve_command(
         "without_gold": judged.without_gold,
         "sources": dict(given.partition("=")[::2] for given in verifier),
         "penalty": penalty,
+        "cost_of_an_image": {"steps": cost.steps, "seconds": cost.seconds},
         "verifiers": result,
     }
     if keep is not None:
@@ -137,12 +137,37 @@ def curve_command(
         print_json(facts)
     else:
         print_table(curve_rows(result))
+        print_table(cost_rows(result, cost))
         print_table(pair_rows(result))
     if judged.too_small or judged.without_gold:
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 
-def _read(
+def sizes_of(numbers: Sequence[str], *, least: int) -> list[int]:
+    """The numbers of `--n`, in order.
+
+    Args:
+        numbers: As they were given.
+        least: The least that makes sense.
+
+    Returns:
+        Whole numbers, none twice.
+
+    Raises:
+        ConfigError: One is no whole number, or too small.
+    """
+    from sdg_data.errors import ConfigError
+
+    try:
+        sizes = sorted({int(number) for number in numbers})
+    except ValueError as error:
+        raise ConfigError(f"{','.join(numbers)!r} are no numbers", item="--n") from error
+    if not sizes or sizes[0] < least:
+        raise ConfigError(f"how many images a prompt is {least} or more", item="--n")
+    return sizes
+
+
+def read_scores(
     settings: Settings,
     verifiers: list[str],
     models: Names | None,

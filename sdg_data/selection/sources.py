@@ -11,7 +11,7 @@ from sdg_data.errors import ConfigError, InputError
 from sdg_data.ingest.tables import strict_rows
 from sdg_data.metrics.store_sources import KINDS, Filter, StoreSource, parse_source
 from sdg_data.selection.verifiers import Pools, Scores, burden_scores, mean_rank, pessimistic
-from sdg_data.store import images
+from sdg_data.store import images, refinements
 from sdg_data.store.connection import Store, Tx
 
 ENSEMBLES = ("mean-rank", "pessimistic")
@@ -24,14 +24,17 @@ def pools_of(tx: Tx, models: Sequence[str] | None = None, split: Split | None = 
 
     Args:
         tx: A transaction.
-        models: Only these models; None: all.
+        models: Only these models; None: all but those of edits, which are no samples of a prompt.
         split: Only prompts of this split; None: of both.
 
     Returns:
         `PROMPT_ID/MODEL` -> image ids, by sample.
     """
+    edits = refinements.candidate_ids(tx) if models is None else set()
     pools: dict[str, list[tuple[int, str]]] = {}
     for record in images.page(tx, models=models, split=split):
+        if record.id in edits:
+            continue
         pools.setdefault(f"{record.prompt_id}/{record.model}", []).append((record.sample, record.id))
     return {pool: tuple(image for _, image in sorted(members)) for pool, members in sorted(pools.items())}
 

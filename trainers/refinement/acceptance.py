@@ -180,11 +180,6 @@ def reasons_of(limits: AcceptanceSettings, measured: Mapping[str, float | None],
     return tuple(reasons)
 
 
-def rank(measured: Mapping[str, float | None], number: int) -> tuple[float, ...]:
-    """The order of candidates that pass: least burden first, then the highest reward, then who was made first."""
-    return measured.get("burden_after") or 0.0, -(measured.get("reward_after") or 0.0), number
-
-
 def new_kinds(before: Sequence[Defect], after: Sequence[Defect]) -> int:
     """How many pairs of type and subtype are there afterwards that were not there before."""
     known = {(defect.type, defect.subtype) for defect in before}

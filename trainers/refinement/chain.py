@@ -6,6 +6,7 @@ done again it makes the same candidates with the same ids and seeds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,8 +21,9 @@ from schemas.defect import Defect, DefectType
 from schemas.records import Failure, ImageRecord
 from schemas.refinement import Edit, EditVerdict, Refinement, RefinementState
 from sdg_data.ids import canonical_json, content_id, image_id, seed_of
+from sdg_data.metrics.refinement import rank
 from trainers.refinement import masks
-from trainers.refinement.acceptance import Judged, Measurement, judge, rank
+from trainers.refinement.acceptance import Judged, Measurement, judge
 from trainers.refinement.instructions import InstructionTemplate
 from trainers.refinement.settings import RefineSettings
 from trainers.refinement.signals import Signals
@@ -48,13 +50,14 @@ class Source:
 
 @dataclass(frozen=True)
 class NewImage:
-    """A candidate's picture on its way to the store; `settings` are its variant's, `size` what the editor gave back."""
+    """A candidate's picture on its way to the store; `settings` are its variant's, `seconds` what the editor took."""
 
     id: str
     settings: str
     seed: int
     pixels: Pixels
     parent: ImageRecord
+    seconds: float
 
 
 @dataclass
@@ -240,14 +243,17 @@ class Refiner:
         identity = image_id(image.prompt_id, model_of(self._preset), self._revision, image.sample, settings)
         seed = seed_of(identity)
         request = EditRequest(standing.pixels, task.mask, task.instruction, task.references, seed, strength)
+        started = time.perf_counter()
         try:
             edited = self._editor.edit(request)
         except EditError as error:
             if error.fatal:
                 raise
             return _Candidate(number, None, seed, error)
+        seconds = time.perf_counter() - started
         pixels = masks.composite(standing.pixels, edited.pixels, task.mask)
-        return _Candidate(number, NewImage(identity, settings, seed, pixels, image), seed, None, edited.returned)
+        made = NewImage(identity, settings, seed, pixels, image, seconds)
+        return _Candidate(number, made, seed, None, edited.returned)
 
     def _judge(
         self, source: Source, standing: _Standing, task: _Task, number: int, made: Sequence[_Candidate], chain: Chain

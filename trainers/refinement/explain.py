@@ -25,9 +25,9 @@ import numpy as np
 from schemas.defect import Defect, DefectType
 from schemas.refinement import Edit, EditVerdict
 from sdg_data.metrics.matching import box_array, iou_matrix
-from sdg_data.metrics.refinement import RunRecords, burden_of, fall_of
+from sdg_data.metrics.refinement import RunRecords, burden_of, fall_of, rank
 from sdg_data.store.rows import grouped
-from trainers.refinement.acceptance import AcceptanceSettings, new_kinds, rank, reasons_of
+from trainers.refinement.acceptance import AcceptanceSettings, new_kinds, reasons_of
 
 SAME_PLACE: Final = 0.1
 """Boxes of this IoU or more are about the same place: boxes of a repair are widened, so it need not be sharp."""

@@ -202,6 +202,7 @@ class RefineStage:
             Variant(model_of(preset), self._job.revision, image.settings),
             parent.sample,
             seed=image.seed,
+            seconds=image.seconds,
             blob=blob,
             size=size,
             width=width,
