@@ -116,11 +116,18 @@ class Blobs:
         return data
 
     def exists(self, name: str) -> bool:
-        """Whether the blob is there (its bytes are not looked at)."""
+        """Whether the blob is there (its bytes are not looked at).
+
+        Raises:
+            BlobError: It cannot be told: the store of blobs refuses, or is out of reach.
+        """
         if self._local is not None:
             return os.path.exists(_place(self._local, name))  # noqa: PTH110  (a Path takes longer than the call)
         filesystem, root = self._opened()
-        return bool(filesystem.exists(f"{root}/{name[:2]}/{name}"))
+        try:
+            return bool(filesystem.exists(f"{root}/{name[:2]}/{name}"))
+        except transport_errors() as error:
+            raise BlobError(f"cannot look for the blob in {self.url} ({explained(error)})", item=name) from error
 
     def delete_many(self, names: Iterable[str]) -> int:
         """Delete blobs that nothing names any more; returns how many were there."""
@@ -170,7 +177,11 @@ class Blobs:
                     yield f"{folder.name}/{path.name}", _is_name(folder.name, path.name) and path.is_file()
         else:
             filesystem, root = self._opened()
-            for path in sorted(filesystem.glob(f"{root}/[0-9a-f][0-9a-f]/*")):
+            try:
+                paths = sorted(filesystem.glob(f"{root}/[0-9a-f][0-9a-f]/*"))
+            except transport_errors() as error:
+                raise BlobError(f"cannot list the blobs ({explained(error)})", item=self.url) from error
+            for path in paths:
                 folder_name, name = str(path).split("/")[-2:]
                 yield f"{folder_name}/{name}", _is_name(folder_name, name)
 

@@ -1,5 +1,6 @@
 """Blobs: there whole or not at all, checked when read, and no file left behind."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -10,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from sdg_data.blobs import Blobs
-from sdg_data.errors import BlobCorrupt, BlobMissing
+from sdg_data.errors import BlobCorrupt, BlobError, BlobMissing
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -116,3 +118,25 @@ def test_many_writers_of_one_blob_agree(home: Path) -> None:
     assert set(sweeper.iterate()) == expected
     assert all(sweeper.content_hash(name) == name for name in expected)
     assert os.listdir(home / "blobs" / ".tmp") == []  # noqa: PTH208
+
+
+@pytest.mark.parametrize("error", [PermissionError("Forbidden"), OSError(errno.ECONNREFUSED, "Connection refused")])
+def test_a_store_that_refuses_is_a_blob_error_whatever_is_asked(
+    monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    for method in ("exists", "pipe_file", "cat_file", "glob", "rm_file"):
+        monkeypatch.setattr(MemoryFileSystem, method, refuse)
+    blobs, name = Blobs(f"memory://{secrets.token_hex(4)}"), "ab" * 32
+    for call in (
+        lambda: blobs.put(b"x"),
+        lambda: blobs.exists(name),
+        lambda: blobs.get(name),
+        lambda: list(blobs.iterate()),
+        blobs.strangers,
+        lambda: blobs.delete_many([name]),
+    ):
+        with pytest.raises(BlobError, match=r"Forbidden|Connection refused"):
+            call()

@@ -27,13 +27,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not possible(), reason="needs
 
 PROMPTS = int(os.environ.get("SDG_TEST_CLUSTER_PROMPTS", "30"))
 KILLS = int(os.environ.get("SDG_TEST_CLUSTER_KILLS", "5"))
+ENDS = (0, 10)
+"""Exit codes of a run that went to its end: of a thousand answers of the toy detector some are not to be read."""
 SDG = [sys.executable, "-m", "sdg_data.cli"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "PROFILE": "mini"}
 
 
 def sdg(home: Path, *arguments: str) -> str:
     command = [*SDG, "--home", str(home), *arguments]
-    return subprocess.run(command, check=True, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run(command, check=False, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    assert done.returncode in ENDS
+    return done.stdout
 
 
 def fill(home: Path) -> None:
@@ -98,7 +102,7 @@ def test_a_machine_is_cut_off_for_half_a_minute(
     with machines.unplugged(3):
         time.sleep(30)
     images.finish()
-    flow.begin("prelabel").finish()
+    flow.begin("prelabel").finish(*ENDS)
     assert flow.digest() == digest_of_one_process()
 
 
@@ -110,6 +114,6 @@ def test_workers_raylets_and_drivers_are_killed(
     for stage, due in (("generate", turn[: 2 * KILLS // 3]), ("prelabel", turn[2 * KILLS // 3 :])):
         driver = flow.begin(stage)
         killed += kill_in_turns(machines, driver, due, chance, apart=2 * PROMPTS // (len(due) + 1))  # in the first half
-        driver.finish()
+        driver.finish(*ENDS)
     assert killed == Counter(turn)
     assert flow.digest() == digest_of_one_process()
