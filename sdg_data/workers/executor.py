@@ -37,7 +37,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 REFUSALS: Final = 3
-"""Errors of one share in a row, on any workers, after which its model counts as one that works nowhere."""
+"""Errors of one share in a row, on as many workers (on all, where there are fewer), and its model works nowhere."""
 STORAGE_TRIES: Final = 6
 """Tries of a batch whose bytes the blob store refuses, with pauses of 1, 2, 4, 8 and 16 seconds."""
 GIVE_UP_AFTER: Final = 8
@@ -120,7 +120,6 @@ class _Run:
         self._seconds: float | None = None
         self._given_up = 0
         self._stillborn = 0
-        self._refusals: dict[int, int] = {}
         self._lost = 0
         self._heard = clock()
 
@@ -194,7 +193,7 @@ class _Run:
             return  # computed by another worker in the meantime
         self._seconds = event.busy if self._seconds is None else 0.8 * self._seconds + 0.2 * event.busy
         self._given_up = 0
-        self._refusals[id(ticket.share)] = 0
+        ticket.share.note_success(event.worker)
         hand.done += len(ticket.items)
         if event.results:
             self._committer.put(event.results, persisted=True)
@@ -227,8 +226,9 @@ class _Run:
             log.warning("%s: %s; %s … again in %.0f s", event.worker, event.error.message, first, pause)
             self._work.again(ticket)
             return
-        refusals = self._refusals[id(ticket.share)] = self._refusals.get(id(ticket.share), 0) + 1
-        if refusals < REFUSALS:
+        ticket.share.note_error(event.worker, self._clock())
+        raised = ticket.share.raised
+        if len(raised) < REFUSALS or len(set(raised)) < min(REFUSALS, len(self._hands)):
             log.warning("%s: %s; %s … goes to another worker", event.worker, event.error.message, first)
             self._work.again(ticket)
             return

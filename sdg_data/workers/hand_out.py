@@ -19,6 +19,8 @@ from sdg_data.work import Plan, Share
 
 TRIES: Final = 2
 """Workers that may die over a batch before its items go out alone, and over an item alone before it is given up."""
+PAUSE_SECONDS: Final = 30.0
+"""So long a worker on which a share ended in an error leaves it to others; each further time in a row twice as long."""
 LOSSES: Final = 20
 """Machines that may go while a ticket is on them before that counts as a try."""
 
@@ -56,7 +58,11 @@ class Ticket:
 
 @dataclass(eq=False)
 class Pile:
-    """What is left of a share: `left` items were not handed out yet, each of which costs `cost`."""
+    """What is left of a share: `left` items were not handed out yet, each of which costs `cost`.
+
+    `raised`: workers on which it ended in an error since anything of it was finished, one after another. `pauses`: by
+    worker how often in a row, and until when it gets nothing of the share, unless that is so of all workers.
+    """
 
     name: str
     left: int
@@ -66,6 +72,23 @@ class Pile:
     workers: set[str] = field(default_factory=set)
     batch: Sequence[Any] | None = None
     dropped: bool = False
+    raised: list[str] = field(default_factory=list)
+    pauses: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def note_error(self, worker: str, now: float) -> None:
+        """Leave this share to the other workers for a while: its model may not work on this one."""
+        times = self.pauses.get(worker, (0, 0.0))[0] + 1
+        self.pauses[worker] = times, now + PAUSE_SECONDS * 2 ** min(times - 1, 8)
+        self.raised.append(worker)
+
+    def note_success(self, worker: str) -> None:
+        """Its model works."""
+        self.pauses.pop(worker, None)
+        self.raised.clear()
+
+    def is_for(self, worker: str, crew: Set[str], now: float) -> bool:
+        """Whether a worker may compute it now."""
+        return self.pauses.get(worker, (0, now))[1] <= now or crew <= self.pauses.keys()
 
     def fill(self) -> bool:
         """Whether there is a batch or a ticket to hand out, now or later."""
@@ -106,13 +129,13 @@ class HandOut:
             now: The time.
         """
         own = self._at.get(worker)
-        piles = [own] if own is not None and own.fill() else []
+        piles = [own] if own is not None and own.fill() and own.is_for(worker, crew, now) else []
         piles += sorted(
-            (pile for pile in self._piles if pile is not own and pile.fill()),
+            (pile for pile in self._piles if pile is not own and pile.fill() and pile.is_for(worker, crew, now)),
             key=lambda pile: pile.cost * pile.left / (len(pile.workers) + 1),
             reverse=True,
         )
-        if own is not None and own.fill() and not idle:
+        if own is not None and own in piles and not idle:
             piles = piles[:1]  # another model is only begun by a worker that has nothing to do
         for pile in piles:
             ticket = self._of(pile, worker, idle=idle, crew=crew, now=now)
@@ -135,6 +158,7 @@ class HandOut:
                 and not ticket.alone
                 and now - ticket.since > older_than
                 and worker not in ticket.avoid
+                and worker not in ticket.share.pauses
             ):
                 ticket.copies += 1
                 ticket.since = now
@@ -178,6 +202,8 @@ class HandOut:
         pile = self._at.pop(worker, None)
         if pile is not None:
             pile.workers.discard(worker)
+        for pile in self._piles:
+            pile.pauses.pop(worker, None)
 
     def _of(self, pile: Pile, worker: str, *, idle: bool, crew: Set[str], now: float) -> Ticket | None:
         for place, ticket in enumerate(pile.back):

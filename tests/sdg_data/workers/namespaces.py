@@ -228,8 +228,11 @@ class Memory:
     def use(self, share: float) -> None:
         """Let so much of it be used."""
         used = int(self.limit * share)
-        figures = {"rss": used, "total_rss": used, "cache": 0, "inactive_file": 0, "total_inactive_file": 0}
-        self._write("memory.stat", "\n".join(f"{name} {value}" for name, value in figures.items()))
+        figures = {name: 0 for kind in ("cache", "inactive_file", "active_file") for name in (kind, f"total_{kind}")}
+        self._write(
+            "memory.stat",
+            "\n".join(f"{name} {value}" for name, value in ({"rss": used, "total_rss": used} | figures).items()),
+        )
         self._write("memory.usage_in_bytes", str(used))
 
     def _write(self, name: str, text: str) -> None:

@@ -4,14 +4,14 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from sdg_data.errors import BlobError, ModelError, WorkerError
 from sdg_data.progress import Progress
 from sdg_data.workers.executor import WorkersExecutor
-from sdg_data.workers.messages import OUT_OF_MEMORY, Died, Event, PoolLost, Ready
+from sdg_data.workers.messages import OUT_OF_MEMORY, Died, Event, PoolLost, Raised, Ready
 from tests.sdg_data.workers.numbers import Clock, Numbers, Refusing, ScriptedPool, TwoModels, WithoutModel
 
 Answer = Callable[[], Event]
@@ -155,6 +155,29 @@ def test_a_model_that_works_nowhere_is_given_up_and_the_other_goes_on() -> None:
     assert stage.rows.keys() == set(range(0, 40, 2))
     assert [error.message for error in stage.errors] == ["does not load"]
     assert sum(items[0] % 2 for _, items in pool.handed) <= 6  # three tries, and what was handed out beside them
+
+
+def test_a_model_that_does_not_load_on_one_worker_is_computed_by_the_others() -> None:
+    """The worker on which it does not load is the quickest: it could use up all tries before the other is done once."""
+
+    class Slow(ScriptedPool):
+        waiting: ClassVar[list[Event]] = []
+
+        def events(self, timeout: float) -> list[Event]:
+            events = super().events(timeout)
+            return events or [self.waiting.pop(0)] if self.waiting else events
+
+    def script(worker: str, ticket: int, items: Sequence[Any], answer: Answer) -> list[Event]:
+        if worker == "a":
+            return [Raised("a", ticket, ModelError("CUDA error"))]
+        pool.waiting.append(answer())
+        return []
+
+    stage = Numbers(60)
+    pool = Slow(["a", "b"], script)
+    assert execute(stage, pool) == 60
+    assert whole(stage)
+    assert sum(worker == "a" for worker, _ in pool.handed) <= 4  # two at the beginning, and again after 30 and 60 s
 
 
 def test_an_error_of_a_stage_with_one_model_ends_the_run() -> None:
