@@ -21,12 +21,11 @@ from schemas.records import Split
 from schemas.sample import EXTENSIONS
 from sdg_data.errors import InputError
 from sdg_data.ingest.image_files import expand_shards
+from sdg_data.ingest.packing import packing
 from sdg_data.ingest.source_image import MAX_IMAGE_BYTES, MAX_TEXT_BYTES
 
 IMAGE_KINDS = frozenset({*EXTENSIONS.values(), "jpeg"})
 """Suffixes of a sample's image."""
-
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,7 @@ class ShardFile:
         self.fd = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
         if delete:
             local.unlink()
-        start = os.pread(self.fd, 6, 0)
-        if packed := next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None):
+        if packed := packing(os.pread(self.fd, 16, 0)):
             raise InputError(
                 f"the shard is compressed ({packed})",
                 item=path,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sdg_data.errors import InputError
-from sdg_data.ingest.tables import is_text
+from sdg_data.ingest.arrow_files import is_text
 
 CANDIDATE_COLUMNS: Final = ("caption", "prompt", "text")
 _BYTES: Final = (

@@ -19,6 +19,7 @@ from typing import Any
 
 from sdg_data.errors import InputError
 from sdg_data.ids import normalise_prompt
+from sdg_data.ingest.arrow_files import is_text
 from sdg_data.ingest.captions import text_of
 from sdg_data.ingest.source_image import (
     IMAGE_SUFFIXES,
@@ -34,7 +35,7 @@ from sdg_data.ingest.source_image import (
     too_large,
     with_text,
 )
-from sdg_data.ingest.tables import BadRow, is_text, read_table
+from sdg_data.ingest.tables import BadRow, read_table
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\")

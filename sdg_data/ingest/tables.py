@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from sdg_data.errors import InputError
 from sdg_data.ingest import text_lines
+from sdg_data.ingest.arrow_files import checked, fits_polars, opened, schema_of
 from sdg_data.ingest.text_lines import Line, read_lines
 from sdg_data.json_values import parse_json
 
@@ -24,10 +25,6 @@ BATCH_ROWS: Final = 2_000
 _ENOUGH_RAW: Final = 200
 # Lines inside a cell, each with as many cells as the header, at which the cell is taken for an open quote.
 _LINES_LIKE_ROWS: Final = 5
-_TEXT_TYPES: Final = (
-    *("string", "large_string", "categorical", "enum", "null"),
-    *(f"dictionary<values={kind}" for kind in ("string", "large_string", "string_view")),
-)
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,8 @@ class BadRow:
 
 
 Columns = Callable[[Mapping[str, str | None]], Sequence[str]]
-"""Chooses columns. It is told their names with their types, None where a file has no types (`is_text`), and raises
-InputError where those that it wants are not there."""
+"""Chooses columns. It is told their names with their types (`arrow_files.is_text`), None where a file has no types, and
+raises InputError where those that it wants are not there."""
 
 
 def table_kind(path: Path) -> str | None:
@@ -186,10 +183,8 @@ def _csv_rows(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
         header = next(parser, [])
     except csv.Error as error:
         raise InputError(f"the header is no CSV: {error}", item=str(path)) from error
-    doubled = sorted({name for name in header if header.count(name) > 1})
     wanted = columns(dict.fromkeys(header))
-    if any(name in doubled for name in wanted):
-        raise InputError(f"two columns are called {doubled[0]!r}", item=str(path))
+    _refuse_doubled(path, wanted, header)
     places = [(name, header.index(name)) for name in wanted]
     while True:
         record.used.clear()
@@ -254,11 +249,6 @@ def _printable(text: str) -> str:
 # --- Parquet and Arrow
 
 
-def is_text(kind: str | None) -> bool:
-    """Whether a column's type, as `Columns` is told it, holds text. None (a file without types) does, so do nulls."""
-    return kind is None or kind.startswith(_TEXT_TYPES)
-
-
 def _read_columnar(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
     """The rows by polars, after pyarrow has looked at the file: polars and what it maps end the process on damage."""
     import polars as pl
@@ -267,8 +257,12 @@ def _read_columnar(path: Path, columns: Columns) -> Iterator[TableRow | BadRow]:
     parquet = table_kind(path) == ".parquet"
     done = 0
     try:
+        by_polars = fits_polars(schema_of(path, parquet=parquet))
         for _ in _sound_batches(path, columns, parquet):
             pass
+        if not by_polars:
+            yield from _batch_rows(_sound_batches(path, columns, parquet))
+            return
         # As a file, not as a pattern: a name may hold `[` and `*`.
         frame = pl.scan_parquet(path, glob=False) if parquet else pl.scan_ipc(path, glob=False)
         schema = frame.collect_schema()
@@ -300,36 +294,28 @@ def _sound_batches(path: Path, columns: Columns, parquet: bool) -> Iterator[Any]
 
     if parquet:
         with pq.ParquetFile(path) as file:
-            wanted = columns({field.name: str(field.type).lower() for field in file.schema_arrow})
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted)):
-                yield _checked(batch)
+            wanted = _wanted(path, columns, file.schema_arrow)
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+                yield checked(batch)
         return
     with pa.memory_map(str(path)) as source:
-        try:
-            reader = pa.ipc.open_file(source)
-            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-        except pa.ArrowInvalid:
-            reader = pa.ipc.open_stream(source)
-            batches = iter(reader)
-        wanted = list(columns({field.name: str(field.type).lower() for field in reader.schema}))
+        reader, batches = opened(source)
+        wanted = _wanted(path, columns, reader.schema)
         for batch in batches:
-            yield _checked(batch.select(wanted))
+            yield checked(batch.select(wanted))
 
 
-def _checked(batch: Any) -> Any:
-    import pyarrow as pa
+def _wanted(path: Path, columns: Columns, schema: Any) -> list[str]:
+    """The columns to read, of which there is one each."""
+    wanted = list(columns({field.name: str(field.type).lower() for field in schema}))
+    _refuse_doubled(path, wanted, schema.names)
+    return wanted
 
-    as_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 
-    def untyped(column: Any) -> Any:
-        return column.view(as_bytes[column.type]) if column.type in as_bytes else column
-
-    for column in batch.columns:
-        column.validate()
-        if pa.types.is_dictionary(column.type):
-            column = pa.DictionaryArray.from_arrays(column.indices, untyped(column.dictionary), safe=False)
-        untyped(column).validate(full=True)
-    return batch
+def _refuse_doubled(path: Path, wanted: Sequence[str], names: Sequence[str]) -> None:
+    doubled = [name for name in wanted if names.count(name) > 1]
+    if doubled:
+        raise InputError(f"two columns are called {doubled[0]!r}", item=str(path))
 
 
 class _Undecodable(bytes):
@@ -352,9 +338,12 @@ def _batch_rows(batches: Iterator[Any]) -> Iterator[TableRow | BadRow]:
 
 def _values(column: Any) -> list[Any]:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         return list(column.to_pylist())

@@ -12,16 +12,11 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from sdg_data.errors import InputError
+from sdg_data.ingest.packing import packing, wide_encoding
 
 MAX_LINE_BYTES = 1 << 24
 _CHUNK: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
-_WIDE_MARKS: Final = {  # the longer first: one begins like another
-    b"\xff\xfe\x00\x00": "UTF-32",
-    b"\x00\x00\xfe\xff": "UTF-32",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ def read_lines(path: Path, *, start: int = 1) -> Iterator[Line]:
     """The lines of a file from line `start` on.
 
     Raises:
-        InputError: The file cannot be opened or unpacked, or its first bytes say that it is UTF-16 or UTF-32.
+        InputError: The file cannot be opened or unpacked, or its first bytes are of UTF-16, UTF-32 or an archive.
     """
     try:
         with _open(path) as file:
@@ -60,11 +55,11 @@ def _open(path: Path) -> IO[bytes]:
 
 def _pieces(file: IO[bytes], path: Path) -> Iterator[tuple[bytes, bool]]:
     start = file.read(_CHUNK)
-    for mark, name in _WIDE_MARKS.items():
-        if start.startswith(mark):
-            raise InputError(
-                f"the file is {name}", item=str(path), hint=f"Convert it: iconv -f {name} -t UTF-8 IN > OUT"
-            )
+    if (encoding := wide_encoding(start)) is not None:
+        hint = f"Convert it: iconv -f {encoding} -t UTF-8 IN > OUT"
+        raise InputError(f"the file is {encoding}", item=str(path), hint=hint)
+    if (packed := packing(start)) is not None:
+        raise InputError(f"the file is packed ({packed}), not text", item=str(path), hint="Unpack it first.")
     held, skipping = start.removeprefix(_BOM), False
     while held:
         pieces = held.splitlines(keepends=True)

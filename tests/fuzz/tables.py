@@ -257,6 +257,19 @@ def _ndjson(rng: Random, source: Source) -> tuple[str, bytes]:
     return rng.choice(("prompts.jsonl", "prompts.ndjson", "prompts.jsonl")), data
 
 
+def _beside(number: int, ending: str, rows: int) -> pa.Array:
+    """A column that is not read, of a type that few readers know."""
+    plain = pa.array([{"a": [1]}] * rows)
+    numbers = pa.array(range(rows), pa.int64())
+    kinds: list[pa.DataType] = [pa.list_view(pa.int64()), pa.list_(pa.int64(), 0), pa.decimal256(40, 2), pa.binary(3)]
+    if ending != ".parquet":
+        kinds += [pa.month_day_nano_interval(), pa.run_end_encoded(pa.int32(), pa.utf8())]
+    arrays = [plain, numbers.cast(pa.timestamp("s", "+02:00")), numbers.cast(pa.timestamp("ms", "Mars/Base"))]
+    arrays += [pa.nulls(rows, kind) for kind in kinds]
+    rng = Random(number)  # its own, so that the rest of a source stays what it was
+    return rng.choice([plain, rng.choice(arrays)])
+
+
 def _columnar(rng: Random, source: Source) -> tuple[str, bytes]:
     texts: list[str | None] = list(_decorated(rng, source))
     nulls = rng.choice((0, 0, 1, 3))
@@ -277,7 +290,11 @@ def _columnar(rng: Random, source: Source) -> tuple[str, bytes]:
         source.odd.append(f"{ending} {kind}")
         cells = pa.array(texts, pa.string())
         table = pa.table(
-            {"n": pa.array(range(len(texts))), column: cells.cast(kind), "more": pa.array([{"a": [1]}] * len(texts))}
+            {
+                "n": pa.array(range(len(texts))),
+                column: cells.cast(kind),
+                "more": _beside(source.number, ending, len(texts)),
+            }
         )
         if ending == ".parquet":
             pq.write_table(
