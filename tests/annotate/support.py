@@ -36,7 +36,7 @@ class Home:
 
     def __init__(self, folder: Path, captions: Sequence[str]) -> None:
         self.folder = folder
-        self.store = Store(folder, lock_timeout=5.0)
+        self.store = Store(folder)
         self.blobs = Blobs(str(folder / "blobs"))
         self.image_of: dict[str, ImageRecord] = {}
         texts, records = [], []

@@ -51,7 +51,7 @@ def picture(number: int) -> CorruptedImage:
 
 def fill(home: Path, count: int = 24, *, start: int = 0, blobs: Blobs | None = None) -> Store:
     """`count` images by two models. Of every six: four accepted, one without a review, one with a prelabel only."""
-    store, folder = Store(home, lock_timeout=5.0), blobs or Blobs(home / "blobs")
+    store, folder = Store(home), blobs or Blobs(home / "blobs")
     with store.write() as tx:
         for number in range(start, start + count):
             corrupted = picture(number)

@@ -20,7 +20,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(home: Path) -> Store:
-    return Store(home, lock_timeout=5.0)
+    return Store(home)
 
 
 @pytest.fixture

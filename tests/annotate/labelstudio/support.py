@@ -49,7 +49,7 @@ def labelled_home(folder: Path, count: int, *, defects: int = 2) -> Home:
     template = _template(count, defects)
     shutil.copytree(template.folder, folder, dirs_exist_ok=True)
     home = copy.copy(template)
-    home.folder, home.store, home.blobs = folder, Store(folder, lock_timeout=5.0), Blobs(folder / "blobs")
+    home.folder, home.store, home.blobs = folder, Store(folder), Blobs(folder / "blobs")
     return home
 
 

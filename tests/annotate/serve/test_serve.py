@@ -56,7 +56,7 @@ def serving(backend: Backend, *, token: str | None = None, home: Home | None = N
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         listening.close()
 
 

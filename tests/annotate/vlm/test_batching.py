@@ -43,7 +43,7 @@ def test_a_full_queue_refuses() -> None:
     free = threading.Event()
 
     def run(batch: Sequence[int]) -> Sequence[int | Exception]:
-        assert free.wait(10)
+        assert free.wait(60)
         return list(batch)
 
     async def go() -> None:

@@ -30,7 +30,7 @@ Export = Callable[..., ExportResult]
 
 
 def twin(tmp_path: Path) -> tuple[Store, Blobs]:
-    return Store(tmp_path / "twin", lock_timeout=5.0), Blobs(tmp_path / "twin" / "blobs")
+    return Store(tmp_path / "twin"), Blobs(tmp_path / "twin" / "blobs")
 
 
 def data_files(folder: Path) -> dict[str, bytes]:

@@ -50,7 +50,7 @@ def abroad(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None
 
 
 def world(folder: Path) -> World:
-    return Store(folder, lock_timeout=5.0), Blobs(folder / "blobs")
+    return Store(folder), Blobs(folder / "blobs")
 
 
 def bring(target: World, source: Path, **options: Any) -> ImportResult:

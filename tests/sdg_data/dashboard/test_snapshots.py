@@ -54,7 +54,7 @@ def test_a_store_that_appears_changes_and_stays(store: Store) -> None:
 
 def test_a_writer_commits_while_pages_read(store: Store) -> None:
     add(store, "one")
-    snapshots = Snapshots(Store(store.home, lock_timeout=5.0), every=0.0)
+    snapshots = Snapshots(Store(store.home), every=0.0)
     with snapshots.read() as tx:
         assert tx is not None
         for number in range(3):

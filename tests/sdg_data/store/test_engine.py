@@ -95,7 +95,7 @@ def test_a_forked_process_makes_an_engine_of_its_own(tmp_path: Path) -> None:
     path = make(tmp_path / "a.duckdb", 1)
     child = multiprocessing.get_context("fork").Process(target=make, args=[tmp_path / "child.duckdb", 8])
     child.start()
-    child.join(60)
+    child.join(600)
     assert child.exitcode == 0
     assert value_of(tmp_path / "child.duckdb") == (8, 16)
     assert value_of(path) == (1, 2)
