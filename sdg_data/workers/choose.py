@@ -77,15 +77,15 @@ def executor_of(settings: Settings, options: WorkOptions, stage: str) -> LocalEx
     """
     work = work_settings(settings, options)
     log_file = settings.home / "logs" / f"{stage}-workers.log"
-    return _ray(work, log_file) if work.executor == "ray" else _local(work, log_file)
+    return _ray(work, log_file, stage) if work.executor == "ray" else _local(work, log_file)
 
 
-def _ray(work: WorkSettings, log_file: Path) -> WorkersExecutor:
+def _ray(work: WorkSettings, log_file: Path, stage: str) -> WorkersExecutor:
     from sdg_data.workers.executor import WorkersExecutor
     from sdg_data.workers.ray_pool import RayOptions, RayPool
 
     workers = None if work.workers in (None, "auto") else int(work.workers)
-    pool = RayPool(RayOptions(work.address, workers, work.gpus_per_worker), log_file)
+    pool = RayPool(RayOptions(work.address, workers, work.gpus_per_worker, stage=stage), log_file)
     return WorkersExecutor(lambda: pool)
 
 

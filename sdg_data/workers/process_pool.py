@@ -124,7 +124,11 @@ class ProcessPool:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise WorkerError(f"a worker cannot be started ({error.strerror})", item=name) from error
+            raise WorkerError(
+                f"a worker cannot be started ({error.strerror})",
+                item=name,
+                hint=f"Its log is to go to {self._log_file}: is that a place where you may write?",
+            ) from error
         finally:
             theirs.close()
         self._connections[name] = ours

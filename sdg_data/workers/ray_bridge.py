@@ -6,6 +6,7 @@ does, and its actors with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import queue
@@ -14,12 +15,13 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from sdg_data.errors import WorkerError
-from sdg_data.workers.messages import DIED, OUT_OF_MEMORY, Died, Event
+from sdg_data.workers.messages import DIED, OUT_OF_MEMORY, Died, Done, Event
 from sdg_data.workers.ray_pool import RayOptions
 from sdg_data.workers.worker import DEPTH, Lines, Worker
 
@@ -34,10 +36,11 @@ _LOCAL_CPUS: Final = 4
 
 
 class Actor:
-    """What runs in the cluster: a worker, whose messages travel as bytes."""
+    """What runs in the cluster: a worker, whose messages travel as bytes. Its figures are among Ray's metrics."""
 
-    def __init__(self, name: str, stage: bytes) -> None:
+    def __init__(self, name: str, stage: bytes, stage_name: str) -> None:
         self._worker = Worker(name, stage, Lines.of_this_process())
+        self._figures = Figures(stage_name, name)
 
     def ready(self) -> bytes:
         """The worker's first message."""
@@ -49,7 +52,49 @@ class Actor:
 
     def work(self, ticket: int, batch: bytes) -> bytes:
         """Compute a batch."""
-        return pickle.dumps(self._worker.work(ticket, pickle.loads(batch)))
+        with self._figures.batch():
+            event = self._worker.work(ticket, pickle.loads(batch))
+        if isinstance(event, Done):
+            self._figures.done(len(event.results), event.busy)
+        return pickle.dumps(event)
+
+
+class Figures:
+    """What a worker does, for Ray's metrics: items, seconds of computing, batches in it."""
+
+    def __init__(self, stage: str, worker: str) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        tags = {"stage": stage, "worker": worker}
+        names = tuple(tags)
+        self._items = Counter("sdg_items", "Items that are done", names)
+        self._busy = Counter("sdg_busy_seconds", "Seconds of computing", names)
+        self._batches = Gauge("sdg_batches", "Batches in the worker", names)
+        for metric in (self._items, self._busy, self._batches):
+            metric.set_default_tags(tags)
+        self._within = 0
+        self._guard = threading.Lock()
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Count a batch as long as the block takes."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def done(self, items: int, busy: float) -> None:
+        """Count what a batch has brought."""
+        if items:
+            self._items.inc(items)
+        if busy > 0:
+            self._busy.inc(busy)
+
+    def _count(self, change: int) -> None:
+        with self._guard:
+            self._within += change
+            self._batches.set(self._within)
 
 
 class Bridge:
@@ -145,7 +190,8 @@ class Bridge:
         kind = ray.remote(max_concurrency=DEPTH, max_restarts=0, max_task_retries=0, **self._resources)(Actor)
         with self._guard:
             self._lives[name] = self._lives.get(name, 0) + 1
-            self._actors[name] = kind.remote(name, self._stage)
+            life = name + (f", start {self._lives[name]}" if self._lives[name] > 1 else "")
+            self._actors[name] = kind.options(name=life).remote(name, self._stage, self._options.stage)
             self._watch(name, self._actors[name].ready.remote())
 
     def _watch(self, name: str, reference: Any) -> None:

@@ -1,7 +1,8 @@
 """Workers on a Ray cluster: one actor each, which Ray puts on a machine that has room.
 
 Actors, not Ray Data: a pipeline of Ray Data ends at the first exception that is not caught in a row's function, and
-what its actors' deaths cost is counted in blocks; here the driver knows which item each worker is at.
+tries a row that kills its process for ever (docs/cluster.md has the trial); here the driver knows which item each
+worker is at.
 
 Ray itself lives in a process of its own (`ray_bridge`), because it ends the process that uses it when the node's raylet
 or the cluster's head dies. This process stays, says what happened, and connects again.
@@ -39,12 +40,14 @@ class RayOptions:
         workers: How many; None: as many as there is room for, also on machines that join later.
         gpus_per_worker: GPUs of each; None: 1 where the cluster has any.
         cpus_per_worker: CPUs of each.
+        stage: What is computed, for Ray's metrics.
     """
 
     address: str = ""
     workers: int | None = None
     gpus_per_worker: float | None = None
     cpus_per_worker: float = 1.0
+    stage: str = ""
 
 
 class RayPool:
@@ -138,7 +141,11 @@ class RayPool:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise WorkerError(f"Ray cannot be started ({error.strerror})", item=self.name) from error
+            raise WorkerError(
+                f"Ray cannot be started ({error.strerror})",
+                item=self.name,
+                hint=f"Its log is to go to {self._log_file}: is that a place where you may write?",
+            ) from error
         finally:
             theirs.close()
         self._connection = ours

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sdg_data.errors import WorkerError
 from sdg_data.progress import Progress
 from sdg_data.workers.executor import WorkersExecutor
 from sdg_data.workers.process_pool import ProcessPool, Slot, slots
@@ -28,6 +29,12 @@ def test_processes_compute_and_one_that_is_killed_loses_nothing(tmp_path: Path) 
     assert stage.rows == {number: number * number for number in range(20)}
     assert not stage.twice
     assert not (tmp_path / "7").exists()
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    with pytest.raises(WorkerError, match=r"worker 0: a worker cannot be started \(File exists\)\n.*logs/workers\.log"):
+        execute(Numbers(3), tmp_path)
 
 
 @pytest.mark.slow
