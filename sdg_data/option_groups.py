@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter
-from typing import Any
+from typing import Any, get_type_hints
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
@@ -35,7 +35,8 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         kind = parameter.annotation
         if isinstance(kind, type) and is_dataclass(kind):
-            options = [_parameter(option) for option in fields(kind)]
+            types = get_type_hints(kind, include_extras=True)  # a field's own may be a string
+            options = [_parameter(option, types[option.name]) for option in fields(kind)]
             groups[parameter.name] = kind, [option.name for option in options]
             shown += options
         else:
@@ -56,6 +57,6 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _parameter(option: "Field[Any]") -> Parameter:
+def _parameter(option: "Field[Any]", annotation: Any) -> Parameter:
     default = Parameter.empty if option.default is MISSING else option.default
-    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=option.type)
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

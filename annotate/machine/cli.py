@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,24 +49,37 @@ EnricherName = Annotated[
     str | None,
     typer.Option("--backend", help="template (no model), mini, transformers or openai [default: the profile's]"),
 ]
-ModelName = Annotated[
-    str | None, typer.Option("--model", help="A folder, a hub repository, or the server's name for it")
-]
-BaseUrl = Annotated[
-    list[str] | None,
-    typer.Option("--base-url", help="Where an OpenAI-compatible server is: http://…/v1; again for each further server"),
-]
-Revision = Annotated[str | None, typer.Option("--revision", help="The state of the model's weights")]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="Questions under way at once (a server's slots)")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Questions a call, for a model on this machine")]
 Models = Annotated[Names | None, names_option("--models", help="Only images of these models, separated by commas")]
 SplitName = Annotated[str | None, typer.Option("--split", help="Only images of this split: train or test")]
-Limit = Annotated[int | None, typer.Option(min=0, help="Ask about at most so many now")]
-BudgetUsd = Annotated[
-    float | None, typer.Option("--budget", min=0, help="US dollars that this stage may have cost in all; never passed")
-]
 Wait = Annotated[bool, typer.Option(help="Wait for another run on this home, or leave at once")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be asked")]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What is asked, beside the backend. None: what the profile says."""
+
+    model: Annotated[str | None, typer.Option(help="A folder, a hub repository, or the server's name for it")] = None
+    base_url: Annotated[
+        list[str] | None,
+        typer.Option(help="Where an OpenAI-compatible server is: http://…/v1; again for each further server"),
+    ] = None
+    revision: Annotated[str | None, typer.Option(help="The state of the model's weights")] = None
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Questions under way at once (a server's slots)")] = (
+        None
+    )
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Questions a call, for a model on this machine")] = None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much is asked, and what failed before and is asked again."""
+
+    limit: Annotated[int | None, typer.Option(min=0, help="Ask about at most so many now")] = None
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="US dollars that this stage may have cost in all; never passed")
+    ] = None
+    retry_failures: RetryFailures = None
 
 
 @prelabel_app.command("run", cls=RetryCommand)
@@ -74,16 +88,10 @@ def prelabel_run(
     ctx: typer.Context,
     *,
     backend: BackendName = None,
-    model: ModelName = None,
-    base_url: BaseUrl = None,
-    revision: Revision = None,
-    concurrency: Concurrency = None,
-    batch_size: BatchSize = None,
+    model: ModelOptions,
     models: Models = None,
     split: SplitName = None,
-    limit: Limit = None,
-    budget: BudgetUsd = None,
-    retry_failures: RetryFailures = None,
+    bounds: Bounds,
     work: WorkOptions,
     wait: Wait = True,
     dry_run: DryRun = False,
@@ -96,7 +104,7 @@ def prelabel_run(
     from sdg_data.store import prelabels
 
     settings = settings_of(ctx)
-    section = _changed(settings.prelabel, backend, model, base_url, revision, concurrency, batch_size)
+    section = _changed(settings.prelabel, backend, model)
     store = _existing_store(settings)
     if dry_run:
         _examine("prelabel", section, as_json)
@@ -107,7 +115,7 @@ def prelabel_run(
         vlm,
         template_for(vlm, section),
         models=models,
-        **_bounds(section, vlm, store, "prelabel", budget, split, limit, retry_failures),
+        **_bounds(section, vlm, store, "prelabel", split, bounds),
     )
 
     def counts() -> dict[str, int]:
@@ -124,18 +132,12 @@ def enrich_run(
     ctx: typer.Context,
     *,
     backend: EnricherName = None,
-    model: ModelName = None,
-    base_url: BaseUrl = None,
-    revision: Revision = None,
-    concurrency: Concurrency = None,
-    batch_size: BatchSize = None,
+    model: ModelOptions,
     split: SplitName = None,
     unreviewed: Annotated[
         bool, typer.Option("--unreviewed", help="Also images that one person annotated and nobody reviewed")
     ] = False,
-    limit: Limit = None,
-    budget: BudgetUsd = None,
-    retry_failures: RetryFailures = None,
+    bounds: Bounds,
     work: WorkOptions,
     wait: Wait = True,
     dry_run: DryRun = False,
@@ -150,7 +152,7 @@ def enrich_run(
     from sdg_data.store.gold import GoldRule
 
     settings = settings_of(ctx)
-    section = _changed(settings.enrich, backend, model, base_url, revision, concurrency, batch_size)
+    section = _changed(settings.enrich, backend, model)
     store = _existing_store(settings)
     if dry_run:
         _examine("enrich", section, as_json)
@@ -163,7 +165,7 @@ def enrich_run(
         vlm,
         load_template(section.template or ENRICH),
         rule=GoldRule(unreviewed=unreviewed),
-        **_bounds(section, vlm, store, "enrich", budget, split, limit, retry_failures),
+        **_bounds(section, vlm, store, "enrich", split, bounds),
     )
     _run(
         settings,
@@ -308,22 +310,12 @@ def _conclusion(summary: dict[str, Any], unit: str) -> str:
 def _changed(
     section: VlmSettings,
     backend: str | None,
-    model: str | None,
-    base_url: list[str] | None,
-    revision: str | None,
-    concurrency: int | None,
-    batch_size: int | None,
+    model: ModelOptions,
 ) -> VlmSettings:
     """The section with the command line's options. Another backend does not inherit the section's model."""
     if backend is not None and backend != section.backend:
         section = section.model_copy(update={"backend": backend, "model": "", "revision": "", "template": ""})
-    given = {
-        "model": model,
-        "base_url": " ".join(base_url) if base_url else None,
-        "revision": revision,
-        "concurrency": concurrency,
-        "batch_size": batch_size,
-    }
+    given = {**vars(model), "base_url": " ".join(model.base_url) if model.base_url else None}
     return section.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
@@ -341,10 +333,8 @@ def _bounds(
     backend: Backend,
     store: Store,
     stage: str,
-    budget: float | None,
     split: str | None,
-    limit: int | None,
-    retry: tuple[str, ...] | None,
+    bounds: Bounds,
 ) -> dict[str, Any]:
     """What bounds a stage, as its constructor takes it: requests, money, and which items."""
     from annotate.machine.budget import Budget
@@ -362,9 +352,9 @@ def _bounds(
             deadline=section.deadline,
             max_tokens=section.max_tokens + thinking_tokens(section),
         ),
-        "budget": Budget(budget, prices_of(section), spent=spent),
+        "budget": Budget(bounds.budget, prices_of(section), spent=spent),
         "split": chosen_split(split),
-        "limit": limit,
-        "retry": retry or (),
-        "retry_all": retry == ("all",),
+        "limit": bounds.limit,
+        "retry": bounds.retry_failures or (),
+        "retry_all": bounds.retry_failures == ("all",),
     }

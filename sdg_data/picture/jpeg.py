@@ -10,7 +10,7 @@ from typing import Final
 from sdg_data.picture.colour import IccProfile, is_srgb
 from sdg_data.picture.header import PictureHeader, rules_of
 from sdg_data.picture.refusal import DAMAGED, UNSUPPORTED, PictureError
-from sdg_data.picture.tiff import FRAMES, ORIENTATION, PIXEL_HEIGHT, PIXEL_WIDTH, exif_numbers, first_directory
+from sdg_data.picture.tiff import FRAMES, PIXEL_HEIGHT, PIXEL_WIDTH, exif_numbers, first_directory, orientation_of
 
 SIGNATURE: Final = b"\xff\xd8\xff"
 _FRAME_HEADERS: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -44,8 +44,7 @@ def read_header(data: bytes) -> PictureHeader:
         raise PictureError(DAMAGED, "damaged: a JPEG without a frame header")
     marker, width, height, mode = frame
     numbers = exif_numbers(exif)
-    orientation = numbers.get(ORIENTATION, 1)
-    orientation = orientation if 1 <= orientation <= 8 else 1
+    orientation = orientation_of(numbers)
     colour = IccProfile(b"".join(part for _, part in sorted(profile.items()))) if profile else None
     # A browser stretches a picture to the size that its EXIF states, where the density agrees.
     stated = (numbers.get(PIXEL_WIDTH, width), numbers.get(PIXEL_HEIGHT, height))

@@ -12,7 +12,7 @@ from typing import Final
 from sdg_data.picture.colour import CodedColour, Colour, IccProfile, is_srgb
 from sdg_data.picture.header import PictureHeader, rules_of
 from sdg_data.picture.refusal import DAMAGED, UNSUPPORTED, PictureError
-from sdg_data.picture.tiff import ORIENTATION, exif_numbers
+from sdg_data.picture.tiff import exif_numbers, orientation_of
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
@@ -61,8 +61,7 @@ def read_header(data: bytes) -> PictureHeader:
     palette = len(chunks.get(b"PLTE", b""))
     if not parts or (kind == _PALETTE and not palette):
         raise PictureError(DAMAGED, f"damaged: a PNG without {'a palette' if parts else 'samples'}")
-    orientation = exif_numbers(chunks.get(b"eXIf", b"")).get(ORIENTATION, 1)
-    orientation = orientation if 1 <= orientation <= 8 else 1
+    orientation = orientation_of(exif_numbers(chunks.get(b"eXIf", b"")))
     colour = _colour(chunks)
     frames = struct.unpack(">I", chunks[b"acTL"][:4])[0] if len(chunks.get(b"acTL", b"")) == 8 else 1
     return PictureHeader(

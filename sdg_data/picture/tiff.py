@@ -1,6 +1,7 @@
 """Whole numbers out of a TIFF directory, in which EXIF and the index of multi-picture JPEGs are written."""
 
 import struct
+from collections.abc import Mapping
 from typing import Final
 
 EXIF_DIRECTORY: Final = 0x8769
@@ -24,6 +25,12 @@ def exif_numbers(tiff: bytes) -> dict[int, int]:
     if EXIF_DIRECTORY in numbers:
         numbers = _directory(tiff, _byte_order(tiff), numbers[EXIF_DIRECTORY]) | numbers
     return numbers
+
+
+def orientation_of(numbers: Mapping[int, int]) -> int:
+    """How a picture with these EXIF numbers is turned, 1 to 8; 1, as it is stored, where nothing valid says so."""
+    orientation = numbers.get(ORIENTATION, 1)
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _byte_order(tiff: bytes) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 from sdg_data.picture.colour import IccProfile, is_srgb
 from sdg_data.picture.header import PictureHeader, rules_of
 from sdg_data.picture.refusal import DAMAGED, PictureError
-from sdg_data.picture.tiff import ORIENTATION, exif_numbers
+from sdg_data.picture.tiff import exif_numbers, orientation_of
 
 _ALPHA: Final = 0x10
 _START_CODE: Final = b"\x9d\x01\x2a"
@@ -28,8 +28,7 @@ def read_header(data: bytes) -> PictureHeader:
         transparent = False
     else:
         raise PictureError(DAMAGED, "damaged: a WebP without a picture")
-    orientation = exif_numbers(chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0")).get(ORIENTATION, 1)
-    orientation = orientation if 1 <= orientation <= 8 else 1
+    orientation = orientation_of(exif_numbers(chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0")))
     colour = IccProfile(chunks[b"ICCP"]) if b"ICCP" in chunks else None
     return PictureHeader(
         media_type="image/webp",

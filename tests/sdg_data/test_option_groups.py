@@ -14,7 +14,8 @@ from sdg_data.option_groups import grouped
 @dataclass(frozen=True)
 class Range:
     first: Annotated[int, typer.Option(min=1, help="The first row")] = 1
-    last: Annotated[int | None, typer.Option("--until", help="The last row")] = None
+    # As text, which is what a module with postponed annotations gives.
+    last: "Annotated[int | None, typer.Option('--until', help='The last row')]" = None
 
 
 @dataclass(frozen=True)

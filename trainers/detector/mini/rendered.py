@@ -6,6 +6,7 @@ Their model is `mini-renderer`, their annotator `renderer`: nothing of it is pas
 """
 
 import io
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -34,17 +35,22 @@ def add_rendered(store: Store, blobs: Blobs, count: int, seed: int, *, test_shar
     with progress.running(count):
         while chunk := list(islice(stream, _BATCH)):
             records = [scene_records(sample, number, seed, test_share) for number, sample in chunk]
-            with store.write() as tx:  # makes the store where there is none yet
-                known = images.by_ids(tx, [image.id for _, image, _, _ in records])
-            fresh = [record for record in records if record[1].id not in known]
-            blobs.put_many([data for *_, data in fresh])
-            with store.write() as tx:
-                prompts.insert(tx, [prompt for prompt, *_ in fresh])
-                images.insert(tx, [image for _, image, _, _ in fresh])
-                annotations.insert(tx, [annotation for _, _, annotation, _ in fresh])
-            new += len(fresh)
+            new += add_new(store, blobs, records)
             progress.advance(len(chunk))
     return new
+
+
+def add_new(store: Store, blobs: Blobs, records: Sequence[tuple[Prompt, ImageRecord, Annotation, bytes]]) -> int:
+    """Put those scenes into the store whose images are not there; returns how many. The store is made if need be."""
+    with store.write() as tx:
+        known = images.by_ids(tx, [image.id for _, image, _, _ in records])
+    fresh = [record for record in records if record[1].id not in known]
+    blobs.put_many([data for *_, data in fresh])
+    with store.write() as tx:
+        prompts.insert(tx, [prompt for prompt, *_ in fresh])
+        images.insert(tx, [image for _, image, _, _ in fresh])
+        annotations.insert(tx, [annotation for _, _, annotation, _ in fresh])
+    return len(fresh)
 
 
 def scene_records(

@@ -23,9 +23,8 @@ from sdg_data.image_scores import HIGHEST_SCORE, NAMES, as_share
 from sdg_data.metrics.heatmaps import Floats, coverage
 from sdg_data.mini.world import SIZE
 from sdg_data.progress import Progress
-from sdg_data.store import annotations, images, prompts
 from sdg_data.store.connection import Store
-from trainers.detector.mini.rendered import scene_records
+from trainers.detector.mini.rendered import add_new, scene_records
 from trainers.detector.mini.scenes import samples
 
 SOURCE: Final = "simulated-judges"
@@ -59,15 +58,7 @@ def add_judged(store: Store, blobs: Blobs, count: int, seed: int, *, people: int
                     "envelope": envelope_of(canonical_json(extras)),
                 }  # fmt: skip
                 made.append((prompt, image, annotation.model_copy(update=changes), data))
-            with store.write() as tx:
-                known = images.by_ids(tx, [image.id for _, image, _, _ in made])
-            fresh = [records for records in made if records[1].id not in known]
-            blobs.put_many([data for *_, data in fresh])
-            with store.write() as tx:
-                prompts.insert(tx, [prompt for prompt, *_ in fresh])
-                images.insert(tx, [image for _, image, _, _ in fresh])
-                annotations.insert(tx, [annotation for _, _, annotation, _ in fresh])
-            new += len(fresh)
+            new += add_new(store, blobs, made)
             progress.advance(len(chunk))
     return new
 
