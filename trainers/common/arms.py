@@ -6,7 +6,6 @@ where it stopped. Each process has one thread, and its output is added to the ar
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
@@ -14,14 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sdg_data.console import Names
-from sdg_data.errors import ConfigError
 from sdg_data.progress import duration
-from trainers.common.config import parse_changes
 from trainers.files import replace_file
 
 log = logging.getLogger(__name__)
@@ -34,39 +30,6 @@ class ArmStep(NamedTuple):
 
     title: str
     arguments: list[str]
-
-
-def parse_arm_options(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, arms: Collection[str]
-) -> argparse.Namespace:
-    """Parse an experiment's command line, with the options `--arms` and `--set` that each has.
-
-    A setting that is none, or an unknown arm, ends the program as any other wrong option does.
-
-    Args:
-        parser: with the experiment's own options.
-        arguments: the command line; None: the process's.
-        arms: the names that there are.
-
-    Returns:
-        The options: `arms` in the order given, and `changes`, what stood behind each `--set`.
-    """
-    parser.add_argument("--arms", type=Names.parse, default=list(arms))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
-    options = parser.parse_args(arguments)
-    try:
-        parse_changes(options.changes)
-    except ConfigError as error:
-        parser.error(str(error))
-    unknown = set(options.arms) - set(arms)
-    if unknown:
-        parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(arms)}")
-    return options
-
-
-def set_options(changes: Iterable[str]) -> list[str]:
-    """Changes of settings as the options of a command."""
-    return [part for change in changes for part in ("--set", change)]
 
 
 def run_arms(names: Sequence[str], next_step: Callable[[str], ArmStep | None], logs: Path, *, workers: int) -> set[str]:

@@ -22,18 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from trainers.common.arms import (
-    ArmStep,
-    parse_arm_options,
-    run_arms,
-    set_options,
-    stop_children_on_sigterm,
-    write_report,
-)
+from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
 from trainers.common.config import parse_changes
 from trainers.files import replace_file
 from trainers.paper.boxflow.arms import ARMS, BASE, SEEDS, TUNE_SEEDS, candidates, configuration, judged_prompts
 from trainers.paper.boxflow.judge import MEASURES
+from trainers.paper.options import parse_arm_options, set_options
 
 log = logging.getLogger("paper-mini")
 

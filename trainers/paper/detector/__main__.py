@@ -24,19 +24,13 @@ from sdg_data.metrics.release_files import ReleaseFile
 from sdg_data.metrics.store_sources import Filter, SourceName, StoreSource
 from sdg_data.metrics.tables import DefectTable
 from sdg_data.store.connection import Store
-from trainers.common.arms import (
-    ArmStep,
-    parse_arm_options,
-    run_arms,
-    set_options,
-    stop_children_on_sigterm,
-    write_report,
-)
+from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
 from trainers.detector.mini.corrected import CEILING as SECOND_PEOPLE
 from trainers.detector.mini.rendered import MODEL as RENDERER
 from trainers.detector.sft_config import RECIPES
 from trainers.paper.detector.arms import ARMS, BASE, Arm
 from trainers.paper.detector.report import EVERYTHING, GENERATED, figure, markdown, of_groups, score, summarise
+from trainers.paper.options import parse_arm_options, set_options
 
 log = logging.getLogger("paper-mini-detector")
 

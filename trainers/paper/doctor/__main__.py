@@ -18,17 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from trainers.common.arms import (
-    ArmStep,
-    parse_arm_options,
-    run_arms,
-    set_options,
-    stop_children_on_sigterm,
-    write_report,
-)
+from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
 from trainers.detector.mini.cli import WEIGHTS
 from trainers.paper.doctor.arms import ARMS, BASE, BOXES
 from trainers.paper.doctor.report import markdown, summarise
+from trainers.paper.options import parse_arm_options, set_options
 
 log = logging.getLogger("paper-mini-doctor")
 
