@@ -7,33 +7,36 @@ computed from what was shown and what came back, never taken from what the resul
 
 from __future__ import annotations
 
-import math
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from annotate.labelstudio import config as page
+from annotate.labelstudio.field_values import (
+    MAX_NOTE,
+    MAX_REASON,
+    read_box,
+    read_choice,
+    read_importance,
+    read_label,
+    read_reason,
+    read_score,
+    read_status,
+    read_text,
+    region_note,
+)
 from annotate.labelstudio.refusals import QuarantineCode, RefusalCollector, box_words, refuse
-from schemas.base import without_lone_surrogates
 from schemas.codecs import LabelStudio
 from schemas.defect import Defect, DefectType
-from schemas.geometry import Box, ImageSize, PercentBox
+from schemas.geometry import ImageSize
 from schemas.labelling import LabelTask
 from schemas.records import AnnotatedDefect, Annotation, AnnotationStatus, Origin, Prelabel
 from sdg_data.ids import content_id
 from sdg_data.metrics.matching import match_defects
 
-MAX_REASON = 2000
-"""Characters. The longest expanded reason of the paper has 45 words."""
-MAX_NOTE = 10_000
 MAX_ITEMS = 1000
 """Items of one result: some two hundred boxes."""
-_TAG = re.compile(r"<[/!?]?[a-z][^<>]*[>=]|<\s*/?\s*script|javascript:", re.IGNORECASE)
-"""Tags, closed or (with an attribute) not, as a browser would read them; `x < y` is none."""
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,3}")
 _SAME_DEFECT = 0.5
 """The least IoU at which two people's boxes of one type are one defect."""
 _SAME_PERCENT = 0.01
@@ -194,16 +197,16 @@ def parse(result: Any, shown: ShownRegions) -> ParsedAnnotation:
     verdict = image.pop(page.VERDICT, None)
     status, text, scores = None, "", {}
     with faults.collecting():
-        status = _status(chosen_status, left)
+        status = read_status(chosen_status, left)
         if status is None and verdict is None:
             gone = "No box is left. " if regions else ""
             raise refuse(QuarantineCode.NOTHING_SAID, f"{gone}Draw boxes, or choose one answer for the whole image.")
     with faults.collecting("The note: "):
-        text = _text(note, MAX_NOTE) if note else ""
+        text = read_text(note, MAX_NOTE) if note else ""
     with faults.collecting():
-        scores = {name: _score(image.pop(f"score_{name}")) for name in page.SCORES if f"score_{name}" in image}
+        scores = {name: read_score(image.pop(f"score_{name}")) for name in page.SCORES if f"score_{name}" in image}
     with faults.collecting():
-        verdict_value = _chosen(verdict, (page.REJECT,)) if verdict is not None else None
+        verdict_value = read_choice(verdict, (page.REJECT,)) if verdict is not None else None
     faults.raise_any()
     status = status or AnnotationStatus.CANNOT_JUDGE
     return ParsedAnnotation(
@@ -282,22 +285,22 @@ def _defect(answers: _Answers) -> tuple[Defect, dict[str, Any]]:
         raise refuse(QuarantineCode.NO_LABEL, "a reason, importance or subtype stands without a box.")
     faults = RefusalCollector()
     with faults.collecting():
-        percent, box = _box(value)
+        percent, box = read_box(value)
     with faults.collecting():
-        kind = _label(value.get("rectanglelabels"))
+        kind = read_label(value.get("rectanglelabels"))
     with faults.collecting():
-        reason = _reason(answers.get(page.REASON))
+        reason = read_reason(answers.get(page.REASON))
     with faults.collecting():
-        importance = _importance(answers.get(page.IMPORTANCE))
+        importance = read_importance(answers.get(page.IMPORTANCE))
     faults.raise_any()
     # The page keeps the answer of the other type's list when a box is relabelled; it no longer means anything.
     chosen = answers.get(page.SUBTYPE[kind])
-    subtype, attribute = page.SUBTYPES[_chosen(chosen, page.SUBTYPES)] if chosen else (None, None)
+    subtype, attribute = page.SUBTYPES[read_choice(chosen, page.SUBTYPES)] if chosen else (None, None)
     if subtype is not None and subtype.type is not kind:
         raise refuse(QuarantineCode.BAD_SUBTYPE, f"the subtype {subtype} is none of a {kind}.")
     defect = Defect(box=box, type=kind, subtype=subtype, attribute=attribute, reason=reason, importance=importance)
     raw = {**percent.model_dump(), "type": kind.value, "subtype": chosen or None, "reason": answers[page.REASON]}
-    note = _region_note(value.get("meta"))
+    note = region_note(value.get("meta"))
     return defect, {**raw, "importance": importance} | ({"note": note} if note else {})
 
 
@@ -311,13 +314,13 @@ def _box_verdict(answers: _Answers, *, shown: bool) -> dict[str, str]:
     given = answers.get(page.BOX_VERDICT)
     if not given:
         return {}
-    verdict = _chosen(given, tuple(page.BOX_VERDICT_KEYS))
+    verdict = read_choice(given, tuple(page.BOX_VERDICT_KEYS))
     if verdict != page.WRONG:
         return {"verdict": verdict}
     if not shown:
         raise refuse(QuarantineCode.OWN_BOX, "it is called wrong, and is your own: delete it, or take that back.")
     why = answers.get(page.WHY)
-    text = _text(why, MAX_REASON) if why is not None else ""
+    text = read_text(why, MAX_REASON) if why is not None else ""
     if not text:
         raise refuse(QuarantineCode.NO_WHY, "it is called wrong, and nothing says why.")
     return {"verdict": verdict, "why": text}
@@ -335,123 +338,3 @@ def _annotated(name: str, defect: Defect, raw: Mapping[str, Any], shown: ShownRe
         same = same and defect.reason == before.reason.strip() and not moved
         origin = Origin.PREDICTION if same else Origin.PREDICTION_CHANGED
     return AnnotatedDefect(defect=defect, region_id=name, origin=origin, prelabel_index=index)
-
-
-def _box(value: Mapping[str, Any]) -> tuple[PercentBox, Box]:
-    if _number(value.get("rotation", 0)) or _number(value.get("image_rotation", 0)):
-        raise refuse(QuarantineCode.ROTATED, "it is rotated.")
-    numbers = [_number(value.get(name)) for name in ("x", "y", "width", "height")]
-    x, y, width, height = (math.nan if number is None else number for number in numbers)
-    if not all(math.isfinite(number) for number in (x, y, width, height)) or width <= 0 or height <= 0:
-        raise refuse(QuarantineCode.BOX_INVALID, "no extent, or a place that is no number.")
-    percent = PercentBox(x=x, y=y, width=width, height=height)
-    try:
-        return percent, LabelStudio().decode(percent)
-    except (ValueError, OverflowError):
-        raise refuse(QuarantineCode.BOX_OUTSIDE, "it reaches out of the image.") from None
-
-
-def _label(labels: Any) -> DefectType:
-    if not isinstance(labels, list) or not labels:
-        raise refuse(QuarantineCode.NO_LABEL, "no type.")
-    if len(labels) > 1:
-        raise refuse(QuarantineCode.SEVERAL_ANSWERS, "several types.")
-    if labels[0] not in list(DefectType):
-        raise refuse(QuarantineCode.UNKNOWN_LABEL, f"there is no type {str(labels[0])[:40]!r}.")
-    return DefectType(labels[0])
-
-
-def _reason(value: Any) -> str:
-    reason = _text(value, MAX_REASON) if value is not None else ""
-    if not reason:
-        raise refuse(QuarantineCode.NO_REASON, "no reason.")
-    return reason
-
-
-def _importance(value: Any) -> int:
-    """A whole number from 1 to 100: a JSON number, or the text of a field in a list of one."""
-    text = value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else None
-    if value is None or value == [] or (text is not None and not text.strip()):
-        raise refuse(QuarantineCode.NO_IMPORTANCE, "no importance, a number from 1 to 100.")
-    if text is not None:
-        digits = unicodedata.normalize("NFKC", text).strip()
-        number = float(digits) if _WHOLE_NUMBER.fullmatch(digits) else None
-    else:
-        number = _number(value)
-    if number is None or not math.isfinite(number) or number != int(number) or not 1 <= number <= 100:
-        said = without_lone_surrogates(str(value if text is None else text))[:40]
-        raise refuse(
-            QuarantineCode.BAD_IMPORTANCE, f"importance is a whole number from 1 to 100, not {_without_tags(said)}."
-        )
-    return int(number)
-
-
-def _chosen(value: Any, known: Mapping[str, Any] | Sequence[str]) -> str:
-    if not isinstance(value, list) or len(value) != 1:
-        raise refuse(QuarantineCode.SEVERAL_ANSWERS, "one choice is made where one may be made.")
-    if not isinstance(value[0], str) or value[0] not in known:
-        raise refuse(QuarantineCode.UNKNOWN_LABEL, f"there is no choice {str(value[0])[:40]!r}.")
-    return value[0]
-
-
-def _status(value: Any, boxes: bool) -> AnnotationStatus | None:
-    if not value:
-        return AnnotationStatus.DEFECTS if boxes else None
-    chosen = _chosen(value, page.STATUS_KEYS)
-    if chosen == page.NO_DEFECTS and boxes:
-        raise refuse(
-            QuarantineCode.CLEAN_WITH_BOXES,
-            '"no_defects" is chosen, but there are boxes: delete them, or take it back.',
-        )
-    return {
-        page.NO_DEFECTS: AnnotationStatus.CLEAN,
-        page.AMBIGUOUS_PROMPT: AnnotationStatus.AMBIGUOUS_PROMPT,
-        page.CANNOT_JUDGE: AnnotationStatus.CANNOT_JUDGE,
-    }[chosen]
-
-
-def _score(value: Any) -> int:
-    number = _number(value)
-    if number is None or number not in range(1, page.HIGHEST_SCORE + 1):
-        raise refuse(QuarantineCode.BAD_SCORE, f"A score is a whole number from 1 to {page.HIGHEST_SCORE}.")
-    return int(number)
-
-
-def _text(value: Any, longest: int) -> str:
-    """One text without space around it; the page gives it as a list of one."""
-    parts = value if isinstance(value, list) else [value]
-    if not all(isinstance(part, str) for part in parts):
-        raise refuse(QuarantineCode.UNREADABLE, "a text is not a text.")
-    texts = [part.strip() for part in parts if part.strip()]
-    if len(texts) > 1:
-        raise refuse(QuarantineCode.SEVERAL_ANSWERS, "one text is written where one may be written.")
-    text = without_lone_surrogates(texts[0]) if texts else ""
-    if len(text) > longest:
-        raise refuse(QuarantineCode.REASON_TOO_LONG, f"a text has {len(text):,} characters; {longest:,} are allowed.")
-    if any(unicodedata.category(character) == "Cc" and character not in "\n\t\r" for character in text):
-        raise refuse(QuarantineCode.CONTROL_CHARACTERS, "a text contains control characters.")
-    if _TAG.search(text):
-        raise refuse(QuarantineCode.MARKUP, "a text contains markup; write plain words.")
-    return text
-
-
-def _region_note(meta: Any) -> str:
-    """What somebody noted on a box in Label Studio's side panel, which is kept as it is and means nothing here."""
-    parts = meta.get("text") if isinstance(meta, dict) else None
-    parts = parts if isinstance(parts, list) else [parts]
-    return "\n".join(part for part in parts if isinstance(part, str))[:MAX_NOTE]
-
-
-def _without_tags(text: str) -> str:
-    """A text without the signs that the page would take for a tag."""
-    return text.replace("<", "").replace(">", "")
-
-
-def _number(value: Any) -> float | None:
-    """A JSON number; None for anything else, also for True."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
