@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from schemas.base import Record
 from sdg_data.errors import ConfigError
 
-DATABASE_VARIABLE = "LABEL_STUDIO_DATABASE"
 PASSWORD_VARIABLE = "LABEL_STUDIO_DB_PASSWORD"
 SQLITE = "sqlite"
 SQLITE_FILE = "label_studio.sqlite3"

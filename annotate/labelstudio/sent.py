@@ -19,7 +19,6 @@ from sdg_data.store.label_trust import SentTask
 
 NOTICE = "notice"
 IMAGE = "image"
-QUARANTINE = "sdg_quarantine"
 _CLOCK = timedelta(seconds=2)
 """The server's `Date` has whole seconds."""
 

@@ -44,7 +44,6 @@ class Kind(StrEnum):
 
 _HOW_MANY = (Kind.MISSING, Kind.EXTRA, Kind.COUNT)
 _IDENTITY = (Kind.COLOUR, Kind.SHAPE)
-_ON_CANVAS = (Kind.BITE, Kind.NOISE, Kind.BLUR, Kind.DOUBLE)
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,7 +17,6 @@ from annotate.machine.stage import RequestLimits
 from annotate.vlm.contract import Answer, AskError, Backend, Prices, Question
 from annotate.vlm.fake import FakeBackend, Step
 from annotate.vlm.openai_chat import OpenAIBackend
-from annotate.vlm.oracle import OracleBackend
 from annotate.vlm.pool import PoolTimes
 from annotate.vlm.retrying import RetryPolicy
 from schemas.codecs import Qwen3VL
@@ -30,6 +29,7 @@ from sdg_data.store import calls, failures, prelabels
 from sdg_data.store.digest import store_digest
 from sdg_data.work import LocalExecutor
 from tests.annotate.hostile import HostileServer, Reply, answer, status
+from tests.annotate.oracle_backend import OracleBackend
 from tests.annotate.support import CLEAN, HURRIED, ONE, QUICK, Home, captions, picture, server_settings
 
 ROOT = Path(__file__).parents[3]

@@ -1,8 +1,4 @@
-"""The mini world's oracle as a backend: the right answer, by classical vision. For tests and the demo's annotators.
-
-It knows the mini world and nothing else, so it is no prelabeller: settings cannot name it (`registry`), only code can
-make it.
-"""
+"""The mini world's oracle as a backend: the right answer, by classical vision."""
 
 from __future__ import annotations
 
