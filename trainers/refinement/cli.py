@@ -284,7 +284,7 @@ def _within(settings: Settings, store: Any, blobs: Any, source: str, reward: str
         made = refinements.candidate_ids(tx)
         every = [image for image in images.page(tx) if image.id not in made]
         texts = prompts.by_ids(tx, sorted({image.prompt_id for image in every}))
-    burdens = judged_burdens(store, blobs, source, {image.id for image in every})
+    burdens = judged_burdens(store, blobs, source, {image.id for image in every}, "--within")
     pictures = [(decode_pixels(blobs.get(image.blob))[:, :, :3], texts[image.prompt_id].text) for image in every]
     rewards = refine_settings({}, {"rewards": [{"kind": reward}]}).rewards
     scores = scores_of(make_reward(rewards), pictures)

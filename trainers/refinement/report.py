@@ -17,12 +17,16 @@ from sdg_data.store.connection import Store
 from trainers.refinement.source import source_name
 
 
-def judged_burdens(store: Store, blobs: Blobs, source: str, ids: Collection[str]) -> dict[str, float]:
+def judged_burdens(
+    store: Store, blobs: Blobs, source: str, ids: Collection[str], option: str = "--judge"
+) -> dict[str, float]:
     """The burden of images by a source of defects, as `judged_defects` takes it."""
-    return burdens_of(judged_defects(store, blobs, source, ids))
+    return burdens_of(judged_defects(store, blobs, source, ids, option))
 
 
-def judged_defects(store: Store, blobs: Blobs, source: str, ids: Collection[str]) -> dict[str, tuple[Defect, ...]]:
+def judged_defects(
+    store: Store, blobs: Blobs, source: str, ids: Collection[str], option: str = "--judge"
+) -> dict[str, tuple[Defect, ...]]:
     """What a source says of images; an image that it says nothing readable of is left out.
 
     A source that does not exist, and the oracle of another world, are refused.
@@ -32,11 +36,12 @@ def judged_defects(store: Store, blobs: Blobs, source: str, ids: Collection[str]
         blobs: Its blobs, which the oracle reads.
         source: The judge; the oracle is asked about these images alone.
         ids: The images.
+        option: Where the source is written on the command line.
 
     Returns:
         Image -> defects.
     """
-    name = source_name(source)
+    name = source_name(source, option)
     if name.kind != "oracle":
         table = StoreSource(store, name, Filter(), blobs).read()
         return table_defects(table, ids)

@@ -98,11 +98,12 @@ def _again(codes: Collection[str], retry: Collection[str]) -> bool:
     return "all" in retry or not set(codes).isdisjoint(retry)
 
 
-def source_name(source: str) -> SourceName:
+def source_name(source: str, option: str = "--source") -> SourceName:
     """Read the name of a source of the store.
 
     Args:
         source: As it is written on a command line.
+        option: Where it is written.
 
     Returns:
         The source.
@@ -112,5 +113,5 @@ def source_name(source: str) -> SourceName:
     """
     parsed = parse_source(source)
     if parsed is None:
-        raise ConfigError(f"{source!r} is no source of defects", item="--source", hint=f"It is {KINDS}.")
+        raise ConfigError(f"{source!r} is no source of defects", item=option, hint=f"It is {KINDS}.")
     return parsed

@@ -269,7 +269,8 @@ def test_the_command_wants_a_judge_and_prints_the_tables(tmp_path: Path, capsys:
     LocalExecutor().execute(stage(store, blobs, job(), Painter()))
     arguments = ["--home", str(tmp_path), "refine", "report", "--explain"]
     assert run(arguments) == 3
-    capsys.readouterr()
+    assert run([*arguments, "--judge", "nobody"]) == 3
+    assert "--judge: 'nobody' is no source" in capsys.readouterr().err
     assert run([*arguments, "--judge", "prelabel:seer"]) == 0
     assert "the run's own" in capsys.readouterr().out
     assert run([*arguments, "--judge", "prelabel:seer", "--json"]) == 0
