@@ -1,11 +1,11 @@
-"""The DuckDB that this process computes with: made once, and files are attached to it for a transaction each.
+"""The DuckDBs that this process computes with: made once, and a file is attached to one for each transaction.
 
 Making one fills its catalogue of functions, which takes 25 ms of CPU; attaching a file takes 4 ms. The lock of a file
-is held for as long as it is attached, as with a connection of its own.
+is held for as long as it is attached, as with a connection of its own. One DuckDB has one file at a time: while others
+compute with it, it would not let go of what is detached.
 """
 
 import contextlib
-import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ import duckdb
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": False}
 """The extensions used are built in; never reach for the network."""
+_MOST_IDLE = 2
 
 _guard = threading.Lock()
-_engine: duckdb.DuckDBPyConnection | None = None
-_temporary = ""
-_names = (f"file_{number}" for number in itertools.count())
+_idle: list[duckdb.DuckDBPyConnection] = []
+"""Those to which no file is attached."""
 
 
 @contextlib.contextmanager
@@ -32,68 +32,45 @@ def attached(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnecti
 
     Yields:
         The connection, without a transaction.
-
-    Raises:
-        Error: Of DuckDB, where the file cannot be attached, and whatever the block raises.
     """
     with _guard:
-        name = next(_names)
-        connection = _cursor(f"{path}.tmp")
+        engine = _idle.pop() if _idle else None
+    if engine is None:
+        engine = duckdb.connect(config=_CONFIG)
+        engine.execute("SET enable_progress_bar = false")  # it would draw itself into a command's output
+    temporary = Path(f"{path}.tmp")  # for what does not fit into memory
+    connection = engine.cursor()
     file = str(path).replace("'", "''")
-    try:
-        connection.execute(f"ATTACH '{file}' AS {name} (TYPE duckdb{', READ_ONLY' if read_only else ''})")
+    with contextlib.closing(connection):
+        connection.execute("SET temp_directory = ?", [str(temporary)])
+        connection.execute(f"ATTACH '{file}' AS attached (TYPE duckdb{', READ_ONLY' if read_only else ''})")
         try:
-            connection.execute(f"USE {name}")
+            connection.execute("USE attached")
             yield connection
         finally:
-            _detach(connection, name)
-    except duckdb.Error:
-        close()  # some errors make a DuckDB unusable for good
-        raise
-    finally:
-        connection.close()
+            _detach(connection)
+    # After an error it is not used again, as some make a DuckDB unusable for good; nor where something lies in the
+    # folder, which is removed with it.
+    if not temporary.exists():
+        with _guard:
+            _idle.append(engine)
+            del _idle[_MOST_IDLE:]
 
 
-def close() -> None:
-    """Forget the engine, whose memory is free as soon as no file is attached to it. The next use makes another one."""
-    with _guard:
-        _close()
-
-
-def _cursor(temporary: str) -> duckdb.DuckDBPyConnection:
-    """A connection of the engine, which puts what does not fit into memory into the folder `temporary`."""
-    global _engine, _temporary
-    if _engine is not None and _temporary != temporary:
-        try:
-            _engine.execute("SET temp_directory = ?", [temporary])
-        except duckdb.Error:  # something lies in the other one
-            _close()
-    if _engine is None:
-        _engine = duckdb.connect(config={**_CONFIG, "temp_directory": temporary})
-        _engine.execute("SET enable_progress_bar = false")  # it would draw itself into a command's output
-    _temporary = temporary
-    return _engine.cursor()
-
-
-def _detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+def _detach(connection: duckdb.DuckDBPyConnection) -> None:
     """Let go of a file, after DuckDB has written into it what is only in its log."""
     try:
         connection.execute("USE memory")
     except duckdb.TransactionException:  # an aborted transaction is still open
         connection.execute("ROLLBACK")
         connection.execute("USE memory")
-    connection.execute(f"DETACH {name}")
-
-
-def _close() -> None:
-    global _engine
-    _engine = None  # not by its `close`, which closes the cursors that others use, too
+    connection.execute("DETACH attached")
 
 
 def _before_fork() -> None:
-    """Let no child inherit an engine without its threads."""
+    """Let no child inherit a DuckDB without its threads."""
     _guard.acquire()
-    _close()
+    _idle.clear()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_guard.release, after_in_child=_guard.release)

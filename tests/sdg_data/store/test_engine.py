@@ -63,6 +63,40 @@ def test_another_process_may_write_as_soon_as_the_block_ends(tmp_path: Path) -> 
     assert value_of(path) == (5, 10)
 
 
+def test_files_are_let_go_of_while_another_stays_attached(tmp_path: Path) -> None:
+    kept, other = make(tmp_path / "a.duckdb", 1), make(tmp_path / "b.duckdb", 2)
+    with engine.attached(kept, read_only=False) as connection:
+        connection.execute("BEGIN TRANSACTION")
+        connection.execute("UPDATE numbers SET value = 7")
+        for value in range(3):
+            with engine.attached(other, read_only=False) as second:
+                second.execute("UPDATE numbers SET value = ?", [value])
+            assert value_of(other) == (value, 2 * value)
+        connection.execute("COMMIT")
+    assert value_of(kept) == (7, 14)
+
+
+def test_threads_of_many_files_wait_for_nobody(tmp_path: Path) -> None:
+    paths = [make(tmp_path / f"{number}.duckdb", 0) for number in range(3)]
+    errors: list[duckdb.Error] = []
+
+    def count(path: Path) -> None:
+        try:
+            for _ in range(10):
+                with engine.attached(path, read_only=False) as connection:
+                    connection.execute("UPDATE numbers SET value = value + 1")
+        except duckdb.Error as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=count, args=[path]) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert [value_of(path) for path in paths] == [(10, 20)] * 3
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_error_undoes_what_was_begun_and_costs_the_next_block_nothing(tmp_path: Path, begun: bool) -> None:
     path = make(tmp_path / "a.duckdb", 1)
