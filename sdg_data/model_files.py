@@ -5,6 +5,7 @@ whatever the model's code stumbles over. For the few lines that load a model, an
 """
 
 import sys
+from pathlib import Path
 from typing import Final
 
 _ANY: Final = (OSError, ValueError, RuntimeError, ImportError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -21,6 +22,12 @@ def loading_errors() -> tuple[type[Exception], ...]:
         (sys.modules.get(name), error) for name, error in _LIBRARIES.items()
     )  # one not loaded has raised nothing
     return (*_ANY, *(getattr(module, error) for module, error in modules if module is not None))
+
+
+def is_no_folder(source: str) -> bool:
+    """Whether a model is named by a path where no folder is, and not as OWNER/NAME of the hub."""
+    path = Path(source)
+    return (path.is_absolute() or source.startswith((".", "~")) or len(path.parts) > 2) and not path.is_dir()
 
 
 def loading_reason(error: Exception) -> str:

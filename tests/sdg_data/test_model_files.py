@@ -7,7 +7,7 @@ import pytest
 
 from annotate.vlm.qwen.load import load_model, load_processor, read_detector_file
 from sdg_data.errors import ModelError
-from sdg_data.model_files import loading_reason
+from sdg_data.model_files import is_no_folder, loading_reason
 from tests.annotate import tiny_vlm
 from trainers.detector.loading import model_type_of
 
@@ -57,3 +57,12 @@ def test_an_error_without_words_has_its_class() -> None:
     assert loading_reason(RuntimeError()) == "RuntimeError"
     assert loading_reason(KeyError("a\nb")) == "KeyError: 'a\\nb'"
     assert loading_reason(ValueError("first\nsecond")) == "ValueError: first"
+
+
+def test_what_names_a_folder_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    paths = {"/nowhere": True, str(tmp_path): False, "./x": True, "~/x": True, "a/b/c": False, "a/b/d": True}
+    assert {path: is_no_folder(path) for path in paths} == paths
+    assert not is_no_folder("Qwen/Qwen3-VL-4B-Instruct")
+    assert not is_no_folder("gpt2")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from annotate.vlm.qwen.load import DETECTOR_FILE, FAMILIES, is_large, load_model, load_processor, noted_files
 from sdg_data.errors import ModelError
-from sdg_data.model_files import loading_errors, loading_reason
+from sdg_data.model_files import is_no_folder, loading_errors, loading_reason
 from trainers.detector.train_config import DetectorLora, TrainConfig
 from trainers.files import replace_file
 
@@ -70,6 +70,8 @@ def model_type_of(source: str) -> str:
         raise ModelError(
             "is an adapter, not a model", item=source, hint="`sdg train detector merge` makes a model of it."
         )
+    if is_no_folder(source):
+        raise ModelError("there is no such folder of a model", item=source)
     try:
         model_type = str(AutoConfig.from_pretrained(source).model_type)
     except loading_errors() as error:

@@ -8,7 +8,7 @@ from typing import Any
 from annotate.vlm.qwen.load import FAMILIES, load_model, load_processor, read_detector_file
 from sdg_data.devices import own_device
 from sdg_data.errors import ModelError
-from sdg_data.model_files import loading_errors, loading_reason
+from sdg_data.model_files import is_no_folder, loading_errors, loading_reason
 from trainers.detector.loading import ADAPTER_FILE, freeze_vision, lora_config, quieten
 from trainers.detector.train_config import ModelSettings
 from trainers.doctor.chat import DoctorChat
@@ -113,6 +113,8 @@ def _kind(source: str) -> str:
     folder = Path(source)
     if folder.is_dir() and (folder / ADAPTER_FILE).is_file() and not (folder / "config.json").is_file():
         raise ModelError("is an adapter, not a model", item=source)
+    if is_no_folder(source):
+        raise ModelError("there is no such folder of a model", item=source)
     try:
         kind = str(AutoConfig.from_pretrained(source).model_type)
     except loading_errors() as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sdg_data.errors import ExitCode
 from trainers.doctor.train_config import RECIPES, RFT_RECIPES
 from trainers.paper.doctor.__main__ import main
 from trainers.paper.doctor.arms import ARMS, BOXES
@@ -49,3 +50,19 @@ def test_every_arms_recipe_is_there() -> None:
         if arm.name != BOXES:
             assert arm.recipe in (RECIPES if arm.command == "sft" else RFT_RECIPES)
         assert arm.start == "base" or arm.start in ARMS
+
+
+def test_an_experiment_that_was_cut_off_reports_what_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An arm whose start is missing waits for it; the table is of the others, and names what is missing."""
+    folder = tmp_path / "eval-stage1-0"
+    folder.mkdir()
+    (tmp_path / "stage1-0" / "model").mkdir(parents=True)
+    (folder / "evaluation.json").write_text(
+        json.dumps({"figures": {"plcc/average": 0.7}, "data": {"fingerprint": "f"}})
+    )
+    asked = ["--out", str(tmp_path), "--seeds", "1", "--arms"]
+    assert main([*asked, "rft,stage1"]) == ExitCode.PARTIAL
+    table = capsys.readouterr().out
+    assert "- no figures yet of: rft-0" in table
+    assert "| stage 1: scores | 0.700 |" in table
+    assert main([*asked, "rft"]) == ExitCode.ERROR

@@ -5,7 +5,8 @@
     OUT/eval-ARM-SEED/      its figures on the test split
     OUT/paper/              table.md, summary.json
 
-Each is a process of its own, `--workers` at a time, one thread each.
+While some runs have no figures yet, the table is of the others and names them, and the exit code is 10. Each run is a
+process of its own, `--workers` at a time, one thread each.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sdg_data.errors import ExitCode
 from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
 from trainers.detector.mini.cli import WEIGHTS
 from trainers.paper.doctor.arms import ARMS, BASE, BOXES
@@ -41,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [name for name in names if not _evaluation(options, name).is_file()]
     if missing:
         log.error("no figures of %s; run again to go on", ", ".join(missing))
-        return 1
-    _report(options)
-    return 0
+    if len(missing) == len(names):
+        return int(ExitCode.ERROR)
+    _report(options, missing)
+    return int(ExitCode.PARTIAL if missing else ExitCode.OK)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -99,11 +102,13 @@ def _asking(options: argparse.Namespace, arm: str, seed: str) -> list[str]:
     return parts if options.limit is None else [*parts, "--limit", str(options.limit)]
 
 
-def _report(options: argparse.Namespace) -> None:
+def _report(options: argparse.Namespace, missing: Sequence[str]) -> None:
     runs: dict[str, dict[int, dict[str, float]]] = {}
     evaluation: dict[str, Any] = {}
     for arm in options.arms:
         for seed in range(options.seeds):
+            if f"{arm}-{seed}" in missing:
+                continue
             evaluation = json.loads(_evaluation(options, f"{arm}-{seed}").read_text(encoding="utf-8"))
             figures = evaluation["figures"]
             # The detector's word for "this image has such a defect".
@@ -111,6 +116,9 @@ def _report(options: argparse.Namespace) -> None:
             runs.setdefault(arm, {})[seed] = renamed
     summary = summarise(runs)
     facts = {"seeds": options.seeds, "shards": evaluation["data"]["fingerprint"], "limit": options.limit or "none"}
+    facts |= {"settings": "; ".join(options.changes) or "the recipes'"}
+    if missing:
+        facts["no figures yet of"] = ", ".join(missing)
     table, folder = markdown(summary, facts), options.out / "paper"
     pages = [(folder / "table.md", table)]
     if options.docs:
