@@ -7,8 +7,14 @@ from typing import Any
 import orjson
 
 
+class DoubledKey(ValueError):
+    """An object has a key twice, with two values: which of them is meant cannot be known."""
+
+
 def parse_json(data: bytes, *, strict: bool = True) -> Any:
     """A JSON value. A byte order mark is passed over; NaN and infinities, which Python writes, become null.
+
+    An object that has a key twice says two things. Other readers take the last one in silence, here it is refused.
 
     Args:
         data: In UTF-8.
@@ -16,14 +22,17 @@ def parse_json(data: bytes, *, strict: bool = True) -> Any:
             its rows one by one can do without.
 
     Raises:
-        ValueError: It is no JSON, or is nested too deeply.
+        ValueError: It is no JSON, has a key twice in one object, or is nested too deeply.
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         value = orjson.loads(data)
+        _refuse_doubled_keys(data)
     except orjson.JSONDecodeError as error:
         try:
-            value = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
+            value = json.loads(data, parse_constant=lambda _: None, parse_float=_finite, object_pairs_hook=_once)
+        except DoubledKey:
+            raise
         except (ValueError, RecursionError):
             raise error from None
     if strict:
@@ -43,6 +52,33 @@ def finite_number(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _refuse_doubled_keys(data: bytes) -> None:
+    try:
+        json.loads(data, parse_int=str, parse_float=str, object_pairs_hook=_mark)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _mark(pairs: list[tuple[str, Any]]) -> object:
+    """Something small in the place of an object, equal to nothing else."""
+    _once(pairs)
+    return object()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs.
+
+    Raises:
+        DoubledKey: A key has two values.
+    """
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        for key, value in pairs:
+            if result[key] != value:
+                raise DoubledKey(f"the key {key!r:.60} stands twice in an object, with two values")
+    return result
 
 
 def _finite(text: str) -> float | None:

@@ -61,6 +61,9 @@ def _row(image: CocoImage, joined: CocoFile, folder: Path, split: str | None, op
     if not image.boxes and (joined.loose or joined.ambiguous):
         message = f"no box names it, but {len(joined.loose) + joined.ambiguous} boxes name no one image: is it clean?"
         raise RejectedRow(image.name, "doubtful-clean", message)
+    if not image.boxes and not joined.is_exhaustive(entry):
+        message = "no box names it, but it is annotated for some categories only: is it clean?"
+        raise RejectedRow(image.name, "doubtful-clean", message)
     data = read_below(folder, entry["file_name"], image.name)
     if "sdg" in entry:
         return _ours(image, data)

@@ -16,6 +16,8 @@ from sdg_data.errors import InputError
 from sdg_data.json_values import parse_json
 
 _MOST_DIGITS = 40
+_EXACT = 2**53
+"""Fractional numbers from here on are rounded: two ids may have become one."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,19 @@ class CocoFile:
         key = join_key(box.get("category_id"), as_text=False)
         return None if key is None else self.categories.get(key)
 
+    def is_exhaustive(self, entry: dict[str, Any]) -> bool:
+        """Whether an image was looked at for every category of the file.
+
+        LVIS names those of which an image has none (`neg_category_ids`), and those of which not all are boxed
+        (`not_exhaustive_category_ids`); of the others nothing is known. Other files name neither.
+        """
+        without = entry.get("neg_category_ids")
+        keys = {join_key(value, as_text=False) for value in without} if isinstance(without, list) else None
+        return not entry.get("not_exhaustive_category_ids") and (keys is None or keys >= set(self.categories))
+
 
 def join_key(value: object, *, as_text: bool) -> str | None:
-    """What an id is compared by; None for what is none (null, a list, a fraction, true)."""
+    """What an id is compared by; None for what is none (null, a list, a fraction, true, a rounded number)."""
     if isinstance(value, str):
         text = value.strip()
         if as_text or not text:
@@ -64,7 +76,7 @@ def join_key(value: object, *, as_text: bool) -> str | None:
         return None
     if isinstance(value, int):
         return str(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return str(int(value))
     return None
 

@@ -1,8 +1,10 @@
 """JSON as others write it."""
 
+import json
+
 import pytest
 
-from sdg_data.json_values import finite_number, parse_json
+from sdg_data.json_values import DoubledKey, finite_number, parse_json
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,29 @@ def test_what_can_be_written_nowhere_is_refused_unless_the_caller_looks_itself(d
 )  # fmt: skip
 def test_a_number_that_can_be_counted_with(value: object, number: float | None) -> None:
     assert finite_number(value) == number
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a": 1, "a": 2}',
+        b'[[{"b": {"a": [], "a": [1]}}]]',
+        b'{"a": {"x": 1}, "a": {"x": 2}}',
+        b'{"a": NaN, "b": 1, "b": 2}',
+        b'{"a": null, "a": false}',
+        b'{"caf\\u00e9": 1, "caf\xc3\xa9": 2}',
+    ],
+)
+def test_an_object_that_says_two_things_is_refused(data: bytes) -> None:
+    with pytest.raises(DoubledKey, match="stands twice"):
+        parse_json(data, strict=False)
+
+
+@pytest.mark.parametrize("data", [b'{"a": 1, "a": 1}', b'{"a": {"b": 1}, "b": 2}', b'[{"a": 1}, {"a": 2}]', b"{}"])
+def test_keys_that_say_one_thing_are_none_too_many(data: bytes) -> None:
+    assert parse_json(data) == json.loads(data)
+
+
+def test_a_deep_value_is_refused_with_a_word() -> None:
+    with pytest.raises(ValueError):
+        parse_json(b"[" * 1000 + b"]" * 1000)

@@ -135,6 +135,35 @@ def test_an_empty_list_of_boxes_is_the_claim_of_clean_images(tmp_path: Path) -> 
     assert told(tmp_path, [image(tmp_path, 1)], []).gold == {"1.png": []}
 
 
+def test_an_image_that_was_looked_at_for_some_categories_is_not_clean(tmp_path: Path) -> None:
+    pictures = [
+        image(tmp_path, 1, neg_category_ids=[1, 2], not_exhaustive_category_ids=[]),
+        image(tmp_path, 2, neg_category_ids=[1], not_exhaustive_category_ids=[]),
+        image(tmp_path, 3, neg_category_ids=[1, 2], not_exhaustive_category_ids=[2]),
+        image(tmp_path, 4, neg_category_ids=[], not_exhaustive_category_ids=[]),
+        image(tmp_path, 5, neg_category_ids=[2], not_exhaustive_category_ids=[1]),
+    ]
+    result = told(tmp_path, pictures, [box(5)])
+    assert result.gold == {"1.png": [], "5.png": [TENTHS]}
+    assert result.images == {"doubtful-clean": 3}
+
+
+def test_an_id_that_was_rounded_joins_nothing(tmp_path: Path) -> None:
+    pictures = [image(tmp_path, 2**53 + 1, "a.png"), image(tmp_path, 2**53, "b.png")]
+    result = told(tmp_path, pictures, [box(float(2**53 + 1))])
+    assert (result.gold, result.images) == ({}, {"doubtful-clean": 2})
+    assert result.boxes == {"no-image": 1}
+    assert told(tmp_path, pictures, [box(2**53 + 1), box(2**53)]).gold == {"a.png": [TENTHS], "b.png": [TENTHS]}
+
+
+def test_a_list_that_stands_twice_calls_nothing_clean(tmp_path: Path) -> None:
+    parts = [json.dumps(value)[1:-1] for value in ({"images": [image(tmp_path, 1)]}, {"annotations": [box(1)]})]
+    file = tmp_path / "twice.json"
+    file.write_text("{" + ", ".join([*parts, '"annotations": []', '"categories": []']) + "}")
+    with pytest.raises(InputError, match="the key 'annotations' stands twice"):
+        list(coco_rows(file, ExternalOptions(where="set", folder=None, test_share=0.0)))
+
+
 def test_images_that_share_an_id_or_a_file(tmp_path: Path) -> None:
     pictures = [
         image(tmp_path, 1, "a.png"),
