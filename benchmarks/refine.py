@@ -1,10 +1,11 @@
 """Refinement in the mini world: the mini detector as signal, the oracle as judge that no step saw.
 
-    python benchmarks/refine.py --images 400 --rounds 2 --candidates 2 --out refine
+    python benchmarks/refine.py --images 400 --rounds 1 --candidates 2 --out refine
 
 Images of the four minis on held-out prompts are made until so many have a defect in the detector's eyes; each arm
 refines the same ones. The oracle's burden before and after is given for accepted edits, all edits and whole images,
 with 95 % intervals over prompts. Killed, the same command goes on.
+`sdg --home refine/home refine report --run ID --judge oracle --explain` says why the figures are what they are.
 
 The limits of the test were chosen on images of the first ten held-out prompts, which are not among these
 (`docs/refine.md` has the table that they were chosen by).
