@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sdg_data.console import Json, Names, chosen_split, names_option, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sdg_data.selection.verifiers import Scores
     from sdg_data.settings import Settings
@@ -29,7 +29,8 @@ Weights = Annotated[
     tuple[float, float], typer.Option(metavar="ARTIFACT MISALIGNMENT", help="Weights of the types in a burden")
 ]
 Penalty = Annotated[float, typer.Option(min=0, help="How much pessimistic takes off for disagreement")]
-_NUMBERS = ("1", "2", "4", "8", "16")
+_SIZES: Final = (1, 2, 4, 8, 16)
+"""Images a prompt, where nobody says how many."""
 
 
 def run_command(
@@ -80,7 +81,11 @@ def curve_command(
     gold: Annotated[str, typer.Option(help="The score that reports: a source of defects, or a table of scores")],
     numbers: Annotated[
         Names | None,
-        names_option("--n", help="How many images a prompt, by comma [default: 1,2,4,8,16]", metavar="1,2,4"),
+        names_option(
+            "--n",
+            help="Images a prompt, by comma [default: of 1,2,4,8,16 what half of the prompts have]",
+            metavar="1,2,4",
+        ),
     ] = None,
     models: Models = None,
     split: Split = None,
@@ -97,9 +102,10 @@ def curve_command(
     from sdg_data.selection.curve import curve, judged_pools
     from sdg_data.selection.figure import curve_rows, pair_rows
 
-    sizes = sizes_of(numbers or _NUMBERS, least=1)
+    given = sizes_of(numbers, least=1) if numbers else None
     pools, scores = read_scores(settings_of(ctx), [*verifier, f"gold={gold}"], models, split, weights, penalty)
     truth = scores.pop("gold")
+    sizes = given or usual_sizes(pools, least=1)
     judged = judged_pools(pools, truth, sizes[-1])
     if not judged.pools:
         most = max((len(images) for images in pools.values()), default=0)
@@ -124,7 +130,7 @@ def curve_command(
         "prompts": len(judged.pools),
         "left_out": judged.too_small,
         "without_gold": judged.without_gold,
-        "sources": dict(given.partition("=")[::2] for given in verifier),
+        "sources": dict(named.partition("=")[::2] for named in verifier),
         "penalty": penalty,
         "cost_of_an_image": {"steps": cost.steps, "seconds": cost.seconds},
         "verifiers": result,
@@ -165,6 +171,12 @@ def sizes_of(numbers: Sequence[str], *, least: int) -> list[int]:
     if not sizes or sizes[0] < least:
         raise ConfigError(f"how many images a prompt is {least} or more", item="--n")
     return sizes
+
+
+def usual_sizes(pools: Mapping[str, Sequence[str]], *, least: int) -> list[int]:
+    """The sizes without `--n`: of 1, 2, 4, 8 and 16 those that at least half of the pools have, and `least` always."""
+    common = sorted(len(images) for images in pools.values())[len(pools) // 2] if pools else least
+    return [size for size in _SIZES if least <= size <= max(least, common)]
 
 
 def read_scores(

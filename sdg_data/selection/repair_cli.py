@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from sdg_data.console import Json, Names, names_option, print_json, print_table, say, settings_of
-from sdg_data.selection.cli import Models, Penalty, Split, Verifiers, Weights, read_scores, sizes_of
-
-_NUMBERS = ("2", "4", "8", "16")
+from sdg_data.selection.cli import Models, Penalty, Split, Verifiers, Weights, read_scores, sizes_of, usual_sizes
 
 
 def repair_command(
@@ -21,7 +19,11 @@ def repair_command(
     ] = None,
     numbers: Annotated[
         Names | None,
-        names_option("--n", help="How many images a prompt, by comma [default: 2,4,8,16]", metavar="2,4"),
+        names_option(
+            "--n",
+            help="Images a prompt, by comma [default: of 2,4,8,16 what half of the prompts have]",
+            metavar="2,4",
+        ),
     ] = None,
     models: Models = None,
     split: Split = None,
@@ -45,8 +47,9 @@ def repair_command(
     from sdg_data.store.connection import Store
 
     settings = settings_of(ctx)
-    sizes = sizes_of(numbers or _NUMBERS, least=2)
+    given = sizes_of(numbers, least=2) if numbers else None
     pools, scores = read_scores(settings, verifier, models, split, weights, penalty)
+    sizes = given or usual_sizes(pools, least=2)
     name, own = list(scores.items())[-1]
     store, blobs = Store(settings.home), Blobs(settings.blob_url)
     with store.read() as tx:

@@ -17,6 +17,7 @@ from schemas.records import ImageRecord, Prompt, Split
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ids import image_id, prompt_id
 from sdg_data.metrics.tables import DefectTable
+from sdg_data.selection.cli import usual_sizes
 from sdg_data.selection.curve import curve, expected_images, judged_pools
 from sdg_data.selection.figure import draw
 from sdg_data.selection.sources import table_scores
@@ -189,6 +190,15 @@ def test_curve_over_a_store(home: Path) -> None:
     assert facts["d"]["unjudged"] == 4
     assert "<svg" in (home / "c.svg").read_text()
     assert "regret" in call(home, *arguments).stdout
+    of_itself = call(home, *arguments[:-2], "--json")  # four images a prompt: n up to four without `--n`
+    assert [row["n"] for row in json.loads(of_itself.stdout)["verifiers"]["d"]["rows"]] == [1, 2, 4]
+
+
+def test_the_sizes_are_those_that_half_of_the_prompts_have() -> None:
+    pools = {name: ["image"] * count for name, count in {"a": 3, "b": 9, "c": 8, "d": 1}.items()}
+    assert usual_sizes(pools, least=1) == [1, 2, 4, 8]
+    assert usual_sizes({"a": ["image"]}, least=2) == [2]
+    assert usual_sizes({}, least=1) == [1]
 
 
 @pytest.mark.parametrize(
