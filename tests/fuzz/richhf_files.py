@@ -139,7 +139,7 @@ def _odd_row(
             (folder / row["filename"]).unlink()
         case "outside" | "absolute":
             outside = folder.parent / f"outside-{folder.name}.png"
-            outside.write_bytes((folder / row["filename"]).read_bytes())
+            (folder / row["filename"]).replace(outside)  # left there, it would be that of a row of the same stem
             name = f"../{outside.name}" if kind == "outside" else str(outside)
             prompts[name] = prompts.pop(row["filename"])
             row["filename"] = name
