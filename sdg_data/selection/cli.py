@@ -29,6 +29,8 @@ Weights = Annotated[
     tuple[float, float], typer.Option(metavar="ARTIFACT MISALIGNMENT", help="Weights of the types in a burden")
 ]
 Penalty = Annotated[float, typer.Option(min=0, help="How much pessimistic takes off for disagreement")]
+Gold = Annotated[str, typer.Option(help="The score that reports: a source of defects, or a table of scores")]
+Resamples = Annotated[int, typer.Option(min=0, help="Resamples of the 95 % intervals")]
 _SIZES: Final = (1, 2, 4, 8, 16)
 """Images a prompt, where nobody says how many."""
 
@@ -78,7 +80,7 @@ def run_command(
 def curve_command(
     ctx: typer.Context,
     verifier: Verifiers,
-    gold: Annotated[str, typer.Option(help="The score that reports: a source of defects, or a table of scores")],
+    gold: Gold,
     numbers: Annotated[
         Names | None,
         names_option(
@@ -91,7 +93,7 @@ def curve_command(
     split: Split = None,
     weights: Weights = (1.0, 1.0),
     penalty: Penalty = 1.0,
-    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the 95 % intervals")] = 1000,
+    resamples: Resamples = 1000,
     figure: Annotated[Path | None, typer.Option(help="Draw the curves into this SVG")] = None,
     keep: Annotated[str | None, typer.Option(help="Keep the curves under this name, for the dashboards")] = None,
     as_json: Json = False,

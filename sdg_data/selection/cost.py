@@ -108,10 +108,10 @@ def cost_rows(result: Mapping[str, Any], cost: ImageCost) -> list[dict[str, Any]
         return {
             "verifier": name,
             "n": n,
-            "steps": _shown(whole.steps, 0),
-            "seconds": _shown(whole.seconds, 2),
-            "steps, stopping at 0": _shown(stopped.steps, 0),
-            "seconds, stopping at 0": _shown(stopped.seconds, 2),
+            "steps": shown_number(whole.steps, 0),
+            "seconds": shown_number(whole.seconds, 2),
+            "steps, stopping at 0": shown_number(stopped.steps, 0),
+            "seconds, stopping at 0": shown_number(stopped.seconds, 2),
         }
 
     rows = [
@@ -124,5 +124,6 @@ def cost_rows(result: Mapping[str, Any], cost: ImageCost) -> list[dict[str, Any]
     return rows or [shown("any", row["n"], None) for row in some]
 
 
-def _shown(value: float | None, digits: int) -> str:
+def shown_number(value: float | None, digits: int = 3) -> str:
+    """A figure of a table; a dash where it is not known."""
     return "–" if value is None else f"{value:.{digits}f}"

@@ -22,7 +22,7 @@ from schemas.refinement import Edit, EditVerdict
 from sdg_data.metrics.best_of_n import expected_gold
 from sdg_data.metrics.bootstrap import RESAMPLES, statistic_interval
 from sdg_data.metrics.refinement import RunRecords, rank
-from sdg_data.selection.cost import ImageCost, cost_of, mean_cost
+from sdg_data.selection.cost import ImageCost, cost_of, mean_cost, shown_number
 from sdg_data.selection.verifiers import Pools, Scores
 from sdg_data.store.rows import grouped
 
@@ -215,22 +215,20 @@ def repair_or_resample(
 
 def repair_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The comparison as a table for people."""
-
-    def shown(value: float | None, digits: int = 3) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
-
     return [
         {
             "N": row["n"],
-            "best of N": shown(row["resample"]),
-            "N/2 repaired": shown(row["repair"]),
-            "N/2 as it is": shown(row["unrepaired"]),
-            "difference": shown(row["difference"])
+            "best of N": shown_number(row["resample"]),
+            "N/2 repaired": shown_number(row["repair"]),
+            "N/2 as it is": shown_number(row["unrepaired"]),
+            "difference": shown_number(row["difference"])
             + ("" if row["interval"] is None else f" [{row['interval'][0]:.3f} to {row['interval'][1]:.3f}]"),
-            "images, repaired": shown(row["repair_images"], 2),
-            "edits": shown(row["edits"], 2),
-            "steps": f"{shown(row['resample_cost']['steps'], 0)}, {shown(row['repair_cost']['steps'], 0)}",
-            "seconds": f"{shown(row['resample_cost']['seconds'], 2)}, {shown(row['repair_cost']['seconds'], 2)}",
+            "images, repaired": shown_number(row["repair_images"], 2),
+            "edits": shown_number(row["edits"], 2),
+            **{
+                unit: ", ".join(shown_number(row[cost][unit], digits) for cost in ("resample_cost", "repair_cost"))
+                for unit, digits in (("steps", 0), ("seconds", 2))
+            },
         }
         for row in rows
     ]

@@ -7,13 +7,24 @@ from typing import Annotated
 import typer
 
 from sdg_data.console import Json, Names, names_option, print_json, print_table, say, settings_of
-from sdg_data.selection.cli import Models, Penalty, Split, Verifiers, Weights, read_scores, sizes_of, usual_sizes
+from sdg_data.selection.cli import (
+    Gold,
+    Models,
+    Penalty,
+    Resamples,
+    Split,
+    Verifiers,
+    Weights,
+    read_scores,
+    sizes_of,
+    usual_sizes,
+)
 
 
 def repair_command(
     ctx: typer.Context,
     verifier: Verifiers,
-    gold: Annotated[str, typer.Option(help="The score that reports: a source of defects, or a table of scores")],
+    gold: Gold,
     run: Annotated[
         str | None, typer.Option(help="A refinement run's id or its beginning; default: the last one")
     ] = None,
@@ -29,7 +40,7 @@ def repair_command(
     split: Split = None,
     weights: Weights = (1.0, 1.0),
     penalty: Penalty = 1.0,
-    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the 95 % intervals")] = 1000,
+    resamples: Resamples = 1000,
     as_json: Json = False,
 ) -> None:
     """Compare N images and the best of them with half as many, the best of which is repaired, at equal compute.
