@@ -1,6 +1,5 @@
 """The plug-in for Flow-Factory against our own trainer: equal advantages, log-probabilities, losses and gradients."""
 
-import asyncio
 import contextlib
 import math
 import sys
@@ -18,14 +17,15 @@ from integrations.flow_factory.trainer import boxflow_trainer, keeping
 from integrations.steps import log_prob_map, step_loss
 from sdg_data.errors import MissingDependency
 from tests.integrations import stub
+from tests.integrations.recorded import moves, record, update
 from tests.integrations.stub import Sample
 from tests.trainers.boxflow.naive import defect
-from tests.trainers.boxflow.support import PROMPTS, Brightness, darkest, tiny_config, tiny_task
+from tests.trainers.boxflow.support import darkest, tiny_config
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.dynamics import sde_step
 from trainers.boxflow.matching import nft_loss
-from trainers.boxflow.rollout import chunks_of, group_ids, plan_rollout, step
+from trainers.boxflow.rollout import step
 from trainers.boxflow.trainer import BoxFlowTrainer
 
 DYNAMICS = {"flow-sde": "Flow-SDE", "dance-sde": "Dance-SDE", "cps": "CPS"}
@@ -164,25 +164,9 @@ def test_losses_and_gradients_on_recorded_trajectories_are_our_trainers(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.install(monkeypatch)
-    ours = BoxFlowTrainer(tiny_task(tmp_path, batch_size=8, prompts=2, samples=4, **changes))
+    ours, chunk = record(tmp_path, changes)
     config: BoxFlowConfig = ours.config
-    plan = plan_rollout(config, PROMPTS, 0)
-    (chunk,) = list(ours.estimator.sample(plan, chunks_of(config, 0, 1), torch.device("cpu")))
-    with torch.no_grad():  # the weights have moved since
-        for number, weights in enumerate(ours.named.values()):
-            weights.add_(1e-3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(number)))
-    rewards = [score.value for score in asyncio.run(Brightness().score(chunk.images))]
-    boxes = [(darkest(image),) for image in chunk.images]
-    advantages = compute_advantages(config, rewards, boxes, group_ids(config), ours.policy.grid)
-    ours.estimator.begin([chunk])
-    expected = []
-    for transition in chunk.transitions:
-        loss = ours.estimator.loss(chunk, transition, advantages, int(advantages.counts.sum()))
-        loss.value.backward()
-        expected.append(float(loss.value.detach()))
-    gradients = {name: weights.grad.clone() for name, weights in ours.named.items() if weights.grad is not None}
-    for weights in ours.named.values():
-        weights.grad = None
+    own = update(ours, chunk)
 
     levels = torch.tensor(ours.policy.levels[:-1]) * 1000
     places = torch.full((len(levels) + 1,), -1)
@@ -218,19 +202,18 @@ def test_losses_and_gradients_on_recorded_trajectories_are_our_trainers(
     )
     steps = tuple(transition.step for transition in chunk.transitions)
     theirs: Any = kind(Adapter(ours, chunk.text, steps), 8, {"bright": 1.0})
-    theirs.compute_advantages(samples, {"bright": torch.tensor(rewards, dtype=torch.float64)})
+    theirs.compute_advantages(samples, {"bright": torch.tensor(own.rewards, dtype=torch.float64)})
     theirs.optimize(samples)
-    assert [float(entry["train/loss"]) for entry in theirs.logged] == pytest.approx(expected, abs=1e-6)
-    assert any(gradient.abs().max() > 1e-6 for gradient in gradients.values())
-    for name, gradient in gradients.items():
+    assert [float(entry["train/loss"]) for entry in theirs.logged] == pytest.approx(own.losses, abs=1e-6)
+    assert any(gradient.abs().max() > 1e-6 for gradient in own.gradients.values())
+    for name, gradient in own.gradients.items():
         torch.testing.assert_close(ours.named[name].grad, gradient, rtol=1e-4, atol=1e-6)
 
 
 def _mean_when_sampled(ours: BoxFlowTrainer, chunk: Any, transition: Any) -> torch.Tensor:
     """The step's mean under the weights that sampled: those now, without what was added."""
     with torch.no_grad(), contextlib.ExitStack() as after:
-        for number, weights in enumerate(ours.named.values()):
-            moved = 1e-3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(number))
+        for weights, moved in moves(ours):
             weights.sub_(moved)
             after.callback(weights.add_, moved)
         return step(

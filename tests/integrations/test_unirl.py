@@ -1,6 +1,5 @@
 """The plug-in for UniRL against our own trainer: equal noise, advantages, losses and gradients."""
 
-import asyncio
 import math
 import sys
 from pathlib import Path
@@ -15,12 +14,13 @@ from integrations.unirl.advantages import track_advantages
 from integrations.unirl.algorithm import boxflow_algorithm, step_deviations
 from sdg_data.errors import ConfigError, MissingDependency
 from tests.integrations import stub_unirl
+from tests.integrations.recorded import record, update
 from tests.integrations.stub_unirl import LatentSegment, ReplayResult
 from tests.trainers.boxflow.naive import defect
-from tests.trainers.boxflow.support import PROMPTS, Brightness, darkest, tiny_config, tiny_task
+from tests.trainers.boxflow.support import tiny_config
 from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.dynamics import sde_step
-from trainers.boxflow.rollout import chunks_of, group_ids, plan_rollout, step
+from trainers.boxflow.rollout import group_ids, step
 from trainers.boxflow.trainer import BoxFlowTrainer
 
 DYNAMICS = {"flow-sde": "flow", "dance-sde": "dance", "cps": "cps"}
@@ -180,10 +180,8 @@ def test_losses_and_gradients_on_recorded_trajectories_are_our_trainers(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub_unirl.install(monkeypatch)
-    ours = BoxFlowTrainer(tiny_task(tmp_path, batch_size=8, prompts=2, samples=4, **changes))
+    ours, chunk = record(tmp_path, changes)
     config = ours.config
-    plan = plan_rollout(config, PROMPTS, 0)
-    (chunk,) = list(ours.estimator.sample(plan, chunks_of(config, 0, 1), torch.device("cpu")))
     at: dict[int, torch.Tensor] = {}
     for transition in chunk.transitions:
         at |= {transition.step: transition.sample, transition.step + 1: transition.next_sample}
@@ -197,30 +195,18 @@ def test_losses_and_gradients_on_recorded_trajectories_are_our_trainers(
     kind = boxflow_algorithm(config, dynamics=DYNAMICS[config.rollout.dynamics])
     theirs: Any = kind(params=SimpleNamespace(eta=config.rollout.noise_level), stage=OurStage(ours, chunk.text))
     theirs.prepare_segment(conditions={}, segment=segment)
-    with torch.no_grad():  # the weights move between the rollout and the update
-        for number, weights in enumerate(ours.named.values()):
-            weights.add_(1e-3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(number)))
-    rewards = [score.value for score in asyncio.run(Brightness().score(chunk.images))]
-    boxes = [(darkest(image),) for image in chunk.images]
-    advantages = compute_advantages(config, rewards, boxes, group_ids(config), ours.policy.grid)
-    ours.estimator.begin([chunk])
-    expected = []
-    for transition in chunk.transitions:
-        loss = ours.estimator.loss(chunk, transition, advantages, int(advantages.counts.sum()))
-        loss.value.backward()
-        expected.append(float(loss.value.detach()))
-    gradients = {name: weights.grad.clone() for name, weights in ours.named.items() if weights.grad is not None}
-    for weights in ours.named.values():
-        weights.grad = None
-    track = SimpleNamespace(rewards=torch.tensor(rewards, dtype=torch.float64), group_ids=group_ids(config).tolist())
+    own = update(ours, chunk)  # the weights move between the rollout and the update
+    track = SimpleNamespace(
+        rewards=torch.tensor(own.rewards, dtype=torch.float64), group_ids=group_ids(config).tolist()
+    )
     result = theirs.compute_loss_and_backward(
         conditions={},
         segment=segment,
-        advantages=track_advantages(config, track, boxes, ours.policy.grid, packed=True),
+        advantages=track_advantages(config, track, own.boxes, ours.policy.grid, packed=True),
         training_progress=0.0,
         loss_scale=1.0,
     )
-    assert result.loss == pytest.approx(sum(expected) / len(expected), abs=1e-6)
-    assert any(gradient.abs().max() > 1e-6 for gradient in gradients.values())
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(ours.named[name].grad, gradient / len(expected), rtol=1e-4, atol=1e-6)
+    assert result.loss == pytest.approx(sum(own.losses) / len(own.losses), abs=1e-6)
+    assert any(gradient.abs().max() > 1e-6 for gradient in own.gradients.values())
+    for name, gradient in own.gradients.items():
+        torch.testing.assert_close(ours.named[name].grad, gradient / len(own.losses), rtol=1e-4, atol=1e-6)

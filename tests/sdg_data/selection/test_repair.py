@@ -10,42 +10,19 @@ from statistics import mean
 
 import pytest
 
-from schemas.records import ImageRecord
 from schemas.refinement import Edit, EditVerdict, Refinement, RefinementRun, RefinementState
 from sdg_data.cli import run
-from sdg_data.ids import canonical_json, content_id
+from sdg_data.ids import content_id
 from sdg_data.metrics.refinement import RunRecords
 from sdg_data.selection.cost import ImageCost, cost_of, cost_rows, mean_cost
 from sdg_data.selection.repair import RefinedPools, refined_pools, repair_or_resample, repair_rows, replay
 from sdg_data.store import images
 from sdg_data.work import LocalExecutor
-from tests.trainers.refinement.world import Brightness, Painter, job, picture, stage, stored
+from tests.trainers.refinement.world import Brightness, Painter, image_record, job, picture, stage, stored
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UNIT = ImageCost(20.0, 2.0)
 VERDICTS = {"+": EditVerdict.ACCEPTED, "b": EditVerdict.BEATEN, "-": EditVerdict.REFUSED, "x": EditVerdict.FAILED}
-
-
-def image(name: str, settings: dict[str, object], seconds: float | None = None) -> ImageRecord:
-    return ImageRecord(
-        id=content_id("image", name),
-        prompt_id=content_id("prompt", "p"),
-        model="m",
-        revision="1",
-        sample=0,
-        seed=0,
-        settings=canonical_json(settings),
-        blob="0" * 64,
-        media_type="image/png",
-        width=8,
-        height=8,
-        bytes=1,
-        licence="CC0-1.0",
-        source="generated",
-        tool="t",
-        seconds=seconds,
-        created_at=NOW,
-    )
 
 
 def edits(source: str, *rounds: str, burdens: dict[int, float] | None = None) -> list[Edit]:
@@ -121,7 +98,7 @@ def test_an_editor_that_failed_costs_an_image_and_leaves_the_picture() -> None:
     ],
 )
 def test_steps_are_those_of_the_settings(settings: dict[str, object], steps: float | None) -> None:
-    assert cost_of(image("a", settings, 1.5)) == ImageCost(steps, 1.5)
+    assert cost_of(image_record("a", settings=settings, seconds=1.5)) == ImageCost(steps, 1.5)
 
 
 def test_a_mean_is_unknown_where_one_cost_is() -> None:
@@ -194,7 +171,7 @@ def test_both_strategies_by_every_draw(n: int) -> None:
 
 
 def test_pools_without_gold_and_pools_that_are_too_small_are_counted() -> None:
-    members = [image(name, {"steps": 20}) for name in ("a", "b", "c", "d", "e")]
+    members = [image_record(name, settings={"steps": 20}) for name in ("a", "b", "c", "d", "e")]
     a, b, c, d, e = (record.id for record in members)
     chain = [edit.model_copy(update={"refinement_id": content_id("refinement", a)}) for edit in edits(a, "-+")]
     made = RefinementRun(id=content_id("run", ""), arm="sdg", settings="{}", created_at=NOW)

@@ -15,7 +15,7 @@ from sdg_data.cli import run
 from sdg_data.ids import canonical_json, content_id
 from sdg_data.metrics.refinement import RunRecords, read_run
 from sdg_data.work import LocalExecutor
-from tests.trainers.refinement.world import Brightness, Painter, job, picture, stage, stored
+from tests.trainers.refinement.world import Brightness, Painter, image_record, job, picture, stage, stored
 from trainers.refinement.explain import explain, judged_edits
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,28 +31,6 @@ def defect(
     return Defect(box=box(place), type=kind, subtype=subtype, reason="r", importance=importance)
 
 
-def image(name: str, prompt: str, model: str = "m1", **settings: Any) -> ImageRecord:
-    return ImageRecord(
-        id=content_id("image", name),
-        prompt_id=content_id("prompt", prompt),
-        model=model,
-        revision="1",
-        sample=0,
-        seed=0,
-        settings=canonical_json(settings),
-        blob="0" * 64,
-        media_type="image/png",
-        width=8,
-        height=8,
-        bytes=1,
-        licence="CC0-1.0",
-        source="generated",
-        tool="t",
-        seconds=None,
-        created_at=NOW,
-    )
-
-
 class Hand:
     """A run that is put together by hand: sources, candidates, and what the judge says."""
 
@@ -65,7 +43,7 @@ class Hand:
         self.judged: dict[str, tuple[Defect, ...]] = {}
 
     def source(self, name: str, seen: tuple[Defect, ...], judged: tuple[Defect, ...], model: str = "m1") -> str:
-        record = image(name, name, model)
+        record = image_record(name, prompt=name, model=model)
         self.images[record.id], self.judged[record.id] = record, judged
         self.refinements.append(
             Refinement(
@@ -97,7 +75,7 @@ class Hand:
         refinement = self.refinements[-1]
         number = sum(edit.refinement_id == refinement.id for edit in self.edits)
         parent = self.images[refinement.image_id]
-        record = image(f"{parent.id}/{number}", "", "painter", strength=strength)
+        record = image_record(f"{parent.id}/{number}", prompt="", model="painter", settings={"strength": strength})
         record = record.model_copy(update={"prompt_id": parent.prompt_id})
         self.images[record.id], self.judged[record.id] = record, judged
         left = sum(one.importance for one in found) / 100

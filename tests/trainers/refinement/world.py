@@ -4,7 +4,7 @@ The detector sees every black square of 4 × 4 pixels as an artifact whose impor
 Editors paint the masked part as they are told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from schemas.records import ImageRecord, Prelabel, Prompt, Split
 from sdg_data.blobs import Blobs
-from sdg_data.ids import normalise_prompt, prompt_id
+from sdg_data.ids import canonical_json, content_id, normalise_prompt, prompt_id
 from sdg_data.metrics.store_sources import Filter
 from sdg_data.store import images, prelabels, prompts
 from sdg_data.store.connection import Store
@@ -109,6 +109,36 @@ class Painter:
 
     def close(self) -> None:
         return
+
+
+def image_record(
+    name: str,
+    *,
+    prompt: str = "p",
+    model: str = "m1",
+    settings: Mapping[str, object] | None = None,
+    seconds: float | None = None,
+) -> ImageRecord:
+    """A record without a picture behind it, for tables that are put together by hand."""
+    return ImageRecord(
+        id=content_id("image", name),
+        prompt_id=content_id("prompt", prompt),
+        model=model,
+        revision="1",
+        sample=0,
+        seed=0,
+        settings=canonical_json(settings or {}),
+        blob="0" * 64,
+        media_type="image/png",
+        width=8,
+        height=8,
+        bytes=1,
+        licence="CC0-1.0",
+        source="generated",
+        tool="t",
+        seconds=seconds,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
 
 
 def stored(home: Path, *pictures: Pixels, text: str = "a white page") -> tuple[Store, Blobs, list[ImageRecord]]:
