@@ -32,6 +32,8 @@ def make(rng: Random, number: int, folder: Path) -> Source:
         (folder / "images" / name).write_bytes(picture.data)
         item = Item(prompt, picture.fate, clean=True, blob=picture.blob, size=picture.size)
         size = picture.size or (16, 16)
+        if picture.size is None:  # the file says a size that was guessed here
+            item.fate = item.fate.at_most(Fate.MAY)
         shapes = [_shape(rng, source, item, size) for _ in range(rng.choice((0, 0, 1, 2)))]
         if shapes and all(shape["odd"] in _LEFT_OUT for shape in shapes):
             item.fate = Fate.NEVER  # neither clean nor with defects
