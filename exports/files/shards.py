@@ -4,6 +4,7 @@ Which sample is in which shard follows from sizes that are known beforehand, so 
 any number of workers. The index (`index.parquet`, one row a sample) knows where each sample's bytes are.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -72,6 +73,15 @@ class PlannedShard:
     name: str
     split: Split
     entries: Sequence[Entry]
+
+
+_NAMED = re.compile(rf"-({'|'.join(Split)})-\d{{5}}\.tar$")
+
+
+def named_split(path: str) -> Split | None:
+    """The split that a shard's name says, as `shards` names it; None where it is named otherwise."""
+    match = _NAMED.search(path)
+    return None if match is None else Split(match.group(1))
 
 
 def shards(name: str, split: Split, entries: Sequence[Entry], shard_bytes: int) -> list[PlannedShard]:

@@ -17,6 +17,7 @@ import orjson
 from pydantic import ValidationError
 
 from exports.dataset.assemble import envelope_of
+from exports.files.shards import named_split
 from exports.formats.contract import RejectedRow
 from exports.formats.release_jsonl import EXTRAS as RELEASE
 from exports.imports.manifest_check import check_files, refuse_damaged
@@ -35,6 +36,7 @@ from schemas.records import (
     Prelabel,
     Prompt,
     Review,
+    Split,
     Verdict,
 )
 from schemas.sample import Sample
@@ -64,16 +66,21 @@ def webdataset_rows(source: str, *, take_sound: bool = False, seal: str | None =
             yield RejectedRow(f"{file.path}#{number}", "damaged-shard", file.reason)
     left_out = {file.path for file in checked.damaged}
     sound = [shard for shard in shards if shard.path not in left_out]
-    for is_sealed, group in groupby(sound, lambda shard: shard.path in checked.sealed):
+    for (is_sealed, split), group in groupby(
+        sound, lambda shard: (shard.path in checked.sealed, named_split(shard.path))
+    ):
         if is_sealed:
             for shard in group:
                 yield from _sealed_rows(shard, checked.sealed[shard.path])
         else:
-            yield from _unsealed_rows([shard.path for shard in group])
+            yield from _unsealed_rows([shard.path for shard in group], split)
 
 
-def _unsealed_rows(paths: list[str]) -> Iterator[ImportRow]:
-    """The samples of shards of unknown origin: every byte is looked into."""
+def _unsealed_rows(paths: list[str], split: Split | None) -> Iterator[ImportRow]:
+    """The samples of shards of unknown origin: every byte is looked into.
+
+    `split` is that of the shards' names: a sample that says another one was changed, and would leak into training.
+    """
     reader = ShardReader(paths, check_bytes=True, on_error="skip", rank=0, world=1)
     reported = 0
     for example in reader:
@@ -81,6 +88,10 @@ def _unsealed_rows(paths: list[str]) -> Iterator[ImportRow]:
             yield RejectedRow(reader.skipped[reported], "corrupt-sample", reader.skipped[reported])
             reported += 1
         assert example.sample is not None
+        if split is not None and example.sample.split is not split:
+            problem = f"it says {example.sample.split}, in a shard of {split}"
+            yield RejectedRow(example.key, "split-conflict", problem)
+            continue
         yield restored(example.sample, example.image, hashed=True)
     for problem in reader.skipped[reported:]:
         yield RejectedRow(problem, "corrupt-sample", problem)

@@ -250,6 +250,18 @@ def test_tampered_samples_are_refused(shards: Path) -> None:
         assert row.code == code
 
 
+def test_a_sample_that_says_another_split_than_its_shard_is_refused(shards: Path, tmp_path: Path) -> None:
+    train = shards / "mini-train-00000.tar"
+    count = len(ShardReader([train]))
+    data = train.read_bytes()
+    assert data.count(b'"split":"train"') == count
+    (tmp_path / "mini-test-00000.tar").write_bytes(data)  # moved, its samples as they were
+    (tmp_path / "copied.tar").write_bytes(data)  # a name that says nothing of a split
+    store, blobs = twin(tmp_path)
+    counts = import_rows(store, blobs, "x", webdataset_rows(str(tmp_path / "*.tar")))
+    assert (counts.new, counts.failed_by_code) == (count, {"split-conflict": count})
+
+
 def test_corrupt_shards_give_what_is_whole(shards: Path, tmp_path: Path) -> None:
     data = bytearray((shards / "mini-train-00000.tar").read_bytes())
     data[data.index(b"IDAT") + 50] ^= 1
