@@ -28,7 +28,7 @@ class BurdenReward:
     """A detector as a reward, so that it is asked beside the sampling: minus the burden of artifacts."""
 
     def __init__(self, detector: Detector) -> None:
-        self.name = f"artifact guard {detector.name}"
+        self.name = detector.name
         self._detector = detector
 
     async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:

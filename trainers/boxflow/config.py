@@ -207,6 +207,9 @@ class MonitoringSettings(ConfigGroup):
     """Share by which its figure may rise before the training stops; 0: it is only logged."""
     artifact_guard_window: Positive = 5
     """Rollouts that the figure is averaged over, at the start and at the end, to see a rise."""
+    trial_images: Natural = 16
+    """Made-up pictures that each server of rewards or boxes is asked about before the model is loaded, to see whether
+    it answers and keeps up with a rollout; 0: none."""
     sample_every: Natural = 20
     """Rollouts between two looks at the fixed prompts; 0: never."""
     audit_share: Share = 0.0
@@ -381,7 +384,7 @@ def _model_of(detector: DetectorSettings) -> tuple[str, str, str]:
     return detector.vlm.backend, detector.vlm.model, detector.vlm.revision
 
 
-_UNNAMED = frozenset(name for name in MonitoringSettings.model_fields if name.startswith("artifact_guard"))
+_UNNAMED = frozenset(name for name in MonitoringSettings.model_fields if name.startswith(("artifact_guard", "trial_")))
 """Flat keys of settings that no name is made of: nothing is learned from them."""
 _NEWER: dict[str, Any] = {
     "estimator": "policy-gradient",

@@ -31,7 +31,12 @@ class BoxFlowRunFolder(run_folder.RunFolder):
     compared = ("model", "prompts")
     may_change = frozenset(
         {"rollouts", "policy.device", "rewards.reward_deadline", "rewards.max_failure_rate"}
-        | {"monitoring.audit_share", "monitoring.ratio_tolerance", "monitoring.sheet_prompts"}
+        | {
+            "monitoring.audit_share",
+            "monitoring.ratio_tolerance",
+            "monitoring.sheet_prompts",
+            "monitoring.trial_images",
+        }
         | {f"monitoring.artifact_guard{part}" for part in ("", "_images", "_rise", "_window")}
         | {"saving.save_every", "saving.keep", "saving.report"}
     )
