@@ -45,7 +45,8 @@ def load_doctor(
             raise ModelError(f"is a {kind}, no doctor", item=source, hint="`sdg train doctor sft` makes one of it.")
         model = make_doctor(model, processor.tokenizer, shape, seed=seed)
     elif shape is not None and model.heatmap.shape.task_tokens != shape.task_tokens:
-        model = make_doctor(_without_decoder(model), processor.tokenizer, shape, seed=seed)
+        noted = model.config.heatmap_weight
+        model = make_doctor(_without_decoder(model), processor.tokenizer, shape, seed=seed, weight=noted)
     if weight is not None:
         model.config.heatmap_weight = weight
     if settings.freeze_vision:
@@ -129,7 +130,8 @@ def _without_decoder(doctor: Any) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    values = {k: v for k, v in doctor.config.to_dict().items() if k not in ("model_type", "architectures")}
+    own = ("model_type", "architectures", "heatmap_weight", "heatmap_head")
+    values = {name: value for name, value in doctor.config.to_dict().items() if name not in own}
     config = AutoConfig.for_model(BASES[doctor.config.model_type], **values)
     with torch.device("meta"):
         base = AutoModelForImageTextToText.from_config(config)

@@ -15,8 +15,10 @@ from annotate.vlm.qwen.load import load_model, load_processor
 from sdg_data.errors import ConfigError, InputError, ModelError
 from tests.annotate import tiny_vlm
 from tests.trainers.doctor import published
+from trainers.detector.train_config import ModelSettings
 from trainers.doctor.convert import UNUSED, from_published, our_name, their_name, to_published
 from trainers.doctor.head import HeadShape, HeatmapHead
+from trainers.doctor.loading import load_doctor
 from trainers.doctor.model import KINDS, TOKENS, Qwen3VLDoctor, add_task_tokens, make_doctor
 
 MIS, ART = (TOKENS[kind] for kind in KINDS)
@@ -131,6 +133,30 @@ def test_without_task_tokens_a_learned_vector_asks(tmp_path: Path) -> None:
     assert not torch.allclose(heat[0], heat[1])
     with pytest.raises(ConfigError, match="heads"):
         HeadShape(width=100, heads=8)
+
+
+def test_a_trained_doctor_gets_another_decoder_and_keeps_everything_else(
+    doctor: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """The ablation without task tokens starts from stage 1, whose decoder reads them."""
+    model, processor = doctor
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(
+        json.dumps(json.loads((tmp_path / "config.json").read_text()) | {"heatmap_weight": 7.0})
+    )
+    settings = ModelSettings(precision="fp32")
+    other, _, _ = load_doctor(str(tmp_path), settings, HeadShape.mini(task_tokens=False), seed=0)
+    assert isinstance(other, Qwen3VLDoctor)
+    assert (model.heatmap.shape.task_tokens, other.heatmap.shape.task_tokens) == (True, False)
+    assert other.config.heatmap_weight == 7.0
+    before = {name: value for name, value in model.state_dict().items() if not name.startswith("heatmap.")}
+    after = {name: value for name, value in other.state_dict().items() if not name.startswith("heatmap.")}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    with torch.no_grad():
+        maps = other.read_maps(**conversation(processor, [f"a{MIS}b{ART}"], [(64, 64)]))
+    assert [kind for _, kind, _ in maps] == [0, 1]
 
 
 WIDTH, MLP = 32, 40
