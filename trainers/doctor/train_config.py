@@ -12,7 +12,13 @@ from typing import Final, Literal
 from trainers.common.config import AboveZero, ConfigGroup
 from trainers.detector.grpo_config import AnswerSettings, GrpoConfig, GrpoDataSettings, ObjectiveSettings
 from trainers.detector.sft_config import SftConfig, SftDataSettings
-from trainers.detector.train_config import DetectorOptimizer, DetectorSaving, EvaluationSettings, ModelSettings
+from trainers.detector.train_config import (
+    DetectorOptimizer,
+    DetectorSaving,
+    EvaluationSettings,
+    ModelSettings,
+    MuonSettings,
+)
 from trainers.doctor.form import AnswerForm
 from trainers.doctor.head import HeadShape
 from trainers.doctor.reward import RewardProtocol
@@ -134,7 +140,13 @@ def mini_stage1() -> DoctorSftConfig:
         model=_TINY,
         data=SftDataSettings(max_tokens=1024, jitter=0.0, held_out=0.05, workers=0),
         optimizer=DetectorOptimizer(
-            learning_rate=6e-4, adam_betas=(0.9, 0.98), weight_decay=0.02, epochs=1, batch_size=16, micro_batch=16
+            learning_rate=6e-4,
+            adam_betas=(0.9, 0.98),
+            weight_decay=0.02,
+            muon=MuonSettings(),
+            epochs=1,
+            batch_size=16,
+            micro_batch=16,
         ),
         evaluation=EvaluationSettings(eval_every=200, eval_limit=100, eval_batch=50, eval_max_tokens=256, pictures=4),
         saving=DetectorSaving(log_every=10, save_every=100),

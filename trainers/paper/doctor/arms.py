@@ -35,7 +35,7 @@ ARMS: Final = {
         DoctorArm("no-look", "stage 2 without look", "stage1", "sft", "mini-stage2", ("--no-look",)),
         DoctorArm("no-think", "stage 2 without think", "stage1", "sft", "mini-stage2", ("--no-think",)),
         DoctorArm("rft", "stage 2 + RFT", "stage2", "grpo", "mini-rft"),
-        DoctorArm(BOXES, "detector of boxes", BASE, "sft", "mini"),
+        DoctorArm(BOXES, "detector of boxes", BASE, "sft", "mini", ("--set", "optimizer.muon={}")),  # as the others
     )
 }
 CONTRASTS: Final = (
