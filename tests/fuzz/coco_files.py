@@ -90,6 +90,8 @@ def _image(rng: Random, source: Source, folder: Path, index: int, names: dict[st
         sure += exact
         if not sound:
             item.fate = item.fate.at_most(Fate.MAY)
+    if max(width, height) * scale < 4:  # a box within one pixel may as well be one in fractions
+        item.fate = item.fate.at_most(Fate.MAY)
     item.boxes = len(boxes)
     if boxes:
         item.clean = False
@@ -369,6 +371,7 @@ def _disturb_file(rng: Random, source: Source, whole: Row) -> None:
             for item in source.items:  # is an image without boxes clean, or is it the one that is meant?
                 item.fate = item.fate.at_most(Fate.MAY) if item.clean else item.fate
         case "orphans only":
+            unsure = bool(annotations)
             for box in annotations:
                 box["image_id"] = f"x{box['image_id']}"
         case "double ids":
