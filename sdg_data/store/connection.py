@@ -7,6 +7,7 @@ in milliseconds, and closes it. Long-lived readers (dashboards) use a published 
 import contextlib
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -70,32 +71,50 @@ class Store:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Tx]:
-        """A transaction that only looks: one consistent state. Raises as `write` does.
+        """A transaction that only looks: one consistent state. Raises as `write` does, and where there is no store yet.
 
         Yields:
             The transaction.
-
-        Raises:
-            StoreError: There is no store yet.
         """
-        with self._alone_in_this_process(), self._errors():
-            if not self.path.exists():
-                raise StoreError(
-                    "there is no store yet",
-                    item=str(self.path),
-                    hint="`sdg prompts import FILE` makes one; or name another folder with --home or SDG_HOME.",
-                )
-            with contextlib.ExitStack() as stack:
+        with self._alone_in_this_process(), self._errors(), self._reading() as connection:
+            yield connection
+
+    def copy(self, target: Path) -> None:
+        """Copy the file as of one moment, with the log that a killed writer left.
+
+        Raises as `read` does, and `OSError` where the copy cannot be written.
+
+        Args:
+            target: A file that is not there yet, in a folder that is.
+        """
+        # A process that closes a file anywhere loses its locks on it: `source` is closed after DuckDB has let go.
+        with self._alone_in_this_process(), self._errors(), contextlib.ExitStack() as detached, self._reading():
+            source = detached.enter_context(self.path.open("rb"))
+            with target.open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+            log = self.path.with_name(f"{self.path.name}.wal")
+            if log.exists():
+                shutil.copyfile(log, target.with_name(f"{target.name}.wal"))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Tx]:
+        if not self.path.exists():
+            raise StoreError(
+                "there is no store yet",
+                item=str(self.path),
+                hint="`sdg prompts import FILE` makes one; or name another folder with --home or SDG_HOME.",
+            )
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(self._connected(read_only=True))
+            if self._version(connection) < self.latest:
+                stack.close()
+                with self._connected(read_only=False) as writing:
+                    self._migrate(writing)
                 connection = stack.enter_context(self._connected(read_only=True))
-                if self._version(connection) < self.latest:
-                    stack.close()
-                    with self._connected(read_only=False) as writing:
-                        self._migrate(writing)
-                    connection = stack.enter_context(self._connected(read_only=True))
-                stack.enter_context(_transaction(connection))
-                if not self._views_are_current(connection):
-                    views.refresh(connection, temporary=True)  # reading changes no file; the next write does
-                yield connection
+            stack.enter_context(_transaction(connection))
+            if not self._views_are_current(connection):
+                views.refresh(connection, temporary=True)  # reading changes no file; the next write does
+            yield connection
 
     def version(self) -> int:
         """The schema version of the file as it is; 0 when there is none. Migrates nothing, refuses a newer one."""

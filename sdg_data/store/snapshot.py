@@ -1,17 +1,15 @@
 """A published copy of the store for long readers, so that an open dashboard never blocks a writer."""
 
-import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 
 from sdg_data.errors import StoreError
+from sdg_data.store import engine
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.rows import scalar
 from sdg_data.store.unfinished import unfinished
 
 FILE_NAME = "store.duckdb"
@@ -42,11 +40,9 @@ def publish(store: Store, *, target: Path | None = None, prepare: Callable[[Tx],
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with unfinished(target.parent) as temporary:
-            with store.read() as tx:
-                _copy(tx, temporary)
-            if prepare is not None:
-                with contextlib.closing(duckdb.connect(str(temporary))) as connection:
-                    connection.execute("SET enable_progress_bar = false")
+            store.copy(temporary)
+            with engine.attached(temporary, read_only=False) as connection:  # folds the log in, if there is one
+                if prepare is not None:
                     prepare(connection)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -64,13 +60,3 @@ def _hint(error: OSError) -> str | None:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return "The home cannot be written: copy it to where it can be, or make it writable."
     return "The disk is full: free some space." if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-
-
-def _copy(tx: duckdb.DuckDBPyConnection, target: Path) -> None:
-    """The open transaction keeps writers out, so file and log are of one state; opening the copy folds the log in."""
-    source = Path(scalar(tx, "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"))
-    shutil.copyfile(source, target)
-    log = source.with_name(source.name + ".wal")
-    if log.exists():  # a writer was killed before it could fold its log into the file
-        shutil.copyfile(log, target.with_name(target.name + ".wal"))
-        duckdb.connect(str(target)).close()

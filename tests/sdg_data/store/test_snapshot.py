@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from schemas.records import Prompt
-from sdg_data.store import prompts
+from sdg_data.store import engine, prompts
 from sdg_data.store.connection import Store
 from sdg_data.store.snapshot import publish, snapshot_path
 
@@ -62,3 +63,27 @@ def test_what_a_killed_writer_left_in_its_log_is_in_the_snapshot(store: Store) -
     path = publish(store)
     assert count(path) == 1
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1])"
+
+
+def test_no_other_process_may_write_until_the_store_has_been_let_go_of(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The locks that a process has on a file are gone as soon as it closes the file anywhere."""
+    with store.write():
+        pass
+    detach = engine._detach
+    answers = []
+
+    def detach_after_another_has_tried(connection: duckdb.DuckDBPyConnection) -> None:
+        command = [sys.executable, "-c", OPEN, str(store.path)]
+        answers.append(subprocess.run(command, capture_output=True, text=True, check=False).stderr)
+        monkeypatch.setattr(engine, "_detach", detach)  # the copy, which comes next, is nobody else's
+        detach(connection)
+
+    monkeypatch.setattr(engine, "_detach", detach_after_another_has_tried)
+    publish(store)
+    (answer,) = answers
+    assert "Could not set lock" in answer
