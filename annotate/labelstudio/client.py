@@ -228,51 +228,57 @@ class Client(Transport):
 
     def count(self, project_id: int, conditions: Sequence[dict[str, Any]]) -> int:
         """The number of tasks of a project that fulfil all of the conditions (items of a Label Studio filter)."""
-        query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": ["tasks:id"]}
-        params = {**_STORED, "project": project_id, "page_size": 1, "include": "id", "query": json.dumps(query)}
         try:
-            return int(self.get("/api/tasks", params=params, tries=_TRIES)["total"])
+            listed = self._list(project_id, conditions, include="id")
         except ServerError as error:
-            if error.status == 404 and self.project(project_id):
-                return 0  # its answer where there is no first page
             if error.status != 500:
                 raise
-        return sum(1 for _ in self.listed(project_id, conditions, fields="id", page=1000))
+            return sum(1 for _ in self.listed(project_id, conditions, fields="id", page=1000))
+        return 0 if listed is None else int(listed["total"])
 
     def newest_change(self, project_id: int) -> datetime | None:
         """When a task of the project was changed last, by the server's clock; None where it has none, or is broken."""
-        query = {"filters": {"conjunction": "and", "items": []}, "ordering": ["-tasks:updated_at"]}
-        params = {
-            **_STORED,
-            "project": project_id,
-            "page_size": 1,
-            "include": "id,updated_at",
-            "query": json.dumps(query),
-        }
         try:
-            tasks = self.get("/api/tasks", params=params, tries=_TRIES)["tasks"]
+            listed = self._list(project_id, [], include="id,updated_at", ordering=["-tasks:updated_at"])
         except ServerError as error:
-            if error.status == 500 or (error.status == 404 and self.project(project_id)):
-                return None
+            if error.status != 500:
+                raise
+            return None
+        return moment(listed["tasks"][0]["updated_at"]) if listed and listed["tasks"] else None
+
+    def _list(
+        self,
+        project_id: int,
+        conditions: Sequence[dict[str, Any]],
+        *,
+        include: str,
+        ordering: Sequence[str] = ("tasks:id",),
+        page_size: int = 1,
+        tries: int | None = _TRIES,
+        **more: str,
+    ) -> dict[str, Any] | None:
+        """The server's list of tasks: `tasks` of its first page, and their `total`; None where there is no page."""
+        query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": list(ordering)}
+        asked = {"project": project_id, "page_size": page_size, "include": include, "query": json.dumps(query)}
+        try:
+            return dict(self.get("/api/tasks", params={**_STORED, **asked, **more}, tries=tries))
+        except ServerError as error:
+            if error.status == 404 and self.project(project_id):
+                return None  # its answer where nothing is listed
             raise
-        return moment(tasks[0]["updated_at"]) if tasks else None
 
     def find(self, project_id: int, uids: Sequence[str]) -> list[ServerTask]:
         """The tasks with these ids of ours; several where a task was made twice."""
-        matches: list[ServerTask] = []
-        for start in range(0, len(uids), _UIDS):
-            chunk = list(uids[start : start + _UIDS])
-            matches += [
-                ServerTask(server_id=int(task["id"]), uid=task_uid(task))
-                for task in self.listed(
-                    project_id, [condition("data.sdg_uid", "in_list", "List", chunk)], fields="id,data", page=1000
-                )
-            ]
-        return matches
+        chunks = (list(uids[start : start + _UIDS]) for start in range(0, len(uids), _UIDS))
+        of_chunks = ([condition("data.sdg_uid", "in_list", "List", chunk)] for chunk in chunks)
+        return [task for conditions in of_chunks for task in self._server_tasks(project_id, conditions)]
 
     def find_all(self, project_id: int) -> Iterator[ServerTask]:
         """Every task of the project, in order of its number."""
-        for task in self.listed(project_id, [], fields="id,data", page=1000):
+        return self._server_tasks(project_id, [])
+
+    def _server_tasks(self, project_id: int, conditions: Sequence[dict[str, Any]]) -> Iterator[ServerTask]:
+        for task in self.listed(project_id, conditions, fields="id,data", page=1000):
             yield ServerTask(server_id=int(task["id"]), uid=task_uid(task))
 
     def listed(
@@ -388,21 +394,8 @@ class Client(Transport):
     ) -> list[dict[str, Any]]:
         """At most `page` tasks after the number `after`, in its order, for which all `conditions` hold."""
         items = [*conditions, condition("id", "greater", "Number", after)]
-        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
-        params = {
-            **_STORED,
-            "project": project_id,
-            "fields": "all",
-            "page_size": page,
-            "include": fields,
-            "query": json.dumps(query),
-        }
-        try:
-            return list(self.get("/api/tasks", params=params, tries=tries)["tasks"])
-        except ServerError as error:
-            if error.status == 404 and self.project(project_id):
-                return []  # its answer where there is no such page
-            raise
+        listed = self._list(project_id, items, include=fields, page_size=page, tries=tries, fields="all")
+        return [] if listed is None else list(listed["tasks"])
 
     def task(self, task_id: int) -> dict[str, Any]:
         """One task with its predictions and annotations, whose `completed_by` may be an object."""

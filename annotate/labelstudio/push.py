@@ -22,37 +22,23 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from annotate.labelstudio.client import Client, ServerError, condition
-from annotate.labelstudio.config import OUR_TAGS, Tags, read_tags
-from annotate.labelstudio.convert import ShownRegions, region_id, shown_in, to_result
+from annotate.labelstudio.config import OUR_TAGS, read_tags
 from annotate.labelstudio.idempotent import create_if_absent
 from annotate.labelstudio.media import serve, url_elsewhere
 from annotate.labelstudio.page_check import page_check
 from annotate.labelstudio.presigned import Presigner
 from annotate.labelstudio.sent import sent_task
+from annotate.labelstudio.task_body import planned_tasks, task_body
 from schemas.base import Record
-from schemas.geometry import ImageSize
-from schemas.labelling import LabelProject, LabelTask, ProjectKind, TaskState
-from schemas.records import Annotation, AnnotationStatus, ContentId, Failure, ImageRecord
+from schemas.labelling import LabelProject, LabelTask, TaskState
+from schemas.records import ContentId, Failure, ImageRecord
 from sdg_data.blobs import Blobs
 from sdg_data.ids import content_id
 from sdg_data.people import People
 from sdg_data.picture import PictureError
 from sdg_data.progress import Progress
-from sdg_data.store import annotations as annotation_table
-from sdg_data.store import (
-    cut_prompts,
-    failures,
-    images,
-    known_answers,
-    label_trust,
-    labelling,
-    prelabels,
-    prompts,
-    rewritten_prompts,
-)
-from sdg_data.store import review_cases as cases
+from sdg_data.store import failures, known_answers, label_trust, labelling, prelabels
 from sdg_data.store.connection import Store, Tx
-from sdg_data.store.cut_prompts import CutPrompt
 from sdg_data.store.labelling import ServerIds
 
 STAGE = "push"
@@ -82,19 +68,6 @@ class PushSummary:
     present: int = 0
     refused: int = 0
     duplicates_removed: int = 0
-
-
-@dataclass(frozen=True)
-class PlannedTask:
-    """A task with everything that its body is made from; `prompt` as people are shown it."""
-
-    task: LabelTask
-    image: ImageRecord
-    prompt: str
-    shown: ShownRegions
-    model_version: str
-    about: str | None = None
-    """Who said what is shown, for reviewers; None in the first round."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +164,11 @@ class Pusher:
         batches = [everything[at : at + self._batch_size] for at in range(0, len(everything), self._batch_size)]
         # The next batch is prepared while the server is busy with this one; only this thread talks to it.
         with progress.running(len(everything)), ThreadPoolExecutor(1) as ahead:
-            next_one = ahead.submit(self._prepare, batches[0]) if batches else None
+            upcoming = ahead.submit(self._prepare, batches[0]) if batches else None
             for following in [*batches[1:], None] if batches else []:
-                assert next_one is not None
-                batch = next_one.result()
-                next_one = None if following is None else ahead.submit(self._prepare, following)
+                assert upcoming is not None
+                batch = upcoming.result()
+                upcoming = None if following is None else ahead.submit(self._prepare, following)
                 self._deliver(batch, present)
                 progress.advance(len(batch))
         self._remove_duplicates()
@@ -223,7 +196,7 @@ class Pusher:
         """Store that these tasks are about to be sent, and make their bodies."""
         with self._store.write() as tx:
             labelling.mark_pending(tx, batch)
-            planned = _planned(tx, batch, self._project, self._people)
+            planned = planned_tasks(tx, batch, self._project.kind, self._people)
         ready, refused = [], []
         check = page_check(self._project.config)
         for task in planned:
@@ -283,8 +256,8 @@ class Pusher:
             if first or len(arrived) == len(ids):
                 first = False  # looked for before; and an import that was answered needs no look
                 return dict(arrived) if arrived else None
-            found_ids = self._find(ids)
-            return found_ids if len(found_ids) == len(ids) else None
+            present = self._find(ids)
+            return present if len(present) == len(ids) else None
 
         try:
             numbers = create_if_absent(find, create, patience=self._patience)
@@ -360,98 +333,3 @@ class Pusher:
             fields="id,total_annotations,cancelled_annotations",
         )
         return any(task.get("total_annotations") or task.get("cancelled_annotations") for task in tasks)
-
-
-def task_body(planned: PlannedTask, image_url: str, tags: Tags = OUR_TAGS) -> dict[str, Any]:
-    """The body of a task as the import takes it. Everything shown is one prediction; a blind task has none.
-
-    Args:
-        planned: The task with what it shows.
-        image_url: Where the page finds the image.
-        tags: Those of the project's page.
-    """
-    task, image = planned.task, planned.image
-    data: dict[str, Any] = {
-        "sdg_uid": task.id,
-        "image_id": task.image_id,
-        "image": image_url,
-        "prompt": planned.prompt,
-        "model": image.model,
-        "notice": "",
-    }
-    if task.parent_id is not None:
-        data["parent_id"] = task.parent_id
-    if planned.about is not None:
-        data["about"] = planned.about
-    body: dict[str, Any] = {"data": data, "meta": {"sdg_blind": task.blind}}
-    if planned.model_version:
-        result = to_result(planned.shown, ImageSize(width=image.width, height=image.height), tags)
-        body["predictions"] = [{"model_version": planned.model_version, "score": 1.0, "result": result}]
-    return body
-
-
-def _planned(tx: Tx, tasks: Sequence[LabelTask], project: LabelProject, people: People) -> list[PlannedTask]:
-    """The tasks of a project with their images and what is shown; all read at once."""
-    ids = [task.image_id for task in tasks]
-    items = known_answers.items(tx, ids)
-    records = {**images.by_ids(tx, ids), **{key: item.image for key, item in items.items()}}
-    # A known-answer item says of its prompt what its original says.
-    like = {key: items[key].base_id if key in items else key for key in records}
-    texts = prompts.by_ids(tx, list({image.prompt_id for image in records.values()}))
-    cuts = cut_prompts.of_images(tx, list(like.values()))
-    drawn = rewritten_prompts.of_images(tx, list(like.values()))
-    shown_ids = [task.prelabel_id for task in tasks if task.prelabel_id is not None]
-    by_id = {**prelabels.by_ids(tx, shown_ids), **known_answers.prelabels_by_ids(tx, shown_ids)}
-    versions = started_from(tx, tasks)
-    planned = []
-    for task in tasks:
-        image = records[task.image_id]
-        shown, model_version = shown_in(task, by_id, versions)
-        prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(like[image.id]), drawn.get(like[image.id]))
-        about = None
-        if project.kind is ProjectKind.REVIEW:
-            about = about_versions(versions.get(task.id, []), shown, people)
-        planned.append(PlannedTask(task, image, prompt, shown, model_version, about))
-    return planned
-
-
-def about_versions(versions: Sequence[Annotation], shown: ShownRegions, people: People) -> str:
-    """What a reviewer reads about the versions that a task shows: who drew which box, and the notes.
-
-    Args:
-        versions: The versions; none where the image is done anew.
-        shown: Their boxes; they are numbered in this order.
-        people: What the authors are called.
-    """
-    numbers = {name: number for number, name in enumerate(shown.regions, start=1)}
-    lines = []
-    for version in versions:
-        own = [numbers.get(region_id(version.id, index)) for index in range(len(version.defects))]
-        boxes = ", ".join(str(number) for number in own if number is not None)
-        words = {
-            AnnotationStatus.DEFECTS: f"boxes {boxes}" if boxes else "no other boxes",
-            AnnotationStatus.CLEAN: "no defects",
-        }.get(version.status, version.status.value)
-        lines.append(f"{people.called(version.annotator)}: {words}" + (f'. "{version.note}"' if version.note else ""))
-    return "\n".join(lines)
-
-
-def shown_prompt(text: str, cut: CutPrompt | None, drawn_from: str | None = None) -> str:
-    """A prompt as an annotator reads it.
-
-    What the model never read stands in brackets, so that nobody judges by it; so does what the model drew from, where
-    it wrote its own version first, and there it is the prompt that counts.
-    """
-    if drawn_from is not None:
-        return f"{text} [judge by the text before this; the model drew from its own version: {drawn_from}]"
-    if cut is None:
-        return text
-    return f"{text[: cut.characters].rstrip()} [not read by the model: {text[cut.characters :].strip()}]"
-
-
-def started_from(tx: Tx, tasks: Sequence[LabelTask]) -> dict[str, list[Annotation]]:
-    """Task id to the annotations that it starts from, the leading one first: those of its case, else its parent."""
-    about: dict[str, tuple[str, ...]] = {task.id: (task.parent_id,) for task in tasks if task.parent_id is not None}
-    about |= {key: case.annotation_ids for key, case in cases.by_tasks(tx, list(about)).items()}
-    versions = annotation_table.by_ids(tx, [version_id for ids in about.values() for version_id in ids])
-    return {key: [versions[version_id] for version_id in ids] for key, ids in about.items()}

@@ -16,10 +16,10 @@ from annotate.known_answers.arrivals import keep_apart
 from annotate.labelstudio.client import task_uid
 from annotate.labelstudio.convert import shown_in
 from annotate.labelstudio.feedback import feedback
-from annotate.labelstudio.push import shown_prompt, started_from
 from annotate.labelstudio.refusals import QuarantineCode
 from annotate.labelstudio.sent import changed_parts, expected_task, is_another, mended
 from annotate.labelstudio.task_answers import Doubt, Known, PulledTask, TaskAnswers, read_answers, unreadable
+from annotate.labelstudio.task_body import shown_prompt, started_from
 from annotate.labelstudio.withdrawing import revive
 from schemas.labelling import LabelEntry, LabelProject, LabelTask, Quarantined, TaskState
 from sdg_data.people import People

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from annotate.labelstudio.push import shown_prompt
+from annotate.labelstudio.task_body import shown_prompt
 from generators.models.loading import adapt
 from sdg_data import cli
 from sdg_data.blobs import Blobs

@@ -8,8 +8,8 @@ import pytest
 
 from annotate.labelstudio import push as push_module
 from annotate.labelstudio.client import ServerError, Unavailable
-from annotate.labelstudio.push import shown_prompt
 from annotate.labelstudio.sync import LabelStudioSync
+from annotate.labelstudio.task_body import shown_prompt
 from schemas.labelling import ProjectKind, TaskState
 from sdg_data.store import cut_prompts, labelling, prompts
 from sdg_data.store.cut_prompts import CutPrompt
