@@ -72,7 +72,8 @@ class ShardFile:
             raise InputError(
                 f"the shard is compressed ({packed})",
                 item=path,
-                hint="Samples are read by their offsets, which needs the plain tar: decompress it first (`gunzip`).",
+                hint="Samples are read by their offsets, which needs the plain tar: decompress it first "
+                "(`gunzip`, `bunzip2`, `unxz`, `unzstd`).",
             )
         size = os.fstat(self.fd).st_size
         self.places = _places(self.fd, size)

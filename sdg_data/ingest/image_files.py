@@ -18,7 +18,7 @@ from typing import Any, Final
 from sdg_data.errors import InputError, MissingDependency
 from sdg_data.ingest.captions import find_columns
 from sdg_data.ingest.image_folders import folder_images
-from sdg_data.ingest.image_shards import is_shard, shard_images
+from sdg_data.ingest.image_shards import SHARD_SUFFIXES, is_shard, shard_images
 from sdg_data.ingest.prompt_files import HUB_PREFIX
 from sdg_data.ingest.source_image import MAX_IMAGE_BYTES, SourceImage, described, too_large
 
@@ -49,7 +49,10 @@ def open_images(source: str, *, column: str | None = None, hub_split: str = "tra
     unknown = [str(shard) for shard in shards if not is_shard(shard) or not shard.is_file()]
     if unknown:
         raise InputError(
-            "neither a folder nor a tar file", item=unknown[0], hint="Prompts go in by `sdg prompts import`."
+            "neither a folder nor a tar file that is read",
+            item=unknown[0],
+            hint=f"Taken are a folder and {', '.join(SHARD_SUFFIXES)}; unpack another archive into a folder, "
+            "or make it a .tar. Prompts go in by `sdg prompts import`.",
         )
     return shard_images(shards, column)
 

@@ -40,6 +40,7 @@ from sdg_data.ingest.source_image import (
 )
 
 _DAMAGE: Final = (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError)
+SHARD_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _LOOKED_BEHIND: Final = 1 << 26
 _CHUNK: Final = 1 << 20
 
@@ -323,4 +324,4 @@ def _sample(
 
 def is_shard(path: Path) -> bool:
     """Whether a file's name is that of a tar file that is read."""
-    return path.name.lower().endswith((".tar", ".tar.gz", ".tgz"))
+    return path.name.lower().endswith(SHARD_SUFFIXES)

@@ -198,7 +198,9 @@ def report_command(
     facts = report(records, None if judged is None else burdens_of(judged), resamples=resamples)
     if explain and judged is not None:
         facts["explained"] = explained(records, judged, resamples=resamples)
-    if sheet is not None and picture is not None:
+    if sheet is not None and picture is None:
+        say(f"there is nothing to draw, so {sheet} is not written: run {records.run.id[:12]} edited no image")
+    elif sheet is not None and picture is not None:
         try:
             sheet.parent.mkdir(parents=True, exist_ok=True)
             picture.save(sheet, format="PNG")

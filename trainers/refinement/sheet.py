@@ -7,7 +7,6 @@ from PIL import Image
 from schemas.records import ImageRecord
 from schemas.refinement import Edit, EditVerdict, RefinementState
 from sdg_data.blobs import Blobs
-from sdg_data.errors import InputError
 from sdg_data.metrics.refinement import RunRecords
 from sdg_data.sheets.cells import image_of_url
 from sdg_data.sheets.draw import SheetCell, render_sheet
@@ -16,7 +15,9 @@ from sdg_data.store.connection import Tx
 from sdg_data.store.rows import grouped
 
 
-def before_after_sheet(tx: Tx, blobs: Blobs, records: RunRecords, *, limit: int = 12, tile: int = 224) -> Image.Image:
+def before_after_sheet(
+    tx: Tx, blobs: Blobs, records: RunRecords, *, limit: int = 12, tile: int = 224
+) -> Image.Image | None:
     """Draw sources and results side by side: first those that were refined, then those that were not, and why.
 
     Args:
@@ -27,15 +28,12 @@ def before_after_sheet(tx: Tx, blobs: Blobs, records: RunRecords, *, limit: int 
         tile: Side of a picture in pixels.
 
     Returns:
-        The sheet, two columns of an image.
-
-    Raises:
-        InputError: The run edited nothing.
+        The sheet, two columns of an image; None where the run edited nothing.
     """
     shown = [refinement for refinement in records.refinements if refinement.rounds]
     shown.sort(key=lambda refinement: (refinement.state is not RefinementState.REFINED, refinement.image_id))
     if not shown:
-        raise InputError("the run edited no image", item=records.run.id[:12])
+        return None
     texts = prompts.by_ids(tx, [records.images[refinement.image_id].prompt_id for refinement in shown[:limit]])
     edits = grouped((edit.refinement_id, edit) for edit in records.edits)
     cells: list[SheetCell] = []

@@ -228,10 +228,22 @@ def test_a_header_that_states_gigabytes_is_not_read(tmp_path: Path, imported: Im
             assert "6,000,000" in result.why
 
 
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
-def test_a_packed_shard_under_a_plain_name_is_read(tmp_path: Path, imported: Import, mode: str) -> None:
-    path = pack(tmp_path / "part[1].tar", [("0.png", picture(1)), ("0.txt", "a cat")], mode=mode)
-    assert set(imported(path).prompts) == {"a cat"}
+@pytest.mark.parametrize(
+    ("mode", "endings"), [("w:gz", ("", ".gz")), ("w:bz2", ("", ".bz2", ".BZ2")), ("w:xz", ("", ".xz"))]
+)
+def test_a_packed_shard_is_read_under_a_plain_name_and_its_own(
+    tmp_path: Path, imported: Import, mode: str, endings: Sequence[str]
+) -> None:
+    for ending in endings:
+        path = pack(tmp_path / f"part[1].tar{ending}", [("0.png", picture(1)), ("0.txt", "a cat")], mode=mode)
+        assert set(imported(path).prompts) == {"a cat"}
+
+
+def test_a_packed_shard_that_is_cut_off_is_named(tmp_path: Path, imported: Import) -> None:
+    for mode in ("bz2", "xz"):
+        path = pack(tmp_path / f"s.tar.{mode}", samples(10), mode=f"w:{mode}")
+        path.write_bytes(path.read_bytes()[:-20])
+        assert imported(path).refused[path.name, None] == "damaged-shard"
 
 
 def samples(number: int) -> list[tuple[str, bytes | str]]:

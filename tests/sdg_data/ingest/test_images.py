@@ -307,14 +307,16 @@ def test_the_limit_counts_images(store: Store, blobs: Blobs, tmp_path: Path) -> 
 
 def test_sources_that_cannot_be_used_say_why(store: Store, blobs: Blobs, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    write(tmp_path / "text", {"a.txt": "a"})
+    write(tmp_path / "text", {"a.txt": "a", "a.zip": "PK", "a.tar.zst": "z"})
     write(tmp_path / "useless", {"a.png": b"broken", "a.txt": "a cat"})
     write(tmp_path / "bad", {"a.png": picture(1), "metadata.jsonl": "{"})
     write(tmp_path / "nameless", {"a.png": picture(1), "metadata.jsonl": '{"prompt": "a"}'})
     for source, said in [
         ("empty", "no images in the folder"),
         ("text", "no images in the folder"),
-        ("text/a.txt", "neither a folder nor a tar file"),
+        ("text/a.txt", "Prompts go in by `sdg prompts import`"),
+        ("text/a.zip", r"Taken are a folder and .tar, .tar.gz, .*; unpack another archive into a folder"),
+        ("text/a.tar.zst", r"Taken are a folder and .tar, .tar.gz, .*, or make it a .tar"),
         ("none.tar", "no such folder or file"),
         ("useless", r"none of the 1 images can be used \(1 undecodable\)"),
         ("bad", r"\(1 no-prompt, 1 malformed\)"),

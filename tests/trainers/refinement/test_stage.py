@@ -10,6 +10,7 @@ import pytest
 from generators.editors.contract import EditRequest
 from schemas.refinement import Edit, EditVerdict, Refinement, RefinementState
 from sdg_data.blobs import Blobs
+from sdg_data.cli import run
 from sdg_data.errors import ModelError
 from sdg_data.ids import seed_of
 from sdg_data.picture.decode import decode_pixels
@@ -239,3 +240,19 @@ def test_the_arms_of_the_paper_edit_once(tmp_path: Path, arm: str, references: i
     assert whole == (arm == "caption")  # this editor takes masks
     assert edits[0].measured["pixels_changed_outside"] == 0
     assert json.loads(edits[0].mask)["kind"] == {"caption": "whole", "sdg": "boxes", "heatmaps": "heat"}[arm]
+
+
+def test_a_report_of_a_run_without_edits_has_no_sheet_and_all_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, blobs, (source,) = stored(tmp_path, TWO)
+    LocalExecutor().execute(stage(store, blobs, job(), Painter(), Seer(lambda _: True)))
+    files = {name: tmp_path / name for name in ("sheet", "results", "study")}
+    options = [text for name, path in files.items() for text in (f"--{name}", str(path))]
+    assert run(["--home", str(tmp_path), "refine", "report", *options, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert f"there is nothing to draw, so {files['sheet']} is not written" in captured.err
+    assert json.loads(captured.out)
+    assert not files["sheet"].exists()
+    assert files["results"].read_text().count(source.id) == 0
+    assert source.id in (files["study"] / "before.csv").read_text()
