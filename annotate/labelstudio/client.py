@@ -401,6 +401,20 @@ class Client(Transport):
         """One task with its predictions and annotations, whose `completed_by` may be an object."""
         return dict(self.get(f"/api/tasks/{task_id}/"))
 
+    def project_of(self, task_id: int, uid: str) -> int | None:
+        """The project in which a task of ours is, whichever that is; None where it is in none."""
+        try:
+            task = self.get(f"/api/tasks/{task_id}/", params=_STORED, tries=_TRIES)
+        except ServerError as error:
+            if error.status == 404:
+                return None
+            raise
+        return int(task["project"]) if task_uid(task) == uid else None
+
+    def move_task(self, task_id: int, project_id: int, to_project_id: int) -> None:
+        """Move a task from one project to another, with its annotations."""
+        self.patch(f"/api/tasks/{task_id}/?project={project_id}", {"project": to_project_id}, tries=_TRIES)
+
     def update_task(self, task_id: int, *, tries: int | None = None, **fields: Any) -> None:
         """Set `data`, `meta` (each as a whole) or `overlap`. No error where there is no such task (any more)."""
         try:

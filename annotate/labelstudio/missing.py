@@ -23,8 +23,8 @@ from sdg_data.store.labelling import ServerIds
 
 BELIEVED_SHARE, BELIEVED_NUMBER = 0.25, 2
 """Missing tasks or answers beyond both are not believed."""
-_LOOKED_FOR = 200
-"""At most so many missing answers are looked for one by one: a member can move an answer to another task."""
+LOOKED_FOR = 200
+"""At most so many missing answers, or tasks, are looked for one by one: a member can move them elsewhere."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ def find_missing(
         sent = label_trust.sent(tx, gone)
     away = set(gone)
     lost = [entry for entry, _ in noted if entry.task_id not in away]
-    if 0 < len(lost) <= _LOOKED_FOR:
+    if 0 < len(lost) <= LOOKED_FOR:
         lost = [entry for entry in lost if not _elsewhere(client, entry)]
     still = {entry.id for entry in lost}
     older = sum(looks_older for entry, looks_older in noted if entry.id in still)

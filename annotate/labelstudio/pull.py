@@ -17,13 +17,13 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from annotate.labelstudio.client import Client, ServerError, ServerTask, as_filter, condition
-from annotate.labelstudio.missing import Missing, check, find_missing, withdraw_missing
+from annotate.labelstudio.client import Client, ServerError, ServerTask, Unavailable, as_filter, condition
+from annotate.labelstudio.missing import LOOKED_FOR, Missing, check, find_missing, withdraw_missing
 from annotate.labelstudio.reconcile import PulledChanges, TaskNotice
 from annotate.labelstudio.task_answers import Doubt
 from schemas.labelling import LabelProject, TaskState
@@ -272,7 +272,40 @@ class Puller:
             labelling.set_on_server(tx, self._remote)
         self.done.counts += Counter({"tasks back": len(back)} if back else {})
         self.read_again(sorted(back.values()))
-        return sorted({task_id for task_id in gone if task_id not in moved})
+        lost = sorted({task_id for task_id in gone if task_id not in moved})
+        there = self._put_back({task_id: numbers[task_id] for task_id in lost})
+        return [task_id for task_id in lost if task_id not in there]
+
+    def _put_back(self, numbers: Mapping[str, int]) -> set[str]:
+        """Move tasks back that somebody moved to another project, and read them.
+
+        Args:
+            numbers: The server's numbers of tasks that are not in the project, by our ids.
+
+        Returns:
+            The ids of those that are on the server.
+        """
+        if len(numbers) > LOOKED_FOR:
+            return set()
+        there: dict[str, int] = {}
+        for task_id, number in numbers.items():
+            try:
+                elsewhere = self._client.project_of(number, task_id)
+                if elsewhere is None:
+                    continue
+                there[task_id] = number
+                if elsewhere != self._remote.server_id:
+                    say(f"task {number} was moved to project {elsewhere}; it is put back")
+                    self._client.move_task(number, elsewhere, self._remote.server_id)
+                    self.done.counts["tasks mended"] += 1
+            except ServerError as error:
+                if error.status is None or (isinstance(error, Unavailable) and error.status != 500):
+                    raise
+                # Only a 404 says that it is gone. What was pulled of it stays.
+                there[task_id] = number
+                say(f"task {number} is not in its project, and the server does not move it back ({error.message})")
+        self.read_again(sorted(there.values()))
+        return set(there)
 
     def _compare_listing(
         self, numbers: dict[str, int], unplaced: set[str], present: Sequence[ServerTask]

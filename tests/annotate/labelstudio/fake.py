@@ -152,6 +152,12 @@ class FakeLabelStudio:
                 return self._things(verb, kind, rest, query, body)
             case ["GET", "tasks"]:
                 return self._list(query)
+            case [_, "tasks", int(number)] if int(query.get("project", self._project_of(number))) != self._project_of(
+                number
+            ):
+                return 404, {"detail": "No Task matches the given query."}
+            case ["GET", "tasks", int(number)] if number in self.tasks:
+                return (500, None) if number in self.unreadable else (200, self.tasks[number])
             case ["PATCH", "tasks", int(number)] if number in self.tasks:
                 self.tasks[number] |= {**body, "updated_at": self._tick()}
                 return 200, self.tasks[number]
@@ -222,6 +228,9 @@ class FakeLabelStudio:
         self.tasks[number]["annotations"].append(made)
         self.tasks[number]["updated_at"] = self._tick()
         return made
+
+    def _project_of(self, number: int) -> int:
+        return int(self.tasks[number]["project"]) if number in self.tasks else 0
 
     def _move(self, annotation: int, number: int) -> None:
         if number:

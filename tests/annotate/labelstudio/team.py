@@ -1,18 +1,24 @@
 """A lead, three honest people and a hostile one on a server, real or not; what the honest ones enter is kept."""
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from annotate.labelstudio.accounts import sign_up
 from annotate.labelstudio.client import Client, condition
 from annotate.labelstudio.sync import LabelStudioSync
 from schemas.records import Annotation, Review, Verdict
 from sdg_data.ids import content_id
 from sdg_data.store import annotations, answers, gold, reviews
+from tests.annotate.labelstudio.live import own_session, password
 from tests.annotate.labelstudio.support import drawn, labelled_home, routed, session_for, some_defect
 from tests.annotate.support import NOW, Home
 
+NAMES = ("anna", "bob", "carl", "mallory")
 TASKS = 8
 Words = tuple[str, str, tuple[str, ...]]
 """Who said it, of which image, and the reasons of the boxes (the seeds that they were drawn from)."""
@@ -89,6 +95,39 @@ class Team:
 
     def patch_task(self, index: int, **fields: Any) -> None:
         self.people["mallory"].update_task(self.numbers[index], tries=1, **fields)
+
+
+@contextlib.contextmanager
+def real_team(request: pytest.FixtureRequest, folder: Path) -> Iterator[Team]:
+    """A team with a project of its own on the real server."""
+    with own_session(request) as session, contextlib.ExitStack() as stack:
+        accounts = {name: sign_up(session.client, f"{name}@example.com", password(session, name)) for name in NAMES}
+        people = {name: stack.enter_context(Client(account, patience=120.0)) for name, account in accounts.items()}
+        yield Team(folder, session.client, people, project=session.settings.annotate.project)
+
+
+def renamed(team: Team) -> None:
+    """Mallory gives the project another title."""
+    team.people["mallory"].update_project(team.place.server_id, title="Something else")
+
+
+def mark_moved(team: Team) -> None:
+    """Mallory writes the project's mark into the description of another, empty one."""
+    mallory = team.people["mallory"]
+    mark = mallory.project(team.place.server_id)["description"]
+    mallory.update_project(team.place.server_id, description="nothing")
+    mallory.create_project(title="Another one", description=mark, label_config=team.project.config)
+
+
+def cloned(team: Team) -> None:
+    """Mallory makes a copy of the project with its mark and other images, answers there, and takes our mark away."""
+    mallory = team.people["mallory"]
+    listed = mallory.project(team.place.server_id)
+    clone = mallory.create_project(title="A clone", description=listed["description"], label_config=team.project.config)
+    mallory.update_project(team.place.server_id, description="moved")
+    copies = [{"data": {**data, "image": "http://images.example/x.png"}, "meta": {}} for data in team.data]
+    for number in mallory.import_tasks(clone, copies):
+        mallory.create_annotation(number, drawn("x", some_defect(66)))
 
 
 def _accepted(of: Annotation) -> Review:

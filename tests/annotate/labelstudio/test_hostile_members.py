@@ -10,15 +10,12 @@ from typing import Any
 
 import pytest
 
-from annotate.labelstudio.accounts import sign_up
-from annotate.labelstudio.client import Client, ServerError
+from annotate.labelstudio.client import ServerError
 from annotate.labelstudio.missing import NotBelieved
 from tests.annotate.labelstudio.fake import FakeLabelStudio
-from tests.annotate.labelstudio.live import own_session, password
 from tests.annotate.labelstudio.support import clean, drawn, some_defect
-from tests.annotate.labelstudio.team import Team
+from tests.annotate.labelstudio.team import NAMES, Team, cloned, mark_moved, real_team, renamed
 
-NAMES = ("anna", "bob", "carl", "mallory")
 MakeTeam = Callable[[], Team]
 
 
@@ -29,10 +26,8 @@ def team(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Team]:
         people = {name: server.client(user=number) for number, name in enumerate(NAMES, 2)}
         yield Team(tmp_path / "home", server.client(), people)
         return
-    with own_session(request) as session, contextlib.ExitStack() as stack:
-        accounts = {name: sign_up(session.client, f"{name}@example.com", password(session, name)) for name in NAMES}
-        people = {name: stack.enter_context(Client(account, patience=120.0)) for name, account in accounts.items()}
-        yield Team(tmp_path / "home", session.client, people, project=session.settings.annotate.project)
+    with real_team(request, tmp_path / "home") as made:
+        yield made
 
 
 def _anyhow(do: Callable[[], Any]) -> None:
@@ -137,29 +132,8 @@ def _answer_moved(team: Team) -> None:
     _anyhow(lambda: team.people["mallory"].update_annotation(team.made[1], task=team.numbers[6]))
 
 
-def _renamed(team: Team) -> None:
-    team.people["mallory"].update_project(team.place.server_id, title="Something else")
-
-
 def _mark_removed(team: Team) -> None:
     team.people["mallory"].update_project(team.place.server_id, description="", title="Something else")
-
-
-def _mark_moved(team: Team) -> None:
-    mallory = team.people["mallory"]
-    mark = mallory.project(team.place.server_id)["description"]
-    mallory.update_project(team.place.server_id, description="nothing")
-    mallory.create_project(title="Another one", description=mark, label_config=team.project.config)
-
-
-def _cloned(team: Team) -> None:
-    mallory = team.people["mallory"]
-    listed = mallory.project(team.place.server_id)
-    clone = mallory.create_project(title="A clone", description=listed["description"], label_config=team.project.config)
-    mallory.update_project(team.place.server_id, description="moved")
-    copies = [{"data": {**data, "image": "http://images.example/x.png"}, "meta": {}} for data in team.data]
-    for number in mallory.import_tasks(clone, copies):
-        mallory.create_annotation(number, drawn("x", some_defect(66)))
 
 
 def _page_changed(team: Team) -> None:
@@ -223,10 +197,10 @@ MOVES: dict[str, Callable[[Team], None]] = {
     "copies of tasks with answers in another's name": _copies_with_answers,
     "tasks of nobody with odd data": _odd_tasks,
     "an answer moved to another task": _answer_moved,
-    "the project renamed": _renamed,
+    "the project renamed": renamed,
     "the mark removed": _mark_removed,
-    "the mark moved": _mark_moved,
-    "the project cloned": _cloned,
+    "the mark moved": mark_moved,
+    "the project cloned": cloned,
     "the page changed": _page_changed,
     "all answers deleted": _all_answers_deleted,
     "nearly all tasks deleted": _all_tasks_deleted_but_one,

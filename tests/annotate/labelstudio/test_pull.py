@@ -180,6 +180,32 @@ def test_a_deleted_task_withdraws_what_was_said_in_it_and_is_not_pushed_again(wo
     assert len(world.server.tasks) == 4
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_task_moved_to_another_project_is_moved_back_and_its_answers_count(world: World, full: bool) -> None:
+    here, first = world.place.server_id, world.numbers[0]
+    world.server.people_annotate(first, clean())
+    world.pull()
+    for number in world.numbers[:2]:
+        world.server.tasks[number]["project"] = 900
+    world.server.people_annotate(world.numbers[1], clean())
+    assert world.pull(full=full) == {"tasks mended": 2, "new": 1}
+    assert {task["project"] for task in world.server.tasks.values()} == {here}
+    assert len(world.stored()) == 2
+    assert world.pull(full=full) == {}
+
+
+def test_what_was_pulled_of_a_moved_task_stays_where_the_server_does_not_move_it_back(world: World) -> None:
+    number = world.numbers[0]
+    world.server.people_annotate(number, clean())
+    world.pull()
+    world.server.tasks[number]["project"] = 900
+    world.server.faults = lambda method, path: Fault.ERROR_BEFORE if path.endswith(f"/tasks/{number}/") else Fault.NONE
+    assert world.pull() == {}
+    assert len(world.stored()) == 1
+    world.server.faults = lambda method, path: Fault.NONE
+    assert world.pull() == {"tasks mended": 1}
+
+
 def test_a_number_given_out_again_is_another_answer(world: World) -> None:
     number = world.numbers[0]
     first = world.server.people_annotate(number, clean())
