@@ -30,6 +30,7 @@ from sdg_data.metrics.heatmap_sources import scaled
 from sdg_data.metrics.heatmaps import Floats
 from sdg_data.picture import decode_image
 from sdg_data.progress import Progress
+from sdg_data.settings import VlmSettings
 from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
 from trainers.detector.evaluation import png
@@ -184,13 +185,13 @@ def make_doctor_reward(settings: RewardSettings) -> BaseReward:
 
 def make_doctor_detector(settings: DetectorSettings) -> Detector:
     """The doctor that the settings' `vlm.model` names, as a detector of boxes."""
-    return DoctorDetector(Doctor.load(_named(settings.vlm.model), batch_size=settings.vlm.batch_size))
+    return DoctorDetector(_loaded(settings.vlm))
 
 
 def make_heat_detector(settings: DetectorSettings) -> Detector:
     """The same with its maps cell by cell, for DenseFlow-GRPO; `doctor-heat-40` has finer ones."""
     cells = CELLS if settings.kind == "doctor-heat" else FINE_CELLS
-    return DoctorDetector(Doctor.load(_named(settings.vlm.model), batch_size=settings.vlm.batch_size), cells=cells)
+    return DoctorDetector(_loaded(settings.vlm), cells=cells)
 
 
 def score_images(
@@ -277,6 +278,10 @@ def _rows(path: Path, name: str) -> dict[str, dict[str, Any]]:
 
 def _asked(generated: Sequence[GeneratedImage]) -> list[tuple[Image.Image, str]]:
     return [(Image.fromarray(image.pixels), image.prompt) for image in generated]
+
+
+def _loaded(vlm: VlmSettings) -> Doctor:
+    return Doctor.load(_named(vlm.model), device=vlm.device, max_tokens=vlm.max_tokens, batch_size=vlm.batch_size)
 
 
 def _named(model: str) -> str:

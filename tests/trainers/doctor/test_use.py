@@ -18,6 +18,7 @@ from sdg_data.errors import InputError, ModelError
 from sdg_data.image_scores import NAMES
 from sdg_data.metrics.heatmaps import rasterise
 from sdg_data.selection.sources import table_scores
+from sdg_data.settings import VlmSettings
 from sdg_data.store.connection import Store
 from trainers.boxflow.reward_map import penalty_maps
 from trainers.doctor import use
@@ -26,7 +27,7 @@ from trainers.doctor.form import Region
 from trainers.doctor.loading import load_to_ask
 from trainers.doctor.model import KINDS
 from trainers.doctor.use import Doctor, DoctorDetector, DoctorReward, cells_as_defects, mean_score, score_images
-from trainers.rewards.settings import DETECTORS, REWARDS
+from trainers.rewards.settings import DETECTORS, REWARDS, DetectorSettings, make_detector
 
 ART, MIS = DefectType.ARTIFACT, DefectType.MISALIGNMENT
 SCORES = dict(zip(NAMES, (0.75, 0.5, 1.0, 0.25), strict=True))
@@ -104,6 +105,22 @@ def test_a_map_that_is_no_number_is_none(loaded: tuple[Any, Any]) -> None:
     assert reading.reason == f"it gave no {KINDS[0]} heatmap"
     (found,) = asyncio.run(DoctorDetector(doctor).detect([GeneratedImage(np.asarray(PICTURE), "p")]))
     assert found.defects is None
+
+
+def test_a_detector_is_asked_as_its_settings_say(tiny_doctor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[dict[str, Any]] = []
+    load = Doctor.load.__func__  # type: ignore[attr-defined]
+
+    def noted(cls: type[Doctor], /, source: str, **given: Any) -> Doctor:
+        options.append(given)
+        doctor: Doctor = load(cls, source, **given)
+        return doctor
+
+    monkeypatch.setattr(Doctor, "load", classmethod(noted))
+    vlm = VlmSettings(model=str(tiny_doctor), device="cpu", max_tokens=33, batch_size=5)
+    for kind in ("doctor", "doctor-heat", "doctor-heat-40"):
+        make_detector(DetectorSettings(kind=kind, vlm=vlm))
+    assert options == [{"device": "cpu", "max_tokens": 33, "batch_size": 5}] * 3
 
 
 def test_as_reward_and_detector(loaded: tuple[Any, Any]) -> None:

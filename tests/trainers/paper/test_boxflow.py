@@ -157,6 +157,11 @@ def test_arms_differ_in_nothing_but_their_advantage() -> None:
     for arm in ("flow-grpo", "boxflow", "scalar-boxes"):
         assert made[arm].credit == made[f"{arm}-forward"].credit
         assert made[arm].optimizer == made[f"{arm}-forward"].optimizer
+    of_doctor = {arm: configuration(arm, 3, 20, "doctor:runs/doctor", {}).rewards.detector for arm in ARMS}
+    assert {(arm, asked.kind) for arm, asked in of_doctor.items() if asked.kind != "doctor"} == {
+        ("denseflow", "doctor-heat")
+    }
+    assert {asked.vlm.model for asked in of_doctor.values()} == {"runs/doctor"}
     assert {one.credit.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
     assert made["boxflow-paper"].credit.weight_artifact == 0.5
     assert made["boxflow-paper"].credit.weight_misalignment == 0.05

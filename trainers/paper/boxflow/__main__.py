@@ -64,7 +64,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rollouts", type=int, default=18)
     parser.add_argument("--prompts", type=int, default=192, help="held-out prompts that the judge sees")
-    parser.add_argument("--detector", default="mini", help="mini, or oracle to try things out")
+    parser.add_argument(
+        "--detector", default="mini", help="mini, doctor:FOLDER (a trained ImageDoctor), or oracle to try"
+    )
     parser.add_argument("--objects", type=int, help="of an image, in mosaics of one-object images; none: as drawn")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--tune", action="store_true", help="choose each arm's settings first")

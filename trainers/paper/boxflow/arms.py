@@ -115,24 +115,45 @@ def candidates(arm: str) -> list[dict[str, Any]]:
 
 
 def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mapping[str, Any]) -> BoxFlowConfig:
-    """An arm's training. `detector`: a backend of `annotate.vlm`, or "oracle" to try things out."""
-    oracle = detector == "oracle"
+    """An arm's training.
+
+    Args:
+        arm: a name of `ARMS`.
+        seed: the training's.
+        rollouts: how many.
+        detector: a backend of `annotate.vlm`, `doctor:FOLDER` for a trained ImageDoctor, or "oracle" to try things out.
+        more: settings that go before the arm's.
+
+    Returns:
+        The configuration.
+    """
     shared: dict[str, Any] = {
         **_SHARED,
         "seed": seed,
         "rollouts": rollouts,
         "rewards.base": (RewardSettings(kind="palette").model_dump(),),
         "monitoring.guard": None,
-        "rewards.detector": DetectorSettings(
-            kind="oracle" if oracle else "vlm",
-            vlm=VlmSettings(backend="mini" if oracle else detector, device="cpu", max_tokens=256, batch_size=48),
-        ).model_dump(),
+        "rewards.detector": _detector(detector, ARMS[arm]["credit.advantage"]).model_dump(),
         "monitoring.sample_every": 0,
         "saving.save_every": 5,
         "saving.keep": 1,
         "saving.report": "none",
     }
     return changed(mini(), {**shared, **ARMS[arm], **more})
+
+
+def _detector(name: str, advantage: str) -> DetectorSettings:
+    """Who is asked for the boxes; a doctor gives DenseFlow its maps, cell by cell, and the others its regions."""
+    kind, _, folder = name.partition(":")
+    asked = VlmSettings(backend="mini", device="cpu", max_tokens=256, batch_size=48)
+    if kind == "doctor":
+        dense = advantage == "dense-heatmap"
+        return DetectorSettings(
+            kind="doctor-heat" if dense else "doctor", vlm=asked.model_copy(update={"model": folder})
+        )
+    if kind == "oracle":
+        return DetectorSettings(kind="oracle", vlm=asked)
+    return DetectorSettings(vlm=asked.model_copy(update={"backend": kind}))
 
 
 def training_prompts(*, one_object: bool = False) -> list[str]:
