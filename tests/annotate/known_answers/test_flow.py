@@ -48,10 +48,10 @@ def settle(home: Home, count: int) -> list[str]:
     said = [annotation(image, "gold", defect(100)) for image in chosen]
     verdicts = [
         Review(
-            id=content_id("review", one.id), annotation_id=one.id, result_id=None, reviewer="rita", round=1,
+            id=content_id("review", entry.id), annotation_id=entry.id, result_id=None, reviewer="rita", round=1,
             verdict=Verdict.ACCEPTED, note=None, seconds=None, tool="t", created_at=NOW,
         )
-        for one in said
+        for entry in said
     ]  # fmt: skip
     with home.store.write() as tx:
         annotations.insert(tx, said)
@@ -83,7 +83,7 @@ class Team:
     def right(self, number: int) -> list[dict[str, Any]]:
         """What somebody enters who sees everything."""
         truth = self.items[self.server.tasks[number]["data"]["image_id"]].truth
-        return [part for k, one in enumerate(truth.defects) for part in region(f"r{k}", one, SIZE)] or clean()
+        return [part for k, defect in enumerate(truth.defects) for part in region(f"r{k}", defect, SIZE)] or clean()
 
     def copied(self, number: int) -> list[dict[str, Any]]:
         shown = self.server.tasks[number].get("predictions") or []
@@ -94,7 +94,7 @@ class Team:
 
     def states(self) -> dict[str, State]:
         with self.home.store.read() as tx:
-            return {one.person: one.state for one in standings(tx, KnownAnswerSettings())}
+            return {standing.person: standing.state for standing in standings(tx, KnownAnswerSettings())}
 
 
 # --- items
@@ -140,7 +140,7 @@ def test_what_the_prelabel_gets_wrong_is_what_its_truth_says(tmp_path: Path) -> 
         if item.prelabel is None:
             assert item.truth.missed_by_prelabel is item.truth.invented_by_prelabel is None
             continue
-        shown = [one.box for one in item.prelabel.defects]
+        shown = [defect.box for defect in item.prelabel.defects]
         if (lacking := item.truth.missed_by_prelabel) is not None:
             faults["leaves out"] += 1
             assert lacking in item.truth.defects
@@ -148,7 +148,7 @@ def test_what_the_prelabel_gets_wrong_is_what_its_truth_says(tmp_path: Path) -> 
         elif (invented := item.truth.invented_by_prelabel) is not None:
             faults["invents"] += 1
             assert invented.box in shown
-            assert all(invented.box.iou(one.box) < 0.1 for one in item.truth.defects)
+            assert all(invented.box.iou(defect.box) < 0.1 for defect in item.truth.defects)
         else:
             faults["right"] += 1
             assert len(shown) == len(item.truth.defects)
@@ -162,7 +162,7 @@ def test_gold_gives_items_whose_picture_is_the_same_to_the_eye(tmp_path: Path) -
     assert sorted(item.base_id for item in items) == settled
     with home.store.read() as tx:
         bases = images.by_ids(tx, settled)
-        truths = {key: one.defects for key, one in gold.of_images(tx, settled).items()}
+        truths = {key: label.defects for key, label in gold.of_images(tx, settled).items()}
     for item in items:
         own, base = (decode_pixels(home.blobs.get(blob)) for blob in (item.image.blob, bases[item.base_id].blob))
         assert abs(own.astype(int) - base).sum() == 1
@@ -196,7 +196,7 @@ def test_nothing_on_the_server_tells_an_item_from_another_task(tmp_path: Path) -
         shown = task.get("predictions") or []
         return (
             tuple(sorted(task)), json.dumps(data), json.dumps(task["meta"]),
-            tuple((tuple(sorted(one)), one["model_version"], one["score"]) for one in shown),
+            tuple((tuple(sorted(shown_box)), shown_box["model_version"], shown_box["score"]) for shown_box in shown),
         )  # fmt: skip
 
     assert {form(number) for number in known} <= {form(number) for number in others}
@@ -214,12 +214,14 @@ def test_an_answer_to_an_item_is_scored_and_no_annotation(tmp_path: Path) -> Non
     assert counts["new"] == 7
     assert team.work.pull().changed == 0
     with team.home.store.read() as tx:
-        assert [one.image_id for one in annotations.page(tx)] == [team.server.tasks[others[0]]["data"]["image_id"]]
+        assert [annotation.image_id for annotation in annotations.page(tx)] == [
+            team.server.tasks[others[0]]["data"]["image_id"]
+        ]
         scored = known_answers.scored(tx)
         assert not set(team.items) & set(review_cases.waiting(tx))
         hours = tx.execute("SELECT sum(seconds) FROM person_work").fetchall()
     assert hours == [(5.0,)]
-    assert [(one.share, one.missed, one.false_boxes) for one in scored] == [(1.0, 0, 0)] * 6
+    assert [(score.share, score.missed, score.false_boxes) for score in scored] == [(1.0, 0, 0)] * 6
     report = build(team.home.store, resamples=0)
     assert (report.annotations, report.images) == (1, 1)
 
@@ -233,7 +235,7 @@ def test_a_changed_answer_counts_with_its_last_version_and_a_deleted_one_not(tmp
     team.server.people_delete(made[1])
     team.work.pull()
     with team.home.store.read() as tx:
-        shares = {one.image_id: one.share for one in known_answers.scored(tx)}
+        shares = {score.image_id: score.share for score in known_answers.scored(tx)}
     image_of = {number: team.server.tasks[number]["data"]["image_id"] for number in (first, second, third)}
     assert shares == {image_of[first]: 0.0, image_of[third]: 1.0}
 
@@ -260,8 +262,8 @@ def test_who_copies_the_machine_is_suspended_and_admitted_again(tmp_path: Path) 
     team.submit(other, clean(), 2)
     assert team.work.pull().counts["quarantined"] == 1
     with team.home.store.read() as tx:
-        assert [one.code for one in answers.quarantined(tx, waiting=True)] == ["person-suspended"]
-        assert [one.annotator for one in annotations.page(tx)] == ["user-2"]
+        assert [entry.code for entry in answers.quarantined(tx, waiting=True)] == ["person-suspended"]
+        assert [annotation.annotator for annotation in annotations.page(tx)] == ["user-2"]
 
     with pytest.raises(InputError, match="reason"):
         decide(team.home.store, "user-3", Decision.ADMITTED, reason=" ", by="lena")
@@ -275,10 +277,11 @@ def test_who_copies_the_machine_is_suspended_and_admitted_again(tmp_path: Path) 
     assert team.states()["user-3"] is State.NEW
     team.work.pull(full=True)
     with team.home.store.read() as tx:
-        assert sorted(one.annotator for one in annotations.page(tx)) == ["user-2", "user-3"]
-        assert [(one.decision.value, one.decided_by, one.reason) for one in known_answers.decisions(tx)][1] == (
-            "admitted", "lena", "talked it through",
-        )  # fmt: skip
+        assert sorted(annotation.annotator for annotation in annotations.page(tx)) == ["user-2", "user-3"]
+        decisions = known_answers.decisions(tx)
+    assert (decisions[1].decision.value, decisions[1].decided_by, decisions[1].reason) == (
+        "admitted", "lena", "talked it through",
+    )  # fmt: skip
 
 
 def test_the_digest_counts_items_and_not_when_they_were_made(tmp_path: Path) -> None:
@@ -304,7 +307,7 @@ def test_items_are_their_share_of_what_goes_and_none_goes_twice(tmp_path: Path) 
         routed = route(tx, RoutingSettings())
         mixed, lacking = mix(tx, routed, RoutingSettings(), 0.25)
     assert (len(mixed), lacking) == (38, 2)  # 30 images want 10 items
-    assert [one for one in mixed if one.image_id not in {item.image.id for item in items}] == routed
+    assert [image for image in mixed if image.image_id not in {item.image.id for item in items}] == routed
     work = session_for(home, FakeLabelStudio().client())
     work.init()
     work.push_images(mixed)
@@ -359,4 +362,4 @@ def test_items_are_exported_only_when_they_are_asked_for(tmp_path: Path) -> None
     assert considered.images == 4
     for key, sample in samples.items():
         assert sample.source == PLANTED_SOURCE
-        assert [one.reason for one in sample.defects] == [one.reason for one in items[key].truth.defects]
+        assert [defect.reason for defect in sample.defects] == [defect.reason for defect in items[key].truth.defects]

@@ -14,7 +14,7 @@ def found(seeds: range, *, drawn: int = 400) -> dict[str, list[int | None]]:
 
 
 def share(at: list[int | None], after: int = 0) -> float:
-    return sum(one is not None and after < one <= after + WITHIN for one in at) / len(at)
+    return sum(second is not None and after < second <= after + WITHIN for second in at) / len(at)
 
 
 def test_who_clicks_and_who_copies_are_found_and_nobody_else_is_accused() -> None:

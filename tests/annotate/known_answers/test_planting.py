@@ -55,7 +55,7 @@ def test_a_picture_of_a_few_pixels_takes_nothing() -> None:
 def test_the_mask_keeps_clear_of_known_defects() -> None:
     taken = Box(x0=0, y0=0, x1=500, y1=1000)
     planted = [plant(picture(), Planting.BLUR, random.Random(seed), beside=(taken,)) for seed in range(5)]
-    assert all(one.defect.box.iou(taken) == 0 for one in planted)
+    assert all(planted_defect.defect.box.iou(taken) == 0 for planted_defect in planted)
 
 
 def test_a_large_picture_is_changed_in_a_small_window() -> None:

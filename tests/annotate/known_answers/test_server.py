@@ -45,12 +45,12 @@ def test_who_does_not_work_well_is_found_named_and_given_no_more_tasks(tmp_path:
             done = team.work(project).submitted
             assert len(done) == IMAGES + ITEMS
             warnings = work.pull().suspended
-            person = {one.user: one.person for one in done}
+            person = {annotator.user: annotator.person for annotator in done}
             _check_standings(work, done, person, warnings)
             _check_accounts(work, team, person)
         _check_words(tmp_path, annotate, person)
         with work.store.read() as tx:
-            assert {one.image_id for one in annotations.page(tx)} <= set(world.images)
+            assert {annotation.image_id for annotation in annotations.page(tx)} <= set(world.images)
             assert len(known_answers.scored(tx)) == ITEMS
 
 
@@ -66,12 +66,12 @@ def _hand_out(work: LabelStudioSync) -> None:
 
 def _by_person(work: LabelStudioSync) -> dict[str, list[ScoredAnswer]]:
     with work.store.read() as tx:
-        return {name: list(group) for name, group in groupby(known_answers.scored(tx), key=lambda one: one.person)}
+        return {name: list(group) for name, group in groupby(known_answers.scored(tx), key=lambda score: score.person)}
 
 
 def _check_standings(work: LabelStudioSync, done: list[Submitted], person: dict[str, str], warnings: list[str]) -> None:
     with work.store.read() as tx:
-        state = {person[one.person]: one.state for one in standings(tx, BARS)}
+        state = {person[standing.person]: standing.state for standing in standings(tx, BARS)}
     found = {name for name, value in state.items() if value is State.UNDER}
     assert {CARELESS_NAME, CLICKER_NAME, COPIER_NAME} == found
     assert not any(name.startswith(HONEST) for name in found)
@@ -84,7 +84,7 @@ def _check_standings(work: LabelStudioSync, done: list[Submitted], person: dict[
             assert first <= WITHIN
         called = people_of(work.settings.home).called(user)
         assert any(f"{called} is suspended" in line for line in warnings) == (name in found)
-    assert {one.user for one in done} == set(person)
+    assert {annotator.user for annotator in done} == set(person)
 
 
 def _check_accounts(work: LabelStudioSync, team: SimulatedTeam, person: dict[str, str]) -> None:
@@ -94,7 +94,7 @@ def _check_accounts(work: LabelStudioSync, team: SimulatedTeam, person: dict[str
         assert _is_let_in(member.client) == person[user].startswith(HONEST)
     (copier,) = [user for user, name in person.items() if name == COPIER_NAME]
     assert _sdg(work, "people", "admit", copier, "--reason", "was shown how", "--by", "lena").exit_code == 0
-    (client,) = [one.client for one in team.members if f"user-{one.user_id}" == copier]
+    (client,) = [member.client for member in team.members if f"user-{member.user_id}" == copier]
     assert _is_let_in(client)
     assert work.pull().suspended == []
 

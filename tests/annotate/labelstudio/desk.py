@@ -57,7 +57,9 @@ class Desk:
         shown = self.page.locator('img[src*="guideline"]')
         shown.first.wait_for()
         self.page.wait_for_load_state("networkidle")
-        assert all(one.evaluate("one => one.naturalWidth > 0") for one in shown.all()), "the guideline has its pictures"
+        assert all(region.evaluate("one => one.naturalWidth > 0") for region in shown.all()), (
+            "the guideline has its pictures"
+        )
         self.shoot("4-instructions")
         self.page.keyboard.press("Escape")
         self.page.wait_for_function("document.querySelector('canvas')?.getBoundingClientRect().height > 200")
@@ -164,5 +166,5 @@ def logged_in(session: LabelStudioSync, name: str) -> Iterator[tuple[Any, str]]:
         page.fill("input[name=password]", password(session, name))
         page.click("button[type=submit]")
         page.wait_for_url(lambda url: "/user/login" not in url)
-        (user,) = (one["id"] for one in session.client.users() if one["email"] == email)
+        (user,) = (user["id"] for user in session.client.users() if user["email"] == email)
         yield page, f"user-{user}"

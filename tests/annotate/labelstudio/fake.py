@@ -100,9 +100,9 @@ class FakeLabelStudio:
         method, path = request.method, request.url.path
         self.requests.append((method, path))
         self._late = [(left - 1, do) for left, do in self._late]
-        for _, do in [one for one in self._late if one[0] <= 0]:
+        for _, do in [late_call for late_call in self._late if late_call[0] <= 0]:
             do()
-        self._late = [one for one in self._late if one[0] > 0]
+        self._late = [late_call for late_call in self._late if late_call[0] > 0]
         fault = self.faults(method, path)
         if fault is Fault.REFUSED:
             raise httpx.ConnectError("refused", request=request)
@@ -182,9 +182,9 @@ class FakeLabelStudio:
                 return 204, None
             case ["GET", "annotations", int(number)]:
                 for task in self.tasks.values():
-                    for one in task["annotations"]:
-                        if one["id"] == number:
-                            return 200, one
+                    for annotation in task["annotations"]:
+                        if annotation["id"] == number:
+                            return 200, annotation
             case ["PATCH", "annotations", int(number)]:
                 self._move(number, int(body.pop("task", 0)))
                 self.people_edit(number, **{**body, "updated_by": self._user})
@@ -196,7 +196,7 @@ class FakeLabelStudio:
     def _things(self, verb: str, kind: str, rest: list[Any], query: dict[str, str], body: Any) -> tuple[int, Any]:
         held = self.hooks if kind == "webhooks" else self.storages
         if verb == "GET":
-            return 200, [one for one in held.values() if one["project"] == int(query["project"])]
+            return 200, [annotation for annotation in held.values() if annotation["project"] == int(query["project"])]
         if verb == "DELETE":
             held.pop(rest[-1], None)
             return 204, None
@@ -240,7 +240,10 @@ class FakeLabelStudio:
 
     def _annotation(self, annotation: int) -> tuple[dict[str, Any], dict[str, Any]]:
         return next(
-            (task, one) for task in self.tasks.values() for one in task["annotations"] if one["id"] == annotation
+            (task, answer)
+            for task in self.tasks.values()
+            for answer in task["annotations"]
+            if answer["id"] == annotation
         )
 
     def _list(self, query: dict[str, str]) -> tuple[int, Any]:
@@ -267,8 +270,8 @@ class FakeLabelStudio:
     def _row(self, task: dict[str, Any]) -> dict[str, Any]:
         return {
             **task,
-            "total_annotations": sum(not one["was_cancelled"] for one in task["annotations"]),
-            "cancelled_annotations": sum(bool(one["was_cancelled"]) for one in task["annotations"]),
+            "total_annotations": sum(not annotation["was_cancelled"] for annotation in task["annotations"]),
+            "cancelled_annotations": sum(bool(annotation["was_cancelled"]) for annotation in task["annotations"]),
         }
 
     def _tick(self) -> str:

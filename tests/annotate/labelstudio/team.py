@@ -54,7 +54,7 @@ class Team:
             self.submit("anna" if index % 2 else "bob", index, index)
         self.work.pull()
         with self.home.store.write() as tx:
-            reviews.insert(tx, [_accepted(one) for one in annotations.page(tx)])
+            reviews.insert(tx, [_accepted(annotation) for annotation in annotations.page(tx)])
         return self.gold()
 
     def gold(self) -> str:
@@ -71,17 +71,18 @@ class Team:
     def words(self) -> set[Words]:
         """What the store says that people said."""
         return {
-            (one.annotator, one.image_id, tuple(item.defect.reason for item in one.defects)) for one in self.stored()
+            (annotation.annotator, annotation.image_id, tuple(item.defect.reason for item in annotation.defects))
+            for annotation in self.stored()
         }
 
     def waiting(self) -> list[str]:
         """The codes of what is in quarantine now."""
         with self.home.store.read() as tx:
-            return sorted(one.code for one in answers.quarantined(tx, waiting=True))
+            return sorted(entry.code for entry in answers.quarantined(tx, waiting=True))
 
     def raw_in_quarantine(self) -> str:
         with self.home.store.read() as tx:
-            return " ".join(one.raw for one in answers.quarantined(tx))
+            return " ".join(entry.raw for entry in answers.quarantined(tx))
 
     def kept(self, words: Sequence[Words]) -> bool:
         """Whether all of these are in the store, as answers or in quarantine."""

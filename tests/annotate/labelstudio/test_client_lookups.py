@@ -16,7 +16,7 @@ def test_any_number_of_ids_is_looked_up() -> None:
     with server.client() as client:
         project, numbers = _project(client, uids[:-1])
         found = client.find(project, uids)
-    assert {one.uid: one.server_id for one in found} == dict(zip(uids[:-1], numbers, strict=True))
+    assert {task.uid: task.server_id for task in found} == dict(zip(uids[:-1], numbers, strict=True))
 
 
 @pytest.mark.parametrize("page", [1, 3, 8, 200])

@@ -32,9 +32,9 @@ def test_every_type_and_subtype_can_be_chosen(page: LabelConfig) -> None:
     root = ElementTree.fromstring(page.xml)
     offered = {tag.get("value") for tag in root.iter("Choice")}
     assert {tag.get("value") for tag in root.iter("Label")} == {kind.value for kind in DefectType}
-    wanted = {(subtype, None) for subtype in Subtype} | {(Subtype.ATTRIBUTE, one) for one in Attribute}
+    wanted = {(subtype, None) for subtype in Subtype} | {(Subtype.ATTRIBUTE, attribute) for attribute in Attribute}
     assert set(SUBTYPES.values()) == wanted
-    assert {subtype_value(*one) for one in wanted} <= offered
+    assert {subtype_value(*pair) for pair in wanted} <= offered
 
 
 def test_the_version_is_of_the_page() -> None:

@@ -34,7 +34,7 @@ PLAIN = string.ascii_letters + string.digits + " .,;äöü漢字'\"&"
 def defects(draw: st.DrawFn) -> Defect:
     x0, y0 = draw(st.integers(0, 999)), draw(st.integers(0, 999))
     kind = draw(st.sampled_from(DefectType))
-    choices = [one for one in SUBTYPES.values() if one[0].type is kind]
+    choices = [choice for choice in SUBTYPES.values() if choice[0].type is kind]
     subtype, attribute = draw(st.sampled_from([(None, None), *choices]))
     return Defect(
         box=Box(x0=x0, y0=y0, x1=draw(st.integers(x0 + 1, 1000)), y1=draw(st.integers(y0 + 1, 1000))),
@@ -53,8 +53,8 @@ def test_what_is_shown_and_sent_back_is_what_it_was_in_any_order(shown: list[Def
     result = json.loads(json.dumps(to_result(by_machine, SIZE)))
     order.shuffle(result)
     parsed = parse(result or clean(), by_machine)
-    assert {one.prelabel_index: one.defect for one in parsed.defects} == dict(enumerate(shown))
-    assert all(one.origin is Origin.PREDICTION for one in parsed.defects)
+    assert {region.prelabel_index: region.defect for region in parsed.defects} == dict(enumerate(shown))
+    assert all(region.origin is Origin.PREDICTION for region in parsed.defects)
     assert parsed.status is (AnnotationStatus.DEFECTS if shown else AnnotationStatus.CLEAN)
 
 
@@ -63,9 +63,9 @@ def test_what_is_shown_and_sent_back_is_what_it_was_in_any_order(shown: list[Def
 def test_any_difference_is_a_change(before: Defect, after: Defect) -> None:
     by_machine = ShownRegions.of_prelabel(prelabel(IMAGE, before))
     (name,) = by_machine.regions
-    (one,) = parse(region(name, after, SIZE), by_machine).defects
-    assert (one.origin is Origin.PREDICTION) == (before == after)
-    assert one.defect == after
+    (parsed,) = parse(region(name, after, SIZE), by_machine).defects
+    assert (parsed.origin is Origin.PREDICTION) == (before == after)
+    assert parsed.defect == after
 
 
 @settings(deadline=None)  # other work on the machine is no failure
@@ -84,8 +84,8 @@ def test_a_box_moves_by_less_than_a_thousandth_and_is_kept_as_it_was_entered(
 
 def test_without_what_was_shown_everything_is_drawn() -> None:
     by_machine = ShownRegions.of_prelabel(prelabel(IMAGE, some_defect(1)))
-    (one,) = parse(to_result(by_machine, SIZE), ShownRegions()).defects
-    assert (one.origin, one.prelabel_index) == (Origin.MANUAL, None)
+    (region,) = parse(to_result(by_machine, SIZE), ShownRegions()).defects
+    assert (region.origin, region.prelabel_index) == (Origin.MANUAL, None)
 
 
 def test_region_ids_differ_by_owner_and_place() -> None:
@@ -244,20 +244,20 @@ def test_what_is_not_valid_is_refused_with_its_code(code: QuarantineCode, result
 
 @pytest.mark.parametrize("text", ["x < y and y > z", "the 'hand' & arm", "colour ≠ red", "5 <-> 6", "a\nb"])
 def test_plain_words_with_odd_signs_are_a_reason(text: str) -> None:
-    (one,) = parse(_with("reason", text=[text]), ShownRegions()).defects
-    assert one.defect.reason == text
+    (parsed,) = parse(_with("reason", text=[text]), ShownRegions()).defects
+    assert parsed.defect.reason == text
 
 
 def test_half_a_character_becomes_a_whole_one() -> None:
-    (one,) = parse(_with("reason", text=["bad \ud83d hand"]), ShownRegions()).defects
-    assert one.defect.reason == "bad \ufffd hand"
-    one.defect.reason.encode()
+    (parsed,) = parse(_with("reason", text=["bad \ud83d hand"]), ShownRegions()).defects
+    assert parsed.defect.reason == "bad \ufffd hand"
+    parsed.defect.reason.encode()
 
 
 def test_the_subtype_of_the_type_that_it_no_longer_has_says_nothing() -> None:
     items = _with("defect", rectanglelabels=["misalignment"])
-    (one,) = parse(items, ShownRegions()).defects
-    assert (one.defect.type, one.defect.subtype) == (DefectType.MISALIGNMENT, None)
+    (parsed,) = parse(items, ShownRegions()).defects
+    assert (parsed.defect.type, parsed.defect.subtype) == (DefectType.MISALIGNMENT, None)
 
 
 _json = st.recursive(
@@ -283,9 +283,9 @@ def test_no_json_whatever_gets_through_or_crashes(data: st.DataObject) -> None:
         parsed = parse(items, ShownRegions())
     except InvalidAnnotation:
         return
-    for one in parsed.defects:
-        assert 1 <= one.defect.importance <= 100
-        assert one.defect.reason.strip()
+    for shown_region in parsed.defects:
+        assert 1 <= shown_region.defect.importance <= 100
+        assert shown_region.defect.reason.strip()
 
 
 def test_a_relation_is_ignored_and_a_regions_note_is_kept() -> None:
@@ -316,7 +316,7 @@ def test_a_box_that_a_reviewer_calls_wrong_leaves_with_its_reason() -> None:
     result = [*to_result(_REVIEWED, SIZE), *_judged(0, "right"), *_judged(1, "wrong", " a shadow ")]
     assert page_check(LabelConfig(review=True).xml).errors(result) == []
     parsed = parse(result, _REVIEWED)
-    assert [(one.defect, one.origin) for one in parsed.defects] == [(some_defect(1), Origin.PREDICTION)]
+    assert [(region.defect, region.origin) for region in parsed.defects] == [(some_defect(1), Origin.PREDICTION)]
     first, second = parsed.entered["regions"]
     assert first["verdict"] == "right"
     assert second == {"id": region_id(_VERSION.id, 1), "verdict": "wrong", "why": "a shadow"}

@@ -35,7 +35,7 @@ def test_from_push_to_gold_nothing_is_lost(request: pytest.FixtureRequest, tmp_p
         with work.store.read() as tx:
             routed = route(tx, ROUTING)
         assert len(routed) == IMAGES
-        assert 0.1 < sum(one.blind for one in routed) / IMAGES < 0.3
+        assert 0.1 < sum(image.blind for image in routed) / IMAGES < 0.3
         assert work.push_images(routed).sent == IMAGES
         assert work.push_images(routed).sent == 0
 
@@ -47,21 +47,23 @@ def test_from_push_to_gold_nothing_is_lost(request: pytest.FixtureRequest, tmp_p
 
 def _annotate(work: LabelStudioSync, world: World) -> list[Submitted]:
     (project,) = [
-        one for one in open_projects(work, ProjectKind.ANNOTATE) if one.name == work.settings.annotate.project
+        open_project
+        for open_project in open_projects(work, ProjectKind.ANNOTATE)
+        if open_project.name == work.settings.annotate.project
     ]
     with SimulatedTeam(work, annotators(PEOPLE, seed=1)) as people:
         done = people.work(project)
         assert len(done.submitted) == OVERLAP * IMAGES
-        assert set(Counter(one.image_id for one in done.submitted).values()) == {OVERLAP}
+        assert set(Counter(answer.image_id for answer in done.submitted).values()) == {OVERLAP}
         assert people.work(project).submitted == [], "who has done a task does not do it again"
     pulled = work.pull()
     assert pulled.counts["new"] + pulled.counts["skipped"] == len(done.submitted)
     assert pulled.counts["quarantined"] == 0
     assert work.pull().changed == 0
     _compare(work, done.submitted, round_=1)
-    assert {one.image_id for one in _versions(work, world) if one.prelabel_id is None} == _blind(work) & set(
-        world.images
-    )
+    assert {version.image_id for version in _versions(work, world) if version.prelabel_id is None} == _blind(
+        work
+    ) & set(world.images)
     return done.submitted
 
 
@@ -73,46 +75,46 @@ def _blind(work: LabelStudioSync) -> set[str]:
 def _versions(work: LabelStudioSync, world: World) -> list[Annotation]:
     with work.store.read() as tx:
         found = annotations.of_images(tx, world.images)
-    return [one for versions in found.values() for one in versions]
+    return [version for versions in found.values() for version in versions]
 
 
 def _compare(work: LabelStudioSync, submitted: list[Submitted], *, round_: int) -> None:
     """Every answer is there once, and each region's four fields are what was entered, to a thousandth."""
     with work.store.read() as tx:
-        found = annotations.of_images(tx, [one.image_id for one in submitted])
+        found = annotations.of_images(tx, [submitted_answer.image_id for submitted_answer in submitted])
     stored = {
         (version.image_id, version.annotator, int(version.source.rsplit("/", 1)[1])): version
         for versions in found.values()
         for version in versions
         if version.round == round_
     }
-    for one in submitted:
-        version = stored.pop((one.image_id, one.user, one.server_id))
-        assert version.status is one.answer.status or one.answer.reject
-        assert version.seconds == pytest.approx(one.answer.seconds)
+    for answer in submitted:
+        version = stored.pop((answer.image_id, answer.user, answer.server_id))
+        assert version.status is answer.answer.status or answer.answer.reject
+        assert version.seconds == pytest.approx(answer.answer.seconds)
         if version.status is AnnotationStatus.DEFECTS:
-            _same(version, one.answer)
+            _same(version, answer.answer)
         else:
             assert version.defects == ()
-    assert not [one for one in stored if one[0] in {each.image_id for each in submitted}]
+    assert not [row for row in stored if row[0] in {each.image_id for each in submitted}]
 
 
 def _same(version: Annotation, entered: SimulatedAnswer) -> None:
-    regions = {one.region_id: one for one in entered.regions}
-    assert {one.region_id for one in version.defects} == regions.keys()
-    for one in version.defects:
-        wanted, box = regions[one.region_id], one.defect.box
-        assert one.origin is wanted.origin
+    regions = {entered_region.region_id: entered_region for entered_region in entered.regions}
+    assert {stored_defect.region_id for stored_defect in version.defects} == regions.keys()
+    for defect in version.defects:
+        wanted, box = regions[defect.region_id], defect.defect.box
+        assert defect.origin is wanted.origin
         edges = zip((box.x0, box.y0, box.x1, box.y1), wanted.corners, strict=True)
         assert all(abs(got - exact) <= 0.5 + 1e-6 for got, exact in edges)
         for name in ("type", "subtype", "attribute", "reason", "importance"):
-            assert getattr(one.defect, name) == getattr(wanted.defect, name)
+            assert getattr(defect.defect, name) == getattr(wanted.defect, name)
 
 
 def _review(work: LabelStudioSync, world: World, first: list[Submitted]) -> list[Submitted]:
     """Rounds of review until nothing is left to do."""
     answers: list[Submitted] = []
-    claims = {one.image_id for one in first if one.answer.status is not AnnotationStatus.SKIPPED}
+    claims = {answer.image_id for answer in first if answer.answer.status is not AnnotationStatus.SKIPPED}
     for attempt in range(6):
         facts = review(work)
         if attempt == 0:
@@ -134,25 +136,29 @@ def _review(work: LabelStudioSync, world: World, first: list[Submitted]) -> list
 
 
 def _check_gold(work: LabelStudioSync, world: World, first: list[Submitted], decided: list[Submitted]) -> None:
-    by_number = {one.server_id: one for one in (*first, *decided)}
-    versions = [one.id for one in _versions(work, world)]
+    by_number = {answer.server_id: answer for answer in (*first, *decided)}
+    versions = [version.id for version in _versions(work, world)]
     with work.store.read() as tx:
         found = gold.of_images(tx, world.images)
         verdicts = reviews.of_annotations(tx, versions)
-    last = {one.image_id: one for one in decided}
-    expected = {image for image, one in last.items() if one.answer.status not in NO_CLAIM and not one.answer.reject}
+    last = {answer.image_id: answer for answer in decided}
+    expected = {
+        image
+        for image, submitted_answer in last.items()
+        if submitted_answer.answer.status not in NO_CLAIM and not submitted_answer.answer.reject
+    }
     assert found.keys() == expected
-    reviewers = {one.user for one in decided}
-    for image, one in found.items():
-        assert one.annotation is not None
-        source = by_number[int(one.annotation.source.rsplit("/", 1)[1])]
+    reviewers = {answer.user for answer in decided}
+    for image, label in found.items():
+        assert label.annotation is not None
+        source = by_number[int(label.annotation.source.rsplit("/", 1)[1])]
         assert source.image_id == image
-        if one.annotation.status is AnnotationStatus.DEFECTS:
-            _same(one.annotation, source.answer)
-        decisions = [review_ for each in verdicts.values() for review_ in each if review_.id == one.review_id]
+        if label.annotation.status is AnnotationStatus.DEFECTS:
+            _same(label.annotation, source.answer)
+        decisions = [review_ for each in verdicts.values() for review_ in each if review_.id == label.review_id]
         assert [review_.reviewer in reviewers for review_ in decisions] == [True]
         if decisions[0].verdict is Verdict.CORRECTED:
-            assert decisions[0].result_id == one.annotation.id
+            assert decisions[0].result_id == label.annotation.id
 
 
 def _check_report(work: LabelStudioSync, first: list[Submitted]) -> None:
@@ -163,5 +169,5 @@ def _check_report(work: LabelStudioSync, first: list[Submitted]) -> None:
     assert report.bias.prelabelled.annotations > report.bias.blind.annotations
     assert report.annotations == len(first)
     assert len(report.people) == PEOPLE
-    seconds = sum(one.answer.seconds for one in first)
+    seconds = sum(answer.answer.seconds for answer in first)
     assert report.hours["annotation"] == pytest.approx(seconds / 3600)

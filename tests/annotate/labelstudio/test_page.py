@@ -76,7 +76,7 @@ def test_a_box_is_moved_and_another_drawn_without_a_click(desk: Desk) -> None:
 
     found = desk.pulled()[desk.images[EDITED]]
     assert (found.status, found.annotator, found.round) == (AnnotationStatus.DEFECTS, desk.user, 1)
-    moved, drawn = sorted(found.defects, key=lambda one: one.defect.box.x0)
+    moved, drawn = sorted(found.defects, key=lambda item: item.defect.box.x0)
     assert moved.origin is Origin.PREDICTION_CHANGED
     assert moved.prelabel_index == 0
     assert moved.defect.model_copy(update={"box": SHOWN.box}) == SHOWN
@@ -86,8 +86,8 @@ def test_a_box_is_moved_and_another_drawn_without_a_click(desk: Desk) -> None:
     assert (drawn.defect.reason, drawn.defect.importance) == ("the square is missing", 85)
     assert near(drawn.defect.box, Box(x0=650, y0=600, x1=900, y1=850))
     by_id = {item["id"]: item["value"] for item in sent["result"] if item["type"] == "rectanglelabels"}
-    for one in found.defects:
-        value, box = by_id[one.region_id], one.defect.box
+    for region in found.defects:
+        value, box = by_id[region.region_id], region.defect.box
         exact = (value["x"], value["y"], value["x"] + value["width"], value["y"] + value["height"])
         assert all(abs(10 * e - b) <= 0.5 for e, b in zip(exact, (box.x0, box.y0, box.x1, box.y1), strict=True))
     assert found.seconds is not None
@@ -123,11 +123,11 @@ def test_a_good_prelabel_is_corrected_in_three_key_presses(desk: Desk) -> None:
     desk.press("Alt+.", "2")
     desk.shoot("8-relabelled")
     desk.submit()
-    (one,) = desk.pulled()[desk.images[RELABELLED]].defects
-    assert (one.defect.type, one.defect.box, one.origin) == (
+    (region,) = desk.pulled()[desk.images[RELABELLED]].defects
+    assert (region.defect.type, region.defect.box, region.origin) == (
         DefectType.MISALIGNMENT, SHOWN.box, Origin.PREDICTION_CHANGED,
     )  # fmt: skip
-    assert (one.defect.reason, one.defect.importance) == (SHOWN.reason, SHOWN.importance)
+    assert (region.defect.reason, region.defect.importance) == (SHOWN.reason, SHOWN.importance)
 
 
 def test_a_number_is_the_importance_wherever_it_is_typed(desk: Desk) -> None:
@@ -145,12 +145,12 @@ def test_a_number_is_the_importance_wherever_it_is_typed(desk: Desk) -> None:
     desk.shoot("10-numbers")
     desk.submit()
     found = desk.pulled()[desk.images[NUMBERS]]
-    drawn = [one.defect for one in found.defects if one.origin is Origin.MANUAL]
-    assert sorted((one.type, one.subtype, one.importance, one.reason) for one in drawn) == [
+    drawn = [region.defect for region in found.defects if region.origin is Origin.MANUAL]
+    assert sorted((defect.type, defect.subtype, defect.importance, defect.reason) for defect in drawn) == [
         (DefectType.MISALIGNMENT, None, 12, "the second moon too"),
         (DefectType.MISALIGNMENT, None, 15, "a moon is missing"),
     ]
-    assert [one.origin for one in found.defects].count(Origin.PREDICTION) == 1, "the machine's box is as it was"
+    assert [region.origin for region in found.defects].count(Origin.PREDICTION) == 1, "the machine's box is as it was"
 
 
 def test_escape_and_control_enter_leave_a_field_with_what_was_typed(desk: Desk) -> None:
@@ -166,8 +166,8 @@ def test_escape_and_control_enter_leave_a_field_with_what_was_typed(desk: Desk) 
     desk.write("30", "Control+Enter")
     assert [box["importance"] for box in desk.boxes()] == [["40"], ["75"], ["30"]]
     desk.submit()
-    drawn = [one.defect for one in desk.pulled()[desk.images[ESCAPES]].defects if one.origin is Origin.MANUAL]
-    assert sorted((one.type, one.importance, one.reason) for one in drawn) == [
+    drawn = [region.defect for region in desk.pulled()[desk.images[ESCAPES]].defects if region.origin is Origin.MANUAL]
+    assert sorted((defect.type, defect.importance, defect.reason) for defect in drawn) == [
         (DefectType.ARTIFACT, 75, "a hand has six fingers"),
         (DefectType.MISALIGNMENT, 30, "a cup is missing"),
     ]
@@ -268,8 +268,8 @@ def test_nothing_is_cut_off_and_the_prompt_is_readable(desk: Desk, width: int, h
     fields = desk.page.locator(FIELDS)
     boxes = [field.bounding_box() for field in fields.all()]
     assert len(boxes) == 2 * len(desk.boxes()), "reason and importance of every box"
-    assert all(one["x"] >= 0 and one["x"] + one["width"] <= width for one in boxes)
-    assert all(one["y"] >= 0 and one["y"] + one["height"] <= height for one in boxes)
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    assert all(box["y"] >= 0 and box["y"] + box["height"] <= height for box in boxes)
 
 
 def _prompt_of(desk: Desk, which: int) -> str:

@@ -48,11 +48,11 @@ class World:
 
     def stored(self) -> list[Annotation]:
         with self.home.store.read() as tx:
-            return sorted(annotations.page(tx), key=lambda one: one.created_at)
+            return sorted(annotations.page(tx), key=lambda annotation: annotation.created_at)
 
     def codes(self, *, waiting: bool = False) -> list[str]:
         with self.home.store.read() as tx:
-            return [one.code for one in answers.quarantined(tx, waiting=waiting)]
+            return [entry.code for entry in answers.quarantined(tx, waiting=waiting)]
 
     def notice(self, number: int) -> str:
         return str(self.server.tasks[number]["data"]["notice"])
@@ -74,11 +74,16 @@ def test_an_annotation_arrives_as_it_was_entered(world: World) -> None:
     (arrived,) = world.stored()
     assert arrived.status is AnnotationStatus.DEFECTS
     assert (arrived.annotator, arrived.seconds, arrived.round) == ("user-1", 12.5, 1)
-    (one,) = arrived.defects
-    assert (one.defect.type, one.defect.reason, one.defect.importance) == (
+    (region,) = arrived.defects
+    assert (region.defect.type, region.defect.reason, region.defect.importance) == (
         defect.type, defect.reason, defect.importance
     )  # fmt: skip
-    assert (one.defect.box.x0, one.defect.box.y0, one.defect.box.x1, one.defect.box.y1) == (123, 456, 224, 659)
+    assert (region.defect.box.x0, region.defect.box.y0, region.defect.box.x1, region.defect.box.y1) == (
+        123,
+        456,
+        224,
+        659,
+    )
     with world.home.store.read() as tx:
         entered = answers.entered(tx, [arrived.id])[arrived.id]
     assert all(f'"{name}":{value}' in entered for name, value in place.items())
@@ -92,7 +97,7 @@ def test_origin_says_what_was_kept_changed_and_drawn(world: World) -> None:
     world.server.people_annotate(world.numbers[0], [*moved, *drawn("mine", some_defect(3)), *lying])
     world.pull()
     (arrived,) = world.stored()
-    assert {one.origin.value: one.prelabel_index for one in arrived.defects} == {
+    assert {region.origin.value: region.prelabel_index for region in arrived.defects} == {
         "prediction": 0, "prediction-changed": 1, "manual": None
     }  # fmt: skip
     assert arrived.prelabel_id is not None
@@ -139,7 +144,7 @@ def test_a_skip_claims_nothing_though_it_carries_the_prelabels_boxes(world: Worl
     assert (skip.status, skip.defects) == (AnnotationStatus.SKIPPED, ())
     world.server.people_edit(annotation, was_cancelled=False)
     world.pull()
-    assert [one.status for one in world.stored()] == [AnnotationStatus.SKIPPED, AnnotationStatus.DEFECTS]
+    assert [annotation.status for annotation in world.stored()] == [AnnotationStatus.SKIPPED, AnnotationStatus.DEFECTS]
 
 
 def test_a_deleted_annotation_and_all_its_versions_are_withdrawn(world: World) -> None:
@@ -150,7 +155,7 @@ def test_a_deleted_annotation_and_all_its_versions_are_withdrawn(world: World) -
     world.pull()
     world.server.people_delete(annotation)
     assert world.pull() == {"deleted": 1}
-    assert [one.source.endswith(f"/{stays}") for one in world.stored()] == [True]
+    assert [annotation.source.endswith(f"/{stays}") for annotation in world.stored()] == [True]
     with world.home.store.read() as tx:
         assert len(tombstones.listed(tx)) == 2
     before = world.digest()
@@ -164,7 +169,7 @@ def test_one_of_two_annotations_of_a_task_can_go(world: World) -> None:
     world.pull()
     world.server.people_delete(first)
     assert world.pull() == {"deleted": 1}
-    assert [one.annotator for one in world.stored()] == ["user-2"]
+    assert [annotation.annotator for annotation in world.stored()] == ["user-2"]
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -215,7 +220,7 @@ def test_a_number_given_out_again_is_another_answer(world: World) -> None:
     again = world.server.people_annotate(number, drawn("mine", some_defect(4)))
     assert again == first
     assert world.pull() == {"new": 1, "deleted": 1}
-    assert [one.status for one in world.stored()] == [AnnotationStatus.DEFECTS]
+    assert [annotation.status for annotation in world.stored()] == [AnnotationStatus.DEFECTS]
 
 
 def test_a_task_number_given_out_again_is_another_task(tmp_path: Path) -> None:
@@ -227,9 +232,11 @@ def test_a_task_number_given_out_again_is_another_task(tmp_path: Path) -> None:
     world.server.delete_task(last)
     world.server._ids = itertools.count(last)
     more = labelled_home(tmp_path / "more", 8)
-    new = [image for image in images_of(more) if image.id not in {one.id for one in images_of(world.home)}]
+    new = [image for image in images_of(more) if image.id not in {image.id for image in images_of(world.home)}]
     _copy_images(more, world.home)
-    world.work.push_images([one for one in routed(more) if one.image_id in {image.id for image in new}])
+    world.work.push_images(
+        [routed_image for routed_image in routed(more) if routed_image.image_id in {image.id for image in new}]
+    )
     assert world.server.tasks[last]["data"]["image_id"] != gone
     assert world.pull() == {"tasks deleted": 1, "deleted": 1}
     assert world.stored() == []
@@ -348,7 +355,7 @@ def test_answers_for_the_whole_image(world: World) -> None:
         boxes = [] if chosen == "no_defects" else drawn("mine", some_defect(1))
         world.server.people_annotate(number, [status, note, *boxes])
     assert world.pull() == {"new": 3}
-    assert [(one.status.value, one.note, one.defects) for one in world.stored()] == [
+    assert [(annotation.status.value, annotation.note, annotation.defects) for annotation in world.stored()] == [
         ("clean", "a note", ()), ("ambiguous-prompt", "a note", ()), ("cannot-judge", "a note", ())
     ]  # fmt: skip
 
@@ -411,7 +418,7 @@ def _busy(world: World) -> None:
 
 def _then(world: World) -> None:
     """And later some more, with deletions."""
-    known = [one["id"] for task in world.server.tasks.values() for one in task["annotations"]]
+    known = [annotation["id"] for task in world.server.tasks.values() for annotation in task["annotations"]]
     for annotation in known[::6]:
         world.server.people_delete(annotation)
     for annotation in known[1::6]:

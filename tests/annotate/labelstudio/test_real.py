@@ -54,7 +54,7 @@ def test_the_server_is_closed_to_strangers_and_serves_images_only(
     image = client.task(numbers_of(client, place.server_id)[0])["data"]["image"]
     answer = httpx.get(f"{url}{image}", headers=mine)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
-    assert answer.content in [home.blobs.get(one.blob) for one in images_of(home)]
+    assert answer.content in [home.blobs.get(image.blob) for image in images_of(home)]
     assert httpx.get(f"{url}{image}").status_code in (401, 403)
     for path in ("../credentials.json", "images/../../credentials.json", "../../store.duckdb", "credentials.json"):
         answer = httpx.get(f"{url}/data/local-files/", params={"d": path}, headers=mine)
@@ -88,16 +88,16 @@ def test_everything_entered_arrives_to_a_thousandth(client: Client, tmp_path: Pa
         entered[data["image_id"]] = regions
     work.pull()
     with home.store.read() as tx:
-        found = {one.image_id: one for one in annotations.page(tx)}
-    assert {image for image, one in found.items() if one.status is AnnotationStatus.SKIPPED} == skipped
+        found = {annotation.image_id: annotation for annotation in annotations.page(tx)}
+    assert {image for image, annotation in found.items() if annotation.status is AnnotationStatus.SKIPPED} == skipped
     assert set(found) - skipped == set(entered)
     for image, regions in entered.items():
         assert (found[image].status is AnnotationStatus.CLEAN) == (not regions)
-        assert {one.region_id for one in found[image].defects} == set(regions)
-        for one in found[image].defects:
-            percent, kind, reason, importance = regions[one.region_id]
-            assert (one.defect.type, one.defect.reason, one.defect.importance) == (kind, reason, importance)
-            box = one.defect.box
+        assert {defect.region_id for defect in found[image].defects} == set(regions)
+        for region in found[image].defects:
+            percent, kind, reason, importance = regions[region.region_id]
+            assert (region.defect.type, region.defect.reason, region.defect.importance) == (kind, reason, importance)
+            box = region.defect.box
             assert abs(box.x0 - 10 * percent["x"]) < 1
             assert abs(box.y0 - 10 * percent["y"]) < 1
             assert abs(box.x1 - 10 * (percent["x"] + percent["width"])) < 1
@@ -117,12 +117,12 @@ def test_a_prediction_comes_back_as_it_was_shown(client: Client, tmp_path: Path)
         machine = prelabels.of_images(tx, [image.id for image in images_of(home)])
         people = annotations.of_images(tx, list(machine))
     for image, (prelabel,) in machine.items():
-        (one,) = people[image]
-        assert [(defect.defect, defect.origin.value) for defect in one.defects] == [
+        (version,) = people[image]
+        assert [(defect.defect, defect.origin.value) for defect in version.defects] == [
             (defect, "prediction") for defect in prelabel.defects
         ]
-        assert [defect.region_id for defect in one.defects] == list(ShownRegions.of_prelabel(prelabel).regions)
-        assert one.defects == () or one.defects[0].region_id == region_id(prelabel.id, 0)
+        assert [defect.region_id for defect in version.defects] == list(ShownRegions.of_prelabel(prelabel).regions)
+        assert version.defects == () or version.defects[0].region_id == region_id(prelabel.id, 0)
 
 
 def test_overlap_is_set_on_the_tasks_that_need_it(client: Client, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_what_the_server_stores_and_cannot_give_back_is_quarantined_alone(client
     assert counts["new"] == 5
     with home.store.read() as tx:
         waiting = answers.quarantined(tx, waiting=True)
-    assert [(one.code, one.task_id) for one in waiting] == [
+    assert [(entry.code, entry.task_id) for entry in waiting] == [
         ("server-cannot-read", client.page(place.server_id, [], fields="id,data", page=1)[0]["data"]["sdg_uid"])
     ]
 
@@ -166,18 +166,18 @@ def test_through_a_faulty_network_every_task_goes_once_and_every_annotation_come
             _insist(lambda: work.push_images(routed(home)))
             place = _insist(work.init)[1]
             found = list(client.find_all(place.server_id))
-            assert len({one.uid for one in found}) == len(found) == 40
-            for one in found[::2]:
-                client.create_annotation(one.server_id, drawn("mine", some_defect(one.server_id)))
-            for one in found[1::8]:
-                client.create_annotation(one.server_id, drawn("mine", some_defect(1), width=500))
+            assert len({server_task.uid for server_task in found}) == len(found) == 40
+            for task in found[::2]:
+                client.create_annotation(task.server_id, drawn("mine", some_defect(task.server_id)))
+            for task in found[1::8]:
+                client.create_annotation(task.server_id, drawn("mine", some_defect(1), width=500))
             _insist(work.pull)
             client.delete_task(found[0].server_id)
             _insist(work.pull)
         assert sum(proxy.seen[fault] for fault in proxy.seen if fault != "none") > 5
     with home.store.read() as tx:
         assert count_by_status(tx) == [("defects", 19)]
-        assert [one["waiting"] for one in answers.count_quarantined(tx)] == [5]
+        assert [entry["waiting"] for entry in answers.count_quarantined(tx)] == [5]
 
 
 def count_by_status(tx: Tx) -> list[Any]:
@@ -206,9 +206,9 @@ def test_a_server_killed_and_restarted_during_push_and_pull(server: Server, clie
     _meanwhile(restart, lambda: work.push_images(routed(home)))
     _, place = work.init()
     found = list(client.find_all(place.server_id))
-    assert len({one.uid for one in found}) == len(found) == 120
-    for one in found[::3]:
-        client.create_annotation(one.server_id, drawn("mine", some_defect(one.server_id)))
+    assert len({server_task.uid for server_task in found}) == len(found) == 120
+    for task in found[::3]:
+        client.create_annotation(task.server_id, drawn("mine", some_defect(task.server_id)))
     _meanwhile(restart, lambda: _insist(work.pull))
     with home.store.read() as tx:
         assert count_by_status(tx) == [("defects", 40)]

@@ -133,20 +133,27 @@ def test_only_what_is_left_undecided_costs_time(desk: Desk, capsys: pytest.Captu
         versions = annotations.of_images(tx, desk.images)
         firsts = {which: versions[desk.images[which]][0].id for which in (WHOLE, SINGLE)}
         judged = {which: reviews.of_annotations(tx, [first])[first][-1] for which, first in firsts.items()}
-        said = box_verdicts.of_reviews(tx, [one.id for one in judged.values()])
+        said = box_verdicts.of_reviews(tx, [review.id for review in judged.values()])
         golden = gold.of_images(tx, [desk.images[SINGLE]])[desk.images[SINGLE]].annotation
-    assert {one.verdict for one in judged.values()} == {Verdict.CORRECTED}
+    assert {review.verdict for review in judged.values()} == {Verdict.CORRECTED}
     accepted, mended, rejected = BoxVerdict.ACCEPTED, BoxVerdict.MENDED, BoxVerdict.REJECTED
-    assert [(one.verdict, one.reason) for one in said[judged[SINGLE].id]] == [
+    assert [(verdict.verdict, verdict.reason) for verdict in said[judged[SINGLE].id]] == [
         (accepted, None), (rejected, WHY), (mended, None), (accepted, None), (rejected, WHY), (accepted, None)
     ]  # fmt: skip
     unmarked, removed = BoxVerdict.UNMARKED, BoxVerdict.REMOVED
-    assert [one.verdict for one in said[judged[WHOLE].id]] == [unmarked, removed, mended, unmarked, removed, unmarked]
+    assert [verdict.verdict for verdict in said[judged[WHOLE].id]] == [
+        unmarked,
+        removed,
+        mended,
+        unmarked,
+        removed,
+        unmarked,
+    ]
     assert golden is not None
     assert golden.annotator == desk.user
     kept = [BOXES[0], BOXES[2].model_copy(update={"importance": 70}), BOXES[3], BOXES[5]]
-    assert sorted((one.defect for one in golden.defects), key=lambda one: one.reason) == sorted(
-        kept, key=lambda one: one.reason
+    assert sorted((defect.defect for defect in golden.defects), key=lambda defect: defect.reason) == sorted(
+        kept, key=lambda defect: defect.reason
     )
 
 
@@ -170,7 +177,7 @@ def test_a_reviewer_sees_all_of_it(desk: Desk, width: int, height: int, way: str
     assert place["y"] + place["height"] <= picture["y"], "above the picture, which has not moved"
     fields = [field.bounding_box() for field in desk.page.locator(FIELDS).all()]
     assert len(fields) >= 3 * 3, "those of three boxes at least, and of any box that is selected"
-    assert all(one["x"] >= 0 and one["x"] + one["width"] <= width for one in fields)
+    assert all(field["x"] >= 0 and field["x"] + field["width"] <= width for field in fields)
     desk.press(*["Alt+."] * (len(BOXES) - 1))
     row, holder = (desk.page.locator(name).first.bounding_box() for name in (SELECTED_ROW, LIST))
     assert holder["y"] <= row["y"] + 1

@@ -84,7 +84,8 @@ def gold_by_names(team: Team) -> str:
                 "image": row.image_id,
                 "by": row.annotation and names[row.annotation.annotator],
                 "status": row.annotation and row.annotation.status,
-                "defects": row.annotation and [one.defect.model_dump(mode="json") for one in row.annotation.defects],
+                "defects": row.annotation
+                and [region.defect.model_dump(mode="json") for region in row.annotation.defects],
             }
             for row in gold.page(tx)
         ]
@@ -144,7 +145,7 @@ def test_through_tls_people_log_in_see_their_images_and_nobody_else_does(
         base_url=lead.url, verify=lead.trust(), headers={"Authorization": f"Token {dora.key}"}
     ) as browser:
         answer = browser.get(task["data"]["image"])
-        assert answer.content in [home.blobs.get(one.blob) for one in images_of(home)]
+        assert answer.content in [home.blobs.get(image.blob) for image in images_of(home)]
         page = browser.get(f"/api/projects/{place.server_id}")
         assert page.json()["title"].startswith("TLS")
     with httpx.Client(base_url=lead.url, verify=lead.trust()) as nobody:

@@ -64,14 +64,14 @@ def test_other_paths_and_methods_are_refused(end: End) -> None:
 def test_a_caller_that_stalls_keeps_nobody_else_waiting(end: End) -> None:
     stalled = [socket.create_connection(("127.0.0.1", end.port)) for _ in range(20)]
     try:
-        for one in stalled:
-            one.sendall(b"POST /hint HTTP/1.1\r\nContent-Length: 1000000\r\n")
+        for connection in stalled:
+            connection.sendall(b"POST /hint HTTP/1.1\r\nContent-Length: 1000000\r\n")
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: httpx.post(end.url, headers={SECRET_HEADER: SECRET}), range(20)))
         assert {answer.status_code for answer in answers} == {204}
     finally:
-        for one in stalled:
-            one.close()
+        for connection in stalled:
+            connection.close()
 
 
 def test_an_empty_secret_is_refused() -> None:

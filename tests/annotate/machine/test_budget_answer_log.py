@@ -64,7 +64,7 @@ def test_a_journal_gives_back_what_was_written(tmp_path: Path) -> None:
     journal.close()
     chunks: list[list[Failure]] = []
     assert AnswerLog(tmp_path, "s", Failure).replay(chunks.append, chunk=3) == 7
-    assert [one for chunk in chunks for one in chunk] == [failure(number) for number in range(7)]
+    assert [part for chunk in chunks for part in chunk] == [failure(number) for number in range(7)]
     assert [len(chunk) for chunk in chunks] == [3, 3, 1]
     assert not journal.path.exists()
     assert AnswerLog(tmp_path, "s", Failure).replay(chunks.append) == 0

@@ -27,25 +27,25 @@ def people(home: Home, *, unrated: bool = False) -> dict[str, Annotation]:
     """An accepted annotation of each image, by caption: the first one clean, the others with a growing number."""
     made = {}
     for number, (caption, image) in enumerate(home.image_of.items()):
-        one = annotation(image.id, "a", *(defect(10 + 50 * k, importance=33) for k in range(number)))
+        version = annotation(image.id, "a", *(defect(10 + 50 * k, importance=33) for k in range(number)))
         if unrated:
             plain = tuple(
                 d.model_copy(
                     update={"rated": False, "defect": d.defect.model_copy(update={"importance": UNRATED_IMPORTANCE})}
                 )
-                for d in one.defects
+                for d in version.defects
             )
-            one = one.model_copy(update={"defects": plain})
-        made[caption] = one
+            version = version.model_copy(update={"defects": plain})
+        made[caption] = version
     with home.store.write() as tx:
         annotations.insert(tx, list(made.values()))
-        reviews.insert(tx, [review(one, "accepted") for one in made.values()])
+        reviews.insert(tx, [review(annotated, "accepted") for annotated in made.values()])
     return made
 
 
 def good_text(asked: Question) -> str:
     assert asked.known is not None
-    return render_answer([expanded(one) for one in asked.known], trace_of(asked.known))
+    return render_answer([expanded(defect) for defect in asked.known], trace_of(asked.known))
 
 
 def run(home: Home, backend: Backend, **more: Any) -> EnrichStage:
@@ -61,10 +61,10 @@ def run(home: Home, backend: Backend, **more: Any) -> EnrichStage:
 
 def stored(home: Home, made: dict[str, Annotation]) -> tuple[dict[str, Enrichment], list[Failure]]:
     with home.store.read() as tx:
-        found = enrichments.of_annotations(tx, [one.id for one in made.values()])
-        return {caption: found[one.id][-1] for caption, one in made.items() if one.id in found}, failures.listed(
-            tx, "enrich"
-        )
+        found = enrichments.of_annotations(tx, [annotated.id for annotated in made.values()])
+        return {
+            caption: found[annotated.id][-1] for caption, annotated in made.items() if annotated.id in found
+        }, failures.listed(tx, "enrich")
 
 
 def test_additions_are_stored_beside_the_persons_word(make_home: MakeHome) -> None:
@@ -74,13 +74,13 @@ def test_additions_are_stored_beside_the_persons_word(make_home: MakeHome) -> No
     stage = run(home, backend)
     found, failed = stored(home, made)
     assert (set(found), failed, stage.made) == (set(made), [], 4)
-    for caption, one in made.items():
+    for caption, annotated in made.items():
         asked = next(question for question in backend.asked if question.prompt == caption)
-        assert all(f'"short description": "{d.defect.reason}"' in asked.text for d in one.defects)
+        assert all(f'"short description": "{d.defect.reason}"' in asked.text for d in annotated.defects)
         assert '"importance": 50}' not in asked.text, "an importance that nobody gave is not shown as if somebody had"
         with home.store.read() as tx:
-            merged = gold.of_images(tx, [one.image_id])[one.image_id]
-        assert [d.box for d in merged.defects] == [d.defect.box for d in one.defects]
+            merged = gold.of_images(tx, [annotated.image_id])[annotated.image_id]
+        assert [d.box for d in merged.defects] == [d.defect.box for d in annotated.defects]
         assert [d.importance for d in merged.defects] == [d.importance for d in found[caption].defects]
         assert merged.trace == found[caption].trace
 
@@ -91,10 +91,10 @@ def test_a_persons_importance_stands_whatever_the_model_wrote(make_home: MakeHom
     run(home, FakeBackend(lambda asked: [good_text(asked).replace('"importance":33', '"importance":99')]))
     found, _ = stored(home, made)
     caption = list(made)[1]
-    assert [one.importance for one in found[caption].defects] == [99]
+    assert [defect.importance for defect in found[caption].defects] == [99]
     with home.store.read() as tx:
         assert [
-            one.importance for one in gold.of_images(tx, [made[caption].image_id])[made[caption].image_id].defects
+            defect.importance for defect in gold.of_images(tx, [made[caption].image_id])[made[caption].image_id].defects
         ] == [33]
 
 
@@ -119,7 +119,7 @@ def test_a_broken_rule_is_named_and_asked_again(make_home: MakeHome) -> None:
         assert "An annotator said so." in reply.text
         assert 'mentions-annotation: the steps say "annotator"' in correction.text
     # Both answers are on the bill: 100 tokens in and 10 out each, a dollar a million.
-    assert [one.cost for one in found.values()] == pytest.approx([220e-6] * 3)
+    assert [enrichment.cost for enrichment in found.values()] == pytest.approx([220e-6] * 3)
     with home.store.read() as tx:
         assert [row["requests"] for row in calls.statistics(tx)] == [6]
 
@@ -135,14 +135,14 @@ def test_after_so_many_rounds_it_is_a_failure_with_the_rules_name(make_home: Mak
     stage = run(home, backend)
     found, failed = stored(home, made)
     assert set(found) == {next(iter(made))}, "the clean one has no reason that could be vague"
-    assert [one.code for one in failed] == ["vague-words"] * 2
-    assert all("weird" in (one.raw or "") and "description 1 says weird" in one.message for one in failed)
+    assert [failure.code for failure in failed] == ["vague-words"] * 2
+    assert all("weird" in (failure.raw or "") and "description 1 says weird" in failure.message for failure in failed)
     assert len(backend.asked) == 1 + 2 * ROUNDS
     assert stage.failed == {"vague-words": 2}
     healed = FakeBackend(lambda asked: [good_text(asked)])
     assert run(home, healed).made == 0
     assert run(home, healed, retry=("vague-words",)).made == 2
-    assert {one.attempt for one in stored(home, made)[0].values()} == {1, 2}
+    assert {enrichment.attempt for enrichment in stored(home, made)[0].values()} == {1, 2}
 
 
 def test_what_does_not_parse_and_what_is_not_answered(make_home: MakeHome) -> None:
@@ -180,7 +180,7 @@ def test_without_a_model_every_annotation_is_enriched(make_home: MakeHome) -> No
     run(home, TemplateEnricher())
     found, failed = stored(home, made)
     assert (set(found), failed) == (set(made), [])
-    assert {(one.model, one.template.partition(":")[0]) for one in found.values()} == {
+    assert {(enrichment.model, enrichment.template.partition(":")[0]) for enrichment in found.values()} == {
         ("template-sentences", "enrich-1")
     }
 
@@ -198,12 +198,12 @@ def test_the_budget_reserves_all_rounds(make_home: MakeHome) -> None:
         limits=replace(QUICK, concurrency=1),
         budget=Budget(None, prices),
     )
-    one = stage.question(
+    question = stage.question(
         next(iter(stage.items())), backend.prepare(home.blobs.get(next(iter(home.image_of.values())).blob), "image/png")
     )
-    worst = stage.worst(one)
+    worst = stage.worst(question)
     # Three answers of 200 tokens, and the question three times.
-    assert worst > ROUNDS * (200 * 100 + len(one.text)) / 1e6
+    assert worst > ROUNDS * (200 * 100 + len(question.text)) / 1e6
     limited = run(home, backend, budget=Budget(worst * 0.99, prices))
     assert limited.out_of_budget
     assert backend.asked == []

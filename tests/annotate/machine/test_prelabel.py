@@ -70,10 +70,10 @@ def stored(home: Home, stage: PrelabelStage) -> tuple[dict[str, Prelabel], dict[
     """(prelabels, failures) by caption."""
     ids = {stage.wanted.prelabeller.prelabel_id(image.id): caption for caption, image in home.image_of.items()}
     with home.store.read() as tx:
-        good = {ids[one.id]: one for one in prelabels.by_ids(tx, list(ids)).values()}
+        good = {ids[prelabel.id]: prelabel for prelabel in prelabels.by_ids(tx, list(ids)).values()}
         bad: dict[str, list[Failure]] = {}
-        for one in failures.listed(tx, "prelabel"):
-            bad.setdefault(ids[one.item_id], []).append(one)
+        for failure in failures.listed(tx, "prelabel"):
+            bad.setdefault(ids[failure.item_id], []).append(failure)
     return good, bad
 
 
@@ -85,12 +85,18 @@ def test_answers_become_prelabels_with_all_that_is_known_of_them(make_home: Make
     good, bad = stored(home, stage)
     first, second = list(home.image_of)[:2]
     assert bad.keys() == set(list(home.image_of)[2:])
-    one = good[first]
-    assert (one.defects[0].box, one.defects[0].importance) == (Box(x0=100, y0=200, x1=300, y1=400), 40)
-    assert (one.raw, one.trace, one.model, one.tokens_in, one.tokens_out) == (ONE, "why", "fake", 100, 10)
-    assert one.cost == pytest.approx((100 * 2 + 10 * 10) / 1e6)
-    assert one.template.startswith("detect-1:")
-    assert json.loads(one.settings)["codec"] == "qwen3-vl"
+    prelabel = good[first]
+    assert (prelabel.defects[0].box, prelabel.defects[0].importance) == (Box(x0=100, y0=200, x1=300, y1=400), 40)
+    assert (prelabel.raw, prelabel.trace, prelabel.model, prelabel.tokens_in, prelabel.tokens_out) == (
+        ONE,
+        "why",
+        "fake",
+        100,
+        10,
+    )
+    assert prelabel.cost == pytest.approx((100 * 2 + 10 * 10) / 1e6)
+    assert prelabel.template.startswith("detect-1:")
+    assert json.loads(prelabel.settings)["codec"] == "qwen3-vl"
     assert good[second].defects == ()
     assert all(asked.prompt in asked.text for asked in backend.asked)
 
@@ -113,7 +119,7 @@ def test_failures_are_no_answers_and_are_asked_again_by_their_code(make_home: Ma
     bad = {names[0]: "I'm sorry, I can't help with that.", names[1]: "", names[2]: ONE.replace("artifact", "ugly")}
     stage = run(home, FakeBackend(lambda asked: [bad.get(asked.prompt, CLEAN)]))
     _, failed = stored(home, stage)
-    assert {name: [one.code for one in list_] for name, list_ in failed.items()} == {
+    assert {name: [failure.code for failure in list_] for name, list_ in failed.items()} == {
         names[0]: ["refused"], names[1]: ["empty"], names[2]: ["unknown-label"],
     }  # fmt: skip
     assert failed[names[2]][0].raw == bad[names[2]]
@@ -290,7 +296,7 @@ def test_a_server_that_does_not_count_is_billed_at_the_worst(make_home: MakeHome
     backend = FakeBackend([Answer(CLEAN)])
     stage = run(home, backend, budget=Budget(None, Prices(1.0, 1.0)))
     good, _ = stored(home, stage)
-    assert {caption: one.cost for caption, one in good.items()} == {
+    assert {caption: prelabel.cost for caption, prelabel in good.items()} == {
         asked.prompt: pytest.approx(stage.worst(asked)) for asked in backend.asked
     }
 
@@ -373,9 +379,9 @@ def test_the_oracle_says_what_it_sees(make_home: MakeHome) -> None:
     home = make_home(5)
     good, bad = stored(home, run(home, OracleBackend()))
     assert bad == {}
-    for caption, one in good.items():
+    for caption, prelabel in good.items():
         with Image.open(io.BytesIO(home.blobs.get(home.image_of[caption].blob))) as image:
-            assert one.defects == find_defects(np.asarray(image.convert("RGB")), caption)
+            assert prelabel.defects == find_defects(np.asarray(image.convert("RGB")), caption)
 
 
 def test_a_stage_on_a_worker_waits_for_its_own_batch(make_home: MakeHome) -> None:

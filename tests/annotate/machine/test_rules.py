@@ -59,14 +59,14 @@ class Reply:
 
 GOOD = Reply(
     tuple(
-        one.defect.model_copy(update={"reason": text, "importance": 55})
-        for one, text in zip(KNOWN, (REASON, SECOND), strict=True)
+        known_defect.defect.model_copy(update={"reason": text, "importance": 55})
+        for known_defect, text in zip(KNOWN, (REASON, SECOND), strict=True)
     )
 )
 
 
 def rules(reply: Reply, known: tuple[AnnotatedDefect, ...] = KNOWN, prompt: str = CAPTION) -> list[str]:
-    return [one.rule for one in broken_rules(known, reply.defects, reply.trace, prompt, Qwen3VL())]
+    return [violation.rule for violation in broken_rules(known, reply.defects, reply.trace, prompt, Qwen3VL())]
 
 
 def test_a_good_answer_breaks_none() -> None:
@@ -133,7 +133,7 @@ def test_a_clean_image_has_one_line_and_no_defects() -> None:
 
 def test_boxes_are_compared_as_the_model_can_write_them() -> None:
     codec = Qwen25VL(ImageSize(width=56, height=56))
-    rounded = [one.model_copy(update={"box": codec.read(codec.write(one.box))}) for one in GOOD.defects]
+    rounded = [defect.model_copy(update={"box": codec.read(codec.write(defect.box))}) for defect in GOOD.defects]
     assert rounded[0].box != GOOD.defects[0].box
     assert broken_rules(KNOWN, rounded, TRACE, CAPTION, codec) == []
     assert broken_rules(KNOWN, GOOD.defects, TRACE, CAPTION, Gemini()) == []
@@ -165,10 +165,10 @@ people = st.lists(
 @given(people)
 def test_sentences_without_a_model_keep_every_rule_but_peoples_own_words(known: list[AnnotatedDefect]) -> None:
     """Whatever a person wrote. Only a person's mention of annotation stays theirs: it is reported, not hidden."""
-    made = [expanded(one) for one in known]
-    found = {one.rule for one in broken_rules(known, made, trace_of(known), "a prompt", Qwen3VL())}
+    made = [expanded(defect) for defect in known]
+    found = {violation.rule for violation in broken_rules(known, made, trace_of(known), "a prompt", Qwen3VL())}
     assert found <= {"mentions-annotation"}
-    for one, after in zip(known, made, strict=True):
+    for before, after in zip(known, made, strict=True):
         assert 1 <= after.importance <= 100
-        assert not one.rated or after.importance == one.defect.importance
+        assert not before.rated or after.importance == before.defect.importance
     assert "template" in MODEL

@@ -44,7 +44,7 @@ def candidate(name: str, *answers: Prelabel, model: str = "m") -> Candidate:
 
 def names(policy: RankingPolicy, pool: list[Candidate], corrected: list[Corrected] | None = None) -> list[str]:
     known = {image(name): name for name in "abcdefgh"}
-    return [known[one.candidate.image_id] for one in rank(pool, policy, corrected or [])]
+    return [known[ranked.candidate.image_id] for ranked in rank(pool, policy, corrected or [])]
 
 
 def said(name: str, *defects: Defect, by: Prelabeller = OTHER) -> Prelabel:
@@ -136,15 +136,17 @@ def test_what_went_to_people_is_no_candidate_and_answers_teach(tmp_path: Path) -
         annotations.insert(tx, [annotation(done.id, "one", defect())])
     with home.store.read() as tx:
         pool, learned = candidates(tx), corrections(tx)
-    assert {one.image_id for one in pool} == {one.id for k, one in enumerate(images_of(home)) if k >= 4 and k != 5}
-    assert [(one.group[0], one.error, one.blind) for one in learned] == [("m", 1.0, True)]
+    assert {candidate.image_id for candidate in pool} == {
+        image.id for k, image in enumerate(images_of(home)) if k >= 4 and k != 5
+    }
+    assert [(candidate.group[0], candidate.error, candidate.blind) for candidate in learned] == [("m", 1.0, True)]
 
     listed = tmp_path / "next.txt"
     command = ["--home", str(tmp_path), "annotate", "next", "--limit", "3", "--json"]
     told = CliRunner().invoke(app, [*command, "--by", "coverage", "--output", str(listed)])
     assert told.exit_code == 0, told.output
-    chosen = [one["image"] for one in json.loads(told.stdout)]
+    chosen = [row["image"] for row in json.loads(told.stdout)]
     assert len(chosen) == 3
     assert [line for line in listed.read_text().splitlines() if not line.startswith("#")] == chosen
     assert CliRunner().invoke(app, [*command, "--by", "luck"]).exit_code != 0
-    assert Counter(len(one.answers) for one in pool) == {1: 5}
+    assert Counter(len(candidate.answers) for candidate in pool) == {1: 5}

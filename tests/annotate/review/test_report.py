@@ -146,8 +146,8 @@ def test_what_simulated_people_send_is_what_they_entered() -> None:
     )
     entered = SimulatedAnswer(AnnotationStatus.DEFECTS, (Region("r1", corners, said),), 12.5, note="a note")
     parsed = parse(page_result(entered, SIZE), ShownRegions())
-    (one,) = parsed.defects
-    assert (one.region_id, one.defect, one.origin, parsed.note) == ("r1", said, Origin.MANUAL, "a note")
+    (region,) = parsed.defects
+    assert (region.region_id, region.defect, region.origin, parsed.note) == ("r1", said, Origin.MANUAL, "a note")
     for status in (AnnotationStatus.CLEAN, AnnotationStatus.AMBIGUOUS_PROMPT, AnnotationStatus.CANNOT_JUDGE):
         assert parse(page_result(SimulatedAnswer(status, (), 1.0), SIZE), ShownRegions()).status is status
     rejected = SimulatedAnswer(AnnotationStatus.DEFECTS, entered.regions, 1.0, reject=True)
@@ -158,10 +158,12 @@ def test_simulated_people_see_the_prediction_and_keep_its_region() -> None:
     machine = prelabel("1" * 32, defect(10), defect(500, importance=90))
     shown = ShownRegions.of_prelabel(machine)
     seen = shown_regions({"predictions": [{"result": to_result(shown, SIZE)}]})
-    assert [(one.region_id, one.defect) for one in seen] == [(name, one) for name, (_, one) in shown.regions.items()]
+    assert [(region.region_id, region.defect) for region in seen] == [
+        (name, region) for name, (_, region) in shown.regions.items()
+    ]
     kept = SimulatedAnswer(AnnotationStatus.DEFECTS, tuple(seen), 3.0)
     back = parse(page_result(kept, SIZE), shown)
-    assert [(one.origin, one.prelabel_index) for one in back.defects] == [
+    assert [(region.origin, region.prelabel_index) for region in back.defects] == [
         (Origin.PREDICTION, 0),
         (Origin.PREDICTION, 1),
     ]

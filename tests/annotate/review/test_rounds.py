@@ -71,7 +71,11 @@ class Desk:
     def stores(self, version: Annotation, task: str, entered: dict[str, object]) -> Annotation:
         entry = content_id("entry", task, version.annotator)
         with self.store.write() as tx:
-            before = [one.annotation_id for one in answers.of_tasks(tx, [task]).get(task, []) if one.id == entry]
+            before = [
+                annotation.annotation_id
+                for annotation in answers.of_tasks(tx, [task]).get(task, [])
+                if annotation.id == entry
+            ]
             if before:
                 version = version.model_copy(update={"parent_id": before[0]})
             annotations.insert(tx, [version])
@@ -119,7 +123,9 @@ class Desk:
             )
             for version, index in keep
         ]
-        drawn = [AnnotatedDefect(defect=one, region_id=f"new{n}", origin="manual") for n, one in enumerate(add)]
+        drawn = [
+            AnnotatedDefect(defect=new_defect, region_id=f"new{n}", origin="manual") for n, new_defect in enumerate(add)
+        ]
         everything = (*kept, *drawn)
         chosen = status or (AnnotationStatus.DEFECTS if everything else AnnotationStatus.CLEAN)
         version = annotation(
@@ -161,16 +167,16 @@ def pair(one_image: Home, tmp_path: Path) -> Desk:
 
 def test_likeness_by_hand() -> None:
     image = "1" * 32
-    one = annotation(image, "a", defect(0), defect(500))
+    version = annotation(image, "a", defect(0), defect(500))
     other = annotation(image, "b", defect(5), defect(800))  # IoU 25/35 and none
-    assert likeness(one, other, 0.5) == 2 * 1 / 4
-    assert likeness(one, other, 0.8) == 0
-    assert likeness(one, annotation(image, "c"), 0.5) == 0
+    assert likeness(version, other, 0.5) == 2 * 1 / 4
+    assert likeness(version, other, 0.8) == 0
+    assert likeness(version, annotation(image, "c"), 0.5) == 0
     assert likeness(annotation(image, "d"), annotation(image, "e"), 0.5) == 1
     assert likeness(annotation(image, "d"), annotation(image, "f", status="cannot-judge"), 0.5) == 0
-    assert not in_agreement([one, other], SETTINGS)
+    assert not in_agreement([version, other], SETTINGS)
     third = annotation(image, "g", defect(2), defect(500), defect(800))
-    assert nearest_to_others([one, other, third], SETTINGS) == third
+    assert nearest_to_others([version, other, third], SETTINGS) == third
 
 
 def test_accepting_leaves_the_annotation_gold_and_names_the_reviewer(desk: Desk) -> None:
@@ -382,7 +388,7 @@ def test_what_waits_in_quarantine_is_not_reviewed(desk: Desk) -> None:
 def test_the_view_migrates_with_an_older_store(tmp_path: Path) -> None:
     from sdg_data.store.migrations import MIGRATIONS
 
-    older = Store(tmp_path, migrations=[one for one in MIGRATIONS if one.VERSION <= 5])
+    older = Store(tmp_path, migrations=[migration for migration in MIGRATIONS if migration.VERSION <= 5])
     with older.write() as tx:
         annotations.insert(tx, [annotation("1" * 32, "a", defect(0))])
     with Store(tmp_path).read() as tx:

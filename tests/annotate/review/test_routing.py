@@ -69,7 +69,7 @@ def splits_of(home: Home) -> dict[str, str]:
 
 def test_everything_goes_once_and_in_order_of_priority(home: Home) -> None:
     found = routed(home)
-    assert sorted(one.image_id for one in found) == sorted(image.id for image in home.image_of.values())
+    assert sorted(image.image_id for image in found) == sorted(image.id for image in home.image_of.values())
     assert all(first.priority >= second.priority for first, second in pairwise(found))
     assert found == routed(home)
 
@@ -77,7 +77,7 @@ def test_everything_goes_once_and_in_order_of_priority(home: Home) -> None:
 def test_shares_by_model_and_split_are_of_the_images_and_only_grow(home: Home) -> None:
     split_of = splits_of(home)
     by_share = {
-        share: {one.image_id for one in routed(home, shares={"*": {"train": 1.0}, "m": {"test": share}})}
+        share: {image.image_id for image in routed(home, shares={"*": {"train": 1.0}, "m": {"test": share}})}
         for share in (0.0, 0.2, 0.6, 1.0)
     }
     tests = {image for image, split in split_of.items() if split == "test"}
@@ -93,15 +93,15 @@ def test_shares_by_model_and_split_are_of_the_images_and_only_grow(home: Home) -
 def test_clean_candidates_go_in_their_own_share(home: Home) -> None:
     clean = {image for image, answer in answers_of(home).items() if not answer.defects}
     assert len(clean) == 40
-    none, some = ({one.image_id for one in routed(home, clean_share=share)} & clean for share in (0.0, 0.5))
+    none, some = ({image.image_id for image in routed(home, clean_share=share)} & clean for share in (0.0, 0.5))
     assert not none
     assert 10 <= len(some) <= 30
-    assert len({one.image_id for one in routed(home, clean_share=0.0)} - clean) == 80
+    assert len({image.image_id for image in routed(home, clean_share=0.0)} - clean) == 80
 
 
 def test_any_beginning_holds_clean_and_defective_images_of_both_splits_in_proportion(home: Home) -> None:
     split_of, answers = splits_of(home), answers_of(home)
-    kinds = [(split_of[one.image_id], bool(answers[one.image_id].defects)) for one in routed(home)]
+    kinds = [(split_of[image.image_id], bool(answers[image.image_id].defects)) for image in routed(home)]
     whole = Counter(kinds)
     for length in range(10, 120):
         for kind, number in Counter(kinds[:length]).items():
@@ -112,7 +112,7 @@ def test_within_a_model_split_and_side_the_doubtful_come_first(home: Home) -> No
     split_of, answers = splits_of(home), answers_of(home)
     for split in Split:
         gravest = [
-            max(one.importance for one in answers[routed_.image_id].defects)
+            max(defect.importance for defect in answers[routed_.image_id].defects)
             for routed_ in routed(home)
             if split_of[routed_.image_id] == split and answers[routed_.image_id].defects
         ]
@@ -122,34 +122,34 @@ def test_within_a_model_split_and_side_the_doubtful_come_first(home: Home) -> No
 def test_two_detectors_that_differ_bring_an_image_forward(own: Home) -> None:
     settings = {"uncertainty": 0.0, "overlap": 1}
     answers = answers_of(own)
-    last = next(one.image_id for one in reversed(routed(own, **settings)) if answers[one.image_id].defects)
+    last = next(image.image_id for image in reversed(routed(own, **settings)) if answers[image.image_id].defects)
     with own.store.write() as tx:
         prelabels.insert(tx, [prelabel(last, defect(900), by=OTHER, minute=-1)])
     split_of = splits_of(own)
     first = next(
-        one.image_id
-        for one in routed(own, **settings)
-        if answers[one.image_id].defects and split_of[one.image_id] == split_of[last]
+        image.image_id
+        for image in routed(own, **settings)
+        if answers[image.image_id].defects and split_of[image.image_id] == split_of[last]
     )
     assert first == last
 
 
 def test_blindness_is_a_function_of_the_image_and_spread_over_the_order(home: Home) -> None:
     images = [image.id for image in home.image_of.values()]
-    found = {one.image_id: one.blind for one in routed(home, blind_share=0.3)}
+    found = {image.image_id: image.blind for image in routed(home, blind_share=0.3)}
     assert found == {image: fraction("annotate-blind", image) < 0.3 for image in images}
     assert 0.15 < sum(found.values()) / len(found) < 0.45
-    more = {one.image_id: one.blind for one in routed(home, blind_share=0.6, share=0.5, uncertainty=0)}
+    more = {image.image_id: image.blind for image in routed(home, blind_share=0.6, share=0.5, uncertainty=0)}
     assert all(more[image] for image in more if found[image])
-    assert not any(one.blind for one in routed(home, blind_share=0.0))
+    assert not any(image.blind for image in routed(home, blind_share=0.0))
     assert all(is_blind(image, 1.0) for image in images)
 
 
 def test_overlap_is_given_to_its_share_of_each_split(home: Home) -> None:
     split_of = splits_of(home)
     found = routed(home, overlap=3, overlap_shares={"test": 1.0, "train": 0.5})
-    assert {one.overlap for one in found if split_of[one.image_id] == "test"} == {3}
-    train = Counter(one.overlap for one in found if split_of[one.image_id] == "train")
+    assert {image.overlap for image in found if split_of[image.image_id] == "test"} == {3}
+    train = Counter(image.overlap for image in found if split_of[image.image_id] == "train")
     assert train.keys() == {1, 3}
     assert 0.3 < train[3] / train.total() < 0.7
 
@@ -166,7 +166,7 @@ def test_withdrawn_and_imported_images_stay_out(own: Home) -> None:
             [annotation(imported, "i", source="imported:release"), annotation(ours, "o", source="label-studio:1/2/3")],
         )
     assert {gone, imported} == {image.id for image in own.image_of.values()} - {o.image_id for o in routed(own)}
-    assert imported in {one.image_id for one in routed(own, annotated_elsewhere=True)}
+    assert imported in {image.image_id for image in routed(own, annotated_elsewhere=True)}
 
 
 def test_images_without_a_prelabel_go_or_wait(own: Home) -> None:
@@ -181,7 +181,7 @@ def test_images_without_a_prelabel_go_or_wait(own: Home) -> None:
             ],
         )
     assert len(routed(own)) == 120
-    assert {one.image_id for one in routed(own, without_prelabel=False)}.isdisjoint(some)
+    assert {image.image_id for image in routed(own, without_prelabel=False)}.isdisjoint(some)
     with own.store.read() as tx:
         assert route(tx, RoutingSettings(without_prelabel=False), prelabels_of="nobody") == []
         assert len(route(tx, RoutingSettings(), limit=5)) == 5

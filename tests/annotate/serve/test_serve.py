@@ -204,7 +204,7 @@ def test_label_studio_gets_regions_under_the_projects_own_names(make_home: MakeH
     assert reply["model_version"] == setup["model_version"] == f"fake:1:{load_template(DETECT).id}"
     for prediction in reply["results"]:
         box, reason, weight = prediction["result"]
-        assert {one["id"] for one in prediction["result"]} == {box["id"]}
+        assert {region["id"] for region in prediction["result"]} == {box["id"]}
         assert (box["from_name"], box["to_name"], box["type"]) == ("box", "img", "rectanglelabels")
         assert (box["original_width"], box["original_height"]) == (64, 64)
         assert box["value"]["rectanglelabels"] == ["artifact"]
@@ -221,10 +221,12 @@ def test_a_task_without_an_answer_is_an_error_and_no_clean_image(make_home: Make
     (home.folder / "blobs" / broken[:2] / broken).write_bytes(b"spoilt")
     texts = {names[0]: "I see nothing of note.", names[1]: CLEAN}
     ids = [home.image_of[name].id for name in names]
-    tasks = [{"data": {"image_id": one}} for one in [*ids, "f" * 32]] + [{"data": {"image": "http://x/y.png"}}]
+    tasks = [{"data": {"image_id": answer_id}} for answer_id in [*ids, "f" * 32]] + [
+        {"data": {"image": "http://x/y.png"}}
+    ]
     with serving(FakeBackend(lambda asked: [texts[asked.prompt]]), home=home) as url:
         results = httpx.post(f"{url}/predict", json={"tasks": tasks}, timeout=60).json()["results"]
-    assert ["result" in one for one in results] == [False, True, False, False, False]
+    assert ["result" in result for result in results] == [False, True, False, False, False]
     assert results[1]["result"] == []
     assert "no-answer-block" in results[0]["error"]
     assert "cannot be read" in results[2]["error"]
@@ -254,8 +256,8 @@ def test_a_blind_task_gets_no_prediction_whatever_its_data_say(make_home: MakeHo
     ]
     with serving(FakeBackend([ONE]), home=home) as url:
         results = httpx.post(f"{url}/predict", json={"tasks": tasks}, timeout=60).json()["results"]
-    assert ["result" in one for one in results] == [False, False, False, False, True]
-    assert {one.get("error") for one in results} == {BLIND, None}
+    assert ["result" in result for result in results] == [False, False, False, False, True]
+    assert {result.get("error") for result in results} == {BLIND, None}
 
 
 def test_our_own_page_gets_importance_as_text_and_the_subtype() -> None:

@@ -33,11 +33,11 @@ def shown(defect: Defect, name: str = "p0") -> Region:
 def test_without_faults_people_enter_the_truth() -> None:
     entered = SimulatedAnnotator("a", 1, FLAWLESS).enter(images(1)[0], TRUTH, [])
     assert entered.status is AnnotationStatus.DEFECTS
-    assert [one.defect.model_copy(update={"subtype": None}) for one in entered.regions] == [
-        one.model_copy(update={"subtype": None}) for one in TRUTH
+    assert [region.defect.model_copy(update={"subtype": None}) for region in entered.regions] == [
+        defect.model_copy(update={"subtype": None}) for defect in TRUTH
     ]
-    assert {one.origin for one in entered.regions} == {Origin.MANUAL}
-    assert len({one.region_id for one in entered.regions}) == 2
+    assert {region.origin for region in entered.regions} == {Origin.MANUAL}
+    assert len({region.region_id for region in entered.regions}) == 2
     assert SimulatedAnnotator("a", 1, FLAWLESS).enter(images(1)[0], [], []).status is AnnotationStatus.CLEAN
 
 
@@ -57,9 +57,9 @@ def test_a_prelabel_is_kept_changed_dropped_or_added_to() -> None:
     false = TRUTH[0].model_copy(update={"box": Box(x0=700, y0=0, x1=800, y1=100)})
     page = [shown(near, "near"), shown(false, "false")]
     kept = SimulatedAnnotator("a", 1, FLAWLESS).enter(images(1)[0], TRUTH, page)
-    assert [(one.region_id, one.origin) for one in kept.regions[:1]] == [("near", Origin.PREDICTION)]
+    assert [(region.region_id, region.origin) for region in kept.regions[:1]] == [("near", Origin.PREDICTION)]
     assert kept.regions[0].defect == near, "anchored: as loose as the machine left it"
-    assert [one.origin for one in kept.regions[1:]] == [Origin.MANUAL]
+    assert [region.origin for region in kept.regions[1:]] == [Origin.MANUAL]
     assert kept.regions[1].defect.box == TRUTH[1].box
 
     changed = SimulatedAnnotator("a", 1, replace(FLAWLESS, anchor=0)).enter(images(1)[0], TRUTH, page)
@@ -68,21 +68,21 @@ def test_a_prelabel_is_kept_changed_dropped_or_added_to() -> None:
     assert changed.regions[0].defect.reason == "machine"
 
     swallowed = SimulatedAnnotator("a", 1, replace(FLAWLESS, accepts_false_box=1)).enter(images(1)[0], TRUTH, page)
-    assert "false" in {one.region_id for one in swallowed.regions}
+    assert "false" in {region.region_id for region in swallowed.regions}
 
 
 def test_faults_come_as_often_as_habits_say() -> None:
     rates = replace(FLAWLESS, miss=0.3, skip=0.1, confuse=0.2)
     people = [SimulatedAnnotator("a", 1, rates), SimulatedAnnotator("b", 1, rates)]
     entered = [person.enter(image, TRUTH, []) for person in people for image in images(1000)]
-    statuses = Counter(one.status for one in entered)
+    statuses = Counter(annotation.status for annotation in entered)
     assert statuses[AnnotationStatus.SKIPPED] / 2000 == pytest.approx(0.1, abs=0.03)
-    worked = [one for one in entered if one.status is not AnnotationStatus.SKIPPED]
-    expected = mean(0.3 * (1.6 - one.importance / 100) for one in TRUTH)
-    boxes = [region for one in worked for region in one.regions]
+    worked = [annotation for annotation in entered if annotation.status is not AnnotationStatus.SKIPPED]
+    expected = mean(0.3 * (1.6 - defect.importance / 100) for defect in TRUTH)
+    boxes = [region for annotation in worked for region in annotation.regions]
     assert 1 - len(boxes) / len(worked) / 2 == pytest.approx(expected, abs=0.03)
-    right = {one.reason: one.type for one in TRUTH}
-    assert mean(one.defect.type is not right[one.defect.reason] for one in boxes) == pytest.approx(0.2, abs=0.03)
+    right = {defect.reason: defect.type for defect in TRUTH}
+    assert mean(box.defect.type is not right[box.defect.reason] for box in boxes) == pytest.approx(0.2, abs=0.03)
 
 
 def test_what_is_entered_is_always_a_valid_box_and_a_round_importance() -> None:
@@ -100,7 +100,7 @@ def test_what_is_entered_is_always_a_valid_box_and_a_round_importance() -> None:
 
 
 def test_lead_times_are_plausible_and_prelabels_save_time() -> None:
-    page = [shown(one, f"p{index}") for index, one in enumerate(TRUTH)]
+    page = [shown(defect, f"p{index}") for index, defect in enumerate(TRUTH)]
     blind = [person.enter(image, TRUTH, []).seconds for person in annotators(3, 1) for image in images(50)]
     seen = [person.enter(image, TRUTH, page).seconds for person in annotators(3, 1) for image in images(50)]
     assert 30 < mean(blind) < 300
@@ -112,9 +112,11 @@ def test_a_reviewer_accepts_what_is_right_and_rejects_what_is_wrong_throughout()
     sharp = SimulatedAnnotator(
         "r", 1, replace(REVIEWER_RATES, anchor=1, miss=0, invent=0, accepts_false_box=0), reviewer=True
     )
-    page = [shown(one, f"p{index}") for index, one in enumerate(TRUTH)]
+    page = [shown(defect, f"p{index}") for index, defect in enumerate(TRUTH)]
     accepted = sharp.enter(images(1)[0], TRUTH, page)
-    assert [(one.region_id, one.defect) for one in accepted.regions] == [(one.region_id, one.defect) for one in page]
+    assert [(region.region_id, region.defect) for region in accepted.regions] == [
+        (region.region_id, region.defect) for region in page
+    ]
     assert not accepted.reject
-    wrong = [shown(one.model_copy(update={"box": Box(x0=0, y0=0, x1=30, y1=30)})) for one in TRUTH]
+    wrong = [shown(defect.model_copy(update={"box": Box(x0=0, y0=0, x1=30, y1=30)})) for defect in TRUTH]
     assert sharp.enter(images(1)[0], TRUTH, wrong).reject

@@ -26,7 +26,7 @@ def vote(folder: Path, name: str, notes: Path) -> None:
         study = studies.named(tx, name)
         assert study is not None
         trials = studies.trials(tx, study.id)
-        given = {(one.trial_id, one.rater) for one in studies.votes(tx, study.id)}
+        given = {(vote.trial_id, vote.rater) for vote in studies.votes(tx, study.id)}
     with notes.open("a", encoding="utf-8") as file:
         for trial in trials:
             for rater in RATERS:

@@ -55,7 +55,7 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
         with disturbed.store.read() as tx:
             study = studies.named(tx, "study")
             assert study is not None
-            given = {f"{one.trial_id} {one.rater}" for one in studies.votes(tx, study.id)}
+            given = {f"{vote.trial_id} {vote.rater}" for vote in studies.votes(tx, study.id)}
         assert set(notes.read_text().splitlines()) <= given if notes.exists() else True
     assert killed >= 10
     last = started(disturbed.folder, "study", notes)

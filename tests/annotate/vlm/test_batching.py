@@ -14,18 +14,18 @@ def test_those_who_wait_go_in_together_and_get_their_own_back() -> None:
 
     def run(batch: Sequence[int]) -> Sequence[int | Exception]:
         sizes.append(len(batch))
-        return [ValueError(str(one)) if one == 5 else one * one for one in batch]
+        return [ValueError(str(question)) if question == 5 else question * question for question in batch]
 
     async def go() -> list[int | BaseException]:
         batcher = DynamicBatcher[int, int](run, max_batch=4)
-        results = await asyncio.gather(*(batcher.put(one) for one in range(10)), return_exceptions=True)
+        results = await asyncio.gather(*(batcher.put(number) for number in range(10)), return_exceptions=True)
         await batcher.close()
         return results
 
     results = asyncio.run(go())
     assert sizes == [4, 4, 2]
     assert isinstance(results[5], ValueError)
-    assert [one for index, one in enumerate(results) if index != 5] == [n * n for n in range(10) if n != 5]
+    assert [result for index, result in enumerate(results) if index != 5] == [n * n for n in range(10) if n != 5]
 
 
 def test_an_error_of_the_batch_reaches_each() -> None:
@@ -36,7 +36,7 @@ def test_an_error_of_the_batch_reaches_each() -> None:
         batcher = DynamicBatcher[int, int](run, max_batch=8)
         return await asyncio.gather(batcher.put(1), batcher.put(2), return_exceptions=True)
 
-    assert [str(one) for one in asyncio.run(go())] == ["the model fell over"] * 2
+    assert [str(result) for result in asyncio.run(go())] == ["the model fell over"] * 2
 
 
 def test_a_full_queue_refuses() -> None:
@@ -51,7 +51,7 @@ def test_a_full_queue_refuses() -> None:
         first = asyncio.create_task(batcher.put(0))
         while batcher.batches == 0:
             await asyncio.sleep(0)
-        rest = [asyncio.create_task(batcher.put(one)) for one in (1, 2)]
+        rest = [asyncio.create_task(batcher.put(number)) for number in (1, 2)]
         while batcher.waiting < 2:
             await asyncio.sleep(0)
         with pytest.raises(QueueFull):

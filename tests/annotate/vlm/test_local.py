@@ -55,8 +55,8 @@ QUESTIONS = [
 async def ask_all(backend: LocalBackend, questions: list[Question], *, together: bool) -> list[Answer]:
     try:
         if together:
-            return list(await asyncio.gather(*(backend.ask(one) for one in questions)))
-        return [await backend.ask(one) for one in questions]
+            return list(await asyncio.gather(*(backend.ask(question) for question in questions)))
+        return [await backend.ask(question) for question in questions]
     finally:
         await backend.close()
 
@@ -172,7 +172,7 @@ def test_out_of_memory_halves_the_batch(qwen3: Path, monkeypatch: pytest.MonkeyP
     assert sizes == [4, 2, 1, 1, 2, 1, 1]
     assert isinstance(results[2], AskError)
     assert results[2].code == "out-of-memory"
-    assert [one.text for one in results if isinstance(one, Answer)] == [QUESTIONS[i].text for i in (0, 1, 3)]
+    assert [result.text for result in results if isinstance(result, Answer)] == [QUESTIONS[i].text for i in (0, 1, 3)]
 
 
 def test_what_is_not_there_is_said_clearly(tmp_path: Path) -> None:

@@ -257,10 +257,10 @@ def test_a_server_that_refuses_is_left_out_and_the_others_go_on() -> None:
 
 def test_where_all_refuse_the_run_ends() -> None:
     with (
-        HostileServer(lambda caption, nth: status(401)) as one,
+        HostileServer(lambda caption, nth: status(401)) as server,
         HostileServer(lambda caption, nth: status(401)) as two,
     ):
-        results = ask_all(backend_of(one, two), 4)
+        results = ask_all(backend_of(server, two), 4)
     assert all(isinstance(result, AskError) for result in results)
     assert any(isinstance(result, AskError) and result.fatal for result in results)
 
@@ -268,10 +268,10 @@ def test_where_all_refuse_the_run_ends() -> None:
 def test_a_name_that_all_servers_answer_under_is_an_alias(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     with (
-        HostileServer(lambda caption, nth: named("m-2026-01")) as one,
+        HostileServer(lambda caption, nth: named("m-2026-01")) as server,
         HostileServer(lambda caption, nth: named("m-2026-01")) as two,
     ):
-        results = ask_all(backend_of(one, two), 8)
+        results = ask_all(backend_of(server, two), 8)
     assert all(isinstance(result, Answer) for result in results)
     assert "all servers answer as m-2026-01" in caplog.text
 

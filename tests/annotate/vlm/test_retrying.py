@@ -125,7 +125,7 @@ def test_the_deadline_counts_from_when_its_turn_comes() -> None:
             sleep=clock.sleep, clock=clock,
         )  # fmt: skip
         questions: list[Question] = [question(str(number)) for number in range(4)]
-        return await asyncio.gather(*(client.ask(one) for one in questions))
+        return await asyncio.gather(*(client.ask(question) for question in questions))
 
     answers = asyncio.run(go())
     assert clock.now - 100 > 20
