@@ -54,17 +54,17 @@ class Server:
         """sha256 of everything that ever was under each name, the temporary ones left out."""
         found: dict[str, list[str]] = {}
         for page in self.client.get_paginator("list_object_versions").paginate(Bucket=BUCKET, Prefix=f"{folder}/"):
-            for one in page.get("Versions", []):
-                name = one["Key"].removeprefix(f"{folder}/")
+            for version in page.get("Versions", []):
+                name = version["Key"].removeprefix(f"{folder}/")
                 if not name.rpartition("/")[2].startswith(".tmp-"):
-                    data = self.client.get_object(Bucket=BUCKET, Key=one["Key"], VersionId=one["VersionId"])
+                    data = self.client.get_object(Bucket=BUCKET, Key=version["Key"], VersionId=version["VersionId"])
                     found.setdefault(name, []).append(hashlib.sha256(data["Body"].read()).hexdigest())
         return found
 
     def names(self, folder: str) -> set[str]:
         """What is there now."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{folder}/")
-        return {one["Key"].removeprefix(f"{folder}/") for page in pages for one in page.get("Contents", [])}
+        return {entry["Key"].removeprefix(f"{folder}/") for page in pages for entry in page.get("Contents", [])}
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,9 @@ def test_half_of_the_puts_fail(server: Server, world: World, shards: Path, hashe
     # The reader streams from the store what it reads from the folder, shuffled alike.
     for seed in (None, 7):
         remote, local = ShardReader(url, split="train", seed=seed), ShardReader(shards, split="train", seed=seed)
-        assert [(one.key, one.image, one.sample) for one in remote] == [(a.key, a.image, a.sample) for a in local]
+        assert [(example.key, example.image, example.sample) for example in remote] == [
+            (a.key, a.image, a.sample) for a in local
+        ]
 
 
 def test_a_rerun_after_an_outage_makes_only_what_is_missing(

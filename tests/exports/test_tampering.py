@@ -61,7 +61,7 @@ def cut(path: Path) -> None:
 
 
 def swap(path: Path) -> None:
-    other = next(one for one in files(path) if one != path and one.read_bytes() != path.read_bytes())
+    other = next(file for file in files(path) if file != path and file.read_bytes() != path.read_bytes())
     data = path.read_bytes()
     path.write_bytes(other.read_bytes())
     other.write_bytes(data)
@@ -121,7 +121,7 @@ WAYS: dict[str, Tampering] = {
 def files(path: Path) -> list[Path]:
     """The files of the export that a path is in."""
     root = next(parent for parent in (path, *path.parents) if (parent / "README.md").exists())
-    return sorted(one for one in root.rglob("*") if one.is_file() and not one.is_symlink())
+    return sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -131,12 +131,12 @@ def person(image: ImageRecord, defects: tuple[Defect, ...], number: int, who: st
         status=AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN,
         defects=tuple(
             AnnotatedDefect(
-                defect=one if index else one.model_copy(update={"importance": 50}),
+                defect=defect_ if index else defect_.model_copy(update={"importance": 50}),
                 region_id=f"r{index}",
                 origin="manual",
                 rated=bool(index),
             )
-            for index, one in enumerate(defects)
+            for index, defect_ in enumerate(defects)
         ),
         note="a private remark",
         source="label-studio:7",
@@ -172,8 +172,8 @@ def enriched(of: Annotation, number: int) -> Enrichment:
         raw="{}",
         trace=TRACE,
         defects=[
-            {"index": index, "reason": f'longer: {one.defect.reason}, "quoted" — é', "importance": 77}
-            for index, one in enumerate(of.defects)
+            {"index": index, "reason": f'longer: {entry.defect.reason}, "quoted" — é', "importance": 77}
+            for index, entry in enumerate(of.defects)
         ],
         attempt=1,
         tokens_in=None,

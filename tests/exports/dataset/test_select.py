@@ -35,16 +35,16 @@ def samples(world: World, **settings: Any) -> list[Sample]:
 
 
 def numbers(found: list[Sample]) -> list[int]:
-    return sorted(one.sample for one in found)
+    return sorted(sample.sample for sample in found)
 
 
 def test_gold_is_what_was_accepted(world: World) -> None:
     found = samples(world)
     assert numbers(found) == [n for n in range(24) if n % 6 < 4]
-    assert {one.label_source for one in found} == {LabelSource.ACCEPTED}
-    for one in found:
-        exact = picture(one.sample).defects
-        assert [(d.box, d.type, d.reason) for d in one.defects] == [(d.box, d.type, d.reason) for d in exact]
+    assert {sample.label_source for sample in found} == {LabelSource.ACCEPTED}
+    for sample_ in found:
+        exact = picture(sample_.sample).defects
+        assert [(d.box, d.type, d.reason) for d in sample_.defects] == [(d.box, d.type, d.reason) for d in exact]
 
 
 def test_images_of_cut_prompts_can_be_left_out(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_images_of_cut_prompts_can_be_left_out(tmp_path: Path) -> None:
 
 def test_importance_and_reasons_come_from_whoever_gave_them(world: World) -> None:
     seen = Counter[str]()
-    for one in samples(world):
-        is_enriched = bool(one.sample % 3) or not one.defects
-        assert (one.lineage.enrichment is not None) == is_enriched
-        for index, (defect, exact) in enumerate(zip(one.defects, picture(one.sample).defects, strict=True)):
+    for sample_ in samples(world):
+        is_enriched = bool(sample_.sample % 3) or not sample_.defects
+        assert (sample_.lineage.enrichment is not None) == is_enriched
+        for index, (defect, exact) in enumerate(zip(sample_.defects, picture(sample_.sample).defects, strict=True)):
             if index:
                 assert defect.importance == exact.importance, "a person's importance stays"
                 seen["rated"] += 1
@@ -110,7 +110,7 @@ def test_filters(world: World, settings: dict[str, Any], expected: list[int]) ->
 
 def test_splits_partition_the_selection(world: World) -> None:
     both = [samples(world, splits=[split]) for split in Split]
-    assert [one.split for side in both for one in side] == [one.split for one in samples(world)]
+    assert [sample_.split for side in both for sample_ in side] == [sample_.split for sample_ in samples(world)]
     assert numbers(both[0]) + numbers(both[1]) != []
     assert sorted(numbers(both[0]) + numbers(both[1])) == numbers(samples(world))
 
@@ -131,12 +131,12 @@ def test_order_is_the_stated_hash_behind_samples_that_fill_every_field(world: Wo
         return sorted(keys, key=lambda key: hashlib.sha256(f"sdg-order:{seed}:{key}".encode()).hexdigest())
 
     found = samples(world, splits=["train"], seed=3)
-    keys = [one.key for one in found]
+    keys = [sample_.key for sample_ in found]
     leaders = next(n for n in range(len(keys)) if keys[n:] == by_hash(keys[n:], 3))
     assert 0 < leaders <= 5
-    filled = [paths(json.loads(sample_json(one))) for one in found]
+    filled = [paths(json.loads(sample_json(sample))) for sample in found]
     assert set().union(*filled[:leaders]) == set().union(*filled)
-    assert keys != [one.key for one in samples(world, splits=["train"], seed=4)]
+    assert keys != [sample.key for sample in samples(world, splits=["train"], seed=4)]
 
 
 def paths(value: Any, at: str = "") -> set[str]:
@@ -150,9 +150,9 @@ def paths(value: Any, at: str = "") -> set[str]:
 
 def test_leaders_are_as_few_as_a_greedy_choice_finds() -> None:
     fields = {"a": {"x"}, "b": {"x", "y"}, "c": {"z"}, "d": {"y", "z"}, "e": set()}
-    found = schema_examples_first(fields, order=lambda one: one, fields=lambda one: frozenset(fields[one]))
+    found = schema_examples_first(fields, order=lambda item: item, fields=lambda item: frozenset(fields[item]))
     assert found == ["b", "c", "a", "d", "e"]  # b adds two (before d, which does too), c the third
-    assert schema_examples_first([], order=str, fields=lambda one: frozenset()) == []
+    assert schema_examples_first([], order=str, fields=lambda item: frozenset()) == []
 
 
 def test_stratified_takes_shares_by_largest_remainder() -> None:
@@ -163,8 +163,8 @@ def test_stratified_takes_shares_by_largest_remainder() -> None:
         (name,): entries(name, size) for name, size in [("a", 7), ("b", 2), ("c", 1)]
     }
     chosen = stratified(strata, 5)  # quotas 3.5, 1.0, 0.5: the half goes to "a", which sorts first
-    assert Counter(one.key for one in chosen) == {"a": 4, "b": 1}
-    assert [one.order for one in chosen if one.key == "a"] == ["a0", "a1", "a2", "a3"]
+    assert Counter(sample.key for sample in chosen) == {"a": 4, "b": 1}
+    assert [sample.order for sample in chosen if sample.key == "a"] == ["a0", "a1", "a2", "a3"]
     assert len(stratified(strata, 99)) == 10
 
 
@@ -175,7 +175,7 @@ def test_sampling_is_nested_in_the_whole_and_exact_in_number(world: World) -> No
 
 
 def test_people_have_pseudonyms_unless_names_are_asked_for(world: World) -> None:
-    text = b"".join(sample_json(one) for one in samples(world))
+    text = b"".join(sample_json(sample) for sample in samples(world))
     assert b"example.org" not in text
     assert b"a private remark" not in text
     named = samples(world, names=True)[0]
@@ -185,9 +185,9 @@ def test_people_have_pseudonyms_unless_names_are_asked_for(world: World) -> None
 
 
 def test_a_sample_is_read_back_as_it_was(world: World) -> None:
-    for one in samples(world, unreviewed=True, fill_prelabels="vlm"):
-        assert Sample.model_validate_json(sample_json(one)) == one
-        assert "." not in one.key
+    for sample in samples(world, unreviewed=True, fill_prelabels="vlm"):
+        assert Sample.model_validate_json(sample_json(sample)) == sample
+        assert "." not in sample.key
 
 
 def defect(kind: DefectType, importance: int, x0: int = 0) -> Defect:
@@ -225,11 +225,11 @@ def test_agreement_filters_images_that_two_people_judged(tmp_path: Path) -> None
 
     store = fill(tmp_path / "home", 4)
     with store.write() as tx:
-        first, second = sorted(images.page(tx), key=lambda one: one.sample)[:2]
+        first, second = sorted(images.page(tx), key=lambda image: image.sample)[:2]
         annotations.insert(tx, [person(first, picture(0).defects, 9, "ben"), person(second, (), 9, "ben")])
     world = (store, Blobs(tmp_path / "home" / "blobs"))
     assert numbers(samples(world, min_agreement=0.5)) == [0]
-    agreements = {one.sample: one.agreement for one in samples(world)}
+    agreements = {sample.sample: sample.agreement for sample in samples(world)}
     assert agreements[2] is None
     assert agreements[1] is not None
     assert min(agreements[1].artifact_f1, agreements[1].misalignment_f1) == 0
@@ -241,7 +241,7 @@ def test_enrichment_must_fit(world: World) -> None:
     from sdg_data.store import annotations, images, prompts
 
     with world[0].read() as tx:
-        image = next(one for one in images.page(tx) if one.sample == 1)
+        image = next(record for record in images.page(tx) if record.sample == 1)
         text = prompts.by_ids(tx, [image.prompt_id])[image.prompt_id]
         said = annotations.of_images(tx, [image.id])[image.id][0]
     short = enriched(said, 0).model_copy(update={"defects": ()})

@@ -85,11 +85,11 @@ def test_figures_and_tables_follow_from_the_world(shards: Path) -> None:
     }
     for model, rows in defects.items():
         artifacts, misalignments = (
-            sum(one.type == kind for row in rows for one in row) / 12 for kind in ("artifact", "misalignment")
+            sum(defect.type == kind for row in rows for defect in row) / 12 for kind in ("artifact", "misalignment")
         )
         licence = {"alpha": "Apache-2.0", "beta": "CC-BY-4.0"}[model]
         assert f"| {model} | {licence} | 12 | {artifacts:.2f} | {misalignments:.2f} |" in text
-    kinds = [frozenset(one.type for one in picture(n).defects) for n in range(24)]
+    kinds = [frozenset(defect.type for defect in picture(n).defects) for n in range(24)]
     expected = [
         kinds.count(frozenset(kind)) for kind in ([], ["artifact"], ["misalignment"], ["artifact", "misalignment"])
     ]
@@ -110,14 +110,14 @@ def test_the_json_schema_describes_the_samples(shards: Path) -> None:
 def test_the_ceiling_is_what_two_people_agree_on(tmp_path: Path) -> None:
     store = fill(tmp_path / "home", 4)
     with store.write() as tx:
-        stored = sorted(images.page(tx), key=lambda one: one.sample)
+        stored = sorted(images.page(tx), key=lambda image: image.sample)
         for image in stored[1:3]:
             annotations.insert(tx, [person(image, picture(image.sample).defects, 9, "ben")])
         annotations.insert(tx, [person(stored[3], (), 9, "ben")])
     snapshot.publish(store)
     measured = people(store, [image.id for image in stored])
-    agreed = [one.type for n in (1, 2) for one in picture(n).defects]
-    alone = [one.type for one in picture(3).defects]
+    agreed = [defect.type for n in (1, 2) for defect in picture(n).defects]
+    alone = [defect.type for defect in picture(3).defects]
     assert measured["ceiling"]["images"] == 3
     for kind in ("artifact", "misalignment"):
         boxes = 2 * agreed.count(kind) + alone.count(kind)  # type: ignore[arg-type]
@@ -149,11 +149,11 @@ def test_perceptual_hash_forgives_what_people_do_not_see() -> None:
         return perceptual_hash(buffer.getvalue())
 
     hashes = [bits(one) for one in pictures]
-    for one, value in zip(pictures, hashes, strict=True):
+    for shown, value in zip(pictures, hashes, strict=True):
         for like in (
-            bits(one, format="JPEG", quality=60),
-            bits(one.resize((200, 200))),
-            bits(one.filter(ImageFilter.GaussianBlur(1))),
+            bits(shown, format="JPEG", quality=60),
+            bits(shown.resize((200, 200))),
+            bits(shown.filter(ImageFilter.GaussianBlur(1))),
         ):
             assert (like ^ value).bit_count() <= 4
         assert sum((other ^ value).bit_count() <= 4 for other in hashes) == 1

@@ -38,7 +38,7 @@ def test_each_sample_is_its_original_bytes_and_its_json(shards: Path) -> None:
     seen: list[int] = []
     for path in sorted(shards.glob("mini-*.tar")):
         with tarfile.open(path) as archive:
-            files = {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
+            files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
         names = list(files)
         for text_name, image_name in zip(names[::2], names[1::2], strict=True):
             sample = Sample.model_validate_json(files[text_name])
@@ -79,7 +79,7 @@ def test_the_manifest_hashes_and_counts_everything(shards: Path) -> None:
     assert found.counts["label_source"] == {"accepted": 16, "prelabel": 4, "unreviewed": 4}
     assert sum(entry.samples or 0 for entry in found.shards()) == 24
     assert found.counts["defects"]["artifact"] == sum(
-        one.type == "artifact" for number in range(24) for one in picture(number).defects
+        defect.type == "artifact" for number in range(24) for defect in picture(number).defects
     )
 
 

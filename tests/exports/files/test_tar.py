@@ -22,8 +22,10 @@ def test_others_read_what_we_write(tmp_path: Path) -> None:
     data = archive()
     assert len(data) % tarfile.RECORDSIZE == 0
     with tarfile.open(fileobj=io.BytesIO(data)) as file:
-        assert {one.name: file.extractfile(one).read() for one in file} == FILES  # type: ignore[union-attr]
-        assert {(one.uid, one.gid, one.mtime, one.mode, one.uname) for one in file} == {(0, 0, 0, 0o644, "")}
+        assert {member.name: file.extractfile(member).read() for member in file} == FILES  # type: ignore[union-attr]
+        assert {(member.uid, member.gid, member.mtime, member.mode, member.uname) for member in file} == {
+            (0, 0, 0, 0o644, "")
+        }
     (tmp_path / "x.tar").write_bytes(data)
     listed = subprocess.run(["tar", "tf", tmp_path / "x.tar"], capture_output=True, check=True, text=True)
     assert listed.stdout.split() == list(FILES)
@@ -39,15 +41,19 @@ def test_we_read_what_others_write(kind: int) -> None:
             info.size = len(data)
             file.addfile(info, io.BytesIO(data))
     data = buffer.getvalue()
-    found = [one for one in tar.members(io.BytesIO(data), len(data)) if not one.name.endswith("/")]
-    assert {one.name: data[one.offset : one.offset + one.size] for one in found if one.name != "empty-folder"} == FILES
+    found = [member for member in tar.members(io.BytesIO(data), len(data)) if not member.name.endswith("/")]
+    assert {
+        member.name: data[member.offset : member.offset + member.size]
+        for member in found
+        if member.name != "empty-folder"
+    } == FILES
 
 
 def test_a_damaged_header_costs_its_member_only() -> None:
     data = bytearray(archive())
     place = data.index(b"a.png")
     data[place] ^= 1
-    names = [one.name for one in tar.members(io.BytesIO(data), len(data))]
+    names = [member.name for member in tar.members(io.BytesIO(data), len(data))]
     assert names == ["a.json", "", "b.json", "b.png"]
 
 
@@ -59,7 +65,9 @@ def test_a_cut_is_seen_wherever_it_is() -> None:
     for length in sorted(rng.sample(range(1, end - end % 512 + 512), 60)):
         found = list(tar.members(io.BytesIO(data[:length]), length))
         assert not found or found[-1].name == "" or length >= end, length
-        assert [one.name for one in found if one.name] == list(FILES)[: sum(bool(one.name) for one in found)]
+        assert [member.name for member in found if member.name] == list(FILES)[
+            : sum(bool(member.name) for member in found)
+        ]
 
 
 def test_sizes_add_up() -> None:

@@ -21,9 +21,9 @@ def folder(export: Callable[..., ExportResult], tmp_path_factory: pytest.TempPat
 
 
 def test_samples_survive(shards: Path) -> None:
-    for one in ShardReader(shards):
-        assert one.sample is not None
-        assert sample_of(*json.loads(json.dumps(coco_of(one.sample, "x.png", 7, 3)))) == one.sample
+    for example in ShardReader(shards):
+        assert example.sample is not None
+        assert sample_of(*json.loads(json.dumps(coco_of(example.sample, "x.png", 7, 3)))) == example.sample
 
 
 def test_boxes_in_pixels_and_clean_images_kept(folder: Path) -> None:
@@ -32,20 +32,20 @@ def test_boxes_in_pixels_and_clean_images_kept(folder: Path) -> None:
         data = json.loads((folder / f"mini-{split}.json").read_text())
         assert data["categories"][0]["name"] == "artifact"
         by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in data["images"]}
-        for one in data["annotations"]:
-            by_image[one["image_id"]].append(one)
+        for annotation in data["annotations"]:
+            by_image[annotation["image_id"]].append(annotation)
         assert [] in by_image.values()
         for image in data["images"]:
             assert (folder / image["file_name"]).is_file()
             exact = picture(image["sdg"]["sample"]).defects
             seen += 1
-            for one, defect in zip(by_image[image["id"]], exact, strict=True):
-                x, y, width, height = one["bbox"]
+            for annotation, defect in zip(by_image[image["id"]], exact, strict=True):
+                x, y, width, height = annotation["bbox"]
                 assert x == pytest.approx(defect.box.x0 * 64 / 1000)
                 assert y + height == pytest.approx(defect.box.y1 * 64 / 1000)
-                assert one["area"] == pytest.approx(width * height)
-                assert data["categories"][one["category_id"] - 1]["name"] == defect.type
-                assert one["subtype"] == defect.subtype
+                assert annotation["area"] == pytest.approx(width * height)
+                assert data["categories"][annotation["category_id"] - 1]["name"] == defect.type
+                assert annotation["subtype"] == defect.subtype
     assert seen == 24
 
 

@@ -19,7 +19,7 @@ def folder(export: Callable[..., ExportResult], tmp_path_factory: pytest.TempPat
 
 
 def test_every_sample_has_its_image_and_its_boxes_as_shares(folder: Path, shards: Path) -> None:
-    samples = {one["key"]: one for one in json.loads((folder / "samples.json").read_text())["samples"]}
+    samples = {sample["key"]: sample for sample in json.loads((folder / "samples.json").read_text())["samples"]}
     clean = 0
     for example in ShardReader(shards):
         assert example.sample is not None
@@ -30,12 +30,16 @@ def test_every_sample_has_its_image_and_its_boxes_as_shares(folder: Path, shards
         assert (found["metadata"]["width"], found["metadata"]["height"]) == (64, 64)
         assert found["detections"]["_cls"] == "Detections"
         clean += not found["detections"]["detections"]
-        for one, defect in zip(found["detections"]["detections"], sample.defects, strict=True):
-            x, y, width, height = one["bounding_box"]
+        for detection, defect in zip(found["detections"]["detections"], sample.defects, strict=True):
+            x, y, width, height = detection["bounding_box"]
             corners = [round(1000 * edge) for edge in (x, y, x + width, y + height)]
             assert corners == [defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1]
-            assert (one["_cls"], one["label"], one["importance"]) == ("Detection", defect.type, defect.importance)
-            assert (one["reason"], one["subtype"], one["attribute"]) == (
+            assert (detection["_cls"], detection["label"], detection["importance"]) == (
+                "Detection",
+                defect.type,
+                defect.importance,
+            )
+            assert (detection["reason"], detection["subtype"], detection["attribute"]) == (
                 defect.reason,
                 defect.subtype,
                 defect.attribute,

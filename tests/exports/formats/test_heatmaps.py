@@ -26,9 +26,9 @@ def defect(x0: int, y0: int, x1: int, y1: int, importance: int, kind: str = "art
 def test_against_counting_thousandths(side: int) -> None:
     defects = [defect(0, 0, 333, 1000, 80), defect(300, 100, 301, 101, 100), defect(120, 130, 977, 641, 35)]
     naive = np.zeros((side, side))
-    for one in defects:
+    for claimed in defects:
         fine = np.zeros((1000, 1000))
-        fine[one.box.y0 : one.box.y1, one.box.x0 : one.box.x1] = one.importance / 100
+        fine[claimed.box.y0 : claimed.box.y1, claimed.box.x0 : claimed.box.x1] = claimed.importance / 100
         step = 1000 // side
         naive = np.maximum(naive, fine.reshape(side, step, side, step).mean(axis=(1, 3)))
     assert np.allclose(rasterise(defects, side, side, type=DefectType.ARTIFACT), naive)
@@ -51,5 +51,5 @@ def test_rows_name_maps_of_the_stated_defects(export: Callable[..., ExportResult
     for row in rows:
         for kind in DefectType:
             stored = np.asarray(Image.open(tmp_path / row[f"{kind}_heatmap"]))
-            has = any(one.type is kind for one in prompts[row["prompt"]].defects)
+            has = any(defect.type is kind for defect in prompts[row["prompt"]].defects)
             assert stored.any() == has

@@ -22,9 +22,9 @@ def image(key: str, quality: float) -> dict[str, Any]:
 
 def test_pairs_need_a_difference_of_the_margin() -> None:
     group = [image("b", 0.5), image("a", 0.9), image("c", 0.45), image("d", 0.5)]
-    found = [(one["chosen_key"], one["rejected_key"], one["difference"]) for one in pairs_of(group, 0.05)]
+    found = [(pair["chosen_key"], pair["rejected_key"], pair["difference"]) for pair in pairs_of(group, 0.05)]
     assert found == [("a", "b", 0.4), ("a", "d", 0.4), ("a", "c", 0.45), ("b", "c", 0.05), ("d", "c", 0.05)]
-    assert [one["chosen_key"] for one in pairs_of(group, 0.42)] == ["a"]
+    assert [pair["chosen_key"] for pair in pairs_of(group, 0.42)] == ["a"]
     assert list(pairs_of([image("a", 0.5), image("b", 0.5)], 0)) == [], "equals make no pair, whatever the margin"
 
 
@@ -57,7 +57,7 @@ def test_from_a_store(tmp_path: Path) -> None:
     (pairs,) = (tmp_path / "out").glob("*-pairs.jsonl")
     rows = [json.loads(line) for line in pairs.read_text().splitlines()]
     # 1; .5 * .7; .5 * .1: the first defect of each is unrated and counts 50.
-    assert [one["difference"] for one in rows] == [0.65, 0.95, 0.3]
+    assert [row["difference"] for row in rows] == [0.65, 0.95, 0.3]
     (rankings,) = (tmp_path / "out").glob("*-rankings.jsonl")
     (ranking,) = (json.loads(line) for line in rankings.read_text().splitlines())
     assert ranking["quality"] == [1, 0.35, 0.05]

@@ -32,7 +32,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def samples(shards: Path) -> dict[str, list[Sample]]:
     return {
-        split: [one.sample for one in ShardReader(shards, split=split) if one.sample] for split in ("train", "test")
+        split: [example.sample for example in ShardReader(shards, split=split) if example.sample]
+        for split in ("train", "test")
     }
 
 
@@ -41,30 +42,30 @@ def test_ms_swift_rows(export: Export, samples: dict[str, list[Sample]], tmp_pat
     assert done.manifest.notes["gt_axis_order"] == "yxyx"
     for split, expected in samples.items():
         sft, grpo = (lines(tmp_path / f"mini-{split}-{kind}.jsonl") for kind in ("sft", "grpo"))
-        for one, row, hard in zip(expected, sft, grpo, strict=True):
+        for sample, row, hard in zip(expected, sft, grpo, strict=True):
             system, user, assistant = row["messages"]
             assert system == {"role": "system", "content": "Be exact."}
             assert user["content"].startswith("<image>You inspect")
             assert user["content"].count("<image>") == 1
-            assert f"<prompt>\n{one.prompt}\n</prompt>" in user["content"]
+            assert f"<prompt>\n{sample.prompt}\n</prompt>" in user["content"]
             parsed = parse_answer(assistant["content"])
             assert parsed.outcome is Outcome.PARSED
-            assert parsed.defects == one.plain_defects
-            assert parsed.trace == one.trace
+            assert parsed.defects == sample.plain_defects
+            assert parsed.trace == sample.trace
             (path,) = row["images"]
-            assert (tmp_path / path).read_bytes() == png(picture(one.sample).pixels)
+            assert (tmp_path / path).read_bytes() == png(picture(sample.sample).pixels)
             assert hard["gt_axis_order"] == "yxyx"
             assert hard["messages"] == row["messages"][:2]
             assert [item["box_2d"] for item in hard["gt_artifact_bboxes"]] == [
-                [d.box.y0, d.box.x0, d.box.y1, d.box.x1] for d in picture(one.sample).defects if d.type == "artifact"
+                [d.box.y0, d.box.x0, d.box.y1, d.box.x1] for d in picture(sample.sample).defects if d.type == "artifact"
             ]
             truth = [*hard["gt_artifact_bboxes"], *hard["gt_misalignment_bboxes"]]
             said = sorted((item["label"], item["description"], item["importance"]) for item in truth)
-            assert said == sorted((d.type, d.reason, d.importance) for d in one.plain_defects)
+            assert said == sorted((d.type, d.reason, d.importance) for d in sample.plain_defects)
     again = export(tmp_path / "xyxy", "ms-swift")
     assert again.manifest.notes["gt_axis_order"] == "xyxy"
-    one, row = samples["train"][0], lines(tmp_path / "xyxy" / "mini-train-grpo.jsonl")[0]
-    boxes = [d.box for d in one.defects if d.type == "misalignment"]
+    sample, row = samples["train"][0], lines(tmp_path / "xyxy" / "mini-train-grpo.jsonl")[0]
+    boxes = [d.box for d in sample.defects if d.type == "misalignment"]
     assert [item["box_2d"] for item in row["gt_misalignment_bboxes"]] == [[b.x0, b.y0, b.x1, b.y1] for b in boxes]
 
 
@@ -95,7 +96,7 @@ def test_no_row_holds_a_mark_that_the_data_brought(export: Export, tmp_path: Pat
     data = png(corrupted.pixels)
     image, prompt = record(f"a poster that says {MARKS}", data, 1)
     blobs.put(data)
-    defects = tuple(one.model_copy(update={"reason": f"misread {MARKS}"}) for one in corrupted.defects)
+    defects = tuple(defect.model_copy(update={"reason": f"misread {MARKS}"}) for defect in corrupted.defects)
     prelabel = machine(image, defects, 1).model_copy(update={"trace": f"I see {MARKS}"})
     with store.write() as tx:
         prompts.insert(tx, [prompt])
@@ -134,10 +135,10 @@ def test_llama_factory_registers_what_it_wrote(
         rows = lines(tmp_path / entry["file_name"])
         tags = entry["tags"]
         assert entry["formatting"] == "sharegpt"
-        for one, row in zip(expected, rows, strict=True):
+        for sample, row in zip(expected, rows, strict=True):
             messages = row[entry["columns"]["messages"]]
             assert [turn[tags["role_tag"]] for turn in messages] == [tags["user_tag"], tags["assistant_tag"]]
-            assert parse_answer(messages[1][tags["content_tag"]]).defects == one.plain_defects
+            assert parse_answer(messages[1][tags["content_tag"]]).defects == sample.plain_defects
             assert all((tmp_path / path).is_file() for path in row[entry["columns"]["images"]])
 
 
@@ -149,10 +150,10 @@ def test_trl_rows_load_with_images(export: Export, samples: dict[str, list[Sampl
         data_files={"train": str(tmp_path / "out/data/train-*.parquet")},
         cache_dir=str(tmp_path / "cache"),
     )["train"]
-    for one, row in zip(samples["train"], loaded, strict=True):
+    for sample, row in zip(samples["train"], loaded, strict=True):
         assert [turn["role"] for turn in (*row["prompt"], *row["completion"])] == ["user", "assistant"]
-        assert parse_answer(row["completion"][0]["content"]).defects == one.plain_defects
-        assert row["images"][0].size == (one.width, one.height)
+        assert parse_answer(row["completion"][0]["content"]).defects == sample.plain_defects
+        assert row["images"][0].size == (sample.width, sample.height)
 
 
 def test_hf_parquet_has_image_features(export: Export, samples: dict[str, list[Sample]], tmp_path: Path) -> None:
@@ -165,10 +166,10 @@ def test_hf_parquet_has_image_features(export: Export, samples: dict[str, list[S
     )
     assert isinstance(loaded["train"].features["image"], datasets.Image)
     for split, expected in samples.items():
-        for one, row in zip(expected, loaded[split], strict=True):
+        for sample, row in zip(expected, loaded[split], strict=True):
             image = row.pop("image")
-            assert (image.width, image.height) == (one.width, one.height)
-            assert Sample.model_validate(row) == one
+            assert (image.width, image.height) == (sample.width, sample.height)
+            assert Sample.model_validate(row) == sample
     raw = pq.read_table(tmp_path / "out/data").to_pylist()
     assert {row["image"]["bytes"] for row in raw} == {png(picture(n).pixels) for n in range(24)}
 
@@ -177,7 +178,7 @@ def test_release_rows(export: Export, samples: dict[str, list[Sample]], tmp_path
     export(tmp_path, "release-jsonl")
     for split, expected in samples.items():
         rows = lines(tmp_path / f"mini-{split}.jsonl")
-        for one, row in zip(expected, rows, strict=True):
+        for sample, row in zip(expected, rows, strict=True):
             assert set(row) == {
                 "filepath",
                 "caption",
@@ -186,11 +187,11 @@ def test_release_rows(export: Export, samples: dict[str, list[Sample]], tmp_path
                 "artifact_bboxes_ann",
                 "misalignment_bboxes_ann",
             }
-            assert row["caption"] == one.prompt
-            assert row["filepath"].startswith(f"SDG/{one.model}/{split}/{split}_0000")
-            assert (tmp_path / row["filepath"]).read_bytes() == png(picture(one.sample).pixels)
-            assert parse_answer(row["ann_response"]).defects == one.plain_defects
-            boxes = [d.box for d in picture(one.sample).defects]
+            assert row["caption"] == sample.prompt
+            assert row["filepath"].startswith(f"SDG/{sample.model}/{split}/{split}_0000")
+            assert (tmp_path / row["filepath"]).read_bytes() == png(picture(sample.sample).pixels)
+            assert parse_answer(row["ann_response"]).defects == sample.plain_defects
+            boxes = [d.box for d in picture(sample.sample).defects]
             assert [item["box_2d"] for item in row["ann_translated_bboxes"]] == [
                 [b.x0, b.y0, b.x1, b.y1] for b in boxes
             ]
@@ -198,16 +199,16 @@ def test_release_rows(export: Export, samples: dict[str, list[Sample]], tmp_path
         assert len({row["filepath"] for row in rows}) == len(rows)
         table = ReleaseFile(tmp_path / f"mini-{split}.jsonl", "gt").read()
         assert len(table) == len(rows)
-        assert int(table.counts.sum()) == sum(len(one.defects) for one in expected)
+        assert int(table.counts.sum()) == sum(len(expected_sample.defects) for expected_sample in expected)
 
 
 def test_traces_survive_the_answer(samples: dict[str, list[Sample]]) -> None:
     from exports.formats.chat import answer
 
-    traced = [one for one in samples["train"] if one.trace is not None]
+    traced = [sample for sample in samples["train"] if sample.trace is not None]
     assert traced
-    for one in traced:
-        assert parse_answer(answer(one, ExportOptions())).trace == TRACE
+    for step in traced:
+        assert parse_answer(answer(step, ExportOptions())).trace == TRACE
 
 
 @pytest.mark.parametrize(

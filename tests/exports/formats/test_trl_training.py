@@ -54,7 +54,7 @@ def test_two_steps_of_sft(export: Callable[..., ExportResult], tmp_path: Path) -
         assert words.decode(ids).strip().removesuffix("<|im_end|>").endswith(row["completion"][0]["content"])
         assert row["prompt"][0]["content"] not in words.decode(ids)
     trainer.train()
-    losses = [one["loss"] for one in trainer.state.log_history if "loss" in one]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert trainer.state.global_step == 2
     assert len(losses) == 2
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)

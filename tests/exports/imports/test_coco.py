@@ -70,9 +70,9 @@ class Told:
         self.boxes = tallies[LABELS].refused_by_code if LABELS in tallies else {}
         self.taken = tallies[UNIT].taken
         with self.store.read() as tx:
-            stated = {one.id: prompts.by_ids(tx, [one.prompt_id])[one.prompt_id] for one in images.page(tx)}
+            stated = {image.id: prompts.by_ids(tx, [image.prompt_id])[image.prompt_id] for image in images.page(tx)}
             texts = {image_id: prompt.text for image_id, prompt in stated.items()}
-            self.splits = {one.text.removeprefix("picture "): one.split for one in stated.values()}
+            self.splits = {prompt.text.removeprefix("picture "): prompt.split for prompt in stated.values()}
             self.gold = {
                 texts[label.image_id].removeprefix("picture "): [
                     (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1) for defect in label.defects
@@ -330,7 +330,7 @@ def test_splits_of_others(tmp_path: Path) -> None:
     mapped = told(other, pictures, boxes, splits=split_rule("test", ["val=train"]))
     assert mapped.images == {"unknown-split": 1}, "a number is no word"
     with mapped.store.read() as tx:
-        splits = {one.text: one.split for one in prompts.page(tx)}
+        splits = {prompt.text: prompt.split for prompt in prompts.page(tx)}
     assert {text.removeprefix("picture "): split for text, split in splits.items()} == {
         "0.png": "train",
         "1.png": "test",

@@ -67,7 +67,7 @@ class Told:
         found = []
         for row in self.taken:
             assert row.annotation is not None
-            boxes = [one.defect.box for one in row.annotation.defects]
+            boxes = [region.defect.box for region in row.annotation.defects]
             found.append([(box.x0, box.y0, box.x1, box.y1) for box in boxes])
         return found
 
@@ -85,10 +85,14 @@ def test_our_export_comes_back(export: Callable[..., ExportResult], shards: Path
         assert row.image.model == example.sample.model
         assert row.annotation is not None
         assert row.annotation.status == example.sample.status
-        for one, expected in zip(row.annotation.defects, example.sample.defects, strict=True):
-            assert (one.defect.box, one.defect.type, one.rated) == (expected.box, expected.type, expected.rated)
-            assert (one.defect.reason, one.defect.subtype) == (expected.reason, expected.subtype)
-            assert not one.rated or one.defect.importance == expected.importance
+        for region, expected in zip(row.annotation.defects, example.sample.defects, strict=True):
+            assert (region.defect.box, region.defect.type, region.rated) == (
+                expected.box,
+                expected.type,
+                expected.rated,
+            )
+            assert (region.defect.reason, region.defect.subtype) == (expected.reason, expected.subtype)
+            assert not region.rated or region.defect.importance == expected.importance
     assert rows == {}
 
 
@@ -188,11 +192,11 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_another_field_and_another_folder_of_images(tmp_path: Path) -> None:
-    one = sample(tmp_path, "a.png", caption="a chair", prompt=None)
-    one["truth"] = one.pop("detections")
+    captioned = sample(tmp_path, "a.png", caption="a chair", prompt=None)
+    captioned["truth"] = captioned.pop("detections")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data").rename(tmp_path / "elsewhere" / "data")
-    told = Told(tmp_path, [one], field="truth", folder=tmp_path / "elsewhere")
+    told = Told(tmp_path, [captioned], field="truth", folder=tmp_path / "elsewhere")
     assert (told.corners, told.images) == ([[]], {})
 
 
@@ -212,4 +216,4 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     counts = json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]
     assert (counts["new"], counts["failed"]) == (1, 1)
     with Store(tmp_path / "home").read() as tx:
-        assert [one.source for one in images.page(tx)] == ["imported:set"]
+        assert [image.source for image in images.page(tx)] == ["imported:set"]

@@ -80,7 +80,7 @@ def test_the_agreement_of_annotations_that_did_not_count_comes_back(export: Expo
     """A second person judged an image; her annotation is in no file, the agreement that she was part of is."""
     store = fill(tmp_path / "home", 6)
     with store.write() as tx:
-        (image,) = (one for one in images.page(tx) if one.sample == 1)
+        (image,) = (image for image in images.page(tx) if image.sample == 1)
         annotations.insert(tx, [person(image, picture(1).defects[:1], 0, "berta@example.org")])
     export(tmp_path / "first", kind, world=(store, Blobs(tmp_path / "home" / "blobs")))
     other = twin(tmp_path)

@@ -38,13 +38,13 @@ def codes(folder: Path, *rows: Any, **settings: Any) -> list[Any]:
     lines = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in rows]
     file.write_bytes(b"\n".join(lines) + b"\n")
     found = []
-    for one in release_rows(file, ExternalOptions("set", None, 0.0, **settings)):
-        if isinstance(one, RejectedRow):
-            found.append(one.code)
+    for row in release_rows(file, ExternalOptions("set", None, 0.0, **settings)):
+        if isinstance(row, RejectedRow):
+            found.append(row.code)
         else:
-            assert isinstance(one, PreparedRecord)
-            assert one.annotation is not None
-            found.append(len(one.annotation.defects))
+            assert isinstance(row, PreparedRecord)
+            assert row.annotation is not None
+            found.append(len(row.annotation.defects))
     return found
 
 

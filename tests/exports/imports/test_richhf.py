@@ -138,7 +138,7 @@ def folder(tmp_path: Path) -> Path:
 
 def written(tmp_path: Path, rows: list[dict[str, Any]], name: str = "train.tfrecord") -> Path:
     file = tmp_path / name
-    file.write_bytes(b"".join(framed(serialised(one)) for one in rows))
+    file.write_bytes(b"".join(framed(serialised(row)) for row in rows))
     return file
 
 
@@ -151,8 +151,8 @@ def wanted(folder: Path, **changes: Any) -> RichHFOptions:
 def test_tfrecord_reads_what_protobuf_wrote(tmp_path: Path) -> None:
     rows = [row(1), row(2, extra=[5, -3, 2**40])]
     found = list(records(written(tmp_path, rows)))
-    assert [one == serialised(two) for one, two in zip(found, rows, strict=True)] == [True, True]
-    first, second = (example(one) for one in found if isinstance(one, bytes))
+    assert [record == serialised(two) for record, two in zip(found, rows, strict=True)] == [True, True]
+    first, second = (example(record) for record in found if isinstance(record, bytes))
     assert first["filename"] == [b"train/image-1.png"]
     assert first["misalignment_score"] == [0.75]
     assert first["artifact_map"] == [rows[0]["artifact_map"]]
@@ -216,7 +216,7 @@ def test_heat_becomes_boxes(folder: Path, tmp_path: Path, export: Callable[..., 
     again = import_rows(store, blobs, "x", richhf_rows(file, wanted(folder)))
     assert (again.new, again.already_there, again.labels) == (0, 3, 0)
     export(tmp_path / "out", world=(store, blobs), selection=Selection())
-    found = {one.image: one.sample for one in ShardReader(tmp_path / "out") if one.sample}
+    found = {example.image: example.sample for example in ShardReader(tmp_path / "out") if example.sample}
     first, second, third = (found[picture(number)] for number in (1, 2, 3))
     assert {(d.type, d.box, d.importance, d.reason) for d in first.defects} == {
         ("artifact", Box(x0=250, y0=500, x1=500, y1=750), 100, "Marked as an artifact."),
@@ -231,9 +231,14 @@ def test_heat_becomes_boxes(folder: Path, tmp_path: Path, export: Callable[..., 
         "filename": "train/image-1.png", "aesthetics_score": 0.25, "artifact_score": 0.5, "misalignment_score": 0.75,
         "overall_score": 1.0, "prompt_misalignment_label": LABEL, "misaligned_words": ["red", "hat"], "threshold": 0.25,
     }  # fmt: skip
-    for one in (first, second, third):
-        assert (one.licence, one.model, one.source, one.split) == ("CC-BY-4.0", "sd", "imported:RichHF-18K", "train")
-        assert one.prompt == PROMPT
+    for imported in (first, second, third):
+        assert (imported.licence, imported.model, imported.source, imported.split) == (
+            "CC-BY-4.0",
+            "sd",
+            "imported:RichHF-18K",
+            "train",
+        )
+        assert imported.prompt == PROMPT
 
 
 def test_maps_are_kept_where_asked(folder: Path, tmp_path: Path, export: Callable[..., ExportResult]) -> None:
@@ -242,7 +247,7 @@ def test_maps_are_kept_where_asked(folder: Path, tmp_path: Path, export: Callabl
     store, blobs = Store(tmp_path / "home", lock_timeout=5.0), Blobs(tmp_path / "home" / "blobs")
     import_rows(store, blobs, "x", richhf_rows(file, wanted(folder, keep_maps=True)))
     export(tmp_path / "out", world=(store, blobs), selection=Selection())
-    (sample,) = (one.sample for one in ShardReader(tmp_path / "out") if one.sample)
+    (sample,) = (example.sample for example in ShardReader(tmp_path / "out") if example.sample)
     expected = np.zeros((64, 64))
     expected[32:48, 16:32], expected[:4, :4] = 1.0, 20 / 255
     assert np.array_equal(maps_of(sample, 64, 64)["artifact"], expected)
@@ -273,7 +278,9 @@ def test_parquet_rows_may_bring_image_and_prompt(folder: Path, tmp_path: Path) -
     (found,) = richhf_rows(file, options)
     assert not isinstance(found, RejectedRow)
     assert found.annotation is not None
-    boxes = {(str(one.defect.type), one.defect.box, one.defect.importance) for one in found.annotation.defects}
+    boxes = {
+        (str(region.defect.type), region.defect.box, region.defect.importance) for region in found.annotation.defects
+    }
     where = Box(x0=500, y0=250, x1=1000, y1=500)
     assert boxes == {("artifact", where, 60), ("misalignment", where, 60)}
     integers = [row(1, prompt=PROMPT, artifact_map=whole.tolist(), misalignment_map=np.zeros((4, 4, 1), int).tolist())]
@@ -318,7 +325,7 @@ def test_what_cannot_be_used_is_a_failure_with_its_reason(folder: Path, tmp_path
     counts = import_rows(store, blobs, "x", richhf_rows(file, wanted(folder)))
     assert (counts.read, counts.new, counts.failed) == (len(bad) + 3, 1, len(bad) + 2)
     with store.read() as tx:
-        stored = {one.item_id.split(" ")[0]: one.code for one in failures.listed(tx, "import")}
+        stored = {failure.item_id.split(" ")[0]: failure.code for failure in failures.listed(tx, "import")}
     codes = [code for code, _ in bad]
     assert [stored[f"train.tfrecord:{number}"] for number in range(1, len(bad) + 1)] == codes
     assert stored[f"train.tfrecord:{len(bad) + 2}"] == stored[f"train.tfrecord:{len(bad) + 3}"] == "damaged-record"
@@ -337,9 +344,9 @@ def test_a_picture_that_another_row_names_in_full(tmp_path: Path, kind: str, ord
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), file)
     else:
-        file.write_bytes(b"".join(framed(serialised(one)) for one in rows))
+        file.write_bytes(b"".join(framed(serialised(row)) for row in rows))
     options = RichHFOptions(ExternalOptions("RichHF-18K", folder, 0.0), FileNames(), Split.TRAIN)
-    found = [one.code if isinstance(one, RejectedRow) else one.data for one in richhf_rows(file, options)]
+    found = [row.code if isinstance(row, RejectedRow) else row.data for row in richhf_rows(file, options)]
     assert found[::order] == [picture(1), "ambiguous-name", picture(2)]
 
 
@@ -370,6 +377,6 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert (said["new"], said["failed_by_code"]) == (2, {"bad-map": 1})
     with Store(tmp_path / "home").read() as tx:
         assert (prompts.count(tx, split=Split.TEST), prompts.count(tx)) == (1, 1)
-        assert {one.licence for one in images.page(tx)} == {"MIT"}
+        assert {image.licence for image in images.page(tx)} == {"MIT"}
     assert run([*asked, "--split", "test", "--threshold", "0"]) == ExitCode.INPUT
     assert run([*asked[:4], str(tmp_path / "none"), "--split", "test"]) == ExitCode.INPUT

@@ -94,7 +94,7 @@ def altered(source: Path, copy: Path, change: Callable[[bytes], bytes]) -> str:
             "records": records.hexdigest(),
         }
     )
-    files: tuple[FileEntry, ...] = tuple(entry if one.path == shard.path else one for one in manifest.files)
+    files: tuple[FileEntry, ...] = tuple(entry if file.path == shard.path else file for file in manifest.files)
     (copy / MANIFEST).write_bytes(manifest.model_copy(update={"files": files}).text())
     return digest_of(copy)
 

@@ -133,7 +133,9 @@ def test_what_datumaro_wrote_as_coco(tmp_path: Path) -> None:
 def item(name: str, *annotations: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         "id": name,
-        "annotations": [{"id": 0, "group": 0, "attributes": {}, "z_order": 0, **one} for one in annotations],
+        "annotations": [
+            {"id": 0, "group": 0, "attributes": {}, "z_order": 0, **annotation} for annotation in annotations
+        ],
         "attr": {"prompt": f"prompt of {name}"},
         "image": {"path": f"{name}.png", "size": [SIDE, SIDE]},
         **more,
@@ -141,9 +143,9 @@ def item(name: str, *annotations: dict[str, Any], **more: Any) -> dict[str, Any]
 
 
 def datumaro(folder: Path, *items: Any, subset: str = "default") -> Path:
-    for number, one in enumerate(items):
-        if isinstance(one, dict) and isinstance(one.get("image"), dict):
-            write_picture(folder / "images" / subset / one["image"]["path"], 10 + number)
+    for number, item in enumerate(items):
+        if isinstance(item, dict) and isinstance(item.get("image"), dict):
+            write_picture(folder / "images" / subset / item["image"]["path"], 10 + number)
     labels = [{"name": name, "parent": "", "attributes": []} for name in ("misalignment", "artifact", "cat")]
     data = {
         "dm_format_version": "1.0",
@@ -204,8 +206,8 @@ def test_datumaro_marks_and_shapes_that_are_no_boxes(tmp_path: Path) -> None:
         item("twice"),
     )
     found, refused, boxes, _ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
-    one = [("artifact", (100, 100, 200, 200), "bent")]
-    assert found == {"prompt of crowd": one, "prompt of hidden": one}
+    shapes = [("artifact", (100, 100, 200, 200), "bent")]
+    assert found == {"prompt of crowd": shapes, "prompt of hidden": shapes}
     assert refused == {
         "no-claim": 1,
         "unsupported-shape": 1,

@@ -182,7 +182,7 @@ def test_the_stores_gold_stays(
 ) -> None:
     """Of images that have gold nothing comes in; the others may get a word, which can be withdrawn."""
     with target[0].read() as tx:
-        spoken = {one.image_id for one in gold.page(tx, GoldRule(unreviewed=True))}
+        spoken = {label.image_id for label in gold.page(tx, GoldRule(unreviewed=True))}
     before, kept = store_digest(*target), said(target)
     about = [(fields, data) for fields, data in samples if fields["key"] in spoken]
     assert len(about) == 10
@@ -258,7 +258,7 @@ def test_a_prelabel_of_the_same_model_is_a_conflict(target: World, samples: list
     fields, data = next((f, d) for f, d in samples if f["label_source"] == "prelabel")
     kept = said(target)
     later = {"created_at": datetime.now(UTC).isoformat()}
-    assert bring(target, rows([(fields, data)], clean, lambda one: one["lineage"]["prelabel"].update(later))) is None
+    assert bring(target, rows([(fields, data)], clean, lambda row: row["lineage"]["prelabel"].update(later))) is None
     assert said(target) == kept
     with target[0].read() as tx:
         (image,) = images.by_ids(tx, [fields["key"]]).values()
@@ -270,21 +270,21 @@ def test_a_prelabel_of_the_same_model_is_a_conflict(target: World, samples: list
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (lambda one: one["lineage"]["review"].update(round=99), "bad-round"),
-        (lambda one: one["lineage"]["annotation"].update(round=11), "bad-round"),
+        (lambda row: row["lineage"]["review"].update(round=99), "bad-round"),
+        (lambda row: row["lineage"]["annotation"].update(round=11), "bad-round"),
         (
-            lambda one: one["lineage"]["review"].update(created_at=(datetime.now(UTC) + timedelta(days=3)).isoformat()),
+            lambda row: row["lineage"]["review"].update(created_at=(datetime.now(UTC) + timedelta(days=3)).isoformat()),
             "from-the-future",
         ),
-        (lambda one: one["lineage"]["review"].update(annotation_id="9" * 32), "foreign-review"),
-        (lambda one: one["lineage"]["review"].update(verdict="rejected"), "foreign-review"),
-        (lambda one: one.update(width=1), "size-differs"),
-        (lambda one: one.update(width=64000, height=64000), "size-differs"),
-        (lambda one: one.update(media_type="image/jpeg"), "size-differs"),
-        (lambda one: one.update(source="elsewhere"), "bad-row"),
-        (lambda one: one.update(extras='{"release":5}'), "bad-extras"),
-        (lambda one: one.update(extras='{"release":{"row":{"filepath":7}}}'), "bad-extras"),
-        (lambda one: one.update(prompt="a\x07bell"), "wrong-id"),
+        (lambda row: row["lineage"]["review"].update(annotation_id="9" * 32), "foreign-review"),
+        (lambda row: row["lineage"]["review"].update(verdict="rejected"), "foreign-review"),
+        (lambda row: row.update(width=1), "size-differs"),
+        (lambda row: row.update(width=64000, height=64000), "size-differs"),
+        (lambda row: row.update(media_type="image/jpeg"), "size-differs"),
+        (lambda row: row.update(source="elsewhere"), "bad-row"),
+        (lambda row: row.update(extras='{"release":5}'), "bad-extras"),
+        (lambda row: row.update(extras='{"release":{"row":{"filepath":7}}}'), "bad-extras"),
+        (lambda row: row.update(prompt="a\x07bell"), "wrong-id"),
     ],
 )
 def test_one_lie_one_code(samples: list[Any], tmp_path: Path, change: Callable[[Fields], object], code: str) -> None:

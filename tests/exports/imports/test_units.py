@@ -144,7 +144,7 @@ def test_what_people_did_with_it_since_stays_and_is_named(tmp_path: Path) -> Non
     target = world(tmp_path / "home")
     bring(target, coco_file(tmp_path / "a"))
     with target[0].write() as tx:
-        image = next(one for one in images.page(tx) if one.source == "imported:set")
+        image = next(image for image in images.page(tx) if image.source == "imported:set")
         box = Defect(box=Box(x0=1, y0=1, x1=9, y1=9), type="artifact", reason="a dent", importance=50)
         (theirs,) = annotations.of_images(tx, [image.id])[image.id]
         mine = person(image, (box, box), 0).model_copy(update={"parent_id": theirs.id})
@@ -159,7 +159,7 @@ def test_what_people_did_with_it_since_stays_and_is_named(tmp_path: Path) -> Non
     assert (deleted["image"], deleted["annotation"], deleted["review"], deleted["blob"]) == (4, 4, 5, 4)
     assert target[1].get(image.blob)
     with target[0].read() as tx:
-        assert {one.id for one in annotations.of_images(tx, [image.id])[image.id]} == {mine.id, theirs.id}
+        assert {annotation.id for annotation in annotations.of_images(tx, [image.id])[image.id]} == {mine.id, theirs.id}
         assert prompts.by_ids(tx, [image.prompt_id])
 
 
@@ -269,7 +269,7 @@ def test_twenty_kills_during_import_and_withdrawal(tmp_path: Path) -> None:
                 assert in_another_process(tmp_path / "home", 10**9, *command) == 0
                 assert store_digest(*target) == imported
         with target[0].read() as tx:
-            living = [one.id for one in imports.listed(tx) if one.state is not ImportState.WITHDRAWN]
+            living = [unit.id for unit in imports.listed(tx) if unit.state is not ImportState.WITHDRAWN]
         for number in living:
             if in_another_process(tmp_path / "home", rng.randrange(1, 25), "import", "withdraw", str(number)) != 0:
                 kills += 1

@@ -27,18 +27,18 @@ from tests.exports.worlds import picture
 
 
 def keys(reader: ShardReader) -> list[str]:
-    return [one.key for one in reader]
+    return [example.key for example in reader]
 
 
 def test_samples_come_back_as_they_were_exported(shards: Path) -> None:
     found = list(ShardReader(shards, decode="numpy", check_bytes=True))
     assert len(found) == 24
-    for one in found:
-        assert one.sample is not None
-        assert sample_json(one.sample) == one.text
-        spoiled = picture(one.sample.sample)
-        assert np.array_equal(one.image, spoiled.pixels)
-        assert [d.box for d in one.sample.plain_defects] == [d.box for d in spoiled.defects]
+    for example in found:
+        assert example.sample is not None
+        assert sample_json(example.sample) == example.text
+        spoiled = picture(example.sample.sample)
+        assert np.array_equal(example.image, spoiled.pixels)
+        assert [d.box for d in example.sample.plain_defects] == [d.box for d in spoiled.defects]
 
 
 def test_without_a_seed_the_order_is_that_of_the_files(shards: Path) -> None:
@@ -71,7 +71,7 @@ def test_threads_change_nothing(shards: Path) -> None:
     for options in ({"seed": 3}, {"seed": None, "decode": "numpy"}):
         plain = list(ShardReader(shards, **options))  # type: ignore[arg-type]
         ahead = list(ShardReader(shards, threads=3, **options))  # type: ignore[arg-type]
-        assert [one.key for one in plain] == [one.key for one in ahead]
+        assert [example.key for example in plain] == [example.key for example in ahead]
         assert all(np.array_equal(a.image, b.image) for a, b in zip(plain, ahead, strict=True) if options.get("decode"))
 
 
@@ -133,7 +133,7 @@ def test_resuming_goes_on_with_the_next_sample(shards: Path, stop: int, threads:
     options: dict[str, Any] = {"seed": 2, "threads": threads}
     reader = ShardReader(shards, **options)
     reader.set_epoch(1)
-    before = [one.key for one in itertools.islice(reader, stop)]
+    before = [example.key for example in itertools.islice(reader, stop)]
     state = json.loads(json.dumps(reader.state_dict()))
     resumed = ShardReader(shards, **options)
     resumed.load_state_dict(state)
@@ -247,8 +247,8 @@ def test_shards_elsewhere_are_fetched_and_deleted(
     for _ in itertools.islice(reader, 3):
         pass
     assert list(tmp_path.iterdir()) == []
-    one = "memory://reader-test/mini-train-00000.tar"
-    assert keys(ShardReader([one])) == keys(ShardReader([shards / "mini-train-00000.tar"]))
+    url = "memory://reader-test/mini-train-00000.tar"
+    assert keys(ShardReader([url])) == keys(ShardReader([shards / "mini-train-00000.tar"]))
 
 
 def test_patterns_lists_and_nothing(shards: Path) -> None:
@@ -269,7 +269,7 @@ def test_plain_webdataset_reads_the_shards(shards: Path) -> None:
     paths = [str(shards / entry.path) for entry in read_manifest(Target(shards)).shards()]
     theirs = list(wds.WebDataset(paths, shardshuffle=False).decode("rgb8"))
     ours = list(ShardReader(shards, decode="numpy"))
-    assert [one["__key__"] for one in theirs] == [one.key for one in ours]
+    assert [example["__key__"] for example in theirs] == [example.key for example in ours]
     for a, b in zip(theirs, ours, strict=True):
         assert b.sample is not None
         assert a["json"]["prompt"] == b.sample.prompt
@@ -281,7 +281,7 @@ def test_a_dataloader_shares_parts_over_its_workers(shards: Path) -> None:
     from exports.read.torch_reader import TorchShards
 
     loader = data.DataLoader(TorchShards(ShardReader(shards, seed=1)), batch_size=None, num_workers=2)
-    found = [one.key for one in loader]
+    found = [example.key for example in loader]
     assert sorted(found) == sorted(keys(ShardReader(shards)))
 
 

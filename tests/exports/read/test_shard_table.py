@@ -17,7 +17,7 @@ def test_the_table_holds_what_the_stream_gives(shards: Path, split: str | None) 
     for number in reversed(range(len(table))):
         assert table.sample(number) == stream[number].sample
         assert table.image(number) == stream[number].image
-    assert list(table) == [one.sample for one in stream]
+    assert list(table) == [example.sample for example in stream]
     copy = pickle.loads(pickle.dumps(table))
     assert copy.image(len(copy) - 1) == stream[-1].image
     assert copy.fingerprint() == table.fingerprint()

@@ -82,7 +82,7 @@ def test_foreign_shards(shards: Path, tmp_path: Path, change: str, mode: str) ->
     read = list(ShardReader(plain))
     name = "again.tar" if mode == "w" else "again.tar.gz"
     found = list(webdataset_pipeline(str(repacked(plain, tmp_path / name, lambda name: name, mode))))
-    assert [(one["__key__"], one["json"], one["image"]) for one in found] == [
+    assert [(row["__key__"], row["json"], row["image"]) for row in found] == [
         (example.key, example.text, example.image) for example in read
     ]
     assert len(found) == len(list(ShardReader(tars(shards)[0])))
@@ -162,6 +162,6 @@ def test_members_are_those_of_webdataset(tmp_path: Path, shards: Path) -> None:
                 file.addfile(member, io.BytesIO(content))
         theirs = list(webdataset.WebDataset(str(path), shardshuffle=False))
         ours = list(webdataset_pipeline(str(path), typed=False))
-        assert [one["__key__"] for one in ours] == [one["__key__"].rpartition("/")[2] for one in theirs]
-        assert [one["image"] for one in ours] == [one["png"] for one in theirs]
-        assert [{**one}.get("txt") for one in ours] == [one.get("txt") for one in theirs]
+        assert [row["__key__"] for row in ours] == [row["__key__"].rpartition("/")[2] for row in theirs]
+        assert [row["image"] for row in ours] == [row["png"] for row in theirs]
+        assert [{**row}.get("txt") for row in ours] == [row.get("txt") for row in theirs]
