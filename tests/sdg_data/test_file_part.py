@@ -25,24 +25,24 @@ def test_a_part_is_the_slice(data: bytes, bounds: tuple[int, int], tmp_path_fact
     start, end = sorted(min(bound, len(data)) for bound in bounds)
     folder = tmp_path_factory.mktemp("part")
     (folder / "file").write_bytes(data)
-    one = part(folder / "file", start, end - start)
+    slice_ = part(folder / "file", start, end - start)
     with pytest.MonkeyPatch.context() as patch, (folder / "copy").open("wb") as sink:
         patch.setattr(file_part, "_BLOCK", 7)  # several blocks
-        one.copy_to(sink.fileno())
-    assert one.read() == data[start:end] == (folder / "copy").read_bytes()
+        slice_.copy_to(sink.fileno())
+    assert slice_.read() == data[start:end] == (folder / "copy").read_bytes()
 
 
 def test_a_file_that_was_changed_or_is_gone_gives_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
-    one = part(path, 2, 3)
+    slice_ = part(path, 2, 3)
     with path.open("ab") as file:
         file.write(b"x")
     blobs = Blobs(tmp_path / "blobs")
     with pytest.raises(InputError, match="changed"):
-        one.read()
+        slice_.read()
     with pytest.raises(InputError, match="changed"):
-        blobs.put_named({blob_name(b"234"): one})
+        blobs.put_named({blob_name(b"234"): slice_})
     (tmp_path / "other").write_bytes(b"0123456789")
     fresh = part(path, 2, 3)
     Path(tmp_path / "other").replace(path)  # another file under the name

@@ -31,10 +31,10 @@ def busier(home: Path, seed: int) -> tuple[Filled, float, int]:
     """The dashboard's store with reviewers' answers and more; its hours and blind verdicts, counted by hand."""
     made = fill(home, 12)
     rng = random.Random(seed)
-    alive = [one for one in made.annotations if one.image_id != made.gone]
+    alive = [annotation for annotation in made.annotations if annotation.image_id != made.gone]
     gone_machine = made.prelabels[4]
-    seconds = sum(one.seconds or 0 for one in alive) + sum(one.seconds or 0 for one in made.reviews)
-    own = {(one.image_id, one.annotator): one for one in alive}
+    seconds = sum(annotation.seconds or 0 for annotation in alive) + sum(review.seconds or 0 for review in made.reviews)
+    own = {(annotation.image_id, annotation.annotator): annotation for annotation in alive}
     more: list[Annotation] = []
     judged, answers = [], {}
     for n, before in enumerate(alive):
@@ -42,8 +42,8 @@ def busier(home: Path, seed: int) -> tuple[Filled, float, int]:
         match rng.randrange(5):
             case 0:  # a reviewer leaves it as it is: an answer and a review with the same seconds, which count once
                 answer = annotation(
-                    before.image_id, f"same {n}", *[one.defect for one in before.defects], annotator="rex", round=2,
-                    parent_id=before.id, seconds=spent, minute=2000 + n,
+                    before.image_id, f"same {n}", *[region.defect for region in before.defects],
+                    annotator="rex", round=2, parent_id=before.id, seconds=spent, minute=2000 + n,
                 )  # fmt: skip
                 verdict = review(before, "accepted", reviewer="rex", round=2, seconds=spent, minute=2000 + n)
                 answers[verdict.id] = answer.id
@@ -73,8 +73,8 @@ def busier(home: Path, seed: int) -> tuple[Filled, float, int]:
         more.append(answer)
         seconds += spent
         judged += [verdict] if verdict is not None else []
-    machine = {one.image_id for one in made.prelabels} - {gone_machine.image_id}
-    blind = sum(one.prelabel_id is None and one.image_id in machine for one in own.values())
+    machine = {prelabel.image_id for prelabel in made.prelabels} - {gone_machine.image_id}
+    blind = sum(prelabel.prelabel_id is None and prelabel.image_id in machine for prelabel in own.values())
     with made.store.write() as tx:
         annotations.insert(tx, more)
         reviews.insert(tx, judged)

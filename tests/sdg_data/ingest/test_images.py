@@ -107,7 +107,7 @@ def test_a_folder_with_text_files_beside_the_images(store: Store, blobs: Blobs, 
     assert {(r.model, r.licence, r.source, r.seed, r.seconds) for r in records.values()} == {
         ("dall-e", "CC-BY-4.0", "imported:art", None, None)
     }
-    assert [(Path(one.item_id).name, one.code) for one in failed(store)] == [
+    assert [(Path(failure.item_id).name, failure.code) for failure in failed(store)] == [
         ("4.png", "no-prompt"),
         ("5.png", "undecodable"),
         ("6.png", "undecodable"),
@@ -203,7 +203,7 @@ def test_shards_group_members_by_key(store: Store, blobs: Blobs, tmp_path: Path)
     assert set(records) == {"a cat", "a dog", "a fox"}
     assert (records["a dog"].licence, records["a dog"].model) == ("MIT", "flux")
     assert blobs.get(records["a fox"].blob) == picture(4, "WEBP")
-    assert {one.item_id for one in failed(store)} == {
+    assert {failure.item_id for failure in failed(store)} == {
         f"{tmp_path}/part-000.tar#x/0003.png",
         f"{tmp_path}/part-001.tar#y.png",
     }

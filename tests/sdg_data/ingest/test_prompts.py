@@ -57,7 +57,7 @@ def test_a_file_with_everything_wrong_in_it_gives_its_good_lines_and_a_rejects_f
 
     assert counts.rejects_file is not None
     rejects = [json.loads(line) for line in Path(counts.rejects_file).read_text().splitlines()]
-    assert [(one["line"], one["code"]) for one in rejects] == [
+    assert [(reject["line"], reject["code"]) for reject in rejects] == [
         (3, "empty"),
         (4, "empty"),
         (5, "control-character"),
@@ -67,8 +67,8 @@ def test_a_file_with_everything_wrong_in_it_gives_its_good_lines_and_a_rejects_f
         (10, "too-long"),
     ]
     assert Path(counts.rejects_file).parent == store.home / "rejects"
-    assert {one["file"] for one in rejects} == {str(path)}
-    assert all(len(one["raw"]) <= 500 for one in rejects)
+    assert {reject["file"] for reject in rejects} == {str(path)}
+    assert all(len(reject["raw"]) <= 500 for reject in rejects)
     assert f"{path}:9: rejected: 10001 characters" in caplog.text
 
 

@@ -71,7 +71,7 @@ def greedy(image: Image, threshold: float) -> list[tuple[int, int]]:
     for _, p, g in sorted(found, reverse=True):
         a, b = image.gt[g].label, image.pred[p].label
         fits = a == b or (a == "both" and b in TYPES) or (b == "both" and a in TYPES)
-        if fits and all(g != other and p != one for other, one in pairs):
+        if fits and all(g != other and p != pair for other, pair in pairs):
             pairs.append((g, p))
     return pairs
 
@@ -79,8 +79,8 @@ def greedy(image: Image, threshold: float) -> list[tuple[int, int]]:
 def hungarian(image: Image, threshold: float) -> list[tuple[int, int]]:
     pairs = []
     for kind in TYPES:
-        truths = [i for i, one in enumerate(image.gt) if one.label == kind]
-        predictions = [i for i, one in enumerate(image.pred) if one.label == kind]
+        truths = [i for i, thing in enumerate(image.gt) if thing.label == kind]
+        predictions = [i for i, thing in enumerate(image.pred) if thing.label == kind]
         chosen = best_assignment([image.gt[i] for i in truths], [image.pred[i] for i in predictions])
         pairs += [(truths[i], predictions[j]) for i, j in chosen]
     return [(g, p) for g, p in pairs if float(iou(image.gt[g], image.pred[p])) >= threshold]
@@ -132,8 +132,8 @@ def evaluate(images: list[Image], protocol: str) -> dict[str, Any]:
     image_level = {}
     for scope in ("any", *TYPES):
 
-        def concerns(one: Thing, scope: str = scope) -> bool:
-            return scope == "any" or one.label in (scope, "both")
+        def concerns(thing: Thing, scope: str = scope) -> bool:
+            return scope == "any" or thing.label in (scope, "both")
 
         table = Counter((any(map(concerns, one.gt)), any(map(concerns, one.pred))) for one in images)
         tp, fp, fn, tn = table[True, True], table[False, True], table[True, False], table[False, False]
@@ -147,11 +147,11 @@ def evaluate(images: list[Image], protocol: str) -> dict[str, Any]:
     boxes: dict[str, Any] = {}
     for threshold in (0.1, 0.5) if paper else (0.1, 0.2, 0.25, 0.3, 0.4, 0.5):
         counts = {scope: {"tp": 0, "fp": 0, "fn": 0} for scope in ("all", *TYPES)}
-        for one in images:
-            pairs = match(one, threshold)
-            events = [("tp", one.gt[g].label) for g, _ in pairs]
-            events += [("fn", t.label) for g, t in enumerate(one.gt) if g not in [g for g, _ in pairs]]
-            events += [("fp", t.label) for p, t in enumerate(one.pred) if p not in [p for _, p in pairs]]
+        for pair in images:
+            pairs = match(pair, threshold)
+            events = [("tp", pair.gt[g].label) for g, _ in pairs]
+            events += [("fn", t.label) for g, t in enumerate(pair.gt) if g not in [g for g, _ in pairs]]
+            events += [("fp", t.label) for p, t in enumerate(pair.pred) if p not in [p for _, p in pairs]]
             for event, label in events:
                 counts["all"][event] += 1
                 if label in TYPES:

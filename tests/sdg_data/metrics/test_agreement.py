@@ -91,8 +91,12 @@ def test_against_loops() -> None:
     }
     found = agreement(annotations, resamples=30, seed=1)
 
-    def thing(one: Defect) -> naive.Thing:
-        return naive.Thing((one.box.x0, one.box.y0, one.box.x1, one.box.y1), one.type.value, importance=one.importance)
+    def thing(defect: Defect) -> naive.Thing:
+        return naive.Thing(
+            (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1),
+            defect.type.value,
+            importance=defect.importance,
+        )
 
     comparisons = [
         naive.Image([thing(d) for d in people[a]], [thing(d) for d in people[b]])
@@ -101,30 +105,34 @@ def test_against_loops() -> None:
     ]
     assert found.comparisons == len(comparisons) > 60
     for threshold in (0.1, 0.5):
-        pairs = [(one, g, p) for one in comparisons for g, p in naive.hungarian(one, threshold)]
+        pairs = [(comparison, g, p) for comparison in comparisons for g, p in naive.hungarian(comparison, threshold)]
         for scope in ("all", "artifact", "misalignment"):
-            hits = sum(scope in ("all", one.gt[g].label) for one, g, _ in pairs)
-            boxes = sum(scope in ("all", t.label) for one in comparisons for t in (*one.gt, *one.pred))
+            hits = sum(scope in ("all", comparison.gt[g].label) for comparison, g, _ in pairs)
+            boxes = sum(
+                scope in ("all", t.label) for comparison in comparisons for t in (*comparison.gt, *comparison.pred)
+            )
             assert found.box_f1[f"{threshold:g}"][scope].value == 2 * hits / boxes
             low, high = found.box_f1[f"{threshold:g}"][scope].interval or (0, 0)
             assert low < 2 * hits / boxes < high
     close = [
-        (one.gt[g].importance, one.pred[p].importance) for one in comparisons for g, p in naive.hungarian(one, 0.1)
+        (comparison.gt[g].importance, comparison.pred[p].importance)
+        for comparison in comparisons
+        for g, p in naive.hungarian(comparison, 0.1)
     ]
     assert found.importance_alpha.value == pytest.approx(
         alpha_by_loops([list(map(float, p)) for p in close], "interval")
     )  # type: ignore[arg-type]
     loose = [
-        (one.gt[i].label, one.pred[j].label)
-        for one in comparisons
-        for i, j in naive.best_assignment(one.gt, one.pred)
-        if float(naive.iou(one.gt[i], one.pred[j])) >= 0.5
+        (comparison.gt[i].label, comparison.pred[j].label)
+        for comparison in comparisons
+        for i, j in naive.best_assignment(comparison.gt, comparison.pred)
+        if float(naive.iou(comparison.gt[i], comparison.pred[j])) >= 0.5
     ]
     assert found.types.value == mean(a == b for a, b in loose)
     units = [[float(a == "artifact"), float(b == "artifact")] for a, b in loose]
     assert found.types_alpha.value == pytest.approx(alpha_by_loops(units, "nominal"))
-    assert found.clean.value == mean(bool(one.gt) == bool(one.pred) for one in comparisons)
-    clean = [[float(bool(one)) for one in people.values()] for people in annotations.values()]
+    assert found.clean.value == mean(bool(comparison.gt) == bool(comparison.pred) for comparison in comparisons)
+    clean = [[float(bool(person)) for person in people.values()] for people in annotations.values()]
     assert found.clean_alpha.value == pytest.approx(alpha_by_loops(clean, "nominal"))
 
 

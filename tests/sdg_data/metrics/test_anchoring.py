@@ -74,8 +74,8 @@ def test_a_bias_that_was_made_is_found_and_one_that_was_not_is_not() -> None:
     truth = [A, B]
 
     def verdict(misses: float, seconds: float, *, seen: bool) -> AnnotatedImage:
-        defects = [one for one in truth if rng.random() > misses]
-        kept = sum(one is A for one in defects) if seen else 0
+        defects = [defect for defect in truth if rng.random() > misses]
+        kept = sum(defect is A for defect in defects) if seen else 0
         return AnnotatedImage(defects, [A], truth, seconds * rng.uniform(0.5, 1.5), kept=kept)
 
     def arm(misses: float, seconds: float, *, seen: bool) -> dict[str, list[AnnotatedImage]]:
@@ -95,9 +95,11 @@ def test_a_bias_that_was_made_is_found_and_one_that_was_not_is_not() -> None:
         low, high = alike.difference[name].interval or (1, 1)
         assert low < 0 < high
 
-    times = [one.seconds for verdicts in blind.values() for one in verdicts if one.seconds is not None]
+    times = [verdict.seconds for verdicts in blind.values() for verdict in verdicts if verdict.seconds is not None]
     assert found.blind.seconds.value == pytest.approx(mean(times))
     assert found.blind.median_seconds.value == median_low(times)
-    misses = mean(truth_ not in one.defects for verdicts in blind.values() for one in verdicts for truth_ in truth)
+    misses = mean(
+        truth_ not in verdict.defects for verdicts in blind.values() for verdict in verdicts for truth_ in truth
+    )
     assert found.blind.missed.value == pytest.approx(misses)
     assert found == bias(blind, seen, resamples=300)

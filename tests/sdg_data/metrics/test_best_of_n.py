@@ -14,8 +14,8 @@ def by_draws(gold: list[float], verifier: list[float], n: int) -> float:
     """All draws of n; of candidates that the verifier likes best equally, the mean."""
     chosen = []
     for draw in itertools.combinations(range(len(gold)), n):
-        top = max(verifier[one] for one in draw)
-        chosen.append(mean(gold[one] for one in draw if verifier[one] == top))
+        top = max(verifier[value] for value in draw)
+        chosen.append(mean(gold[value] for value in draw if verifier[value] == top))
     return mean(chosen)
 
 

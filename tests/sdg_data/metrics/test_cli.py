@@ -272,9 +272,13 @@ def test_boxes_that_look_transposed_are_named(tmp_path: Path, capsys: pytest.Cap
         box = defect.box
         return defect.model_copy(update={"box": Box(x0=box.y0, y0=box.x0, x1=box.y1, y1=box.x1)})
 
-    for name, sides in (("gt", scenes), ("same", scenes), ("swapped", [[swapped(d) for d in one] for one in scenes])):
+    for name, sides in (
+        ("gt", scenes),
+        ("same", scenes),
+        ("swapped", [[swapped(d) for d in scene] for scene in scenes]),
+    ):
         key = "ann_response" if name == "gt" else "response"
-        rows = [{"filepath": f"{n}.png", key: render_answer(one, "t")} for n, one in enumerate(sides)]
+        rows = [{"filepath": f"{n}.png", key: render_answer(side, "t")} for n, side in enumerate(sides)]
         (tmp_path / name).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     for name, warned in (("same", False), ("swapped", True)):
         sides = ["--gt", str(tmp_path / "gt"), "--pred", str(tmp_path / name)]

@@ -135,8 +135,8 @@ def test_many_cells_at_once_equal_one_by_one(score: str) -> None:
     many = {(order[a], b) for a, b in zip(found.first.tolist(), found.second.tolist(), strict=True)}
     single, start_a, start_b = set(), 0, 0
     for first, second in images:
-        one = match_defects(first, second, score=score)
-        for a, b, value in zip(one.first.tolist(), one.second.tolist(), one.score.tolist(), strict=True):
+        matching = match_defects(first, second, score=score)
+        for a, b, value in zip(matching.first.tolist(), matching.second.tolist(), matching.score.tolist(), strict=True):
             single.add((start_a + a, start_b + b))
             assert first[a].type == second[b].type
             assert value == pytest.approx(getattr(first[a].box, score)(second[b].box))
@@ -164,8 +164,8 @@ def test_greedy_equals_the_naive_one_at_every_threshold() -> None:
     rng = random.Random(3)
     for _ in range(200):
         image = naive.Image(things(some_defects(rng, 6, grid=4)), things(some_defects(rng, 6, grid=4)))
-        for one in (*image.gt, *image.pred):
-            one.label = rng.choice(["artifact", "misalignment", "both", "Artifact"])
+        for thing in (*image.gt, *image.pred):
+            thing.label = rng.choice(["artifact", "misalignment", "both", "Artifact"])
         scores = np.array([[float(naive.iou(g, p)) for g in image.gt] for p in image.pred])
         scores = scores.reshape(len(image.pred), len(image.gt))
         fits = {"artifact": {"artifact", "both"}, "misalignment": {"misalignment", "both"}, "Artifact": {"Artifact"}}

@@ -66,7 +66,7 @@ def test_a_prediction_is_never_the_truth_that_was_copied_beside_it(tmp_path: Pat
     table, source = read(tmp_path, [*rows, {"filepath": "clean", **copied, "response": "[]"}], "pred", protocol)
     assert len(table.reasons) == 0
     assert (source.report.reasons["no-answer"], source.report.reasons["not-text"]) == (2, 1)
-    assert [one["filepath"] for one in source.report.failures[:3]] == list(silent)
+    assert [failure["filepath"] for failure in source.report.failures[:3]] == list(silent)
 
 
 @pytest.mark.parametrize("protocol", Protocol)
@@ -115,7 +115,7 @@ def test_bad_lines_are_counted_and_named(tmp_path: Path) -> None:
     assert table.keys == ("good",)
     report = source.report
     assert (report.rows, report.images, report.rejected) == (1, 1, 7)
-    assert [(one["line"], one["code"]) for one in report.rejected_lines] == [
+    assert [(line["line"], line["code"]) for line in report.rejected_lines] == [
         (2, "not-json"), (3, "not-an-object"), (4, "not-an-object"), (5, "no-filepath"), (6, "no-filepath"),
         (7, "no-filepath"), (9, "not-json"),
     ]  # fmt: skip

@@ -80,8 +80,8 @@ def test_paper_equals_the_naive_reference(seed: int, write: Write) -> None:
     for image in images[:3]:
         image.pred, image.parsed = [], False
     rows = [
-        (f"a/{n:03}.png", answer(one.gt), answer(one.pred) if one.parsed else "I see nothing wrong.")
-        for n, one in enumerate(images)
+        (f"a/{n:03}.png", answer(image.gt), answer(image.pred) if image.parsed else "I see nothing wrong.")
+        for n, image in enumerate(images)
     ]
     gt = write("gt", [{"filepath": key, "ann_response": text} for key, text, _ in rows])
     rng.shuffle(rows)
@@ -96,14 +96,14 @@ def test_release_equals_the_naive_reference(seed: int, write: Write) -> None:
     rng = random.Random(seed)
 
     def strange(things: list[naive.Thing]) -> list[naive.Thing]:
-        for one in things:
-            one.label = rng.choice(["artifact", "misalignment", "both", "both", "Artifact", ""])
+        for thing in things:
+            thing.label = rng.choice(["artifact", "misalignment", "both", "both", "Artifact", ""])
             if rng.random() < 0.1:
-                one.box = tuple(value + rng.choice([0, 0.5]) for value in one.box)  # type: ignore[assignment]
+                thing.box = tuple(value + rng.choice([0, 0.5]) for value in thing.box)  # type: ignore[assignment]
             if rng.random() < 0.1:
-                one.box = (one.box[2], one.box[1], one.box[0], one.box[3])
-            one.importance = rng.choice([one.importance, None, -3.5, 1000])
-            one.reason = rng.choice([one.reason, "", "!", "Six FINGERS, six!"])
+                thing.box = (thing.box[2], thing.box[1], thing.box[0], thing.box[3])
+            thing.importance = rng.choice([thing.importance, None, -3.5, 1000])
+            thing.reason = rng.choice([thing.reason, "", "!", "Six FINGERS, six!"])
         return things
 
     images = [
@@ -117,10 +117,10 @@ def test_release_equals_the_naive_reference(seed: int, write: Write) -> None:
         image.gt, image.parsed = [], False
     keys = [f"a/{n:03}.png" for n in range(40)]
     gt = [
-        {"filepath": key, "ann_response": answer(one.gt) if one.parsed else "none"}
-        for key, one in zip(keys, images, strict=True)
+        {"filepath": key, "ann_response": answer(image.gt) if image.parsed else "none"}
+        for key, image in zip(keys, images, strict=True)
     ]
-    pred = [{"filepath": key, "response": answer(one.pred)} for key, one in zip(keys, images, strict=True)]
+    pred = [{"filepath": key, "response": answer(image.pred)} for key, image in zip(keys, images, strict=True)]
     found = run(write("gt", gt), write("pred", pred[::-1]), RELEASE)
     same({key: found[key] for key in FIGURES}, naive.evaluate(images, "release"))
 
@@ -238,7 +238,7 @@ def test_both_is_compatible_with_either_type_and_counts_by_its_own_label(write: 
         write("pred", [{"filepath": "x", "response": answer(pred)}]),
     )
     found = run(*files, RELEASE)
-    counts = {scope: [one[key] for key in ("tp", "fp", "fn")] for scope, one in found["boxes"]["0.5"].items()}
+    counts = {scope: [figures[key] for key in ("tp", "fp", "fn")] for scope, figures in found["boxes"]["0.5"].items()}
     assert counts == {"all": [2, 1, 0], "artifact": [1, 0, 0], "misalignment": [0, 0, 0]}
     assert [found["image_level"][kind]["recall"] for kind in ("any", "artifact", "misalignment")] == [1.0, 1.0, 1.0]
     # In the paper's protocol "both" is an unknown label: the answer is rejected, and so is the ground truth.
@@ -252,10 +252,10 @@ def test_a_set_against_itself_is_perfect(images: list[list[Defect]], protocol: P
     found = evaluate(pair_up(table, table, protocol), protocol=protocol, resamples=0).summary
     undefined = None if protocol is PAPER else 0.0
     for scopes in found["boxes"].values():
-        for scope, one in scopes.items():
+        for scope, figures in scopes.items():
             there = any(scope in ("all", d.type) for image in images for d in image)
-            assert (one["f1"], one["fp"], one["fn"]) == (1.0 if there else undefined, 0, 0)
-    assert all(one["accuracy"] == 1.0 for one in found["image_level"].values())
+            assert (figures["f1"], figures["fp"], figures["fn"]) == (1.0 if there else undefined, 0, 0)
+    assert all(scores["accuracy"] == 1.0 for scores in found["image_level"].values())
     assert found["count"]["mae"] == 0
     for kind in ("artifact", "misalignment"):
         if found["importance"][kind] is not None:
@@ -278,9 +278,9 @@ def test_swapping_the_sides_swaps_precision_and_recall(images: list[tuple[list[D
 
 
 def test_missing_extra_and_failing_images(write: Write) -> None:
-    one = answer([naive.Thing((0, 0, 100, 100), "artifact")])
-    gt = write("gt", [{"filepath": key, "ann_response": one} for key in ("b", "a", "c")])
-    pred = write("pred", [{"filepath": key, "response": one} for key in ("d", "c", "a")])
+    text = answer([naive.Thing((0, 0, 100, 100), "artifact")])
+    gt = write("gt", [{"filepath": key, "ann_response": text} for key in ("b", "a", "c")])
+    pred = write("pred", [{"filepath": key, "response": text} for key in ("d", "c", "a")])
     found = run(gt, pred, PAPER)
     assert (found["images"], found["rows"]["missing"], found["rows"]["extra"]) == (2, ["b"], ["d"])
     assert found["boxes"]["0.5"]["all"]["f1"] == 1.0
@@ -396,10 +396,10 @@ def test_rows_of_images_add_up_to_the_figures(write: Write) -> None:
     ]
     found = run(files[0], files[1], PAPER)
     rows = found["per_image"]
-    for scope, one in found["boxes"]["0.1"].items():
-        assert one["tp"] == sum(row[f"tp_{scope}@0.1"] for row in rows)
-        assert one["tp"] + one["fp"] == sum(row[f"pred_{scope}"] for row in rows)
-        assert one["tp"] + one["fn"] == sum(row[f"gt_{scope}"] for row in rows)
+    for scope, figures in found["boxes"]["0.1"].items():
+        assert figures["tp"] == sum(row[f"tp_{scope}@0.1"] for row in rows)
+        assert figures["tp"] + figures["fp"] == sum(row[f"pred_{scope}"] for row in rows)
+        assert figures["tp"] + figures["fn"] == sum(row[f"gt_{scope}"] for row in rows)
     assert found["description"]["all"]["pairs"] == sum(row["pairs"] for row in rows)
     total = sum(row["description"] * row["pairs"] for row in rows if row["pairs"])
     assert found["description"]["all"]["mean"] == pytest.approx(total / found["description"]["all"]["pairs"])
@@ -438,7 +438,7 @@ def test_the_breakdown_parts_the_whole() -> None:
     assert set(by_model) == {"flux2", "sana", "unknown"}
     assert sum(part["images"] for part in by_model.values()) == 90
     for group, name in (("flux2", "flux2"), ("", "unknown")):
-        chosen = [key for key, one in groups.items() if one == group]
+        chosen = [key for key, things in groups.items() if things == group]
         parts = [side.take([side.keys.index(key) for key in chosen]) for side in sides]
         alone = evaluate(pair_up(parts[0], parts[1], PAPER), resamples=0).summary
         same(by_model[name]["boxes"], alone["boxes"])
@@ -484,8 +484,8 @@ def test_the_published_figures_are_the_papers() -> None:
     assert table["human"]["det_type_f1"] == {"artifact": 0.792, "misalignment": 0.712}
     assert table["human"]["description"] == {"artifact": None, "misalignment": None}
     assert len(table) == 5
-    one = DefectTable.from_defects([("x", [])])
-    assert set(headline(evaluate(pair_up(one, one, PAPER), resamples=0).summary)) == set(table["human"])
+    clean_table = DefectTable.from_defects([("x", [])])
+    assert set(headline(evaluate(pair_up(clean_table, clean_table, PAPER), resamples=0).summary)) == set(table["human"])
 
 
 def test_the_similarity_is_asked_for_matched_pairs_only() -> None:
@@ -545,6 +545,6 @@ def test_a_metric_is_one_row_with_its_counts(monkeypatch: pytest.MonkeyPatch) ->
         flux2 = [is_wide for key, is_wide in of_kind if key % 2]
         part = document["breakdown"]["model"]["flux2"]["image_level"][kind]
         assert part["wide_share"] == pytest.approx(sum(flux2) / len(flux2), abs=1e-12)
-        (line,) = [one for one in summary_rows(document) if (one["metric"], one["type"]) == ("WideShare", kind)]
+        (line,) = [row for row in summary_rows(document) if (row["metric"], row["type"]) == ("WideShare", kind)]
         assert (line["value"], line["human (published)"]) == (f"{expected:.3f}", "–")
     assert "WideShare" in markdown(document)

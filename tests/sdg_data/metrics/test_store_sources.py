@@ -64,14 +64,14 @@ def defects_of(table: DefectTable) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
-def as_tuple(one: Defect, importance: float | None = -1, reason: str | None = None) -> tuple[Any, ...]:
-    box = one.box
+def as_tuple(defect: Defect, importance: float | None = -1, reason: str | None = None) -> tuple[Any, ...]:
+    box = defect.box
     return (
         (box.x0, box.y0, box.x1, box.y1),
-        one.type.value,
-        one.subtype.value if one.subtype else None,
-        one.importance if importance == -1 else importance,
-        reason or one.reason,
+        defect.type.value,
+        defect.subtype.value if defect.subtype else None,
+        defect.importance if importance == -1 else importance,
+        reason or defect.reason,
     )
 
 
@@ -96,7 +96,7 @@ def test_gold_has_the_enrichments_words_and_what_nobody_weighed_is_unknown(store
     pending = annotation(made[3].id, "d", rated)
     with store.write() as tx:
         annotations.insert(tx, [both, loose, clean, pending])
-        reviews.insert(tx, [review(one, "accepted") for one in (both, loose, clean)])
+        reviews.insert(tx, [review(annotation, "accepted") for annotation in (both, loose, clean)])
         enrichments.insert(tx, [enrichment(both, importance=80)])
     table = read(store, "gold")
     assert defects_of(table) == {
@@ -109,7 +109,7 @@ def test_gold_has_the_enrichments_words_and_what_nobody_weighed_is_unknown(store
     assert made[3].id in defects_of(read(store, "gold:unreviewed"))
     with store.read() as tx:
         records = gold.of_images(tx, [image.id for image in made])
-    assert {key: len(one.defects) for key, one in records.items()} == {
+    assert {key: len(annotation.defects) for key, annotation in records.items()} == {
         key: len(d) for key, d in defects_of(table).items()
     }
 
@@ -192,7 +192,9 @@ def test_the_ceiling_is_of_independent_verdicts_first_against_second(store: Stor
         for minute, person in enumerate(("zoe", "ann", "max")):
             said.append(annotation(image.id, person, *some_defects(rng, grid=4), annotator=person, minute=minute))
     correction = annotation(made[0].id, "x", defect(), annotator="rita", parent_id=said[0].id, minute=8)
-    first = next(one for one in said if one.image_id == made[1].id and one.annotator == "max")
+    first = next(
+        annotation for annotation in said if annotation.image_id == made[1].id and annotation.annotator == "max"
+    )
     edited = annotation(made[1].id, "y", defect(33), annotator="max", parent_id=first.id, minute=9)
     with store.write() as tx:
         annotations.insert(tx, [*said, correction, edited])
@@ -254,7 +256,7 @@ def test_from_the_command_line(
     second = [annotation(image.id, "b", *some_defects(rng, grid=4), annotator="bob", minute=2) for image in made[:3]]
     with store.write() as tx:
         annotations.insert(tx, [*said, *second])
-        reviews.insert(tx, [review(one, "accepted") for one in said])
+        reviews.insert(tx, [review(annotation, "accepted") for annotation in said])
         prelabels.insert(tx, [prelabel(image.id, *some_defects(rng, grid=4)) for image in made[:6]])
     out, report = tmp_path / "out.json", tmp_path / "report"
     command = ["--home", str(home), "eval", "run", "--gt", "gold", "--pred", "prelabel:vlm", "--resamples", "20"]

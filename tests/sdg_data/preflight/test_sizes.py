@@ -70,9 +70,9 @@ def test_an_images_operations_by_hand() -> None:
     tokens = 4096 + 512
     # A block has 12·d² weights a token (attention 4, feed-forward 8), 13·d² where the feed-forward is gated and three
     # times as wide; attention itself adds 4·n²·d.
-    one = 57 * (2 * 12 * 3072**2 * tokens + 4 * tokens**2 * 3072) / 1e12
+    step = 57 * (2 * 12 * 3072**2 * tokens + 4 * tokens**2 * 3072) / 1e12
     two = 56 * (2 * 13 * 6144**2 * tokens + 4 * tokens**2 * 6144) / 1e12
-    assert flux1.forward_tflop[2] == pytest.approx(one, rel=0.002)
+    assert flux1.forward_tflop[2] == pytest.approx(step, rel=0.002)
     assert flux2.forward_tflop[2] == pytest.approx(two, rel=0.002)
     assert flux1.image_tflop(1024, 1024, 50, guided=True) == pytest.approx(
         100 * flux1.forward_tflop[2] + flux1.decode_tflop

@@ -148,7 +148,7 @@ def test_both_strategies_by_every_draw(n: int) -> None:
     def choices(members: tuple[str, ...], size: int) -> list[list[str]]:
         """For each draw the images that the verifier likes best; one of them is taken by lot."""
         draws = combinations(members, size)
-        return [[one for one in draw if own[one] == max(own[other] for other in draw)] for draw in draws]
+        return [[value for value in draw if own[value] == max(own[other] for other in draw)] for draw in draws]
 
     def repaired(member: str) -> str:
         chain = refined.edits.get(member, ())
@@ -156,9 +156,9 @@ def test_both_strategies_by_every_draw(n: int) -> None:
         return member if number is None or not chain else chain[number].image_id or member
 
     pools = refined.pools.values()
-    resample = mean(mean(mean(gold[one] for one in best) for best in choices(tuple(pool), n)) for pool in pools)
+    resample = mean(mean(mean(gold[value] for value in best) for best in choices(tuple(pool), n)) for pool in pools)
     repair = mean(
-        mean(mean(gold[repaired(one)] for one in best) for best in choices(tuple(pool), half)) for pool in pools
+        mean(mean(gold[repaired(value)] for value in best) for best in choices(tuple(pool), half)) for pool in pools
     )
     assert row["resample"] == pytest.approx(resample)
     assert row["repair"] == pytest.approx(repair)

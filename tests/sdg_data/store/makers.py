@@ -56,7 +56,8 @@ def annotation(image: str, name: str, *defects: Defect, minute: int = 0, **chang
         "round": 1,
         "status": AnnotationStatus.DEFECTS if defects else AnnotationStatus.CLEAN,
         "defects": tuple(
-            AnnotatedDefect(defect=one, region_id=f"r{index}", origin="manual") for index, one in enumerate(defects)
+            AnnotatedDefect(defect=defect_, region_id=f"r{index}", origin="manual")
+            for index, defect_ in enumerate(defects)
         ),
         "note": None,
         "source": "label-studio:1",

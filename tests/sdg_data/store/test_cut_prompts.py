@@ -17,7 +17,9 @@ def test_a_machine_is_asked_about_the_part_that_was_read(tmp_path: Path) -> None
         first, *_ = images.page(tx)
         variant = images.Variant(first.model, first.revision, first.settings)
         cut_prompts.insert(tx, [CutPrompt(first.prompt_id, variant.id, 9, 40, 26)])
-        same = {one.id for one in images.page(tx) if one.prompt_id == first.prompt_id and one.model == first.model}
+        same = {
+            image.id for image in images.page(tx) if image.prompt_id == first.prompt_id and image.model == first.model
+        }
     after = {item.image.id: item.prompt for page in prelabels.missing(store, wanted) for item in page}
     assert first.id in same
     assert after == {key: text[:9].rstrip() if key in same else text for key, text in before.items()}

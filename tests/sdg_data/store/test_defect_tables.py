@@ -84,7 +84,7 @@ def test_annotation_review_and_enrichment_come_back_as_they_were(store: Store) -
     with store.read() as tx:
         assert annotations.by_ids(tx, [first.id, skipped.id]) == {first.id: first, skipped.id: skipped}
         assert annotations.of_images(tx, [IMAGE, OTHER]) == {IMAGE: [first, second], OTHER: [skipped]}
-        assert sorted(one.id for one in annotations.page(tx)) == sorted([first.id, second.id, skipped.id])
+        assert sorted(annotation.id for annotation in annotations.page(tx)) == sorted([first.id, second.id, skipped.id])
         assert annotations.page(tx, source_prefix="elsewhere") == []
         assert reviews.of_annotations(tx, [first.id, second.id]) == {first.id: [verdict]}
         assert reviews.by_ids(tx, [verdict.id]) == {verdict.id: verdict}
@@ -108,7 +108,7 @@ def test_a_tombstone_hides_but_does_not_delete(store: Store) -> None:
         assert prelabels.of_images(tx, [IMAGE]) == annotations.of_images(tx, [OTHER]) == {}
         assert annotations.page(tx) == []
         assert prelabels.by_ids(tx, [answer.id]) == {answer.id: answer}
-        assert tombstones.listed(tx) == sorted(graves, key=lambda one: one.kind)
+        assert tombstones.listed(tx) == sorted(graves, key=lambda answer: answer.kind)
         assert tombstones.listed(tx, Withdrawn.IMAGE) == [graves[1]]
 
 
@@ -140,7 +140,7 @@ def test_planning_finds_what_has_no_answer(
 
     def missing(**changes: Any) -> list[tuple[str, int]]:
         pages = prelabels.missing(store, WantedPrelabels(VLM, **changes), page_rows=3)
-        return [(one.image.id, one.attempt) for page in pages for one in page]
+        return [(item.image.id, item.attempt) for page in pages for item in page]
 
     never = {(image, 1) for image in ids[5:]}
     assert set(missing()) == never
@@ -156,7 +156,7 @@ def test_planning_finds_what_has_no_answer(
         assert prelabels.count(tx, WantedPrelabels(VLM)) == {"present": 2, "failed": 2, "missing": 7}
     page = next(prelabels.missing(store, WantedPrelabels(VLM), page_rows=100))
     texts = {image.id: prompt.text for prompt, image in world}
-    assert all(one.prompt == texts[one.image.id] and one.id == VLM.prelabel_id(one.image.id) for one in page)
+    assert all(item.prompt == texts[item.image.id] and item.id == VLM.prelabel_id(item.image.id) for item in page)
 
 
 def test_calls_are_the_whole_bill(store: Store) -> None:

@@ -27,14 +27,14 @@ def fill(home: Path, make_prompt: MakePrompt, make_image: MakeImage, *, order: i
     records = [make_image(p, blob=blobs.put(c), **changes) for p, c in zip(all_prompts, contents, strict=True)]
     failed = [Failure(stage="s", item_id=str(n), code="c", message="m", raw=None, attempt=1) for n in range(3)]
     steps = [
-        *((prompts.insert, one) for one in all_prompts),
-        *((images.insert, one) for one in records),
-        *((failures.insert, one) for one in failed),
+        *((prompts.insert, prompt) for prompt in all_prompts),
+        *((images.insert, image) for image in records),
+        *((failures.insert, failure) for failure in failed),
     ]
     random.Random(order).shuffle(steps)
-    for insert, one in steps:
+    for insert, item in steps:
         with store.write() as tx:
-            insert(tx, [one])  # type: ignore[operator]
+            insert(tx, [item])  # type: ignore[operator]
     return blobs
 
 

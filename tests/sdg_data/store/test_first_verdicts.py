@@ -19,7 +19,11 @@ TASK = LabelTask(
 
 def claims(store: Store, images: list[str] | None = None) -> list[str]:
     with store.read() as tx:
-        return [one.id for people in first_verdicts.of_images(tx, images or [IMAGE]).values() for one in people]
+        return [
+            annotation.id
+            for people in first_verdicts.of_images(tx, images or [IMAGE]).values()
+            for annotation in people
+        ]
 
 
 def fill(store: Store, *people: Annotation) -> None:
@@ -55,7 +59,7 @@ def test_the_last_word_counts_even_if_it_claims_nothing(store: Store) -> None:
     assert claims(store) == []
     with store.read() as tx:
         assert first_verdicts.listed(tx) == []
-        assert [one.status for one in first_verdicts.listed(tx, skips=True)] == ["skipped"]
+        assert [verdict.status for verdict in first_verdicts.listed(tx, skips=True)] == ["skipped"]
 
 
 def test_an_answer_in_quarantine_is_no_verdict_until_it_is_mended(store: Store) -> None:
@@ -73,11 +77,13 @@ def naive(people: list[Annotation], gone: set[str]) -> list[str]:
     """Each person's last own version in order of image and name, of those that make a claim."""
     by_id = {one.id: one for one in people}
     last: dict[tuple[str, str], Annotation] = {}
-    for one in sorted(people, key=lambda one: (one.round, one.created_at, one.id)):
-        parent = by_id.get(one.parent_id or "")
-        own = one.parent_id is None or (one.round == 1 and parent is not None and parent.annotator == one.annotator)
-        if own and one.id not in gone:
-            last[one.image_id, one.annotator] = one
+    for version in sorted(people, key=lambda one: (one.round, one.created_at, one.id)):
+        parent = by_id.get(version.parent_id or "")
+        own = version.parent_id is None or (
+            version.round == 1 and parent is not None and parent.annotator == version.annotator
+        )
+        if own and version.id not in gone:
+            last[version.image_id, version.annotator] = version
     return [one.id for _, one in sorted(last.items()) if one.status in ("defects", "clean")]
 
 
@@ -87,7 +93,7 @@ def test_as_a_naive_reading_has_it(store: Store) -> None:
     people: list[Annotation] = []
     for number in range(150):
         image = rng.choice(images)
-        parents = [one for one in people if one.image_id == image]
+        parents = [annotation for annotation in people if annotation.image_id == image]
         parent = rng.choice(parents) if parents and rng.random() < 0.5 else None
         status = rng.choice(["defects", "clean", "clean", "skipped", "cannot-judge"])
         people.append(
@@ -97,14 +103,14 @@ def test_as_a_naive_reading_has_it(store: Store) -> None:
                 status=status, minute=rng.randrange(40),
             )
         )  # fmt: skip
-    gone = {one.id for one in rng.sample(people, 10)}
+    gone = {annotation.id for annotation in rng.sample(people, 10)}
     fill(store, *people)
     with store.write() as tx:
         tombstones.insert(
             tx,
             [
-                Tombstone(kind=Withdrawn.ANNOTATION, item_id=one, reason="no", source="t", created_at=at(9))
-                for one in gone
+                Tombstone(kind=Withdrawn.ANNOTATION, item_id=annotation_id, reason="no", source="t", created_at=at(9))
+                for annotation_id in gone
             ],
         )
     found = claims(store, images)

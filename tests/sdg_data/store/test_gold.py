@@ -33,10 +33,10 @@ def _gold(store: Store, rule: GoldRule = gold.STRICT, image: str = IMAGE) -> tup
 
 
 def test_an_unreviewed_annotation_counts_only_where_that_is_asked(store: Store) -> None:
-    one = annotation(IMAGE, "a", defect())
-    _fill(store, [one], [])
+    first = annotation(IMAGE, "a", defect())
+    _fill(store, [first], [])
     assert _gold(store) is None
-    assert _gold(store, OPEN) == ("unreviewed", one.id)
+    assert _gold(store, OPEN) == ("unreviewed", first.id)
 
 
 def test_two_people_whom_nobody_compared_are_no_gold(store: Store) -> None:
@@ -68,10 +68,12 @@ def test_a_correction_is_accepted_until_it_is_rejected(store: Store) -> None:
 
 
 def test_the_last_review_decides_and_the_round_comes_before_the_clock(store: Store) -> None:
-    one = annotation(IMAGE, "a", defect())
-    _fill(store, [one], [review(one, "rejected", round=1, minute=30), review(one, "accepted", round=2, minute=10)])
-    assert _gold(store) == ("accepted", one.id)
-    assert _gold(store, GoldRule(rounds=2)) == ("accepted", one.id)
+    first = annotation(IMAGE, "a", defect())
+    _fill(
+        store, [first], [review(first, "rejected", round=1, minute=30), review(first, "accepted", round=2, minute=10)]
+    )
+    assert _gold(store) == ("accepted", first.id)
+    assert _gold(store, GoldRule(rounds=2)) == ("accepted", first.id)
     assert _gold(store, GoldRule(rounds=3)) is None
 
 
@@ -120,12 +122,12 @@ def test_a_prelabel_counts_only_when_asked_and_where_nobody_looked(store: Store)
 
 
 def test_enrichment_adds_reasons_and_only_the_importance_nobody_gave(store: Store) -> None:
-    one = annotation(IMAGE, "a", defect(1, importance=77), defect(2))
-    unrated = one.defects[1].model_copy(update={"rated": False})
-    one = one.model_copy(update={"defects": (one.defects[0], unrated)})
-    _fill(store, [one], [review(one, "accepted")])
+    first = annotation(IMAGE, "a", defect(1, importance=77), defect(2))
+    unrated = first.defects[1].model_copy(update={"rated": False})
+    first = first.model_copy(update={"defects": (first.defects[0], unrated)})
+    _fill(store, [first], [review(first, "accepted")])
     with store.write() as tx:
-        enrichments.insert(tx, [enrichment(one, importance=31), enrichment(one, minute=1, importance=32)])
+        enrichments.insert(tx, [enrichment(first, importance=31), enrichment(first, minute=1, importance=32)])
     with store.read() as tx:
         found = gold.of_images(tx, [IMAGE])[IMAGE]
     assert found.source is GoldFrom.ACCEPTED
@@ -143,13 +145,13 @@ def test_pages_and_counts(store: Store, tmp_path: Path) -> None:
             drawn.append(identity)
             images.insert(tx, [_image(identity, text.id)])
     people = [annotation(identity, "a") for identity in drawn]
-    _fill(store, people, [review(one, "accepted") for one in people[:3]])
+    _fill(store, people, [review(annotation, "accepted") for annotation in people[:3]])
     with store.read() as tx:
         assert gold.count(tx) == {"accepted": 3}
         assert gold.count(tx, OPEN) == {"accepted": 3, "unreviewed": 2}
         first = gold.page(tx, OPEN, limit=2)
         rest = gold.page(tx, OPEN, after=first[-1].image_id)
-        assert [one.image_id for one in (*first, *rest)] == sorted(drawn)
+        assert [annotation.image_id for annotation in (*first, *rest)] == sorted(drawn)
         assert len(gold.page(tx, models=["m"])) == 3
         assert gold.page(tx, models=["other"]) == gold.page(tx, split="train") == []
         assert {row[0] for row in tx.execute("SELECT image_id FROM gold").fetchall()} == set(drawn[:3])
@@ -168,25 +170,25 @@ def _image(identity: str, prompt: str):  # type: ignore[no-untyped-def]
 def _naive(people: list[Annotation], verdicts: list[Review], graves: set[str], *, unreviewed: bool) -> str | None:
     """The rule of `sdg_data.store.gold`, read one annotation at a time."""
     live = [one for one in people if one.id not in graves]
-    standing = [one for one in verdicts if one.id not in graves]
+    standing = [review for review in verdicts if review.id not in graves]
 
     def last(of: str) -> Review | None:
         return max((r for r in standing if r.annotation_id == of), key=_order, default=None)
 
     accepted: list[tuple[tuple[object, ...], Annotation]] = []
     untouched = []
-    for one in live:
-        own = last(one.id)
+    for version in live:
+        own = last(version.id)
         made = max(
-            (r for r in standing if r.result_id == one.id and last(r.annotation_id) == r), key=_order, default=None
+            (r for r in standing if r.result_id == version.id and last(r.annotation_id) == r), key=_order, default=None
         )
         if own is not None:
             if own.verdict is Verdict.ACCEPTED:
-                accepted.append(((own.round, own.created_at, one.id), one))
+                accepted.append(((own.round, own.created_at, version.id), version))
         elif made is not None:
-            accepted.append(((made.round, made.created_at, one.id), one))
-        elif not any(child.parent_id == one.id for child in live):
-            untouched.append(one)
+            accepted.append(((made.round, made.created_at, version.id), version))
+        elif not any(child.parent_id == version.id for child in live):
+            untouched.append(version)
     accepted = [(key, one) for key, one in accepted if one.status != "skipped"]
     if accepted:
         winner = max(accepted)[1]
@@ -197,8 +199,8 @@ def _naive(people: list[Annotation], verdicts: list[Review], graves: set[str], *
     return None
 
 
-def _order(one: Review) -> tuple[object, ...]:
-    return one.round, one.created_at, one.id
+def _order(review: Review) -> tuple[object, ...]:
+    return review.round, review.created_at, review.id
 
 
 def test_the_same_as_a_naive_reading_of_the_rule(store: Store) -> None:
@@ -209,24 +211,24 @@ def test_the_same_as_a_naive_reading_of_the_rule(store: Store) -> None:
         people: list[Annotation] = []
         for name in range(rng.randrange(1, 5)):
             status = rng.choice(["clean", "clean", "clean", "skipped", "ambiguous-prompt"])
-            parent = rng.choice([None, *(one.id for one in people)])
+            parent = rng.choice([None, *(annotation.id for annotation in people)])
             people.append(annotation(image, str(name), status=status, parent_id=parent, minute=name))
         verdicts: dict[str, Review] = {}
         for _ in range(rng.randrange(5)):
             of = rng.choice(people)
             verdict = rng.choice(list(Verdict))
-            others = [one for one in people if one.created_at > of.created_at]
+            others = [annotation for annotation in people if annotation.created_at > of.created_at]
             if verdict is Verdict.CORRECTED and not others:
                 continue
             result = rng.choice(others) if verdict is Verdict.CORRECTED else None
             made = review(of, verdict, minute=rng.randrange(3), round=rng.randrange(1, 3), result=result)
             verdicts[made.id] = made
-        graves = {one.id for one in (*people, *verdicts.values()) if rng.random() < 0.1}
+        graves = {record.id for record in (*people, *verdicts.values()) if rng.random() < 0.1}
         worlds.append((image, people, list(verdicts.values()), graves))
     with store.write() as tx:
-        annotations.insert(tx, [one for _, people, _, _ in worlds for one in people])
-        reviews.insert(tx, [one for _, _, verdicts, _ in worlds for one in verdicts])
-        names = {one.id for _, people, _, _ in worlds for one in people}
+        annotations.insert(tx, [annotation for _, people, _, _ in worlds for annotation in people])
+        reviews.insert(tx, [review for _, _, verdicts, _ in worlds for review in verdicts])
+        names = {annotation.id for _, people, _, _ in worlds for annotation in people}
         dead = [
             Tombstone(
                 kind="annotation" if grave in names else "review",
@@ -243,8 +245,8 @@ def test_the_same_as_a_naive_reading_of_the_rule(store: Store) -> None:
     for image, people, verdicts, graves in worlds:
         for rule, found in ((False, strict), (True, loose)):
             expected = _naive(people, verdicts, graves, unreviewed=rule)
-            one = found.get(image)
-            assert (None if one is None or one.annotation is None else one.annotation.id) == expected
+            label = found.get(image)
+            assert (None if label is None or label.annotation is None else label.annotation.id) == expected
             seen.add((rule, expected is None))
         assert view.get(image) == _naive(people, verdicts, graves, unreviewed=False)
     assert len(seen) == 4

@@ -44,7 +44,9 @@ def test_what_is_inserted_comes_back_equal_and_only_once(
         assert images.insert(tx, [*records, records[0]]) == 3
         assert images.insert(tx, records) == 0
     with store.read() as tx:
-        assert images.by_ids(tx, [record.id for record in records] + ["f" * 32]) == {one.id: one for one in records}
+        assert images.by_ids(tx, [record.id for record in records] + ["f" * 32]) == {
+            image.id: image for image in records
+        }
         assert images.page(tx) == sorted(records, key=lambda record: record.id)
         assert images.count_by_model(tx) == {"m": 3}
         assert tx.execute("SELECT count(*) FROM variants").fetchall() == [(2,)]
@@ -61,12 +63,12 @@ def test_pages_go_on_after_an_id_and_are_filtered(store: Store, make_prompt: Mak
     with store.read() as tx:
         first = images.page(tx, limit=5)
         assert first + images.page(tx, after=first[-1].id) == in_order
-        assert images.page(tx, models=["b"]) == [one for one in in_order if one.model == "b"]
+        assert images.page(tx, models=["b"]) == [image for image in in_order if image.model == "b"]
         assert images.page(tx, models=[]) == []
         chosen = [all_prompts[0].id, all_prompts[3].id]
-        assert images.page(tx, prompt_ids=chosen) == [one for one in in_order if one.prompt_id in chosen]
+        assert images.page(tx, prompt_ids=chosen) == [image for image in in_order if image.prompt_id in chosen]
         for side in Split:
-            assert images.page(tx, split=side) == [one for one in in_order if split[one.prompt_id] is side]
+            assert images.page(tx, split=side) == [image for image in in_order if split[image.prompt_id] is side]
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -117,8 +119,8 @@ def test_missing_is_what_a_loop_over_everything_finds(
         ]
         assert images.count_present(tx, wanted) == [
             sum(
-                what == "done" and one == variant and sample < wanted.samples and all_prompts[p] in asked
-                for (p, one, sample), what in state.items()
+                what == "done" and model == variant and sample < wanted.samples and all_prompts[p] in asked
+                for (p, model, sample), what in state.items()
             )
             for variant in wanted.variants
         ]
@@ -169,15 +171,15 @@ def test_a_failed_image_is_a_failure_too_and_recording_it_twice_changes_nothing(
     store: Store, make_prompt: MakePrompt
 ) -> None:
     cat = make_prompt("a cat")
-    one = failed_image(cat, A, 0)
-    again = FailedImage(cat.id, A, 0, one.failure.model_copy(update={"attempt": 2}))
+    failed = failed_image(cat, A, 0)
+    again = FailedImage(cat.id, A, 0, failed.failure.model_copy(update={"attempt": 2}))
     with store.write() as tx:
         prompts.insert(tx, [cat])
-        images.insert_failed(tx, [one])
-        images.insert_failed(tx, [one, again])
+        images.insert_failed(tx, [failed])
+        images.insert_failed(tx, [failed, again])
     with store.read() as tx:
-        assert failures.listed(tx) == [one.failure, again.failure]
+        assert failures.listed(tx) == [failed.failure, again.failure]
         assert failures.listed(tx, "other") == []
-        assert failures.attempts(tx, "generate", [one.failure.item_id, "never"]) == {one.failure.item_id: 2}
+        assert failures.attempts(tx, "generate", [failed.failure.item_id, "never"]) == {failed.failure.item_id: 2}
         assert failures.count_by_code(tx, "generate") == {"nan": 2}
         assert tx.execute("SELECT count(*) FROM failed_images").fetchall() == [(1,)]
