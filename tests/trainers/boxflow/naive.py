@@ -21,11 +21,11 @@ def overlap(low: float, high: float, cell: int, cells: int, rule: str) -> float:
 
 def heat(found: Sequence[Defect], kind: str, row: int, column: int, grid: tuple[int, int], rule: str) -> float:
     best = 0.0
-    for one in found:
-        if one.type == kind:
-            part = overlap(one.box.y0, one.box.y1, row, grid[0], rule)
-            part *= overlap(one.box.x0, one.box.x1, column, grid[1], rule)
-            best = max(best, part * one.importance / 100)
+    for defect in found:
+        if defect.type == kind:
+            part = overlap(defect.box.y0, defect.box.y1, row, grid[0], rule)
+            part *= overlap(defect.box.x0, defect.box.x1, column, grid[1], rule)
+            best = max(best, part * defect.importance / 100)
     return best
 
 

@@ -16,7 +16,7 @@ from trainers.boxflow.advantage import counting_samples, group_advantages
 def naive(maps: torch.Tensor, ids: list[int], epsilon: float) -> np.ndarray:
     result = np.zeros(maps.shape)
     for group in set(ids):
-        rows = [index for index, one in enumerate(ids) if one == group]
+        rows = [index for index, group_id in enumerate(ids) if group_id == group]
         for place in np.ndindex(*maps.shape[1:]):
             values = advantage([maps[(row, *place)].item() for row in rows], epsilon)
             for row, value in zip(rows, values, strict=True):

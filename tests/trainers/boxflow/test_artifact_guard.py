@@ -29,7 +29,7 @@ def config(**changes: Any) -> BoxFlowConfig:
 
 
 def answers(*burdens: float | None) -> list[ScoredImage]:
-    return [ScoredImage(None if one is None else -one, (), "late") for one in burdens]
+    return [ScoredImage(None if burden is None else -burden, (), "late") for burden in burdens]
 
 
 @pytest.mark.parametrize(("total", "count"), [(768, 32), (48, 32), (8, 32), (96, 7), (12, 1)])

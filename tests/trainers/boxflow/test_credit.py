@@ -42,7 +42,8 @@ def test_box() -> None:
     got = signal_of(advantage="box", weight_artifact=0.5, weight_misalignment=0.05)
     for row, column in places():
         values = [
-            reward(BASE[one], FOUND[one], (0.5 * SIGMA, 0.05 * SIGMA), row, column, GRID) for one in range(len(BASE))
+            reward(BASE[sample], FOUND[sample], (0.5 * SIGMA, 0.05 * SIGMA), row, column, GRID)
+            for sample in range(len(BASE))
         ]
         assert got[:, row, column].tolist() == pytest.approx(advantage(values, 1e-4), abs=1e-4)
 
@@ -76,7 +77,7 @@ def test_dense_weighted_is_the_scalar_advantage_where_it_is_clean() -> None:
 def test_dense_normalised_is_of_what_is_left_of_the_reward() -> None:
     got = signal_of(advantage="dense-heatmap", dense_form="normalised")
     for row, column in places():
-        values = [BASE[one] * (1 - hottest(one, row, column)) for one in range(4)]
+        values = [BASE[sample] * (1 - hottest(sample, row, column)) for sample in range(4)]
         assert got[:, row, column].tolist() == pytest.approx(advantage(values, 1e-4), abs=1e-4)
 
 

@@ -31,12 +31,14 @@ def test_every_number_of_a_step(kind: str, s: float, n: float, packed: bool) -> 
     x, v, noise = (torch.randn(shape, generator=generator) for _ in range(3))
     step = sde_step(v, x, s, n, 0.7, noise=noise, dynamics=kind)  # type: ignore[arg-type]
     assert step.log_prob.shape == ((2, 6) if packed else (2, 3, 2))
-    rows = [one if packed else one.flatten(2).transpose(1, 2) for one in (x, v, noise, step.mean, step.next_sample)]
+    rows = [
+        tensor if packed else tensor.flatten(2).transpose(1, 2) for tensor in (x, v, noise, step.mean, step.next_sample)
+    ]
     for sample in range(2):
         for place in range(6):
             means, taken = [], []
             for channel in range(4):
-                xs, vs, noises, mean, next_one = (float(one[sample, place, channel]) for one in rows)
+                xs, vs, noises, mean, next_one = (float(row[sample, place, channel]) for row in rows)
                 expected, std = mean_and_std(xs, vs, s, n, 0.7, kind, n)
                 assert mean == pytest.approx(expected, abs=2e-5)
                 assert next_one == pytest.approx(expected + std * noises, abs=2e-5)
@@ -90,7 +92,7 @@ def test_the_step_that_was_taken_has_the_same_probability_again() -> None:
 def test_half_precision_velocities_give_float32_probabilities() -> None:
     x, v = torch.randn(1, 2, 4), torch.randn(1, 2, 4)
     step = sde_step(v.bfloat16(), x.bfloat16(), 0.6, 0.5, 0.7)
-    assert {one.dtype for one in step} == {torch.float32}
+    assert {tensor.dtype for tensor in step} == {torch.float32}
     expected = sde_step(v.bfloat16().float(), x.bfloat16().float(), 0.6, 0.5, 0.7, next_sample=step.next_sample)
     assert torch.equal(step.log_prob, expected.log_prob)
 

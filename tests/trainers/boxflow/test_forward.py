@@ -30,7 +30,9 @@ def sampled(trainer: BoxFlowTrainer, chunks: list[range] | None = None) -> list[
     return list(trainer.estimator.sample(plan, chunks or chunks_of(trainer.config, 0, 1), CPU))
 
 
-@pytest.mark.parametrize("name", ["FluxPipeline", *(pytest.param(one, marks=pytest.mark.slow) for one in CLASSES[1:])])
+@pytest.mark.parametrize(
+    "name", ["FluxPipeline", *(pytest.param(class_, marks=pytest.mark.slow) for class_ in CLASSES[1:])]
+)
 @pytest.mark.parametrize("objective", [pytest.param("nft", marks=pytest.mark.slow), "awm"])
 def test_each_class_learns(name: str, objective: str, tmp_path: Path) -> None:
     trainer = forward(tmp_path, name, objective=objective, beta=0.2)
@@ -55,7 +57,7 @@ def test_images_are_those_of_the_sampler_without_noise(tmp_path: Path) -> None:
     assert [list(chunk.indices) for chunk in again] == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert all(torch.equal(one.clean, other.clean) for one, other in zip(again, sampled(trainer), strict=True))  # type: ignore[arg-type]
     text = trainer.policy.encode([image.prompt for image in again[0].images])
-    start = trainer.policy.flow.noise([torch.Generator().manual_seed(one) for one in (11, 12)], 32, 48)
+    start = trainer.policy.flow.noise([torch.Generator().manual_seed(seed) for seed in (11, 12)], 32, 48)
     plain = sample_without_noise(trainer.policy, [image.prompt for image in again[0].images], [11, 12], CPU)
     x = start
     for place in range(3):
@@ -168,7 +170,7 @@ def test_the_old_weights_sample_and_follow_as_the_decay_says(tmp_path: Path) -> 
     trainer = forward(tmp_path, rollouts=1, old_decay=0.5, old_growth=0.5, learning_rate=0.05)
     old = trainer.estimator.old
     assert old is not None
-    start = [one.clone() for one in old.average]
+    start = [tensor.clone() for tensor in old.average]
     first = sampled(trainer)
     trainer.train()
     for average, before, now in zip(old.average, start, trainer.named.values(), strict=True):

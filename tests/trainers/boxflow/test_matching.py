@@ -37,12 +37,12 @@ def rows_of(values: torch.Tensor) -> list[list[list[float]]]:
     return [[[float(v) for v in place] for place in image] for image in packed]
 
 
-def naive_nft(one: Case, limit: float, mixing: float, images: list[int]) -> float:
-    now, old, clean, noise = (rows_of(part) for part in one[:4])
-    advantages = [[float(v) for v in image] for image in one.advantages.flatten(1)]
+def naive_nft(batch: Case, limit: float, mixing: float, images: list[int]) -> float:
+    now, old, clean, noise = (rows_of(part) for part in batch[:4])
+    advantages = [[float(v) for v in image] for image in batch.advantages.flatten(1)]
     total = 0.0
     for i in images:
-        level = float(one.levels[i])
+        level = float(batch.levels[i])
         errors: list[list[list[float]]] = []
         for sign in (1, -1):
             offs = []
@@ -68,90 +68,90 @@ def naive_nft(one: Case, limit: float, mixing: float, images: list[int]) -> floa
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(("limit", "mixing"), [(5.0, 1.0), (1.0, 0.1)])
 def test_nft_is_the_loop_s(packed: bool, limit: float, mixing: float) -> None:
-    one = case(packed)
-    loss = nft_loss(*one, limit, mixing)
-    assert loss.value.item() == pytest.approx(naive_nft(one, limit, mixing, [0, 1, 2]), rel=1e-5)
+    batch = case(packed)
+    loss = nft_loss(*batch, limit, mixing)
+    assert loss.value.item() == pytest.approx(naive_nft(batch, limit, mixing, [0, 1, 2]), rel=1e-5)
     counts = torch.tensor([True, False, True])
-    assert nft_loss(*one, limit, mixing, counts=counts).value.item() == pytest.approx(
-        naive_nft(one, limit, mixing, [0, 2]), rel=1e-5
+    assert nft_loss(*batch, limit, mixing, counts=counts).value.item() == pytest.approx(
+        naive_nft(batch, limit, mixing, [0, 2]), rel=1e-5
     )
 
 
 def test_nft_of_one_number_by_hand() -> None:
     # x₀ = 1, ε = 3, u = 2, v = 1, v_old = 0, σ = ½, β = ½: v⁺ = ½, v⁻ = −½, off by .75 and 1.25.
     # The squares are divided by what is off, which leaves that.
-    one = [torch.full((1, 1, 1), value) for value in (1.0, 0.0, 1.0, 3.0)]
+    values = [torch.full((1, 1, 1), value) for value in (1.0, 0.0, 1.0, 3.0)]
     for advantage, r in ((0.0, 0.5), (5.0, 1.0), (-7.0, 0.0), (1.0, 0.6)):
-        loss = nft_loss(*one, torch.tensor([0.5]), torch.tensor([[advantage]]), 5.0, 0.5)  # type: ignore[arg-type]
+        loss = nft_loss(*values, torch.tensor([0.5]), torch.tensor([[advantage]]), 5.0, 0.5)  # type: ignore[arg-type]
         assert loss.value.item() == pytest.approx(10 * (r * 0.75 + (1 - r) * 1.25))
     assert loss.positive.item() == pytest.approx(0.75)
     assert loss.negative.item() == pytest.approx(1.25)
 
 
 def test_a_scalar_advantage_is_a_map_of_equal_ones() -> None:
-    one = case(packed=False)
-    scalar = one.advantages[:, :1, :1]
-    alike = nft_loss(*one[:5], scalar.expand_as(one.advantages), 5.0, 1.0).value
-    assert nft_loss(*one[:5], scalar, 5.0, 1.0).value.item() == pytest.approx(alike.item(), rel=1e-6)
+    batch = case(packed=False)
+    scalar = batch.advantages[:, :1, :1]
+    alike = nft_loss(*batch[:5], scalar.expand_as(batch.advantages), 5.0, 1.0).value
+    assert nft_loss(*batch[:5], scalar, 5.0, 1.0).value.item() == pytest.approx(alike.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("mixing", [0.1, 1.0, 2.0])
 def test_the_first_gradient_of_both_is_that_of_the_weighted_error(mixing: float) -> None:
-    one = case(packed=True)
-    local = one.advantages.clamp(-5, 5)
+    batch = case(packed=True)
+    local = batch.advantages.clamp(-5, 5)
 
     def gradient(value: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         [found] = torch.autograd.grad(value, v)
         return found
 
-    v = one.old.clone().requires_grad_()
-    u = one.noise - one.clean
+    v = batch.old.clone().requires_grad_()
+    u = batch.noise - batch.clean
     plain = gradient((local * ((v - u) ** 2).mean(2)).mean(), v)
     # σ²/w with w = σ·mean|u − v|
-    scale = one.levels / (u - one.old).abs().mean(dim=(1, 2))
-    nft = gradient(nft_loss(v, one.old, *one[2:5], local, 5.0, mixing).value, v)
+    scale = batch.levels / (u - batch.old).abs().mean(dim=(1, 2))
+    nft = gradient(nft_loss(v, batch.old, *batch[2:5], local, 5.0, mixing).value, v)
     torch.testing.assert_close(nft, plain * scale.view(3, 1, 1), rtol=1e-4, atol=1e-7)
-    new, old = (matching_log_prob(each, *one[2:5]) for each in (v, one.old))
+    new, old = (matching_log_prob(each, *batch[2:5]) for each in (v, batch.old))
     awm = gradient(-((new - old).exp() * local).mean(), v)
     torch.testing.assert_close(awm, plain, rtol=1e-4, atol=1e-7)
 
 
 def test_samples_that_do_not_count_add_nothing_not_even_nan() -> None:
-    one = case(packed=True)
-    spoiled = one._replace(now=one.now.clone(), clean=one.clean.clone())
+    batch = case(packed=True)
+    spoiled = batch._replace(now=batch.now.clone(), clean=batch.clean.clone())
     spoiled.now[1], spoiled.clean[1] = math.nan, math.nan
     counts = torch.tensor([True, False, True])
     loss = nft_loss(*spoiled, 5.0, 1.0, counts=counts)
-    assert loss.value.item() == pytest.approx(naive_nft(one, 5.0, 1.0, [0, 2]), rel=1e-5)
+    assert loss.value.item() == pytest.approx(naive_nft(batch, 5.0, 1.0, [0, 2]), rel=1e-5)
     assert math.isfinite(loss.positive.item())
-    none = nft_loss(*one, 5.0, 1.0, counts=torch.zeros(3, dtype=torch.bool))
+    none = nft_loss(*batch, 5.0, 1.0, counts=torch.zeros(3, dtype=torch.bool))
     assert none.value.item() == none.positive.item() == 0
 
 
 def test_a_group_of_one_teaches_nothing() -> None:
-    one = case(packed=True)
+    batch = case(packed=True)
     rewards = torch.tensor([0.3])
     advantages = group_advantages(rewards, [7])
     counts = counting_samples(rewards, [7])
     assert not counts.any()
-    v = one.now[:1].clone().requires_grad_()
-    parts = (v, one.old[:1], one.clean[:1], one.noise[:1], one.levels[:1], advantages[:, None])
+    v = batch.now[:1].clone().requires_grad_()
+    parts = (v, batch.old[:1], batch.clean[:1], batch.noise[:1], batch.levels[:1], advantages[:, None])
     nft_loss(*parts, 5.0, 1.0, counts=counts).value.backward()
     assert v.grad is not None
     assert v.grad.abs().max() == 0
 
 
 def test_parts_with_the_batch_s_denominator_add_up_to_the_whole() -> None:
-    one = case(packed=False)
+    batch = case(packed=False)
     counts = torch.tensor([True, True, False])
     extra = torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(1))
-    whole = nft_loss(*one, 5.0, 1.0, counts=counts, penalty=extra).value.item()
+    whole = nft_loss(*batch, 5.0, 1.0, counts=counts, penalty=extra).value.item()
     parts = 0.0
     for part in (slice(0, 1), slice(1, 3)):
-        some = Case(*(each[part] for each in one))
+        some = Case(*(each[part] for each in batch))
         parts += nft_loss(*some, 5.0, 1.0, counts=counts[part], denominator=2, penalty=extra[part]).value.item()
     assert parts == pytest.approx(whole, rel=1e-6)
-    plain = nft_loss(*one, 5.0, 1.0, counts=counts).value.item()
+    plain = nft_loss(*batch, 5.0, 1.0, counts=counts).value.item()
     assert whole - plain == pytest.approx(extra[:2].mean().item(), rel=1e-4)
 
 

@@ -36,7 +36,7 @@ KINDS: list[dict[str, Any]] = [
 def losses(policy: Policy, chunks: list[RolloutChunk], advantages: Any, counting: int) -> Iterator[torch.Tensor]:
     """The loss of each step of each chunk, written out."""
     settings = policy.config.loss
-    numbers = [one.step for one in chunks[0].transitions]
+    numbers = [transition.step for transition in chunks[0].transitions]
     stds = noise_stds(policy, numbers)
     for chunk in chunks:
         for number, one in enumerate(chunk.transitions):
@@ -62,14 +62,14 @@ def losses(policy: Policy, chunks: list[RolloutChunk], advantages: Any, counting
             yield loss.value * (1 / len(numbers) * weight)
 
 
-@pytest.mark.parametrize("more", [KINDS[0], *(pytest.param(one, marks=pytest.mark.slow) for one in KINDS[1:])])
+@pytest.mark.parametrize("more", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_the_weights_of_a_few_steps_are_those_of_a_plain_loop(more: dict[str, Any], tmp_path: Path) -> None:
     trained = BoxFlowTrainer(tiny_task(tmp_path / "trained", rollouts=2, **more))
     trained.train()
     plain = BoxFlowTrainer(tiny_task(tmp_path / "plain", rollouts=2, **more))
     policy, config = plain.policy, plain.config
     optimizer = torch.optim.AdamW(list(plain.named.values()), lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-4)
-    average = [one.detach().clone() for one in plain.named.values()]
+    average = [start.detach().clone() for start in plain.named.values()]
     for number in range(2):
         plan = plan_rollout(config, PROMPTS, number)
         chunks = list(sample(policy, plan, chunks_of(config, 0, 1), torch.device("cpu")))
@@ -86,12 +86,12 @@ def test_the_weights_of_a_few_steps_are_those_of_a_plain_loop(more: dict[str, An
                 loss.backward()
             torch.nn.utils.clip_grad_norm_(list(plain.named.values()), 1.0)
             optimizer.step()
-            for mean, one in zip(average, plain.named.values(), strict=True):
-                mean.lerp_(one.detach(), 1 - 0.9)
-    for name, one in trained.named.items():
-        assert torch.equal(one, plain.named[name]), name
-    for mean, one in zip(trained.ema.average, average, strict=True):
-        assert torch.equal(mean, one)
+            for mean, weights in zip(average, plain.named.values(), strict=True):
+                mean.lerp_(weights.detach(), 1 - 0.9)
+    for name, weights in trained.named.items():
+        assert torch.equal(weights, plain.named[name]), name
+    for mean, weights in zip(trained.ema.average, average, strict=True):
+        assert torch.equal(mean, weights)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_a_shared_path_is_computed_once_and_gives_the_same_images(tmp_path: Path
         trainer.policy.velocity = counted  # type: ignore[method-assign]
         plan = plan_rollout(trainer.config, PROMPTS, 0)
         chunks[name] = list(sample(trainer.policy, plan, chunks_of(trainer.config, 0, 1), torch.device("cpu")))
-    for one, other in zip(chunks[False], chunks[True], strict=True):
-        torch.testing.assert_close(other.transitions[0].sample, one.transitions[0].sample, rtol=1e-4, atol=1e-5)
+    for chunk, other in zip(chunks[False], chunks[True], strict=True):
+        torch.testing.assert_close(other.transitions[0].sample, chunk.transitions[0].sample, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(
-            other.transitions[0].next_sample, one.transitions[0].next_sample, rtol=1e-4, atol=1e-5
+            other.transitions[0].next_sample, chunk.transitions[0].next_sample, rtol=1e-4, atol=1e-5
         )
     # eight images and six steps; of two paths the first three steps each come once
     assert sum(rows[False]) == 8 * 6
@@ -147,7 +147,7 @@ def test_branches_leave_one_path_at_different_steps(share: bool, tmp_path: Path)
     assert 1 <= plan.noisy[0] < plan.noisy[1] < 4
     chunks = list(sample(trainer.policy, plan, chunks_of(trainer.config, 0, 1), torch.device("cpu")))
     assert [chunk.transitions[0].step for chunk in chunks] == [plan.branches[index // 2] for index in range(8)]
-    by_group = [torch.cat([one.transitions[0].sample for one in chunks[2 * g : 2 * g + 2]]) for g in range(4)]
+    by_group = [torch.cat([chunk.transitions[0].sample for chunk in chunks[2 * g : 2 * g + 2]]) for g in range(4)]
     for group in by_group:
         torch.testing.assert_close(group, group[:1].expand_as(group), rtol=1e-4, atol=1e-5)
     # the second branch's start is the path from the first's, without noise

@@ -45,10 +45,10 @@ def test_every_cell_is_what_a_loop_over_cells_gives(
     maps = reward_maps(base, found, grid, 0.7, 0.2, rule)  # type: ignore[arg-type]
     assert maps.shape == (len(found), *grid)
     assert maps.dtype is torch.float32
-    for sample, one in enumerate(found):
+    for sample, boxes in enumerate(found):
         for row in range(grid[0]):
             for column in range(grid[1]):
-                expected = reward(base[sample], one, (0.7, 0.2), row, column, grid, rule)
+                expected = reward(base[sample], boxes, (0.7, 0.2), row, column, grid, rule)
                 assert maps[sample, row, column].item() == pytest.approx(expected, abs=1e-6)
 
 

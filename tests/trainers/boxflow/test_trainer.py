@@ -31,10 +31,12 @@ def entries(out: Path) -> list[dict[str, Any]]:
 
 
 def weights(trainer: BoxFlowTrainer) -> dict[str, torch.Tensor]:
-    return {name: one.detach().clone() for name, one in trainer.named.items()}
+    return {name: weights.detach().clone() for name, weights in trainer.named.items()}
 
 
-@pytest.mark.parametrize("name", ["FluxPipeline", *(pytest.param(one, marks=pytest.mark.slow) for one in CLASSES[1:])])
+@pytest.mark.parametrize(
+    "name", ["FluxPipeline", *(pytest.param(class_, marks=pytest.mark.slow) for class_ in CLASSES[1:])]
+)
 @pytest.mark.parametrize("lora", [True, False])
 def test_each_class_learns_from_a_ratio_of_exactly_one(name: str, lora: bool, tmp_path: Path) -> None:
     more: dict[str, Any] = {} if lora else {"lora": None, "learning_rate": 1e-4}
@@ -123,7 +125,7 @@ def test_an_adapter_that_fits_no_layer_is_refused() -> None:
     bound = add_lora(model, BoxFlowLora(rank=4, alpha=4, targets=("attn.to_q",)))
     # one double and one single block
     assert bound == 2
-    trained = [name for name, one in model.named_parameters() if one.requires_grad]
+    trained = [name for name, weights in model.named_parameters() if weights.requires_grad]
     assert len([name for name in trained if "lora" in name]) == 2 * bound
 
 
@@ -131,7 +133,7 @@ def test_an_adapter_that_fits_no_layer_is_refused() -> None:
 def test_adapters_leave_the_last_layer_and_modulation_alone(name: str) -> None:
     model = pipeline_of(name).transformer.requires_grad_(False)
     assert add_lora(model, BoxFlowLora(rank=2, alpha=2)) >= 4
-    trained = [name for name, one in model.named_parameters() if one.requires_grad]
+    trained = [name for name, weights in model.named_parameters() if weights.requires_grad]
     assert all(any(part.isdigit() for part in name.split(".")) for name in trained)
     assert not any("norm" in name or "embed" in name for name in trained)
 
@@ -166,7 +168,7 @@ def test_fixed_prompts_are_scored_by_what_is_not_learned_from(tmp_path: Path) ->
     class Darkness(Brightness):
         async def score(self, images: Any) -> Any:
             scores = await super().score(images)
-            return [type(one)(-(one.value or 0.0)) for one in scores]
+            return [type(score)(-(score.value or 0.0)) for score in scores]
 
     task = tiny_task(
         tmp_path,
@@ -207,9 +209,9 @@ def test_images_do_not_depend_on_their_chunk_s_place(tmp_path: Path) -> None:
     chunks = chunks_of(trainer.config, 0, 1)
     together = list(sample(trainer.policy, plan, chunks, torch.device("cpu")))
     alone = next(sample(trainer.policy, plan, chunks[2:3], torch.device("cpu")))
-    for one, other in zip(together[2].transitions, alone.transitions, strict=True):
-        assert torch.equal(one.next_sample, other.next_sample)
-        assert torch.equal(one.log_prob, other.log_prob)
+    for transition, other in zip(together[2].transitions, alone.transitions, strict=True):
+        assert torch.equal(transition.next_sample, other.next_sample)
+        assert torch.equal(transition.log_prob, other.log_prob)
     # what a step starts from is where the last one ended, and is stored once
     assert together[0].transitions[0].next_sample is together[0].transitions[1].sample
 
@@ -221,7 +223,9 @@ def test_a_group_starts_from_the_same_noise_where_asked(shared: bool, tmp_path: 
     [chunk] = sample(trainer.policy, plan_rollout(config, PROMPTS, 0), [range(config.total)], torch.device("cpu"))
     assert chunk.transitions[0].step == 0
     first = chunk.transitions[0]
-    starts, after = (one.unflatten(0, (-1, config.rollout.samples)) for one in (first.sample, first.next_sample))
+    starts, after = (
+        latents.unflatten(0, (-1, config.rollout.samples)) for latents in (first.sample, first.next_sample)
+    )
     for group in starts:
         assert all(torch.equal(group[0], other) == shared for other in group[1:])
     assert not torch.equal(starts[0, 0], starts[1, 0])

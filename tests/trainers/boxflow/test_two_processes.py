@@ -49,9 +49,9 @@ def run(folder: Path, processes: int, pipeline: Path, kind: str = "plain") -> li
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
     done = []
-    for one in started:
-        out, errors = one.communicate(timeout=400)
-        done.append(subprocess.CompletedProcess(one.args, one.returncode, out, errors))
+    for process in started:
+        out, errors = process.communicate(timeout=400)
+        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, errors))
     return done
 
 

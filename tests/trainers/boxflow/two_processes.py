@@ -53,7 +53,7 @@ def main() -> None:
     if trainer.main:
         torch.save(weights, folder / "weights.pt")
     if "sharded" in kind:
-        assert all(hasattr(one, "device_mesh") for one in trainer.named.values())
+        assert all(hasattr(weights, "device_mesh") for weights in trainer.named.values())
         again = BoxFlowTrainer(task_of(folder, kind))
         assert again.done == 2
         state = gathered(again.named, again.ema, again.optimizer)

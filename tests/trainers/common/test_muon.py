@@ -42,14 +42,14 @@ def test_everything_else_is_trained_as_by_adamw():
     generator = torch.Generator().manual_seed(3)
     ours = [nn.Parameter(torch.randn(3, 4, generator=generator)), nn.Parameter(torch.randn(5, generator=generator))]
     theirs = [nn.Parameter(each.detach().clone()) for each in ours]
-    one = Muon([], ours, muon_rate=1.0, adamw_rate=0.01, betas=(0.8, 0.95), weight_decay=0.1)
+    muon = Muon([], ours, muon_rate=1.0, adamw_rate=0.01, betas=(0.8, 0.95), weight_decay=0.1)
     groups = [{"params": theirs[:1], "weight_decay": 0.1}, {"params": theirs[1:], "weight_decay": 0.0}]
     other = torch.optim.AdamW(groups, lr=0.01, betas=(0.8, 0.95))
     for _ in range(5):
         for mine, their in zip(ours, theirs, strict=True):
             mine.grad = torch.randn(mine.shape, generator=generator)
             their.grad = mine.grad.clone()
-        one.step()
+        muon.step()
         other.step()
     for mine, their in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, their, atol=1e-6)

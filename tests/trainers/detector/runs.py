@@ -36,11 +36,11 @@ def killed_at(arguments: list[str], step: int, run: Path, *, log: Path) -> int:
     process = start(arguments, log=log)
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
-        if max((one["step"] for one in entries(run)), default=0) >= step:
+        if max((entry["step"] for entry in entries(run)), default=0) >= step:
             process.send_signal(signal.SIGKILL)
         time.sleep(0.01)
     assert process.wait(PATIENCE) == -signal.SIGKILL, log.read_text()[-3000:]
-    return max(one["step"] for one in entries(run))
+    return max(entry["step"] for entry in entries(run))
 
 
 def entries(run: Path) -> list[dict[str, Any]]:
@@ -54,6 +54,6 @@ def entries(run: Path) -> list[dict[str, Any]]:
 
 def curve(run: Path, name: str = "loss") -> dict[int, float]:
     """step -> value; a step that was logged twice would show."""
-    found = [(one["step"], one[name]) for one in entries(run) if name in one]
+    found = [(entry["step"], entry[name]) for entry in entries(run) if name in entry]
     assert len(found) == len(dict(found))
     return dict(found)

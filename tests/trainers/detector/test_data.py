@@ -43,7 +43,7 @@ def test_every_train_sample_is_trained_held_out_or_counted(detector_shards: Path
     )
     assert data.held_out
     assert sorted(data.dropped[NO_TRACE]) == sorted(
-        key for key, one in samples.items() if one.trace is None and not is_held_out(one.prompt_id, 0.2)
+        key for key, sample in samples.items() if sample.trace is None and not is_held_out(sample.prompt_id, 0.2)
     )
     assert data.dropped[TOO_LONG], "500 tokens are too few for some"
     for row in data.train:
@@ -73,8 +73,8 @@ def test_an_image_that_no_qwen_takes_is_left_out_and_the_others_stay(
     read = ShardTable.sample
 
     def sample(table: ShardTable, place: int) -> Sample:
-        one = read(table, place)
-        return one.model_copy(update={"width": 1000, "height": 2}) if one.key in narrow else one
+        sample = read(table, place)
+        return sample.model_copy(update={"width": 1000, "height": 2}) if sample.key in narrow else sample
 
     monkeypatch.setattr(ShardTable, "sample", sample)
     for questions_only in (True, False):
@@ -101,11 +101,11 @@ def test_without_traces_nothing_is_left_to_train_them_on(detector_shards: Path, 
 
 def test_the_held_out_share() -> None:
     prompts = [f"prompt-{number}" for number in range(20_000)]
-    first = {one for one in prompts if is_held_out(one, 0.1)}
+    first = {prompt for prompt in prompts if is_held_out(prompt, 0.1)}
     assert abs(len(first) - 2000) < 200
-    assert first <= {one for one in prompts if is_held_out(one, 0.2)}, "a larger share keeps the smaller one"
-    assert first != {one for one in prompts if is_held_out(one, 0.1, seed=1)}
-    assert not any(is_held_out(one, 0.0) for one in prompts)
+    assert first <= {prompt for prompt in prompts if is_held_out(prompt, 0.2)}, "a larger share keeps the smaller one"
+    assert first != {prompt for prompt in prompts if is_held_out(prompt, 0.1, seed=1)}
+    assert not any(is_held_out(prompt, 0.0) for prompt in prompts)
 
 
 @pytest.mark.parametrize("template", [DETECT, DETECT_SHORT])
@@ -179,7 +179,7 @@ def test_an_epoch_is_whole_batches_of_like_length_in_another_order_each_time() -
     for order in orders:
         assert len(order) == len(set(order)) == 992
         batches = [[LENGTHS[index] for index in order[at : at + 16]] for at in range(0, 992, 16)]
-        padding = sum(max(one) * 16 - sum(one) for one in batches) / sum(map(sum, batches))
+        padding = sum(max(batch) * 16 - sum(batch) for batch in batches) / sum(map(sum, batches))
         assert padding < 0.06, "random batches of these pad by three quarters"
         assert max(batches[0]) == max(LENGTHS[index] for index in order)
     assert len({tuple(order) for order in orders}) == 3
@@ -193,7 +193,7 @@ def test_the_sampler_says_which_epoch_it_is() -> None:
     for epoch in (0, 3):
         now[0] = epoch
         numbers = list(sampler)
-        assert [divmod(one, len(LENGTHS)) for one in numbers] == [
+        assert [divmod(number, len(LENGTHS)) for number in numbers] == [
             (epoch, index) for index in epoch_order(LENGTHS, batch=16, seed=5, epoch=epoch)
         ]
 
@@ -208,5 +208,5 @@ def test_however_many_processes_a_step_sees_the_same_samples(processes: int, mic
     ]
     steps = 16 // (processes * micro)
     for step in range(992 // 16):
-        seen = [index for share in shares for one in share[step * steps : (step + 1) * steps] for index in one]
+        seen = [index for share in shares for number in share[step * steps : (step + 1) * steps] for index in number]
         assert sorted(seen) == sorted(reference[16 * step : 16 * step + 16])

@@ -35,7 +35,7 @@ class Scripted(DetectorGRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self.asked = inputs
         self.said = [
-            self.script(number % self.num_generations, one["ground_truth"]) for number, one in enumerate(inputs)
+            self.script(number % self.num_generations, row["ground_truth"]) for number, row in enumerate(inputs)
         ]
         self.output = super()._generate_and_score_completions(inputs)
         return self.output
@@ -81,47 +81,47 @@ def logged(trainer: Scripted, name: str) -> list[float]:
 
 
 def test_advantages_are_the_composite_rewards_within_each_group(trainer: Any) -> None:
-    one = trainer(max_steps=1)
-    one.train()
+    training = trainer(max_steps=1)
+    training.train()
     rewards = [
         composite_reward(text, row["ground_truth"], LexicalSimilarity(), require_trace=False).total
-        for text, row in zip(one.said, one.asked, strict=True)
+        for text, row in zip(training.said, training.asked, strict=True)
     ]
     assert rewards[3] == rewards[7] == -1
     expected = []
     for group in (rewards[:4], rewards[4:]):
         mean, spread = statistics.mean(group), statistics.stdev(group)
         expected += [(reward - mean) / (spread + 1e-4) for reward in group]
-    assert one.output["advantages"].tolist() == pytest.approx(expected, rel=1e-4)
-    assert logged(one, "reward") == [pytest.approx(statistics.mean(rewards))]
-    assert logged(one, "format_rate") == [0.75]
-    assert len({row["key"] for row in one.asked[:4]}) == len({row["key"] for row in one.asked[4:]}) == 1
-    assert one.asked[0]["key"] != one.asked[4]["key"]
+    assert training.output["advantages"].tolist() == pytest.approx(expected, rel=1e-4)
+    assert logged(training, "reward") == [pytest.approx(statistics.mean(rewards))]
+    assert logged(training, "format_rate") == [0.75]
+    assert len({row["key"] for row in training.asked[:4]}) == len({row["key"] for row in training.asked[4:]}) == 1
+    assert training.asked[0]["key"] != training.asked[4]["key"]
 
 
 def test_a_rollout_asks_what_inference_asks(trainer: Any) -> None:
     """Token by token, image included: the prompt's ids are those of the processor on the chat's own text."""
-    one = trainer(max_steps=1)
-    one.train()
-    for ids, row in zip(one.prompt_ids, one.asked, strict=True):
-        number = next(index for index, found in enumerate(one.train_dataset.rows) if found.key == row["key"])
-        found = one.train_dataset.rows[number]
-        wanted = one.chat.processor(text=[one.chat.asked(found.prompt, found.size)], images=row["images"])
+    training = trainer(max_steps=1)
+    training.train()
+    for ids, row in zip(training.prompt_ids, training.asked, strict=True):
+        number = next(index for index, found in enumerate(training.train_dataset.rows) if found.key == row["key"])
+        found = training.train_dataset.rows[number]
+        wanted = training.chat.processor(text=[training.chat.asked(found.prompt, found.size)], images=row["images"])
         assert list(ids) == list(wanted["input_ids"][0])
         assert len(ids) == found.tokens
 
 
 def test_the_better_answer_becomes_likelier(trainer: Any) -> None:
     """Of two well-formed answers the one that is right on the clean and on the spoiled gains on the other."""
-    one = trainer(max_steps=8, learning_rate=2e-3, warmup=0.0)
+    training = trainer(max_steps=8, learning_rate=2e-3, warmup=0.0)
 
     def preference() -> float:
-        item = next(item for item in map(one.train_dataset.__getitem__, range(99)) if item["ground_truth"])
+        item = next(item for item in map(training.train_dataset.__getitem__, range(99)) if item["ground_truth"])
         good, bad = render_answer(item["ground_truth"], None), BROKEN
-        return likelihood(one, item, good) - likelihood(one, item, bad)
+        return likelihood(training, item, good) - likelihood(training, item, bad)
 
     before = preference()
-    one.train()
+    training.train()
     assert preference() > before + 0.05
 
 
@@ -145,13 +145,13 @@ def test_groups_that_teach_nothing_leave_the_loss(trainer: Any) -> None:
         state["asked"] += 1
         return BROKEN if state["asked"] % 8 in (1, 2, 3, 4) else [render_answer(truth, None), BROKEN][turn % 2]
 
-    one = trainer(same_first, max_steps=1, group_filter="zero-std")
-    one.train()
-    mask = one.output["completion_mask"]
+    training = trainer(same_first, max_steps=1, group_filter="zero-std")
+    training.train()
+    mask = training.output["completion_mask"]
     assert mask[:4].sum() == 0
     assert bool((mask[4:].sum(dim=1) > 0).all())
-    assert int(one.output["num_items_in_batch"]) == int(mask.sum())
-    assert logged(one, "groups_left_out") == [0.5]
+    assert int(training.output["num_items_in_batch"]) == int(mask.sum())
+    assert logged(training, "groups_left_out") == [0.5]
 
 
 def command(shards: Path, model: Path, out: Path, *more: str) -> list[str]:

@@ -27,9 +27,9 @@ def test_boxes_as_maps() -> None:
     """On 4 × 4 cells of 250: a box over the top left cell and half of its right neighbour; one of the other type."""
     found = (defect(0, 0, 375, 250), defect(500, 500, 1000, 1000, "misalignment", 40))
     detector: MapDetector = BoxMaps(lambda asked: [found for _ in asked], name="ours", side=4)
-    (one,) = detector.read([(PICTURE, "p")])
-    assert one.defects == found
-    artifact, misalignment = one.heatmaps[ART], one.heatmaps[MIS]
+    (answer,) = detector.read([(PICTURE, "p")])
+    assert answer.defects == found
+    artifact, misalignment = answer.heatmaps[ART], answer.heatmaps[MIS]
     assert artifact is not None
     assert misalignment is not None
     assert artifact[0].tolist() == pytest.approx([0.8, 0.4, 0, 0])
@@ -39,18 +39,18 @@ def test_boxes_as_maps() -> None:
 
 
 def test_an_unreadable_answer_draws_nothing() -> None:
-    (one,) = BoxMaps(lambda asked: [None], name="ours").read([(PICTURE, "p")])
-    assert one.defects is None
-    assert set(one.heatmaps.values()) == {None}
-    assert one.reason
+    (answer,) = BoxMaps(lambda asked: [None], name="ours").read([(PICTURE, "p")])
+    assert answer.defects is None
+    assert set(answer.heatmaps.values()) == {None}
+    assert answer.reason
 
 
 def test_maps_as_boxes_and_back() -> None:
     found = (defect(0, 250, 500, 500, importance=90), defect(750, 750, 1000, 1000, importance=60))
     heat = BoxMaps(lambda asked: [found], name="ours", side=8).read([(PICTURE, "p")])[0].heatmaps[ART]
     back = boxes_of(heat, ART, threshold=0.5)
-    assert {(one.box, one.importance) for one in back} == {(one.box, one.importance) for one in found}
-    assert [one.importance for one in boxes_of(heat, ART, threshold=0.7)] == [90]
+    assert {(defect.box, defect.importance) for defect in back} == {(defect.box, defect.importance) for defect in found}
+    assert [defect.importance for defect in boxes_of(heat, ART, threshold=0.7)] == [90]
     assert boxes_of(np.zeros((8, 8)), ART, threshold=0.5) == ()
     assert boxes_of(None, ART, threshold=0.5) == ()
 
@@ -173,27 +173,27 @@ def test_maps_are_those_of_the_steps_that_wrote_the_tokens() -> None:
     processor = StandInProcessor(ANSWER)
     tokens = [11, 12, 13, 14, 15, MISALIGNMENT_TOKEN, 16, 17, ARTIFACT_TOKEN, 18]
     doctor: MapDetector = ImageDoctor(StandIn(tokens), processor, threshold=0.162)
-    (one,) = doctor.read([(PICTURE, "a red {caption}")])
-    misalignment, artifact = one.heatmaps[MIS], one.heatmaps[ART]
+    (answer,) = doctor.read([(PICTURE, "a red {caption}")])
+    misalignment, artifact = answer.heatmaps[MIS], answer.heatmaps[ART]
     assert misalignment is not None
     assert artifact is not None
     places = 0.001 * np.arange(6).reshape(2, 3)
     assert misalignment == pytest.approx(0.10 + places, abs=1e-6)
     assert artifact == pytest.approx(0.16 + places, abs=1e-6)
-    assert one.scores["overall"] == 0.25
-    assert one.reason == ""
-    assert one.defects is not None
-    assert {found.type for found in one.defects} == {ART}, "no misalignment heat reaches the threshold"
+    assert answer.scores["overall"] == 0.25
+    assert answer.reason == ""
+    assert answer.defects is not None
+    assert {found.type for found in answer.defects} == {ART}, "no misalignment heat reaches the threshold"
     assert processor.asked[0].endswith("Text Caption: [a red {caption}]")
 
 
 def test_a_token_that_was_not_written_has_no_map() -> None:
-    (one,) = ImageDoctor(StandIn([11, ARTIFACT_TOKEN, 12]), StandInProcessor(ANSWER)).read([(PICTURE, "p")])
-    assert one.heatmaps[MIS] is None
-    assert one.heatmaps[ART] is not None
-    (one,) = ImageDoctor(StandIn([11, 12]), StandInProcessor("nothing")).read([(PICTURE, "p")])
-    assert set(one.heatmaps.values()) == {None}
-    assert one.defects is None
+    (answer,) = ImageDoctor(StandIn([11, ARTIFACT_TOKEN, 12]), StandInProcessor(ANSWER)).read([(PICTURE, "p")])
+    assert answer.heatmaps[MIS] is None
+    assert answer.heatmaps[ART] is not None
+    (answer,) = ImageDoctor(StandIn([11, 12]), StandInProcessor("nothing")).read([(PICTURE, "p")])
+    assert set(answer.heatmaps.values()) == {None}
+    assert answer.defects is None
 
 
 def test_another_model_is_refused() -> None:

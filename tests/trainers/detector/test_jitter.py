@@ -40,8 +40,8 @@ def test_the_four_coordinates_move_on_their_own() -> None:
     rng = random.Random(2)
     box = Box(x0=200, y0=300, x1=600, y1=700)
     moved = [jitter_box(box, 10, rng) for _ in range(200)]
-    assert len({(one.x0 - 200, one.x1 - 600) for one in moved}) > 100
-    assert len({(one.x0 - 200, one.y0 - 300) for one in moved}) > 100
+    assert len({(box.x0 - 200, box.x1 - 600) for box in moved}) > 100
+    assert len({(box.x0 - 200, box.y0 - 300) for box in moved}) > 100
 
 
 def test_another_epoch_seed_or_sample_is_another_jitter_and_the_same_is_the_same() -> None:
@@ -54,7 +54,9 @@ def test_another_epoch_seed_or_sample_is_another_jitter_and_the_same_is_the_same
         jitter_defects(defects, 10, seed=0, epoch=0, key="b"),
     ]
     assert len({base, *others}) == 4
-    assert [one.model_copy(update={"box": old.box}) for one, old in zip(base, defects, strict=True)] == list(defects)
+    assert [moved.model_copy(update={"box": old.box}) for moved, old in zip(base, defects, strict=True)] == list(
+        defects
+    )
 
 
 def test_none_is_none() -> None:

@@ -223,8 +223,8 @@ def slowly(prediction: list[Defect], truth: list[Defect], cosine: Fraction) -> F
     """The paper's formulas in fractions, trying out every assignment; all pairs are equally alike."""
 
     def things(of: list[Defect], kind: str) -> list[naive.Thing]:
-        chosen = [one for one in of if one.type == kind]
-        return [naive.Thing((b.x0, b.y0, b.x1, b.y1), kind) for b in (one.box for one in chosen)]
+        chosen = [defect for defect in of if defect.type == kind]
+        return [naive.Thing((b.x0, b.y0, b.x1, b.y1), kind) for b in (defect.box for defect in chosen)]
 
     if not prediction or not truth:
         value = "0.3" if not prediction and not truth else "-0.8" if truth else "-0.3"
@@ -249,7 +249,7 @@ def slowly(prediction: list[Defect], truth: list[Defect], cosine: Fraction) -> F
 @settings(max_examples=80, deadline=None)
 def test_agrees_with_a_slow_reading_of_the_formulas(prediction: list[Defect], truth: list[Defect], cosine: str) -> None:
     def plain(of: list[Defect]) -> list[Defect]:
-        return [one.model_copy(update={"importance": 50}) for one in of]
+        return [defect.model_copy(update={"importance": 50}) for defect in of]
 
     prediction, truth = plain(prediction), plain(truth)
     reward = composite_reward(said(*prediction), truth, always(float(cosine)))
@@ -281,7 +281,7 @@ def test_no_order_matters_beyond_enumeration() -> None:
     """Nine against eight boxes of one type, some of them equal: more assignments than are tried one by one."""
     rng = random.Random(4)
     boxes = [defect(20 * n, 0, 20 * n + 100, 50, reason=f"r{n % 3}", importance=1 + n) for n in range(6)]
-    prediction = [*boxes, *(one.model_copy(update={"reason": "again"}) for one in boxes[:3])]
+    prediction = [*boxes, *(box.model_copy(update={"reason": "again"}) for box in boxes[:3])]
     truth = [defect(25 * n, 5, 25 * n + 90, 60, reason=f"r{n % 3}") for n in range(8)]
     first = composite_reward(said(*prediction), truth, same)
     for _ in range(20):

@@ -112,7 +112,7 @@ def test_the_samplers_order_is_that_of_its_epoch() -> None:
         assert len(order) == len(sampler)
         chunks = [order[at : at + 24] for at in range(0, len(order), 24)]
         assert all(chunk == chunk[:8] * 3 and len(set(chunk[:4])) == len(set(chunk[4:8])) == 1 for chunk in chunks)
-        assert sorted({one for chunk in chunks for one in chunk}) == list(range(10))
+        assert sorted({part for chunk in chunks for part in chunk}) == list(range(10))
         orders.append(order)
     assert orders[0] == orders[2] != orders[1]
 

@@ -42,7 +42,7 @@ def test_a_run_leaves_a_detector_that_prelabelling_loads(unbroken: Path) -> None
     losses = curve(unbroken)
     assert sorted(losses) == list(range(1, STEPS + 1))
     assert losses[STEPS] < losses[1]
-    assert [one["step"] for one in entries(unbroken) if "eval_score" in one] == [6, 12]
+    assert [entry["step"] for entry in entries(unbroken) if "eval_score" in entry] == [6, 12]
     assert sorted(path.name for path in (unbroken / "samples").iterdir()) == ["step-000006.png", "step-000012.png"]
     backend = LocalBackend(VlmSettings(backend="transformers", model=str(unbroken / "model"), device="cpu"))
     assert backend.identity.template == load_template(DETECT_SHORT).id
@@ -83,8 +83,8 @@ def test_two_processes_learn_what_one_learns(unbroken: Path, detector_shards: Pa
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "run", unbroken))
     for name, weights in theirs.items():
         assert torch.allclose(ours[name], weights, atol=2e-3), name
-    scores = [[one for one in entries(folder) if "eval_score" in one] for folder in (tmp_path / "run", unbroken)]
-    assert [one["step"] for one in scores[0]] == [one["step"] for one in scores[1]]
+    scores = [[entry for entry in entries(folder) if "eval_score" in entry] for folder in (tmp_path / "run", unbroken)]
+    assert [score["step"] for score in scores[0]] == [score["step"] for score in scores[1]]
 
 
 def test_micro_batches_with_checkpointed_activations_add_up_to_the_batch(

@@ -100,7 +100,7 @@ def heatmap(weights: Weights, state: torch.Tensor, features: torch.Tensor, grid:
         return (values - mean) / torch.sqrt(spread + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     def attention(name: str, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        q, k, v = (linear(f"{name}.{part}_proj", one) for part, one in (("q", query), ("k", key), ("v", value)))
+        q, k, v = (linear(f"{name}.{part}_proj", weights) for part, weights in (("q", query), ("k", key), ("v", value)))
         size = q.shape[1] // 8
         heads = []
         for head in range(8):

@@ -101,7 +101,8 @@ def test_a_batch_asks_and_answers(prepared: tuple[Any, Any]) -> None:
         answer = chat.form.read(text)
         assert answer.scores == pytest.approx(item.scores, abs=0.0051)
         assert [region.kind for region in answer.regions] == [
-            one.type for one in sorted(item.item.row.defects, key=lambda d: (d.box.x0, d.box.y0, d.box.x1, d.box.y1))
+            defect.type
+            for defect in sorted(item.item.row.defects, key=lambda d: (d.box.x0, d.box.y0, d.box.x1, d.box.y1))
         ]
         for token in TOKENS.values():
             assert (labels == tokenizer.convert_tokens_to_ids(token)).sum() == 1

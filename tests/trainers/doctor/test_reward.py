@@ -161,7 +161,7 @@ def naive(boxes: list[tuple[float, ...]], heat: np.ndarray) -> tuple[float, floa
             a, b = boxes[first], boxes[second]
             w = max(0, min(a[2], b[2]) - max(a[0], b[0]))
             h = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-            area = [max(0, one[2] - one[0]) * max(0, one[3] - one[1]) for one in (a, b)]
+            area = [max(0, answer[2] - answer[0]) * max(0, answer[3] - answer[1]) for answer in (a, b)]
             union = sum(area) - w * h
             overlaps.append(w * h / union if union > 0 else 0.0)
     complete = sum(heat[cell] for cell in inside) / heat.sum()

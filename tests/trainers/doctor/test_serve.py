@@ -46,13 +46,13 @@ def test_everything_it_says(served: tuple[Any, Any, TestClient]) -> None:
         said = answer.json()
         assert said["scores"] == SCORES
         assert said["reason"] == ""
-        assert {one["type"] for one in said["defects"]} == {"artifact", "misalignment"}
+        assert {defect["type"] for defect in said["defects"]} == {"artifact", "misalignment"}
         data = base64.b64decode(said["heatmaps"]["artifact"].partition(",")[2])
         assert np.asarray(Image.open(io.BytesIO(data))).shape == (24, 16)
         answer = client.post("/v1/chat/completions", json=chat_body())
         assert answer.status_code == 200, answer.text
         boxes = json.loads(answer.json()["choices"][0]["message"]["content"].partition("<answer>")[2].partition("<")[0])
-        assert [one["box_2d"] for one in boxes] == [[0, 0, 1000, 1000]] * 2
+        assert [box["box_2d"] for box in boxes] == [[0, 0, 1000, 1000]] * 2
         assert client.get("/health").json()["status"] == "UP"
 
 

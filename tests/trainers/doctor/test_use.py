@@ -132,7 +132,7 @@ def test_as_reward_and_detector(loaded: tuple[Any, Any]) -> None:
     assert score.value == pytest.approx(sum(SCORES.values()) / 4)
     assert score.parts == SCORES
     (found,) = asyncio.run(DoctorDetector(doctor).detect([image]))
-    assert {(one.type, one.box) for one in found.defects or ()} == {
+    assert {(defect.type, defect.box) for defect in found.defects or ()} == {
         (kind, Box(x0=0, y0=0, x1=1000, y1=1000)) for kind in DefectType
     }
     told(model, chat, ["silence"])

@@ -45,8 +45,8 @@ def image(change: np.ndarray | float = 0.0, prompt: str = PROMPT) -> GeneratedIm
     return GeneratedImage(np.clip(pixels + change, 0, 255).astype(np.uint8), prompt)
 
 
-def measured(one: GeneratedImage) -> dict[str, float]:
-    return judge([one]).mean()
+def measured(image: GeneratedImage) -> dict[str, float]:
+    return judge([image]).mean()
 
 
 def test_a_clean_image_has_no_burden_and_no_drift() -> None:
@@ -81,7 +81,7 @@ def test_the_wrong_thing_counts_as_the_oracle_says() -> None:
     values = measured(wrong)
     assert values["right"] == 0
     assert values["artifact"] + values["misalignment"] == len(defects) > 0
-    assert values["burden"] == pytest.approx(sum(one.importance for one in defects) / 100)
+    assert values["burden"] == pytest.approx(sum(defect.importance for defect in defects) / 100)
 
 
 def results(**means: float) -> dict[str, np.ndarray]:
@@ -98,7 +98,9 @@ def results(**means: float) -> dict[str, np.ndarray]:
 
 def test_paired_differences_are_established_where_they_are_there() -> None:
     summary = summarise(results(base=2.0, **{"boxflow": 1.0, "scalar-boxes": 1.001, "flow-grpo": 1.5}))
-    contrasts = {one["to"]: one["interval"] for one in summary["contrasts"] if one["of"] == "boxflow"}
+    contrasts = {
+        contrast["to"]: contrast["interval"] for contrast in summary["contrasts"] if contrast["of"] == "boxflow"
+    }
     assert contrasts["flow-grpo"][1] < 0
     assert contrasts["scalar-boxes"][0] < 0 < contrasts["scalar-boxes"][1]
     cut = summary["arms"]["boxflow"]["total cut"]
@@ -150,8 +152,8 @@ def test_arms_differ_in_nothing_but_their_advantage() -> None:
     forward = [values for values, estimator in zip(plain, estimators, strict=True) if estimator == "forward"]
     plain = [values for values, estimator in zip(plain, estimators, strict=True) if estimator != "forward"]
     assert (len(plain), len(forward)) == (5, 3)
-    assert all(one == plain[0] for one in plain)
-    assert all(one == forward[0] for one in forward)
+    assert all(value == plain[0] for value in plain)
+    assert all(value == forward[0] for value in forward)
     differing = {name for name, value in plain[0].items() if forward[0][name] != value}
     assert differing == {"shared_noise", "objective", "shared_draws", "beta"}
     for arm in ("flow-grpo", "boxflow", "scalar-boxes"):
@@ -162,11 +164,16 @@ def test_arms_differ_in_nothing_but_their_advantage() -> None:
         ("denseflow", "doctor-heat")
     }
     assert {asked.vlm.model for asked in of_doctor.values()} == {"runs/doctor"}
-    assert {one.credit.advantage for one in made.values()} == {"scalar", "dense-heatmap", "box", "scalar-boxes"}
+    assert {settings.credit.advantage for settings in made.values()} == {
+        "scalar",
+        "dense-heatmap",
+        "box",
+        "scalar-boxes",
+    }
     assert made["boxflow-paper"].credit.weight_artifact == 0.5
     assert made["boxflow-paper"].credit.weight_misalignment == 0.05
     assert made["flow-grpo"].rollouts != mini().rollouts
-    assert all(one.rewards.base[0].kind == "palette" for one in made.values())
+    assert all(settings.rewards.base[0].kind == "palette" for settings in made.values())
     assert len(candidates("boxflow")) == len(candidates("scalar-boxes"))
     assert made["boxflow-paper"].credit.box_margin == 0
     tried = candidates("boxflow")[-1]
@@ -197,7 +204,7 @@ def test_half_of_what_the_model_learned_from_is_damaged() -> None:
     corpus = damaged_corpus(300, seed=1)
     assert corpus.images.shape == (300, 64, 64, 3)
     assert not set(corpus.prompts) & set(held_out_prompts(HELD_OUT_COUNT))
-    damaged = [bool(find_defects(*one)) for one in zip(corpus.images, corpus.prompts, strict=True)]
+    damaged = [bool(find_defects(*scene)) for scene in zip(corpus.images, corpus.prompts, strict=True)]
     assert 0.4 < np.mean(damaged) < 0.6
     again = damaged_corpus(300, seed=1)
     assert (again.images == corpus.images).all()
@@ -220,7 +227,7 @@ def test_the_shipped_model_draws_right_and_damaged_images() -> None:
         **model.call,
     ).images
     images = [
-        GeneratedImage((255 * one).round().astype(np.uint8), text) for one, text in zip(made, prompts, strict=True)
+        GeneratedImage((255 * image).round().astype(np.uint8), text) for image, text in zip(made, prompts, strict=True)
     ]
     mean = judge(images).mean()
     assert 0.25 < mean["right"] < 0.75

@@ -82,11 +82,17 @@ def test_the_comparison_is_of_the_same_draws() -> None:
     wide = [0.3, 0.5, 0.7, 0.9]
     scores = {
         BASE: made(0.6, wide),
-        "sft": made(0.65, [one + 0.05 for one in wide]),
+        "sft": made(0.65, [digest + 0.05 for digest in wide]),
         "grpo": made(0.66, [0.95, 0.75, 0.55, 0.35]),
     }
-    summary = summarise({name: {"all": one, "generated": one} for name, one in scores.items()}, None, {"sft": 12.0})
-    gaps = {(one["of"], one["to"]): one for one in summary["contrasts"] if one["type"] == "artifact"}
+    summary = summarise(
+        {name: {"all": score, "generated": score} for name, score in scores.items()}, None, {"sft": 12.0}
+    )
+    gaps = {
+        (contrast["of"], contrast["to"]): contrast
+        for contrast in summary["contrasts"]
+        if contrast["type"] == "artifact"
+    }
     assert set(gaps) == {("sft", BASE), ("grpo", "sft")}
     assert gaps["sft", BASE]["interval"] == pytest.approx([0.05, 0.05])
     low, high = gaps["grpo", "sft"]["interval"]

@@ -78,8 +78,8 @@ class Hand:
         record = image_record(f"{parent.id}/{number}", prompt="", model="painter", settings={"strength": strength})
         record = record.model_copy(update={"prompt_id": parent.prompt_id})
         self.images[record.id], self.judged[record.id] = record, judged
-        left = sum(one.importance for one in found) / 100
-        had = sum(one.importance for one in refinement.before or ()) / 100
+        left = sum(defect.importance for defect in found) / 100
+        had = sum(defect.importance for defect in refinement.before or ()) / 100
         self.edits.append(
             Edit(
                 id=content_id("edit", refinement.id, number),
@@ -164,7 +164,7 @@ def test_the_right_place_with_another_type_is_told_from_a_place_where_nothing_is
     hand.edit(EditVerdict.REFUSED, (), ())
     hand.source("mixed", (defect(1, 60), defect(4, 60)), (defect(4, 10),))
     hand.edit(EditVerdict.REFUSED, (), ())
-    assert [one.claim for one in judged_edits(hand.records(), hand.judged)] == ["another type", "confirmed"]
+    assert [edit.claim for edit in judged_edits(hand.records(), hand.judged)] == ["another type", "confirmed"]
 
 
 def test_each_edit_that_is_worse_has_one_cause() -> None:

@@ -58,22 +58,22 @@ coordinates = st.integers(0, 999)
 def test_any_box_gets_a_mask_of_a_cell_at_least_that_is_one_on_it(
     x: int, y: int, width: int, height: int, columns: int, rows: int, cell: int, cells: float, feather: int
 ) -> None:
-    one = box(x, y, min(1000, x + width), min(1000, y + height))
-    left, top, right, bottom = pixel_region(one, (columns, rows), cell, cells)
+    rectangle = box(x, y, min(1000, x + width), min(1000, y + height))
+    left, top, right, bottom = pixel_region(rectangle, (columns, rows), cell, cells)
     assert 0 <= left < right <= columns
     assert 0 <= top < bottom <= rows
     assert right - left >= min(cell, columns)
     assert bottom - top >= min(cell, rows)
-    mask = box_mask([one], (columns, rows), cell=cell, cells=cells, feather=feather)
+    mask = box_mask([rectangle], (columns, rows), cell=cell, cells=cells, feather=feather)
     assert mask.shape == (rows, columns)
-    assert ((mask > 0) == naive_region(one, (columns, rows), cell, cells)).all()
+    assert ((mask > 0) == naive_region(rectangle, (columns, rows), cell, cells)).all()
     assert mask.max() == 1
-    x0, y0, x1, y1 = pixel_region(one, (columns, rows), 1, 0)
+    x0, y0, x1, y1 = pixel_region(rectangle, (columns, rows), 1, 0)
     assert (mask[y0:y1, x0:x1] == 1).all()
 
 
-def naive_region(one: Box, size: tuple[int, int], cell: int, cells: float) -> np.ndarray:
-    left, top, right, bottom = pixel_region(one, size, cell, cells)
+def naive_region(rectangle: Box, size: tuple[int, int], cell: int, cells: float) -> np.ndarray:
+    left, top, right, bottom = pixel_region(rectangle, size, cell, cells)
     return np.array([[left <= x < right and top <= y < bottom for x in range(size[0])] for y in range(size[1])])
 
 
@@ -111,12 +111,12 @@ def test_the_seam_is_whole_where_nothing_changed_and_lower_for_a_hard_edge() -> 
 
 
 def test_heat_is_as_high_as_the_importance_and_its_mask_a_third_of_that() -> None:
-    one = defect(250, 250, 750, 750, importance=80)
-    picture = heat([one], (64, 64))
+    important = defect(250, 250, 750, 750, importance=80)
+    picture = heat([important], (64, 64))
     assert picture.shape == (64, 64, 3)
     assert picture.max() == pytest.approx(0.8 * 255, abs=2)
     assert picture[0, 0, 0] < 0.06 * 255
-    mask = heat_mask([one], (64, 64), feather=0)
+    mask = heat_mask([important], (64, 64), feather=0)
     assert ((mask > 0) == (picture[:, :, 0] >= picture.max() / 3)).all()
     assert heat([], (8, 8)).max() == 0
     assert heat_mask([], (8, 8), feather=2).max() == 0

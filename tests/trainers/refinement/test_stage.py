@@ -27,7 +27,7 @@ TWO = picture((4, 8), (20, 24))  # importances 18 and 34
 def made(store: Store, what: RefineJob) -> tuple[list[Refinement], list[Edit]]:
     with store.read() as tx:
         done = refinements.of_run(tx, what.identity.run_id)
-        return done, refinements.edits_of(tx, [one.id for one in done])
+        return done, refinements.edits_of(tx, [refinement.id for refinement in done])
 
 
 def pixels_of(store: Store, blobs: Blobs, identity: str) -> np.ndarray:
@@ -183,7 +183,7 @@ def test_an_image_that_the_detector_now_calls_clean_is_not_edited(tmp_path: Path
 
     class Forgetful(Seer):
         async def detect(self, found):  # type: ignore[no-untyped-def]
-            return [type(one)(()) for one in await super().detect(found)]
+            return [type(detection)(()) for detection in await super().detect(found)]
 
     LocalExecutor().execute(stage(store, blobs, what, painter, Forgetful()))
     (done,), _ = made(store, what)

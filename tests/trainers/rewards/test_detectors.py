@@ -47,15 +47,15 @@ def test_answers_in_the_strict_form_count_and_no_others() -> None:
     found = asyncio.run(detector.detect(images(*answers)))
     assert found[0].defects == FOUND
     assert found[1].defects == ()
-    assert [one.defects for one in found[2:]] == [None] * 5
-    assert all(one.reason for one in found[2:])
+    assert [detection.defects for detection in found[2:]] == [None] * 5
+    assert all(detection.reason for detection in found[2:])
 
 
 def test_a_late_answer_is_none() -> None:
     backend = FakeBackend([ANSWER], gate=asyncio.Event)  # a gate that nobody opens
     detector = VlmDetector(backend, TEMPLATE, deadline=0.05, policy=RetryPolicy(tries=1))
     found = asyncio.run(detector.detect(images("a", "b")))
-    assert [one.defects for one in found] == [None, None]
+    assert [detection.defects for detection in found] == [None, None]
     assert "timeout" in found[0].reason
 
 

@@ -191,7 +191,7 @@ def test_one_order_without_an_answer_is_no_comparison() -> None:
         return says("Image 1") if first < second else (400, "no", "")
 
     with served(answer) as server:
-        assert [one.value for one in score(server, group([1, 2]))] == [None, None]
+        assert [score_.value for score_ in score(server, group([1, 2]))] == [None, None]
 
 
 def test_a_server_that_refuses_the_key_is_asked_no_further_round() -> None:

@@ -55,7 +55,7 @@ def test_the_oracle_is_its_defects() -> None:
     for image, score, detection in zip([*images, *spoilt], scores, found, strict=True):
         defects = find_defects(image.pixels, image.prompt)
         assert detection.defects == defects
-        assert score.value == pytest.approx(-sum(one.importance for one in defects) / 100)
+        assert score.value == pytest.approx(-sum(defect.importance for defect in defects) / 100)
     assert scores[3].value is not None
     assert scores[3].value < -0.5
 
@@ -75,7 +75,7 @@ def test_what_is_not_of_the_world_is_missing() -> None:
     small = GeneratedImage(np.zeros((32, 32, 3), np.uint8), PROMPTS[0])
     assert asyncio.run(PaletteReward().score([foreign]))[0].value is None
     assert asyncio.run(OracleReward().score([foreign]))[0].value is None
-    assert [one.defects for one in asyncio.run(OracleDetector().detect([foreign, small]))] == [None, None]
+    assert [detection.defects for detection in asyncio.run(OracleDetector().detect([foreign, small]))] == [None, None]
 
 
 class Fixed:

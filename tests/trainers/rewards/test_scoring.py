@@ -58,8 +58,8 @@ def test_answers_come_in_the_order_of_the_images_and_failures_stay_with_their_ow
     for names in (("1", "2"), ("3", "5"), ("4",), ("6",)):
         scoring.submit(images(*names))
     found = scoring.collect()
-    assert [one.reward for one in found] == [1, 2, 3, 5, 4, 6]
-    assert [one.defects for one in found] == [BOX, (), None, None, None, ()]
+    assert [image.reward for image in found] == [1, 2, 3, 5, 4, 6]
+    assert [image.defects for image in found] == [BOX, (), None, None, None, ()]
     assert "out of memory" in found[2].detector_reason
     assert "deadline" in found[4].detector_reason
     assert scoring.collect() == []
@@ -71,7 +71,7 @@ def test_asking_starts_before_it_is_waited_for() -> None:
     scoring = Scoring(reward, None, deadline=5)
     scoring.submit(images("1"))
     assert reward.asked.wait(30)
-    assert [one.defects for one in scoring.collect()] == [()]
+    assert [image.defects for image in scoring.collect()] == [()]
     scoring.close()
 
 
@@ -85,7 +85,7 @@ def test_the_guard_scores_what_it_is_given() -> None:
 def test_an_answer_too_few_is_no_answer() -> None:
     scoring = Scoring(Reward("short"), None, deadline=5)
     scoring.submit(images("1", "2"))
-    assert [one.reward for one in scoring.collect()] == [None, None]
+    assert [image.reward for image in scoring.collect()] == [None, None]
     scoring.close()
 
 

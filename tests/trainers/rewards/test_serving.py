@@ -51,7 +51,7 @@ def item(text: str, *rewards: str, pixels: Any = GREY, **changes: Any) -> dict[s
 @asynccontextmanager
 async def server(*settings: ServedReward, max_body: int = 2**20) -> AsyncIterator[Any]:
     """A client of the application, with its processes started."""
-    processes = {one.name: RewardProcess(one) for one in settings}
+    processes = {reward.name: RewardProcess(reward) for reward in settings}
     try:
         await asyncio.gather(*(process.start() for process in processes.values()))
         app = make_app(processes, max_body=max_body, max_buffered=2 * max_body)
@@ -204,7 +204,7 @@ def test_files_of_rewards(tmp_path: Path) -> None:
     first, second = read_rewards([], file)
     assert first.task()["options"] == {"kind": "palette"}
     assert second.task() == {"scorer": f"{tmp_path / 's.py'}:make", "options": {"x": 1}}
-    assert [one.name for one in read_rewards(["mine"], file)] == ["mine"]
+    assert [reward.name for reward in read_rewards(["mine"], file)] == ["mine"]
     for text, names in (("", []), ("[x]", []), ("[palette]\nbatch = 1", []), ("palette = 1", []), ("", ["hpsv9"])):
         file.write_text(text)
         with pytest.raises(ConfigError):

@@ -117,7 +117,7 @@ def ask(answer: Answer, count: int, **server: Any) -> tuple[list[Score], Answeri
 
 def test_what_is_sent_is_the_wires_form() -> None:
     def answer(path: str, body: bytes) -> tuple[int, bytes]:
-        return 200, results(*[len(one["history"][0]["text"]) for one in json.loads(body)["requests"]])
+        return 200, results(*[len(request["history"][0]["text"]) for request in json.loads(body)["requests"]])
 
     scores, server = ask(answer, 3)
     assert [score.value for score in scores] == [8.0, 8.0, 8.0]

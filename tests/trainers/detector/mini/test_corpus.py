@@ -29,8 +29,8 @@ def everything(store):
         found = images.page(tx)
         return (
             found,
-            prompts.by_ids(tx, [one.prompt_id for one in found]),
-            annotations.of_images(tx, [one.id for one in found]),
+            prompts.by_ids(tx, [record.prompt_id for record in found]),
+            annotations.of_images(tx, [record.id for record in found]),
         )
 
 
@@ -42,7 +42,7 @@ def test_rendered_scenes_are_stored_once_with_labels_that_the_oracle_confirms(pl
     assert add_rendered(store, blobs, 40, 3, test_share=0.3) == 0
     assert store_digest(store, blobs) == digest
     found, texts, said = everything(store)
-    assert {one.model for one in found} == {MODEL}
+    assert {record.model for record in found} == {MODEL}
     agreed = 0
     for image in found:
         pixels = np.asarray(Image.open(io.BytesIO(blobs.get(image.blob))))
@@ -50,8 +50,8 @@ def test_rendered_scenes_are_stored_once_with_labels_that_the_oracle_confirms(pl
         (annotation,) = said[image.id]
         assert (annotation.status is AnnotationStatus.CLEAN) == (not annotation.defects)
         assert texts[image.prompt_id].split is split_of(image.prompt_id, 0.3)
-        labels = Counter(one.defect.subtype for one in annotation.defects)
-        agreed += labels == Counter(one.subtype for one in truth)
+        labels = Counter(region.defect.subtype for region in annotation.defects)
+        agreed += labels == Counter(defect.subtype for defect in truth)
     assert agreed >= 37
 
 
@@ -90,18 +90,18 @@ def test_every_image_gets_one_accepted_verdict_and_test_images_a_second_opinion(
     with store.read() as tx:
         accepted = gold.page(tx, GoldRule(), limit=100)
     assert done == sum(bool(said.get(image.id)) for image in found) >= 36
-    assert {one.image_id for one in accepted} == {
+    assert {annotation.image_id for annotation in accepted} == {
         image_id
         for image_id, versions in said.items()
         if versions and versions[0].status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS)
     }
     for image in found:
-        sources = Counter(one.source == CEILING for one in said.get(image.id, []))
+        sources = Counter(annotation.source == CEILING for annotation in said.get(image.id, []))
         assert sources[False] <= 1
         assert sources[True] <= (texts[image.prompt_id].split is Split.TEST)
         for version in said.get(image.id, []):
-            corners = [(one.defect.box.x0, one.defect.box.y0) for one in version.defects]
+            corners = [(region.defect.box.x0, region.defect.box.y0) for region in version.defects]
             assert corners == sorted(corners)
-    assert any(one.source == CEILING for versions in said.values() for one in versions)
+    assert any(version.source == CEILING for versions in said.values() for version in versions)
     assert add_corrections(store, blobs, ["mini-sana"], people=3, seed=1) == 0
     assert store_digest(store, blobs) == digest

@@ -77,10 +77,14 @@ def test_renders_have_the_oracles_labels_and_generated_images_a_persons(chat):
     people = with_variants(corpus(8, model="mini-sana"), chat, HELP, max_tokens=1024, seed=3).train
 
     def boxes(row):
-        return sorted((one.box.x0, one.box.y0, one.box.x1, one.box.y1, one.type) for one in row.defects)
+        return sorted(
+            (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1, defect.type) for defect in row.defects
+        )
 
     def true(row):
-        return sorted((one.box.x0, one.box.y0, one.box.x1, one.box.y1, one.type) for one in row.variant.truth)
+        return sorted(
+            (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1, defect.type) for defect in row.variant.truth
+        )
 
     assert all(boxes(row) == true(row) for number, row in enumerate(exact) if number % 4)
     differ = [boxes(row) != true(row) for number, row in enumerate(people) if number % 4 and row.variant.truth]
@@ -102,8 +106,8 @@ def test_a_batch_shows_the_variants_picture_and_what_is_true_of_it(chat):
         assert torch.allclose(plain[number], torch.as_tensor(alone))
         said = batch["labels"][number]
         text = chat.processor.tokenizer.decode(said[said != -100], skip_special_tokens=True)
-        assert [one.box for one in parse_answer(text).defects] == [one.box for one in row.defects]
-        subtypes = {str(one.type) for one in find_defects(shown, row.prompt)}
+        assert [defect.box for defect in parse_answer(text).defects] == [defect.box for defect in row.defects]
+        subtypes = {str(defect.type) for defect in find_defects(shown, row.prompt)}
         kinds = {KINDS[index] for index in torch.nonzero(batch[WRONG][number])[:, 0]}
         assert bool(kinds) == bool(subtypes)
 

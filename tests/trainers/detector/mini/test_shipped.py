@@ -41,8 +41,8 @@ def test_it_finds_defects_that_were_injected() -> None:
         return [answer.text for answer in answers]
 
     parsed = [parse_answer(text, require_trace=True) for text in asyncio.run(ask_all())]
-    assert sum(one.defects is not None for one in parsed) >= 0.9 * COUNT
-    clean = [one.defects == () for one, sample in zip(parsed, chosen, strict=True) if not sample.defects]
+    assert sum(answer.defects is not None for answer in parsed) >= 0.9 * COUNT
+    clean = [answer.defects == () for answer, sample in zip(parsed, chosen, strict=True) if not sample.defects]
     assert sum(clean) >= 0.8 * len(clean)
     # what the card says of the test split, less what eighty pictures leave to chance
     for kind, least in ((DefectType.ARTIFACT, 0.45), (DefectType.MISALIGNMENT, 0.3)):

@@ -41,14 +41,16 @@ def test_what_is_wrong_with_a_variant_is_what_the_oracle_says_of_its_picture():
         assert max(abs(drawn.motion.dx), abs(drawn.motion.dy)) <= MOST_MOVED
         shown = drawn.sample(scene.pixels)
         anew = examine(shown.pixels, shown.prompt).defects
-        same += [(one.reason, one.box) for one in anew] == [(one.reason, one.box) for one in drawn.truth]
+        same += [(defect.reason, defect.box) for defect in anew] == [
+            (defect.reason, defect.box) for defect in drawn.truth
+        ]
     assert same >= 14  # a reading of the mirrored picture may fall on the other side of a threshold
 
 
 def test_variants_ask_for_other_things_but_never_what_detectors_are_judged_on():
     rng = random.Random(6)
     judged = set(held_out_prompts(2000))
-    scenes = [(read(one.pixels), parse_prompt(one.prompt)) for one in islice(samples(12), 20)]
+    scenes = [(read(sample.pixels), parse_prompt(sample.prompt)) for sample in islice(samples(12), 20)]
     asked: Counter[str] = Counter()
     for reading, scene in scenes * 10:
         assert variant(reading, scene, rng, reprompted=0.0).scene.groups == scene.groups
