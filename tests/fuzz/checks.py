@@ -148,9 +148,9 @@ def _of_row(source: Source, row: Stored, items: list[Item]) -> Iterable[str]:
     if item.exact is not None and len(fitting) == 1:
         wanted, found = sorted(item.exact), sorted(row.boxes)
         near = len(wanted) == len(found) and all(
-            abs(one - other) <= 1
+            abs(edge - other) <= 1
             for box, stored in zip(wanted, found, strict=True)
-            for one, other in zip(box, stored, strict=True)
+            for edge, other in zip(box, stored, strict=True)
         )
         if not near:
             yield f"boxes {found} instead of {wanted}: {row.prompt[:80]!r}"

@@ -110,11 +110,11 @@ def _write_datumaro(rng: Random, source: Source, folder: Path, entries: list[dic
             if shape["odd"] == "turned":
                 told["rotation"] = rng.uniform(-400, 400)
             box: Any = "1,2,3,4" if shape["odd"] == "text" else shape["box"]
-            one = {"id": 0, "group": 0, "z_order": 0, "attributes": told, "label_id": labels.index(shape["label"])}
+            record = {"id": 0, "group": 0, "z_order": 0, "attributes": told, "label_id": labels.index(shape["label"])}
             if shape["odd"] == "line":
-                annotations.append({**one, "type": "polyline", "points": [1.0, 1.0, 2.0, 3.0]})
+                annotations.append({**record, "type": "polyline", "points": [1.0, 1.0, 2.0, 3.0]})
             else:
-                annotations.append({**one, "type": "bbox", "bbox": box})
+                annotations.append({**record, "type": "bbox", "bbox": box})
         width, height = entry["size"]
         image = {"path": entry["name"], "size": [height, width]}
         items.append({"id": str(entry["id"]), "annotations": annotations, "attr": {}, "image": image})

@@ -84,7 +84,7 @@ class LetterTokenizer:
 
     def __call__(self, text: str | list[str], **options: Any) -> dict[str, Any]:
         if isinstance(text, list):
-            kept = [min(len(one), options["max_length"] - 2) for one in text]
+            kept = [min(len(character), options["max_length"] - 2) for character in text]
             return {"offset_mapping": [[(0, 0), *((n, n + 1) for n in range(number)), (0, 0)] for number in kept]}
         return {"input_ids": list(text), "offset_mapping": [(n, n + 1) for n in range(len(text))]}
 

@@ -74,11 +74,11 @@ def test_advantages_per_location_are_ours_for_ids_that_a_float_cannot_tell_apart
     quality = [0.2, 0.9, 0.4, 0.5, float("nan"), 0.1]
     processor: Any = stub.AdvantageProcessor({"a": 2.0, "b": 1.0})
     samples = [sample_of(unique, number) for number, unique in enumerate(ids)]
-    plug: Any = BoxFlowAdvantages(config, lambda asked: [boxes[one.image] for one in asked], (2, 3), packed=True)
+    plug: Any = BoxFlowAdvantages(config, lambda asked: [boxes[call.image] for call in asked], (2, 3), packed=True)
     rewards = {"a": torch.tensor(quality) / 2, "b": torch.zeros(6)}
     values = plug(processor, samples, rewards)
     expected = compute_advantages(
-        config, [None if math.isnan(one) else one for one in quality], boxes, torch.tensor([0, 1] * 3), (2, 3)
+        config, [None if math.isnan(value) else value for value in quality], boxes, torch.tensor([0, 1] * 3), (2, 3)
     )
     torch.testing.assert_close(values, expected.values.flatten(1), rtol=0, atol=1e-6)
     assert [bool(sample.extra_kwargs["counts"]) for sample in samples] == [True, True, True, False, False, True]
@@ -198,7 +198,7 @@ def test_losses_and_gradients_on_recorded_trajectories_are_our_trainers(
         for number in range(8)
     ]
     kind = boxflow_trainer(
-        config, lambda asked: [(darkest(one.image),) for one in asked], ours.policy.grid, packed=True
+        config, lambda asked: [(darkest(call.image),) for call in asked], ours.policy.grid, packed=True
     )
     steps = tuple(transition.step for transition in chunk.transitions)
     theirs: Any = kind(Adapter(ours, chunk.text, steps), 8, {"bright": 1.0})

@@ -162,8 +162,8 @@ class OurStage:
             )
             for number in step_indices
         ]
-        log_probs = torch.stack([one.log_prob.flatten(1).mean(1) for one in taken], dim=1)
-        means = torch.stack([one.mean for one in taken], dim=1)
+        log_probs = torch.stack([step.log_prob.flatten(1).mean(1) for step in taken], dim=1)
+        means = torch.stack([step.mean for step in taken], dim=1)
         if self._ours.config.rollout.dynamics == "cps":  # theirs is no density
             latents = torch.stack([segment.latents_at(number + 1) for number in step_indices], dim=1)
             log_probs = -((latents - means) ** 2).flatten(2).mean(2)

@@ -35,15 +35,15 @@ def test_a_box_refuses_what_is_none(corners: dict[str, object]) -> None:
 
 
 def test_a_box_is_a_frozen_value() -> None:
-    one = box(1, 2, 30, 40)
+    rectangle = box(1, 2, 30, 40)
     with pytest.raises(ValidationError):
-        one.x0 = 5  # type: ignore[misc]
-    assert {one, box(1, 2, 30, 40)} == {one}
+        rectangle.x0 = 5  # type: ignore[misc]
+    assert {rectangle, box(1, 2, 30, 40)} == {rectangle}
 
 
 def test_sides_area_and_centre_by_hand() -> None:
-    one = box(100, 200, 300, 250)
-    assert (one.width, one.height, one.area, one.centre) == (200, 50, 10_000, (200.0, 225.0))
+    rectangle = box(100, 200, 300, 250)
+    assert (rectangle.width, rectangle.height, rectangle.area, rectangle.centre) == (200, 50, 10_000, (200.0, 225.0))
 
 
 def test_iou_and_diou_of_two_overlapping_boxes_by_hand() -> None:
@@ -107,10 +107,10 @@ def test_the_union_is_the_smallest_box_around_both(first: Box, second: Box) -> N
 
 
 @given(st.from_type(Box), st.from_type(ImageSize))
-def test_pixels_and_back_is_the_identity(one: Box, size: ImageSize) -> None:
-    pixels = one.to_pixels(size.width, size.height)
+def test_pixels_and_back_is_the_identity(box: Box, size: ImageSize) -> None:
+    pixels = box.to_pixels(size.width, size.height)
     assert (pixels.width, pixels.height) == (size.width, size.height)
-    assert Box.from_pixels(pixels) == one
+    assert Box.from_pixels(pixels) == box
 
 
 def test_pixels_by_hand() -> None:
@@ -129,12 +129,12 @@ def test_any_pixel_box_moves_by_less_than_a_thousandth(size: ImageSize, data: st
     # Corners a denormal apart stop being apart when they are scaled; nobody draws those.
     if not (x0 * 1000 / size.width < x1 * 1000 / size.width and y0 * 1000 / size.height < y1 * 1000 / size.height):
         return
-    one = Box.from_pixels(pixels)
+    rectangle = Box.from_pixels(pixels)
     for edge, pixel, side in (
-        (one.x0, x0, size.width),
-        (one.x1, x1, size.width),
-        (one.y0, y0, size.height),
-        (one.y1, y1, size.height),
+        (rectangle.x0, x0, size.width),
+        (rectangle.x1, x1, size.width),
+        (rectangle.y0, y0, size.height),
+        (rectangle.y1, y1, size.height),
     ):
         assert abs(edge - pixel * 1000 / side) <= 1 + 1e-9
 

@@ -35,5 +35,5 @@ def test_a_processor_in_the_tokenizers_place_is_read_as_a_tokenizer(tmp_path: Pa
     plain, odd = load_pipeline(preset, ""), load_pipeline(preset.model_copy(update={"repository": str(folder)}), "")
     whole = {"tokenize": True, "return_dict": True, "padding": "max_length", "max_length": 64}
     for arguments in ({"tokenize": False}, whole):
-        first, second = (one.tokenizer.apply_chat_template(CHAT, **arguments) for one in (plain, odd))
+        first, second = (pipeline.tokenizer.apply_chat_template(CHAT, **arguments) for pipeline in (plain, odd))
         assert first == second
