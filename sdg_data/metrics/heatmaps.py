@@ -247,27 +247,6 @@ def mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, floa
     return {name: _mean(np.array([row[name] for row in rows], dtype=np.float64)) for name in MEASURES}
 
 
-def image_level_f1(
-    scores: Sequence[float], truths: Sequence[bool], thresholds: Sequence[float]
-) -> dict[str, dict[str, float]]:
-    """ "This image has a defect", said where the image's score (the maximum of its heatmap, say) is ≥ the threshold.
-
-    Returns:
-        Threshold -> `{precision, recall, f1}`; NaN for 0/0.
-    """
-    heat, has = np.asarray(scores, dtype=np.float64), np.asarray(truths, dtype=bool)
-    result = {}
-    for threshold in thresholds:
-        claimed = heat >= threshold
-        tp, fp, fn = int((claimed & has).sum()), int((claimed & ~has).sum()), int((~claimed & has).sum())
-        result[f"{threshold:g}"] = {
-            "precision": _part(tp, tp + fp),
-            "recall": _part(tp, tp + fn),
-            "f1": _part(2 * tp, 2 * tp + fp + fn),
-        }
-    return result
-
-
 def plcc(predictions: Sequence[float] | Floats, truths: Sequence[float] | Floats) -> float:
     """Pearson's linear correlation; 0 for constant predictions, NaN for constant truths or fewer than two values."""
     from scipy.stats import pearsonr  # half a second to import
@@ -366,7 +345,3 @@ def _same_shape(first: NDArray[Any], second: NDArray[Any]) -> None:
 def _mean(values: Floats) -> dict[str, float | int]:
     known = values[~np.isnan(values)]
     return {"mean": float(known.mean()) if known.size else float("nan"), "images": int(known.size)}
-
-
-def _part(above: int, below: int) -> float:
-    return above / below if below else float("nan")

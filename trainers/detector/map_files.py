@@ -14,6 +14,7 @@ from exports.read.shard_table import ShardTable
 from schemas.defect import DefectType
 from sdg_data.errors import InputError
 from sdg_data.progress import Progress
+from trainers.common.row_file import earlier_rows
 from trainers.detector.heatmaps import Floats, HeatmapReading, MapDetector
 
 ROWS: Final = "maps.jsonl"
@@ -43,7 +44,7 @@ def write_maps(
     places = range(len(table) if limit is None else min(limit, len(table)))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        done = _written(out / ROWS, detector.name)
+        done = earlier_rows(out / ROWS, "key", maker="detector", name=detector.name, what="maps")
         waiting = [place for place in places if table.sample(place).key not in done]
         with Progress("asking", unit="images").running(len(waiting)) as progress:
             for start in range(0, len(waiting), batch):
@@ -63,24 +64,6 @@ def write_maps(
         raise InputError(f"cannot write there ({error.strerror})", item=str(out)) from error
     silent = sum(any(row[f"{kind}_heatmap"] is None for kind in DefectType) for row in done.values())
     return {"images": len(done), "without a map": silent}
-
-
-def _written(path: Path, name: str) -> dict[str, dict[str, Any]]:
-    """The rows of an earlier run by key; a last line that was cut off is dropped from the file."""
-    if not path.exists():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
-    try:
-        rows = {row["key"]: row for row in map(json.loads, whole.splitlines())}
-        other = next((row["detector"] for row in rows.values() if row["detector"] != name), None)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError("it holds no detector's maps", item=str(path), hint="Choose another --out.") from error
-    if other is not None:
-        raise InputError(f"it holds the maps of {other}", item=str(path), hint="Choose another --out.")
-    return rows
 
 
 def _row(out: Path, name: str, key: str, reading: HeatmapReading) -> dict[str, Any]:

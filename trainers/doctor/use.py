@@ -33,6 +33,7 @@ from sdg_data.progress import Progress
 from sdg_data.settings import VlmSettings
 from sdg_data.store import images, prompts
 from sdg_data.store.connection import Store
+from trainers.common.row_file import earlier_rows
 from trainers.detector.evaluation import png
 from trainers.detector.heatmaps import Asked, HeatmapReading
 from trainers.doctor.asking import DoctorPrediction, ask
@@ -224,10 +225,10 @@ def score_images(
     Raises:
         InputError: The file cannot be written, or holds another doctor's scores.
     """
-    done = _rows(out, doctor.name)
+    done = earlier_rows(out, "image_id", maker="doctor", name=doctor.name, what="scores")
     with store.read() as tx:
         chosen = list(images.page(tx, models=models, split=split))[:limit]
-        texts = {key: prompt.text for key, prompt in prompts.by_ids(tx, [one.prompt_id for one in chosen]).items()}
+        texts = {key: prompt.text for key, prompt in prompts.by_ids(tx, [image.prompt_id for image in chosen]).items()}
     waiting = [image for image in chosen if image.id not in done]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -250,30 +251,12 @@ def score_images(
 
 
 def _score_row(image: str, name: str, reading: HeatmapReading) -> dict[str, Any]:
-    burden = None if reading.defects is None else sum(one.importance for one in reading.defects) / 100
+    burden = None if reading.defects is None else sum(defect.importance for defect in reading.defects) / 100
     scores = {key: reading.scores.get(key) for key in NAMES}
     return {
         "image_id": image, "doctor": name, "score": mean_score(reading.scores).value, **scores, "burden": burden,
         "reason": reading.reason,
     }  # fmt: skip
-
-
-def _rows(path: Path, name: str) -> dict[str, dict[str, Any]]:
-    """The rows of an earlier run; a last line that was cut off is dropped from the file."""
-    if not path.exists():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
-    try:
-        rows = [json.loads(line) for line in whole.splitlines()]
-        other = next((row["doctor"] for row in rows if row["doctor"] != name), None)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError("it holds no doctor's scores", item=str(path), hint="Choose another --out.") from error
-    if other is not None:
-        raise InputError(f"it holds the scores of {other}", item=str(path), hint="Choose another --out.")
-    return {row["image_id"]: row for row in rows}
 
 
 def _asked(generated: Sequence[GeneratedImage]) -> list[tuple[Image.Image, str]]:

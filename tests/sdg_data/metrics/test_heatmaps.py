@@ -17,7 +17,6 @@ from sdg_data.metrics.heatmaps import (
     cc,
     coverage,
     heatmap_scores,
-    image_level_f1,
     kld,
     mse,
     nss,
@@ -178,14 +177,6 @@ def test_a_set_of_maps_counts_where_it_is_defined() -> None:
         mse(p, p.T)
     with pytest.raises(ValueError, match="no negative"):
         sim(-p, p)
-
-
-def test_image_level_f1_at_thresholds() -> None:
-    found = image_level_f1([0.9, 0.4, 0.5, 0.0], [True, True, False, False], [0.0, 0.5, 0.95])
-    assert found["0"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
-    assert found["0.5"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
-    assert math.isnan(found["0.95"]["precision"])
-    assert found["0.95"]["f1"] == 0
 
 
 @settings(deadline=None)

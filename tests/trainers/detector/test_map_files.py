@@ -17,6 +17,7 @@ from sdg_data.blobs import Blobs
 from sdg_data.cli import run
 from sdg_data.errors import ExitCode, InputError
 from tests.exports.worlds import EVERYTHING, fill
+from trainers.common.row_file import earlier_rows
 from trainers.detector.heatmaps import BoxMaps
 from trainers.detector.map_files import write_maps
 
@@ -85,7 +86,18 @@ def test_another_detectors_folder_is_not_added_to(folder: Path, tmp_path: Path) 
         write_maps(BoxMaps(oracle, name="two", side=SIDE), data, tmp_path, split="train")
 
 
-@pytest.mark.parametrize("row", ["{broken", '{"key": "a"}', "[]", '{"key": ["a"], "detector": "one"}'])
+def test_a_last_row_that_was_cut_off_is_made_again(folder: Path, tmp_path: Path) -> None:
+    """Beside a row whose reason holds a line mark of Unicode's, which is no end of a row."""
+    data = str(folder / "webdataset")
+    first, second = sorted(sample.key for sample in ShardTable(data, split="train"))[:2]
+    whole = json.dumps({"key": first, "detector": "one", "reason": "one\u2028two"}, ensure_ascii=False) + "\n"
+    (tmp_path / "maps.jsonl").write_text(whole + f'{{"key": "{second}', encoding="utf-8")
+    rows = earlier_rows(tmp_path / "maps.jsonl", "key", maker="detector", name="one", what="maps")
+    assert list(rows) == [first]
+    assert (tmp_path / "maps.jsonl").read_text(encoding="utf-8") == whole
+
+
+@pytest.mark.parametrize("row", ["{broken", '{"key": "a"}', "[]", '{"key": ["a"], "detector": "one"}', "{broken\n{"])
 def test_a_file_that_holds_no_maps_is_left_alone(folder: Path, tmp_path: Path, row: str) -> None:
     (tmp_path / "maps.jsonl").write_text(row + "\n")
     detector = BoxMaps(lambda asked: [()] * len(asked), name="one", side=SIDE)
