@@ -132,9 +132,15 @@ def _constant(html: str) -> Callable[..., str]:
 
 
 def _heading(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    """A second-level heading with a line of space above it."""
-    space = "<br>" if tokens[index].tag == "h2" else ""
-    return f"{space}<{tokens[index].tag}>"
+    """A heading's tag; one of the second level has a line of space above it.
+
+    The title is of the second level too: the page draws larger letters over the line below them.
+    """
+    token = tokens[index]
+    tag = "h2" if token.tag == "h1" else token.tag
+    if token.nesting < 0:
+        return f"</{tag}>\n"
+    return f"<br><{tag}>" if token.tag == "h2" else f"<{tag}>"
 
 
 def _list_item(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
@@ -155,6 +161,7 @@ def _paragraph(outside: str) -> Callable[..., str]:
 _LISTS = ("bullet_list_open", "ordered_list_open")
 _RENDER_RULES: dict[str, Callable[..., str]] = {
     "heading_open": _heading,
+    "heading_close": _heading,
     "list_item_open": _list_item,
     "list_item_close": _constant("</p>"),
     "paragraph_open": _paragraph("<p>"),

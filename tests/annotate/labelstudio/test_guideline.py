@@ -67,6 +67,8 @@ def test_instructions_bring_their_pictures_and_nothing_that_a_page_takes_away(tm
     assert all(
         (tmp_path / path).read_bytes() == (DOCS / "images/guideline" / Path(path).name).read_bytes() for path in shown
     )
+    assert html.startswith("<h2>How to mark defects in images</h2>\n")  # an h1 is drawn over the line below it
+    assert "<br><h2>What a defect is</h2>" in html
     assert "<table>" in html
     assert not re.search(r"<script|javascript:|data:|<li>|style=", html)
     assert "<p>1. <strong>Cover the prompt" in html
