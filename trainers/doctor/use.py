@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +75,8 @@ class Doctor:
     ) -> None:
         self.name, self.threshold = name, threshold
         self._model, self.chat, self._limit, self.batch_size = model, chat, max_tokens, batch_size
+        # The decoder takes its states from hooks on the model: of two batches at a time one would get the other's.
+        self._alone = threading.Lock()
 
     @classmethod
     def load(cls, source: str, *, device: str = "auto", public: bool = False, **options: Any) -> Doctor:
@@ -94,15 +97,18 @@ class Doctor:
                 readings[number] = HeatmapReading(None, dict.fromkeys(DefectType), reason=str(error))
         for start in range(0, len(pictures), self.batch_size):
             part = pictures[start : start + self.batch_size]
-            for answer in ask(self._model, self.chat, part, max_tokens=self._limit):
+            for answer in self._ask(part):
                 readings[int(answer.key)] = reading_of(answer, self.threshold)
         return [readings[number] for number in range(len(asked))]
 
     def answer(self, pictures: Sequence[tuple[Image.Image, str]]) -> list[HeatmapReading]:
         """Put whole questions about images that `chat` has fitted; one reading for each, in their order."""
         asked = [(str(number), image, question) for number, (image, question) in enumerate(pictures)]
-        answers = ask(self._model, self.chat, asked, max_tokens=self._limit)
-        return [reading_of(answer, self.threshold) for answer in answers]
+        return [reading_of(answer, self.threshold) for answer in self._ask(asked)]
+
+    def _ask(self, asked: Sequence[tuple[str, Image.Image, str]]) -> list[DoctorPrediction]:
+        with self._alone:
+            return list(ask(self._model, self.chat, asked, max_tokens=self._limit))
 
 
 def reading_of(answer: DoctorPrediction, threshold: float) -> HeatmapReading:

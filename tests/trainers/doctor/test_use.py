@@ -27,6 +27,7 @@ from trainers.doctor.form import Region
 from trainers.doctor.loading import load_to_ask
 from trainers.doctor.model import KINDS
 from trainers.doctor.use import Doctor, DoctorDetector, DoctorReward, cells_as_defects, mean_score, score_images
+from trainers.rewards.contract import Detection
 from trainers.rewards.settings import DETECTORS, REWARDS, DetectorSettings, make_detector
 
 ART, MIS = DefectType.ARTIFACT, DefectType.MISALIGNMENT
@@ -121,6 +122,22 @@ def test_a_detector_is_asked_as_its_settings_say(tiny_doctor: Path, monkeypatch:
     for kind in ("doctor", "doctor-heat", "doctor-heat-40"):
         make_detector(DetectorSettings(kind=kind, vlm=vlm))
     assert options == [{"device": "cpu", "max_tokens": 33, "batch_size": 5}] * 3
+
+
+def test_batches_that_are_asked_at_the_same_time_keep_their_own_maps(loaded: tuple[Any, Any]) -> None:
+    """A training hands in the next images while the doctor still reads the last ones."""
+    model, chat = loaded
+    told(model, chat, [chat.form.render(SCORES, [], None)] * 2)
+    doctor = Doctor(model, chat, name="d", threshold=0.0)
+    sizes = [(64, 64), (96, 64), (64, 128), (128, 96)] * 3
+    pictures = [[GeneratedImage(np.asarray(Image.effect_noise(size, 80).convert("RGB")), "p")] for size in sizes]
+    detector = DoctorDetector(doctor, cells=8)
+    alone = [asyncio.run(detector.detect(batch)) for batch in pictures]
+
+    async def at_once() -> list[list[Detection]]:
+        return list(await asyncio.gather(*(detector.detect(batch) for batch in pictures)))
+
+    assert asyncio.run(at_once()) == alone
 
 
 def test_as_reward_and_detector(loaded: tuple[Any, Any]) -> None:
