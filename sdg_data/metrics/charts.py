@@ -47,6 +47,8 @@ def bars(
     *,
     top: float = 1.0,
     axes: tuple[str, str] = ("", ""),
+    labels: Sequence[str] = (),
+    bar: int = 16,
 ) -> str:
     """Grouped bars from 0 to `top`, with whiskers. Series that are called like a type have its colour.
 
@@ -56,13 +58,16 @@ def bars(
         series: A bar of each in every group.
         top: Where the vertical axis ends.
         axes: What the groups are, and what the bars count; "" for no words.
+        labels: What stands below the groups, where it is shorter than their names.
+        bar: Pixels of a bar and the space beside it.
 
     Returns:
         The SVG document.
     """
-    bar, gap = 16, 14
-    labels = max((_LETTER * len(line) for group in groups for line in _lines(group)), default=0)
-    group_width = max(bar * len(series), labels) + gap
+    gap = 14
+    labels = labels or groups
+    label_width = max((_LETTER * len(line) for label in labels for line in _lines(label)), default=0)
+    group_width = max(bar * len(series), label_width) + gap
     legend = sum(28 + 7 * len(colour.name) for colour in series)
     width = _LEFT + max(group_width * len(groups), legend, 9 * len(title)) + 16
     parts = [*_frame(title, width, top), *_legend([colour.name for colour in series])]
@@ -88,7 +93,7 @@ def bars(
                 parts.append(
                     f'<path d="M{middle:.1f} {low_y:.1f}V{high_y:.1f}" stroke="#222" stroke-width="1.5" class="ink"/>'
                 )
-        parts.append(_label(_LEFT + (place + 0.5) * group_width, group))
+        parts.append(_label(_LEFT + (place + 0.5) * group_width, labels[place]))
     parts += _axis_titles(axes, _LEFT + group_width * len(groups) / 2)
     return _document(parts, width)
 

@@ -212,7 +212,9 @@ def _paper_figures(tx: Tx, label_source: str) -> list[str]:
             for kind in DEFECT_TYPES
         ],
         top=nice_top(max((row[kind] for row in deciles for kind in DEFECT_TYPES), default=1)),
-        axes=("importance", "defects"),
+        axes=("importance from", "defects"),
+        labels=[name.partition("–")[0] for name in _DECILES],
+        bar=10,  # so that ten groups are as wide as the other two figures, and drawn as large
     )
     defects = sum(row[kind] for row in deciles for kind in DEFECT_TYPES)
     note = f"{counted(images, 'image')}, {LABEL_SOURCES[label_source]}"

@@ -105,6 +105,11 @@ def test_overview(window: Any, served: Served) -> None:
     window.goto(served.address)
     window.wait_for_selector("#figure-composition svg")
     assert "30" in window.inner_text(".tiles .tile:first-child")
+    scales = window.eval_on_selector_all(
+        "#overview .three svg", "all => all.map(svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)"
+    )
+    assert len(scales) == 3
+    assert min(scales) > 0.9, "the three figures are drawn as large as one another"
     before = window.inner_text("#figure-composition .note")
     choose(window, "whose", "detector")
     window.wait_for_function("old => document.querySelector('#figure-composition .note').innerText !== old", arg=before)
@@ -209,6 +214,10 @@ def test_evaluate(window: Any, served: Served) -> None:
     shown = window.inner_text("#figure-metrics")
     assert "SDG SFT (published)" in shown
     assert "ceiling" in shown
+    for width in (1280, 1440):
+        window.set_viewport_size({"width": width, "height": 900})
+        beyond = window.eval_on_selector("#figure-metrics .scroll", "box => box.scrollWidth - box.clientWidth")
+        assert beyond == 0, f"the table is read without scrolling in a window of {width} pixels"
     for control, value in (("split", "train"), ("rules", "release")):
         before = window.inner_text("#figure-metrics .note")
         choose(window, control, value)
