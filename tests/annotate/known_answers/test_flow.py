@@ -337,10 +337,10 @@ def test_the_commands_plan_report_and_decide(tmp_path: Path) -> None:
     suspended = run(tmp_path, "people", "suspend", "user-4", "--reason", "tired", "--by", "lena")
     assert suspended.exit_code == 0, suspended.output
     for command in (("known-answers", "report"), ("status",), ("report", "--json", "-")):
-        told = run(tmp_path, *command)
-        assert told.exit_code == 0, told.output
-        assert "user-4" in told.output
-        assert "tired" in told.output
+        ended = run(tmp_path, *command)
+        assert ended.exit_code == 0, ended.output
+        assert "user-4" in ended.output
+        assert "tired" in ended.output
     listed = json.loads(run(tmp_path, "people", "list", "--json").stdout)
     assert listed["people"] == [{"person": "user-4", "state": "suspended", "reason": "tired"}]
     assert run(tmp_path, "people", "admit", "user-4", "--reason", "rested", "--by", "lena").exit_code == 0

@@ -22,11 +22,11 @@ def right(*defects: Defect, **fields: Any) -> KnownTruth:
 def test_each_defect_and_each_false_box_is_one_decision() -> None:
     truth = right(at(100, importance=70), at(400), at(700))
     # one found (importance off by 20), one found under the other type, one missed, one box on nothing
-    found = score([at(110, importance=50), at(400, kind="misalignment"), at(100, 800)], truth, iou=0.3)
-    assert (found.hits, found.wrong_type, found.missed, found.false_boxes) == (1, 1, 1, 1)
-    assert found.share == pytest.approx(1 / 4)
-    assert found.importance_error == 20
-    assert found.followed is None
+    figures = score([at(110, importance=50), at(400, kind="misalignment"), at(100, 800)], truth, iou=0.3)
+    assert (figures.hits, figures.wrong_type, figures.missed, figures.false_boxes) == (1, 1, 1, 1)
+    assert figures.share == pytest.approx(1 / 4)
+    assert figures.importance_error == 20
+    assert figures.followed is None
 
 
 def test_a_clean_picture_is_right_or_wrong_as_a_whole() -> None:
@@ -43,8 +43,8 @@ def test_the_overlap_decides_what_is_found() -> None:
 
 def test_where_the_truth_is_not_complete_other_boxes_are_not_false() -> None:
     truth = right(at(100), complete=False, weighed=False)
-    found = score([at(100), at(600)], truth, iou=0.3)
-    assert (found.share, found.false_boxes, found.importance_error) == (1.0, 0, None)
+    figures = score([at(100), at(600)], truth, iou=0.3)
+    assert (figures.share, figures.false_boxes, figures.importance_error) == (1.0, 0, None)
     assert score([at(600)], truth, iou=0.3).share == 0
 
 

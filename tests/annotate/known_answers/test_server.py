@@ -113,10 +113,10 @@ def _check_words(home: Path, annotate: AnnotateSettings, person: dict[str, str])
     people = people_of(home)
     bad = [people.called(user) for user, name in person.items() if name in (CARELESS_NAME, CLICKER_NAME)]
     for command in ("status", "report"):
-        told = CliRunner().invoke(app, ["--home", str(home), "annotate", command])
-        assert told.exit_code == 0, told.output
+        ended = CliRunner().invoke(app, ["--home", str(home), "annotate", command])
+        assert ended.exit_code == 0, ended.output
         for user in bad:
-            assert f"{user} is under the bar" in told.output
+            assert f"{user} is under the bar" in ended.output
 
 
 def _sdg(work: LabelStudioSync, *words: str) -> Any:

@@ -86,12 +86,12 @@ class Desk:
 
     def boxes(self) -> list[dict[str, Any]]:
         """The boxes as the page has them now: whether one is selected or hidden, and what is written at it."""
-        found: list[dict[str, Any]] = self.page.evaluate(
+        evaluation: list[dict[str, Any]] = self.page.evaluate(
             """Htx.annotationStore.selected.regionStore.regions.map(box => ({
                 selected: box.selected, hidden: box.hidden,
                 ...Object.fromEntries(box.results.map(r => [r.from_name.name, Array.from(r.mainValue)]))}))"""
         )
-        return found
+        return evaluation
 
     def shoot(self, name: str) -> None:
         self.page.screenshot(path=self.shots / f"{name}.png")
@@ -124,8 +124,8 @@ class Desk:
     def pulled(self) -> dict[str, Annotation]:
         self.session.pull()
         with self.session.store.read() as tx:
-            found = annotations.of_images(tx, self.images)
-        return {image: versions[-1] for image, versions in found.items()}
+            by_image = annotations.of_images(tx, self.images)
+        return {image: versions[-1] for image, versions in by_image.items()}
 
 
 def at(picture: dict[str, float], x: float, y: float) -> tuple[float, float]:
@@ -134,7 +134,7 @@ def at(picture: dict[str, float], x: float, y: float) -> tuple[float, float]:
 
 def visible_part(desk: Desk) -> list[float]:
     """What is left of the picture in sight: x, y, width, height after everything around it has cut it."""
-    found: list[float] = desk.page.evaluate(
+    evaluation: list[float] = desk.page.evaluate(
         """() => {
             const canvas = document.querySelector('canvas'), own = canvas.getBoundingClientRect();
             let [left, top, right, bottom] = [own.left, own.top, own.right, own.bottom];
@@ -150,7 +150,7 @@ def visible_part(desk: Desk) -> list[float]:
             return [left, top, right - left, bottom - top];
         }"""
     )
-    return found
+    return evaluation
 
 
 @contextlib.contextmanager

@@ -131,8 +131,8 @@ def cloned(team: Team) -> None:
         mallory.create_annotation(number, drawn("x", some_defect(66)))
 
 
-def _accepted(of: Annotation) -> Review:
+def _accepted(version: Annotation) -> Review:
     return Review(
-        id=content_id("review", of.id, "test"), annotation_id=of.id, result_id=None, reviewer="rita", round=1,
+        id=content_id("review", version.id, "test"), annotation_id=version.id, result_id=None, reviewer="rita", round=1,
         verdict=Verdict.ACCEPTED, note=None, seconds=None, tool="test", created_at=NOW,
     )  # fmt: skip

@@ -58,15 +58,15 @@ def rows_of(path: Path) -> list[str]:
 
 def state(server: Server) -> dict[str, bytes]:
     """Everything in the server's folder, by path; the database by its rows."""
-    found = {
+    files = {
         path.relative_to(server.folder).as_posix(): path.read_bytes()
         for path in server.folder.rglob("*")
         if path.is_file()
     }
     database = "data/label_studio.sqlite3"
-    if database in found:
-        found[database] = json.dumps(rows_of(server.folder / database)).encode()
-    return found
+    if database in files:
+        files[database] = json.dumps(rows_of(server.folder / database)).encode()
+    return files
 
 
 @pytest.mark.parametrize("name", ["backup", "backup.tar"])
@@ -92,18 +92,18 @@ def test_the_manifest_names_every_file_with_its_hash(tmp_path: Path) -> None:
     target = tmp_path / "backup"
     back_up(server, target)
     manifest = BackupManifest.model_validate_json((target / "manifest.json").read_bytes())
-    found = {
+    files = {
         path.relative_to(target).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in target.rglob("*")
         if path.is_file() and path.name != "manifest.json"
     }
-    assert {name: file.sha256 for name, file in manifest.files.items()} == found
-    assert set(found) == {
+    assert {name: file.sha256 for name, file in manifest.files.items()} == files
+    assert set(files) == {
         "credentials.json", "database.sqlite3", f"media/images/ab/{BLOB}.png", *(f"data/{name}" for name in UPLOADS),
     }  # fmt: skip
     back_up(server, tmp_path / "backup.tar")
     with tarfile.open(tmp_path / "backup.tar") as tar:
-        assert set(tar.getnames()) == {*found, "manifest.json"}
+        assert set(tar.getnames()) == {*files, "manifest.json"}
         assert {entry.mode for entry in tar} == {0o600}
 
 

@@ -15,8 +15,8 @@ def test_any_number_of_ids_is_looked_up() -> None:
     uids = [content_id("task", number) for number in range(701)]
     with server.client() as client:
         project, numbers = _project(client, uids[:-1])
-        found = client.find(project, uids)
-    assert {task.uid: task.server_id for task in found} == dict(zip(uids[:-1], numbers, strict=True))
+        tasks = client.find(project, uids)
+    assert {task.uid: task.server_id for task in tasks} == dict(zip(uids[:-1], numbers, strict=True))
 
 
 @pytest.mark.parametrize("page", [1, 3, 8, 200])

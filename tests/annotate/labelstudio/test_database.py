@@ -72,11 +72,11 @@ def test_label_studio_and_postgresql_s_programs_are_told_by_their_environment() 
         "DJANGO_DB": "default", "POSTGRE_NAME": "labels", "POSTGRE_USER": "me", "POSTGRE_PASSWORD": "p",
         "POSTGRE_HOST": "db.example", "POSTGRE_PORT": "5433", "PGSSLMODE": "verify-full",
     }  # fmt: skip
-    told = database.of_programs(environ)
-    assert (told["PGHOST"], told["PGPORT"], told["PGUSER"], told["PGDATABASE"]) == (
+    named = database.of_programs(environ)
+    assert (named["PGHOST"], named["PGPORT"], named["PGUSER"], named["PGDATABASE"]) == (
         "db.example", "5433", "me", "labels",
     )  # fmt: skip
-    assert told["PGPASSWORD"] == "p"
+    assert named["PGPASSWORD"] == "p"
     assert "PGPASSWORD" not in database.of_programs({"PGPASSFILE": "/x"})  # else libpq would not look into the file
 
 

@@ -74,17 +74,17 @@ def _blind(work: LabelStudioSync) -> set[str]:
 
 def _versions(work: LabelStudioSync, world: World) -> list[Annotation]:
     with work.store.read() as tx:
-        found = annotations.of_images(tx, world.images)
-    return [version for versions in found.values() for version in versions]
+        by_image = annotations.of_images(tx, world.images)
+    return [version for versions in by_image.values() for version in versions]
 
 
 def _compare(work: LabelStudioSync, submitted: list[Submitted], *, round_: int) -> None:
     """Every answer is there once, and each region's four fields are what was entered, to a thousandth."""
     with work.store.read() as tx:
-        found = annotations.of_images(tx, [submitted_answer.image_id for submitted_answer in submitted])
+        by_image = annotations.of_images(tx, [submitted_answer.image_id for submitted_answer in submitted])
     stored = {
         (version.image_id, version.annotator, int(version.source.rsplit("/", 1)[1])): version
-        for versions in found.values()
+        for versions in by_image.values()
         for version in versions
         if version.round == round_
     }
@@ -139,7 +139,7 @@ def _check_gold(work: LabelStudioSync, world: World, first: list[Submitted], dec
     by_number = {answer.server_id: answer for answer in (*first, *decided)}
     versions = [version.id for version in _versions(work, world)]
     with work.store.read() as tx:
-        found = gold.of_images(tx, world.images)
+        labels = gold.of_images(tx, world.images)
         verdicts = reviews.of_annotations(tx, versions)
     last = {answer.image_id: answer for answer in decided}
     expected = {
@@ -147,9 +147,9 @@ def _check_gold(work: LabelStudioSync, world: World, first: list[Submitted], dec
         for image, submitted_answer in last.items()
         if submitted_answer.answer.status not in NO_CLAIM and not submitted_answer.answer.reject
     }
-    assert found.keys() == expected
+    assert labels.keys() == expected
     reviewers = {answer.user for answer in decided}
-    for image, label in found.items():
+    for image, label in labels.items():
         assert label.annotation is not None
         source = by_number[int(label.annotation.source.rsplit("/", 1)[1])]
         assert source.image_id == image

@@ -54,9 +54,9 @@ def account(session: LabelStudioSync, name: str) -> tuple[str, Any]:
 def counts(session: LabelStudioSync, image: str) -> list[DefectType]:
     """The types of the defects that count for an image."""
     with session.store.read() as tx:
-        found = gold.of_images(tx, [image])[image].annotation
-    assert found is not None
-    return [item.defect.type for item in found.defects]
+        label = gold.of_images(tx, [image])[image].annotation
+    assert label is not None
+    return [item.defect.type for item in label.defects]
 
 
 def opened(page: Any, button: str) -> None:

@@ -74,9 +74,9 @@ def test_a_box_is_moved_and_another_drawn_without_a_click(desk: Desk) -> None:
     desk.shoot("3-drawn")
     sent = desk.submit()
 
-    found = desk.pulled()[desk.images[EDITED]]
-    assert (found.status, found.annotator, found.round) == (AnnotationStatus.DEFECTS, desk.user, 1)
-    moved, drawn = sorted(found.defects, key=lambda item: item.defect.box.x0)
+    annotation = desk.pulled()[desk.images[EDITED]]
+    assert (annotation.status, annotation.annotator, annotation.round) == (AnnotationStatus.DEFECTS, desk.user, 1)
+    moved, drawn = sorted(annotation.defects, key=lambda item: item.defect.box.x0)
     assert moved.origin is Origin.PREDICTION_CHANGED
     assert moved.prelabel_index == 0
     assert moved.defect.model_copy(update={"box": SHOWN.box}) == SHOWN
@@ -86,12 +86,12 @@ def test_a_box_is_moved_and_another_drawn_without_a_click(desk: Desk) -> None:
     assert (drawn.defect.reason, drawn.defect.importance) == ("the square is missing", 85)
     assert near(drawn.defect.box, Box(x0=650, y0=600, x1=900, y1=850))
     by_id = {item["id"]: item["value"] for item in sent["result"] if item["type"] == "rectanglelabels"}
-    for region in found.defects:
+    for region in annotation.defects:
         value, box = by_id[region.region_id], region.defect.box
         exact = (value["x"], value["y"], value["x"] + value["width"], value["y"] + value["height"])
         assert all(abs(10 * e - b) <= 0.5 for e, b in zip(exact, (box.x0, box.y0, box.x1, box.y1), strict=True))
-    assert found.seconds is not None
-    assert found.seconds > 0
+    assert annotation.seconds is not None
+    assert annotation.seconds > 0
 
 
 def test_an_image_is_skipped_by_key_and_says_nothing(desk: Desk) -> None:
@@ -100,8 +100,8 @@ def test_an_image_is_skipped_by_key_and_says_nothing(desk: Desk) -> None:
     submit = desk.page.locator(SUBMIT).first.bounding_box()
     assert picture["y"] + picture["height"] <= submit["y"], "the whole picture is in sight"
     desk.sent_by(lambda: desk.page.keyboard.press("Control+Space"))
-    found = desk.pulled()[desk.images[SKIPPED]]
-    assert (found.status, found.defects) == (AnnotationStatus.SKIPPED, ())
+    annotation = desk.pulled()[desk.images[SKIPPED]]
+    assert (annotation.status, annotation.defects) == (AnnotationStatus.SKIPPED, ())
 
 
 def test_a_clean_image_is_two_keys_and_nothing_cannot_be_submitted(desk: Desk) -> None:
@@ -113,8 +113,8 @@ def test_a_clean_image_is_two_keys_and_nothing_cannot_be_submitted(desk: Desk) -
     desk.press("Shift+N")
     desk.shoot("7-clean")
     desk.submit()
-    found = desk.pulled()[desk.images[CLEAN]]
-    assert (found.status, found.defects) == (AnnotationStatus.CLEAN, ())
+    annotation = desk.pulled()[desk.images[CLEAN]]
+    assert (annotation.status, annotation.defects) == (AnnotationStatus.CLEAN, ())
 
 
 def test_a_good_prelabel_is_corrected_in_three_key_presses(desk: Desk) -> None:
@@ -144,13 +144,15 @@ def test_a_number_is_the_importance_wherever_it_is_typed(desk: Desk) -> None:
     desk.write("the second moon too", "Enter", "Escape")
     desk.shoot("10-numbers")
     desk.submit()
-    found = desk.pulled()[desk.images[NUMBERS]]
-    drawn = [region.defect for region in found.defects if region.origin is Origin.MANUAL]
+    annotation = desk.pulled()[desk.images[NUMBERS]]
+    drawn = [region.defect for region in annotation.defects if region.origin is Origin.MANUAL]
     assert sorted((defect.type, defect.subtype, defect.importance, defect.reason) for defect in drawn) == [
         (DefectType.MISALIGNMENT, None, 12, "the second moon too"),
         (DefectType.MISALIGNMENT, None, 15, "a moon is missing"),
     ]
-    assert [region.origin for region in found.defects].count(Origin.PREDICTION) == 1, "the machine's box is as it was"
+    assert [region.origin for region in annotation.defects].count(Origin.PREDICTION) == 1, (
+        "the machine's box is as it was"
+    )
 
 
 def test_escape_and_control_enter_leave_a_field_with_what_was_typed(desk: Desk) -> None:
@@ -276,6 +278,6 @@ def _prompt_of(desk: Desk, which: int) -> str:
     return str(desk.session.client.task(desk.numbers[which])["data"]["prompt"])
 
 
-def near(found: Box, wanted: Box, by: int = 5) -> bool:
+def near(box: Box, wanted: Box, by: int = 5) -> bool:
     """A pixel of the screen is about two thousandths."""
-    return all(abs(getattr(found, edge) - getattr(wanted, edge)) <= by for edge in ("x0", "y0", "x1", "y1"))
+    return all(abs(getattr(box, edge) - getattr(wanted, edge)) <= by for edge in ("x0", "y0", "x1", "y1"))

@@ -526,20 +526,20 @@ def test_the_search_for_missing_numbers_finds_what_a_listing_would(seed: int) ->
     draw = random.Random(seed)
     numbers = sorted(draw.sample(range(1, 5000), 900))
     gone = set(draw.sample(numbers, draw.randint(0, 12)))
-    there = set(numbers) - gone
+    left = set(numbers) - gone
     asked = itertools.count()
 
     def count(low: int, high: int) -> int:
         next(asked)
-        return sum(low <= number <= high for number in there)
+        return sum(low <= number <= high for number in left)
 
-    found = search_missing(
+    missing = search_missing(
         [(str(number), number) for number in numbers],
         count,
-        lambda low, high: {number for number in there if low <= number <= high},
+        lambda low, high: {number for number in left if low <= number <= high},
         leaf=16,
     )
-    assert sorted(map(int, found)) == sorted(gone)
+    assert sorted(map(int, missing)) == sorted(gone)
     assert next(asked) <= 14 * max(len(gone), 1)
 
 

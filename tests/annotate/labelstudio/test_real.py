@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 
 def numbers_of(client: Client, number: int) -> list[int]:
-    return [found.server_id for found in client.find_all(number)]
+    return [tasks.server_id for tasks in client.find_all(number)]
 
 
 def test_the_server_is_closed_to_strangers_and_serves_images_only(
@@ -88,13 +88,13 @@ def test_everything_entered_arrives_to_a_thousandth(client: Client, tmp_path: Pa
         entered[data["image_id"]] = regions
     work.pull()
     with home.store.read() as tx:
-        found = {annotation.image_id: annotation for annotation in annotations.page(tx)}
-    assert {image for image, annotation in found.items() if annotation.status is AnnotationStatus.SKIPPED} == skipped
-    assert set(found) - skipped == set(entered)
+        by_image = {annotation.image_id: annotation for annotation in annotations.page(tx)}
+    assert {image for image, annotation in by_image.items() if annotation.status is AnnotationStatus.SKIPPED} == skipped
+    assert set(by_image) - skipped == set(entered)
     for image, regions in entered.items():
-        assert (found[image].status is AnnotationStatus.CLEAN) == (not regions)
-        assert {defect.region_id for defect in found[image].defects} == set(regions)
-        for region in found[image].defects:
+        assert (by_image[image].status is AnnotationStatus.CLEAN) == (not regions)
+        assert {defect.region_id for defect in by_image[image].defects} == set(regions)
+        for region in by_image[image].defects:
             percent, kind, reason, importance = regions[region.region_id]
             assert (region.defect.type, region.defect.reason, region.defect.importance) == (kind, reason, importance)
             box = region.defect.box
@@ -165,14 +165,14 @@ def test_through_a_faulty_network_every_task_goes_once_and_every_annotation_come
             _insist(work.init)
             _insist(lambda: work.push_images(routed(home)))
             place = _insist(work.init)[1]
-            found = list(client.find_all(place.server_id))
-            assert len({server_task.uid for server_task in found}) == len(found) == 40
-            for task in found[::2]:
+            tasks = list(client.find_all(place.server_id))
+            assert len({server_task.uid for server_task in tasks}) == len(tasks) == 40
+            for task in tasks[::2]:
                 client.create_annotation(task.server_id, drawn("mine", some_defect(task.server_id)))
-            for task in found[1::8]:
+            for task in tasks[1::8]:
                 client.create_annotation(task.server_id, drawn("mine", some_defect(1), width=500))
             _insist(work.pull)
-            client.delete_task(found[0].server_id)
+            client.delete_task(tasks[0].server_id)
             _insist(work.pull)
         assert sum(proxy.seen[fault] for fault in proxy.seen if fault != "none") > 5
     with home.store.read() as tx:
@@ -205,9 +205,9 @@ def test_a_server_killed_and_restarted_during_push_and_pull(server: Server, clie
 
     _meanwhile(restart, lambda: work.push_images(routed(home)))
     _, place = work.init()
-    found = list(client.find_all(place.server_id))
-    assert len({server_task.uid for server_task in found}) == len(found) == 120
-    for task in found[::3]:
+    tasks = list(client.find_all(place.server_id))
+    assert len({server_task.uid for server_task in tasks}) == len(tasks) == 120
+    for task in tasks[::3]:
         client.create_annotation(task.server_id, drawn("mine", some_defect(task.server_id)))
     _meanwhile(restart, lambda: _insist(work.pull))
     with home.store.read() as tx:

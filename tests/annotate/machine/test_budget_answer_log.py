@@ -79,9 +79,9 @@ def test_a_line_without_an_end_was_being_written(tmp_path: Path) -> None:
     second = whole.index(b"\n") + 1
     for cut in range(second, len(whole)):
         journal.path.write_bytes(whole[:cut])
-        found: list[Failure] = []
-        assert journal.replay(found.extend) == 1
-        assert found == [failure(1)]
+        failed: list[Failure] = []
+        assert journal.replay(failed.extend) == 1
+        assert failed == [failure(1)]
 
 
 def test_a_spoilt_line_stops_and_is_kept(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def run(home: Home, backend: Backend, **more: Any) -> EnrichStage:
 
 def stored(home: Home, made: dict[str, Annotation]) -> tuple[dict[str, Enrichment], list[Failure]]:
     with home.store.read() as tx:
-        found = enrichments.of_annotations(tx, [annotated.id for annotated in made.values()])
+        enriched = enrichments.of_annotations(tx, [annotated.id for annotated in made.values()])
         return {
-            caption: found[annotated.id][-1] for caption, annotated in made.items() if annotated.id in found
+            caption: enriched[annotated.id][-1] for caption, annotated in made.items() if annotated.id in enriched
         }, failures.listed(tx, "enrich")
 
 
@@ -72,8 +72,8 @@ def test_additions_are_stored_beside_the_persons_word(make_home: MakeHome) -> No
     made = people(home, unrated=True)
     backend = FakeBackend(lambda asked: [good_text(asked).replace('"importance":', '"importance": ')])
     stage = run(home, backend)
-    found, failed = stored(home, made)
-    assert (set(found), failed, stage.made) == (set(made), [], 4)
+    enriched, failed = stored(home, made)
+    assert (set(enriched), failed, stage.made) == (set(made), [], 4)
     for caption, annotated in made.items():
         asked = next(question for question in backend.asked if question.prompt == caption)
         assert all(f'"short description": "{d.defect.reason}"' in asked.text for d in annotated.defects)
@@ -81,17 +81,17 @@ def test_additions_are_stored_beside_the_persons_word(make_home: MakeHome) -> No
         with home.store.read() as tx:
             merged = gold.of_images(tx, [annotated.image_id])[annotated.image_id]
         assert [d.box for d in merged.defects] == [d.defect.box for d in annotated.defects]
-        assert [d.importance for d in merged.defects] == [d.importance for d in found[caption].defects]
-        assert merged.trace == found[caption].trace
+        assert [d.importance for d in merged.defects] == [d.importance for d in enriched[caption].defects]
+        assert merged.trace == enriched[caption].trace
 
 
 def test_a_persons_importance_stands_whatever_the_model_wrote(make_home: MakeHome) -> None:
     home = make_home(2)
     made = people(home)
     run(home, FakeBackend(lambda asked: [good_text(asked).replace('"importance":33', '"importance":99')]))
-    found, _ = stored(home, made)
+    enriched, _ = stored(home, made)
     caption = list(made)[1]
-    assert [defect.importance for defect in found[caption].defects] == [99]
+    assert [defect.importance for defect in enriched[caption].defects] == [99]
     with home.store.read() as tx:
         assert [
             defect.importance for defect in gold.of_images(tx, [made[caption].image_id])[made[caption].image_id].defects
@@ -109,8 +109,8 @@ def test_a_broken_rule_is_named_and_asked_again(make_home: MakeHome) -> None:
 
     backend = FakeBackend(script)
     run(home, backend, budget=Budget(None, Prices(1.0, 1.0)))
-    found, failed = stored(home, made)
-    assert (len(found), failed) == (3, [])
+    enriched, failed = stored(home, made)
+    assert (len(enriched), failed) == (3, [])
     second = [asked for asked in backend.asked if asked.more]
     assert len(second) == 3
     for asked in second:
@@ -119,7 +119,7 @@ def test_a_broken_rule_is_named_and_asked_again(make_home: MakeHome) -> None:
         assert "An annotator said so." in reply.text
         assert 'mentions-annotation: the steps say "annotator"' in correction.text
     # Both answers are on the bill: 100 tokens in and 10 out each, a dollar a million.
-    assert [enrichment.cost for enrichment in found.values()] == pytest.approx([220e-6] * 3)
+    assert [enrichment.cost for enrichment in enriched.values()] == pytest.approx([220e-6] * 3)
     with home.store.read() as tx:
         assert [row["requests"] for row in calls.statistics(tx)] == [6]
 
@@ -133,8 +133,8 @@ def test_after_so_many_rounds_it_is_a_failure_with_the_rules_name(make_home: Mak
         ]
     )
     stage = run(home, backend)
-    found, failed = stored(home, made)
-    assert set(found) == {next(iter(made))}, "the clean one has no reason that could be vague"
+    enriched, failed = stored(home, made)
+    assert set(enriched) == {next(iter(made))}, "the clean one has no reason that could be vague"
     assert [failure.code for failure in failed] == ["vague-words"] * 2
     assert all("weird" in (failure.raw or "") and "description 1 says weird" in failure.message for failure in failed)
     assert len(backend.asked) == 1 + 2 * ROUNDS
@@ -178,9 +178,9 @@ def test_without_a_model_every_annotation_is_enriched(make_home: MakeHome) -> No
     home = make_home(5)
     made = people(home)
     run(home, TemplateEnricher())
-    found, failed = stored(home, made)
-    assert (set(found), failed) == (set(made), [])
-    assert {(enrichment.model, enrichment.template.partition(":")[0]) for enrichment in found.values()} == {
+    enriched, failed = stored(home, made)
+    assert (set(enriched), failed) == (set(made), [])
+    assert {(enrichment.model, enrichment.template.partition(":")[0]) for enrichment in enriched.values()} == {
         ("template-sentences", "enrich-1")
     }
 

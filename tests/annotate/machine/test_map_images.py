@@ -67,8 +67,8 @@ def test_each_image_is_looked_at_once(
     fill(tmp_path, 12)
     records, blobs = stored(tmp_path), Blobs(tmp_path / "blobs")
     assert run(tmp_path, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["map"], told["looked"], told["already"], told["placed"]) == ("mean-colour", 12, 0, 12)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["map"], document["looked"], document["already"], document["placed"]) == ("mean-colour", 12, 0, 12)
     assert sorted(tower.seen) == sorted(blobs.get(record.blob) for record in records)
     places = image_maps.load(tmp_path, "mean-colour")
     assert sorted(places.image_ids) == sorted(record.id for record in records)
@@ -81,8 +81,8 @@ def test_each_image_is_looked_at_once(
         gone = Tombstone(kind=Withdrawn.IMAGE, item_id=records[0].id, reason="r", source="s", created_at=START)
         tombstones.insert(tx, [gone])
     assert run(tmp_path, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["looked"], told["already"], told["placed"]) == (0, 11, 11)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["looked"], document["already"], document["placed"]) == (0, 11, 11)
     assert len(tower.seen) == 12
     tower.identity = MeanColour("r2").identity
     assert run(tmp_path) == ExitCode.CONFIG
@@ -107,15 +107,15 @@ def test_what_cannot_be_looked_at_is_named(
     tower.refused = blobs.get(refused.blob)
     assert run(tmp_path, "--json") == ExitCode.PARTIAL
     said = capsys.readouterr()
-    told = json.loads(said.out)
-    assert (told["looked"], told["placed"]) == (9, 9)
-    assert told["left_out"].keys() == {missing.id, damaged.id, refused.id}
-    assert "a shape that it does not take" in told["left_out"][refused.id]
+    document = json.loads(said.out)
+    assert (document["looked"], document["placed"]) == (9, 9)
+    assert document["left_out"].keys() == {missing.id, damaged.id, refused.id}
+    assert "a shape that it does not take" in document["left_out"][refused.id]
     assert said.err.count("left out:") == 3
     tower.refused = None
     assert run(tmp_path, "--json") == ExitCode.PARTIAL
-    told = json.loads(capsys.readouterr().out)
-    assert (told["looked"], told["already"], told["placed"]) == (1, 9, 10)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["looked"], document["already"], document["placed"]) == (1, 9, 10)
 
 
 @pytest.mark.parametrize(

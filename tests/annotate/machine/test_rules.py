@@ -166,8 +166,8 @@ people = st.lists(
 def test_sentences_without_a_model_keep_every_rule_but_peoples_own_words(known: list[AnnotatedDefect]) -> None:
     """Whatever a person wrote. Only a person's mention of annotation stays theirs: it is reported, not hidden."""
     made = [expanded(defect) for defect in known]
-    found = {violation.rule for violation in broken_rules(known, made, trace_of(known), "a prompt", Qwen3VL())}
-    assert found <= {"mentions-annotation"}
+    violations = {violation.rule for violation in broken_rules(known, made, trace_of(known), "a prompt", Qwen3VL())}
+    assert violations <= {"mentions-annotation"}
     for before, after in zip(known, made, strict=True):
         assert 1 <= after.importance <= 100
         assert not before.rated or after.importance == before.defect.importance

@@ -143,9 +143,9 @@ def test_what_went_to_people_is_no_candidate_and_answers_teach(tmp_path: Path) -
 
     listed = tmp_path / "next.txt"
     command = ["--home", str(tmp_path), "annotate", "next", "--limit", "3", "--json"]
-    told = CliRunner().invoke(app, [*command, "--by", "coverage", "--output", str(listed)])
-    assert told.exit_code == 0, told.output
-    chosen = [row["image"] for row in json.loads(told.stdout)]
+    ended = CliRunner().invoke(app, [*command, "--by", "coverage", "--output", str(listed)])
+    assert ended.exit_code == 0, ended.output
+    chosen = [row["image"] for row in json.loads(ended.stdout)]
     assert len(chosen) == 3
     assert [line for line in listed.read_text().splitlines() if not line.startswith("#")] == chosen
     assert CliRunner().invoke(app, [*command, "--by", "luck"]).exit_code != 0

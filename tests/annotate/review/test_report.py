@@ -71,29 +71,29 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def test_the_figures_by_hand(filled: Home) -> None:
-    found = build(filled.store, resamples=20)
-    assert (found.images, found.annotations) == (3, 6)
-    assert found.statuses == {"clean": 2, "defects": 3, "skipped": 1}
-    assert found.agreement.images == 2
-    assert found.agreement.box_f1["0.5"]["artifact"].value == 2 * 1 / 3
-    assert found.agreement.clean.value == 1
-    assert found.blind_agreement.images == 0
-    ann, bob = found.people
+    report = build(filled.store, resamples=20)
+    assert (report.images, report.annotations) == (3, 6)
+    assert report.statuses == {"clean": 2, "defects": 3, "skipped": 1}
+    assert report.agreement.images == 2
+    assert report.agreement.box_f1["0.5"]["artifact"].value == 2 * 1 / 3
+    assert report.agreement.clean.value == 1
+    assert report.blind_agreement.images == 0
+    ann, bob = report.people
     assert (ann.annotator, ann.images, ann.skipped, ann.median_seconds) == ("ann", 3, 0, 100)
     assert (bob.images, bob.skipped, bob.compared) == (2, 1, 1)
     assert ann.box_f1["artifact"] == 1
     assert bob.box_f1["artifact"] == 2 * 1 / 3
-    assert found.hours == {"annotation": pytest.approx(720 / 3600), "review": pytest.approx(20 / 3600)}
-    assert found.minutes_per_image == pytest.approx(740 / 60 / 3)
-    shown, blind = found.bias.prelabelled, found.bias.blind
+    assert report.hours == {"annotation": pytest.approx(720 / 3600), "review": pytest.approx(20 / 3600)}
+    assert report.minutes_per_image == pytest.approx(740 / 60 / 3)
+    shown, blind = report.bias.prelabelled, report.bias.blind
     assert (shown.annotations, blind.annotations) == (4, 1)
     assert (shown.kept.value, shown.dropped.value, shown.kept.count) == (0.5, 0.5, 2)
     assert shown.missed.value == 1 / 4
     assert blind.missed.value is None, "nobody reviewed it"
     assert (shown.seconds.value, blind.seconds.value) == (95, 340)
-    assert found.quarantine == [{"code": "bad-importance", "found": 1, "waiting": 0}]
-    assert found.reviews == {"accepted": 1}
-    assert found.standing["gold"] == 1
+    assert report.quarantine == [{"code": "bad-importance", "found": 1, "waiting": 0}]
+    assert report.reviews == {"accepted": 1}
+    assert report.standing["gold"] == 1
 
 
 def test_an_edited_answer_counts_once_and_as_it_is_now(filled: Home, tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ def test_an_edited_answer_counts_once_and_as_it_is_now(filled: Home, tmp_path: P
     with store.write() as tx:
         later = annotation(image, "bob again", annotator="bob", seconds=260.0, minute=5)
         annotations.insert(tx, [later])
-    found = build(store, resamples=0)
-    assert found.annotations == 6
-    assert found.agreement.box_f1["0.5"]["artifact"].value == 0
-    assert found.agreement.clean.value == 1 / 2
+    report = build(store, resamples=0)
+    assert report.annotations == 6
+    assert report.agreement.box_f1["0.5"]["artifact"].value == 0
+    assert report.agreement.clean.value == 1 / 2
 
 
 def test_json_says_all_that_is_printed(filled: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

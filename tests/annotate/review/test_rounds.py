@@ -56,9 +56,9 @@ class Desk:
             labelling.insert_project(tx, REVIEW)
             labelling.mark_pending(tx, [self.first_task])
 
-    def _task(self, of: LabelProject, overlap: int = 1) -> LabelTask:
+    def _task(self, project_: LabelProject, overlap: int = 1) -> LabelTask:
         return LabelTask(
-            id=content_id("t", of.id, self.image), project_id=of.id, image_id=self.image, prelabel_id=None,
+            id=content_id("t", project_.id, self.image), project_id=project_.id, image_id=self.image, prelabel_id=None,
             parent_id=None, blind=False, overlap=overlap, priority=0, state=TaskState.PUSHED, created_at=at(0),
         )  # fmt: skip
 
@@ -136,13 +136,13 @@ class Desk:
 
     def settles(self) -> dict[str, int]:
         with self.store.write() as tx:
-            found = settle(tx)
-        return {**found.verdicts, **{k: v for k in ("void", "withdrawn", "own_work") if (v := getattr(found, k))}}
+            settled = settle(tx)
+        return {**settled.verdicts, **{k: v for k in ("void", "withdrawn", "own_work") if (v := getattr(settled, k))}}
 
     def gold(self) -> str | None:
         with self.store.read() as tx:
-            found = gold.of_images(tx, [self.image]).get(self.image)
-        return None if found is None or found.annotation is None else found.annotation.id
+            label = gold.of_images(tx, [self.image]).get(self.image)
+        return None if label is None or label.annotation is None else label.annotation.id
 
     def states(self) -> dict[str, str]:
         with self.store.read() as tx:

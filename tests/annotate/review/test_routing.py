@@ -56,7 +56,7 @@ def routed(home: Home, **settings: Any) -> list[RoutedImage]:
 def answers_of(home: Home) -> dict[str, Prelabel]:
     with home.store.read() as tx:
         return {
-            key: found[-1] for key, found in prelabels.of_images(tx, [i.id for i in home.image_of.values()]).items()
+            key: answers[-1] for key, answers in prelabels.of_images(tx, [i.id for i in home.image_of.values()]).items()
         }
 
 
@@ -68,10 +68,10 @@ def splits_of(home: Home) -> dict[str, str]:
 
 
 def test_everything_goes_once_and_in_order_of_priority(home: Home) -> None:
-    found = routed(home)
-    assert sorted(image.image_id for image in found) == sorted(image.id for image in home.image_of.values())
-    assert all(first.priority >= second.priority for first, second in pairwise(found))
-    assert found == routed(home)
+    routed_images = routed(home)
+    assert sorted(image.image_id for image in routed_images) == sorted(image.id for image in home.image_of.values())
+    assert all(first.priority >= second.priority for first, second in pairwise(routed_images))
+    assert routed_images == routed(home)
 
 
 def test_shares_by_model_and_split_are_of_the_images_and_only_grow(home: Home) -> None:
@@ -136,20 +136,20 @@ def test_two_detectors_that_differ_bring_an_image_forward(own: Home) -> None:
 
 def test_blindness_is_a_function_of_the_image_and_spread_over_the_order(home: Home) -> None:
     images = [image.id for image in home.image_of.values()]
-    found = {image.image_id: image.blind for image in routed(home, blind_share=0.3)}
-    assert found == {image: fraction("annotate-blind", image) < 0.3 for image in images}
-    assert 0.15 < sum(found.values()) / len(found) < 0.45
+    routed_images = {image.image_id: image.blind for image in routed(home, blind_share=0.3)}
+    assert routed_images == {image: fraction("annotate-blind", image) < 0.3 for image in images}
+    assert 0.15 < sum(routed_images.values()) / len(routed_images) < 0.45
     more = {image.image_id: image.blind for image in routed(home, blind_share=0.6, share=0.5, uncertainty=0)}
-    assert all(more[image] for image in more if found[image])
+    assert all(more[image] for image in more if routed_images[image])
     assert not any(image.blind for image in routed(home, blind_share=0.0))
     assert all(is_blind(image, 1.0) for image in images)
 
 
 def test_overlap_is_given_to_its_share_of_each_split(home: Home) -> None:
     split_of = splits_of(home)
-    found = routed(home, overlap=3, overlap_shares={"test": 1.0, "train": 0.5})
-    assert {image.overlap for image in found if split_of[image.image_id] == "test"} == {3}
-    train = Counter(image.overlap for image in found if split_of[image.image_id] == "train")
+    routed_images = routed(home, overlap=3, overlap_shares={"test": 1.0, "train": 0.5})
+    assert {image.overlap for image in routed_images if split_of[image.image_id] == "test"} == {3}
+    train = Counter(image.overlap for image in routed_images if split_of[image.image_id] == "train")
     assert train.keys() == {1, 3}
     assert 0.3 < train[3] / train.total() < 0.7
 

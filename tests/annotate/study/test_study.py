@@ -274,8 +274,8 @@ def test_the_page_is_served_and_its_addresses_do_not_name_arms(home: Home) -> No
         assert client.get("/" + trial["pictures"][0]).headers["content-type"] == "image/png"
         for wrong in ("/picture/a/b/c", f"/picture/{page.links['ann']}/b/0", "/picture/%00/%ff/0"):
             assert client.get(wrong).status_code == 404
-    told = str(page.trial({"token": page.links["ann"], "at": None}))
-    assert not any(record.id in told for record in home.image_of.values())
+    text = str(page.trial({"token": page.links["ann"], "at": None}))
+    assert not any(record.id in text for record in home.image_of.values())
 
 
 def test_the_links_are_kept_and_private(home: Home) -> None:

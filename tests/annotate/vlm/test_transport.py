@@ -63,12 +63,12 @@ def test_connections_are_used_again() -> None:
 
 
 def test_a_redirected_request_keeps_its_body() -> None:
-    with HostileServer(lambda caption, nth: answer(CLEAN)) as there:
-        moved = Reply("status", "", 307, (("location", f"{there.url}/chat/completions"),))
+    with HostileServer(lambda caption, nth: answer(CLEAN)) as server:
+        moved = Reply("status", "", 307, (("location", f"{server.url}/chat/completions"),))
         with HostileServer(lambda caption, nth: moved) as here:
             [result] = ask_all(here, [question()])
     assert isinstance(result, Answer)
-    assert there.requests == here.requests
+    assert server.requests == here.requests
 
 
 def test_servers_are_asked_in_turn_and_a_retry_goes_to_the_next(tmp_path: Path) -> None:
