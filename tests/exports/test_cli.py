@@ -19,8 +19,8 @@ World = tuple[Store, Blobs]
 
 def sdg(world: World, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     code = run(["--home", str(world[0].home), *arguments])
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 def test_export_verify_import(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_formats_are_listed_and_exist(world: World, capsys: pytest.CaptureFixtur
 
 def test_help_is_light() -> None:
     code = "import sys, exports.cli; print([m for m in ('torch','duckdb','pydantic','pyarrow') if m in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
 
 
 def test_pushing_uploads_a_finished_export_only(shards: Path, tmp_path: Path) -> None:

@@ -106,9 +106,9 @@ def hashes(shards: Path) -> dict[str, str]:
 
 
 def assert_only_whole(versions: dict[str, list[str]], hashes: dict[str, str]) -> None:
-    for name, found in versions.items():
+    for name, kept in versions.items():
         if name.endswith(".tar"):
-            assert set(found) == {hashes[name]}
+            assert set(kept) == {hashes[name]}
 
 
 def test_half_of_the_puts_fail(server: Server, world: World, shards: Path, hashes: dict[str, str]) -> None:
@@ -128,9 +128,9 @@ def test_half_of_the_puts_fail(server: Server, world: World, shards: Path, hashe
     assert pauses
     server.faults()
     assert verify(Target(url)).sound
-    there = server.names("half")
-    assert {name for name in there if name.endswith(".tar")} == set(hashes)
-    assert not [name for name in there if ".tmp-" in name or name.startswith(".state/")]
+    names = server.names("half")
+    assert {name for name in names if name.endswith(".tar")} == set(hashes)
+    assert not [name for name in names if ".tmp-" in name or name.startswith(".state/")]
     # The reader streams from the store what it reads from the folder, shuffled alike.
     for seed in (None, 7):
         remote, local = ShardReader(url, split="train", seed=seed), ShardReader(shards, split="train", seed=seed)
@@ -156,7 +156,7 @@ def test_a_rerun_after_an_outage_makes_only_what_is_missing(
     done = export(Target(url), shard_bytes=20_000)
     assert done.kept == len(finished)
     after = server.versions("outage")
-    assert {name: len(found) for name, found in after.items() if name.endswith(".tar")} == dict.fromkeys(hashes, 1)
+    assert {name: len(kept) for name, kept in after.items() if name.endswith(".tar")} == dict.fromkeys(hashes, 1)
     assert_only_whole(after, hashes)
     assert verify(Target(url)).sound
 

@@ -97,10 +97,10 @@ def test_missing_cut_and_unknown_files(copy: Path) -> None:
     cut = copy / "mini-train-00000.tar"
     cut.write_bytes(cut.read_bytes()[:-10_240])
     (copy / "notes.txt").write_text("hello")
-    found = problems(copy)
-    assert "mini-test-00000.tar: the file is missing" in found
-    assert "mini-train-00000.tar: 20480 bytes, the manifest says 30720" in found or "mini-train-00000.tar: " in found
-    assert "notes.txt: the manifest does not know this file" in found
+    named = problems(copy)
+    assert "mini-test-00000.tar: the file is missing" in named
+    assert "mini-train-00000.tar: 20480 bytes, the manifest says 30720" in named or "mini-train-00000.tar: " in named
+    assert "notes.txt: the manifest does not know this file" in named
 
 
 def rehash(folder: Path, name: str) -> None:
@@ -120,10 +120,10 @@ def test_a_shard_under_another_name_is_no_proof(copy: Path) -> None:
     name = "mini-train-00000.tar"
     (copy / name).write_bytes((copy / "mini-test-00000.tar").read_bytes())
     rehash(copy, name)
-    found = problems(copy)
-    assert f"{name}#0 (" in found
-    assert "a sample of test in a shard of train" in found
-    assert "is in" in found
+    named = problems(copy)
+    assert f"{name}#0 (" in named
+    assert "a sample of test in a shard of train" in named
+    assert "is in" in named
 
 
 def test_changed_labels_differ_from_the_index(copy: Path) -> None:

@@ -146,10 +146,10 @@ def person(image: ImageRecord, defects: tuple[Defect, ...], number: int, who: st
     )
 
 
-def accepted(of: Annotation, number: int) -> Review:
+def accepted(version: Annotation, number: int) -> Review:
     return Review(
-        id=content_id("review", of.id),
-        annotation_id=of.id,
+        id=content_id("review", version.id),
+        annotation_id=version.id,
         result_id=None,
         reviewer="rita@example.org",
         round=1,
@@ -161,10 +161,10 @@ def accepted(of: Annotation, number: int) -> Review:
     )
 
 
-def enriched(of: Annotation, number: int) -> Enrichment:
+def enriched(version: Annotation, number: int) -> Enrichment:
     return Enrichment(
-        id=content_id("enrichment", of.id),
-        annotation_id=of.id,
+        id=content_id("enrichment", version.id),
+        annotation_id=version.id,
         model="vlm",
         revision="r1",
         template="enrich-1",
@@ -173,7 +173,7 @@ def enriched(of: Annotation, number: int) -> Enrichment:
         trace=TRACE,
         defects=[
             {"index": index, "reason": f'longer: {entry.defect.reason}, "quoted" — é', "importance": 77}
-            for index, entry in enumerate(of.defects)
+            for index, entry in enumerate(version.defects)
         ],
         attempt=1,
         tokens_in=None,

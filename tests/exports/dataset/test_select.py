@@ -34,15 +34,15 @@ def samples(world: World, **settings: Any) -> list[Sample]:
         return list(buffer.samples())
 
 
-def numbers(found: list[Sample]) -> list[int]:
-    return sorted(sample.sample for sample in found)
+def numbers(samples_: list[Sample]) -> list[int]:
+    return sorted(sample.sample for sample in samples_)
 
 
 def test_gold_is_what_was_accepted(world: World) -> None:
-    found = samples(world)
-    assert numbers(found) == [n for n in range(24) if n % 6 < 4]
-    assert {sample.label_source for sample in found} == {LabelSource.ACCEPTED}
-    for sample_ in found:
+    chosen = samples(world)
+    assert numbers(chosen) == [n for n in range(24) if n % 6 < 4]
+    assert {sample.label_source for sample in chosen} == {LabelSource.ACCEPTED}
+    for sample_ in chosen:
         exact = picture(sample_.sample).defects
         assert [(d.box, d.type, d.reason) for d in sample_.defects] == [(d.box, d.type, d.reason) for d in exact]
 
@@ -130,11 +130,11 @@ def test_order_is_the_stated_hash_behind_samples_that_fill_every_field(world: Wo
     def by_hash(keys: list[str], seed: int) -> list[str]:
         return sorted(keys, key=lambda key: hashlib.sha256(f"sdg-order:{seed}:{key}".encode()).hexdigest())
 
-    found = samples(world, splits=["train"], seed=3)
-    keys = [sample_.key for sample_ in found]
+    chosen = samples(world, splits=["train"], seed=3)
+    keys = [sample_.key for sample_ in chosen]
     leaders = next(n for n in range(len(keys)) if keys[n:] == by_hash(keys[n:], 3))
     assert 0 < leaders <= 5
-    filled = [paths(json.loads(sample_json(sample))) for sample in found]
+    filled = [paths(json.loads(sample_json(sample))) for sample in chosen]
     assert set().union(*filled[:leaders]) == set().union(*filled)
     assert keys != [sample.key for sample in samples(world, splits=["train"], seed=4)]
 

@@ -70,15 +70,15 @@ def test_cutting_keeps_every_entry_in_order(world: tuple[Store, Blobs]) -> None:
 
 
 def test_the_manifest_hashes_and_counts_everything(shards: Path) -> None:
-    found = manifest(shards)
+    stated = manifest(shards)
     files = contents(shards)
     del files["manifest.json"]
-    assert {entry.path: entry.sha256 for entry in found.files} == files
-    assert found.samples == 24
-    assert found.counts["model"] == {"alpha": 12, "beta": 12}
-    assert found.counts["label_source"] == {"accepted": 16, "prelabel": 4, "unreviewed": 4}
-    assert sum(entry.samples or 0 for entry in found.shards()) == 24
-    assert found.counts["defects"]["artifact"] == sum(
+    assert {entry.path: entry.sha256 for entry in stated.files} == files
+    assert stated.samples == 24
+    assert stated.counts["model"] == {"alpha": 12, "beta": 12}
+    assert stated.counts["label_source"] == {"accepted": 16, "prelabel": 4, "unreviewed": 4}
+    assert sum(entry.samples or 0 for entry in stated.shards()) == 24
+    assert stated.counts["defects"]["artifact"] == sum(
         defect.type == "artifact" for number in range(24) for defect in picture(number).defects
     )
 

@@ -41,10 +41,10 @@ def test_we_read_what_others_write(kind: int) -> None:
             info.size = len(data)
             file.addfile(info, io.BytesIO(data))
     data = buffer.getvalue()
-    found = [member for member in tar.members(io.BytesIO(data), len(data)) if not member.name.endswith("/")]
+    members = [member for member in tar.members(io.BytesIO(data), len(data)) if not member.name.endswith("/")]
     assert {
         member.name: data[member.offset : member.offset + member.size]
-        for member in found
+        for member in members
         if member.name != "empty-folder"
     } == FILES
 
@@ -63,10 +63,10 @@ def test_a_cut_is_seen_wherever_it_is() -> None:
     end = len(data.rstrip(b"\0"))
     rng = random.Random(0)
     for length in sorted(rng.sample(range(1, end - end % 512 + 512), 60)):
-        found = list(tar.members(io.BytesIO(data[:length]), length))
-        assert not found or found[-1].name == "" or length >= end, length
-        assert [member.name for member in found if member.name] == list(FILES)[
-            : sum(bool(member.name) for member in found)
+        members = list(tar.members(io.BytesIO(data[:length]), length))
+        assert not members or members[-1].name == "" or length >= end, length
+        assert [member.name for member in members if member.name] == list(FILES)[
+            : sum(bool(member.name) for member in members)
         ]
 
 

@@ -51,15 +51,15 @@ def cvat_box(number: int, **attributes: Any) -> dict[str, Any]:
 def test_cvat(tmp_path: Path) -> None:
     """An importance is a text where CVAT's attribute is a list of choices."""
     file = cvat(tmp_path, [cvat_box(1, reason="bent edge", importance="70"), cvat_box(2, reason="no lamp")])
-    told = Told(tmp_path / "home", file, folder=tmp_path / "images")
+    said = Told(tmp_path / "home", file, folder=tmp_path / "images")
     expected = (100, 100, 400, 300)
-    assert told.gold == {"default/sub/a 1.png": [expected, expected], "default/b.png": []}
-    assert told.images == told.boxes == {}
+    assert said.gold == {"default/sub/a 1.png": [expected, expected], "default/b.png": []}
+    assert said.images == said.boxes == {}
 
 
 def test_cvats_pictures_are_found_beside_its_annotations(tmp_path: Path) -> None:
-    told = Told(tmp_path / "home", cvat(tmp_path, [cvat_box(1, reason="bent edge")]))
-    assert (sorted(told.gold), told.images) == (["default/b.png", "default/sub/a 1.png"], {})
+    said = Told(tmp_path / "home", cvat(tmp_path, [cvat_box(1, reason="bent edge")]))
+    assert (sorted(said.gold), said.images) == (["default/b.png", "default/sub/a 1.png"], {})
 
 
 def test_cvats_pictures_of_a_subset(tmp_path: Path) -> None:
@@ -118,24 +118,24 @@ def roboflow(folder: Path, split: str, *, category: int = 1) -> Path:
 def test_roboflows_split_is_its_folders_name(tmp_path: Path) -> None:
     """Whatever the share of prompts that would be drawn for the test split, here none."""
     for split in ("train", "test"):
-        told = Told(tmp_path / "home", roboflow(tmp_path, split), reason="seen")
-        assert told.images == told.boxes == {}
-        assert told.splits[f"{split}-boxed.png"] == told.splits[f"{split}-clean.png"] == split
-        assert told.gold[f"{split}-boxed.png"] == [(100, 100, 400, 300)]
-        assert told.gold[f"{split}-clean.png"] == []
+        said = Told(tmp_path / "home", roboflow(tmp_path, split), reason="seen")
+        assert said.images == said.boxes == {}
+        assert said.splits[f"{split}-boxed.png"] == said.splits[f"{split}-clean.png"] == split
+        assert said.gold[f"{split}-boxed.png"] == [(100, 100, 400, 300)]
+        assert said.gold[f"{split}-clean.png"] == []
 
 
 def test_roboflows_valid_is_no_split_until_somebody_says_which(tmp_path: Path) -> None:
     file = roboflow(tmp_path, "valid")
     assert Told(tmp_path / "one", file, reason="seen").images == {"unknown-split": 2}
-    told = Told(tmp_path / "two", file, reason="seen", splits=split_rule(None, ["valid=test"]))
-    assert (set(told.splits.values()), told.images) == ({"test"}, {})
+    said = Told(tmp_path / "two", file, reason="seen", splits=split_rule(None, ["valid=test"]))
+    assert (set(said.splits.values()), said.images) == ({"test"}, {})
 
 
 def test_a_box_of_the_project_category_is_no_defect(tmp_path: Path) -> None:
-    told = Told(tmp_path / "home", roboflow(tmp_path, "train", category=0), reason="seen")
-    assert (told.images, told.boxes) == ({"unknown-category": 1}, {"unknown-category": 1})
-    assert told.gold == {"train-clean.png": []}
+    said = Told(tmp_path / "home", roboflow(tmp_path, "train", category=0), reason="seen")
+    assert (said.images, said.boxes) == ({"unknown-category": 1}, {"unknown-category": 1})
+    assert said.gold == {"train-clean.png": []}
 
 
 def test_the_images_own_word_for_its_split_counts_before_the_folders(tmp_path: Path) -> None:
@@ -143,5 +143,5 @@ def test_the_images_own_word_for_its_split_counts_before_the_folders(tmp_path: P
     data = json.loads(file.read_text())
     data["images"][0]["split"] = "test"
     file.write_text(json.dumps(data))
-    told = Told(tmp_path / "home", file, reason="seen")
-    assert told.splits == {"train-boxed.png": "test", "train-clean.png": "train"}
+    said = Told(tmp_path / "home", file, reason="seen")
+    assert said.splits == {"train-boxed.png": "test", "train-clean.png": "train"}

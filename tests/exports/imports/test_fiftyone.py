@@ -107,9 +107,9 @@ def test_a_changed_file_of_ours_is_refused_while_its_manifest_says_otherwise(
 
 
 def test_boxes_are_shares_of_the_image(tmp_path: Path) -> None:
-    told = Told(tmp_path, [sample(tmp_path, "a.png", detection(), detection((0.0, 0.0, 0.001, 0.001)))])
-    assert told.corners == [[(100, 100, 400, 400), (0, 0, 1, 1)]]
-    assert told.images == told.boxes == {}
+    said = Told(tmp_path, [sample(tmp_path, "a.png", detection(), detection((0.0, 0.0, 0.001, 0.001)))])
+    assert said.corners == [[(100, 100, 400, 400), (0, 0, 1, 1)]]
+    assert said.images == said.boxes == {}
 
 
 def test_clean_is_a_field_that_is_there_and_empty(tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_clean_is_a_field_that_is_there_and_empty(tmp_path: Path) -> None:
         sample(tmp_path, "d.png", detections=classified),
         sample(tmp_path, "e.png", detections={"_cls": "Detections", "detections": None}),
     ]
-    told = Told(tmp_path, samples)
-    assert told.corners == [[]]
-    assert told.images == {"no-annotations": 2, "bad-row": 2}
+    said = Told(tmp_path, samples)
+    assert said.corners == [[]]
+    assert said.images == {"no-annotations": 2, "bad-row": 2}
 
 
 @pytest.mark.parametrize(
@@ -143,15 +143,15 @@ def test_clean_is_a_field_that_is_there_and_empty(tmp_path: Path) -> None:
     ],
 )
 def test_a_box_that_is_none_leaves_its_image_out(tmp_path: Path, bounding_box: Any, code: str) -> None:
-    told = Told(tmp_path, [sample(tmp_path, "a.png", detection(), detection(bounding_box))])
-    assert told.taken == []
-    assert told.images == {code: 1}
-    assert told.boxes[code] == 1
+    said = Told(tmp_path, [sample(tmp_path, "a.png", detection(), detection(bounding_box))])
+    assert said.taken == []
+    assert said.images == {code: 1}
+    assert said.boxes[code] == 1
 
 
 def test_labels_reasons_and_older_attributes(tmp_path: Path) -> None:
     older = {"importance": {"_cls": "NumericAttribute", "value": 70}}
-    told = Told(
+    said = Told(
         tmp_path,
         [
             sample(tmp_path, "a.png", detection(attributes=older)),
@@ -159,14 +159,14 @@ def test_labels_reasons_and_older_attributes(tmp_path: Path) -> None:
             sample(tmp_path, "c.png", detection(reason=None)),
         ],
     )
-    assert told.images == {"unknown-category": 1, "no-reason": 1}
-    annotation = told.taken[0].annotation
+    assert said.images == {"unknown-category": 1, "no-reason": 1}
+    annotation = said.taken[0].annotation
     assert annotation is not None
     assert (annotation.defects[0].rated, annotation.defects[0].defect.importance) == (True, 70)
 
 
 def test_the_split_is_the_fields_or_a_tags_and_never_two(tmp_path: Path) -> None:
-    told = Told(
+    said = Told(
         tmp_path,
         [
             sample(tmp_path, "a.png", tags=["good", "test"]),
@@ -176,19 +176,19 @@ def test_the_split_is_the_fields_or_a_tags_and_never_two(tmp_path: Path) -> None
             sample(tmp_path, "e.png", tags=7),
         ],
     )
-    assert [row.prompt.split for row in told.taken] == ["test", "train", "train"]
-    assert told.images == {"unknown-split": 2}
+    assert [row.prompt.split for row in said.taken] == ["test", "train", "train"]
+    assert said.images == {"unknown-split": 2}
 
 
 def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
     twice = sample(tmp_path, "a.png")
     outside = sample(tmp_path, "b.png", filepath="../b.png")
-    told = Told(
+    said = Told(
         tmp_path,
         [twice, twice, outside, 7, sample(tmp_path, "c.png", filepath=7), sample(tmp_path, "d.png", prompt=None)],
     )
     expected = {"named-twice": 2, "outside-folder": 1, "bad-row": 1, "bad-file-name": 1, "no-prompt": 1}
-    assert (told.taken, told.images) == ([], expected)
+    assert (said.taken, said.images) == ([], expected)
 
 
 def test_another_field_and_another_folder_of_images(tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_another_field_and_another_folder_of_images(tmp_path: Path) -> None:
     captioned["truth"] = captioned.pop("detections")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data").rename(tmp_path / "elsewhere" / "data")
-    told = Told(tmp_path, [captioned], field="truth", folder=tmp_path / "elsewhere")
-    assert (told.corners, told.images) == ([[]], {})
+    said = Told(tmp_path, [captioned], field="truth", folder=tmp_path / "elsewhere")
+    assert (said.corners, said.images) == ([[]], {})
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"samples": {}}', "{"])

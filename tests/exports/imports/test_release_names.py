@@ -70,7 +70,7 @@ def test_statements_that_contradict_each_other(tmp_path: Path) -> None:
 
 
 def test_what_states_nothing_is_never_clean(tmp_path: Path) -> None:
-    found = codes(
+    read_rows = codes(
         tmp_path,
         row(ann_response=None),
         row(ann_response="absent"),
@@ -81,11 +81,11 @@ def test_what_states_nothing_is_never_clean(tmp_path: Path) -> None:
         row(ann_response={"a": 1}),
         row(ann_response=answer(ITEM)[:-20]),
     )
-    assert all(isinstance(code, str) for code in found), found
+    assert all(isinstance(code, str) for code in read_rows), read_rows
 
 
 def test_lines_of_other_hands(tmp_path: Path) -> None:
-    found = codes(
+    read_rows = codes(
         tmp_path,
         b"\xef\xbb\xbf" + json.dumps(row(aesthetic=float("nan"))).encode(),
         b"",
@@ -100,9 +100,9 @@ def test_lines_of_other_hands(tmp_path: Path) -> None:
         row("a\0.png"),
         row(str(tmp_path / "SDG/flux2/train/a.png")),
     )
-    assert found[0] == 1, "a byte order mark, and NaN in another column"
-    assert found[1:5] == ["not-json"] * 3 + [1]
-    assert found[5:] == ["bad-row", "bad-row", "outside-folder", "missing-file", "bad-file-name", 1]
+    assert read_rows[0] == 1, "a byte order mark, and NaN in another column"
+    assert read_rows[1:5] == ["not-json"] * 3 + [1]
+    assert read_rows[5:] == ["bad-row", "bad-row", "outside-folder", "missing-file", "bad-file-name", 1]
 
 
 def test_splits_of_paths(tmp_path: Path) -> None:

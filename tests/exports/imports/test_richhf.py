@@ -150,9 +150,9 @@ def wanted(folder: Path, **changes: Any) -> RichHFOptions:
 
 def test_tfrecord_reads_what_protobuf_wrote(tmp_path: Path) -> None:
     rows = [row(1), row(2, extra=[5, -3, 2**40])]
-    found = list(records(written(tmp_path, rows)))
-    assert [record == serialised(two) for record, two in zip(found, rows, strict=True)] == [True, True]
-    first, second = (example(record) for record in found if isinstance(record, bytes))
+    read_rows = list(records(written(tmp_path, rows)))
+    assert [record == serialised(two) for record, two in zip(read_rows, rows, strict=True)] == [True, True]
+    first, second = (example(record) for record in read_rows if isinstance(record, bytes))
     assert first["filename"] == [b"train/image-1.png"]
     assert first["misalignment_score"] == [0.75]
     assert first["artifact_map"] == [rows[0]["artifact_map"]]
@@ -187,18 +187,18 @@ def test_damaged_records(tmp_path: Path) -> None:
     flipped = bytearray(two)
     flipped[40] ^= 1
     file.write_bytes(one + flipped + three)
-    found = list(records(file))
-    assert [isinstance(each, DamagedRecord) for each in found] == [False, True, False]
+    read_rows = list(records(file))
+    assert [isinstance(each, DamagedRecord) for each in read_rows] == [False, True, False]
     flipped = bytearray(two)
     flipped[1] ^= 1
     file.write_bytes(one + flipped + three)
     assert [isinstance(each, DamagedRecord) for each in records(file)] == [False, True]
     for end in (4, 30, len(two) - 2):
         file.write_bytes(one + two[:end])
-        found = list(records(file))
-        assert len(found) == 2
-        assert isinstance(found[1], DamagedRecord)
-        assert "cut off" in str(found[1])
+        read_rows = list(records(file))
+        assert len(read_rows) == 2
+        assert isinstance(read_rows[1], DamagedRecord)
+        assert "cut off" in str(read_rows[1])
 
 
 def test_heat_becomes_boxes(folder: Path, tmp_path: Path, export: Callable[..., ExportResult]) -> None:
@@ -216,8 +216,8 @@ def test_heat_becomes_boxes(folder: Path, tmp_path: Path, export: Callable[..., 
     again = import_rows(store, blobs, "x", richhf_rows(file, wanted(folder)))
     assert (again.new, again.already_there, again.labels) == (0, 3, 0)
     export(tmp_path / "out", world=(store, blobs), selection=Selection())
-    found = {example.image: example.sample for example in ShardReader(tmp_path / "out") if example.sample}
-    first, second, third = (found[picture(number)] for number in (1, 2, 3))
+    examples = {example.image: example.sample for example in ShardReader(tmp_path / "out") if example.sample}
+    first, second, third = (examples[picture(number)] for number in (1, 2, 3))
     assert {(d.type, d.box, d.importance, d.reason) for d in first.defects} == {
         ("artifact", Box(x0=250, y0=500, x1=500, y1=750), 100, "Marked as an artifact."),
         ("artifact", Box(x0=750, y0=0, x1=1000, y1=125), 33, "Marked as an artifact."),
@@ -275,11 +275,12 @@ def test_parquet_rows_may_bring_image_and_prompt(folder: Path, tmp_path: Path) -
     assert clean.annotation.defects == ()
     tables = [row(1, prompt=PROMPT, artifact_map=as_lists.tolist(), misalignment_map=as_lists.tolist())]
     pq.write_table(pa.Table.from_pylist(tables), file)
-    (found,) = richhf_rows(file, options)
-    assert not isinstance(found, RejectedRow)
-    assert found.annotation is not None
+    (read_rows,) = richhf_rows(file, options)
+    assert not isinstance(read_rows, RejectedRow)
+    assert read_rows.annotation is not None
     boxes = {
-        (str(region.defect.type), region.defect.box, region.defect.importance) for region in found.annotation.defects
+        (str(region.defect.type), region.defect.box, region.defect.importance)
+        for region in read_rows.annotation.defects
     }
     where = Box(x0=500, y0=250, x1=1000, y1=500)
     assert boxes == {("artifact", where, 60), ("misalignment", where, 60)}

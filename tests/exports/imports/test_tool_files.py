@@ -93,8 +93,8 @@ TURNED = [("artifact", (281, 208, 469, 542), "bent finger")]
 
 def test_what_datumaro_wrote_in_its_own_format(tmp_path: Path) -> None:
     rows = datumaro_rows(WRITTEN / "datumaro", options(), FileNames())
-    found, refused, boxes, splits = bring(tmp_path / "home", rows)
-    assert found == {"a red barn": OF_BOXES, "a blue barn": [], "a crowd": OF_CROWD, "a green barn": TURNED}
+    brought, refused, boxes, splits = bring(tmp_path / "home", rows)
+    assert brought == {"a red barn": OF_BOXES, "a blue barn": [], "a crowd": OF_CROWD, "a green barn": TURNED}
     assert (refused, boxes) == ({}, {"iscrowd": 1})
     assert splits == {"a red barn": "train", "a blue barn": "train", "a crowd": "train", "a green barn": "test"}
 
@@ -103,8 +103,8 @@ def test_what_datumaro_wrote_as_cvats_xml(tmp_path: Path) -> None:
     names = FileNames({f"{name}.jpg": f"{name}!" for name in ("boxes", "clean", "crowd")})
     pictures = WRITTEN / "datumaro" / "images" / "train"
     rows = cvat_rows(WRITTEN / "cvat" / "train.xml", options(pictures), names)
-    found, refused, boxes, _ = bring(tmp_path / "home", rows)
-    assert found == {"boxes!": OF_BOXES, "clean!": [], "crowd!": OF_CROWD}
+    brought, refused, boxes, _ = bring(tmp_path / "home", rows)
+    assert brought == {"boxes!": OF_BOXES, "clean!": [], "crowd!": OF_CROWD}
     assert (refused, boxes) == ({}, {"iscrowd": 1})
 
 
@@ -117,14 +117,14 @@ def test_what_datumaro_wrote_as_coco(tmp_path: Path) -> None:
         (tmp_path / "annotations").mkdir(exist_ok=True)
         (tmp_path / "annotations" / f"instances_{split}.json").write_text(json.dumps(data))
     shutil.copytree(WRITTEN / "datumaro" / "images", tmp_path / "images")
-    found, refused, boxes, _ = bring(
+    brought, refused, boxes, _ = bring(
         tmp_path / "home", coco_rows(tmp_path / "annotations" / "instances_train.json", options())
     )
     whole = ("artifact", (0, 0, 938, 833), "bent finger")
-    assert found == {"boxes.jpg": OF_BOXES[:2], "clean.jpg": [], "crowd.jpg": [whole, *OF_CROWD]}
+    assert brought == {"boxes.jpg": OF_BOXES[:2], "clean.jpg": [], "crowd.jpg": [whole, *OF_CROWD]}
     assert (refused, boxes) == ({}, {"iscrowd": 1})
-    found, *_ = bring(tmp_path / "other", coco_rows(tmp_path / "annotations" / "instances_test.json", options()))
-    assert found == {"captioned.jpg": TURNED}
+    brought, *_ = bring(tmp_path / "other", coco_rows(tmp_path / "annotations" / "instances_test.json", options()))
+    assert brought == {"captioned.jpg": TURNED}
 
 
 # --- Datumaro
@@ -175,8 +175,8 @@ def test_datumaro_boxes_polygons_masks_and_ellipses(tmp_path: Path) -> None:
     source = datumaro(
         tmp_path / "set", item("a", bbox(10, 20, 30, 40), polygon, mask, ellipse, label), item("b", label)
     )
-    found, refused, boxes, _ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
-    assert found == {
+    brought, refused, boxes, _ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
+    assert brought == {
         "prompt of a": [
             ("artifact", (100, 200, 400, 600), "bent"),
             ("misalignment", (100, 200, 300, 600), "gone"),
@@ -205,9 +205,9 @@ def test_datumaro_marks_and_shapes_that_are_no_boxes(tmp_path: Path) -> None:
         item("twice"),
         item("twice"),
     )
-    found, refused, boxes, _ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
+    brought, refused, boxes, _ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
     shapes = [("artifact", (100, 100, 200, 200), "bent")]
-    assert found == {"prompt of crowd": shapes, "prompt of hidden": shapes}
+    assert brought == {"prompt of crowd": shapes, "prompt of hidden": shapes}
     assert refused == {
         "no-claim": 1,
         "unsupported-shape": 1,
@@ -244,8 +244,8 @@ def test_a_turned_box_becomes_the_upright_one_around_it(
     tmp_path: Path, rotation: object, expected: tuple[int, ...]
 ) -> None:
     source = datumaro(tmp_path / "set", item("a", bbox(30, 40, 40, 20, rotation=rotation)))
-    found, *_ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
-    assert found == {"prompt of a": [("artifact", expected, "bent")]}
+    brought, *_ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
+    assert brought == {"prompt of a": [("artifact", expected, "bent")]}
 
 
 def test_a_box_that_is_turned_by_45_degrees_and_one_that_is_turned_out_of_the_picture(tmp_path: Path) -> None:
@@ -254,9 +254,9 @@ def test_a_box_that_is_turned_by_45_degrees_and_one_that_is_turned_out_of_the_pi
     source = datumaro(
         tmp_path / "set", item("a", bbox(30, 40, 40, 20, rotation=45)), item("b", bbox(0, 40, 20, 60, rotation=90))
     )
-    found, *_ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
-    assert found["prompt of a"] == [("artifact", (left, top, right, bottom), "bent")]
-    assert found["prompt of b"] == [("artifact", (0, 600, 400, 800), "bent")]
+    brought, *_ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
+    assert brought["prompt of a"] == [("artifact", (left, top, right, bottom), "bent")]
+    assert brought["prompt of b"] == [("artifact", (0, 600, 400, 800), "bent")]
 
 
 def test_datumaro_subsets_captions_and_prompts_by_name(tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_datumaro_subsets_captions_and_prompts_by_name(tmp_path: Path) -> None:
     datumaro(tmp_path / "set", item("d/b", attr={}), subset="test")
     datumaro(tmp_path / "set", item("c"), item("e", attr={}), subset="val")
     names = FileNames({"d/b.png": "a blue barn"})
-    found, refused, _, splits = bring(tmp_path / "home", datumaro_rows(source, options(), names))
-    assert found == {"a red barn": [], "a blue barn": []}
+    brought, refused, _, splits = bring(tmp_path / "home", datumaro_rows(source, options(), names))
+    assert brought == {"a red barn": [], "a blue barn": []}
     assert refused == {"unknown-split": 1, "no-prompt": 1}
     assert splits == {"a red barn": "train", "a blue barn": "test"}
     rule = options(splits=SplitRule(by_name={"val": Split.TEST}))
@@ -325,8 +325,8 @@ def test_cvat_shapes(tmp_path: Path) -> None:
         + f'<mask label="artifact" rle="6, 2, 3, 2, 2" left="20" top="30" width="5" height="3">{reason}</mask>'
     )
     file = cvat(tmp_path / "set", image_xml("a.png", body) + image_xml("b.png"))
-    found, refused, boxes, _ = bring(tmp_path / "home", cvat_rows(file, options(), PROMPTS))
-    assert found == {
+    brought, refused, boxes, _ = bring(tmp_path / "home", cvat_rows(file, options(), PROMPTS))
+    assert brought == {
         "prompt a": [
             ("artifact", (100, 200, 400, 600), "bent"),
             ("artifact", (400, 300, 600, 700), "bent"),
@@ -354,8 +354,8 @@ def test_cvat_tracks_lines_tags_and_subsets(tmp_path: Path) -> None:
         names=("a.png", "b.png", "test/c.png", "e.png"),
     )
     names = FileNames({"a.png": "prompt a", "b.png": "prompt b", "e.png": "prompt e"})
-    found, refused, boxes, splits = bring(tmp_path / "home", cvat_rows(file, options(reason="?"), names))
-    assert found == {"told by its tag": [("artifact", (100, 200, 400, 600), "bent")]}
+    brought, refused, boxes, splits = bring(tmp_path / "home", cvat_rows(file, options(reason="?"), names))
+    assert brought == {"told by its tag": [("artifact", (100, 200, 400, 600), "bent")]}
     assert splits == {"told by its tag": "test"}
     assert refused == {"unsupported-shape": 1, "doubtful-clean": 1, "bad-box": 1}
     assert boxes == {"unsupported-shape": 1, "bad-box": 1, "track": 3}
@@ -369,8 +369,8 @@ def test_an_image_whose_tag_names_a_defect_is_not_clean(tmp_path: Path) -> None:
     )
     file = cvat(tmp_path / "set", body, names=tuple(tags))
     names = FileNames({name: f"prompt {name}" for name in tags})
-    found, refused, _, _ = bring(tmp_path / "home", cvat_rows(file, options(), names))
-    assert found == {"prompt b.png": [], "prompt c.png": [("artifact", (100, 200, 400, 600), "bent")]}
+    brought, refused, _, _ = bring(tmp_path / "home", cvat_rows(file, options(), names))
+    assert brought == {"prompt b.png": [], "prompt c.png": [("artifact", (100, 200, 400, 600), "bent")]}
     assert refused == {"doubtful-clean": 1}
 
 
@@ -379,8 +379,8 @@ def test_an_item_whose_label_names_a_defect_is_not_clean(tmp_path: Path) -> None
         return {"type": "label", "label_id": number}
 
     source = datumaro(tmp_path / "set", item("a", label(1)), item("b", label(2)), item("c", label(9)), item("d"))
-    found, refused, _, _ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
-    assert found == {f"prompt of {name}": [] for name in "bcd"}
+    brought, refused, _, _ = bring(tmp_path / "home", datumaro_rows(source, options(), FileNames()))
+    assert brought == {f"prompt of {name}": [] for name in "bcd"}
     assert refused == {"doubtful-clean": 1}
 
 
@@ -396,9 +396,9 @@ def test_one_path_in_two_subsets(tmp_path: Path) -> None:
             "only-test": "test 3",
         }
     )
-    found, refused, _, splits = bring(tmp_path / "home", datumaro_rows(source, options(), names))
-    assert found == {"train 2": [], "test 2": [], "train 3": [], "test 3": []}
-    assert splits == {text: text.split()[0] for text in found}
+    brought, refused, _, splits = bring(tmp_path / "home", datumaro_rows(source, options(), names))
+    assert brought == {"train 2": [], "test 2": [], "train 3": [], "test 3": []}
+    assert splits == {text: text.split()[0] for text in brought}
     assert refused == {"ambiguous-name": 2}
 
 
@@ -492,8 +492,8 @@ def test_xaigd_polygons(tmp_path: Path) -> None:
     )
     names = FileNames({uid: f"prompt {uid}" for uid in "12345679"})
     choice = MaskOptions(options(), names, {"style": DefectType.MISALIGNMENT})
-    found, refused, boxes, splits = bring(tmp_path / "home", mask_rows(file, choice))
-    assert found == {
+    brought, refused, boxes, splits = bring(tmp_path / "home", mask_rows(file, choice))
+    assert brought == {
         "prompt 1": [
             ("artifact", (100, 200, 300, 605), "Marked as low level edge shape."),
             ("misalignment", (0, 0, 90, 90), "Marked as style."),

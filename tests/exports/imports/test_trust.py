@@ -54,8 +54,8 @@ def target(home: Path, tmp_path: Path) -> World:
 @pytest.fixture(scope="module")
 def samples(shards: Path) -> list[tuple[Fields, bytes]]:
     """What the store exported of its first twelve images, as JSON and bytes; the fixture's store has the same ones."""
-    found = [(json.loads(example.text), example.image) for example in ShardReader(shards)]
-    return [(fields, data) for fields, data in found if fields["sample"] < 12]
+    examples = [(json.loads(example.text), example.image) for example in ShardReader(shards)]
+    return [(fields, data) for fields, data in examples if fields["sample"] < 12]
 
 
 def said(target: World, rule: GoldRule = EVERY) -> dict[str, list[Any]]:
@@ -404,5 +404,5 @@ def test_json_that_is_no_sample(samples: list[Any], tmp_path: Path) -> None:
         "d.json": json.dumps(fields).encode(),
     }
     (tmp_path / "x.tar").write_bytes(tar_of(members))
-    found = list(webdataset_rows(str(tmp_path / "x.tar")))
-    assert [isinstance(row, RejectedRow) for row in found].count(True) == 3
+    read_rows = list(webdataset_rows(str(tmp_path / "x.tar")))
+    assert [isinstance(row, RejectedRow) for row in read_rows].count(True) == 3

@@ -42,8 +42,8 @@ def test_a_photo_seen_upright(tmp_path: Path, orientation: int) -> None:
     assert run(["--home", str(home), "import", "coco", str(file)]) == 0
     with Store(home).read() as tx:
         records = images.page(tx)
-        found = annotations.of_images(tx, [record.id for record in records])
+        by_image = annotations.of_images(tx, [record.id for record in records])
     assert [(record.width, record.height) for record in records] == [(64, 96)] * 2
-    ((said,),) = found.values()
+    ((said,),) = by_image.values()
     box = said.defects[0].defect.box
     assert (box.x0, box.y0, box.x1, box.y1) == (156, 208, 469, 625)

@@ -31,9 +31,9 @@ def keys(reader: ShardReader) -> list[str]:
 
 
 def test_samples_come_back_as_they_were_exported(shards: Path) -> None:
-    found = list(ShardReader(shards, decode="numpy", check_bytes=True))
-    assert len(found) == 24
-    for example in found:
+    examples = list(ShardReader(shards, decode="numpy", check_bytes=True))
+    assert len(examples) == 24
+    for example in examples:
         assert example.sample is not None
         assert sample_json(example.sample) == example.text
         spoiled = picture(example.sample.sample)
@@ -182,11 +182,11 @@ def test_damage_is_named_or_skipped(shards: Path, tmp_path: Path, change: Any, w
         keys(ShardReader(paths, decode="numpy", check_bytes=True))
     assert "mini-train-00001.tar#0" in str(caught.value)
     reader = ShardReader(paths, decode="numpy", check_bytes=True, on_error="skip", seed=1)
-    found = keys(reader)
+    read_keys = keys(reader)
     assert len(reader.skipped) == 1
     assert why in reader.skipped[0]
     first = len(keys(ShardReader(paths[:1])))
-    assert sorted(found) == sorted(whole[:first] + whole[first + 1 :])
+    assert sorted(read_keys) == sorted(whole[:first] + whole[first + 1 :])
 
 
 def test_a_cut_shard_loses_its_end_and_says_so(
@@ -196,10 +196,10 @@ def test_a_cut_shard_loses_its_end_and_says_so(
     path = tmp_path / "mini-train-00000.tar"
     path.write_bytes(path.read_bytes()[:9_000])
     reader = ShardReader(tmp_path, on_error="skip")
-    found = keys(reader)
-    assert len(found) + len(reader.skipped) == 24
+    read_keys = keys(reader)
+    assert len(read_keys) + len(reader.skipped) == 24
     assert reader.skipped
-    assert set(found) < set(keys(ShardReader(shards)))
+    assert set(read_keys) < set(keys(ShardReader(shards)))
     with pytest.raises(CorruptSample):
         keys(ShardReader(tmp_path))
 
@@ -218,8 +218,8 @@ def test_labels_that_were_changed_are_never_read(shards: Path, tmp_path: Path) -
         with pytest.raises(CorruptSample, match="records are not those of the manifest"):
             list(table)
     reader = ShardReader(copy, on_error="skip")
-    found = keys(reader)
-    assert len(found) + len(reader.skipped) == 24
+    read_keys = keys(reader)
+    assert len(read_keys) + len(reader.skipped) == 24
     assert len(reader.skipped) == len(ShardReader([victim]))
     victim.write_bytes(data + bytes(512))
     with pytest.raises(CorruptSample, match="bytes, the manifest says"):
@@ -281,8 +281,8 @@ def test_a_dataloader_shares_parts_over_its_workers(shards: Path) -> None:
     from exports.read.torch_reader import TorchShards
 
     loader = data.DataLoader(TorchShards(ShardReader(shards, seed=1)), batch_size=None, num_workers=2)
-    found = [example.key for example in loader]
-    assert sorted(found) == sorted(keys(ShardReader(shards)))
+    read_keys = [example.key for example in loader]
+    assert sorted(read_keys) == sorted(keys(ShardReader(shards)))
 
 
 def test_decoders_agree() -> None:

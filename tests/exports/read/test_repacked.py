@@ -60,8 +60,8 @@ def test_members_in_any_order_and_with_dotted_keys(
         path.rename(unpacked / f"cfg7.5_{path.name}")
     names = sorted((path.name for path in unpacked.iterdir()), key=lambda name: name[::-1])  # by suffix
     subprocess.run(["tar", "cf", tmp_path / "packed.tar", "-C", unpacked, *names], check=True)
-    found = read(tmp_path / "packed.tar")
-    assert {key.removeprefix("cfg7.5_"): (example.text, example.image) for key, example in found.items()} == {
+    repacked = read(tmp_path / "packed.tar")
+    assert {key.removeprefix("cfg7.5_"): (example.text, example.image) for key, example in repacked.items()} == {
         key: (example.text, example.image) for key, example in expected.items()
     }
 

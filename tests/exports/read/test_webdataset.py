@@ -29,10 +29,10 @@ def keys(samples: Any) -> list[str]:
 @pytest.mark.parametrize("split", [None, "test"])
 def test_the_samples_are_the_readers(shards: Path, decode: Any, split: str | None) -> None:
     read = list(ShardReader(shards, split=split, decode=decode))
-    found = list(webdataset_pipeline(shards, split=split, decode=decode))
+    examples = list(webdataset_pipeline(shards, split=split, decode=decode))
     assert isinstance(webdataset_pipeline(shards), webdataset.DataPipeline)
-    assert keys(found) == [example.key for example in read]
-    for sample, example in zip(found, read, strict=True):
+    assert keys(examples) == [example.key for example in read]
+    for sample, example in zip(examples, read, strict=True):
         assert (sample["json"], sample["sample"]) == (example.text, example.sample)
         assert np.array_equal(np.asarray(sample["image"]), np.asarray(example.image))
 
@@ -81,13 +81,13 @@ def test_foreign_shards(shards: Path, tmp_path: Path, change: str, mode: str) ->
     plain = repacked(tars(shards)[0], tmp_path / "plain.tar", change.format)
     read = list(ShardReader(plain))
     name = "again.tar" if mode == "w" else "again.tar.gz"
-    found = list(webdataset_pipeline(str(repacked(plain, tmp_path / name, lambda name: name, mode))))
-    assert [(row["__key__"], row["json"], row["image"]) for row in found] == [
+    examples = list(webdataset_pipeline(str(repacked(plain, tmp_path / name, lambda name: name, mode))))
+    assert [(row["__key__"], row["json"], row["image"]) for row in examples] == [
         (example.key, example.text, example.image) for example in read
     ]
-    assert len(found) == len(list(ShardReader(tars(shards)[0])))
+    assert len(examples) == len(list(ShardReader(tars(shards)[0])))
     piped = list(webdataset_pipeline(f"pipe:cat {tmp_path / name}"))
-    assert keys(piped) == keys(found)
+    assert keys(piped) == keys(examples)
 
 
 def test_other_peoples_samples(tmp_path: Path, shards: Path) -> None:
@@ -133,10 +133,12 @@ def test_a_torn_tar_goes_to_the_handler_and_what_stands_behind_is_read(tmp_path:
     data = bytearray(source.read_bytes())
     data[places[2] : places[2] + 100] = b"\0" * 99 + b"x"
     (tmp_path / "hurt.tar").write_bytes(data[: places[-1] + 700])
-    told: list[str] = []
-    found = keys(webdataset_pipeline(str(tmp_path / "hurt.tar"), handler=lambda error: told.append(str(error)) is None))
-    assert found == [key for key in whole if key not in (whole[1], whole[-1])]
-    assert f"damaged at byte {places[2]}" in told[0]
+    warnings: list[str] = []
+    read_keys = keys(
+        webdataset_pipeline(str(tmp_path / "hurt.tar"), handler=lambda error: warnings.append(str(error)) is None)
+    )
+    assert read_keys == [key for key in whole if key not in (whole[1], whole[-1])]
+    assert f"damaged at byte {places[2]}" in warnings[0]
     with pytest.raises(CorruptSample, match="damaged at byte"):
         list(webdataset_pipeline(str(tmp_path / "hurt.tar")))
     stopped = list(webdataset_pipeline(str(tmp_path / "hurt.tar"), handler=lambda error: False))
