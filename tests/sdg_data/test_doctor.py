@@ -92,15 +92,17 @@ def test_a_profile_is_held_against_the_machine(
         found: list[dict[str, object]] = json.loads(capsys.readouterr().out)["findings"]
         return found
 
-    assert not [found for found in findings("mini", 0) if found["ok"] is False]
+    assert not [finding for finding in findings("mini", 0) if finding["ok"] is False]
     real = findings("sdg30k", ExitCode.GENERATION)
-    assert [(found["subject"], found["what"]) for found in real if found["ok"] is False] == [("flux2-dev", "licence")]
-    times = [str(found["state"]) for found in real if found["what"] == "time"]
+    assert [(finding["subject"], finding["what"]) for finding in real if finding["ok"] is False] == [
+        ("flux2-dev", "licence")
+    ]
+    times = [str(finding["state"]) for finding in real if finding["what"] == "time"]
     assert len(times) == 4
     assert all("estimate" in time for time in times)
     mine = tmp_path / "mine.toml"
     mine.write_text('extends = "sdg30k"\n[generate]\nmodels = ["z-image-turbo"]\n', encoding="utf-8")
-    assert not [found for found in findings(str(mine), 0) if found["ok"] is False]
+    assert not [finding for finding in findings(str(mine), 0) if finding["ok"] is False]
     assert cli.run(["doctor", "--profile", "no-such-profile"]) == ExitCode.CONFIG
     assert "no-such-profile" in capsys.readouterr().err
 

@@ -64,13 +64,13 @@ def refined(made: Filled) -> tuple[list[Refinement], list[Edit]]:
 def edit(
     refinement: str, source: str, other: str, verdict: EditVerdict, before: list[Defect], rng: random.Random
 ) -> Edit:
-    found = (defect(100, reason="still there", importance=rng.randint(1, 39)),)
+    boxes = (defect(100, reason="still there", importance=rng.randint(1, 39)),)
     return Edit(
         id=content_id("edit", refinement, 0), refinement_id=refinement, number=0, round=0, parent_id=source,
         image_id=None if verdict is EditVerdict.FAILED else other, targets=tuple(before),
         mask=canonical_json({"kind": "boxes", "regions": [[2, 2, 12, 12]]}), instruction=f"mend {HOSTILE}",
         template="defect-1", editor="painter <b>", revision="1", seed=2**62 + 1,
-        found=None if verdict in (EditVerdict.UNANSWERED, EditVerdict.FAILED) else found,
+        found=None if verdict in (EditVerdict.UNANSWERED, EditVerdict.FAILED) else boxes,
         measured={"inside_before": 0.5, "inside_after": 0.25, "seam": 0.9, "reward_before": None},
         verdict=verdict, reasons=REASONS.get(verdict, ()), created_at=at(2),
     )  # fmt: skip

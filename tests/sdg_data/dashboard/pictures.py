@@ -59,14 +59,14 @@ def main() -> None:
     wanted = options.pages.split(",") if options.pages else None
     made: Any = SimpleNamespace(home=options.home, blobs=Blobs(options.home / "blobs"))
     with Served(made) as served, chromium() as browser:
-        for name, (path, there) in addresses(Store(options.home)).items():
+        for name, (path, selector) in addresses(Store(options.home)).items():
             if wanted is not None and name not in wanted:
                 continue
             for width, ground in VIEWS:
                 page = browser.new_page(viewport={"width": width, "height": HEIGHT}, color_scheme=ground)
                 page.set_default_timeout(PATIENCE)
                 page.goto(served.address + path)
-                if not _there(page, there):
+                if not _there(page, selector):
                     print(f"{name}: nothing to show at {width} px, {ground}")
                 page.wait_for_load_state("networkidle")
                 page.wait_for_timeout(500)

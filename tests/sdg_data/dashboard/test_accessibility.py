@@ -68,9 +68,9 @@ def test_nothing_serious_on_any_page(served: Served, ground: Any) -> None:
     with chromium() as browser:
         window = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=ground)
         window.set_default_timeout(PATIENCE)
-        for name, (path, there) in STATES.items():
+        for name, (path, selector) in STATES.items():
             window.goto(served.address + path.format(image=image))
-            window.wait_for_selector(there)
+            window.wait_for_selector(selector)
             assert window.evaluate("document.body.classList.contains('dark')") is (ground == "dark")
             for violation in Axe().run(window).response["violations"]:
                 if violation["impact"] in ("serious", "critical"):

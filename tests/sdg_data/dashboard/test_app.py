@@ -278,10 +278,10 @@ def test_a_choice_gets_a_name_and_is_found_by_it(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no name for a list"):
             change_list(context, tx, ADD, "hands <b>", chosen, {})
         first = change_list(context, tx, ADD, "hands", [*chosen, made.gone, "f" * 32], {})
-        there = [image for image in chosen if image != made.gone]  # a withdrawn image is not in the snapshot
-        assert f"{len(there)} images added to hands; 2 images not in this snapshot left out" in first
+        present = [image for image in chosen if image != made.gone]  # a withdrawn image is not in the snapshot
+        assert f"{len(present)} images added to hands; 2 images not in this snapshot left out" in first
         path = made.home / "lists" / "hands.txt"
-        assert list(image_list.read(path)) == there
+        assert list(image_list.read(path)) == present
         command = f"sdg --home '{made.home}' annotate push --images '{path}'"
         assert command in safe(first).all_text
         change_list(context, tx, ADD, "by sana", None, {"model": "sana"})
@@ -292,7 +292,7 @@ def test_a_choice_gets_a_name_and_is_found_by_it(tmp_path: Path) -> None:
         both = {row["image_id"] for row in page_of(tx, wanted)}
         assert both == {row["image_id"] for row in page_of(tx, ImageFilter(model="sana", split="test"))} != set()
         assert "in the list" in browse.render_image(tx, of_sana[0], ["by sana"])
-        gone = change_list(context, tx, TAKE_OUT, "hands", there, {})
+        gone = change_list(context, tx, TAKE_OUT, "hands", present, {})
         assert "which is empty now and gone" in gone
         for action, ids in ((ADD, ["f" * 32]), (TAKE_OUT, chosen), ("rename", chosen)):
             with pytest.raises(InputError):

@@ -65,9 +65,9 @@ def test_runs_are_counted_as_the_command_counts(context: PageContext, tx: Tx, ma
         assert rows[arm]["images"] == len(own)
         assert rows[arm]["refined"] == sum(record.result_id != record.image_id for record in own)
         assert rows[arm]["edits"] == len(edits)
-        told = [(record.before[0].importance, record.after[0].importance) for record in own if record.rounds
+        importances = [(record.before[0].importance, record.after[0].importance) for record in own if record.rounds
                 and record.before and record.after]  # fmt: skip
-        before, after = (sum(side) / len(told) / 100 for side in zip(*told, strict=True))
+        before, after = (sum(side) / len(importances) / 100 for side in zip(*importances, strict=True))
         assert rows[arm]["burden before"] == pytest.approx(before)
         assert rows[arm]["fall"] == pytest.approx(1 - after / before)
         with made.store.read() as store:
@@ -77,7 +77,7 @@ def test_runs_are_counted_as_the_command_counts(context: PageContext, tx: Tx, ma
 
 def test_a_judge_that_no_step_saw_counts_false_acceptances(context: PageContext, tx: Tx, made: Filled) -> None:
     by_image = {answer.image_id: answer for answer in made.prelabels if answer.model == "vlm"}
-    burdens = {image: sum(found.importance for found in answer.defects) for image, answer in by_image.items()}
+    burdens = {image: sum(finding.importance for finding in answer.defects) for image, answer in by_image.items()}
     done, tried = refined(made)
     arm = [record.id for record in done if record.run_id == run_of("defects").id]
     pairs = [
@@ -101,11 +101,11 @@ def test_filters_find_images_by_one_and_the_same_candidate(
     _, tried = refined(made)
     own = {record.id for record in records.refinements}
     expected = Counter(edit.verdict for edit in tried if edit.refinement_id in own)
-    found = refined_images(records, {"verdict": verdict.value})
-    assert len(found) == expected[verdict] > 0
-    assert {image.edits[0].verdict for image in found} == {verdict}
+    shown = refined_images(records, {"verdict": verdict.value})
+    assert len(shown) == expected[verdict] > 0
+    assert {image.edits[0].verdict for image in shown} == {verdict}
     for reason in REASONS.get(verdict, ()):
-        assert refined_images(records, {"verdict": verdict.value, "reason": reason}) == found
+        assert refined_images(records, {"verdict": verdict.value, "reason": reason}) == shown
         assert refined_images(records, {"verdict": "accepted", "reason": reason}) == []
     clean = refined_images(records, {"state": RefinementState.CLEAN.value})
     assert {len(image.edits) for image in clean} == {0}
@@ -156,8 +156,8 @@ def test_downloads_of_refinement(client: TestClient, made: Filled) -> None:
 
 
 def test_the_study_is_the_commands_report(context: PageContext, tx: Tx, made: Filled) -> None:
-    told = study.document_of(context, tx, {"study": STUDY})
-    assert told == document(build(load(made.store, STUDY)))
+    report_ = study.document_of(context, tx, {"study": STUDY})
+    assert report_ == document(build(load(made.store, STUDY)))
     shown = safe(study.render(context, tx, {"study": STUDY}))
     for words in ("net preference", "Win rates", "takes the left image", "ordinal α", HOSTILE, "<i>", "± 2 points"):
         assert words in shown.all_text, words

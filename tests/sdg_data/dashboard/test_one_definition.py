@@ -88,7 +88,7 @@ def busier(home: Path, seed: int) -> tuple[Filled, float, int]:
 @pytest.mark.parametrize("seed", range(4))
 def test_all_say_the_same(seed: int, tmp_path: Path) -> None:
     made, hours, blind = busier(tmp_path / "home", seed)
-    told = report.build(made.store, resamples=0)
+    report_ = report.build(made.store, resamples=0)
     with made.store.read() as tx:
         shared = overlapping(tx, Filter())
         assert prelabels.of_images(tx, [made.prelabels[4].image_id]) == {}
@@ -104,24 +104,24 @@ def test_all_say_the_same(seed: int, tmp_path: Path) -> None:
     assert agreed is not None
     assert bias is not None
 
-    assert sum(told.hours.values()) == pytest.approx(hours)
+    assert sum(report_.hours.values()) == pytest.approx(hours)
     assert tiles.hours == pytest.approx(hours)
     assert sum(row["hours"] or 0 for row in rows) == pytest.approx(hours)
-    by_work = {work: sum(row["hours"] or 0 for row in rows if row["work"] == work) for work in told.hours}
-    assert by_work == pytest.approx(dict(told.hours))
-    assert {row.annotator: row.hours for row in told.people} == pytest.approx(speed)
+    by_work = {work: sum(row["hours"] or 0 for row in rows if row["work"] == work) for work in report_.hours}
+    assert by_work == pytest.approx(dict(report_.hours))
+    assert {row.annotator: row.hours for row in report_.people} == pytest.approx(speed)
     assert not {row["mode"] for row in rows if row["who"] == "rex"} - {"review"}
 
-    assert told.bias.blind.annotations == bias.blind.annotations == card["modes"]["blind"]["annotations"] == blind
-    assert told.bias.prelabelled.annotations == bias.prelabelled.annotations
-    assert told.bias.prelabelled.annotations == card["modes"]["prelabelled"]["annotations"]
-    assert told.bias.blind.missed.value == bias.blind.missed.value
-    assert told.bias.blind.seconds.value == bias.blind.seconds.value
-    assert told.bias.blind.median_seconds.value == card["modes"]["blind"]["seconds"]
+    assert report_.bias.blind.annotations == bias.blind.annotations == card["modes"]["blind"]["annotations"] == blind
+    assert report_.bias.prelabelled.annotations == bias.prelabelled.annotations
+    assert report_.bias.prelabelled.annotations == card["modes"]["prelabelled"]["annotations"]
+    assert report_.bias.blind.missed.value == bias.blind.missed.value
+    assert report_.bias.blind.seconds.value == bias.blind.seconds.value
+    assert report_.bias.blind.median_seconds.value == card["modes"]["blind"]["seconds"]
 
-    assert told.agreement.images == agreed.agreed.images == card["ceiling"]["images"] == len(shared)
+    assert report_.agreement.images == agreed.agreed.images == card["ceiling"]["images"] == len(shared)
     for kind in DEFECT_TYPES:
-        value = told.agreement.box_f1["0.5"][kind].value
+        value = report_.agreement.box_f1["0.5"][kind].value
         assert value == agreed.agreed.box_f1["0.5"][kind].value == card["ceiling"][kind]
     assert agreed.ceiling.summary["boxes"] == ceiling["boxes"]
     assert agreed.ceiling.summary["image_level"] == ceiling["image_level"]

@@ -352,10 +352,10 @@ def test_prompts_of_images_are_prompts_like_any_other(store: Store, blobs: Blobs
 
 def test_open_images_is_lazy(tmp_path: Path) -> None:
     folder = write(tmp_path / "art", {"1.png": picture(1), "1.txt": "a", "2.png": picture(2), "2.txt": "b"})
-    found = open_images(str(folder))
-    assert next(found).prompt == "a"
+    sources = open_images(str(folder))
+    assert next(sources).prompt == "a"
     (folder / "2.txt").write_text("changed")
-    assert next(found).prompt == "changed"
+    assert next(sources).prompt == "changed"
 
 
 def test_an_import_of_images_can_be_withdrawn(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def test_alpha_equals_loops(metric: str) -> None:
     rng = random.Random(1)
     for _ in range(50):
         units = [[float(rng.randint(0, 3)) for _ in range(rng.randint(0, 4))] for _ in range(rng.randint(0, 8))]
-        expected, found = alpha_by_loops(units, metric), krippendorff_alpha(units, metric=metric)  # type: ignore[arg-type]
-        assert found == (None if expected is None else pytest.approx(expected))
+        expected, figures = alpha_by_loops(units, metric), krippendorff_alpha(units, metric=metric)  # type: ignore[arg-type]
+        assert figures == (None if expected is None else pytest.approx(expected))
 
 
 def test_alpha_at_its_ends() -> None:
@@ -68,19 +68,19 @@ def test_by_hand() -> None:
         "missed": {"bob": [defect(0), defect(500, importance=20)], "ann": [defect(520, importance=30)]},  # IoU 2/3
         "alone": {"ann": [defect(0)]},
     }
-    found = agreement(annotations, resamples=0)
-    assert (found.images, found.comparisons) == (4, 4)
-    assert found.box_f1["0.5"]["all"].value == 2 * 2 / 7
-    assert found.box_f1["0.5"]["all"].count == 7
-    assert found.box_f1["0.5"]["artifact"].value == 2 * 2 / 6
-    assert found.box_f1["0.5"]["misalignment"].value == 0
-    assert found.box_f1["0.1"]["all"].interval is None
-    assert found.clean.value == 1.0
-    assert found.clean_alpha.value == 1.0
-    assert found.image_types["artifact"].value == 3 / 4
-    assert (found.types.value, found.types.count) == (2 / 3, 3)
-    assert found.importance_alpha.value == pytest.approx(alpha_by_loops([[80, 60], [30, 20]], "interval"))
-    assert found.importance_alpha.count == 2
+    figures = agreement(annotations, resamples=0)
+    assert (figures.images, figures.comparisons) == (4, 4)
+    assert figures.box_f1["0.5"]["all"].value == 2 * 2 / 7
+    assert figures.box_f1["0.5"]["all"].count == 7
+    assert figures.box_f1["0.5"]["artifact"].value == 2 * 2 / 6
+    assert figures.box_f1["0.5"]["misalignment"].value == 0
+    assert figures.box_f1["0.1"]["all"].interval is None
+    assert figures.clean.value == 1.0
+    assert figures.clean_alpha.value == 1.0
+    assert figures.image_types["artifact"].value == 3 / 4
+    assert (figures.types.value, figures.types.count) == (2 / 3, 3)
+    assert figures.importance_alpha.value == pytest.approx(alpha_by_loops([[80, 60], [30, 20]], "interval"))
+    assert figures.importance_alpha.count == 2
 
 
 def test_against_loops() -> None:
@@ -89,7 +89,7 @@ def test_against_loops() -> None:
         f"{n:02}": {name: some_defects(rng, 4, grid=4) for name in rng.sample(["a", "b", "c", "d"], rng.randint(0, 4))}
         for n in range(60)
     }
-    found = agreement(annotations, resamples=30, seed=1)
+    figures = agreement(annotations, resamples=30, seed=1)
 
     def thing(defect: Defect) -> naive.Thing:
         return naive.Thing(
@@ -103,7 +103,7 @@ def test_against_loops() -> None:
         for people in annotations.values()
         for a, b in itertools.combinations(sorted(people), 2)
     ]
-    assert found.comparisons == len(comparisons) > 60
+    assert figures.comparisons == len(comparisons) > 60
     for threshold in (0.1, 0.5):
         pairs = [(comparison, g, p) for comparison in comparisons for g, p in naive.hungarian(comparison, threshold)]
         for scope in ("all", "artifact", "misalignment"):
@@ -111,15 +111,15 @@ def test_against_loops() -> None:
             boxes = sum(
                 scope in ("all", t.label) for comparison in comparisons for t in (*comparison.gt, *comparison.pred)
             )
-            assert found.box_f1[f"{threshold:g}"][scope].value == 2 * hits / boxes
-            low, high = found.box_f1[f"{threshold:g}"][scope].interval or (0, 0)
+            assert figures.box_f1[f"{threshold:g}"][scope].value == 2 * hits / boxes
+            low, high = figures.box_f1[f"{threshold:g}"][scope].interval or (0, 0)
             assert low < 2 * hits / boxes < high
     close = [
         (comparison.gt[g].importance, comparison.pred[p].importance)
         for comparison in comparisons
         for g, p in naive.hungarian(comparison, 0.1)
     ]
-    assert found.importance_alpha.value == pytest.approx(
+    assert figures.importance_alpha.value == pytest.approx(
         alpha_by_loops([list(map(float, p)) for p in close], "interval")
     )  # type: ignore[arg-type]
     loose = [
@@ -128,24 +128,24 @@ def test_against_loops() -> None:
         for i, j in naive.best_assignment(comparison.gt, comparison.pred)
         if float(naive.iou(comparison.gt[i], comparison.pred[j])) >= 0.5
     ]
-    assert found.types.value == mean(a == b for a, b in loose)
+    assert figures.types.value == mean(a == b for a, b in loose)
     units = [[float(a == "artifact"), float(b == "artifact")] for a, b in loose]
-    assert found.types_alpha.value == pytest.approx(alpha_by_loops(units, "nominal"))
-    assert found.clean.value == mean(bool(comparison.gt) == bool(comparison.pred) for comparison in comparisons)
+    assert figures.types_alpha.value == pytest.approx(alpha_by_loops(units, "nominal"))
+    assert figures.clean.value == mean(bool(comparison.gt) == bool(comparison.pred) for comparison in comparisons)
     clean = [[float(bool(person)) for person in people.values()] for people in annotations.values()]
-    assert found.clean_alpha.value == pytest.approx(alpha_by_loops(clean, "nominal"))
+    assert figures.clean_alpha.value == pytest.approx(alpha_by_loops(clean, "nominal"))
 
 
 def test_agreement_with_oneself_is_perfect_and_with_nobody_unknown() -> None:
     rng = random.Random(3)
     images = {f"{n}": some_defects(rng) for n in range(30)}
-    twins = agreement({key: {"a": found, "b": found} for key, found in images.items()}, resamples=10)
+    twins = agreement({key: {"a": annotated, "b": annotated} for key, annotated in images.items()}, resamples=10)
     assert twins.box_f1["0.5"]["all"].value == twins.clean.value == twins.types.value == 1
     assert twins.importance_alpha.value == twins.types_alpha.value == twins.clean_alpha.value == 1
     for nobody in ({}, {"x": {"a": [defect(0)]}}):
-        found = agreement(nobody, resamples=10)
-        assert (found.images, found.clean.value, found.box_f1["0.1"]["all"].value) == (0, None, None)
-        assert found.importance_alpha.value is None
+        figures = agreement(nobody, resamples=10)
+        assert (figures.images, figures.clean.value, figures.box_f1["0.1"]["all"].value) == (0, None, None)
+        assert figures.importance_alpha.value is None
 
 
 def test_everyone_against_the_consensus() -> None:
@@ -155,13 +155,13 @@ def test_everyone_against_the_consensus() -> None:
         "y": {"good": [], "poor": [defect(0)]},
         "unknown": {"good": [defect(0)]},
     }
-    found = against_consensus(annotations, consensus, resamples=0)
-    assert set(found) == {"good", "poor"}
-    assert found["good"].summary["boxes"]["0.5"]["all"] == {
+    figures = against_consensus(annotations, consensus, resamples=0)
+    assert set(figures) == {"good", "poor"}
+    assert figures["good"].summary["boxes"]["0.5"]["all"] == {
         "tp": 2, "fp": 0, "fn": 0, "precision": 1.0, "recall": 1.0, "f1": 1.0,
     }  # fmt: skip
-    assert found["poor"].summary["boxes"]["0.5"]["all"] == {
+    assert figures["poor"].summary["boxes"]["0.5"]["all"] == {
         "tp": 1, "fp": 1, "fn": 1, "precision": 0.5, "recall": 0.5, "f1": 0.5,
     }  # fmt: skip
-    assert found["poor"].summary["images"] == 2
-    assert found["poor"].summary["image_level"]["artifact"]["clean_accuracy"] == 0
+    assert figures["poor"].summary["images"] == 2
+    assert figures["poor"].summary["image_level"]["artifact"]["clean_accuracy"] == 0

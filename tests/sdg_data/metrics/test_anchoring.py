@@ -28,44 +28,44 @@ def test_by_hand() -> None:
         ]
     }
     unseen = {"2": [AnnotatedImage([A, B, C], [A, D], [A, B], 60.0)], "3": [AnnotatedImage([], [], None, None)]}
-    found = bias(unseen, seen, resamples=0)
-    assert (found.prelabelled.images, found.prelabelled.annotations) == (1, 2)
-    assert (found.blind.images, found.blind.annotations) == (2, 2)
+    figures = bias(unseen, seen, resamples=0)
+    assert (figures.prelabelled.images, figures.prelabelled.annotations) == (1, 2)
+    assert (figures.blind.images, figures.blind.annotations) == (2, 2)
     shares = {
-        name: (getattr(found.prelabelled, name).value, getattr(found.prelabelled, name).count)
+        name: (getattr(figures.prelabelled, name).value, getattr(figures.prelabelled, name).count)
         for name in ("kept", "changed", "dropped", "drawn")
     }
     assert shares == {"kept": (2 / 4, 4), "changed": (1 / 4, 4), "dropped": (1 / 4, 4), "drawn": (0, 2)}
-    assert found.blind.kept.value is None
-    assert found.blind.drawn.value == 3 / 2
-    assert found.prelabelled.agreement_with_prelabel.value == 2 * 3 / (4 + 3)
-    assert found.blind.agreement_with_prelabel.value == 2 * 1 / 5
-    assert found.prelabelled.missed.value == 2 / 4
-    assert found.blind.missed.value == 0
-    assert (found.prelabelled.missed_by_prelabel.value, found.blind.missed_by_prelabel.value) == (1, 0)
-    assert (found.prelabelled.false_boxes.value, found.blind.false_boxes.value) == (1 / 3, 1 / 3)
-    assert (found.prelabelled.false_boxes_kept.value, found.blind.false_boxes_kept.value) == (1 / 2, 0)
-    assert (found.prelabelled.seconds.value, found.prelabelled.median_seconds.value) == (20, 10)
-    assert (found.blind.seconds.value, found.blind.seconds.count) == (60, 1)
-    assert found.difference["missed"].value == 1 / 2
-    assert found.difference["median_seconds"].value == -50
-    assert found.difference.keys().isdisjoint({"kept", "changed", "dropped", "drawn"})
-    assert found.difference["missed"].interval is None
+    assert figures.blind.kept.value is None
+    assert figures.blind.drawn.value == 3 / 2
+    assert figures.prelabelled.agreement_with_prelabel.value == 2 * 3 / (4 + 3)
+    assert figures.blind.agreement_with_prelabel.value == 2 * 1 / 5
+    assert figures.prelabelled.missed.value == 2 / 4
+    assert figures.blind.missed.value == 0
+    assert (figures.prelabelled.missed_by_prelabel.value, figures.blind.missed_by_prelabel.value) == (1, 0)
+    assert (figures.prelabelled.false_boxes.value, figures.blind.false_boxes.value) == (1 / 3, 1 / 3)
+    assert (figures.prelabelled.false_boxes_kept.value, figures.blind.false_boxes_kept.value) == (1 / 2, 0)
+    assert (figures.prelabelled.seconds.value, figures.prelabelled.median_seconds.value) == (20, 10)
+    assert (figures.blind.seconds.value, figures.blind.seconds.count) == (60, 1)
+    assert figures.difference["missed"].value == 1 / 2
+    assert figures.difference["median_seconds"].value == -50
+    assert figures.difference.keys().isdisjoint({"kept", "changed", "dropped", "drawn"})
+    assert figures.difference["missed"].interval is None
 
 
 def test_types_do_not_match_each_other() -> None:
     other = defect(0, "misalignment")
-    found = bias({}, {"1": [AnnotatedImage([other], [A], [A], 1.0)]}, resamples=5)
-    assert found.prelabelled.missed.value == found.prelabelled.false_boxes.value == 1
-    assert found.prelabelled.agreement_with_prelabel.value == 0
-    assert found.prelabelled.dropped.value == 1
+    figures = bias({}, {"1": [AnnotatedImage([other], [A], [A], 1.0)]}, resamples=5)
+    assert figures.prelabelled.missed.value == figures.prelabelled.false_boxes.value == 1
+    assert figures.prelabelled.agreement_with_prelabel.value == 0
+    assert figures.prelabelled.dropped.value == 1
 
 
 def test_nobody() -> None:
-    found = bias({}, {}, resamples=10)
-    assert found.blind.images == found.prelabelled.annotations == 0
-    assert found.difference["seconds"].value is None
-    assert found.prelabelled.median_seconds.interval is None
+    figures = bias({}, {}, resamples=10)
+    assert figures.blind.images == figures.prelabelled.annotations == 0
+    assert figures.difference["seconds"].value is None
+    assert figures.prelabelled.median_seconds.interval is None
 
 
 @pytest.mark.slow
@@ -82,12 +82,12 @@ def test_a_bias_that_was_made_is_found_and_one_that_was_not_is_not() -> None:
         return {f"{n:03}": [verdict(misses, seconds, seen=seen) for _ in range(2)] for n in range(300)}
 
     blind, seen = arm(0.1, 100, seen=False), arm(0.3, 50, seen=True)
-    found = bias(blind, seen, resamples=300)
+    figures = bias(blind, seen, resamples=300)
     for name, expected in (("missed", 0.2), ("missed_by_prelabel", 0.2), ("seconds", -50.0), ("median_seconds", -50.0)):
-        low, high = found.difference[name].interval or (0, 0)
+        low, high = figures.difference[name].interval or (0, 0)
         assert low < expected < high
         assert low * high > 0, "zero lies outside"
-    low, high = found.difference["false_boxes"].interval or (1, 1)
+    low, high = figures.difference["false_boxes"].interval or (1, 1)
     assert low == high == 0
 
     alike = bias(arm(0.1, 100, seen=False), arm(0.1, 100, seen=True), resamples=300)
@@ -96,10 +96,10 @@ def test_a_bias_that_was_made_is_found_and_one_that_was_not_is_not() -> None:
         assert low < 0 < high
 
     times = [verdict.seconds for verdicts in blind.values() for verdict in verdicts if verdict.seconds is not None]
-    assert found.blind.seconds.value == pytest.approx(mean(times))
-    assert found.blind.median_seconds.value == median_low(times)
+    assert figures.blind.seconds.value == pytest.approx(mean(times))
+    assert figures.blind.median_seconds.value == median_low(times)
     misses = mean(
         truth_ not in verdict.defects for verdicts in blind.values() for verdict in verdicts for truth_ in truth
     )
-    assert found.blind.missed.value == pytest.approx(misses)
-    assert found == bias(blind, seen, resamples=300)
+    assert figures.blind.missed.value == pytest.approx(misses)
+    assert figures == bias(blind, seen, resamples=300)

@@ -33,9 +33,9 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_interval_of_a_mean_has_the_width_that_theory_says() -> None:
     values = np.random.default_rng(3).normal(10, 2, size=(400, 1))
-    found = statistic_interval(values, lambda sums: sums[:, 0] / 400, resamples=4000, seed=0)
-    assert found is not None
-    low, high = found
+    figures = statistic_interval(values, lambda sums: sums[:, 0] / 400, resamples=4000, seed=0)
+    assert figures is not None
+    low, high = figures
     half = 1.96 * values.std() / 400**0.5
     assert low == pytest.approx(values.mean() - half, abs=0.02)
     assert high == pytest.approx(values.mean() + half, abs=0.02)

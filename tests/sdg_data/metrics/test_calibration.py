@@ -25,7 +25,7 @@ def test_it_equals_loops(seed: int) -> None:
     rng = random.Random(seed)
     predicted = [float(rng.choice([1, 10, 11, 50, 99, 100, rng.randint(1, 100)])) for _ in range(60)]
     true = [min(100.0, max(1.0, value + rng.gauss(5, 20))) for value in predicted]
-    found = fit(np.array(predicted), np.array(true))
+    figures = fit(np.array(predicted), np.array(true))
     members: dict[int, list[int]] = {}
     for place, value in enumerate(predicted):
         members.setdefault((int(value) - 1) // 10, []).append(place)
@@ -39,24 +39,24 @@ def test_it_equals_loops(seed: int) -> None:
         }
         for code, places in sorted(members.items())
     ]
-    assert found["bins"] == expected
-    assert found["error"] == pytest.approx(
-        sum(b["pairs"] * abs(b["predicted"] - b["true"]) for b in found["bins"]) / 60
+    assert figures["bins"] == expected
+    assert figures["error"] == pytest.approx(
+        sum(b["pairs"] * abs(b["predicted"] - b["true"]) for b in figures["bins"]) / 60
     )
-    assert found["bias"] == pytest.approx(mean(p - t for p, t in zip(predicted, true, strict=True)))
-    assert found["spearman"] == pytest.approx(pearson(ranks(predicted), ranks(true), None))
+    assert figures["bias"] == pytest.approx(mean(p - t for p, t in zip(predicted, true, strict=True)))
+    assert figures["spearman"] == pytest.approx(pearson(ranks(predicted), ranks(true), None))
 
 
 def test_by_hand() -> None:
     """Two pairs in the bin of 21..30, over by 10 and under by 20, are 5 under on average; one in 91..100 is exact."""
-    found = fit(np.array([30.0, 21.0, 100.0]), np.array([20.0, 41.0, 100.0]))
-    assert found["bins"] == [
+    figures = fit(np.array([30.0, 21.0, 100.0]), np.array([20.0, 41.0, 100.0]))
+    assert figures["bins"] == [
         {"low": 21, "high": 30, "pairs": 2, "predicted": 25.5, "true": 30.5},
         {"low": 91, "high": 100, "pairs": 1, "predicted": 100.0, "true": 100.0},
     ]
-    assert found["error"] == pytest.approx(10 / 3)
-    assert found["bias"] == pytest.approx(-10 / 3)
-    assert found["spearman"] == 0.5
+    assert figures["error"] == pytest.approx(10 / 3)
+    assert figures["bias"] == pytest.approx(-10 / 3)
+    assert figures["spearman"] == 0.5
 
 
 def test_nothing_and_what_never_varies_have_no_figure() -> None:
@@ -78,7 +78,7 @@ def test_only_matched_pairs_that_have_both_count() -> None:
     truth = [("a", [defect("artifact", 40), defect("misalignment", 70)]), ("b", [defect("artifact", 10)])]
     guess = [("a", [defect("artifact", 50), defect("misalignment", 60)]), ("b", [defect("artifact", 90, far)])]
     pairs = pair_up(DefectTable.from_defects(truth), DefectTable.from_defects(guess), Protocol.PAPER)
-    found = evaluate(pairs, resamples=0).summary["calibration"]
-    assert found["threshold"] == 0.1
-    assert [found[scope]["pairs"] for scope in ("all", "artifact", "misalignment")] == [2, 1, 1]
-    assert [found[scope]["bias"] for scope in ("all", "artifact", "misalignment")] == [0.0, 10.0, -10.0]
+    summary = evaluate(pairs, resamples=0).summary["calibration"]
+    assert summary["threshold"] == 0.1
+    assert [summary[scope]["pairs"] for scope in ("all", "artifact", "misalignment")] == [2, 1, 1]
+    assert [summary[scope]["bias"] for scope in ("all", "artifact", "misalignment")] == [0.0, 10.0, -10.0]

@@ -30,9 +30,9 @@ def tables(seed: int, images: int = 30) -> list[DefectTable]:
 @pytest.mark.parametrize("protocol", Protocol)
 def test_each_side_is_what_evaluation_says_of_it(protocol: Protocol) -> None:
     gt, *sides = tables(1)
-    found = compare(gt, *sides, protocol=protocol, resamples=50)
+    comparison = compare(gt, *sides, protocol=protocol, resamples=50)
     alone = [evaluate(pair_up(gt, side, protocol), protocol=protocol, resamples=0).summary for side in sides]
-    rows = {(row["metric"], row["scope"]): row for row in found["metrics"]}
+    rows = {(row["metric"], row["scope"]): row for row in comparison["metrics"]}
     for scope in ("artifact", "misalignment"):
         for name, path in (("box_f1@0.5", ("boxes", "0.5", scope, "f1")), ("importance", ("importance", scope))):
             row = rows[name, scope]
@@ -42,14 +42,14 @@ def test_each_side_is_what_evaluation_says_of_it(protocol: Protocol) -> None:
                     value = value[key]
                 assert row[side] == pytest.approx(value)
             assert row["difference"] == pytest.approx(row["second"] - row["first"])
-    assert found["images"] == 30
+    assert comparison["images"] == 30
 
 
 def test_the_interval_is_of_differences_on_the_same_images() -> None:
     """Each resample by itself: draw images, evaluate both on these, subtract."""
     gt, first, second = tables(2, images=12)
-    found = compare(gt, first, second, resamples=40, seed=7)
-    row = next(row for row in found["metrics"] if (row["metric"], row["scope"]) == ("box_f1@0.5", "all"))
+    comparison = compare(gt, first, second, resamples=40, seed=7)
+    row = next(row for row in comparison["metrics"] if (row["metric"], row["scope"]) == ("box_f1@0.5", "all"))
     hits = [evaluate(pair_up(gt, side, Protocol.PAPER), resamples=0).per_image() for side in (first, second)]
     rng = np.random.default_rng(7)
     differences = []
@@ -74,12 +74,12 @@ def test_one_with_itself_and_the_other_way_round() -> None:
         assert row["difference"] in (0, None)
         assert row["interval"] in ([0.0, 0.0], None)
         assert row["second_higher"] in (0.5, None)
-    there, back = compare(gt, first, second, resamples=50), compare(gt, second, first, resamples=50)
-    for one, other in zip(there["metrics"], back["metrics"], strict=True):
+    forth, back = compare(gt, first, second, resamples=50), compare(gt, second, first, resamples=50)
+    for one, other in zip(forth["metrics"], back["metrics"], strict=True):
         if one["interval"] is not None:
             assert one["difference"] == pytest.approx(-other["difference"])
             assert one["interval"] == pytest.approx([-end for end in other["interval"][::-1]])
-    assert [(row["image"], row["difference"]) for row in there["differ"]] == [
+    assert [(row["image"], row["difference"]) for row in forth["differ"]] == [
         (row["image"], -row["difference"]) for row in back["differ"]
     ]
 
@@ -90,9 +90,9 @@ def test_where_they_differ_by_hand() -> None:
     gt = DefectTable.from_defects([("a", [hit]), ("b", []), ("c", [hit]), ("d", []), ("e", [hit])])
     first = DefectTable.from_defects([("a", [hit]), ("b", []), ("c", [far]), ("d", []), ("f", [])])
     second = DefectTable.from_defects([("a", [hit, far]), ("b", [far]), ("c", [far]), ("d", None), ("e", [hit])])
-    found = compare(gt, first, second, resamples=0)
-    assert (found["images"], found["left_out"]) == (4, {"only_first": 0, "only_second": 1, "neither": 0})
-    assert [(row["image"], row["true"], row["first"]["f1"], row["second"]["f1"]) for row in found["differ"]] == [
+    comparison = compare(gt, first, second, resamples=0)
+    assert (comparison["images"], comparison["left_out"]) == (4, {"only_first": 0, "only_second": 1, "neither": 0})
+    assert [(row["image"], row["true"], row["first"]["f1"], row["second"]["f1"]) for row in comparison["differ"]] == [
         ("b", 0, 1.0, 0.0),
         ("d", 0, 1.0, 0.0),
         ("a", 1, 1.0, pytest.approx(2 / 3)),

@@ -29,8 +29,8 @@ def test_by_hand(protocol: Protocol) -> None:
     ]
     groups = {"a": "sana", "b": "sana", "c": "Photograph", "d": "camera", "e": "photo"}
     gt, pred = DefectTable.from_defects(truth, groups=groups), DefectTable.from_defects(guess)
-    found = evaluate(pair_up(gt, pred, protocol), protocol=protocol, resamples=200).summary
-    assert found["false_alarms"] == {
+    evaluation = evaluate(pair_up(gt, pred, protocol), protocol=protocol, resamples=200).summary
+    assert evaluation["false_alarms"] == {
         "clean": {
             "all": {"share": 0.5, "boxes": 1.0},
             "artifact": {"share": 0.5, "boxes": 0.75},
@@ -44,15 +44,15 @@ def test_by_hand(protocol: Protocol) -> None:
             "subtype": {FIRST.value: 1},
         },
     }
-    assert found["n"]["false_alarms"]["clean"]["all"] == {"share": 4, "boxes": 4}
-    assert found["n"]["false_alarms"]["photographs"]["artifact"] == {"share": 2, "boxes": 2}
-    low, high = found["intervals"]["false_alarms"]["clean"]["all"]["share"]
+    assert evaluation["n"]["false_alarms"]["clean"]["all"] == {"share": 4, "boxes": 4}
+    assert evaluation["n"]["false_alarms"]["photographs"]["artifact"] == {"share": 2, "boxes": 2}
+    low, high = evaluation["intervals"]["false_alarms"]["clean"]["all"]["share"]
     assert 0 <= low < 0.5 < high <= 1
 
 
 def test_no_photograph_no_figure() -> None:
     table = DefectTable.from_defects([("a", [])], groups={"a": "sana"})
-    found = evaluate(pair_up(table, table, Protocol.PAPER), resamples=20).summary
-    assert found["false_alarms"]["photographs"]["all"] == {"share": None, "boxes": None}
-    assert found["n"]["false_alarms"]["photographs"]["all"] == {"share": 0, "boxes": 0}
-    assert found["false_alarms"]["clean"]["all"] == {"share": 0.0, "boxes": 0.0}
+    summary = evaluate(pair_up(table, table, Protocol.PAPER), resamples=20).summary
+    assert summary["false_alarms"]["photographs"]["all"] == {"share": None, "boxes": None}
+    assert summary["n"]["false_alarms"]["photographs"]["all"] == {"share": 0, "boxes": 0}
+    assert summary["false_alarms"]["clean"]["all"] == {"share": 0.0, "boxes": 0.0}

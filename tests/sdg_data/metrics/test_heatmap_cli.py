@@ -58,19 +58,19 @@ def maps(tmp_path: Path) -> dict[str, str]:
 
 
 def test_files_of_maps(maps: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = document(tmp_path, maps["gt"], maps["pred"], ExitCode.PARTIAL)
+    measured = document(tmp_path, maps["gt"], maps["pred"], ExitCode.PARTIAL)
     truths = [np.asarray(Image.open(tmp_path / f"gt{n}.png"), np.float64) / 255 for n in range(3)]
     guess = np.asarray(Image.open(tmp_path / "p0.png")).astype(np.float64) / 65_535
-    heat = found["heatmaps"]["artifact"]
+    heat = measured["heatmaps"]["artifact"]
     assert heat["cc"] == {"mean": pytest.approx(cc(guess, truths[0]) / 2), "images": 2}
     errors = [mse(guess, truths[0]), (truths[1] ** 2).mean(), 0.0]
     assert heat["mse"] == {"mean": pytest.approx(np.mean(errors)), "images": 3}
     assert heat["mse_clean"] == {"mean": 0.0, "images": 1}
     costs = [kld(guess, truths[0]), kld(np.zeros((4, 6)), truths[1])]
     assert heat["kld"] == {"mean": pytest.approx(np.mean(costs)), "images": 2}
-    assert found["heatmaps"]["misalignment"]["cc"] == {"mean": None, "images": 0}
-    assert (found["silent"]["artifact"], found["missing"], found["extra"]) == (["i1", "i2"], ["i2"], ["other"])
-    assert found["scores"]["overall"] == {"plcc": 0, "srcc": 0, "images": 3, "answered": 1}
+    assert measured["heatmaps"]["misalignment"]["cc"] == {"mean": None, "images": 0}
+    assert (measured["silent"]["artifact"], measured["missing"], measured["extra"]) == (["i1", "i2"], ["i2"], ["other"])
+    assert measured["scores"]["overall"] == {"plcc": 0, "srcc": 0, "images": 3, "answered": 1}
     assert "other" in capsys.readouterr().err
 
 
@@ -90,13 +90,17 @@ def test_boxes_against_maps(tmp_path: Path) -> None:
         '<answer>[{"box_2d": [0, 0, 500, 1000], "label": "artifact", "description": "d", "importance": 50}]</answer>'
     )
     pred = lines(tmp_path / "pred", [{"filepath": "/x/SDG/a.png", "response": answer}])
-    found = document(tmp_path, gt, pred)["heatmaps"]["artifact"]
-    assert (found["mse"]["mean"], found["cc"]["mean"], found["sim"]["mean"]) == (0, pytest.approx(1), pytest.approx(1))
+    measured = document(tmp_path, gt, pred)["heatmaps"]["artifact"]
+    assert (measured["mse"]["mean"], measured["cc"]["mean"], measured["sim"]["mean"]) == (
+        0,
+        pytest.approx(1),
+        pytest.approx(1),
+    )
     # The other way round the box is the truth, drawn at --side, and the map is scaled to it.
     truth = lines(tmp_path / "truth", [{"filepath": "SDG/a.png", "ann_response": answer}])
-    found = document(tmp_path, truth, gt, 0, "--side", "20")["heatmaps"]["artifact"]
-    assert found["cc"]["mean"] > 0.95
-    assert found["mse"]["images"] == 1
+    measured = document(tmp_path, truth, gt, 0, "--side", "20")["heatmaps"]["artifact"]
+    assert measured["cc"]["mean"] > 0.95
+    assert measured["mse"]["images"] == 1
 
 
 def test_an_answer_that_cannot_be_read_is_an_empty_map(tmp_path: Path) -> None:
@@ -105,9 +109,9 @@ def test_an_answer_that_cannot_be_read_is_an_empty_map(tmp_path: Path) -> None:
     )
     gt = lines(tmp_path / "gt", [{"filepath": f"{n}.png", "ann_response": answer} for n in range(2)])
     pred = lines(tmp_path / "pred", [{"filepath": f"{n}.png", "response": [answer, None][n]} for n in range(2)])
-    found = document(tmp_path, gt, pred, ExitCode.PARTIAL)
-    assert found["heatmaps"]["artifact"]["cc"] == {"mean": pytest.approx(0.5), "images": 2}
-    assert found["failures"]["pred"] == [{"filepath": "1.png", "code": "unreadable-answer"}]
+    measured = document(tmp_path, gt, pred, ExitCode.PARTIAL)
+    assert measured["heatmaps"]["artifact"]["cc"] == {"mean": pytest.approx(0.5), "images": 2}
+    assert measured["failures"]["pred"] == [{"filepath": "1.png", "code": "unreadable-answer"}]
 
 
 def test_maps_that_are_none_are_named(tmp_path: Path) -> None:
@@ -138,8 +142,8 @@ def test_maps_that_are_none_are_named(tmp_path: Path) -> None:
     lines(tmp_path / "rows.jsonl", rows)
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write("\n{broken\n[]\n")
-    found = read_maps(tmp_path)
-    codes = {failure["filepath"]: failure["code"] for failure in found.failures}
+    measured = read_maps(tmp_path)
+    codes = {failure["filepath"]: failure["code"] for failure in measured.failures}
     assert len(codes) == len(broken) + 6
     assert set(codes.values()) == {
         "not-a-map", "missing-file", "named-twice", "no-row", "too-large", "above-1", "in-colour"
@@ -178,11 +182,11 @@ def test_a_method_that_draws_nothing_is_measured(maps: dict[str, str], tmp_path:
     ):
         pred = lines(tmp_path / "quiet.jsonl", rows)
         unread = any(row.get("artifact_heatmap") for row in rows)
-        found = document(tmp_path, maps["gt"], pred, ExitCode.PARTIAL if unread else 0)
-        heat = found["heatmaps"]["artifact"]
+        measured = document(tmp_path, maps["gt"], pred, ExitCode.PARTIAL if unread else 0)
+        heat = measured["heatmaps"]["artifact"]
         assert heat["cc"] == {"mean": 0, "images": 2}
         assert heat["mse"]["mean"] == pytest.approx(np.mean([(truth**2).mean() for truth in truths]))
-        assert found["silent"]["artifact"] == ["i0", "i1", "i2"]
+        assert measured["silent"]["artifact"] == ["i0", "i1", "i2"]
         # As a truth the same file says nothing, unless it has scores.
         if "overall" not in rows[0]:
             assert run(["eval", "heatmaps", "--gt", pred, "--pred", maps["gt"]]) == ExitCode.INPUT
@@ -191,10 +195,10 @@ def test_a_method_that_draws_nothing_is_measured(maps: dict[str, str], tmp_path:
 def test_scores_that_are_no_numbers_are_named(maps: dict[str, str], tmp_path: Path) -> None:
     values = [10**400, True, "0.5"]
     rows = [{"key": f"i{n}", "artifact_heatmap": None, "overall": value} for n, value in enumerate(values)]
-    found = document(tmp_path, maps["gt"], lines(tmp_path / "odd.jsonl", rows), ExitCode.PARTIAL)
-    assert found["scores"]["overall"]["answered"] == 0
+    measured = document(tmp_path, maps["gt"], lines(tmp_path / "odd.jsonl", rows), ExitCode.PARTIAL)
+    assert measured["scores"]["overall"]["answered"] == 0
     named = [{"filepath": f"i{n} (overall)", "code": "no-number"} for n in range(3)]
-    assert found["failures"]["pred"] == named
+    assert measured["failures"]["pred"] == named
 
 
 def test_a_truth_without_a_map_is_counted(

@@ -92,20 +92,20 @@ def test_silence_is_nothing_and_never_left_out() -> None:
     for silent in (empty, np.full((8, 8), 0.3)):
         assert (cc(silent, truth), nss(silent, truth), auc_judd(silent, truth)) == (0, 0, 0.5)
     assert cc(truth, np.ones((8, 8))) == 0
-    found = heatmap_scores([truth, None, None, truth], [truth, truth, empty, empty])
-    assert found["cc"] == {"mean": pytest.approx(0.5), "images": 2}
-    assert found["sim"] == {"mean": pytest.approx(0.5), "images": 2}
-    assert found["nss"]["images"] == found["auc_judd"]["images"] == found["kld"]["images"] == 2
-    assert found["mse"]["images"] == 4
-    assert found["mse_clean"] == {"mean": pytest.approx(float((truth**2).mean()) / 2), "images": 2}
+    figures = heatmap_scores([truth, None, None, truth], [truth, truth, empty, empty])
+    assert figures["cc"] == {"mean": pytest.approx(0.5), "images": 2}
+    assert figures["sim"] == {"mean": pytest.approx(0.5), "images": 2}
+    assert figures["nss"]["images"] == figures["auc_judd"]["images"] == figures["kld"]["images"] == 2
+    assert figures["mse"]["images"] == 4
+    assert figures["mse_clean"] == {"mean": pytest.approx(float((truth**2).mean()) / 2), "images": 2}
     # A map with a cell that is no number is no map, and stays in every mean as one without heat.
     for cell in (math.nan, math.inf):
         broken = truth.copy()
         broken[0, 0] = cell
-        found = heatmap_scores([truth, broken], [truth, truth])
-        assert found["cc"] == {"mean": pytest.approx(0.5), "images": 2}
-        assert found["mse"] == {"mean": pytest.approx(float((truth**2).mean()) / 2), "images": 2}
-        assert found["mse_clean"]["images"] == 0
+        figures = heatmap_scores([truth, broken], [truth, truth])
+        assert figures["cc"] == {"mean": pytest.approx(0.5), "images": 2}
+        assert figures["mse"] == {"mean": pytest.approx(float((truth**2).mean()) / 2), "images": 2}
+        assert figures["mse_clean"]["images"] == 0
 
 
 def naive_judd(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -165,11 +165,11 @@ def test_identity_symmetry_and_bounds(first: list[float], second: list[float]) -
 
 def test_a_set_of_maps_counts_where_it_is_defined() -> None:
     p, q, empty = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), np.zeros((1, 2))
-    found = heatmap_scores([p, p, p], [p, q, empty])
-    assert found["mse"] == {"mean": pytest.approx((0 + 1 + 0.5) / 3), "images": 3}
-    assert found["mse_clean"] == {"mean": 0.5, "images": 1}
-    assert found["cc"] == {"mean": pytest.approx(0), "images": 2}
-    assert found["sim"] == {"mean": pytest.approx(0.5), "images": 2}
+    figures = heatmap_scores([p, p, p], [p, q, empty])
+    assert figures["mse"] == {"mean": pytest.approx((0 + 1 + 0.5) / 3), "images": 3}
+    assert figures["mse_clean"] == {"mean": 0.5, "images": 1}
+    assert figures["cc"] == {"mean": pytest.approx(0), "images": 2}
+    assert figures["sim"] == {"mean": pytest.approx(0.5), "images": 2}
     assert heatmap_scores([], [])["cc"]["images"] == 0
     with pytest.raises(ValueError, match="1 predictions against 0"):
         heatmap_scores([p], [])
@@ -194,8 +194,8 @@ def test_correlations_equal_scipys(pairs: list[tuple[int, int]]) -> None:
 def test_rank_correlation_sees_any_rising_curve() -> None:
     assert srcc([1, 2, 3, 4], [1, 8, 27, 1000]) == 1
     assert plcc([1, 2, 3, 4], [1, 8, 27, 1000]) < 1
-    found = score_correlations({"a": [1, 2, 3], "b": [1, 2, 3]}, {"a": [1, 2, 3], "b": [3, 2, 1]})
-    assert found["average"] == {"plcc": pytest.approx(0), "srcc": pytest.approx(0)}
+    figures = score_correlations({"a": [1, 2, 3], "b": [1, 2, 3]}, {"a": [1, 2, 3], "b": [3, 2, 1]})
+    assert figures["average"] == {"plcc": pytest.approx(0), "srcc": pytest.approx(0)}
 
 
 def test_a_score_that_was_not_given_lowers_the_correlation() -> None:
@@ -213,9 +213,9 @@ def test_grounding_by_hand() -> None:
     assert grounding([left], heat) == Grounding(completeness=1.0, compactness=0.5, uniqueness=1.0)
     assert grounding([quarter, left], heat) == Grounding(completeness=1.0, compactness=0.75, uniqueness=0.5)
     half = Box(x0=0, y0=0, x1=250, y1=500)
-    found = grounding([half, half], heat)
-    assert (found.completeness, found.compactness, found.uniqueness) == (pytest.approx(0.5), 1.0, 0.0)
-    assert found.total == pytest.approx(0.5)
+    figures = grounding([half, half], heat)
+    assert (figures.completeness, figures.compactness, figures.uniqueness) == (pytest.approx(0.5), 1.0, 0.0)
+    assert figures.total == pytest.approx(0.5)
     assert grounding([], heat) == Grounding(completeness=0.0, compactness=0.0, uniqueness=0.0)
     assert grounding([], np.zeros((4, 4))) == Grounding(completeness=1.0, compactness=1.0, uniqueness=1.0)
     assert grounding([quarter], np.zeros((4, 4))) == Grounding(completeness=0.0, compactness=0.0, uniqueness=0.0)

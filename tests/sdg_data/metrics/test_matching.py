@@ -79,11 +79,11 @@ def test_assignments_equal_brute_force_ties_included(score: str) -> None:
         matrix = (iou_matrix if score == "iou" else diou_matrix)(
             box_array([d.box for d in first]), box_array([d.box for d in second])
         )
-        found = assign(matrix)
-        assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == naive.best_assignment(
+        matched = assign(matrix)
+        assert list(zip(matched.first.tolist(), matched.second.tolist(), strict=True)) == naive.best_assignment(
             a, b, measure
         )
-        assert np.array_equal(found.score, matrix[found.first, found.second])
+        assert np.array_equal(matched.score, matrix[matched.first, matched.second])
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (9, 1), (2, 30), (5, 6), (6, 6), (7, 7), (8, 5), (12, 40), (40, 40)])
@@ -92,15 +92,15 @@ def test_large_assignments_have_the_largest_total(shape: tuple[int, int]) -> Non
 
     scores = np.random.default_rng(sum(shape)).random((3, *shape))
     for matrix in scores:
-        found = assign(matrix)
-        assert len(found.first) == len(set(found.second.tolist())) == min(shape)
-        assert np.array_equal(found.first, np.sort(found.first))
-        assert found.score.sum() == pytest.approx(matrix[linear_sum_assignment(matrix, maximize=True)].sum())
+        matched = assign(matrix)
+        assert len(matched.first) == len(set(matched.second.tolist())) == min(shape)
+        assert np.array_equal(matched.first, np.sort(matched.first))
+        assert matched.score.sum() == pytest.approx(matrix[linear_sum_assignment(matrix, maximize=True)].sum())
 
 
 def test_hungarian_gives_up_the_best_pair_for_the_best_total() -> None:
-    found = assign(np.array([[0.6, 0.5], [0.5, 0.0]]))
-    assert (found.first.tolist(), found.second.tolist()) == ([0, 1], [1, 0])
+    matched = assign(np.array([[0.6, 0.5], [0.5, 0.0]]))
+    assert (matched.first.tolist(), matched.second.tolist()) == ([0, 1], [1, 0])
     assert greedy(np.array([[0.6, 0.5], [0.5, 0.0]]), np.ones((2, 2), dtype=bool), 0.1).second.tolist() == [0]
 
 
@@ -131,8 +131,8 @@ def test_many_cells_at_once_equal_one_by_one(score: str) -> None:
     ]
     # Boxes in any order, as long as those of one cell keep theirs.
     order = sorted(range(len(sides[0][1])), key=lambda row: (int(sides[0][1][row]) * 7919 % 101, row))
-    found = match_cells(sides[0][0][order], sides[0][1][order], *sides[1], score=score)
-    many = {(order[a], b) for a, b in zip(found.first.tolist(), found.second.tolist(), strict=True)}
+    matched = match_cells(sides[0][0][order], sides[0][1][order], *sides[1], score=score)
+    many = {(order[a], b) for a, b in zip(matched.first.tolist(), matched.second.tolist(), strict=True)}
     single, start_a, start_b = set(), 0, 0
     for first, second in images:
         matching = match_defects(first, second, score=score)
@@ -172,26 +172,26 @@ def test_greedy_equals_the_naive_one_at_every_threshold() -> None:
         fits["both"] = {"both", "artifact", "misalignment"}
         allowed = np.array([[g.label in fits[p.label] for g in image.gt] for p in image.pred], dtype=bool)
         for threshold in (0.1, 0.25, 0.5):
-            found = greedy(scores, allowed.reshape(scores.shape), threshold)
-            pairs = set(zip(found.second.tolist(), found.first.tolist(), strict=True))
+            matched = greedy(scores, allowed.reshape(scores.shape), threshold)
+            pairs = set(zip(matched.second.tolist(), matched.first.tolist(), strict=True))
             assert pairs == set(naive.greedy(image, threshold))
 
 
 def test_greedy_ties_go_to_the_higher_prediction_then_the_higher_ground_truth() -> None:
     equal = np.full((2, 2), 0.5)
-    found = greedy(equal, np.ones((2, 2), dtype=bool), 0.1)
-    assert (found.first.tolist(), found.second.tolist()) == ([0, 1], [0, 1])
-    found = greedy(np.full((1, 3), 0.5), np.ones((1, 3), dtype=bool), 0.1)
-    assert found.second.tolist() == [2]
-    found = greedy(np.full((3, 1), 0.5), np.ones((3, 1), dtype=bool), 0.1)
-    assert found.first.tolist() == [2]
+    matched = greedy(equal, np.ones((2, 2), dtype=bool), 0.1)
+    assert (matched.first.tolist(), matched.second.tolist()) == ([0, 1], [0, 1])
+    matched = greedy(np.full((1, 3), 0.5), np.ones((1, 3), dtype=bool), 0.1)
+    assert matched.second.tolist() == [2]
+    matched = greedy(np.full((3, 1), 0.5), np.ones((3, 1), dtype=bool), 0.1)
+    assert matched.first.tolist() == [2]
 
 
 def test_candidates_are_all_close_pairs_of_a_cell() -> None:
     rng = random.Random(4)
     first, second = some_defects(rng, 30, grid=5), some_defects(rng, 30, grid=5)
     a, b = things(first), things(second)
-    found = candidates(
+    matched = candidates(
         box_array([d.box for d in first]),
         np.array([n % 3 for n in range(len(first))]),
         box_array([d.box for d in second]),
@@ -204,7 +204,7 @@ def test_candidates_are_all_close_pairs_of_a_cell() -> None:
         if i % 3 == j % 3 and naive.iou(a[i], b[j]) >= Fraction(1, 5)
     }
     assert len(expected) > 3
-    assert set(zip(found.first.tolist(), found.second.tolist(), strict=True)) == expected
+    assert set(zip(matched.first.tolist(), matched.second.tolist(), strict=True)) == expected
 
 
 @settings(deadline=None)

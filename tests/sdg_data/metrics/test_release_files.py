@@ -190,13 +190,13 @@ def test_quick_and_patient_reading_give_one_table(tmp_path: Path) -> None:
     images = [some_defects(rng) for _ in range(60)]
     rows = [
         # White space in the list is nothing, a fence is a repair: the patient parser reads every other answer.
-        {"filepath": f"{n:02}", "ann_response": render_answer(found, "t").replace("[{", "```[{").replace("}]", "}]```")
-         if n % 2 else render_answer(found, "t")}
-        for n, found in enumerate(images)
+        {"filepath": f"{n:02}", "ann_response": render_answer(boxes, "t").replace("[{", "```[{").replace("}]", "}]```")
+         if n % 2 else render_answer(boxes, "t")}
+        for n, boxes in enumerate(images)
     ]  # fmt: skip
     table, source = read(tmp_path, rows)
-    expected = DefectTable.from_defects((f"{n:02}", found) for n, found in enumerate(images))
-    assert source.report.repaired == sum(bool(found) for found in images[1::2])
+    expected = DefectTable.from_defects((f"{n:02}", boxes) for n, boxes in enumerate(images))
+    assert source.report.repaired == sum(bool(boxes) for boxes in images[1::2])
     for name in ("outcomes", "offsets", "boxes", "labels", "importance", "subtypes"):
         assert np.array_equal(getattr(table, name), getattr(expected, name)), name
     assert (table.keys, table.reasons, table.names) == (expected.keys, expected.reasons, expected.names)

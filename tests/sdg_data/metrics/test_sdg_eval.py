@@ -86,9 +86,9 @@ def test_paper_equals_the_naive_reference(seed: int, write: Write) -> None:
     gt = write("gt", [{"filepath": key, "ann_response": text} for key, text, _ in rows])
     rng.shuffle(rows)
     pred = write("pred", [{"filepath": key, "response": text} for key, _, text in rows])
-    found = run(gt, pred, PAPER)
-    same({key: found[key] for key in FIGURES}, naive.evaluate(images, "paper"))
-    assert found["parsing"] == {"parsed": 37, "failed": 3, "degenerate": 0, "rate": 3 / 40}
+    summary = run(gt, pred, PAPER)
+    same({key: summary[key] for key in FIGURES}, naive.evaluate(images, "paper"))
+    assert summary["parsing"] == {"parsed": 37, "failed": 3, "degenerate": 0, "rate": 3 / 40}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -121,8 +121,8 @@ def test_release_equals_the_naive_reference(seed: int, write: Write) -> None:
         for key, image in zip(keys, images, strict=True)
     ]
     pred = [{"filepath": key, "response": answer(image.pred)} for key, image in zip(keys, images, strict=True)]
-    found = run(write("gt", gt), write("pred", pred[::-1]), RELEASE)
-    same({key: found[key] for key in FIGURES}, naive.evaluate(images, "release"))
+    summary = run(write("gt", gt), write("pred", pred[::-1]), RELEASE)
+    same({key: summary[key] for key in FIGURES}, naive.evaluate(images, "release"))
 
 
 def test_by_hand_in_both_protocols(write: Write) -> None:
@@ -209,11 +209,11 @@ def test_release_reads_awkward_answers_and_goes_on(
     truth = [naive.Thing((0, 0, 100, 100), "artifact", "")]
     gt = write("gt", [{"filepath": key, "ann_response": answer(truth)} for key in (name, "plain")])
     pred = write("pred", [{"filepath": name, "response": text}, {"filepath": "plain", "response": answer(truth)}])
-    found = run(gt, pred, RELEASE)
-    row = next(row for row in found["per_image"] if row["filepath"] == name)
+    summary = run(gt, pred, RELEASE)
+    row = next(row for row in summary["per_image"] if row["filepath"] == name)
     assert (row["parsing"], row["pred_all"], row["tp_all@0.5"]) == (outcome, boxes, hits)
-    assert found["parsing"][outcome] == (2 if outcome == "parsed" else 1)
-    assert found["boxes"]["0.5"]["all"]["tp"] == 1 + hits
+    assert summary["parsing"][outcome] == (2 if outcome == "parsed" else 1)
+    assert summary["boxes"]["0.5"]["all"]["tp"] == 1 + hits
     run(gt, pred, PAPER)  # and no crash there either
 
 
@@ -237,10 +237,10 @@ def test_both_is_compatible_with_either_type_and_counts_by_its_own_label(write: 
         write("gt", [{"filepath": "x", "ann_response": answer(gt)}]),
         write("pred", [{"filepath": "x", "response": answer(pred)}]),
     )
-    found = run(*files, RELEASE)
-    counts = {scope: [figures[key] for key in ("tp", "fp", "fn")] for scope, figures in found["boxes"]["0.5"].items()}
+    summary = run(*files, RELEASE)
+    counts = {scope: [figures[key] for key in ("tp", "fp", "fn")] for scope, figures in summary["boxes"]["0.5"].items()}
     assert counts == {"all": [2, 1, 0], "artifact": [1, 0, 0], "misalignment": [0, 0, 0]}
-    assert [found["image_level"][kind]["recall"] for kind in ("any", "artifact", "misalignment")] == [1.0, 1.0, 1.0]
+    assert [summary["image_level"][kind]["recall"] for kind in ("any", "artifact", "misalignment")] == [1.0, 1.0, 1.0]
     # In the paper's protocol "both" is an unknown label: the answer is rejected, and so is the ground truth.
     assert run(*files, PAPER)["rows"]["unreadable"] == ["x"]
 
@@ -248,31 +248,31 @@ def test_both_is_compatible_with_either_type_and_counts_by_its_own_label(write: 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(defects(), max_size=4), min_size=1, max_size=6), st.sampled_from(Protocol))
 def test_a_set_against_itself_is_perfect(images: list[list[Defect]], protocol: Protocol) -> None:
-    table = DefectTable.from_defects((f"{n:02}", found) for n, found in enumerate(images))
-    found = evaluate(pair_up(table, table, protocol), protocol=protocol, resamples=0).summary
+    table = DefectTable.from_defects((f"{n:02}", boxes) for n, boxes in enumerate(images))
+    evaluation = evaluate(pair_up(table, table, protocol), protocol=protocol, resamples=0).summary
     undefined = None if protocol is PAPER else 0.0
-    for scopes in found["boxes"].values():
+    for scopes in evaluation["boxes"].values():
         for scope, figures in scopes.items():
-            there = any(scope in ("all", d.type) for image in images for d in image)
-            assert (figures["f1"], figures["fp"], figures["fn"]) == (1.0 if there else undefined, 0, 0)
-    assert all(scores["accuracy"] == 1.0 for scores in found["image_level"].values())
-    assert found["count"]["mae"] == 0
+            present = any(scope in ("all", d.type) for image in images for d in image)
+            assert (figures["f1"], figures["fp"], figures["fn"]) == (1.0 if present else undefined, 0, 0)
+    assert all(scores["accuracy"] == 1.0 for scores in evaluation["image_level"].values())
+    assert evaluation["count"]["mae"] == 0
     for kind in ("artifact", "misalignment"):
-        if found["importance"][kind] is not None:
-            assert found["importance"][kind] == 1.0 or protocol is RELEASE  # greedy ties may pair other twins
+        if evaluation["importance"][kind] is not None:
+            assert evaluation["importance"][kind] == 1.0 or protocol is RELEASE  # greedy ties may pair other twins
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.lists(defects(), max_size=4), st.lists(defects(), max_size=4)), min_size=1, max_size=5))
 def test_swapping_the_sides_swaps_precision_and_recall(images: list[tuple[list[Defect], list[Defect]]]) -> None:
     sides = [DefectTable.from_defects((f"{n}", image[side]) for n, image in enumerate(images)) for side in (0, 1)]
-    there = evaluate(pair_up(sides[0], sides[1], PAPER), resamples=0).summary["boxes"]["0.1"]
+    forth = evaluate(pair_up(sides[0], sides[1], PAPER), resamples=0).summary["boxes"]["0.1"]
     back = evaluate(pair_up(sides[1], sides[0], PAPER), resamples=0).summary["boxes"]["0.1"]
-    for scope in there:
-        if there[scope]["tp"] == back[scope]["tp"]:  # ties in the total may keep another number over 0.1
-            assert there[scope]["precision"] == back[scope]["recall"]
-            assert there[scope]["f1"] == back[scope]["f1"]
-    assert [there["all"][key] + there["all"]["tp"] for key in ("fn", "fp")] == [
+    for scope in forth:
+        if forth[scope]["tp"] == back[scope]["tp"]:  # ties in the total may keep another number over 0.1
+            assert forth[scope]["precision"] == back[scope]["recall"]
+            assert forth[scope]["f1"] == back[scope]["f1"]
+    assert [forth["all"][key] + forth["all"]["tp"] for key in ("fn", "fp")] == [
         sum(len(image[side]) for image in images) for side in (0, 1)
     ]
 
@@ -281,10 +281,10 @@ def test_missing_extra_and_failing_images(write: Write) -> None:
     text = answer([naive.Thing((0, 0, 100, 100), "artifact")])
     gt = write("gt", [{"filepath": key, "ann_response": text} for key in ("b", "a", "c")])
     pred = write("pred", [{"filepath": key, "response": text} for key in ("d", "c", "a")])
-    found = run(gt, pred, PAPER)
-    assert (found["images"], found["rows"]["missing"], found["rows"]["extra"]) == (2, ["b"], ["d"])
-    assert found["boxes"]["0.5"]["all"]["f1"] == 1.0
-    assert [row["filepath"] for row in found["per_image"]] == ["a", "c"]
+    summary = run(gt, pred, PAPER)
+    assert (summary["images"], summary["rows"]["missing"], summary["rows"]["extra"]) == (2, ["b"], ["d"])
+    assert summary["boxes"]["0.5"]["all"]["f1"] == 1.0
+    assert [row["filepath"] for row in summary["per_image"]] == ["a", "c"]
     strict = run(gt, pred, PAPER, fill_missing=True)
     assert (strict["images"], strict["rows"]["missing"], strict["parsing"]["failed"]) == (3, ["b"], 1)
     assert strict["boxes"]["0.5"]["all"]["recall"] == 2 / 3
@@ -294,9 +294,9 @@ def test_nothing_in_common(write: Write) -> None:
     gt = write("gt", [{"filepath": "a", "ann_response": answer([])}])
     pred = write("pred", [{"filepath": "b", "response": answer([])}])
     for protocol in Protocol:
-        found = run(gt, pred, protocol, resamples=20)
-        assert (found["images"], found["per_image"], found["parsing"]["rate"]) == (0, [], None)
-        assert found["intervals"]["image_level"]["any"]["clean_accuracy"] is None
+        summary = run(gt, pred, protocol, resamples=20)
+        assert (summary["images"], summary["per_image"], summary["parsing"]["rate"]) == (0, [], None)
+        assert summary["intervals"]["image_level"]["any"]["clean_accuracy"] is None
 
 
 # --- the JSON
@@ -394,15 +394,15 @@ def test_rows_of_images_add_up_to_the_figures(write: Write) -> None:
         write(name, [{"filepath": f"{n}", "ann_response": render_answer(some_defects(rng), None)} for n in range(50)])
         for name in ("gt", "pred")
     ]
-    found = run(files[0], files[1], PAPER)
-    rows = found["per_image"]
-    for scope, figures in found["boxes"]["0.1"].items():
+    summary = run(files[0], files[1], PAPER)
+    rows = summary["per_image"]
+    for scope, figures in summary["boxes"]["0.1"].items():
         assert figures["tp"] == sum(row[f"tp_{scope}@0.1"] for row in rows)
         assert figures["tp"] + figures["fp"] == sum(row[f"pred_{scope}"] for row in rows)
         assert figures["tp"] + figures["fn"] == sum(row[f"gt_{scope}"] for row in rows)
-    assert found["description"]["all"]["pairs"] == sum(row["pairs"] for row in rows)
+    assert summary["description"]["all"]["pairs"] == sum(row["pairs"] for row in rows)
     total = sum(row["description"] * row["pairs"] for row in rows if row["pairs"])
-    assert found["description"]["all"]["mean"] == pytest.approx(total / found["description"]["all"]["pairs"])
+    assert summary["description"]["all"]["mean"] == pytest.approx(total / summary["description"]["all"]["pairs"])
     for row in rows:
         if row["gt_all"] + row["pred_all"]:
             assert row["f1@0.1"] == 2 * row["tp_all@0.1"] / (row["gt_all"] + row["pred_all"])
@@ -433,8 +433,8 @@ def test_the_breakdown_parts_the_whole() -> None:
     rng = random.Random(12)
     groups = {f"{n:03}": rng.choice(["flux2", "sana", ""]) for n in range(90)}
     sides = [DefectTable.from_defects(((key, some_defects(rng)) for key in groups), groups=groups) for _ in range(2)]
-    found = evaluate(pair_up(sides[0], sides[1], PAPER), resamples=0)
-    by_model = found.summary["breakdown"]["model"]
+    summary = evaluate(pair_up(sides[0], sides[1], PAPER), resamples=0)
+    by_model = summary.summary["breakdown"]["model"]
     assert set(by_model) == {"flux2", "sana", "unknown"}
     assert sum(part["images"] for part in by_model.values()) == 90
     for group, name in (("flux2", "flux2"), ("", "unknown")):
@@ -443,11 +443,11 @@ def test_the_breakdown_parts_the_whole() -> None:
         alone = evaluate(pair_up(parts[0], parts[1], PAPER), resamples=0).summary
         same(by_model[name]["boxes"], alone["boxes"])
         same(by_model[name]["image_level"], alone["image_level"])
-    tiers = found.summary["breakdown"]["tier"]
+    tiers = summary.summary["breakdown"]["tier"]
     for threshold in ("0.1", "0.5"):
         recalled = sum(part["boxes"][threshold]["recall"] * part["gt"] for part in tiers.values())
-        assert recalled == pytest.approx(found.summary["boxes"][threshold]["all"]["tp"])
-    assert sum(part["pred"] for part in found.summary["breakdown"]["size"].values()) == len(sides[1].labels)
+        assert recalled == pytest.approx(summary.summary["boxes"][threshold]["all"]["tp"])
+    assert sum(part["pred"] for part in summary.summary["breakdown"]["size"].values()) == len(sides[1].labels)
 
 
 def test_tiers_sizes_and_subtypes_by_hand() -> None:
@@ -501,13 +501,13 @@ def test_the_similarity_is_asked_for_matched_pairs_only() -> None:
     rng = random.Random(13)
     sides = [DefectTable.from_defects((f"{n}", some_defects(rng)) for n in range(20)) for _ in range(2)]
     pairs = pair_up(sides[0], sides[1], PAPER)
-    found = evaluate(pairs, similarity=Spy(), resamples=0).summary
+    summary = evaluate(pairs, similarity=Spy(), resamples=0).summary
     assert len(asked) == 1
-    assert len(asked[0][0]) == found["description"]["all"]["pairs"] > 0
-    assert found["description"]["similarity"] == "spy"
-    assert found["description"]["all"]["mean"] == 0.25
+    assert len(asked[0][0]) == summary["description"]["all"]["pairs"] > 0
+    assert summary["description"]["similarity"] == "spy"
+    assert summary["description"]["all"]["mean"] == 0.25
     lexical = evaluate(pairs, similarity=LexicalSimilarity(), resamples=0).summary
-    assert found["description"]["token_f1"] == lexical["description"]["token_f1"]
+    assert summary["description"]["token_f1"] == lexical["description"]["token_f1"]
 
 
 def test_a_metric_is_one_row_with_its_counts(monkeypatch: pytest.MonkeyPatch) -> None:

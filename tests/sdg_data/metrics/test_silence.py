@@ -149,10 +149,10 @@ def test_with_every_answer_the_worst_is_the_plain_figure(folder: Path) -> None:
     rng = random.Random(3)
     truths, guesses = ([some_defects(rng) for _ in range(30)] for _ in range(2))
     for protocol in Protocol:
-        found = figures(folder, truths, [answered(guess) for guess in guesses], protocol)
-        assert found["at_worst"]["unanswered"] == 0
-        for path, value in leaves(found["at_worst"]).items():
-            plain: Any = found
+        measured = figures(folder, truths, [answered(guess) for guess in guesses], protocol)
+        assert measured["at_worst"]["unanswered"] == 0
+        for path, value in leaves(measured["at_worst"]).items():
+            plain: Any = measured
             for key in path:
                 plain = plain[key]
             assert value == pytest.approx(plain, abs=1e-12), path
@@ -163,11 +163,11 @@ def test_the_worst_answer_by_hand(folder: Path) -> None:
     box = Box(x0=0, y0=0, x1=500, y1=500)
     artifact = Defect(box=box, type="artifact", reason="a hand", importance=40)
     silent: dict[str, Any] = {"response": None}
-    found = figures(folder, [[artifact], [], [artifact]], [answered([artifact]), silent, silent], Protocol.PAPER)
-    worst = found["at_worst"]
+    measured = figures(folder, [[artifact], [], [artifact]], [answered([artifact]), silent, silent], Protocol.PAPER)
+    worst = measured["at_worst"]
     assert (worst["images"], worst["unanswered"], worst["charged"]) == (3, 2, 10)
-    assert found["boxes"]["0.5"]["artifact"]["precision"] == 1.0
-    assert found["image_level"]["artifact"]["clean_accuracy"] == 1.0
+    assert measured["boxes"]["0.5"]["artifact"]["precision"] == 1.0
+    assert measured["image_level"]["artifact"]["clean_accuracy"] == 1.0
     assert worst["boxes"]["0.5"]["artifact"] == {
         "tp": 1,
         "fp": 20,

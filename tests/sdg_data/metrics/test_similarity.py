@@ -64,9 +64,9 @@ def test_ascii_pairs_equal_the_counters(pairs: list[tuple[str, str]]) -> None:
 def test_any_text_is_symmetric_bounded_and_like_itself(pairs: list[tuple[str, str]]) -> None:
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
     for measure in (LexicalSimilarity().pairs, token_f1):
-        there = measure(first, second)
-        assert np.array_equal(there, measure(second, first))
-        assert ((there >= 0) & (there <= 1)).all()
+        forth = measure(first, second)
+        assert np.array_equal(forth, measure(second, first))
+        assert ((forth >= 0) & (forth <= 1)).all()
         assert np.allclose(measure(first, first), 1.0)
 
 
@@ -85,9 +85,9 @@ def test_many_pairs_of_very_different_length() -> None:
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS[:9], size)) for size in [0, 1, 3, 30, 300, 3000] * 900]
     first, second = texts, list(rng.permutation(texts))
-    found = token_f1(first, second)
+    figures = token_f1(first, second)
     for row in rng.integers(0, len(texts), 200).tolist():
-        assert found[row] == pytest.approx(naive.token_f1(first[row], second[row]))
+        assert figures[row] == pytest.approx(naive.token_f1(first[row], second[row]))
 
 
 def test_by_hand() -> None:
@@ -128,8 +128,8 @@ class Vectors(SentenceSimilarity):
 
 def test_embeddings_give_cosines_and_each_text_is_embedded_once() -> None:
     measure = Vectors("two numbers")
-    found = measure.pairs(["1 0", "1 0", "3 4", "0 0", "1 0"], ["0 2", "5 0", "4 3", "1 0", "-1 0"])
-    assert found.tolist() == pytest.approx([0, 1, 24 / 25, 0, -1])
+    similarities = measure.pairs(["1 0", "1 0", "3 4", "0 0", "1 0"], ["0 2", "5 0", "4 3", "1 0", "-1 0"])
+    assert similarities.tolist() == pytest.approx([0, 1, 24 / 25, 0, -1])
     assert [sorted(texts) for texts in measure.asked] == [sorted({"1 0", "0 2", "5 0", "3 4", "4 3", "0 0", "-1 0"})]
     assert measure.pairs([], []).size == 0
     assert measure("1 0", "1 1") == pytest.approx(0.5**0.5)
@@ -162,14 +162,16 @@ def test_a_real_sentence_transformers_model(tmp_path: Any) -> None:
     transformers.BertModel(config).save_pretrained(tmp_path)
     transformers.BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
     measure = SentenceSimilarity(str(tmp_path), device="cpu")
-    found = measure.pairs(["six fingers", "hand", "six fingers"], ["six fingers", "green", "hand"])
+    similarities = measure.pairs(["six fingers", "hand", "six fingers"], ["six fingers", "green", "hand"])
     model = library.SentenceTransformer(str(tmp_path), device="cpu")
     vectors = {text: model.encode(text) for text in ("six fingers", "hand", "green")}
 
     def cosine(a: str, b: str) -> float:
         return float(vectors[a] @ vectors[b] / np.linalg.norm(vectors[a]) / np.linalg.norm(vectors[b]))
 
-    assert found.tolist() == pytest.approx([1.0, cosine("hand", "green"), cosine("six fingers", "hand")], abs=1e-5)
+    assert similarities.tolist() == pytest.approx(
+        [1.0, cosine("hand", "green"), cosine("six fingers", "hand")], abs=1e-5
+    )
     assert "sentence_transformers" in sys.modules
 
 

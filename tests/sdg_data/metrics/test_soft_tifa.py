@@ -12,10 +12,10 @@ ATOMS = st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=6)
 
 
 def test_by_hand() -> None:
-    found = soft_tifa({"a": [0.9, 0.4], "b": [1.0, 0.0, 0.5], "c": [None, nan, 0.6]})
-    assert (found.images, found.unanswered) == (3, 2)
-    assert found.arithmetic == pytest.approx((0.65 + 0.5 + 0.2) / 3)
-    assert found.geometric == pytest.approx((sqrt(0.36) + 0 + 0) / 3)
+    figures = soft_tifa({"a": [0.9, 0.4], "b": [1.0, 0.0, 0.5], "c": [None, nan, 0.6]})
+    assert (figures.images, figures.unanswered) == (3, 2)
+    assert figures.arithmetic == pytest.approx((0.65 + 0.5 + 0.2) / 3)
+    assert figures.geometric == pytest.approx((sqrt(0.36) + 0 + 0) / 3)
     assert soft_tifa({}).arithmetic is None
 
 

@@ -219,12 +219,12 @@ def test_confusion_by_hand() -> None:
     taken = defect(0, type="misalignment", subtype=Subtype.ACTION, reason="t")
     truth = DefectTable.from_defects([("a", [left, right]), ("b", [left])])
     guess = DefectTable.from_defects([("a", [taken, defect(900)]), ("b", [left])])
-    found = confusion(pair_up(truth, guess, Protocol.PAPER))
-    assert found["type"] == {
+    figures = confusion(pair_up(truth, guess, Protocol.PAPER))
+    assert figures["type"] == {
         "labels": ["artifact", "misalignment", "nothing"],
         "counts": [[1, 1, 0], [0, 0, 1], [1, 0, 0]],
     }
-    subtypes = found["subtype"]
+    subtypes = figures["subtype"]
     assert subtypes["labels"] == ["edge", "action", "style", "no subtype", "nothing"]
     assert subtypes["counts"] == [
         [1, 1, 0, 0, 0],
@@ -240,9 +240,9 @@ def test_confusion_counts_every_box_once() -> None:
     keys = [str(n) for n in range(60)]
     truth = DefectTable.from_defects([(key, some_defects(rng)) for key in keys])
     guess = DefectTable.from_defects([(key, some_defects(rng)) for key in keys])
-    found = confusion(pair_up(truth, guess, Protocol.PAPER), threshold=0.2)
+    figures = confusion(pair_up(truth, guess, Protocol.PAPER), threshold=0.2)
     for name in ("type", "subtype"):
-        counts = np.array(found[name]["counts"])
+        counts = np.array(figures[name]["counts"])
         assert counts[:-1].sum() == len(truth.reasons)
         assert counts[:, :-1].sum() == len(guess.reasons)
         assert counts[-1, -1] == 0

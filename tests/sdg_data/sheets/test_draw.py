@@ -204,8 +204,8 @@ def filled(tmp_path: Path) -> tuple[Store, Blobs, list[ImageRecord]]:
     return store, blobs, records
 
 
-def shown(found: Sequence[SheetCell]) -> list[tuple[str, str]]:
-    return [(cell.prompt, cell.model) for cell in found]
+def shown(cells_: Sequence[SheetCell]) -> list[tuple[str, str]]:
+    return [(cell.prompt, cell.model) for cell in cells_]
 
 
 def test_prompts_that_most_models_drew_come_first_whole(filled: tuple[Store, Blobs, list[ImageRecord]]) -> None:
@@ -276,9 +276,9 @@ def test_withdrawn_images_are_not_shown(filled: tuple[Store, Blobs, list[ImageRe
             kind=Withdrawn.IMAGE, item_id=gone.id, reason="broken", source="test", created_at=datetime.now(UTC)
         )
         tombstones.insert(tx, [stone])
-    found = cells(store, blobs)
-    assert len(found) == 9
-    assert gone.seed not in {cell.seed for cell in found}
+    drawn = cells(store, blobs)
+    assert len(drawn) == 9
+    assert gone.seed not in {cell.seed for cell in drawn}
 
 
 def test_the_command_writes_a_png(

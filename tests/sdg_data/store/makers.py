@@ -69,11 +69,11 @@ def annotation(image: str, name: str, *defects: Defect, minute: int = 0, **chang
 
 
 def review(
-    of: Annotation, verdict: str, *, minute: int = 0, result: Annotation | None = None, **changes: Any
+    version: Annotation, verdict: str, *, minute: int = 0, result: Annotation | None = None, **changes: Any
 ) -> Review:
     values = {
-        "id": content_id("review", of.id, verdict, minute, changes.get("round", 1)),
-        "annotation_id": of.id,
+        "id": content_id("review", version.id, verdict, minute, changes.get("round", 1)),
+        "annotation_id": version.id,
         "result_id": None if result is None else result.id,
         "reviewer": "rita",
         "round": 1,
@@ -86,17 +86,18 @@ def review(
     return Review(**{**values, **changes})
 
 
-def enrichment(of: Annotation, *, minute: int = 0, importance: int = 80, **changes: Any) -> Enrichment:
+def enrichment(version: Annotation, *, minute: int = 0, importance: int = 80, **changes: Any) -> Enrichment:
     values = {
-        "id": content_id("enrichment", of.id, minute),
-        "annotation_id": of.id,
+        "id": content_id("enrichment", version.id, minute),
+        "annotation_id": version.id,
         "model": "vlm",
         "revision": "r1",
         "template": "enrich-1:bb",
         "settings": "{}",
         "trace": "### Step 1",
         "defects": [
-            {"index": index, "reason": f"longer {index}", "importance": importance} for index in range(len(of.defects))
+            {"index": index, "reason": f"longer {index}", "importance": importance}
+            for index in range(len(version.defects))
         ],
         "created_at": at(minute),
     }

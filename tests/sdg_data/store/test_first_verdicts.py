@@ -113,6 +113,6 @@ def test_as_a_naive_reading_has_it(store: Store) -> None:
                 for annotation_id in gone
             ],
         )
-    found = claims(store, images)
-    assert found == naive(people, gone)
-    assert len(found) > 15
+    claimed = claims(store, images)
+    assert claimed == naive(people, gone)
+    assert len(claimed) > 15

@@ -24,12 +24,12 @@ def _fill(store: Store, people: list[Annotation], verdicts: list[Review]) -> Non
 
 def _gold(store: Store, rule: GoldRule = gold.STRICT, image: str = IMAGE) -> tuple[str, str] | None:
     with store.read() as tx:
-        found = gold.of_images(tx, [image], rule).get(image)
-    if found is None:
+        label = gold.of_images(tx, [image], rule).get(image)
+    if label is None:
         return None
-    record = found.annotation or found.prelabel
+    record = label.annotation or label.prelabel
     assert record is not None
-    return found.source.value, record.id
+    return label.source.value, record.id
 
 
 def test_an_unreviewed_annotation_counts_only_where_that_is_asked(store: Store) -> None:
@@ -129,10 +129,10 @@ def test_enrichment_adds_reasons_and_only_the_importance_nobody_gave(store: Stor
     with store.write() as tx:
         enrichments.insert(tx, [enrichment(first, importance=31), enrichment(first, minute=1, importance=32)])
     with store.read() as tx:
-        found = gold.of_images(tx, [IMAGE])[IMAGE]
-    assert found.source is GoldFrom.ACCEPTED
-    assert found.trace == "### Step 1"
-    assert [(d.box.x0, d.reason, d.importance) for d in found.defects] == [(1, "longer 0", 77), (2, "longer 1", 32)]
+        labels = gold.of_images(tx, [IMAGE])[IMAGE]
+    assert labels.source is GoldFrom.ACCEPTED
+    assert labels.trace == "### Step 1"
+    assert [(d.box.x0, d.reason, d.importance) for d in labels.defects] == [(1, "longer 0", 77), (2, "longer 1", 32)]
 
 
 def test_pages_and_counts(store: Store, tmp_path: Path) -> None:
@@ -215,13 +215,13 @@ def test_the_same_as_a_naive_reading_of_the_rule(store: Store) -> None:
             people.append(annotation(image, str(name), status=status, parent_id=parent, minute=name))
         verdicts: dict[str, Review] = {}
         for _ in range(rng.randrange(5)):
-            of = rng.choice(people)
+            judged = rng.choice(people)
             verdict = rng.choice(list(Verdict))
-            others = [annotation for annotation in people if annotation.created_at > of.created_at]
+            others = [annotation for annotation in people if annotation.created_at > judged.created_at]
             if verdict is Verdict.CORRECTED and not others:
                 continue
             result = rng.choice(others) if verdict is Verdict.CORRECTED else None
-            made = review(of, verdict, minute=rng.randrange(3), round=rng.randrange(1, 3), result=result)
+            made = review(judged, verdict, minute=rng.randrange(3), round=rng.randrange(1, 3), result=result)
             verdicts[made.id] = made
         graves = {record.id for record in (*people, *verdicts.values()) if rng.random() < 0.1}
         worlds.append((image, people, list(verdicts.values()), graves))
