@@ -57,9 +57,9 @@ def test_a_slurm_script_is_whole(script: Path) -> None:
     assert re.fullmatch(r"(\d+-)?\d+:\d\d:\d\d", asked["time"])
     first_command = text.index("\nset -")
     assert text.rindex("#SBATCH") < first_command  # Slurm reads no option behind the first command
-    found = commands_in(text)
-    assert found
-    assert [fault for words in found for fault in faults(words)] == []
+    commands = commands_in(text)
+    assert commands
+    assert [fault for words in commands for fault in faults(words)] == []
     for file in re.findall(r"--config_file (\S+)", text):
         assert (ROOT / file).is_file()
 

@@ -71,9 +71,9 @@ def _of_totals(source: Source, outcome: Outcome) -> Iterable[str]:
         return
     refused = 0
     for unit, totals in report["totals"].items():
-        told = totals["taken"] + totals["already_there"] + totals["refused"]
-        if told != totals["seen"]:
-            yield f"{unit}: {totals['seen']} seen, {told} told"
+        counted = totals["taken"] + totals["already_there"] + totals["refused"]
+        if counted != totals["seen"]:
+            yield f"{unit}: {totals['seen']} seen, {counted} told"
         by_code = sum(totals["refused_by_code"].values())
         listed = sum(refusal["unit"] == unit for refusal in report["refused"])
         if not by_code == listed == totals["refused"]:

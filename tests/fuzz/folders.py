@@ -180,9 +180,9 @@ def _table(rng: Random, source: Source, place: Path, rows: list[Row]) -> int:
     if odd:
         source.odd.append(f"{kind}: {odd}")
     more = 0
-    there = [row for row in rows if _names_a_file(place, row)]
-    if odd == "twice" and there:  # a row that names no image is an entry of its own, as often as it stands there
-        rows.append(dict(there[0]))
+    present = [row for row in rows if _names_a_file(place, row)]
+    if odd == "twice" and present:  # a row that names no image is an entry of its own, as often as it stands there
+        rows.append(dict(present[0]))
         if rng.random() < 0.5:
             # Two prompts for one file: neither can be believed, or one is said to count.
             column = next(

@@ -90,12 +90,12 @@ def _shape(rng: Random, source: Source, item: Item, size: tuple[int, int]) -> Sh
 
 def _told(rng: Random, shape: Shape) -> dict[str, Any]:
     """The attributes of a shape."""
-    told: dict[str, Any] = {} if shape["odd"] == "no reason" else {"reason": "bent"}
+    attributes: dict[str, Any] = {} if shape["odd"] == "no reason" else {"reason": "bent"}
     if shape["odd"] == "importance":
-        told["importance"] = rng.choice((0, 101, "much", 1.5))
+        attributes["importance"] = rng.choice((0, 101, "much", 1.5))
     if shape["odd"] == "crowd":
-        told["is_crowd"] = True
-    return told
+        attributes["is_crowd"] = True
+    return attributes
 
 
 def _write_datumaro(rng: Random, source: Source, folder: Path, entries: list[dict[str, Any]]) -> None:
@@ -104,13 +104,19 @@ def _write_datumaro(rng: Random, source: Source, folder: Path, entries: list[dic
     for entry in entries:
         annotations = []
         for shape in entry["shapes"]:
-            told = _told(rng, shape)
+            attributes = _told(rng, shape)
             if shape["odd"] == "outside":
-                told["outside"] = True
+                attributes["outside"] = True
             if shape["odd"] == "turned":
-                told["rotation"] = rng.uniform(-400, 400)
+                attributes["rotation"] = rng.uniform(-400, 400)
             box: Any = "1,2,3,4" if shape["odd"] == "text" else shape["box"]
-            record = {"id": 0, "group": 0, "z_order": 0, "attributes": told, "label_id": labels.index(shape["label"])}
+            record = {
+                "id": 0,
+                "group": 0,
+                "z_order": 0,
+                "attributes": attributes,
+                "label_id": labels.index(shape["label"]),
+            }
             if shape["odd"] == "line":
                 annotations.append({**record, "type": "polyline", "points": [1.0, 1.0, 2.0, 3.0]})
             else:

@@ -50,12 +50,12 @@ def test_a_node_with_everything_has_only_the_licence_to_accept() -> None:
 
 def test_memory_is_told_by_component_and_by_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "has_token", lambda: True)
-    found = about(examine(SDG30K, around()))
-    flux = found["flux2-dev", "GPU memory"]
+    findings = about(examine(SDG30K, around()))
+    flux = findings["flux2-dev", "GPU memory"]
     assert "transformer 60.0, text_encoder 44.7" in flux.state
     assert "offload model" in flux.state
-    assert "all of it stays" in found["longcat-image", "GPU memory"].state
-    assert not faults(list(found.values()))
+    assert "all of it stays" in findings["longcat-image", "GPU memory"].state
+    assert not faults(list(findings.values()))
     small = about(examine(SDG30K, around(gpus=(Gpu("NVIDIA L4", 22.0),))))
     assert "sequential" in small["flux2-dev", "GPU memory"].state
     assert "offload model" in small["z-image-turbo", "GPU memory"].state
@@ -88,17 +88,17 @@ def test_a_model_that_says_it_stays_and_does_not_fit_is_a_fault() -> None:
 def test_disk_is_counted_over_the_models_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "has_token", lambda: True)
     # 112.6 + 32.8 + 29.3 + 9.1 GB: the last does not fit into 180.
-    found = about(examine(SDG30K, around(free=180 * 10**9)))
-    assert [found[preset.name, "download"].ok for preset in SDG30K] == [True, True, True, False]
+    findings = about(examine(SDG30K, around(free=180 * 10**9)))
+    assert [findings[preset.name, "download"].ok for preset in SDG30K] == [True, True, True, False]
     # One that cannot come for another reason takes no room.
     monkeypatch.setattr(hub, "has_token", lambda: False)
-    found = about(examine(SDG30K, around(free=75 * 10**9)))
-    assert [found[preset.name, "download"].ok for preset in SDG30K] == [False, True, True, True]
+    findings = about(examine(SDG30K, around(free=75 * 10**9)))
+    assert [findings[preset.name, "download"].ok for preset in SDG30K] == [False, True, True, True]
 
 
 def test_too_little_memory_of_the_machine_is_a_fault() -> None:
-    found = about(examine(SDG30K, around(memory_gib=64.0)))
-    assert [found[preset.name, "memory"].ok for preset in SDG30K] == [False, True, True, True]
+    findings = about(examine(SDG30K, around(memory_gib=64.0)))
+    assert [findings[preset.name, "memory"].ok for preset in SDG30K] == [False, True, True, True]
 
 
 def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +109,9 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatc
         return Finding(subject, "hub", f"{hub.NO_ANSWER} (timed out)", False)
 
     monkeypatch.setattr(hub, "check_hub", silent)
-    found = about(examine(SDG30K, around()))
+    findings = about(examine(SDG30K, around()))
     assert asked == ["flux2-dev"]
-    assert {found[preset.name, "hub"].ok for preset in SDG30K} == {False}
+    assert {findings[preset.name, "hub"].ok for preset in SDG30K} == {False}
 
 
 def test_every_pin_says_where_it_was_seen_and_another_commit_does_not_inherit_that() -> None:

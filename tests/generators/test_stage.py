@@ -144,9 +144,9 @@ def test_spoiled_images_are_failures(store: Store, blobs: Blobs, kind: str, code
     stage = generate(store, blobs, selection, Loader(spoil=spoiled(kind)))
     assert (stage.made, stage.failed, codes(store)) == (8, {code: 2}, {code: 2})
     with store.read() as tx:
-        found = failures.listed(tx, "generate")
-    assert {(failure.message, failure.attempt) for failure in found} == {(message, 1)}
-    assert not {failure.item_id for failure in found} & stored(store).keys()
+        failed = failures.listed(tx, "generate")
+    assert {(failure.message, failure.attempt) for failure in failed} == {(message, 1)}
+    assert not {failure.item_id for failure in failed} & stored(store).keys()
     # A failure is an answer: the same seed would give it again.
     assert generate(store, blobs, selection, Loader()).made == 0
 

@@ -166,10 +166,10 @@ def test_a_side_that_is_too_short_for_a_class_is_edited_larger() -> None:
     ],
 )
 def test_sizes(size: tuple[int, int], multiple: int, limit: int, expected: tuple[int, int]) -> None:
-    found = working_size(size, multiple, limit)
-    assert found[0] % multiple == found[1] % multiple == 0
-    assert found[0] * found[1] <= limit
+    size_ = working_size(size, multiple, limit)
+    assert size_[0] % multiple == size_[1] % multiple == 0
+    assert size_[0] * size_[1] <= limit
     if expected != (1440, 720):
-        assert found == expected
+        assert size_ == expected
     else:
-        assert abs(found[0] / found[1] - 2) < 0.05
+        assert abs(size_[0] / size_[1] - 2) < 0.05

@@ -19,9 +19,9 @@ def overlap(low: float, high: float, cell: int, cells: int, rule: str) -> float:
     return max(0.0, min(end, cell + 1) - max(start, cell))
 
 
-def heat(found: Sequence[Defect], kind: str, row: int, column: int, grid: tuple[int, int], rule: str) -> float:
+def heat(defects: Sequence[Defect], kind: str, row: int, column: int, grid: tuple[int, int], rule: str) -> float:
     best = 0.0
-    for defect in found:
+    for defect in defects:
         if defect.type == kind:
             part = overlap(defect.box.y0, defect.box.y1, row, grid[0], rule)
             part *= overlap(defect.box.x0, defect.box.x1, column, grid[1], rule)
@@ -31,7 +31,7 @@ def heat(found: Sequence[Defect], kind: str, row: int, column: int, grid: tuple[
 
 def reward(
     base: float,
-    found: Sequence[Defect],
+    defects: Sequence[Defect],
     alphas: tuple[float, float],
     row: int,
     column: int,
@@ -40,8 +40,8 @@ def reward(
 ) -> float:
     return (
         base
-        - alphas[0] * heat(found, "artifact", row, column, grid, rule)
-        - alphas[1] * heat(found, "misalignment", row, column, grid, rule)
+        - alphas[0] * heat(defects, "artifact", row, column, grid, rule)
+        - alphas[1] * heat(defects, "misalignment", row, column, grid, rule)
     )
 
 

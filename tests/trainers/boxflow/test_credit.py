@@ -85,9 +85,9 @@ def test_dense_normalised_is_of_what_is_left_of_the_reward() -> None:
 def test_missing_answers_mask_their_sample_and_thin_groups_are_dropped(kind: str) -> None:
     config = tiny_config(advantage=kind, minimum_group=3)
     base = [0.2, None, 0.4, 0.7, 0.1, None, 0.3, 0.9]
-    found: list[list[Defect] | None] = [*FOUND, None, [], [], []]
+    boxes: list[list[Defect] | None] = [*FOUND, None, [], [], []]
     ids = torch.arange(8) // 4
-    advantages = compute_advantages(config, base, found, ids, GRID)
+    advantages = compute_advantages(config, base, boxes, ids, GRID)
     assert advantages.counts.tolist() == [True, False, True, True, False, False, False, False]
     assert torch.isfinite(advantages.values).all()
     assert advantages.values[~advantages.counts].abs().max() == 0
@@ -135,7 +135,7 @@ def boxes_of(scale: float, kind: str = "artifact", importance: int = 60) -> list
 @pytest.mark.parametrize("seed", range(4))
 def test_a_total_of_importance_is_the_scalar_s_advantage_shared_out(margin: float, seed: int) -> None:
     rng = random.Random(seed)
-    found: list[list[Defect] | None] = []
+    boxes: list[list[Defect] | None] = []
     for _ in range(8):
         some = []
         for _ in range(rng.randrange(4)):
@@ -144,14 +144,14 @@ def test_a_total_of_importance_is_the_scalar_s_advantage_shared_out(margin: floa
             some.append(
                 defect(x, y, x + width, y + height, rng.choice(["artifact", "misalignment"]), rng.randrange(1, 101))
             )
-        found.append(some)
-    found[3] = None
+        boxes.append(some)
+    boxes[3] = None
     base = [rng.random() for _ in range(8)]
     weights = {"weight_artifact": 2.0, "weight_misalignment": 0.7, "box_margin": margin}
     for grid in ((3, 5), (64, 64)):
         made = {
             kind: compute_advantages(
-                tiny_config(advantage=kind, **more, **weights), base, found, torch.arange(8) // 4, grid
+                tiny_config(advantage=kind, **more, **weights), base, boxes, torch.arange(8) // 4, grid
             )
             for kind, more in (("box", {"box_total": "importance"}), ("scalar-boxes", {}))
         }
@@ -163,11 +163,11 @@ def test_a_total_of_importance_is_the_scalar_s_advantage_shared_out(margin: floa
 
 def test_a_smaller_object_gains_by_area_and_not_by_importance() -> None:
     """The same defect on ever smaller objects, beside one image without: what each image gains in all."""
-    found = [boxes_of(1.0), boxes_of(0.5), boxes_of(0.25), boxes_of(0.1), []]
+    boxes = [boxes_of(1.0), boxes_of(0.5), boxes_of(0.25), boxes_of(0.1), []]
     gains = {}
     for total in ("area", "importance"):
         config = tiny_config(box_total=total, weight_artifact=1.0, samples=5, batch_size=5)
-        advantages = compute_advantages(config, [0.5] * 5, found, torch.zeros(5).long(), (16, 16))
+        advantages = compute_advantages(config, [0.5] * 5, boxes, torch.zeros(5).long(), (16, 16))
         gains[total] = advantages.values.mean(dim=(1, 2)).tolist()
     by_area = gains["area"]
     assert by_area[0] < by_area[1] < by_area[2] < by_area[3]
@@ -179,8 +179,8 @@ def test_a_smaller_object_gains_by_area_and_not_by_importance() -> None:
 
 
 def test_a_clip_of_shared_out_advantages_is_of_the_image() -> None:
-    found = [boxes_of(0.1), [], [], []]
+    boxes = [boxes_of(0.1), [], [], []]
     config = tiny_config(box_total="importance", weight_artifact=1.0, advantage_clip=0.5)
-    values = compute_advantages(config, [0.5] * 4, found, torch.zeros(4).long(), (16, 16)).values
+    values = compute_advantages(config, [0.5] * 4, boxes, torch.zeros(4).long(), (16, 16)).values
     assert values.mean(dim=(1, 2)).tolist() == pytest.approx([-0.5, 0.484, 0.484, 0.484], abs=1e-3)
     assert values[0].min() < -5

@@ -77,8 +77,8 @@ def test_what_had_an_advantage_is_matched_better_where_it_had_it(objective: str,
     chunks = sampled(trainer)
     images = [image for chunk in chunks for image in chunk.images]
     scores = [score.value for score in asyncio.run(Brightness().score(images))]
-    found = [(darkest(image),) for image in images]
-    advantages = compute_advantages(trainer.config, scores, found, group_ids(trainer.config), trainer.policy.grid)
+    boxes = [(darkest(image),) for image in images]
+    advantages = compute_advantages(trainer.config, scores, boxes, group_ids(trainer.config), trainer.policy.grid)
 
     @torch.no_grad()
     def likelihoods() -> torch.Tensor:

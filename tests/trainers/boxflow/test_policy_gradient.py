@@ -75,8 +75,8 @@ def test_the_weights_of_a_few_steps_are_those_of_a_plain_loop(more: dict[str, An
         chunks = list(sample(policy, plan, chunks_of(config, 0, 1), torch.device("cpu")))
         images = [image for chunk in chunks for image in chunk.images]
         rewards = [score.value for score in asyncio.run(Brightness().score(images))]
-        found = [(darkest(image),) for image in images]
-        advantages = compute_advantages(config, rewards, found, group_ids(config), policy.grid)
+        boxes = [(darkest(image),) for image in images]
+        advantages = compute_advantages(config, rewards, boxes, group_ids(config), policy.grid)
         parts = config.optimizer.minibatches
         share = len(chunks) // parts
         for part in [*range(parts)] * config.optimizer.passes:

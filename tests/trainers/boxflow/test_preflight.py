@@ -49,8 +49,8 @@ def test_time_of_a_rollout_by_hand() -> None:
 def test_who_scores_and_detects_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "check_hub", lambda subject, *_: Finding(subject, "hub", "there"))
     monkeypatch.setattr(preflight, "examine_generator", lambda presets, around: [])
-    found = preflight.examine(flux1_dev(), FLUX, online=False)
-    silent = {finding.subject for finding in faults(found) if finding.what == "address"}
+    findings = preflight.examine(flux1_dev(), FLUX, online=False)
+    silent = {finding.subject for finding in faults(findings) if finding.what == "address"}
     assert silent == {"judge", "detector", "artifact guard"}
     nowhere = changed(flux1_dev(), {"rewards.detector.vlm.base_url": ""})
     wrong = [finding for finding in preflight.examine(nowhere, FLUX, online=False) if finding.subject == "detector"]

@@ -60,12 +60,12 @@ def test_a_box_of_a_cell_and_a_half_by_hand() -> None:
 
 
 def test_boxes_of_a_type_count_by_their_maximum_and_types_add_up() -> None:
-    found = [
+    boxes = [
         defect(0, 0, 1000, 1000, "artifact", 40),
         defect(0, 0, 500, 1000, "artifact", 90),
         defect(0, 0, 1000, 500, "misalignment", 60),
     ]
-    maps = reward_maps([0.0], [found], (2, 2), 1.0, 2.0)
+    maps = reward_maps([0.0], [boxes], (2, 2), 1.0, 2.0)
     np.testing.assert_allclose(maps[0], [[-0.9 - 1.2, -0.4 - 1.2], [-0.9, -0.4]], atol=1e-6)
 
 
@@ -103,10 +103,10 @@ def test_rows_and_columns_are_not_mixed_up_where_the_image_is_not_square() -> No
 
 
 def test_penalties_are_the_heatmaps_of_the_metrics() -> None:
-    found = [defect(100, 200, 430, 333, "artifact", 77), defect(0, 0, 999, 250, "misalignment", 12)]
-    maps = penalty_maps([found], (7, 11))
+    boxes = [defect(100, 200, 430, 333, "artifact", 77), defect(0, 0, 999, 250, "misalignment", 12)]
+    maps = penalty_maps([boxes], (7, 11))
     for index, kind in enumerate((DefectType.ARTIFACT, DefectType.MISALIGNMENT)):
-        np.testing.assert_allclose(maps[0, index], rasterise(found, 7, 11, type=kind), atol=1e-6)
+        np.testing.assert_allclose(maps[0, index], rasterise(boxes, 7, 11, type=kind), atol=1e-6)
 
 
 def test_what_is_missing_is_not_clean() -> None:
@@ -135,12 +135,12 @@ def test_sigma_is_the_unbiased_deviation_of_the_group() -> None:
 def test_equal_rewards_keep_the_spatial_penalty() -> None:
     """σ_R = 0 would make α = 0; the floor keeps it, and eq. 5 brings it to full size."""
     base, ids = [0.7] * 4, torch.zeros(4, dtype=torch.int64)
-    found: list[list[Defect]] = [[defect(0, 0, 500, 500, importance=90)], [], [], []]
-    known = known_rewards(base, found)
+    boxes: list[list[Defect]] = [[defect(0, 0, 500, 500, importance=90)], [], [], []]
+    known = known_rewards(base, boxes)
     without = group_sigma(known, ids, floor=0.0)
-    assert group_advantages(reward_maps(base, found, (2, 2), 0.5 * without, 0.05 * without), ids).abs().max() == 0
+    assert group_advantages(reward_maps(base, boxes, (2, 2), 0.5 * without, 0.05 * without), ids).abs().max() == 0
     sigma = group_sigma(known, ids, floor=0.01)
-    advantages = group_advantages(reward_maps(base, found, (2, 2), 0.5 * sigma, 0.05 * sigma), ids)
+    advantages = group_advantages(reward_maps(base, boxes, (2, 2), 0.5 * sigma, 0.05 * sigma), ids)
     # One of four differs: (−3/4, 1/4, 1/4, 1/4)·d over a deviation of d/2.
     np.testing.assert_allclose(advantages[:, 0, 0], [-1.5, 0.5, 0.5, 0.5], rtol=0.06)
     assert advantages[:, 1, 1].abs().max() == 0
@@ -152,7 +152,7 @@ def test_a_group_of_one_has_the_floor_and_not_nan() -> None:
 
 
 def test_the_control_takes_each_box_once_from_the_scalar() -> None:
-    found = [
+    boxes = [
         [
             defect(0, 0, 10, 10, importance=30),
             defect(0, 0, 900, 900, importance=50),
@@ -160,8 +160,8 @@ def test_the_control_takes_each_box_once_from_the_scalar() -> None:
         ],
         [],
     ]
-    np.testing.assert_allclose(burdens(found), [[0.8, 0.2], [0, 0]], atol=1e-6)
-    values = scalar_box_rewards([1.0, 2.0], found, 0.5, 0.1)
+    np.testing.assert_allclose(burdens(boxes), [[0.8, 0.2], [0, 0]], atol=1e-6)
+    values = scalar_box_rewards([1.0, 2.0], boxes, 0.5, 0.1)
     np.testing.assert_allclose(values, [1 - 0.4 - 0.02, 2.0], atol=1e-6)
 
 
@@ -203,10 +203,10 @@ def test_a_negative_margin_is_refused() -> None:
 
 def test_burdens_that_are_spread_by_hand() -> None:
     # a quarter of four cells' width: half of the first row's cells 1 and 2, each .5 of a cell
-    found = [[defect(375, 0, 625, 500, "artifact", 40), defect(0, 0, 1000, 1000, "artifact", 10)], None, []]
-    maps = spread_burdens(found, (2, 4))
+    boxes = [[defect(375, 0, 625, 500, "artifact", 40), defect(0, 0, 1000, 1000, "artifact", 10)], None, []]
+    maps = spread_burdens(boxes, (2, 4))
     assert maps[0, 0].tolist() == [pytest.approx([0.1, 1.7, 1.7, 0.1]), pytest.approx([0.1] * 4)]
     assert maps[0, 1].abs().max() == 0
     assert torch.isnan(maps[1]).all()
     assert maps[2].abs().max() == 0
-    assert maps[0].mean(dim=(1, 2)).tolist() == pytest.approx(burdens(found)[0].tolist())
+    assert maps[0].mean(dim=(1, 2)).tolist() == pytest.approx(burdens(boxes)[0].tolist())

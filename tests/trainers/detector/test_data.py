@@ -122,15 +122,15 @@ def test_a_batch_says_question_and_answer_and_the_loss_sees_the_answer(
     for index, row in enumerate(data.train):
         ids, mask, labels = (batch[name][index] for name in ("input_ids", "attention_mask", "labels"))
         assert int(mask.sum()) == row.tokens, "the planned length is the real one"
-        told = labels != IGNORED
-        assert torch.equal(ids[told], labels[told])
-        words = tokenizer.decode(ids[told])
+        learned = labels != IGNORED
+        assert torch.equal(ids[learned], labels[learned])
+        words = tokenizer.decode(ids[learned])
         assert words.endswith("<|im_end|>")
         parsed = parse_answer(words.removesuffix("<|im_end|>"))
         assert parsed.outcome is Outcome.PARSED
         assert parsed.defects == row.defects
         assert parsed.trace == (row.trace if trace else None)
-        question = tokenizer.decode(ids[mask.bool() & ~told])
+        question = tokenizer.decode(ids[mask.bool() & ~learned])
         assert question.endswith("<|im_end|>\n<|im_start|>assistant\n")
         assert row.prompt in question
         assert int((ids == image).sum()) == 4, "64 px are 2 × 2 merged patches"

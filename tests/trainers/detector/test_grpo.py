@@ -105,10 +105,12 @@ def test_a_rollout_asks_what_inference_asks(trainer: Any) -> None:
     training.train()
     for ids, row in zip(training.prompt_ids, training.asked, strict=True):
         number = next(index for index, found in enumerate(training.train_dataset.rows) if found.key == row["key"])
-        found = training.train_dataset.rows[number]
-        wanted = training.chat.processor(text=[training.chat.asked(found.prompt, found.size)], images=row["images"])
+        question = training.train_dataset.rows[number]
+        wanted = training.chat.processor(
+            text=[training.chat.asked(question.prompt, question.size)], images=row["images"]
+        )
         assert list(ids) == list(wanted["input_ids"][0])
-        assert len(ids) == found.tokens
+        assert len(ids) == question.tokens
 
 
 def test_the_better_answer_becomes_likelier(trainer: Any) -> None:

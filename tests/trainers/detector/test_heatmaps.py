@@ -25,10 +25,10 @@ def defect(x0: int, y0: int, x1: int, y1: int, kind: str = "artifact", importanc
 
 def test_boxes_as_maps() -> None:
     """On 4 × 4 cells of 250: a box over the top left cell and half of its right neighbour; one of the other type."""
-    found = (defect(0, 0, 375, 250), defect(500, 500, 1000, 1000, "misalignment", 40))
-    detector: MapDetector = BoxMaps(lambda asked: [found for _ in asked], name="ours", side=4)
+    boxes = (defect(0, 0, 375, 250), defect(500, 500, 1000, 1000, "misalignment", 40))
+    detector: MapDetector = BoxMaps(lambda asked: [boxes for _ in asked], name="ours", side=4)
     (answer,) = detector.read([(PICTURE, "p")])
-    assert answer.defects == found
+    assert answer.defects == boxes
     artifact, misalignment = answer.heatmaps[ART], answer.heatmaps[MIS]
     assert artifact is not None
     assert misalignment is not None
@@ -46,10 +46,10 @@ def test_an_unreadable_answer_draws_nothing() -> None:
 
 
 def test_maps_as_boxes_and_back() -> None:
-    found = (defect(0, 250, 500, 500, importance=90), defect(750, 750, 1000, 1000, importance=60))
-    heat = BoxMaps(lambda asked: [found], name="ours", side=8).read([(PICTURE, "p")])[0].heatmaps[ART]
+    boxes = (defect(0, 250, 500, 500, importance=90), defect(750, 750, 1000, 1000, importance=60))
+    heat = BoxMaps(lambda asked: [boxes], name="ours", side=8).read([(PICTURE, "p")])[0].heatmaps[ART]
     back = boxes_of(heat, ART, threshold=0.5)
-    assert {(defect.box, defect.importance) for defect in back} == {(defect.box, defect.importance) for defect in found}
+    assert {(defect.box, defect.importance) for defect in back} == {(defect.box, defect.importance) for defect in boxes}
     assert [defect.importance for defect in boxes_of(heat, ART, threshold=0.7)] == [90]
     assert boxes_of(np.zeros((8, 8)), ART, threshold=0.5) == ()
     assert boxes_of(None, ART, threshold=0.5) == ()
@@ -183,7 +183,7 @@ def test_maps_are_those_of_the_steps_that_wrote_the_tokens() -> None:
     assert answer.scores["overall"] == 0.25
     assert answer.reason == ""
     assert answer.defects is not None
-    assert {found.type for found in answer.defects} == {ART}, "no misalignment heat reaches the threshold"
+    assert {finding.type for finding in answer.defects} == {ART}, "no misalignment heat reaches the threshold"
     assert processor.asked[0].endswith("Text Caption: [a red {caption}]")
 
 

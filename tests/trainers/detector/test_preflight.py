@@ -69,6 +69,6 @@ def test_a_similarity_without_its_package_is_found_before_the_training(monkeypat
     monkeypatch.setattr(hub, "check_hub", lambda subject, *_: Finding(subject, "hub", "there"))
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
     config = changed(sft(), {"evaluation.similarity": "some/sentence-model"})
-    (wrong,) = [found for found in preflight.examine(config, QWEN) if found.subject == "evaluation"]
+    (wrong,) = [findings for findings in preflight.examine(config, QWEN) if findings.subject == "evaluation"]
     assert wrong.ok is False
     assert "sdg-data[eval]" in str(wrong.fix)

@@ -104,8 +104,8 @@ def test_a_map_that_is_no_number_is_none(loaded: tuple[Any, Any]) -> None:
     (reading,) = doctor.read([(PICTURE, "p")])
     assert [reading.heatmaps[kind] is None for kind in KINDS] == [True, False]
     assert reading.reason == f"it gave no {KINDS[0]} heatmap"
-    (found,) = asyncio.run(DoctorDetector(doctor).detect([GeneratedImage(np.asarray(PICTURE), "p")]))
-    assert found.defects is None
+    (detections,) = asyncio.run(DoctorDetector(doctor).detect([GeneratedImage(np.asarray(PICTURE), "p")]))
+    assert detections.defects is None
 
 
 def test_a_detector_is_asked_as_its_settings_say(tiny_doctor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,16 +148,16 @@ def test_as_reward_and_detector(loaded: tuple[Any, Any]) -> None:
     (score,) = asyncio.run(DoctorReward(doctor).score([image]))
     assert score.value == pytest.approx(sum(SCORES.values()) / 4)
     assert score.parts == SCORES
-    (found,) = asyncio.run(DoctorDetector(doctor).detect([image]))
-    assert {(defect.type, defect.box) for defect in found.defects or ()} == {
+    (detections,) = asyncio.run(DoctorDetector(doctor).detect([image]))
+    assert {(defect.type, defect.box) for defect in detections.defects or ()} == {
         (kind, Box(x0=0, y0=0, x1=1000, y1=1000)) for kind in DefectType
     }
     told(model, chat, ["silence"])
     (score,) = asyncio.run(DoctorReward(doctor).score([image]))
     assert score.value is None
     assert "semantic_alignment" in score.reason
-    (found,) = asyncio.run(DoctorDetector(doctor).detect([image]))
-    assert found.defects is None, "a doctor that draws nothing has not called the image clean"
+    (detections,) = asyncio.run(DoctorDetector(doctor).detect([image]))
+    assert detections.defects is None, "a doctor that draws nothing has not called the image clean"
 
 
 def test_a_map_as_boxes_is_that_map_for_denseflow() -> None:

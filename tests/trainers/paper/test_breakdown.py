@@ -31,12 +31,12 @@ def answers(said: dict[str, tuple[Defect, ...] | None]) -> DefectTable:
 def test_recall_counts_what_is_found_of_each_kind() -> None:
     # of two boxes on one place a single one counts; the right place with the wrong type does not
     said = answers({"a": (bite(10), bite(20), size(500)), "b": (bite(305),), "c": (bite(0),), "d": (bite(0),)})
-    found = recall_by_kind(SEEN, said)
-    assert {kind: (figures["found"], figures["all"]) for kind, figures in found.items()} == {
+    recall = recall_by_kind(SEEN, said)
+    assert {kind: (figures["found"], figures["all"]) for kind, figures in recall.items()} == {
         "bite": (2, 3),
         "size": (1, 2),
     }
-    low, high = found["bite"]["interval"]
+    low, high = recall["bite"]["interval"]
     assert 0 <= low < 2 / 3 < high <= 1
     unread = recall_by_kind(SEEN, answers({"a": None, "b": (bite(0),)}))
     assert (unread["bite"]["found"], unread["size"]["found"]) == (1, 0)

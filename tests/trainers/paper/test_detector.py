@@ -40,21 +40,21 @@ def test_scores_are_those_counted_by_hand() -> None:
             "d": [defect(0)],
         }
     )
-    found = score(truth, said, resamples=50)
-    assert found.images == 4
-    assert found.box_f1["artifact"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
-    assert found.box_f1["misalignment"] == 0
-    assert found.unreadable == 0.25
-    assert found.importance["artifact"] == 1
-    assert found.draws["artifact"].shape == (50,)
+    figures = score(truth, said, resamples=50)
+    assert figures.images == 4
+    assert figures.box_f1["artifact"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert figures.box_f1["misalignment"] == 0
+    assert figures.unreadable == 0.25
+    assert figures.importance["artifact"] == 1
+    assert figures.draws["artifact"].shape == (50,)
 
 
 def test_an_image_without_an_answer_is_unreadable_and_its_defects_are_missed() -> None:
     truth = table({"a": [defect(0)], "b": [defect(0)]})
-    found = score(truth, table({"a": [defect(0)]}), resamples=10)
-    assert found.images == 2
-    assert found.unreadable == 0.5
-    assert found.box_f1["artifact"] == pytest.approx(2 / 3)
+    figures = score(truth, table({"a": [defect(0)]}), resamples=10)
+    assert figures.images == 2
+    assert figures.unreadable == 0.5
+    assert figures.box_f1["artifact"] == pytest.approx(2 / 3)
 
 
 def test_only_the_wanted_generators_stay() -> None:

@@ -37,10 +37,10 @@ def pairs_of(store: Store) -> Any:
 
 def test_accepted_edits_whose_reward_rose_are_pairs_with_their_parents(tmp_path: Path) -> None:
     store, blobs = refined(tmp_path / "home", Brightness())
-    found = pairs_of(store)
-    assert len(found.pairs) == 3
-    assert not found.none
-    write_pairs(found.pairs, blobs, tmp_path / "out", "pick-a-pic")
+    result = pairs_of(store)
+    assert len(result.pairs) == 3
+    assert not result.none
+    write_pairs(result.pairs, blobs, tmp_path / "out", "pick-a-pic")
     rows = pq.read_table(tmp_path / "out" / "train.parquet").to_pylist()
     assert len(rows) == 3
     for row in rows:
@@ -59,9 +59,9 @@ def test_accepted_edits_whose_reward_rose_are_pairs_with_their_parents(tmp_path:
 def test_where_the_reward_does_not_agree_there_is_no_pair(
     tmp_path: Path, reward: BaseReward | None, reason: str
 ) -> None:
-    found = pairs_of(refined(tmp_path, reward)[0])
-    assert found.pairs == []
-    assert dict(found.none) == {reason: 3}
+    result = pairs_of(refined(tmp_path, reward)[0])
+    assert result.pairs == []
+    assert dict(result.none) == {reason: 3}
 
 
 def test_images_of_a_prompt_are_paired_where_both_judges_say_the_same(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_images_of_a_prompt_are_paired_where_both_judges_say_the_same(tmp_path: 
     burdens = dict(zip(ids, [0.52, 0.18, 0.0, 0.16], strict=True))
     rewards = dict(zip(ids[:3], [1.0, 3.0, 2.0], strict=True))
     with store.read() as tx:
-        found = within_prompts(tx, records, burdens, rewards, margin=0.05)
-    made = {(ids.index(pair.chosen.id), ids.index(pair.rejected.id)) for pair in found.pairs}
+        result = within_prompts(tx, records, burdens, rewards, margin=0.05)
+    made = {(ids.index(pair.chosen.id), ids.index(pair.rejected.id)) for pair in result.pairs}
     assert made == {(1, 0), (2, 0)}
-    assert dict(found.none) == {
+    assert dict(result.none) == {
         "detector and reward do not agree": 1,  # 2 has less burden than 1, and a lower reward
         "the burdens are too close": 1,  # 1 and 3
         "no reward was measured": 2,  # 3 with 0 and 2
@@ -89,12 +89,12 @@ def test_the_better_image_stands_on_either_side_as_often(tmp_path: Path) -> None
 
 def test_an_image_whose_bytes_are_gone_is_left_out_and_named(tmp_path: Path) -> None:
     store, blobs = refined(tmp_path / "home", Brightness())
-    found = pairs_of(store)
-    gone = found.pairs[0].chosen.blob
+    result = pairs_of(store)
+    gone = result.pairs[0].chosen.blob
     next((tmp_path / "home" / "blobs").rglob(f"{gone}*")).unlink()
-    counts, left_out = write_pairs(found.pairs, blobs, tmp_path / "out", "pick-a-pic")
+    counts, left_out = write_pairs(result.pairs, blobs, tmp_path / "out", "pick-a-pic")
     assert len(left_out) >= 1
-    assert counts["train"] == len(found.pairs) - len(left_out)
+    assert counts["train"] == len(result.pairs) - len(left_out)
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -165,6 +165,6 @@ def test_trls_dpo_trainer_learns_from_the_rows_for_two_steps(tmp_path: Path, tin
 
 def test_pairs_are_images_of_the_store(tmp_path: Path) -> None:
     store, _ = refined(tmp_path, Brightness())
-    found = pairs_of(store)
+    result = pairs_of(store)
     with store.read() as tx:
-        assert len(images.by_ids(tx, [pair.chosen.id for pair in found.pairs])) == 3
+        assert len(images.by_ids(tx, [pair.chosen.id for pair in result.pairs])) == 3

@@ -44,19 +44,19 @@ def test_answers_in_the_strict_form_count_and_no_others() -> None:
         "refused": [AskError("refused", "no")],
     }
     detector = VlmDetector(FakeBackend(lambda question: answers[question.prompt]), TEMPLATE)
-    found = asyncio.run(detector.detect(images(*answers)))
-    assert found[0].defects == FOUND
-    assert found[1].defects == ()
-    assert [detection.defects for detection in found[2:]] == [None] * 5
-    assert all(detection.reason for detection in found[2:])
+    detections = asyncio.run(detector.detect(images(*answers)))
+    assert detections[0].defects == FOUND
+    assert detections[1].defects == ()
+    assert [detection.defects for detection in detections[2:]] == [None] * 5
+    assert all(detection.reason for detection in detections[2:])
 
 
 def test_a_late_answer_is_none() -> None:
     backend = FakeBackend([ANSWER], gate=asyncio.Event)  # a gate that nobody opens
     detector = VlmDetector(backend, TEMPLATE, deadline=0.05, policy=RetryPolicy(tries=1))
-    found = asyncio.run(detector.detect(images("a", "b")))
-    assert [detection.defects for detection in found] == [None, None]
-    assert "timeout" in found[0].reason
+    detections = asyncio.run(detector.detect(images("a", "b")))
+    assert [detection.defects for detection in detections] == [None, None]
+    assert "timeout" in detections[0].reason
 
 
 @pytest.fixture
@@ -85,11 +85,11 @@ def test_the_served_detector(server: str) -> None:
     detector = VlmDetector(OpenAIBackend(settings, environ={}), TEMPLATE, policy=RetryPolicy(tries=1))
 
     async def ask() -> None:
-        found = await detector.detect(images("a healthy prompt", "a sick one"))
+        detections = await detector.detect(images("a healthy prompt", "a sick one"))
         await detector.close()
-        assert found[0].defects == FOUND
-        assert found[1].defects is None
-        assert found[1].reason
+        assert detections[0].defects == FOUND
+        assert detections[1].defects is None
+        assert detections[1].reason
 
     asyncio.run(ask())
 

@@ -65,18 +65,18 @@ def test_questions_stay_within_n_log_n_and_each_pair_is_asked_in_both_orders_onc
 
 
 def test_the_order_of_a_consistent_judge_comes_out() -> None:
-    found = scored(Judge(right), group([3, 9, 1, 7, 5, 2, 8, 4]))
-    order = np.argsort([-value for value in found if value is not None])
+    scores = scored(Judge(right), group([3, 9, 1, 7, 5, 2, 8, 4]))
+    order = np.argsort([-value for value in scores if value is not None])
     assert order[0] == 1
     assert order[-1] == 2
-    assert np.mean([value for value in found if value is not None]) == pytest.approx(0.5)
-    ranks = np.argsort(np.argsort(found))
+    assert np.mean([value for value in scores if value is not None]) == pytest.approx(0.5)
+    ranks = np.argsort(np.argsort(scores))
     assert np.corrcoef(ranks, [3, 9, 1, 7, 5, 2, 8, 4])[0, 1] > 0.85
 
 
 def test_a_judge_that_always_takes_the_first_place_prefers_nobody() -> None:
-    found = scored(Judge(lambda first, second: JudgedPair(1.0)), group([1, 2, 3, 4, 5, 6]))
-    assert found == pytest.approx([0.5] * 6)
+    scores = scored(Judge(lambda first, second: JudgedPair(1.0)), group([1, 2, 3, 4, 5, 6]))
+    assert scores == pytest.approx([0.5] * 6)
 
 
 @pytest.mark.parametrize("bias", [-2.0, 0.0, 1.0, 3.0])
@@ -103,26 +103,26 @@ def test_a_pair_with_one_order_missing_counts_for_nothing_and_silence_is_no_rewa
             return JudgedPair(None, "timeout")
         return right(first, second)
 
-    found = asyncio.run(PairwiseReward(Judge(half_silent)).score(group([9, 1, 5, 3])))
-    assert (found[0].value, found[0].reason) == (None, "timeout")
-    assert all(score.value is not None for score in found[1:])
+    scores = asyncio.run(PairwiseReward(Judge(half_silent)).score(group([9, 1, 5, 3])))
+    assert (scores[0].value, scores[0].reason) == (None, "timeout")
+    assert all(score.value is not None for score in scores[1:])
     silent = asyncio.run(PairwiseReward(Judge(lambda a, b: JudgedPair(None, "no"))).score(group([1, 2, 3])))
     assert [(score.value, score.reason) for score in silent] == [(None, "no")] * 3
 
 
 def test_a_judge_that_is_gone_is_asked_no_further() -> None:
     judge = Judge(lambda first, second: JudgedPair(None, "401", fatal=True))
-    found = asyncio.run(PairwiseReward(judge).score(group(list(range(16)))))
-    assert all(score.fatal and score.value is None for score in found)
+    scores = asyncio.run(PairwiseReward(judge).score(group(list(range(16)))))
+    assert all(score.fatal and score.value is None for score in scores)
     assert len(judge.asked) == 16  # the first round
 
 
 def test_prompts_are_groups_and_an_image_alone_has_no_reward() -> None:
     images = [*group([1, 2], "a"), *group([5], "b"), *group([9, 3], "c")]
-    found = asyncio.run(PairwiseReward(Judge(right)).score(images))
-    assert found[2].value is None
-    assert found[0].value < 0.5 < found[1].value  # type: ignore[operator]
-    assert found[4].value < 0.5 < found[3].value  # type: ignore[operator]
+    scores = asyncio.run(PairwiseReward(Judge(right)).score(images))
+    assert scores[2].value is None
+    assert scores[0].value < 0.5 < scores[1].value  # type: ignore[operator]
+    assert scores[4].value < 0.5 < scores[3].value  # type: ignore[operator]
 
 
 def test_win_rates_against_a_search_for_the_greatest_likelihood() -> None:

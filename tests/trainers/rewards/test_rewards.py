@@ -51,8 +51,8 @@ def test_the_oracle_is_its_defects() -> None:
     images = [scene(prompt, seed) for seed, prompt in enumerate(PROMPTS)]
     spoilt = [GeneratedImage(images[1].pixels, PROMPTS[0])]
     scores = asyncio.run(OracleReward().score([*images, *spoilt]))
-    found = asyncio.run(OracleDetector().detect([*images, *spoilt]))
-    for image, score, detection in zip([*images, *spoilt], scores, found, strict=True):
+    detections = asyncio.run(OracleDetector().detect([*images, *spoilt]))
+    for image, score, detection in zip([*images, *spoilt], scores, detections, strict=True):
         defects = find_defects(image.pixels, image.prompt)
         assert detection.defects == defects
         assert score.value == pytest.approx(-sum(defect.importance for defect in defects) / 100)

@@ -57,11 +57,11 @@ def test_answers_come_in_the_order_of_the_images_and_failures_stay_with_their_ow
     scoring = Scoring(Reward(), Detector(), deadline=0.3)
     for names in (("1", "2"), ("3", "5"), ("4",), ("6",)):
         scoring.submit(images(*names))
-    found = scoring.collect()
-    assert [image.reward for image in found] == [1, 2, 3, 5, 4, 6]
-    assert [image.defects for image in found] == [BOX, (), None, None, None, ()]
-    assert "out of memory" in found[2].detector_reason
-    assert "deadline" in found[4].detector_reason
+    scores = scoring.collect()
+    assert [image.reward for image in scores] == [1, 2, 3, 5, 4, 6]
+    assert [image.defects for image in scores] == [BOX, (), None, None, None, ()]
+    assert "out of memory" in scores[2].detector_reason
+    assert "deadline" in scores[4].detector_reason
     assert scoring.collect() == []
     scoring.close()
 

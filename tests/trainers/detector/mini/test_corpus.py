@@ -26,11 +26,11 @@ def place(tmp_path):
 
 def everything(store):
     with store.read() as tx:
-        found = images.page(tx)
+        stored_images = images.page(tx)
         return (
-            found,
-            prompts.by_ids(tx, [record.prompt_id for record in found]),
-            annotations.of_images(tx, [record.id for record in found]),
+            stored_images,
+            prompts.by_ids(tx, [record.prompt_id for record in stored_images]),
+            annotations.of_images(tx, [record.id for record in stored_images]),
         )
 
 
@@ -41,10 +41,10 @@ def test_rendered_scenes_are_stored_once_with_labels_that_the_oracle_confirms(pl
     digest = store_digest(store, blobs)
     assert add_rendered(store, blobs, 40, 3, test_share=0.3) == 0
     assert store_digest(store, blobs) == digest
-    found, texts, said = everything(store)
-    assert {record.model for record in found} == {MODEL}
+    records, texts, said = everything(store)
+    assert {record.model for record in records} == {MODEL}
     agreed = 0
-    for image in found:
+    for image in records:
         pixels = np.asarray(Image.open(io.BytesIO(blobs.get(image.blob))))
         truth = examine(pixels, texts[image.prompt_id].text).defects
         (annotation,) = said[image.id]
@@ -86,16 +86,16 @@ def test_every_image_gets_one_accepted_verdict_and_test_images_a_second_opinion(
     generated(store, blobs, 40)
     done = add_corrections(store, blobs, ["mini-sana"], people=3, seed=1)
     digest = store_digest(store, blobs)
-    found, texts, said = everything(store)
+    records, texts, said = everything(store)
     with store.read() as tx:
         accepted = gold.page(tx, GoldRule(), limit=100)
-    assert done == sum(bool(said.get(image.id)) for image in found) >= 36
+    assert done == sum(bool(said.get(image.id)) for image in records) >= 36
     assert {annotation.image_id for annotation in accepted} == {
         image_id
         for image_id, versions in said.items()
         if versions and versions[0].status in (AnnotationStatus.CLEAN, AnnotationStatus.DEFECTS)
     }
-    for image in found:
+    for image in records:
         sources = Counter(annotation.source == CEILING for annotation in said.get(image.id, []))
         assert sources[False] <= 1
         assert sources[True] <= (texts[image.prompt_id].split is Split.TEST)

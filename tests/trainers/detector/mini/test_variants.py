@@ -66,11 +66,11 @@ def test_variants_ask_for_other_things_but_never_what_detectors_are_judged_on():
 @pytest.mark.parametrize("kind", list(Kind))
 def test_each_injected_kind_is_told_from_the_oracles_statement(kind):
     rng = random.Random(17)
-    told: Counter[Kind] = Counter()
+    kinds: Counter[Kind] = Counter()
     for _ in range(4):
         corrupted = sample_corrupted(rng, most=1, kinds=[kind])
-        told.update(kind_of(defect) for defect in find_defects(corrupted.pixels, corrupted.prompt))
-    assert told[kind] >= 3
+        kinds.update(kind_of(defect) for defect in find_defects(corrupted.pixels, corrupted.prompt))
+    assert kinds[kind] >= 3
 
 
 def test_patches_know_how_whole_an_outline_is():
