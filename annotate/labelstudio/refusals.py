@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 MOST_TOLD = 20
@@ -61,20 +62,28 @@ class QuarantineCode(StrEnum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """One fault of an answer: a code for counting, and a text for the annotator."""
+    """One fault of an answer: a code for counting, and a text for the annotator.
+
+    `where`: what goes before the text, such as the box's name.
+    """
 
     code: QuarantineCode
     text: str
+    where: str = ""
 
 
 class InvalidAnnotation(ValueError):
     """An annotation that is not valid, with all of its faults; `code` is that of the first."""
 
     def __init__(self, refusals: Sequence[Refusal]) -> None:
-        texts = [refusal.text for refusal in refusals[:MOST_TOLD]]
+        lines: list[str] = []
+        for where, faults in groupby(refusals[:MOST_TOLD], key=lambda refusal: refusal.where):
+            texts = [fault.text for fault in faults]
+            # A box is named once: the page has little room above the picture.
+            lines += [where + "; ".join(text.removesuffix(".") for text in texts) + "."] if where else texts
         if len(refusals) > MOST_TOLD:
-            texts.append(f"and {len(refusals) - MOST_TOLD} more faults.")
-        super().__init__("\n".join(texts))
+            lines.append(f"and {len(refusals) - MOST_TOLD} more faults.")
+        super().__init__("\n".join(lines))
         self.refusals = tuple(refusals)
         self.code = refusals[0].code
 
@@ -96,7 +105,7 @@ class RefusalCollector:
         try:
             yield
         except InvalidAnnotation as error:
-            self.refusals += [Refusal(refusal.code, where + refusal.text) for refusal in error.refusals]
+            self.refusals += [replace(refusal, where=where + refusal.where) for refusal in error.refusals]
 
     def raise_any(self) -> None:
         """Raise what was collected.

@@ -135,10 +135,10 @@ def test_all_faults_are_told_with_the_box_they_are_at() -> None:
     result = [*first, *second, *third, *clean(), whole_image("task_note", "textarea", {"text": ["a\x00"]})]
     with pytest.raises(InvalidAnnotation) as refusal:
         parse(result, ShownRegions())
+    box = 'Box 2 (misalignment, right, "one two three four five bsix/b…"):'
     assert str(refusal.value).splitlines() == [
         'Box 1 (artifact, top left, "bad hand"): importance is a whole number from 1 to 100, not 500.',
-        'Box 2 (misalignment, right, "one two three four five bsix/b…"): a text contains markup; write plain words.',
-        'Box 2 (misalignment, right, "one two three four five bsix/b…"): no importance, a number from 1 to 100.',
+        f"{box} a text contains markup; write plain words; no importance, a number from 1 to 100.",
         '"no_defects" is chosen, but there are boxes: delete them, or take it back.',
         "The note: a text contains control characters.",
     ]
@@ -152,7 +152,7 @@ def test_of_very_many_faults_some_are_told_and_the_others_counted() -> None:
         parse(broken, ShownRegions())
     lines = str(refusal.value).splitlines()
     assert len(refusal.value.refusals) == 100
-    assert len(lines) == 21
+    assert len(lines) == 11, "ten boxes, two faults each"
     assert lines[-1] == "and 80 more faults."
 
 
