@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from annotate.labelstudio.client import Client, Unavailable
 from annotate.labelstudio.connection import Connection, credentials
 from annotate.labelstudio.database import PASSWORD_VARIABLE, installation
 from annotate.labelstudio.missing import NotBelieved
+from annotate.labelstudio.project import ProjectGone
 from annotate.labelstudio.restoring import restore
 from annotate.labelstudio.server import Server, started
 from sdg_data.settings import AnnotateSettings
@@ -24,18 +26,19 @@ from sdg_data.store import gold
 from tests.annotate.labelstudio.conftest import VENV, free_port
 from tests.annotate.labelstudio.live import own_session, running_server
 from tests.annotate.labelstudio.nginx import Proxy, tls_before
-from tests.annotate.labelstudio.postgres_cluster import PASSWORD, postgres_cluster
+from tests.annotate.labelstudio.postgres_cluster import PASSWORD, Cluster, postgres_cluster
 from tests.annotate.labelstudio.support import images_of, labelled_home, routed, session_for
-from tests.annotate.labelstudio.team import Team
+from tests.annotate.labelstudio.team import Team, cloned, mark_moved, renamed
 
 pytestmark = pytest.mark.slow
-PEOPLE = ("anna", "bob", "carl")
+PEOPLE = ("anna", "bob", "carl", "mallory")
 
 
 @dataclass(frozen=True)
 class TeamServer:
     """A Label Studio on PostgreSQL behind nginx. `proxy` None: nginx is not installed."""
 
+    cluster: Cluster
     server: Server
     proxy: Proxy | None
 
@@ -61,7 +64,7 @@ def team_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer
         settings = AnnotateSettings(port=port, venv=str(VENV), public_url="" if proxy is None else proxy.url)
         home = tmp_path_factory.mktemp("team-server")
         server = Server(home, settings, database=cluster.new_database())
-        yield TeamServer(stack.enter_context(started(server)), proxy)
+        yield TeamServer(cluster, stack.enter_context(started(server)), proxy)
 
 
 @contextlib.contextmanager
@@ -165,12 +168,7 @@ def test_through_tls_people_log_in_see_their_images_and_nobody_else_does(
 def test_a_backup_made_while_people_work_is_restored_and_gold_stays(
     request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:
-    if database == "postgresql":
-        fixture: TeamServer = request.getfixturevalue("team_server")
-        server, lead = fixture.server, fixture.through_tls()
-    else:
-        server = running_server(request)
-        lead = server.connection
+    server, lead, _ = _on(request, database)
     with team_on(server, lead, tmp_path / "home", f"Backup {secrets.token_hex(4)}") as team:
         team.begin()
         back_up(server, tmp_path / "older.tar")
@@ -187,6 +185,51 @@ def test_a_backup_made_while_people_work_is_restored_and_gold_stays(
         assert (team.gold(), team.words()) == (gold_before, words)
         team.submit("anna", 5, 50)
         assert team.work.pull().counts == {"new": 1}
+
+
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"])
+def test_gold_stays_whatever_becomes_of_the_project_and_of_the_server(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    server, lead, anew = _on(request, database)
+    with team_on(server, lead, tmp_path / "home", f"Kept {secrets.token_hex(4)}") as team:
+        gold = team.begin()
+        for happens in (renamed, mark_moved, cloned):
+            happens(team)
+            for full in (False, True):
+                assert team.work.pull(full=full).counts == {}
+                assert team.gold() == gold
+        team.submit("carl", 7, 70)
+        with _reinstalled(server, anew):
+            with pytest.raises(ProjectGone, match="not on this server"):
+                team.work.pull()
+            assert team.gold() == gold
+        assert team.work.pull(full=True).counts == {"new": 1}
+        assert team.gold() == gold
+
+
+def _on(request: pytest.FixtureRequest, database: str) -> tuple[Server, Connection, str]:
+    """The server on that database, how a lead reaches it, and another such database with nothing in it."""
+    if database == "sqlite":
+        server = running_server(request)
+        return server, server.connection, database
+    fixture: TeamServer = request.getfixturevalue("team_server")
+    return fixture.server, fixture.through_tls(), fixture.cluster.new_database()
+
+
+@contextlib.contextmanager
+def _reinstalled(server: Server, database: str) -> Iterator[None]:
+    """The server made anew at its address on an empty database, for the length of the block."""
+    data, aside = server.folder / "data", server.folder / "aside"
+    server.stop()
+    data.rename(aside)
+    try:
+        with started(Server(server.home, server.settings, database=database)):
+            yield
+    finally:
+        shutil.rmtree(data)
+        aside.rename(data)
+        server.start()
 
 
 def _replace(server: Server, backup: Path) -> None:
