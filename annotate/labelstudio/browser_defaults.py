@@ -6,6 +6,8 @@ block more, so nothing of Label Studio is changed and an update replaces nothing
 - switches on "Select region after creating it", once a browser: what somebody sets later stays;
 - leads `Enter` from a reason to the importance of the same box where that is still empty, so that a number typed then
   is the importance and not a hotkey of the page;
+- holds the keys that are pressed before the field has come that `Enter` or a reviewer's `I` leads to, and does them
+  there: on a busy machine that takes a while, and they would be keys of the page;
 - stops the copies that Label Studio makes of the number pad's keys, which would be hotkeys while somebody types a
   number into a field;
 - shows a reviewer the boxes one after the other, each as large as it fits: after a verdict comes the next box without

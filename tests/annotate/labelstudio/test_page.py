@@ -25,13 +25,24 @@ SHOWN = Defect(
     box=Box(x0=200, y0=200, x1=500, y1=450), type=DefectType.ARTIFACT, subtype=Subtype.EDGE,
     reason="the edge is blurred", importance=40,
 )  # fmt: skip
-EDITED, SKIPPED, CLEAN, RELABELLED, NUMBERS, ESCAPES, TOOLS, REFUSED, MANY = range(9)
+# A page as slow as can be: no field gets the focus by itself, and timers take long, until it is done.
+BUSY = """() => {
+    const later = window.setTimeout;
+    window.usual = [HTMLElement.prototype.focus, later];
+    window.wanted = null;
+    HTMLElement.prototype.focus = function () { window.wanted = this; };
+    window.setTimeout = (then, time, ...others) => later(then, 1000 + (time || 0), ...others);
+}"""
+LET_FOCUS = "() => { HTMLElement.prototype.focus = usual[0]; }"
+DONE = "() => { [HTMLElement.prototype.focus, window.setTimeout] = usual; if (wanted) wanted.focus(); }"
+NONE_SELECTED = "Htx.annotationStore.selected.regionStore.regions.every(one => !one.selected)"
+EDITED, SKIPPED, CLEAN, RELABELLED, NUMBERS, ESCAPES, TOOLS, REFUSED, MANY, BUSILY, CLICKED = range(11)
 
 
 @pytest.fixture(scope="module")
 def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with own_session(request) as session, logged_in(session, "ann") as (page, user):
-        world = make_world(session.settings.home, 9, seed=secrets.randbelow(10**6))
+        world = make_world(session.settings.home, 11, seed=secrets.randbelow(10**6))
         _replace_prelabels(session, world.images)
         _, place = session.init(instructions=instructions(session.media))
         session.push_images([RoutedImage(image_id=image, priority=-index) for index, image in enumerate(world.images)])
@@ -226,6 +237,57 @@ def test_every_key_of_the_guideline_does_what_it_says(desk: Desk) -> None:
     desk.write(" badly", "Enter")
     assert [box["reason"] for box in desk.boxes()] == [[SHOWN.reason], [f"{SHOWN.reason} badly"]]
     desk.shoot("11-tools")
+
+
+def test_what_is_typed_before_the_field_is_there_is_written_into_it(desk: Desk) -> None:
+    """A busy page brings the field late; until then these letters and numbers are its keys."""
+    picture = desk.open(BUSILY)
+    desk.draw("2", picture, (600, 600, 800, 800))
+    desk.page.evaluate(BUSY)
+    _type(desk, "Enter", "tthe 2nd cta", *["Backspace"] * 2, "at", "Home", "Delete", "End", " sits", "Enter")
+    _type(desk, "17", "Control+a", "71", "Enter", "Escape")
+    assert [box["selected"] for box in desk.boxes()] == [False, True], "nothing was a key of the page"
+    desk.page.evaluate(DONE)
+    desk.page.wait_for_function(NONE_SELECTED)  # by the last key, which is the page's
+    _said_of_two(desk, "the 2nd cat sits", "71")
+
+    desk.press("Alt+.", "Alt+.")
+    desk.page.evaluate(BUSY)
+    _type(desk, "Enter", "Control+a", "a 1st dog", "Tab", "Control+a", "72", "Control+Enter", "Escape")
+    desk.page.evaluate(DONE)
+    desk.page.wait_for_function(NONE_SELECTED)
+    _said_of_two(desk, "a 1st dog", "72")
+
+
+def test_what_was_typed_before_a_click_is_written_before_it(desk: Desk) -> None:
+    picture = desk.open(CLICKED)
+    desk.draw("2", picture, (600, 600, 800, 800))
+    desk.press("Enter")
+    desk.write("a 2nd cat sits")
+    desk.page.evaluate(BUSY)
+    _type(desk, "Enter", "71")
+    desk.page.evaluate(LET_FOCUS)
+    desk.page.locator(FIELDS).first.click()
+    desk.page.evaluate(DONE)
+    _said_of_two(desk, "a 2nd cat sits", "71")
+
+
+def _type(desk: Desk, *keys: str) -> None:
+    """Press keys, and type what is the name of none, as fast as it goes."""
+    for key in keys:
+        if key in ("Enter", "Escape", "Tab", "Home", "End", "Delete", "Backspace") or "+" in key:
+            desk.page.keyboard.press(key)
+        else:
+            desk.page.keyboard.type(key)
+
+
+def _said_of_two(desk: Desk, reason: str, importance: str) -> None:
+    first, second = (
+        {name: value for name, value in box.items() if name not in ("selected", "hidden", "artifact_subtype")}
+        for box in desk.boxes()
+    )
+    assert first == {"defect": ["artifact"], "reason": [SHOWN.reason], "importance": ["40"]}
+    assert second == {"defect": ["misalignment"], "reason": [reason], "importance": [importance]}
 
 
 def test_what_is_refused_is_told_together_and_names_the_boxes(desk: Desk) -> None:
