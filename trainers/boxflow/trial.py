@@ -7,7 +7,6 @@ hours of sampling later. So each server is asked about some pictures of the trai
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from sdg_data.progress import duration
 from trainers.boxflow.artifact_guard import BurdenReward
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.rewards.contract import BaseReward
-from trainers.rewards.scoring import Scoring
+from trainers.rewards.scoring import Scoring, common_reasons
 from trainers.rewards.settings import make_base, make_detector
 
 log = logging.getLogger(__name__)
@@ -145,11 +144,10 @@ def _check(trial: Trial, limit: float) -> None:
     """Raise ModelError where so many answers are missing that no rollout would count."""
     if len(trial.reasons) <= limit * trial.asked:
         return
-    common = "; ".join(f"{text} ({number}×)" for text, number in Counter(trial.reasons).most_common(3))
     raise ModelError(
         f"{trial.name} gave no answer for {len(trial.reasons)} of {trial.asked} pictures, asked before the model is "
         f"loaded; a rollout stops at {100 * limit:.0f} %",
         item="sdg train boxflow",
-        hint=f"Reasons: {common}. Mend it and run the command again, or start without asking: "
+        hint=f"Reasons: {common_reasons(trial.reasons)}. Mend it and run the command again, or start without asking: "
         "--set monitoring.trial_images=0.",
     )

@@ -186,15 +186,26 @@ def check_failures(images: Sequence[ScoredImage], limit: float) -> dict[str, flo
     worst = max(shares, key=lambda name: shares[name])
     if shares[worst] > limit:
         missing = reasons[worst]
-        common = "; ".join(f"{text} ({number}×)" for text, number in Counter(missing).most_common(_EXAMPLES))
         raise ModelError(
             f"the {worst} gave no answer for {len(missing)} of {len(images)} images ({100 * shares[worst]:.0f} %, "
             f"more than {100 * limit:.0f} %)",
             item="sdg train boxflow",
-            hint=f"Reasons: {common}. Nothing was learned from them. Mend it and run the command again to go on, "
-            "or raise max_failure_rate.",
+            hint=f"Reasons: {common_reasons(missing)}. Nothing was learned from them. Mend it and run the command "
+            "again to go on, or raise max_failure_rate.",
         )
     return shares
+
+
+def common_reasons(reasons: Sequence[str]) -> str:
+    """Say why answers are missing.
+
+    Args:
+        reasons: one for each missing answer.
+
+    Returns:
+        The commonest, each with how often it was given.
+    """
+    return "; ".join(f"{text} ({number}×)" for text, number in Counter(reasons).most_common(_EXAMPLES))
 
 
 async def _checked(
