@@ -35,7 +35,7 @@ from trainers.paper.boxflow.arms import (
 )
 from trainers.paper.boxflow.judge import MEASURES, judge
 from trainers.paper.boxflow.model import damaged_corpus, preset
-from trainers.paper.boxflow.report import figure, markdown, summarise
+from trainers.paper.boxflow.report import figure, markdown, mean_curves, summarise
 
 PROMPT = "a large red circle on a grey background"
 
@@ -82,6 +82,23 @@ def test_the_wrong_thing_counts_as_the_oracle_says() -> None:
     assert values["right"] == 0
     assert values["artifact"] + values["misalignment"] == len(defects) > 0
     assert values["burden"] == pytest.approx(sum(defect.importance for defect in defects) / 100)
+
+
+def test_an_object_that_is_not_there_is_counted() -> None:
+    both = "a red circle to the left of a blue square on a grey background"
+    assert measured(image(prompt=both))["missing"] == 0
+    half = GeneratedImage(image(prompt="a red circle on a grey background").pixels, both)
+    assert measured(half)["missing"] == 1
+
+
+def test_the_guard_s_curve_is_the_mean_of_seeds_where_all_looked() -> None:
+    first = [{"rollouts": 6, "oracle": 1.0, "detector": 0.5}, {"rollouts": 12, "oracle": 0.9, "detector": 0.4}]
+    second = [{"rollouts": 6, "oracle": 2.0, "detector": 0.7}]
+    curves = mean_curves({BASE: [[]], "boxflow": [first, second]})
+    assert curves == {"boxflow": [{"rollouts": 6, "oracle": 1.5, "detector": pytest.approx(0.6)}]}
+    page = markdown(summarise(results(base=2.0, boxflow=1.0)) | {"curves": curves}, {})
+    assert "| arm | 6 |" in page
+    assert "| BoxFlow, tuned | 1.500, 0.600 |" in page
 
 
 def results(**means: float) -> dict[str, np.ndarray]:

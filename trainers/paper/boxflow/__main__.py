@@ -2,6 +2,7 @@
 
     results/ARM-sSEED.json   the judge's numbers of one training, image by image; what is there is not made again
     runs/ARM-sSEED/          its training, until its result is there
+    sheets/ARM-sSEED-N.png   twelve fixed prompts after N rollouts, with the detector's boxes
     tuned.json               by `--tune`: what did best for each arm, on other seeds and other prompts
     report.md, figure.svg, summary.json
 
@@ -141,6 +142,7 @@ def _train_one(options: argparse.Namespace) -> None:
             raise SystemExit(130)
     seconds = time.monotonic() - started
     prompts = judged_prompts(options.prompts, tuning=tuning == "1", one_object=options.objects is not None)
+    curve = _keep_looks(run, options.out / "sheets", Path(options.result).stem)
     with trainer.ema.applied():
         images = sample_without_noise(
             trainer.policy, prompts, [_SEED + place for place in range(len(prompts))], trainer.accelerator.device
@@ -153,10 +155,25 @@ def _train_one(options: argparse.Namespace) -> None:
         "measures": list(MEASURES),
         "seconds": seconds,
         "mean": verdicts.mean(),
+        "curve": curve,
         "images": verdicts.values.tolist(),
     }
     replace_file(Path(options.result), json.dumps(result), parents=True)
     shutil.rmtree(run)
+
+
+def _keep_looks(run: Path, sheets: Path, name: str) -> list[dict[str, float]]:
+    """Copy a training's sheets, which go with its folder; returns what was seen of the fixed prompts, by time."""
+    for sheet in sorted((run / "samples").glob("*.png")):
+        sheets.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(sheet, sheets / f"{name}-{int(sheet.stem)}.png")
+    path = run / "log.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [
+        {"rollouts": row["rollout"], "oracle": -row["guard"], "detector": row["fixed/burden"]}
+        for row in rows
+        if {"guard", "fixed/burden"} <= row.keys()
+    ]
 
 
 def _tune(options: argparse.Namespace) -> int:
@@ -182,16 +199,18 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from trainers.paper.boxflow.report import figure, markdown, summarise
+    from trainers.paper.boxflow.report import figure, markdown, mean_curves, summarise
 
     results: dict[str, Any] = {}
+    curves = {}
     spent = []
     for arm in (BASE, *options.arms):
         seeds = [0] if arm == BASE else SEEDS[: options.seeds]
         trainings = [json.loads((options.out / "results" / f"{_name(arm, seed)}.json").read_text()) for seed in seeds]
         results[arm] = np.array([training["images"] for training in trainings])
+        curves[arm] = [training["curve"] for training in trainings]
         spent += [training["seconds"] for training in trainings if arm != BASE]
-    summary = summarise(results)
+    summary = summarise(results) | {"curves": mean_curves(curves)}
     facts = {
         "seeds": options.seeds,
         "rollouts": options.rollouts,

@@ -107,6 +107,8 @@ _SHARED: Final[Mapping[str, Any]] = {
 }
 
 TRAIN_PROMPTS: Final = 600
+LOOKED_AT: Final = 32
+"""Prompts, of those of tuning, whose images oracle and detector see on the way. Nothing is learned from them."""
 
 
 def candidates(arm: str) -> list[dict[str, Any]]:
@@ -132,9 +134,10 @@ def configuration(arm: str, seed: int, rollouts: int, detector: str, more: Mappi
         "seed": seed,
         "rollouts": rollouts,
         "rewards.base": (RewardSettings(kind="palette").model_dump(),),
-        "monitoring.guard": None,
+        "monitoring.guard": RewardSettings(kind="oracle").model_dump(),
+        "monitoring.guard_prompts": LOOKED_AT,
+        "monitoring.sample_every": 6,
         "rewards.detector": _detector(detector, ARMS[arm]["credit.advantage"]).model_dump(),
-        "monitoring.sample_every": 0,
         "saving.save_every": 5,
         "saving.keep": 1,
         "saving.report": "none",

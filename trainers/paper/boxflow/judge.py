@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators.images import GeneratedImage
-from schemas.defect import DefectType
+from schemas.defect import DefectType, Subtype
 from sdg_data.mini.oracle import examine
 from sdg_data.mini.reading import MARK_CONTRAST
 from sdg_data.mini.world import BACKGROUNDS
@@ -31,8 +31,10 @@ MEASURES: Final = (
     "drift",
     "total",
     "right",
+    "missing",
 )
-"""Of an image: defects of each type, their Σ importance/100, both sums, drift, burden + drift, right or not."""
+"""Of an image: defects of each type, their Σ importance/100, both sums, drift, burden + drift, right or not, and how
+many of the prompt's objects are not there: what a training gains by drawing less."""
 
 _COLOURS: Final = np.array(list(BACKGROUNDS.values()), np.float32)
 
@@ -62,7 +64,8 @@ def _measures(shot: GeneratedImage) -> list[float]:
         burdens.append(sum(defect.importance for defect in of_kind) / 100)
     drift = (verdict.reading.background_deviation + _offset(shot.pixels)) / MARK_CONTRAST
     burden = sum(burdens)
-    return [*counts, *burdens, burden, drift, burden + drift, float(verdict.right)]
+    missing = sum(defect.subtype is Subtype.MISSING_OBJECT for defect in verdict.defects)
+    return [*counts, *burdens, burden, drift, burden + drift, float(verdict.right), float(missing)]
 
 
 def _offset(pixels: Pixels) -> float:

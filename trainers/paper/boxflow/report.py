@@ -6,7 +6,7 @@ trained with the same seeds and judged on the same prompts from the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +21,16 @@ Floats = NDArray[np.float64]
 RESAMPLES: Final = 2_000
 GOAL: Final = 0.30
 FORWARD_GOAL: Final = 0.35
-_SHOWN: Final = ("artifact", "misalignment", "burden", "drift", "total", "right")
+_SHOWN: Final = {
+    "artifact": "artifacts",
+    "misalignment": "misalignments",
+    "missing": "missing objects",
+    "burden": "burden",
+    "drift": "drift",
+    "total": "burden + drift",
+    "right": "right",
+}
+"""Measures of the table, and its heads."""
 _CONTRASTS: Final = (
     ("boxflow", "flow-grpo"),
     ("boxflow", "denseflow"),
@@ -82,16 +91,39 @@ def summarise(results: Mapping[str, Floats], seed: int = 0) -> dict[str, Any]:
 def markdown(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """The experiment's result as Markdown: a table of the arms, a sentence for each contrast, and the settings."""
     lines = [
-        "| arm | artifacts | misalignments | burden | drift | burden + drift | right | burden cut | cut with drift |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| arm | {' | '.join(_SHOWN.values())} | burden cut | cut with drift |",
+        f"|---{'|---' * len(_SHOWN)}|---|---|",
     ]
     for name, values in summary["arms"].items():
         cells = [_cell(values[measure]) for measure in _SHOWN]
         cuts = [_percent(values[cut]) if cut in values else "" for cut in ("burden cut", "total cut")]
         lines.append(f"| {TITLES[name]} | {' | '.join([*cells, *cuts])} |")
     lines += ["", *(_sentence(contrast) for contrast in summary["contrasts"]), "", _verdict(summary)]
+    lines += _curve_table(summary.get("curves", {}))
     lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in facts.items()) + "."]
     return "\n".join(lines) + "\n"
+
+
+def mean_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> dict[str, list[dict[str, float]]]:
+    """The burden of the fixed prompts' images on the way, as the oracle and the detector see it: means over seeds.
+
+    Args:
+        curves: arm -> for each training what was seen: `rollouts`, `oracle`, `detector`.
+
+    Returns:
+        arm -> points in the order of rollouts; only those that every training of the arm has.
+    """
+    means: dict[str, list[dict[str, float]]] = {}
+    for arm, trainings in curves.items():
+        by_time = [{point["rollouts"]: point for point in training} for training in trainings]
+        shared = sorted(set.intersection(*(set(points) for points in by_time)))
+        if shared:
+            means[arm] = [
+                {"rollouts": time}
+                | {who: float(np.mean([points[time][who] for points in by_time])) for who in ("oracle", "detector")}
+                for time in shared
+            ]
+    return means
 
 
 def figure(summary: Mapping[str, Any]) -> str:
@@ -103,6 +135,19 @@ def figure(summary: Mapping[str, Any]) -> str:
         series.append(Series(title, [value["mean"] for value in values], [value["interval"] for value in values]))
     top = nice_top(max(summary["arms"][name]["total"]["interval"][1] for name in names))
     return bars("What the oracle finds per image", [TITLES[name] for name in names], series, top=top)
+
+
+def _curve_table(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
+    """The guard: where the detector's figure falls and the oracle's does not, the reward is being hacked."""
+    times = sorted({int(point["rollouts"]) for points in curves.values() for point in points})
+    if not times:
+        return []
+    lines = ["", "Burden of fixed prompts' images after so many rollouts, as the oracle sees it, and the detector:", ""]
+    lines += [f"| arm | {' | '.join(str(time) for time in times)} |", "|---" * (len(times) + 1) + "|"]
+    for arm, points in curves.items():
+        seen = {int(point["rollouts"]): f"{point['oracle']:.3f}, {point['detector']:.3f}" for point in points}
+        lines.append(f"| {TITLES[arm]} | {' | '.join(seen.get(time, '') for time in times)} |")
+    return lines
 
 
 def _draws(shapes: Mapping[str, tuple[int, ...]], results: Mapping[str, Floats], seed: int) -> dict[str, Floats]:

@@ -10,14 +10,14 @@ from generators.revisions import revision_of
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.credit import compute_advantages
 from trainers.boxflow.trainer import BoxFlowTrainer, Task
-from trainers.paper.boxflow.arms import training_prompts
+from trainers.paper.boxflow.arms import LOOKED_AT, judged_prompts, training_prompts
 from trainers.paper.boxflow.model import preset
 from trainers.paper.boxflow.mosaic import mosaic_advantages
 from trainers.rewards.settings import make_detector, make_reward
 
 
 def make_trainer(config: BoxFlowConfig, out: Path, objects: int | None = None) -> BoxFlowTrainer:
-    """A trainer whose run is in the folder `out`, without a held-out reward: the judge looks at the end alone.
+    """A trainer whose run is in the folder `out`; the judge of the result looks at the end alone, at other prompts.
 
     Args:
         config: an arm's.
@@ -36,10 +36,10 @@ def make_trainer(config: BoxFlowConfig, out: Path, objects: int | None = None) -
             revision=revision,
             pipeline=load_pipeline(model, revision),
             prompts=training_prompts(one_object=objects is not None),
-            held_out=(),
+            held_out=judged_prompts(LOOKED_AT, tuning=True, one_object=objects is not None),
             reward=make_reward(config.rewards.base),
             detector=make_detector(config.rewards.detector),
-            held_out_reward=None,
+            held_out_reward=None if config.monitoring.guard is None else make_reward((config.monitoring.guard,)),
             out=out,
             credit=partial(mosaic_advantages, panels=objects) if objects else compute_advantages,
         )
