@@ -210,7 +210,7 @@ $(MDOC)/shards/manifest.json: | $(READY)
 paper-mini-doctor: $(MDOC)/shards/manifest.json ## ImageDoctor's ablation in miniature, and boxes against heatmaps (long; resumes)
 	$(PY) -m trainers.paper.doctor --out $(MDOC) $(PAPER)
 
-paper-mini: $(READY) ## Five ways to train the toy FLUX.2 on rewards, judged by the oracle (long; resumes)
+paper-mini: $(READY) ## Seven ways to train the toy FLUX.2 on rewards, judged by the oracle (long; resumes)
 	$(PY) -m trainers.paper.boxflow --out data/paper-mini $(PAPER)
 
 benchmarks: $(READY) $(LS) ## Run every benchmark

@@ -11,7 +11,11 @@ from trainers.common.config import parse_changes
 
 
 def parse_arm_options(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, arms: Collection[str]
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    arms: Collection[str],
+    *,
+    usual: Sequence[str] | None = None,
 ) -> argparse.Namespace:
     """Parse an experiment's command line, with the options `--arms` and `--set` that each has.
 
@@ -21,11 +25,12 @@ def parse_arm_options(
         parser: with the experiment's own options.
         arguments: the command line; None: the process's.
         arms: the names that there are.
+        usual: the arms where none are named; None: all.
 
     Returns:
         The options: `arms` in the order given, and `changes`, what stood behind each `--set`.
     """
-    parser.add_argument("--arms", type=Names.parse, default=list(arms))
+    parser.add_argument("--arms", type=Names.parse, default=list(arms if usual is None else usual))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     options = parser.parse_args(arguments)
     try:

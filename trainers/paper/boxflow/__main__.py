@@ -26,7 +26,16 @@ import numpy as np
 from trainers.common.arms import ArmStep, run_arms, stop_children_on_sigterm, write_report
 from trainers.common.config import parse_changes
 from trainers.files import replace_file
-from trainers.paper.boxflow.arms import ARMS, BASE, SEEDS, TUNE_SEEDS, candidates, configuration, judged_prompts
+from trainers.paper.boxflow.arms import (
+    ARMS,
+    BASE,
+    SEEDS,
+    TUNE_SEEDS,
+    USUAL_ARMS,
+    candidates,
+    configuration,
+    judged_prompts,
+)
 from trainers.paper.boxflow.judge import MEASURES
 from trainers.paper.options import parse_arm_options, set_options
 
@@ -74,7 +83,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--docs", type=Path, help="also copy table and figure there")
     for hidden in ("--one", "--values", "--result"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
-    return parse_arm_options(parser, arguments, ARMS)
+    return parse_arm_options(parser, arguments, ARMS, usual=USUAL_ARMS)
 
 
 def _claim(options: argparse.Namespace) -> None:

@@ -57,6 +57,8 @@ ARMS: Final[Mapping[str, dict[str, Any]]] = {
     **{f"{arm}-forward": {**_POLICY_GRADIENT[arm], **_FORWARD} for arm in ("flow-grpo", "boxflow", "scalar-boxes")},
 }
 """With the settings that tuning chose; `tuned.json` of another tuning goes before them."""
+USUAL_ARMS: Final = tuple(arm for arm in ARMS if arm != "boxflow-paper")
+"""What `make paper-mini` trains: the paper's α is for real images and rewards; here it gives the boxes hardly a say."""
 TITLES: Final[Mapping[str, str]] = {
     BASE: "base",
     "flow-grpo": "Flow-GRPO",
