@@ -52,7 +52,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="mini (two CPU cores), flux1-dev, flux1-dev-forward, sd35-medium or sd35-medium-forward (GPUs)",
+            help="mini (two CPU cores); for GPUs flux1-dev, sd35-medium and z-image-turbo, each also with -forward",
             rich_help_panel="Model",
         ),
     ] = "mini",

@@ -10,6 +10,12 @@ DiffusionNFT on FLUX.1-dev (X-GenGroup/Flow-Factory@5f6cda1, examples/nft/lora/f
 sd3_pickscore, as kept in jiaxi98/DiffusionNFT@a2f7a2b). Adapters are those of `flux1-dev` and `sd35-medium`, of the
 same ranks as there. Neither has run here on a GPU.
 
+`z-image-turbo` and `z-image-turbo-forward` train the distilled model at few steps and without guidance: rewards,
+detector and credit of `flux1-dev`, and Flow-Factory's values for this model (@5f6cda1,
+examples/grpo/lora/z_image_turbo/default.yaml, and examples/nft/full/z_image_turbo/default.yaml, which trains all
+weights; learning rate, mixing and rank of the adapter are of examples/nft/lora/z_image_turbo.yaml@ad9838a). Neither has
+run here on a GPU either.
+
 Not as there: the advantage is a location's (box), standardised within its group, where DiffusionNFT divides by the
 spread of all rewards of the rollout; the decay of the old policy grows with rollouts, where DiffusionNFT counts
 optimizer steps, of which it makes one a rollout.
@@ -34,6 +40,11 @@ from trainers.boxflow.config import (
 )
 from trainers.rewards.settings import DetectorSettings, RewardSettings
 
+# Flow-Factory's adapter of Z-Image (models/z_image/z_image.py, default_target_modules): 34 blocks of seven layers.
+_Z_IMAGE_TARGETS = (
+    *(f"attention.{name}" for name in ("to_k", "to_q", "to_v", "to_out.0")),
+    *(f"feed_forward.{name}" for name in ("w1", "w2", "w3")),
+)
 # Ends of the names of the layers that the release's adapter is put on: attention, with that of the single blocks, and
 # the feed-forward layers of the double blocks (its `default_target_modules`): 342 layers of FLUX.1.
 _FLUX_ATTENTION = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_q_proj", "add_v_proj", "to_add_out")
@@ -104,6 +115,20 @@ def sd35_medium() -> BoxFlowConfig:
     )
 
 
+def z_image_turbo() -> BoxFlowConfig:
+    """Z-Image-Turbo at 512², six steps of which one of the second to the fourth has noise, 48 prompts × 16 images."""
+    return changed(
+        flux1_dev(),
+        {
+            "recipe": "z-image-turbo",
+            "policy.model": "z-image-turbo",
+            "policy.guidance": 0.0,
+            "policy.lora": {"rank": 64, "alpha": 128, "targets": list(_Z_IMAGE_TARGETS)},
+            "rollout.steps": 6,
+        },
+    )
+
+
 def mini() -> BoxFlowConfig:
     """The toy FLUX.2 on two cores: every weight, many SDE steps, several optimizer steps a rollout."""
     return BoxFlowConfig(
@@ -170,10 +195,27 @@ def sd35_medium_forward() -> BoxFlowConfig:
     )
 
 
+def z_image_turbo_forward() -> BoxFlowConfig:
+    """Z-Image-Turbo at 512², six steps, 48 prompts × 16 images, 3 draws an image of all levels."""
+    return changed(
+        z_image_turbo(),
+        {
+            "recipe": "z-image-turbo-forward",
+            **_FORWARD,
+            "policy.guidance": 0.0,
+            "forward.draws": 3,  # num_train_timesteps 3
+            "forward.level_window": (0, 5),  # timestep_range .99 of 6 steps
+            "loss.beta": 0.0,  # kl_beta 0
+        },
+    )
+
+
 RECIPES = {
     "mini": mini,
     "flux1-dev": flux1_dev,
     "sd35-medium": sd35_medium,
     "flux1-dev-forward": flux1_dev_forward,
     "sd35-medium-forward": sd35_medium_forward,
+    "z-image-turbo": z_image_turbo,
+    "z-image-turbo-forward": z_image_turbo_forward,
 }

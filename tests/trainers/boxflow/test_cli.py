@@ -59,10 +59,12 @@ def test_a_plan_by_forward(prompts: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (config["estimator"], config["forward"]["draws"], config["rollout"]["shared_noise"]) == ("forward", 3, False)
 
 
-@pytest.mark.parametrize("recipe", ["flux1-dev-forward", "sd35-medium-forward"])
-def test_recipes_by_forward_sample_without_guidance_and_are_their_own(recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "unguided"), [("flux1-dev-forward", 1.0), ("sd35-medium-forward", 1.0), ("z-image-turbo-forward", 0.0)]
+)
+def test_recipes_by_forward_sample_without_guidance_and_are_their_own(recipe: str, unguided: float) -> None:
     config = RECIPES[recipe]()
-    assert (config.recipe, config.estimator, config.policy.guidance) == (recipe, "forward", 1.0)
+    assert (config.recipe, config.estimator, config.policy.guidance) == (recipe, "forward", unguided)
     assert config.credit == RECIPES[recipe.removesuffix("-forward")]().credit
     window = config.forward.level_window
     assert window is not None

@@ -9,7 +9,7 @@ from sdg_data.preflight import measure, sizes
 from trainers.boxflow.config import BoxFlowLora, changed, ema_decay
 from trainers.boxflow.loss import policy_loss
 from trainers.boxflow.policy import Ema, adapted_layers
-from trainers.boxflow.recipes import flux1_dev, mini, sd35_medium
+from trainers.boxflow.recipes import flux1_dev, mini, sd35_medium, z_image_turbo
 
 
 def layers_of(name: str, settings: BoxFlowLora) -> list[str]:
@@ -30,6 +30,10 @@ def test_the_adapter_is_on_the_layers_of_the_release() -> None:
     assert (small.rank, small.alpha) == (32, 64)
     # 24 blocks of attention with text (the last gives no text: no to_add_out); the second attention has other names.
     assert len(layers_of("sd35-medium", small)) == 24 * 8 - 1
+    turbo = z_image_turbo().policy.lora
+    assert turbo is not None
+    # 30 layers and two refiners of two layers each, all with the same attention and feed-forward.
+    assert len(layers_of("z-image-turbo", turbo)) == (30 + 2 + 2) * 7
 
 
 def test_flux1_dev_has_the_releases_values() -> None:
