@@ -423,6 +423,10 @@ class Client(Transport):
             if error.status != 404:
                 raise
 
+    def update_prediction(self, prediction_id: int, **fields: Any) -> None:
+        """Set the given fields of a prediction; the others stay."""
+        self.patch(f"/api/predictions/{prediction_id}/", fields, tries=_TRIES)
+
     def delete_task(self, task_id: int) -> None:
         """Delete a task, and with it its annotations."""
         self.delete(f"/api/tasks/{task_id}/")

@@ -84,8 +84,8 @@ class ShownRegions:
 
 def shown_in(
     task: LabelTask, prelabels: Mapping[str, Prelabel], versions: Mapping[str, Sequence[Annotation]]
-) -> tuple[ShownRegions, str]:
-    """What a task shows to its annotators, and the model version that its prediction is filed under.
+) -> ShownRegions | None:
+    """What a task shows to its annotators.
 
     Args:
         task: The task.
@@ -93,14 +93,13 @@ def shown_in(
         versions: By task id, the annotations that a task of a later round starts from.
 
     Returns:
-        Nothing shown and "" where the annotators work blind.
+        Its regions; None where the annotators work blind, so that there is no prediction.
     """
     if task.parent_id is not None:
-        return ShownRegions.of_annotations(versions[task.id]), f"human-{task.parent_id[:12]}"
+        return ShownRegions.of_annotations(versions[task.id])
     if task.prelabel_id is not None and not task.blind:
-        prelabel = prelabels[task.prelabel_id]
-        return ShownRegions.of_prelabel(prelabel), f"{prelabel.model}:{prelabel.revision[:12]}"
-    return ShownRegions(), ""
+        return ShownRegions.of_prelabel(prelabels[task.prelabel_id])
+    return None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from annotate.known_answers.arrivals import keep_apart
 from annotate.labelstudio.client import task_uid
-from annotate.labelstudio.convert import shown_in
+from annotate.labelstudio.convert import ShownRegions, shown_in
 from annotate.labelstudio.feedback import feedback
 from annotate.labelstudio.refusals import QuarantineCode
 from annotate.labelstudio.sent import changed_parts, expected_task, is_another, mended
@@ -116,7 +116,7 @@ class PulledChanges:
                 changes.server_ids[owner.id] = number  # the push that sent it was killed before it could say so
             if owner.state is TaskState.DELETED:
                 changes.revived_tasks[owner.id] = number
-            shown = shown_in(owner, shown_prelabels, versions)[0]
+            shown = shown_in(owner, shown_prelabels, versions) or ShownRegions()
             if not readable:
                 changes._take(unreadable(PulledTask(task, owner, project, remote.server_id, shown), known))
                 continue

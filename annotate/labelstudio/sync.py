@@ -33,6 +33,7 @@ from annotate.labelstudio.push import Pusher, PushSummary, RoutedImage, plan_tas
 from annotate.labelstudio.reconcile import NOTICE
 from annotate.labelstudio.refusals import QuarantineCode
 from annotate.labelstudio.server import Server
+from annotate.labelstudio.shown_predictions import put_in_sight
 from annotate.labelstudio.task_answers import Doubt
 from annotate.labelstudio.watch import webhook_url
 from schemas.labelling import LabelProject, LabelTask, ProjectKind
@@ -227,12 +228,14 @@ class LabelStudioSync:
         self, project: LabelProject, tasks: Sequence[LabelTask], progress: Progress | None = None
     ) -> PushSummary:
         """Send these tasks, and what an earlier run left unfinished, to this project."""
+        remote = verified(self.store, self.client, project)
+        put_in_sight(self.store, self.client, project, remote.server_id)
         pusher = Pusher(
             self.store,
             self.blobs,
             self.client,
             project,
-            verified(self.store, self.client, project),
+            remote,
             media=self.media,
             image_url=self.settings.annotate.image_url,
             presigner=self.presigner,
@@ -280,6 +283,7 @@ class LabelStudioSync:
             puller.read(full=full)
             if located.page_changed:
                 put_page_back(self.client, project, located.remote.server_id)
+            put_in_sight(self.store, self.client, project, located.remote.server_id)
             missing.append(puller.missing())
             puller.finish()
             if puller.notified and project.kind is ProjectKind.ANNOTATE:

@@ -11,6 +11,7 @@ from typing import Any
 
 from annotate.labelstudio.config import OUR_TAGS, Tags
 from annotate.labelstudio.convert import ShownRegions, region_id, shown_in, to_result
+from annotate.labelstudio.shown_predictions import MODEL_VERSION
 from schemas.geometry import ImageSize
 from schemas.labelling import LabelTask, ProjectKind
 from schemas.records import Annotation, AnnotationStatus, ImageRecord
@@ -29,8 +30,7 @@ class PlannedTask:
     task: LabelTask
     image: ImageRecord
     prompt: str
-    shown: ShownRegions
-    model_version: str
+    shown: ShownRegions | None
     about: str | None = None
     """Who said what is shown, for reviewers; None in the first round."""
 
@@ -51,11 +51,11 @@ def planned_tasks(tx: Tx, tasks: Sequence[LabelTask], kind: ProjectKind, people:
     planned = []
     for task in tasks:
         image = records[task.image_id]
-        shown, model_version = shown_in(task, by_id, versions)
+        shown = shown_in(task, by_id, versions)
         prompt = shown_prompt(texts[image.prompt_id].text, cuts.get(like[image.id]), drawn.get(like[image.id]))
         review = kind is ProjectKind.REVIEW
-        about = about_versions(versions.get(task.id, []), shown, people) if review else None
-        planned.append(PlannedTask(task, image, prompt, shown, model_version, about))
+        about = about_versions(versions.get(task.id, []), shown or ShownRegions(), people) if review else None
+        planned.append(PlannedTask(task, image, prompt, shown, about))
     return planned
 
 
@@ -81,9 +81,9 @@ def task_body(planned: PlannedTask, image_url: str, tags: Tags = OUR_TAGS) -> di
     if planned.about is not None:
         data["about"] = planned.about
     body: dict[str, Any] = {"data": data, "meta": {"sdg_blind": task.blind}}
-    if planned.model_version:
+    if planned.shown is not None:
         result = to_result(planned.shown, ImageSize(width=image.width, height=image.height), tags)
-        body["predictions"] = [{"model_version": planned.model_version, "score": 1.0, "result": result}]
+        body["predictions"] = [{"model_version": MODEL_VERSION, "score": 1.0, "result": result}]
     return body
 
 

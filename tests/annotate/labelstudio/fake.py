@@ -152,6 +152,11 @@ class FakeLabelStudio:
                 return self._things(verb, kind, rest, query, body)
             case ["GET", "tasks"]:
                 return self._list(query)
+            case ["PATCH", "predictions", int(number)]:
+                everything = [prediction for task in self.tasks.values() for prediction in task["predictions"]]
+                (prediction,) = [prediction for prediction in everything if prediction["id"] == number]
+                prediction |= body
+                return 200, prediction
             case [_, "tasks", int(number)] if int(query.get("project", self._project_of(number))) != self._project_of(
                 number
             ):
@@ -211,7 +216,8 @@ class FakeLabelStudio:
             now = self._tick()
             self.tasks[number] = {
                 "id": number, "project": project, "data": body["data"], "meta": body.get("meta", {}),
-                "predictions": body.get("predictions", []), "annotations": [], "created_at": now, "updated_at": now,
+                "predictions": self._predictions(project, body), "annotations": [],
+                "created_at": now, "updated_at": now,
             }  # fmt: skip
             for answer in body.get("annotations", []):
                 self._create_annotation(number, {**answer, "updated_by": None})  # as what is made in bulk
@@ -227,6 +233,12 @@ class FakeLabelStudio:
         made.setdefault("updated_by", made["completed_by"])
         self.tasks[number]["annotations"].append(made)
         self.tasks[number]["updated_at"] = self._tick()
+        return made
+
+    def _predictions(self, project: int, body: dict[str, Any]) -> list[dict[str, Any]]:
+        made = [{**prediction, "id": next(self._ids)} for prediction in body.get("predictions", [])]
+        if made and not self.projects[project].get("model_version"):  # as the server does
+            self.projects[project]["model_version"] = made[-1]["model_version"]
         return made
 
     def _project_of(self, number: int) -> int:
@@ -271,6 +283,7 @@ class FakeLabelStudio:
         return {
             **task,
             "total_annotations": sum(not annotation["was_cancelled"] for annotation in task["annotations"]),
+            "total_predictions": len(task["predictions"]),
             "cancelled_annotations": sum(bool(annotation["was_cancelled"]) for annotation in task["annotations"]),
         }
 
@@ -283,6 +296,8 @@ def _holds(task: dict[str, Any], item: dict[str, Any]) -> bool:
     name, value = str(item["filter"]).removeprefix("filter:tasks:"), item["value"]
     if name == "annotators":
         return (value == "True") == (not task["annotations"])
+    if name == "total_predictions":
+        return len(task["predictions"]) > int(value)
     have = task["data"].get(name.removeprefix("data.")) if name.startswith("data.") else task[name]
     if name == "updated_at":
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", value), "other forms are answered by a 500"

@@ -85,6 +85,14 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield Desk(session, page, world.images, ours, place.server_id, user, shots)
 
 
+def test_the_stream_hands_out_every_review_with_its_boxes(desk: Desk) -> None:
+    client = desk.session.client
+    handed_out = client.project(desk.project)["model_version"]
+    shown = [prediction for number in desk.numbers for prediction in client.task(number)["predictions"]]
+    assert [prediction["model_version"] for prediction in shown] == [handed_out] * 3
+    assert [len({item["id"] for item in prediction["result"]}) for prediction in shown] == [len(BOXES)] * 3
+
+
 def test_only_what_is_left_undecided_costs_time(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """Six boxes, two of them wrong and one to be mended: as before, by deleting; and box by box, with reasons."""
     desk.open(WHOLE)
