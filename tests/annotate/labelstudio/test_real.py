@@ -1,5 +1,6 @@
 """Against a real Label Studio: what is entered arrives, through faults, kills and restarts."""
 
+import dataclasses
 import random
 import shutil
 import subprocess
@@ -30,6 +31,8 @@ from tests.annotate.labelstudio.support import (
     session_for,
     some_defect,
 )
+from tests.sdg_data.store.makers import VLM
+from tests.sdg_data.store.makers import prelabel as make_prelabel
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +63,33 @@ def test_the_server_is_closed_to_strangers_and_serves_images_only(
         answer = httpx.get(f"{url}/data/local-files/", params={"d": path}, headers=mine)
         assert answer.status_code >= 400
         assert b"password" not in answer.content
+
+
+def test_the_stream_hands_every_task_out_with_its_boxes(client: Client, tmp_path: Path) -> None:
+    """Prelabels of two models, and a project as version 0.1 left it: a name of predictions for each model."""
+    home = labelled_home(tmp_path, 4)
+    images = images_of(home)
+    other = dataclasses.replace(VLM, model="another")
+    with home.store.write() as tx:
+        prelabels.insert(tx, [make_prelabel(image.id, some_defect(9), by=other, minute=9) for image in images[2:]])
+    work = session_for(home, client, project="Stream")
+    _, place = work.init()
+    work.push_images(routed(home, blind=[1]))
+    shown = {images[0].id: 1, images[1].id: 0, images[2].id: 1, images[3].id: 1}
+    numbers = numbers_of(client, place.server_id)
+    for number in numbers:
+        task = client.task(number)
+        name = "another:r1" if task["data"]["image_id"] in {image.id for image in images[2:]} else "vlm:r1"
+        for prediction in task["predictions"]:
+            client.update_prediction(int(prediction["id"]), model_version=name)
+    client.update_project(place.server_id, model_version="another:r1")
+    work.pull()
+    handed_out = {}
+    for _ in numbers:
+        task = client.post(f"/api/dm/actions?project={place.server_id}&id=next_task", {})
+        handed_out[task["data"]["image_id"]] = len(task["predictions"])
+        client.create_annotation(int(task["id"]), clean())
+    assert handed_out == shown
 
 
 def test_everything_entered_arrives_to_a_thousandth(client: Client, tmp_path: Path) -> None:
