@@ -160,7 +160,7 @@ COMMANDS = {
     "export": Lazy("exports.cli:app", "Write datasets: shards, parquet, JSONL, COCO; check them"),
     "import": Lazy("exports.imports.cli:import_app", "Bring datasets in with defects: ours, the release, COCO"),
     "store": Lazy("sdg_data.store.cli:app", "Digest, migrate, snapshot and describe the store"),
-    "doctor": Lazy("sdg_data.doctor:doctor_command", "What is installed, and what is missing for which command"),
+    "doctor": Lazy("sdg_data.doctor.cli:doctor_command", "What is installed, and what is missing for which command"),
 }
 EPILOG = (
     "Exit codes: 0 done, 1 error, 2 wrong command line, 3 configuration, 4 input, 5 store, 6 locked by another, "

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ def test_the_house_keeps_its_layers(house: Path) -> None:
     assert f"Analyzed {modules} files" in output
 
 
+def test_every_module_of_the_core_has_a_floor() -> None:
+    """What no line of the contract names would be free to import anything."""
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    floors = {name for line in contract["layers"] for name in line.split(" | ")}
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "sdg_data").rglob("*.py")}
+    modules = {name for name in modules if not name.endswith("__init__")}
+    assert not {name for name in modules if not any(f"{name}.".startswith(f"{floor}.") for floor in floors)}
+    assert not {name for name in floors if not any(f"{module}.".startswith(f"{name}.") for module in modules)} - {
+        *PACKAGES
+    }
+
+
 @pytest.mark.parametrize(
     ("importing", "imported"),
     [
@@ -46,6 +59,7 @@ def test_the_house_keeps_its_layers(house: Path) -> None:
         ("schemas/defect.py", "sdg_data.ids"),
         ("sdg_data/ids.py", "sdg_data.store.connection"),
         ("sdg_data/store/gold.py", "sdg_data.dashboard.app"),
+        ("sdg_data/preflight/hub.py", "generators.preflight"),
     ],
 )
 def test_an_import_that_points_up_breaks_the_contract(house: Path, importing: str, imported: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from sdg_data.preflight.measure import build
 from sdg_data.preflight.sizes import FOLDER
 from tests.annotate import tiny_vlm
 from tests.generators import tiny
+from trainers.common.measure import build
 
 
 class Sizes:

@@ -1,7 +1,7 @@
 """How large the published models are: one small JSON file for each, made from the real classes without weights.
 
 A file holds each component's class and configuration with the place where that was seen, and what
-`python -m sdg_data.preflight.measure` computed of it on torch's meta device: parameters, and the floating-point
+`python -m trainers.common.measure` computed of it on torch's meta device: parameters, and the floating-point
 operations of one forward of the transformer at three sizes of image. A test computes them again. Reading the files
 needs neither torch nor a network.
 """

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 import generators
-from sdg_data import cli, doctor
+from sdg_data import cli
+from sdg_data.doctor import cli as doctor
 from sdg_data.errors import ExitCode
 from sdg_data.store.connection import Store
 from sdg_data.store.migrations import MIGRATIONS
@@ -24,7 +25,7 @@ def test_a_missing_distribution_names_its_extra() -> None:
 
 
 def test_every_job_names_an_extra_of_the_distribution_that_brings_what_it_needs() -> None:
-    project = tomllib.loads((Path(doctor.__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(doctor.__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     names = {extra: {re.split("[^\\w.-]", line)[0] for line in lines} for extra, lines in extras.items()}
     assert {job.extra for job in doctor.JOBS} == set(extras)

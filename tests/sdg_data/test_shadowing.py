@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import sdg_data
-from sdg_data import doctor, shadowing
+from sdg_data import shadowing
+from sdg_data.doctor import cli as doctor
 
 OURS = Path(sdg_data.__file__).parents[1]
 

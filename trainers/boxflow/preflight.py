@@ -95,8 +95,8 @@ def adapter_parameters(config: BoxFlowConfig, sizes: ModelSizes) -> int:
     Returns:
         The number; ConfigError is raised where the adapter fits no layer of it.
     """
-    from sdg_data.preflight.measure import build
     from trainers.boxflow.policy import adapted_layers
+    from trainers.common.measure import build
 
     values = json.loads((FOLDER / f"{sizes.name}.json").read_text(encoding="utf-8"))
     settings = config.policy.lora

@@ -19,7 +19,8 @@ import torch
 
 from generators.models.loading import load
 from generators.models.registry import built_in_presets
-from sdg_data.preflight import measure, sizes
+from sdg_data.preflight import sizes
+from trainers.common import measure
 
 SIDE = 64
 """Pixels, of which the autoencoders make 2 or 8 rows and columns."""

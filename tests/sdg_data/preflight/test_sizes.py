@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from generators.models.registry import built_in_presets
-from sdg_data.preflight import measure, sizes
+from sdg_data.preflight import sizes
+from trainers.common import measure
 
 FILES = sorted(sizes.FOLDER.glob("*.json"))
 

@@ -174,7 +174,7 @@ def doctor_command(
     report = [*base, check_packages(Path.cwd()), *home, check_accelerator(), check_minis(), *jobs]
     findings: list[Finding] = []
     if all(check.ok for check in base) and (profile is not None or gpu):
-        from sdg_data.preflight.profile import examine
+        from sdg_data.doctor.profile import examine
 
         findings = examine(profile, settings_of(ctx).home, gpu=gpu)
     if as_json:

@@ -1,4 +1,4 @@
-"""Counts the published models' parameters and operations: `python -m sdg_data.preflight.measure` fills in the files.
+"""Counts the published models' parameters and operations: `python -m trainers.common.measure` fills in the files.
 
 Everything happens on torch's meta device, where tensors have shapes and no numbers, so a model of 32 billion parameters
 takes a second and no memory. Needs the extra `generate`.

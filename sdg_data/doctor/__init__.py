@@ -1,0 +1,1 @@
+"""`sdg doctor`: what is installed, and what a profile needs; above the packages whose needs it asks for."""
