@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from sdg_data.preflight import measure, sizes
+from sdg_data.preflight import sizes
 from trainers.boxflow.config import BoxFlowLora, changed, ema_decay
 from trainers.boxflow.loss import policy_loss
 from trainers.boxflow.policy import Ema, adapted_layers
 from trainers.boxflow.recipes import flux1_dev, mini, sd35_medium, z_image_turbo
+from trainers.common import measure
 
 
 def layers_of(name: str, settings: BoxFlowLora) -> list[str]:

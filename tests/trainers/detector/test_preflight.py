@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from sdg_data.preflight import hub, machine, measure, sizes
+from sdg_data.preflight import hub, machine, sizes
 from sdg_data.preflight.findings import Finding
 from sdg_data.preflight.machine import Gpu
+from trainers.common import measure
 from trainers.detector import preflight
 from trainers.detector.grpo_config import sdg30k as grpo
 from trainers.detector.sft_config import sdg30k as sft
