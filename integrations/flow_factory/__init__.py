@@ -1,1 +1,1 @@
-"""BoxFlow-GRPO as a plug-in of Flow-Factory (integrations/README.md). Importing this needs no Flow-Factory."""
+"""BoxFlow-GRPO as a plug-in of Flow-Factory (docs/engines.md). Importing this needs no Flow-Factory."""

@@ -38,7 +38,7 @@ def forward_loss(
     advantages: torch.Tensor,
     counts: torch.Tensor,
 ) -> MatchingLoss:
-    """DiffusionNFT's objective per location, for what their NFT trainer has at hand.
+    """DiffusionNFT's loss at each location, from the tensors that Flow-Factory's NFT trainer has.
 
     Args:
         config: the settings, of which `forward.mixing` and `credit.advantage_clip` count.

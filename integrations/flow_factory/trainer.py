@@ -4,7 +4,7 @@
     Trainer = boxflow_trainer(config, defects_of, grid=(32, 32), packed=True)
 
 It is a subclass of their GRPOTrainer with another aggregation and another optimisation; sampling, rewards, evaluation,
-checkpoints and logs are theirs. What it reads of theirs is listed in integrations/README.md.
+checkpoints and logs are theirs. What it reads of theirs is listed in docs/engines.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainers.boxflow.config import BoxFlowConfig
 
 
 def boxflow_trainer(config: BoxFlowConfig, defects_of: DefectsOf, grid: tuple[int, int], *, packed: bool) -> type:
-    """The class of the trainer.
+    """Make the class of Flow-Factory's trainers that learns by BoxFlow's advantages.
 
     Args:
         config: our settings, of which `credit` and `loss` count.
@@ -45,7 +45,7 @@ def boxflow_trainer(config: BoxFlowConfig, defects_of: DefectsOf, grid: tuple[in
         from flow_factory.utils.base import filter_kwargs
     except ImportError as error:
         raise MissingDependency(
-            f"{error.name} is not installed", item="Flow-Factory", hint="integrations/README.md says how."
+            f"{error.name} is not installed", item="Flow-Factory", hint="docs/engines.md says how."
         ) from error
 
     class BoxFlowTrainer(GRPOTrainer):

@@ -1,1 +1,1 @@
-"""BoxFlow-GRPO as a plug-in of UniRL (integrations/README.md). Importing this needs no UniRL."""
+"""BoxFlow-GRPO as a plug-in of UniRL (docs/engines.md). Importing this needs no UniRL."""

@@ -20,7 +20,7 @@ def track_advantages(
     *,
     packed: bool,
 ) -> torch.Tensor:
-    """What goes into a track's `advantages` for `boxflow_algorithm`.
+    """The advantages of a UniRL track, one a location, as `boxflow_algorithm` reads them.
 
     Args:
         config: of which `credit` counts.

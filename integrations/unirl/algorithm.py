@@ -5,7 +5,7 @@
 
 Their stage replays a rollout's steps and gives each step's mean (`prev_sample_means`). Those under the weights that
 sampled are frozen in the segment's `sde_means`, as FlowDPPO has it; the noise follows from the segment's `sigmas`. What
-it reads of theirs is listed in integrations/README.md.
+it reads of theirs is listed in docs/engines.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FIGURES = ("ratio", "ratio_off", "clipped", "kl")
 
 
 def boxflow_algorithm(config: BoxFlowConfig, *, dynamics: str) -> type:
-    """The class of the algorithm.
+    """Make the class of UniRL's algorithms that learns by BoxFlow's loss.
 
     Args:
         config: our settings, of which `loss` counts.
@@ -51,7 +51,7 @@ def boxflow_algorithm(config: BoxFlowConfig, *, dynamics: str) -> type:
         from unirl.algorithms.base import AlgorithmStepResult, StageAlgorithm, gather_sde_field, typed_conditions
     except ImportError as error:
         raise MissingDependency(
-            f"{error.name} is not installed", item="UniRL", hint="integrations/README.md says how."
+            f"{error.name} is not installed", item="UniRL", hint="docs/engines.md says how."
         ) from error
 
     class BoxFlow(StageAlgorithm):

@@ -1,4 +1,4 @@
-"""UniRL's public interface by its documented shapes, as far as the plug-in reads it (integrations/README.md)."""
+"""UniRL's public interface by its documented shapes, as far as the plug-in reads it (docs/engines.md)."""
 
 from __future__ import annotations
 
