@@ -103,9 +103,10 @@ class Flow(ABC):
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Text features as the pipeline computes them; with gradient where the caller allows it."""
 
-    @abstractmethod
     def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) in −1..1 to the mean latents that the transformer sees."""
+        """Pixels (B, 3, H, W) in −1..1 to the mean latents that the transformer sees, shifted and scaled."""
+        latents = normalised(self.pipeline.vae, self.pipeline.vae.encode(pixels).latent_dist.mean)
+        return pack(latents) if self.packed else latents
 
     @abstractmethod
     def velocity(
@@ -140,9 +141,9 @@ class Flow(ABC):
         rows, columns = self.locations(height, width)
         return shifted_levels(self.pipeline.scheduler, steps, rows * columns)
 
-    @abstractmethod
     def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Latents of an image of that size to pixels (B, 3, H, W) in 0..1, float32."""
+        return decoded(self.pipeline.vae, unpack(latents, *self.locations(height, width)) if self.packed else latents)
 
     @classmethod
     def guided(cls, scale: float | None) -> bool:

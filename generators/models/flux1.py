@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 from generators.models.contract import ImageModel, PromptWindow
-from generators.models.flow import Conditioning, Flow, decoded, normal_noise, pack, unpack
+from generators.models.flow import Conditioning, Flow, normal_noise, pack
 from generators.models.presets import MemoryOptions, Preset
 
 if TYPE_CHECKING:
@@ -49,13 +49,6 @@ class FluxFlow(Flow):
         return Conditioning.of_all(features, pooled)
 
     @override
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) in −1..1 to the autoencoder's mean latents, scaled and packed as 2×2 patches."""
-        vae = self.pipeline.vae
-        latents = vae.encode(pixels).latent_dist.mean
-        return pack((latents - vae.config.shift_factor) * vae.config.scaling_factor)
-
-    @override
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -84,11 +77,6 @@ class FluxFlow(Flow):
         rows, columns = self.locations(height, width)
         shape = (1, int(self.pipeline.transformer.config.in_channels) // 4, 2 * rows, 2 * columns)
         return pack(normal_noise(generators, shape))
-
-    @override
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Unpack latents of an image of that size and decode them to pixels (B, 3, H, W) in 0..1, float32."""
-        return decoded(self.pipeline.vae, unpack(latents, *self.locations(height, width)))
 
 
 def _window(preset: Preset, tokenizer: Any) -> PromptWindow:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from generators.adapter import Adapter, Remembered
 from generators.models.contract import ImageModel, PromptWindow
-from generators.models.flow import Conditioning, Flow, decoded, normal_noise, normalised, pack, unpack
+from generators.models.flow import Conditioning, Flow, normal_noise, pack
 from generators.models.presets import MemoryOptions, Preset, mini_preset
 
 if TYPE_CHECKING:
@@ -123,14 +123,6 @@ class LongCatFlow(Flow):
         return Conditioning.of_all(features)
 
     @override
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) in −1..1 to the autoencoder's mean latents, scaled and packed as 2×2 patches."""
-        latents = normalised(self.pipeline.vae, self.pipeline.vae.encode(pixels).latent_dist.mean)
-        count, channels, height, width = latents.shape
-        packed: torch.Tensor = self.pipeline._pack_latents(latents, count, channels, height, width)
-        return packed
-
-    @override
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -158,11 +150,6 @@ class LongCatFlow(Flow):
         rows, columns = self.locations(height, width)
         shape = (1, 16, 2 * rows, 2 * columns)
         return pack(normal_noise(generators, shape))
-
-    @override
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Unpack latents of an image of that size and decode them to pixels (B, 3, H, W) in 0..1, float32."""
-        return decoded(self.pipeline.vae, unpack(latents, *self.locations(height, width)))
 
     @override
     def guide(self, conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from generators.adapter import Adapter, Pixels
 from generators.models.contract import ImageModel, PromptWindow
-from generators.models.flow import Conditioning, Flow, decoded
+from generators.models.flow import Conditioning, Flow
 from generators.models.presets import MemoryOptions, Preset, mini_preset
 
 if TYPE_CHECKING:
@@ -106,11 +106,6 @@ class SanaFlow(Flow):
         schedule = copy.deepcopy(self.pipeline.scheduler)
         schedule.set_timesteps(steps)
         return [float(level) for level in schedule.sigmas]
-
-    @override
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Latents (B, C, H, W) to pixels (B, 3, H, W) in 0..1, float32; the size follows from the latents."""
-        return decoded(self.pipeline.vae, latents)
 
 
 def _window(preset: Preset, tokenizer: Any) -> PromptWindow:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 from generators.models.contract import ImageModel, PromptWindow
-from generators.models.flow import Conditioning, Flow, decoded, shifted_levels
+from generators.models.flow import Conditioning, Flow, shifted_levels
 from generators.models.presets import MemoryOptions, Preset
 
 if TYPE_CHECKING:
@@ -56,13 +56,6 @@ class SD3Flow(Flow):
         return Conditioning.of_all(features, pooled)
 
     @override
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) in −1..1 to the autoencoder's mean latents (B, C, H, W), shifted and scaled."""
-        vae = self.pipeline.vae
-        latents: torch.Tensor = vae.encode(pixels).latent_dist.mean
-        return (latents - vae.config.shift_factor) * vae.config.scaling_factor
-
-    @override
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -90,11 +83,6 @@ class SD3Flow(Flow):
         schedule = copy.deepcopy(scheduler)
         schedule.set_timesteps(steps)
         return [float(level) for level in schedule.sigmas]
-
-    @override
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Latents (B, C, H, W) to pixels (B, 3, H, W) in 0..1, float32; the size follows from the latents."""
-        return decoded(self.pipeline.vae, latents)
 
 
 def _window(preset: Preset, tokenizer: Any) -> PromptWindow:

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from generators.adapter import Adapter
 from generators.models.contract import ImageModel, PromptWindow
-from generators.models.flow import Conditioning, Flow, decoded, normal_noise, normalised, shifted_levels
+from generators.models.flow import Conditioning, Flow, normal_noise, shifted_levels
 from generators.models.presets import MemoryOptions, Preset, mini_preset
 
 if TYPE_CHECKING:
@@ -88,11 +88,6 @@ class ZImageFlow(Flow):
         return Conditioning(features, mask)
 
     @override
-    def to_latents(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, H, W) in −1..1 to the autoencoder's mean latents (B, C, H, W), shifted and scaled."""
-        return normalised(self.pipeline.vae, self.pipeline.vae.encode(pixels).latent_dist.mean)
-
-    @override
     def velocity(
         self, latents: torch.Tensor, sigma: torch.Tensor, text: Conditioning, guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -115,11 +110,6 @@ class ZImageFlow(Flow):
         """The pipeline's noise levels, shifted by the number of 2×2 patches of the latents."""
         rows, columns = self.locations(height, width)
         return shifted_levels(self.pipeline.scheduler, steps, rows * columns // 4)
-
-    @override
-    def decode(self, latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Latents (B, C, H, W) to pixels (B, 3, H, W) in 0..1, float32; the size follows from the latents."""
-        return decoded(self.pipeline.vae, latents)
 
     @classmethod
     @override
