@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from sdg_data.cli import Lazy, lazy_group
+from sdg_data.console import command_group
 
 ANNOTATE = {
     "server": Lazy(
@@ -26,14 +25,4 @@ ANNOTATE = {
     "report": Lazy("annotate.review.cli:report_command", "How far people agree, and what prelabels do to them"),
     "simulate": Lazy("annotate.review.cli:simulate_command", "Simulated people, for the demo", "annotate"),
 }
-app = typer.Typer(
-    cls=lazy_group(ANNOTATE),
-    help="People correct the defects in a Label Studio, in two rounds.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-
-
-@app.callback()
-def _annotate() -> None:
-    """People correct the defects in a Label Studio, in two rounds."""
+app = command_group("People correct the defects in a Label Studio, in two rounds.", cls=lazy_group(ANNOTATE))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sdg_data.console import WorkOptions, print_json, print_table, say, settings_of
+from sdg_data.console import WorkOptions, command_group, print_json, print_table, say, settings_of
 from sdg_data.option_groups import grouped
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sdg_data.store.connection import Store
     from sdg_data.work import Executor
 
-app = typer.Typer(help="Write datasets from the store, and check them.", no_args_is_help=True, add_completion=False)
+app = command_group("Write datasets from the store, and check them.")
 
 _Model = TypeVar("_Model")
 

@@ -13,6 +13,7 @@ from sdg_data.console import (
     RetryFailures,
     WorkOptions,
     chosen_split,
+    command_group,
     command_lock,
     names_option,
     print_json,
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
     from sdg_data.settings import Settings
     from sdg_data.work import Executor
 
-app = typer.Typer(
-    help="Make images: one for every prompt, model and sample.", no_args_is_help=True, add_completion=False
-)
+app = command_group("Make images: one for every prompt, model and sample.")
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 

@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from sdg_data import shadowing
-from sdg_data.console import Globals, ToStderr
+from sdg_data.console import Globals, ToStderr, command_group
 from sdg_data.errors import ConfigError, ExitCode, MissingDependency, SdgError
 
 
@@ -96,14 +96,7 @@ IMAGES = {
     ),
     "sheet": Lazy("sdg_data.sheets.cli:sheet_command", "Draw a contact sheet (PNG)"),
 }
-images_app = typer.Typer(
-    cls=lazy_group(IMAGES), help="Import, list and look at images.", no_args_is_help=True, add_completion=False
-)
-
-
-@images_app.callback()
-def _images() -> None:
-    """Import, list and look at images."""
+images_app = command_group("Import, list and look at images.", cls=lazy_group(IMAGES))
 
 
 SELECT = {
@@ -112,17 +105,9 @@ SELECT = {
     "repair": Lazy("sdg_data.selection.repair_cli:repair_command", "N images, or half as many and the best repaired"),
     "score": Lazy("trainers.rewards.score_cli:score_command", "Score images by a base reward, as a verifier", "train"),
 }
-select_app = typer.Typer(
-    cls=lazy_group(SELECT),
-    help="Choose the best of a prompt's images by a verifier, and say what choosing is worth.",
-    no_args_is_help=True,
-    add_completion=False,
+select_app = command_group(
+    "Choose the best of a prompt's images by a verifier, and say what choosing is worth.", cls=lazy_group(SELECT)
 )
-
-
-@select_app.callback()
-def _select() -> None:
-    """Choose the best of a prompt's images by a verifier, and say what choosing is worth."""
 
 
 SERVE = {
@@ -131,14 +116,7 @@ SERVE = {
     "rewards": Lazy("trainers.rewards.serving.cli:rewards_command", "Serve rewards, each in its own process", "train"),
     "vllm": Lazy("annotate.serve.cli:vllm_app", "vLLM in a venv of its own: install, start, stop, ask", "vlm"),
 }
-serve_app = typer.Typer(
-    cls=lazy_group(SERVE), help="Serve models over HTTP.", no_args_is_help=True, add_completion=False
-)
-
-
-@serve_app.callback()
-def _serve() -> None:
-    """Serve models over HTTP."""
+serve_app = command_group("Serve models over HTTP.", cls=lazy_group(SERVE))
 
 
 COMMANDS = {

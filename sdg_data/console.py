@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from schemas.records import Split
@@ -65,6 +65,18 @@ def chosen_test_share(settings: "Settings", given: float | None) -> float:
     if not 0 <= share <= 1:
         raise ConfigError(f"--test-share is a fraction from 0 to 1, not {share}")
     return share
+
+
+def command_group(help: str, *, cls: type[TyperGroup] | None = None) -> typer.Typer:
+    """A group of commands, which shows its help where no command is named.
+
+    Args:
+        help: What the commands are for.
+        cls: The class that finds them; None: typer's own, for commands that are added to the group.
+    """
+    group = typer.Typer(cls=cls, help=help, no_args_is_help=True, add_completion=False)
+    group.callback()(lambda: None)  # without one, a group of a single command would be that command
+    return group
 
 
 class Names(tuple[str, ...]):

@@ -1,8 +1,7 @@
 """`sdg train`: names what is trained, and imports it when it is called."""
 
-import typer
-
 from sdg_data.cli import Lazy, lazy_group
+from sdg_data.console import command_group
 
 TRAIN = {
     "detector": Lazy(
@@ -13,14 +12,4 @@ TRAIN = {
     "mini-doctor": Lazy("trainers.doctor.mini.cli:app", "The mini world's doctor: corpus and base", "train"),
     "boxflow": Lazy("trainers.boxflow.cli:app", "An image model by BoxFlow-GRPO: defects as spatial rewards", "train"),
 }
-app = typer.Typer(
-    cls=lazy_group(TRAIN),
-    help="Train a detector on an export, and an image model by its boxes.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-
-
-@app.callback()
-def _train() -> None:
-    """Train a detector on an export, and an image model by its boxes."""
+app = command_group("Train a detector on an export, and an image model by its boxes.", cls=lazy_group(TRAIN))

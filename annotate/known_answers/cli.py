@@ -6,20 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import Json, Names, names_option, print_json, print_table, say, settings_of
+from sdg_data.console import Json, Names, command_group, names_option, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
     from schemas.known_answers import Decision, KnownKind
     from sdg_data.settings import Settings
 
-known_app = typer.Typer(
-    help="Tasks whose answer is known, among the others: make them, and see who answers how.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-people_app = typer.Typer(
-    help="Who works here, by known-answer items: list, suspend, admit.", no_args_is_help=True, add_completion=False
-)
+known_app = command_group("Tasks whose answer is known, among the others: make them, and see who answers how.")
+people_app = command_group("Who works here, by known-answer items: list, suspend, admit.")
 
 Person = Annotated[str, typer.Argument(metavar="PERSON", help="As `people list` names them, or user-7 for example")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the record")]

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdg_data.console import Json, print_json, print_table, say, settings_of
+from sdg_data.console import Json, command_group, print_json, print_table, say, settings_of
 
 if TYPE_CHECKING:
     from annotate.labelstudio.server import Server
 
-server_app = typer.Typer(
-    help="The home's own Label Studio: install, start, stop, ask, back up.", no_args_is_help=True, add_completion=False
-)
+server_app = command_group("The home's own Label Studio: install, start, stop, ask, back up.")
 
 Database = Annotated[
     str | None,

@@ -14,6 +14,7 @@ from sdg_data.console import (
     RetryFailures,
     WorkOptions,
     chosen_split,
+    command_group,
     command_lock,
     names_option,
     print_json,
@@ -31,16 +32,8 @@ if TYPE_CHECKING:
     from sdg_data.store.connection import Store
     from sdg_data.work import Executor
 
-prelabel_app = typer.Typer(
-    help="Ask a detector about the images: what is wrong with them, and where.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-enrich_app = typer.Typer(
-    help="Ask a VLM to expand what people drew: reasons, a trace, importance.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+prelabel_app = command_group("Ask a detector about the images: what is wrong with them, and where.")
+enrich_app = command_group("Ask a VLM to expand what people drew: reasons, a trace, importance.")
 
 BackendName = Annotated[
     str | None, typer.Option("--backend", help="mini, transformers or openai [default: the profile's]")

@@ -9,11 +9,9 @@ from typing import Annotated
 
 import typer
 
-from sdg_data.console import Json, print_json, print_table, say, settings_of
+from sdg_data.console import Json, command_group, print_json, print_table, say, settings_of
 
-vllm_app = typer.Typer(
-    help="vLLM in a venv of its own: install, start, stop, ask.", no_args_is_help=True, add_completion=False
-)
+vllm_app = command_group("vLLM in a venv of its own: install, start, stop, ask.")
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Of the server, on this machine")]
 Venv = Annotated[Path, typer.Option(help="The folder of vLLM's own venv")]
@@ -27,7 +25,9 @@ def detector(
     host: Annotated[str, typer.Option(help="Where to listen; anything but this machine needs a token")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 9090,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Questions a call")] = None,
-    linger: Annotated[float, typer.Option(min=0, help="Milliseconds to wait for company for a batch")] = 5.0,
+    linger: Annotated[
+        float, typer.Option(min=0, help="Milliseconds to wait for more questions, to answer them as one batch")
+    ] = 5.0,
     queue: Annotated[int, typer.Option(min=1, help="Questions that may wait; beyond that: 503")] = 256,
     token_env: Annotated[
         str, typer.Option(help="Environment variable with the token that clients must send")

@@ -7,18 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sdg_data.console import Json, Names, names_option, print_json, print_table, say, settings_of
+from sdg_data.console import Json, Names, command_group, names_option, print_json, print_table, say, settings_of
 
-app = typer.Typer(
-    help="People compare images of several arms without knowing which is which.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-
-
-@app.callback()
-def _study() -> None:
-    """People compare images of several arms without knowing which is which."""
+app = command_group("People compare images of several arms without knowing which is which.")
 
 
 @app.command("create")

@@ -23,15 +23,13 @@ from exports.imports.command import (
     run_import,
     stated_options,
 )
-from sdg_data.console import print_json, print_table, say, settings_of
+from sdg_data.console import command_group, print_json, print_table, say, settings_of
 from sdg_data.option_groups import grouped
 
 if TYPE_CHECKING:
     from schemas.defect import DefectType
 
-import_app = typer.Typer(
-    help="Bring datasets in, with their defects: our exports, and others'.", no_args_is_help=True, add_completion=False
-)
+import_app = command_group("Bring datasets in, with their defects: our exports, and others'.")
 
 
 @import_app.command("webdataset")

@@ -13,10 +13,10 @@ import typer
 from generators.mini.recipes import MINIS
 from generators.models.presets import Preset
 from generators.models.registry import choose, load_presets
-from sdg_data.console import Names, names_option, print_json, print_table
+from sdg_data.console import Names, command_group, names_option, print_json, print_table
 from sdg_data.errors import ConfigError
 
-app = typer.Typer(help="The toy pipelines: train and measure them.", no_args_is_help=True, add_completion=False)
+app = command_group("The toy pipelines: train and measure them.")
 logger = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"

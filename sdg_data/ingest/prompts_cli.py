@@ -6,14 +6,23 @@ from typing import Annotated
 import typer
 
 from schemas.records import Split
-from sdg_data.console import Json, chosen_test_share, print_json, print_json_line, print_table, say, settings_of
+from sdg_data.console import (
+    Json,
+    chosen_test_share,
+    command_group,
+    print_json,
+    print_json_line,
+    print_table,
+    say,
+    settings_of,
+)
 from sdg_data.ingest.prompts import PromptImportOptions, import_prompts
 from sdg_data.ingest.report import ImportReport
 from sdg_data.ingest.report_cli import ReportFile, conclude, reporting
 from sdg_data.store import prompts
 from sdg_data.store.connection import Store
 
-app = typer.Typer(help="Import, list and count prompts.", no_args_is_help=True, add_completion=False)
+app = command_group("Import, list and count prompts.")
 
 PAGE = 10_000
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schemas.records import Split
-from sdg_data.console import Names, names_option, print_json, print_table, say, settings_of
+from sdg_data.console import Names, command_group, names_option, print_json, print_table, say, settings_of
 from sdg_data.errors import ExitCode
 from sdg_data.metrics.compare_cli import compare_command
 from sdg_data.metrics.heatmap_cli import heatmaps_command
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sdg_data.metrics.similarity import Similarity
     from sdg_data.metrics.tables import Pairs
 
-app = typer.Typer(help="Measure predictions against a ground truth.", no_args_is_help=True, add_completion=False)
+app = command_group("Measure predictions against a ground truth.")
 
 _SOURCES = "a JSONL file in the public release's form, or gold, prelabel:MODEL, annotator:NAME, … of the store"
 
@@ -31,11 +31,6 @@ app.command("heatmaps")(heatmaps_command)
 
 _AXIS_ORDER_IMAGES = 1_000
 """Images with boxes on both sides that are looked at to tell transposed boxes; a dozen can be enough."""
-
-
-@app.callback()
-def _eval() -> None:
-    """Measure predictions against a ground truth."""
 
 
 @app.command("run")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sdg_data.console import Json, Names, chosen_split, names_option, print_json, print_table, say, settings_of
+from sdg_data.option_groups import grouped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,29 +25,36 @@ Verifiers = Annotated[
         help="A source of defects, a table of scores, or mean-rank:A,B or pessimistic:A,B; repeat it",
     ),
 ]
-Models = Annotated[Names | None, names_option("--models", help="Only images of these models, separated by commas")]
-Split = Annotated[str | None, typer.Option(help="train or test")]
-Weights = Annotated[
-    tuple[float, float], typer.Option(metavar="ARTIFACT MISALIGNMENT", help="Weights of the types in a burden")
-]
-Penalty = Annotated[float, typer.Option(min=0, help="How much pessimistic takes off for disagreement")]
 Gold = Annotated[str, typer.Option(help="The score that reports: a source of defects, or a table of scores")]
 Resamples = Annotated[int, typer.Option(min=0, help="Resamples of the 95 % intervals")]
 _SIZES: Final = (1, 2, 4, 8, 16)
 """Images a prompt, where nobody says how many."""
 
 
+@dataclass(frozen=True)
+class ScoringOptions:
+    """Which images are scored, and by what constants."""
+
+    models: Annotated[
+        Names | None, names_option("--models", help="Only images of these models, separated by commas")
+    ] = None
+    split: Annotated[str | None, typer.Option(help="train or test")] = None
+    weights: Annotated[
+        tuple[float, float], typer.Option(metavar="ARTIFACT MISALIGNMENT", help="Weights of the types in a burden")
+    ] = (1.0, 1.0)
+    penalty: Annotated[float, typer.Option(min=0, help="How much pessimistic takes off for disagreement")] = 1.0
+
+
+@grouped
 def run_command(
     ctx: typer.Context,
+    *,
     verifier: Verifiers,
     out: Annotated[Path, typer.Option(help="The list of chosen images, for `--images` of other commands")],
     first: Annotated[
         int | None, typer.Option("--of", min=1, help="Choose among the first so many samples [default: all]")
     ] = None,
-    models: Models = None,
-    split: Split = None,
-    weights: Weights = (1.0, 1.0),
-    penalty: Penalty = 1.0,
+    scoring: ScoringOptions,
     as_json: Json = False,
 ) -> None:
     """Choose one image for each prompt and model: the best by the last verifier that is named.
@@ -57,7 +66,7 @@ def run_command(
     from sdg_data.errors import ExitCode
     from sdg_data.store import image_list
 
-    pools, scores = read_scores(settings_of(ctx), verifier, models, split, weights, penalty)
+    pools, scores = read_scores(settings_of(ctx), verifier, scoring)
     name, judge = list(scores.items())[-1]
     chosen: list[str] = []
     nobody: list[str] = []
@@ -77,8 +86,10 @@ def run_command(
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 
+@grouped
 def curve_command(
     ctx: typer.Context,
+    *,
     verifier: Verifiers,
     gold: Gold,
     numbers: Annotated[
@@ -89,10 +100,7 @@ def curve_command(
             metavar="1,2,4",
         ),
     ] = None,
-    models: Models = None,
-    split: Split = None,
-    weights: Weights = (1.0, 1.0),
-    penalty: Penalty = 1.0,
+    scoring: ScoringOptions,
     resamples: Resamples = 1000,
     figure: Annotated[Path | None, typer.Option(help="Draw the curves into this SVG")] = None,
     keep: Annotated[str | None, typer.Option(help="Keep the curves under this name, for the dashboards")] = None,
@@ -105,7 +113,7 @@ def curve_command(
     from sdg_data.selection.figure import curve_rows, pair_rows
 
     given = sizes_of(numbers, least=1) if numbers else None
-    pools, scores = read_scores(settings_of(ctx), [*verifier, f"gold={gold}"], models, split, weights, penalty)
+    pools, scores = read_scores(settings_of(ctx), [*verifier, f"gold={gold}"], scoring)
     truth = scores.pop("gold")
     sizes = given or usual_sizes(pools, least=1)
     judged = judged_pools(pools, truth, sizes[-1])
@@ -133,7 +141,7 @@ def curve_command(
         "left_out": judged.too_small,
         "without_gold": judged.without_gold,
         "sources": dict(named.partition("=")[::2] for named in verifier),
-        "penalty": penalty,
+        "penalty": scoring.penalty,
         "cost_of_an_image": {"steps": cost.steps, "seconds": cost.seconds},
         "verifiers": result,
     }
@@ -182,12 +190,7 @@ def usual_sizes(pools: Mapping[str, Sequence[str]], *, least: int) -> list[int]:
 
 
 def read_scores(
-    settings: Settings,
-    verifiers: list[str],
-    models: Names | None,
-    split: str | None,
-    weights: tuple[float, float],
-    penalty: float,
+    settings: Settings, verifiers: list[str], scoring: ScoringOptions
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Scores]]:
     """The pools, and the scores of every verifier by name.
 
@@ -208,10 +211,13 @@ def read_scores(
             raise ConfigError(f"{given!r} is no verifier, or its name is there twice", hint="--verifier NAME=SOURCE")
         sources[name] = source
     store = Store(settings.home)
-    chosen = Filter(None if models is None else tuple(models), chosen_split(split))
+    models = scoring.models
+    chosen = Filter(None if models is None else tuple(models), chosen_split(scoring.split))
     with store.read() as tx:
         pools = pools_of(tx, models, chosen.split)
     if not pools:
         raise InputError("the store has no image of these models and this split", hint="`sdg images list` shows them.")
     blobs = Blobs(settings.blob_url)
-    return pools, all_scores(store, blobs, sources, pools, weights=weights, penalty=penalty, chosen=chosen)
+    return pools, all_scores(
+        store, blobs, sources, pools, weights=scoring.weights, penalty=scoring.penalty, chosen=chosen
+    )

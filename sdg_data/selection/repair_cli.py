@@ -7,22 +7,14 @@ from typing import Annotated
 import typer
 
 from sdg_data.console import Json, Names, names_option, print_json, print_table, say, settings_of
-from sdg_data.selection.cli import (
-    Gold,
-    Models,
-    Penalty,
-    Resamples,
-    Split,
-    Verifiers,
-    Weights,
-    read_scores,
-    sizes_of,
-    usual_sizes,
-)
+from sdg_data.option_groups import grouped
+from sdg_data.selection.cli import Gold, Resamples, ScoringOptions, Verifiers, read_scores, sizes_of, usual_sizes
 
 
+@grouped
 def repair_command(
     ctx: typer.Context,
+    *,
     verifier: Verifiers,
     gold: Gold,
     run: Annotated[
@@ -36,10 +28,7 @@ def repair_command(
             metavar="2,4",
         ),
     ] = None,
-    models: Models = None,
-    split: Split = None,
-    weights: Weights = (1.0, 1.0),
-    penalty: Penalty = 1.0,
+    scoring: ScoringOptions,
     resamples: Resamples = 1000,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +48,7 @@ def repair_command(
 
     settings = settings_of(ctx)
     given = sizes_of(numbers, least=2) if numbers else None
-    pools, scores = read_scores(settings, verifier, models, split, weights, penalty)
+    pools, scores = read_scores(settings, verifier, scoring)
     sizes = given or usual_sizes(pools, least=2)
     name, own = list(scores.items())[-1]
     store, blobs = Store(settings.home), Blobs(settings.blob_url)
@@ -72,8 +61,8 @@ def repair_command(
         blobs,
         {"gold": gold},
         pools,
-        weights=weights,
-        penalty=penalty,
+        weights=scoring.weights,
+        penalty=scoring.penalty,
         chosen=Filter(tuple(sorted(judged_models))),
     )["gold"]
     costs = {identity: cost_of(record) for identity, record in known.items()}

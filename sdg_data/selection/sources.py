@@ -7,6 +7,7 @@ import numpy as np
 
 from schemas.records import Split
 from sdg_data.blobs import Blobs
+from sdg_data.console import Names
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.ingest.tables import strict_rows
 from sdg_data.metrics.store_sources import KINDS, Filter, StoreSource, parse_source
@@ -73,7 +74,7 @@ def all_scores(
         if kind not in ENSEMBLES:
             scores[name] = _scores(store, blobs, name, source, weights, chosen)
             continue
-        members = [member.strip() for member in rest.split(",") if member.strip()]
+        members = Names.parse(rest)
         unknown = [member for member in members if member not in scores]
         if unknown or not members:
             raise ConfigError(

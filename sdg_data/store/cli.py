@@ -5,16 +5,14 @@ from typing import Annotated
 import typer
 
 from sdg_data.blobs import Blobs
-from sdg_data.console import Json, print_json, print_table, say, settings_of
+from sdg_data.console import Json, command_group, print_json, print_table, say, settings_of
 from sdg_data.errors import ExitCode
 from sdg_data.store import failures, images, prompts, snapshot
 from sdg_data.store.check import CheckReport, check_images
 from sdg_data.store.connection import Store
 from sdg_data.store.digest import store_digest
 
-app = typer.Typer(
-    help="Digest, check, migrate, snapshot and describe the store.", no_args_is_help=True, add_completion=False
-)
+app = command_group("Digest, check, migrate, snapshot and describe the store.")
 
 _SHOWN = 50
 """Rows of `sdg store check`'s table; the rest is in its JSON."""

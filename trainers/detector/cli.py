@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sdg_data.console import Json, WorkOptions, print_json, say, settings_of
+from sdg_data.console import Json, WorkOptions, command_group, print_json, say, settings_of
 from sdg_data.errors import ConfigError
 from sdg_data.option_groups import grouped
 from trainers.detector.options import (
@@ -22,11 +22,7 @@ from trainers.detector.options import (
     recipe_of,
 )
 
-app = typer.Typer(
-    help="Train the defect detector on an export, measure it, and publish it.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = command_group("Train the defect detector on an export, measure it, and publish it.")
 
 Recipe = Annotated[
     str, typer.Option(help="mini (two CPU cores) or sdg30k (the paper's, on GPUs)", rich_help_panel="Model and data")

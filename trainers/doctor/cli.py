@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.records import Split
-from sdg_data.console import Json, Names, names_option, print_json, say, settings_of
+from sdg_data.console import Json, Names, command_group, names_option, print_json, say, settings_of
 from sdg_data.errors import ExitCode
 from sdg_data.option_groups import grouped
 from trainers.detector.options import (
@@ -23,11 +23,7 @@ from trainers.detector.options import (
     recipe_of,
 )
 
-app = typer.Typer(
-    help="Train ImageDoctor: four scores, two heatmaps and regions in one answer.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = command_group("Train ImageDoctor: four scores, two heatmaps and regions in one answer.")
 
 SftHelp = Annotated[bool, help_config("trainers.doctor.train_config")]
 GrpoHelp = Annotated[bool, help_config("trainers.doctor.train_config", "RFT_RECIPES")]

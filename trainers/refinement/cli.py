@@ -15,6 +15,7 @@ from sdg_data.console import (
     RetryFailures,
     WorkOptions,
     chosen_split,
+    command_group,
     command_lock,
     names_option,
     print_json,
@@ -35,14 +36,7 @@ if TYPE_CHECKING:
     from trainers.refinement.source import Work
     from trainers.refinement.stage import RefineJob
 
-app = typer.Typer(
-    help="Edit the defects of images away, and keep what passes a test.", no_args_is_help=True, add_completion=False
-)
-
-
-@app.callback()
-def _refine() -> None:
-    """Edit the defects of images away, and keep what passes a test."""
+app = command_group("Edit the defects of images away, and keep what passes a test.")
 
 
 @app.command("run", cls=RetryCommand)

@@ -9,14 +9,10 @@ from typing import Annotated
 import typer
 
 from sdg_data.blobs import Blobs
-from sdg_data.console import Json, print_json, say, settings_of
+from sdg_data.console import Json, command_group, print_json, say, settings_of
 from sdg_data.store.connection import Store
 
-app = typer.Typer(
-    help="The mini profile's detector: its training corpus, its base, its card.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = command_group("The mini profile's detector: its training corpus, its base, its card.")
 logger = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -6,12 +6,10 @@ from typing import Annotated
 import typer
 
 from sdg_data.blobs import Blobs
-from sdg_data.console import Json, print_json, say, settings_of
+from sdg_data.console import Json, command_group, print_json, say, settings_of
 from sdg_data.store.connection import Store
 
-app = typer.Typer(
-    help="The mini world's doctor: its training corpus and its base.", no_args_is_help=True, add_completion=False
-)
+app = command_group("The mini world's doctor: its training corpus and its base.")
 
 
 @app.command()
