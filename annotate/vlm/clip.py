@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from annotate.vlm.contract import EncodedImage, Identity
 from annotate.vlm.families import fit_image
-from sdg_data.devices import own_device
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.picture import decode_image
+from sdg_data.processes import own_device
 from sdg_data.settings import VlmSettings
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from exports.imports.crc32c import crc32c, masked
+import google_crc32c
 
 _LIMIT = 1 << 30
 """A record above this is taken for damage."""
@@ -47,6 +47,12 @@ def records(path: Path) -> Iterator[bytes | DamagedRecord]:
                 return
 
 
+def checksum(data: bytes) -> int:
+    """The masked CRC-32C of TFRecord files: rotated and shifted, so that data may have checksums in it."""
+    crc: int = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
 def _record(file: BinaryIO) -> bytes | DamagedRecord | None:
     head = file.read(12)
     if not head:
@@ -54,12 +60,12 @@ def _record(file: BinaryIO) -> bytes | DamagedRecord | None:
     if len(head) < 12:
         return DamagedRecord("the file is cut off in a record's head", last=True)
     length, check = struct.unpack("<QI", head)
-    if masked(crc32c(head[:8])) != check or length > _LIMIT:
+    if checksum(head[:8]) != check or length > _LIMIT:
         return DamagedRecord("a record's length is damaged, what follows cannot be found", last=True)
     data, tail = file.read(length), file.read(4)
     if len(data) < length or len(tail) < 4:
         return DamagedRecord("the file is cut off in a record", last=True)
-    if masked(crc32c(data)) != struct.unpack("<I", tail)[0]:
+    if checksum(data) != struct.unpack("<I", tail)[0]:
         return DamagedRecord("the record's bytes are damaged (CRC differs)")
     return data
 

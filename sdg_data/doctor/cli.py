@@ -21,7 +21,10 @@ from sdg_data.mini.weights import SHIPPED, weights_folder
 if TYPE_CHECKING:
     from sdg_data.preflight.findings import Finding
 
-BASE = ("duckdb", "fsspec", "numpy", "orjson", "pillow", "polars", "pyarrow", "pydantic", "rich", "scipy", "typer")
+BASE = (
+    "duckdb", "fsspec", "google-crc32c", "json-repair", "numpy", "orjson", "pillow", "polars", "pyarrow", "pydantic",
+    "rich", "scipy", "typer",
+)  # fmt: skip
 """What the base install brings; importable names are asked for by distribution."""
 
 

@@ -222,7 +222,7 @@ class MeanPooledSimilarity(SentenceSimilarity):
                 item=f"--similarity {self.name}",
                 hint="pip install 'sdg-data[vlm]', or use --similarity lexical",
             ) from error
-        from sdg_data.devices import own_device
+        from sdg_data.processes import own_device
 
         device = self.device or own_device()
         try:

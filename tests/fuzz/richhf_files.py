@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from exports.imports.crc32c import crc32c, masked
+from exports.imports.tfrecord import checksum
 from tests.fuzz.pictures import odd_picture, plain_picture
 from tests.fuzz.source import Fate, Item, Source, oddity, unique_prompt
 
@@ -213,4 +213,4 @@ def _field(number: int, content: bytes) -> bytes:
 
 def _record(data: bytes) -> bytes:
     head = struct.pack("<Q", len(data))
-    return head + struct.pack("<I", masked(crc32c(head))) + data + struct.pack("<I", masked(crc32c(data)))
+    return head + struct.pack("<I", checksum(head)) + data + struct.pack("<I", checksum(data))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from annotate.vlm.qwen.load import FAMILIES, load_model, load_processor, read_detector_file
-from sdg_data.devices import own_device
 from sdg_data.errors import ModelError
 from sdg_data.model_files import is_no_folder, loading_errors, loading_reason
+from sdg_data.processes import own_device
 from trainers.detector.loading import ADAPTER_FILE, freeze_vision, lora_config, quieten
 from trainers.detector.train_config import ModelSettings
 from trainers.doctor.chat import DoctorChat

@@ -17,9 +17,9 @@ from PIL import Image
 
 from generators.images import GeneratedImage
 from sdg_data.chat_marks import without_marks
-from sdg_data.devices import own_device
 from sdg_data.errors import ConfigError, MissingDependency, ModelError
 from sdg_data.model_files import loading_errors, loading_reason
+from sdg_data.processes import own_device
 from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.settings import RewardSettings
 

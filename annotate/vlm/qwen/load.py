@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from sdg_data import ids
-from sdg_data.devices import own_device
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.model_files import loading_errors, loading_reason
+from sdg_data.processes import own_device
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from sdg_data.cli import run
 from sdg_data.errors import ConfigError, ExitCode
 from sdg_data.store import failures, images, prompts
 from sdg_data.store.connection import Store
-from tests.exports.imports.test_crc32c import reference
+from tests.exports.imports.test_tfrecord import reference
 from tests.exports.worlds import png
 
 PROMPT = "A red hat, two cats. Night!"
