@@ -72,17 +72,17 @@ def corrected(images: Sequence[DrawnImage], seed: int) -> list[Corrected]:
     rng = random.Random(f"corrected:{seed}")
     return [
         Corrected(
-            one.candidate.group,
-            1 - box_f1(one.candidate.answers[0].defects, one.truth, 0.5, by_type=True),
+            image.candidate.group,
+            1 - box_f1(image.candidate.answers[0].defects, image.truth, 0.5, by_type=True),
             rng.random() < 0.1,
         )
-        for one in images
+        for image in images
     ]
 
 
 def _answer(image: str, index: int, rates: ErrorRates, harder: float, truth: Sequence[Defect]) -> Prelabel:
     rng = random.Random(content_id("detector", index, image))
-    seen = [one for one in truth if gravest([one]) not in HARD or rng.random() > rates.miss]
+    seen = [defect for defect in truth if gravest([defect]) not in HARD or rng.random() > rates.miss]
     harder_rates = replace(
         rates,
         miss=min(0.7, rates.miss * harder),
@@ -119,20 +119,20 @@ def measure(
     images = world(count, seed, truths)
     seen, left = images[:first], images[first:]
     answers = corrected(seen, seed)
-    by_id = {one.candidate.image_id: one for one in left}
-    total = sum(one.errors for one in left)
+    by_id = {image.candidate.image_id: image for image in left}
+    total = sum(image.errors for image in left)
     rows = []
     for policy in RankingPolicy:
-        ranked = rank([one.candidate for one in left], policy, answers)[:budget]
-        chosen = [by_id[one.candidate.image_id] for one in ranked]
-        groups = Counter(one.candidate.group for one in chosen)
-        found = sum(one.errors for one in chosen)
-        everywhere = {one.candidate.group for one in left}
+        ranked = rank([image.candidate for image in left], policy, answers)[:budget]
+        chosen = [by_id[image.candidate.image_id] for image in ranked]
+        groups = Counter(image.candidate.group for image in chosen)
+        corrected_errors = sum(image.errors for image in chosen)
+        everywhere = {image.candidate.group for image in left}
         rows.append(
             {
-                "corrected": 1000 * found / budget,
-                "with errors": fmean(one.errors > 0 for one in chosen),
-                "left": (total - found) / len(left),
+                "corrected": 1000 * corrected_errors / budget,
+                "with errors": fmean(image.errors > 0 for image in chosen),
+                "left": (total - corrected_errors) / len(left),
                 "groups": fmean(groups[group] >= min(10, _there(left, group)) for group in everywhere),
             }
         )
@@ -140,7 +140,7 @@ def measure(
 
 
 def _there(images: Sequence[DrawnImage], group: tuple[str, str]) -> int:
-    return sum(one.candidate.group == group for one in images)
+    return sum(image.candidate.group == group for image in images)
 
 
 def main() -> None:
@@ -157,10 +157,10 @@ def main() -> None:
     print("|---" * 5 + "|")
     for index, policy in enumerate(RankingPolicy):
         values = [run[index] for run in runs]
-        found = [value["corrected"] for value in values]
-        error = stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0
+        rates = [value["corrected"] for value in values]
+        error = stdev(rates) / len(rates) ** 0.5 if len(rates) > 1 else 0.0
         print(
-            f"| {policy.value} | {fmean(found):.0f} ± {2 * error:.0f} | "
+            f"| {policy.value} | {fmean(rates):.0f} ± {2 * error:.0f} | "
             f"{fmean(value['with errors'] for value in values):.0%} | {fmean(value['left'] for value in values):.3f} | "
             f"{fmean(value['groups'] for value in values):.0%} |"
         )

@@ -79,18 +79,18 @@ def _defective(home: Path, number: int, out: Path) -> Path:
         return path
     out.mkdir(parents=True, exist_ok=True)
     each, prompts = number // len(MODELS), held_out_prompts(HELD_OUT_COUNT)[TUNED_ON:]
-    found: dict[str, list[str]] = {}
+    defective: dict[str, list[str]] = {}
     count = each
-    while any(len(found.get(model, [])) < each for model in MODELS):
+    while any(len(defective.get(model, [])) < each for model in MODELS):
         if count > len(prompts):
             raise SystemExit(f"{len(prompts)} prompts do not give {each} defective images of each model")
         (out / "prompts.txt").write_text("\n".join(prompts[:count]) + "\n", encoding="utf-8")
         _sdg(home, ["prompts", "import", str(out / "prompts.txt"), "--source", "held-out"])
         _sdg(home, ["generate", "run", "--models", ",".join(MODELS)])
         _sdg(home, ["prelabel", "run"])
-        found = _found(home)
+        defective = _found(home)
         count = round(count * 1.3) + 2
-    image_list.write(path, [image for model in MODELS for image in found[model][:each]])
+    image_list.write(path, [image for model in MODELS for image in defective[model][:each]])
     return path
 
 
@@ -101,11 +101,11 @@ def _found(home: Path) -> dict[str, list[str]]:
     source = parse_source(f"prelabel:{DETECTOR}")
     assert source is not None
     table = StoreSource(Store(home), source, Filter(), Blobs(home / "blobs")).read()
-    found: dict[str, list[str]] = {}
+    defective: dict[str, list[str]] = {}
     for place, key in enumerate(table.keys):
         if table.counts[place]:
-            found.setdefault(table.groups[place], []).append(key)
-    return found
+            defective.setdefault(table.groups[place], []).append(key)
+    return defective
 
 
 def _judged(home: Path, arm: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _judged(home: Path, arm: str) -> dict[str, Any]:
     with store.read() as tx:
         from sdg_data.store import refinements
 
-        (last,) = [one.id for one in refinements.runs(tx) if one.arm == arm][-1:]
+        (last,) = [run.id for run in refinements.runs(tx) if run.arm == arm][-1:]
         records = read_run(tx, last)
     facts = report(records, judged_burdens(store, blobs, "oracle", set(records.images)))
     assert facts["pixels_changed_outside"] == 0

@@ -1,21 +1,18 @@
-"""Telling which convention four numbers were written in: what can be known, and no more.
+"""Telling in which order the axes of boxes were written: what can be known, and no more.
 
 A Gemini answer (y, x, y, x) read as Qwen's (x, y, x, y) is the same box mirrored on the image's diagonal. Its corners
-stay in order and stay within 0..1000, so **no single box, and no set of boxes alone, can give it away**. What can:
-
-- numbers over 1000, or corners out of order, rule out both 0..1000 conventions at once (`possible_conventions`);
-- other boxes of the same images, whose order is known: over a set, the wrong order overlaps them less than its mirror
-  image does (`axis_order`). Boxes on the diagonal fit both ways and say nothing; few images leave it undecided.
+stay in order and stay within 0..1000, so **no single box, and no set of boxes alone, can give it away**. What can
+are other boxes of the same images, whose order is known: over a set, the wrong order overlaps them less than its mirror
+image does. Boxes on the diagonal fit both ways and say nothing; few images leave it undecided.
 
 The same test finds the transposition that the public release's reward plugin makes (SPEC section 2).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from schemas.base import Record
-from schemas.codecs import Coco, Gemini, LabelStudio, Qwen3VL, Qwen25VL
-from schemas.geometry import Box, CocoBox, ImageSize, PercentBox, four
+from schemas.geometry import Box
 
 
 class AxisOrder(StrEnum):
@@ -67,43 +64,6 @@ def axis_order(images: Iterable[tuple[Sequence[Box], Sequence[Box]]], *, alpha: 
     else:
         verdict = AxisOrder.TRANSPOSED if for_transposed > for_as_read else AxisOrder.AS_READ
     return AxisOrderEvidence(verdict=verdict, for_as_read=for_as_read, for_transposed=for_transposed, p=p)
-
-
-def possible_conventions(
-    boxes: Iterable[Sequence[float]], image: ImageSize, *, resized: ImageSize | None = None
-) -> frozenset[str]:
-    """The conventions under which every one of these quadruples is a box inside the image.
-
-    An impossible one is ruled out for sure; a possible one may still be wrong, and "qwen3-vl" and "gemini" always come
-    together. `ValueError` is raised where an entry is not four numbers.
-
-    Args:
-        boxes: Four numbers each, in an unknown order.
-        image: The image's size in pixels.
-        resized: The size at which Qwen2.5-VL saw it; None: that convention is not considered.
-
-    Returns:
-        Some of "qwen3-vl", "gemini", "qwen2.5-vl", "label-studio" and "coco".
-    """
-    quadruples = [four(numbers) for numbers in boxes]
-    percent, coco = LabelStudio(), Coco(image)
-    readers: dict[str, Callable[[tuple[float, float, float, float]], Box]] = {
-        "qwen3-vl": Qwen3VL().read,
-        "gemini": Gemini().read,
-        "label-studio": lambda n: percent.decode(PercentBox(x=n[0], y=n[1], width=n[2], height=n[3])),
-        "coco": lambda n: coco.decode(CocoBox(x=n[0], y=n[1], width=n[2], height=n[3])),
-    }
-    if resized is not None:
-        readers["qwen2.5-vl"] = Qwen25VL(resized).read
-    possible = set()
-    for name, read in readers.items():
-        try:
-            for numbers in quadruples:
-                read(numbers)
-        except ValueError:
-            continue
-        possible.add(name)
-    return frozenset(possible)
 
 
 def _overlap(boxes: Sequence[Box], references: Sequence[Box]) -> float:

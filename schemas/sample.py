@@ -226,7 +226,7 @@ class Sample(Record):
 
 
 def composition(types: Iterable[DefectType]) -> Composition:
-    """What kinds of defects there are among these types."""
+    """Which of the two types of defects occur: none, one of them, or both."""
     kinds = set(types)
     if not kinds:
         return Composition.CLEAN

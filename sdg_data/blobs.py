@@ -22,7 +22,7 @@ from typing import Any
 from sdg_data.errors import BlobCorrupt, BlobError, BlobMissing, InputError
 from sdg_data.file_part import FilePart
 from sdg_data.ids import blob_name
-from sdg_data.temporary_files import open_locked, sweep
+from sdg_data.temporary_files import fsync_folder, open_locked, sweep
 from sdg_data.transport import explained, transport_errors
 
 TEMPORARY = ".tmp"
@@ -69,28 +69,18 @@ class Blobs:
         self._sync(folders)
         return names
 
-    def put_named(self, items: Mapping[str, bytes | FilePart]) -> None:
-        """`put_many` for bytes whose sha256 the caller has worked out or checked already, some of them at a time.
+    @contextmanager
+    def putting_named(self, items: Mapping[str, bytes | FilePart]) -> Iterator[Callable[[], None]]:
+        """`put_many` beside the caller's other work, for bytes whose sha256 the caller knows already.
+
+        What was not begun when the block ends is not written any more.
 
         Args:
             items: By their names. A part of a file is copied without being in memory as a whole.
 
-        Raises:
-            BlobError: The folder cannot be written (full, read-only).
-            InputError: A file was changed since its part was looked at.
-        """
-        with self.putting_named(items) as wait:
-            wait()
-
-    @contextmanager
-    def putting_named(self, items: Mapping[str, bytes | FilePart]) -> Iterator[Callable[[], None]]:
-        """`put_named` beside the caller's other work. What was not begun when the block ends is not written any more.
-
-        Args:
-            items: As for `put_named`.
-
         Yields:
-            What waits until all are written and durable, and raises what `put_named` does.
+            What waits until all are written and durable. It raises `BlobError` where the folder cannot be written
+            (full, read-only), `InputError` where a file was changed since its part was looked at.
         """
         pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="blobs")
         try:
@@ -215,7 +205,7 @@ class Blobs:
     def _sync(self, folders: Iterable[str]) -> None:
         try:
             for folder in folders:
-                _fsync_folder(folder)
+                fsync_folder(folder)
         except OSError as error:
             raise self._cannot_write(error) from error
 
@@ -333,11 +323,3 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _fsync_folder(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -84,3 +84,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float | None:
     number = float(text)
     return number if math.isfinite(number) else None
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value of JSON is a number, and neither NaN nor infinite."""
+    return finite_number(value) is not None
+
+
+def without_surrogates(text: str) -> str:
+    """Text without halves of surrogate pairs (JSON's, or a path's odd bytes), which no file and no database takes."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -68,3 +68,16 @@ def sweep(paths: Iterable[Path]) -> int:
         finally:
             os.close(fd)
     return swept
+
+
+def fsync_folder(folder: Path | str) -> None:
+    """Make what was renamed or made in a folder survive a power cut.
+
+    Raises:
+        OSError: The folder cannot be opened or synced.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

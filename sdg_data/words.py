@@ -72,6 +72,16 @@ def value(name: str) -> str:
     return _VALUES.get(name, name.replace("_", " "))
 
 
+def decimal(figure: float | None, digits: int = 3) -> str:
+    """A figure with so many digits behind the point; a dash where it is not known."""
+    return "–" if figure is None else f"{figure:.{digits}f}"
+
+
+def rounded(figure: float | None, digits: int = 3) -> float | str:
+    """As `decimal`, but still a number where it is known: tables put those to the right."""
+    return "–" if figure is None else round(figure, digits)
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: "1 image", "1,200 images", "2 copies"."""
     if number == 1:

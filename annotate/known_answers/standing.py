@@ -21,7 +21,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from annotate.known_answers.arrivals import IOU
+from annotate.known_answers.incoming import IOU
 from annotate.known_answers.scoring import above_chance, chance, own_eyes
 from annotate.known_answers.sequential import Bar, Course, follow
 from schemas.known_answers import Decision, PersonDecision
@@ -29,6 +29,7 @@ from sdg_data.settings import KnownAnswerSettings
 from sdg_data.store import known_answers
 from sdg_data.store.connection import Tx
 from sdg_data.store.known_answers import ScoredAnswer
+from sdg_data.words import rounded
 
 RECENT = 20
 """How many of the last answers stand beside the mean of all, so that a fall can be seen before it is an alarm."""
@@ -242,20 +243,16 @@ def as_rows(people: Sequence[PersonStanding]) -> list[dict[str, Any]]:
             "state": person.state.value,
             "known answers": person.answers,
             "no claim": person.no_claim,
-            "right": _rounded(person.share),
-            "last 20": _rounded(person.recent),
-            "above chance": _rounded(person.above_chance),
+            "right": rounded(person.share, 2),
+            "last 20": rounded(person.recent, 2),
+            "above chance": rounded(person.above_chance, 2),
             "found": person.hits,
             "wrong type": person.wrong_type,
             "missed": person.missed,
             "false boxes": person.false_boxes,
-            "importance off by": _rounded(person.importance_error, 1),
+            "importance off by": rounded(person.importance_error, 1),
             "faults left in": f"{person.followed}/{person.faults}",
             "suspicion": round(person.suspicion, 2),
         }
         for person in ordered
     ]
-
-
-def _rounded(value: float | None, digits: int = 2) -> float | str:
-    return "–" if value is None else round(value, digits)

@@ -75,11 +75,11 @@ def find_person(store: Store, people: People, said: str) -> str:
         known = sorted(_people(tx))
     if said in known:
         return said
-    found = [person for person in known if people.called(person) == said]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(found or map(people.called, known)) or "nobody"
-    if found:
+    namesakes = [person for person in known if people.called(person) == said]
+    if len(namesakes) == 1:
+        return namesakes[0]
+    names = ", ".join(namesakes or map(people.called, known)) or "nobody"
+    if namesakes:
         raise InputError("several people are called so", item=said, hint=f"Say which: {names}.")
     raise InputError("nobody of this name has answered anything", item=said, hint=f"There is: {names}.")
 

@@ -35,8 +35,6 @@ def create_if_absent(
     create: Callable[[], object],
     *,
     patience: float,
-    settle: float = SETTLE_SECONDS,
-    clock: Clock | None = None,
 ) -> Resource:
     """The resource that `find` gives, created first where there is none.
 
@@ -44,13 +42,11 @@ def create_if_absent(
         find: Looks for it on the server; None where it is not there.
         create: Sends the request that creates it.
         patience: Seconds after which it is not created once more.
-        settle: Seconds to go on looking after a request whose outcome is unknown, before it is sent again.
-        clock: Stands in for time in tests.
 
     Raises:
         Unavailable: It did not come about.
     """
-    clock = clock or Clock()
+    clock = Clock()
     deadline = clock.now() + patience
     resource = find()
     while resource is None:
@@ -59,7 +55,7 @@ def create_if_absent(
             create()
         except Unknown as error:
             # An answer, if only a 500, says that the request is over; silence does not.
-            look_until += settle if error.status is None else 1.0
+            look_until += SETTLE_SECONDS if error.status is None else 1.0
         except Unavailable:
             look_until += 1.0
         resource = find()

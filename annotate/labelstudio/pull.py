@@ -192,7 +192,7 @@ class Puller:
                 changes.commit(tx)
         for notice in changes.notices:
             if not self._notify(notice):
-                changes.told.pop(notice.task_id, None)
+                changes.review_texts.pop(notice.task_id, None)
         self.notified += len(changes.notices)
         if pass_after is not None:
             self._remote = dataclasses.replace(self._remote, pass_after=pass_after)
@@ -273,8 +273,8 @@ class Puller:
         self.done.counts += Counter({"tasks back": len(back)} if back else {})
         self.read_again(sorted(back.values()))
         lost = sorted({task_id for task_id in gone if task_id not in moved})
-        there = self._put_back({task_id: numbers[task_id] for task_id in lost})
-        return [task_id for task_id in lost if task_id not in there]
+        on_server = self._put_back({task_id: numbers[task_id] for task_id in lost})
+        return [task_id for task_id in lost if task_id not in on_server]
 
     def _put_back(self, numbers: Mapping[str, int]) -> set[str]:
         """Move tasks back that somebody moved to another project, and read them.
@@ -287,13 +287,13 @@ class Puller:
         """
         if len(numbers) > LOOKED_FOR:
             return set()
-        there: dict[str, int] = {}
+        on_server: dict[str, int] = {}
         for task_id, number in numbers.items():
             try:
                 elsewhere = self._client.project_of(number, task_id)
                 if elsewhere is None:
                     continue
-                there[task_id] = number
+                on_server[task_id] = number
                 if elsewhere != self._remote.server_id:
                     say(f"task {number} was moved to project {elsewhere}; it is put back")
                     self._client.move_task(number, elsewhere, self._remote.server_id)
@@ -302,10 +302,10 @@ class Puller:
                 if error.status is None or (isinstance(error, Unavailable) and error.status != 500):
                     raise
                 # Only a 404 says that it is gone. What was pulled of it stays.
-                there[task_id] = number
+                on_server[task_id] = number
                 say(f"task {number} is not in its project, and the server does not move it back ({error.message})")
-        self.read_again(sorted(there.values()))
-        return set(there)
+        self.read_again(sorted(on_server.values()))
+        return set(on_server)
 
     def _compare_listing(
         self, numbers: dict[str, int], unplaced: set[str], present: Sequence[ServerTask]

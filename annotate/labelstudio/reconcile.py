@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from annotate.known_answers.arrivals import keep_apart
+from annotate.known_answers.incoming import keep_apart
 from annotate.labelstudio.client import task_uid
 from annotate.labelstudio.convert import ShownRegions, shown_in
 from annotate.labelstudio.feedback import feedback
@@ -49,8 +49,8 @@ class PulledChanges:
     """What the store takes from a page of tasks, in one transaction.
 
     `tampered`: numbers of tasks that show something else than was sent, with the names of what is otherwise. `owners`:
-    the number of each task to the id of ours that it is; None: it is none of ours. `told`: task ids to what their
-    notices say of reviews, where that is news.
+    the number of each task to the id of ours that it is; None: it is none of ours. `review_texts`: task ids to
+    what their notices say of reviews, where that is news.
     """
 
     remote: ServerIds
@@ -61,7 +61,7 @@ class PulledChanges:
     notices: list[TaskNotice] = field(default_factory=list)
     tampered: dict[int, list[str]] = field(default_factory=dict)
     owners: dict[int, str | None] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
+    review_texts: dict[str, str] = field(default_factory=dict)
     foreign: int = 0
 
     @property
@@ -134,7 +134,7 @@ class PulledChanges:
             texts = [text for version, text in reviewed.get(owner.id, {}).items() if version not in replaced]
             lines += texts
             if "\n".join(texts) != texts_sent.get(owner.id, ""):
-                changes.told[owner.id] = "\n".join(texts)
+                changes.review_texts[owner.id] = "\n".join(texts)
             changes._notice(task, owner.id, sent[owner.id], parts, lines, read.invalid)
         return changes
 
@@ -150,7 +150,7 @@ class PulledChanges:
         answers.put(tx, self.taken.entries)
         label_trust.drop_missing(tx, self.taken.present)
         label_trust.add_missing(tx, self.taken.missing)
-        label_trust.set_told(tx, self.told)
+        label_trust.set_told(tx, self.review_texts)
 
     def _owners(self, tx: Tx, project: LabelProject, tasks: Sequence[dict[str, Any]]) -> list[LabelTask | None]:
         """Whose each task is: by the id in its data, or, where that was changed, by the server's number."""

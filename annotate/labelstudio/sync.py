@@ -177,7 +177,7 @@ class LabelStudioSync:
             tasks = labelling.tasks_by_ids(tx, untold(tx, self.people))
             projects = {project.id: project for project in labelling.projects(tx, ProjectKind.ANNOTATE)}
             numbers = {key: labelling.numbers_in(tx, key) for key in projects}
-        told = 0
+        notified = 0
         for key, project in projects.items():
             these = [numbers[key][task.id] for task in tasks.values() if task.id in numbers[key]]
             if not these:
@@ -185,11 +185,11 @@ class LabelStudioSync:
             try:
                 puller = self._puller(project, locate(self.store, self.client, project).remote)
             except ProjectGone as error:
-                say(f"{error.message} [{error.item}]: its annotators are not told of reviews")
+                say(f"{error.message} [{error.item}]: its annotators are not notified of reviews")
                 continue
             puller.read_again(sorted(these))
-            told += puller.notified
-        return told
+            notified += puller.notified
+        return notified
 
     def _puller(
         self,
@@ -213,7 +213,7 @@ class LabelStudioSync:
     def _webhook(self) -> tuple[str, str]:
         return webhook_url(self.settings.annotate.webhook_port), credentials(self.settings.home).webhook_secret
 
-    def push_images(self, routed: Sequence[RoutedImage], progress: Progress | None = None) -> PushSummary:
+    def push_images(self, routed: Sequence[RoutedImage]) -> PushSummary:
         """Send routed images to the current project; images that went to people before are left out."""
         project = current(self.store)
         with self.store.read() as tx:
@@ -222,7 +222,7 @@ class LabelStudioSync:
             shown = shown_prelabels(
                 tx, [image.image_id for image in new if not image.blind], self.settings.annotate.prelabels_of
             )
-        return self.push_tasks(project, plan_tasks(project, new, prelabels_of=shown), progress)
+        return self.push_tasks(project, plan_tasks(project, new, prelabels_of=shown))
 
     def push_tasks(
         self, project: LabelProject, tasks: Sequence[LabelTask], progress: Progress | None = None

@@ -32,7 +32,7 @@ class Trial:
         await self._over.wait()
 
     def leave(self, failure: Failure | None) -> None:
-        """Say what came of a question that entered; None: a record."""
+        """Report how a question that `enter` let through ended; `failure` is None where it was answered."""
         assert self._over is not None
         if self._over.is_set():
             return

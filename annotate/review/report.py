@@ -30,6 +30,7 @@ from sdg_data.store import answers, first_verdicts, reviews
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.gold import GoldRule
 from sdg_data.store.rows import select
+from sdg_data.words import rounded
 
 CLAIMS = (AnnotationStatus.DEFECTS, AnnotationStatus.CLEAN)
 _REFERENCES = {"gold": GoldRule(), "gold:unreviewed": GoldRule(unreviewed=True)}
@@ -262,10 +263,10 @@ def _table_row(row: AnnotatorRow) -> dict[str, Any]:
         "skipped": row.skipped,
         "quarantine": row.quarantined,
         "hours": round(row.hours, 2),
-        "median s": _rounded(row.median_seconds, 0),
-        **{f"BoxF1@0.5 {kind}": _rounded(value) for kind, value in row.box_f1.items()},
-        "clean found": _rounded(row.clean_accuracy),
-        **{f"importance {kind}": _rounded(value) for kind, value in row.importance_accuracy.items()},
+        "median s": rounded(row.median_seconds, 0),
+        **{f"BoxF1@0.5 {kind}": rounded(value) for kind, value in row.box_f1.items()},
+        "clean found": rounded(row.clean_accuracy),
+        **{f"importance {kind}": rounded(value) for kind, value in row.importance_accuracy.items()},
         "of images": row.compared,
     }
 
@@ -294,7 +295,3 @@ def show(figure: Estimate, digits: int = 3) -> str:
         return text
     low, high = figure.interval
     return f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _rounded(value: float | None, digits: int = 3) -> float | str:
-    return "–" if value is None else round(value, digits)

@@ -24,7 +24,10 @@ from annotate.serve.served import Served
 
 
 def make_app(served: Served, *, token: SecretStr | None = None) -> FastAPI:
-    """The application. The backend's own queue bounds how many requests wait (`annotate.vlm.batching`)."""
+    """The HTTP application that serves a model: OpenAI's protocol and Label Studio's, and `/health`.
+
+    The backend's own queue bounds how many requests wait (`annotate.vlm.batching`).
+    """
 
     async def close() -> None:
         if not getattr(served.backend, "computing", False):  # whoever ends a server does not wait for a batch

@@ -9,14 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from annotate.simulation.annotators import (
-    ErrorRates,
-    Region,
-    SimulatedAnnotator,
-    SimulatedAnswer,
-    annotators,
-    rounded,
-)
+from annotate.simulation.annotators import ErrorRates, Region, SimulatedAnnotator, SimulatedAnswer, rounded
 from schemas.defect import Defect, DefectType
 from schemas.geometry import GRID
 from schemas.records import AnnotationStatus
@@ -39,7 +32,6 @@ COPIES = ErrorRates(
     miss=1.0, invent=0.0, confuse=0.0, anchor=1.0, accepts_false_box=1.0, unsure=0.0, look=4.0, check=1.0
 )
 """Of somebody who submits what the machine says. `miss` is cut at 0.95: now and then even they draw a box."""
-HONEST, CARELESS_NAME, COPIER_NAME, CLICKER_NAME = "honest", "careless-1", "copier-1", "clicker-1"
 
 
 @dataclass(frozen=True)
@@ -63,13 +55,3 @@ class RandomClicker(SimulatedAnnotator):
             importance=rng.randint(1, 100),
         )
         return Region(content_id("simulated-region", name)[:10], corners, defect)
-
-
-def team_of_known_habits(seed: int, *, honest: int = 2) -> list[SimulatedAnnotator]:
-    """A team of ordinary people (`honest-1` …), one careless, one who copies prelabels, one who clicks at random."""
-    return [
-        *annotators(honest, seed, kind=HONEST),
-        SimulatedAnnotator(CARELESS_NAME, seed, CARELESS),
-        SimulatedAnnotator(COPIER_NAME, seed, COPIES),
-        RandomClicker(CLICKER_NAME, seed),
-    ]

@@ -26,6 +26,7 @@ from sdg_data.metrics.preference import (
 from sdg_data.metrics.raters import RaterFigures, consensus, outcomes_of, rater_figures
 from sdg_data.store import studies
 from sdg_data.store.connection import Store, Tx
+from sdg_data.words import decimal
 
 WIDTHS: Final = (0.01, 0.02, 0.03, 0.05)
 """Half widths of the net preference's interval for which the report says how many items they need."""
@@ -243,7 +244,7 @@ def _rater_rows(report: StudyReport) -> list[dict[str, Any]]:
     left, decided = report.sides["left"], report.sides["left"] + report.sides["right"]
     chance = f" (p {binomtest(left, decided).pvalue:.2g} if sides are even)" if decided else ""
     return [
-        {"what": "agreement between raters, ordinal α", "value": _number(report.agreement)},
+        {"what": "agreement between raters, ordinal α", "value": decimal(report.agreement, 2)},
         {"what": "decisions for the left image", "value": f"{left} of {decided}{chance}"},
     ]
 
@@ -257,7 +258,7 @@ def _rater_cells(figures: RaterFigures) -> dict[str, Any]:
         "right": figures.right,
         "identical, called different": f"{figures.identical_wrong} of {figures.identical}",
         "repeated, answered alike": f"{figures.repeated_same} of {figures.repeated}",
-        "median seconds": _number(figures.median_seconds),
+        "median seconds": decimal(figures.median_seconds, 2),
         "look at": "; ".join(figures.flags),
     }
 
@@ -287,7 +288,3 @@ def _percent(estimate: Any, *, signed: bool = False) -> str:
 def _plain(estimate: Any) -> str:
     ends = "" if estimate.interval is None else f" [{' to '.join(f'{end:+.2f}' for end in estimate.interval)}]"
     return f"{estimate.value:+.2f}{ends}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"

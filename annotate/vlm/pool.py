@@ -229,17 +229,17 @@ class ServerPool:
         """Whether a server is there; where it is not, those who wait for it are told."""
         try:
             async with asyncio.timeout(self._times.look):
-                there = await self._look(server.address) < 500
+                answers = await self._look(server.address) < 500
         except (AskError, TimeoutError):
-            there = False
-        if there and server.failures_in_a_row:
+            answers = False
+        if answers and server.failures_in_a_row:
             log.warning("%s answers again", server.name)
             server.failures_in_a_row, server.rests_until = 0, 0.0
-        elif not there:
+        elif not answers:
             self._rest(server, "it does not say what it serves")
             for sending in list(server.waiting):
                 sending.cancel()
-        return there
+        return answers
 
     def _note_answer(self, server: PooledServer, seconds: float) -> None:
         server.answered += 1

@@ -25,6 +25,7 @@ from sdg_data.ingest.near_duplicates import perceptual_hash
 from sdg_data.metrics.charts import Series, bars_png
 from sdg_data.picture import DAMAGED
 from sdg_data.store.connection import Store
+from sdg_data.words import decimal
 
 CARD, SCHEMA = "README.md", "sample.schema.json"
 FIGURES = ("defects-per-image", "composition", "importance")
@@ -204,7 +205,7 @@ def _body(
 def _ceiling(ceiling: Mapping[str, Any]) -> str:
     if not ceiling["images"]:
         return "Not measured: no image here was annotated by two people independently."
-    values = [_number(ceiling[str(kind)], 3) for kind in DefectType]
+    values = [decimal(ceiling[str(kind)], 3) for kind in DefectType]
     return (
         "Two people who annotated the same image independently agree so far (micro BoxF1 at IoU 0.5); no detector's "
         "score says much without this figure beside it.\n\n"
@@ -217,7 +218,7 @@ def _modes(modes: Mapping[str, Any]) -> str:
         present = " and ".join(name for name, mode in modes.items() if mode["annotations"]) or "none"
         return f"Not comparable; first-round annotations: {present} only."
     rows = [
-        [name, mode["annotations"], _number(mode["defects"], 2), _number(mode["seconds"], 0)]
+        [name, mode["annotations"], decimal(mode["defects"], 2), decimal(mode["seconds"], 0)]
         for name, mode in modes.items()
         if mode["annotations"]
     ]
@@ -265,10 +266,6 @@ def _left_out(manifest: Manifest) -> list[str]:
         return []
     codes = ", ".join(f"{number} {code}" for code, number in left_out["codes"].items())
     return [f"- {left_out['images']} selected images are left out, because they cannot be read ({codes})."]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:

@@ -197,14 +197,14 @@ class ExportJob:
         if self.executor is None:
             return self.write(pending)
         self.claim(work.name for work in pending)
-        there = {work.name: entry for work in pending if (entry := self._there(work)) is not None}
-        missing = [work for work in pending if work.name not in there]
+        finished = {work.name: entry for work in pending if (entry := self._there(work)) is not None}
+        missing = [work for work in pending if work.name not in finished]
         if missing:
             self.withdraw_manifest()
             stage = ShardStage(self, missing, write)
             self.executor.execute(stage, progress=ShownElsewhere(self.progress))
-            there |= stage.files
-        return [there[work.name] for work in pending]
+            finished |= stage.files
+        return [finished[work.name] for work in pending]
 
     def write_bytes(
         self, name: str, data: bytes, *, samples: int | None = None, split: Split | None = None
@@ -258,9 +258,9 @@ class ExportJob:
 
     def _one(self, work: FileTask) -> FileEntry:
         self.check()
-        there = self._there(work)
-        if there is not None:
-            return there
+        finished = self._there(work)
+        if finished is not None:
+            return finished
         self.withdraw_manifest()
         with self.target.stage(work.name) as staged:
             work.write(staged)

@@ -127,7 +127,7 @@ def write(job: ExportJob, *, shard_bytes: int = DEFAULT_SHARD_BYTES) -> list[Fil
     return entries + job.write([FileTask(INDEX, plan, partial(_index, job, planned))])
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Where the samples of a shard come from: an export's job, or what a worker was given."""
 
     blobs: Blobs
@@ -148,7 +148,7 @@ class _JobSource:
         self.check, self.advance = job.check, job.progress.advance
 
 
-def write_shard(source: Source, entries: Sequence[Entry], staged: StagedFile) -> None:
+def write_shard(source: SampleSource, entries: Sequence[Entry], staged: StagedFile) -> None:
     """Write a tar shard: for each sample its JSON, then its image.
 
     Args:

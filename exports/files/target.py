@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 from exports.files.staged_file import StagedFile
 from sdg_data.errors import ConfigError, ExitCode, MissingDependency, SdgError
 from sdg_data.retry import waits
+from sdg_data.temporary_files import fsync_folder
 from sdg_data.transport import explained, transport_errors
 
 STATE = ".state"
@@ -137,7 +138,7 @@ class Target:
                 os.fsync(fd)
                 temporary.rename(final)
                 done = True
-                _fsync_folder(final.parent)
+                fsync_folder(final.parent)
         finally:
             staged.close()
             os.close(fd)
@@ -353,11 +354,3 @@ def _walk(folder: Path) -> Iterator[tuple[Path, Kind]]:
                 yield Path(entry.path), "file" if entry.is_file(follow_symlinks=False) else "other"
     if empty:
         yield folder, "folder"
-
-
-def _fsync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -24,6 +24,7 @@ from sdg_data.ids import content_id
 from sdg_data.ingest.batches import batched
 from sdg_data.ingest.import_unit import STAGE, ImportUnit, Records, import_unit
 from sdg_data.ingest.report import ImportReport
+from sdg_data.json_values import without_surrogates
 from sdg_data.progress import Progress
 from sdg_data.store import images
 from sdg_data.store.connection import Store, Tx
@@ -259,10 +260,10 @@ class _Writer:
             self._report.refuse("image-refused", f"its image is left out: {reason.code}", name=reason.name, unit=LABELS)
         return Failure(
             stage=STAGE,
-            item_id=_clean(reason.name) or "?",
+            item_id=without_surrogates(reason.name) or "?",
             code=reason.code,
-            message=_clean(reason.message),
-            raw=None if reason.raw is None else _clean(reason.raw),
+            message=without_surrogates(reason.message),
+            raw=None if reason.raw is None else without_surrogates(reason.raw),
             attempt=1,
         )
 
@@ -293,8 +294,3 @@ def _statement(row: PreparedRecord) -> str:
 
 def _there(tx: Tx, rows: Sequence[PreparedRecord]) -> set[str]:
     return set(images.by_ids(tx, [row.image.id for row in rows]))
-
-
-def _clean(text: str) -> str:
-    """Text without the halves of surrogate pairs, which no file and no database takes."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -23,7 +23,7 @@ from exports.imports.rows import Boxes, ImportRow, RefusedRow
 from exports.imports.source_files import MAX_IMAGE_BYTES
 from schemas.defect import DefectType
 from sdg_data.errors import InputError
-from sdg_data.json_values import finite_number
+from sdg_data.json_values import finite_number, is_finite
 
 _BATCH = 8
 """Rows that are read at a time: each has a picture."""
@@ -143,17 +143,13 @@ def _points(name: str, label: Row, size: tuple[object, object]) -> list[float]:
         raise RejectedRow(name, "bad-box", "a polygon has fewer than three points")
     flat: list[float] = []
     for point in points:
-        if not isinstance(point, list) or len(point) < 2 or not all(_is_number(part) for part in point[:2]):
+        if not isinstance(point, list) or len(point) < 2 or not all(is_finite(part) for part in point[:2]):
             raise RejectedRow(name, "bad-box", f"{point!r:.60} is no point")
         for part, side in zip(point, size, strict=False):
             longest = finite_number(side) or 0.0
             limit = longest if longest > 0 else math.inf
             flat.append(min(max(0.0, float(part)), limit))
     return flat
-
-
-def _is_number(part: object) -> bool:
-    return finite_number(part) is not None
 
 
 def reason_of(category: str) -> str | None:

@@ -177,7 +177,7 @@ def load_editor(preset: EditorPreset, revision: str, *, device: str = "auto") ->
 
 
 def working_size(size: tuple[int, int], multiple: int, max_pixels: int, least: int = 1) -> tuple[int, int]:
-    """The (width, height) that an image of `size` is edited at.
+    """The (width, height) at which an image of `size` is edited: sides that the model takes, within its limits.
 
     Args:
         size: (width, height).

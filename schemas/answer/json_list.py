@@ -30,7 +30,7 @@ _KEY = re.compile(rf"[\"']?\b({'|'.join(sorted(KEYS))})[\"']?\s{{0,40}}[:=]", re
 
 
 def read_list(body: str, *, closed: bool) -> tuple[list[object], list[Repair]]:
-    """Read the list in an answer block, mending what has one reading only.
+    """Read the list of defects in an answer block; damage is repaired where it can be read in one way only.
 
     Args:
         body: What stands in the answer block.

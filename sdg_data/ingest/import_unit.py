@@ -14,6 +14,7 @@ from schemas.records import Annotation, Enrichment, Failure, ImageRecord, Prelab
 from sdg_data.blobs import Blobs
 from sdg_data.errors import SdgError, StoreError
 from sdg_data.file_part import FilePart
+from sdg_data.json_values import without_surrogates
 from sdg_data.locks import Holder, stage_lock
 from sdg_data.store import (
     annotations,
@@ -171,8 +172,10 @@ def import_unit(
 
     with stage_lock(store.home, LOCK, on_wait=waiting):
         with store.write() as tx:
-            stated = {name: _clean(value) if isinstance(value, str) else value for name, value in options.items()}
-            number = imports.begin(tx, command, _clean(source), stated)
+            stated = {
+                name: without_surrogates(value) if isinstance(value, str) else value for name, value in options.items()
+            }
+            number = imports.begin(tx, command, without_surrogates(source), stated)
         try:
             yield ImportUnit(store, blobs, number)
         except SdgError:
@@ -218,11 +221,6 @@ def withdraw(
             withdrawal.end(tx, number)
             imports.set_state(tx, number, ImportState.WITHDRAWN)
     return {kind: count for kind, count in deleted.items() if count}, stays
-
-
-def _clean(text: str) -> str:
-    """Text without the halves of surrogate pairs that stand for a path's odd bytes: no database takes them."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_living(tx: Tx, number: int) -> None:

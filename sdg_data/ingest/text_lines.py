@@ -28,8 +28,8 @@ class Line:
     cut: bool
 
 
-def read_lines(path: Path, *, start: int = 1) -> Iterator[Line]:
-    """The lines of a file from line `start` on.
+def read_lines(path: Path) -> Iterator[Line]:
+    """The lines of a file.
 
     Raises:
         InputError: The file cannot be opened or unpacked, or its first bytes are of UTF-16, UTF-32 or an archive.
@@ -37,8 +37,7 @@ def read_lines(path: Path, *, start: int = 1) -> Iterator[Line]:
     try:
         with _open(path) as file:
             for number, (data, cut) in enumerate(_pieces(file, path), start=1):
-                if number >= start:
-                    yield Line(number, data, cut)
+                yield Line(number, data, cut)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"cannot unpack the file ({error})", item=str(path), hint="What was read before it is imported."

@@ -151,11 +151,7 @@ def agreement(
 
 
 def against_consensus(
-    annotations: Annotations,
-    consensus: Mapping[str, Sequence[Defect]],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    annotations: Annotations, consensus: Mapping[str, Sequence[Defect]], *, resamples: int = RESAMPLES
 ) -> dict[str, Evaluation]:
     """Annotator -> SDG-Eval (protocol `paper`, lexical similarity) of their images against those images' consensus."""
     truth = DefectTable.from_defects(sorted(consensus.items()))
@@ -164,7 +160,7 @@ def against_consensus(
     for annotator in annotators:
         own = [(image, verdicts[annotator]) for image, verdicts in sorted(annotations.items()) if annotator in verdicts]
         pairs = pair_up(truth, DefectTable.from_defects(own), Protocol.PAPER)
-        evaluations[annotator] = evaluate(pairs, resamples=resamples, seed=seed)
+        evaluations[annotator] = evaluate(pairs, resamples=resamples)
     return evaluations
 
 

@@ -77,12 +77,7 @@ def intervals(
 
 
 def statistic_interval(
-    values: Floats,
-    statistic: Callable[[Floats], Floats],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
+    values: Floats, statistic: Callable[[Floats], Floats], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[float] | None:
     """The interval of `statistic`, a function of sums (resamples, k) -> (resamples,), over the rows of `values`."""
-    return interval(statistic(resampled_sums(values, resamples=resamples, seed=seed)), level=level)
+    return interval(statistic(resampled_sums(values, resamples=resamples, seed=seed)))

@@ -16,6 +16,7 @@ from sdg_data.metrics.heatmap_sources import SCORES, ImageMaps, MapSet, Shape
 from sdg_data.metrics.heatmaps import HeatmapProtocol, image_scores, mean_scores, score_correlations
 from sdg_data.metrics.image_paths import partners
 from sdg_data.metrics.paper_numbers import RICHHF_HEATMAPS, RICHHF_IMAGES, RICHHF_SCORES, RICHHF_SOURCE
+from sdg_data.words import decimal
 
 _NOTHING = ImageMaps(dict.fromkeys(DefectType))
 
@@ -103,7 +104,7 @@ def _row(measure: str, what: str, value: float | None, n: int, published: float 
     return {
         "measure": measure,
         "of": what,
-        "value": "–" if value is None else f"{value:.4f}",
+        "value": decimal(value, 4),
         "n": n,
         "RichHF-18K (published)": "" if published is None else f"{published:g}",
     }

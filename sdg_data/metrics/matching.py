@@ -7,7 +7,7 @@ Boxes are arrays (n, 4), float64 or any integer type, in the order x0, y0, x1, y
   then keep pairs with IoU ≥ τ").
 - `match_cells`: the same for any number of cells (an image and a type, say) at once, without a Python loop over them.
 - `match_defects`: the same for the defects of one image, type by type.
-- `greedy`: the public release's own way, best IoU first.
+- `greedy_pairs`: the public release's own way, best IoU first.
 
 Ties. Scores are compared after rounding to 2⁻⁴⁰, so that two totals which differ by rounding noise are equal. Among
 equal totals the first assignment in lexicographic order wins: the shorter side's boxes in order (the first argument's,
@@ -105,32 +105,12 @@ def assign(scores: Boxes) -> Assignment:
     return Assignment(first[0], second[0], scores[first[0], second[0]])
 
 
-def greedy(scores: Boxes, allowed: NDArray[np.bool_], threshold: float) -> Assignment:
-    """The release's matching of one image: the best score first.
-
-    Ties go to the higher prediction index, then to the higher ground-truth index.
-
-    Args:
-        scores: (predictions, ground truth).
-        allowed: Which pairs may match at all; the same shape.
-        threshold: The lowest score of a pair.
-
-    Returns:
-        Prediction (`first`) and ground truth (`second`) of each pair.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    rows, columns = np.nonzero(allowed & (scores >= threshold))
-    kept = greedy_pairs(rows, columns, scores[rows, columns])
-    order = np.argsort(rows[kept], kind="stable")
-    kept = kept[order]
-    return Assignment(rows[kept], columns[kept], scores[rows[kept], columns[kept]])
-
-
 def greedy_pairs(predictions: Ints, truths: Ints, scores: Floats) -> Ints:
-    """Greedy matching over a list of candidate pairs, of any number of images at once.
+    """The release's matching, best score first, over a list of candidate pairs, of any number of images at once.
 
-    Indices count over all images, so that pairs of different images share none. Taking the best candidate left again
-    and again is the same as taking, in each round, every candidate that comes first for both of its boxes.
+    Ties go to the higher prediction index, then to the higher ground-truth index. Indices count over all images, so
+    that pairs of different images share none. Taking the best candidate left again and again is the same as taking, in
+    each round, every candidate that comes first for both of its boxes.
 
     Args:
         predictions: (c,) the prediction of each candidate.

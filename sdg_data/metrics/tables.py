@@ -146,7 +146,7 @@ class TableBuilder:
         self._end(key, group, outcome)
 
     def add_defects(self, key: str, defects: Sequence[Defect] | None, *, group: str = "") -> None:
-        """An image with its defects; None where its answer could not be read."""
+        """Add an image with its defects; `defects` is None where its answer could not be read."""
         for defect in defects or ():
             box = defect.box
             self.coordinates.extend((box.x0, box.y0, box.x1, box.y1))

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from schemas.defect import Defect
 from sdg_data.mini import statements
-from sdg_data.mini.render import Canvas, Drawn, Pixels, coverage, lay_out, paint, to_pixels
+from sdg_data.mini.render import Canvas, DrawnShape, Pixels, coverage, lay_out, paint, to_pixels
 from sdg_data.mini.world import BACKGROUNDS, COLOURS, MAX_OBJECTS, RADII, SHAPES, SIZE, Group, Scene, sample_scene
 
 
@@ -56,7 +56,7 @@ class CorruptedImage:
     prompt: str
     defects: tuple[Defect, ...]
     kinds: tuple[Kind, ...]
-    drawn: tuple[Drawn, ...] = ()
+    drawn: tuple[DrawnShape, ...] = ()
 
 
 class CannotDraw(Exception):
@@ -183,7 +183,7 @@ class _Painter:
         self.free.discard(index)
         return index
 
-    def _replace(self, index: int, drawn: Drawn) -> None:
+    def _replace(self, index: int, drawn: DrawnShape) -> None:
         objects = list(self.canvas.objects)
         objects[index] = drawn
         self.canvas = replace(self.canvas, objects=tuple(objects))
@@ -192,7 +192,7 @@ class _Painter:
         asked = {(group.colour, group.shape) for group in self.scene.groups}
         return asked | {(drawn.colour, drawn.shape) for drawn in self.canvas.objects}
 
-    def _group_of(self, drawn: Drawn) -> Group:
+    def _group_of(self, drawn: DrawnShape) -> Group:
         return self.canvas.scene.groups[drawn.group]
 
     def _colour(self) -> None:
@@ -247,7 +247,7 @@ class _Painter:
         extent = statements.union([drawn.extent for drawn in pair])
         self.labels[Kind.RELATION] = statements.wrong_relation(groups[0], groups[1], relation, extent)
 
-    def _keep_apart(self, drawn: Drawn, index: int, gap: float = 1.5) -> None:
+    def _keep_apart(self, drawn: DrawnShape, index: int, gap: float = 1.5) -> None:
         x0, y0, x1, y1 = drawn.extent
         for other_index, other in enumerate(self.canvas.objects):
             u0, v0, u1, v1 = other.extent
@@ -255,7 +255,7 @@ class _Painter:
             if other_index != index and not apart:
                 raise CannotDraw
 
-    def _double(self) -> Drawn:
+    def _double(self) -> DrawnShape:
         index = self._take()
         drawn = self.canvas.objects[index]
         for _ in range(20):

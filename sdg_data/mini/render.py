@@ -23,7 +23,7 @@ _MARGIN = 1.0
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnShape:
     """One shape on the canvas: centre and radius in pixels (x to the right, y downwards)."""
 
     colour: str
@@ -51,7 +51,7 @@ class Canvas:
     """A scene laid out: what is drawn where, on which background (RGB)."""
 
     scene: Scene
-    objects: tuple[Drawn, ...]
+    objects: tuple[DrawnShape, ...]
     background: tuple[int, int, int]
 
 
@@ -103,7 +103,7 @@ def lay_out(scene: Scene, rng: random.Random) -> Canvas:
         px = min(max(x + rng.uniform(-jitter_x, jitter_x), reach), SIZE - reach)
         py = min(max(y + rng.uniform(-jitter_y, jitter_y), reach), SIZE - reach)
         objects.append(
-            Drawn(group.colour, group.shape, round(px * 4) / 4, round(py * 4) / 4, round(radius * 4) / 4, index)
+            DrawnShape(group.colour, group.shape, round(px * 4) / 4, round(py * 4) / 4, round(radius * 4) / 4, index)
         )
     base = BACKGROUNDS[scene.background or rng.choice(list(BACKGROUNDS))]
     shift = rng.randint(-4, 4)

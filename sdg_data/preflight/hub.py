@@ -113,13 +113,13 @@ def gate_hint(repository: str) -> str:
     return f"Accept its licence at https://huggingface.co/{repository}, then `hf auth login` or set HF_TOKEN."
 
 
-def is_cached(repository: str, revision: str, file: str = "config.json") -> bool:
-    """Whether a file of a repository, and so presumably the whole, was downloaded before."""
+def is_cached(repository: str, revision: str) -> bool:
+    """Whether a repository's configuration, and so presumably the whole, was downloaded before."""
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return False
-    return isinstance(try_to_load_from_cache(repository, file, revision=revision or "main"), str)
+    return isinstance(try_to_load_from_cache(repository, "config.json", revision=revision or "main"), str)
 
 
 def is_path(model: str) -> bool:

@@ -15,6 +15,7 @@ from schemas.records import ImageRecord
 from sdg_data.selection.verifiers import Pools
 from sdg_data.store import images
 from sdg_data.store.connection import Store
+from sdg_data.words import decimal
 
 if TYPE_CHECKING:
     from sdg_data.settings import Settings
@@ -108,10 +109,10 @@ def cost_rows(result: Mapping[str, Any], cost: ImageCost) -> list[dict[str, Any]
         return {
             "verifier": name,
             "n": n,
-            "steps": shown_number(whole.steps, 0),
-            "seconds": shown_number(whole.seconds, 2),
-            "steps, stopping at 0": shown_number(stopped.steps, 0),
-            "seconds, stopping at 0": shown_number(stopped.seconds, 2),
+            "steps": decimal(whole.steps, 0),
+            "seconds": decimal(whole.seconds, 2),
+            "steps, stopping at 0": decimal(stopped.steps, 0),
+            "seconds, stopping at 0": decimal(stopped.seconds, 2),
         }
 
     rows = [
@@ -122,8 +123,3 @@ def cost_rows(result: Mapping[str, Any], cost: ImageCost) -> list[dict[str, Any]
     ]
     some: Sequence[Mapping[str, Any]] = next((facts["rows"] for facts in result.values()), ())
     return rows or [shown("any", row["n"], None) for row in some]
-
-
-def shown_number(value: float | None, digits: int = 3) -> str:
-    """A figure of a table; a dash where it is not known."""
-    return "–" if value is None else f"{value:.{digits}f}"

@@ -11,6 +11,7 @@ from math import log2
 from typing import Any
 
 from sdg_data.palette import SERIES, class_name
+from sdg_data.words import decimal
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 720, 420, 64, 20, 190, 50
 _FONT = 'font-family="system-ui, sans-serif" font-size="12"'
@@ -137,7 +138,7 @@ def curve_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             "regret": f"{row['regret']:.3f}{_ends(row.get('interval'))}",
             "gap closed": "–" if row.get("closed") is None else f"{100 * row['closed']:.0f} %",
             "own score": f"{row['own']:.3f}",
-            "images, stopping at 0": "–" if row["images_with_stop"] is None else f"{row['images_with_stop']:.2f}",
+            "images, stopping at 0": decimal(row["images_with_stop"], 2),
             "": f"over-optimised: gold fell since n = {row['peak']}" if row.get("over_optimised") else "",
         }
         for name, facts in result.items()
@@ -151,18 +152,14 @@ def _ends(interval: Sequence[float] | None) -> str:
 
 def pair_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How far each verifier orders pairs of images as gold does, as a table for people."""
-
-    def shown(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3f}"
-
     return [
         {
             "verifier": name,
-            "pairs in the order of gold": shown(facts["pairs"]["accuracy"]),
+            "pairs in the order of gold": decimal(facts["pairs"]["accuracy"]),
             "decided": facts["pairs"]["right"] + facts["pairs"]["wrong"],
             "tied by the verifier": facts["pairs"]["ties"],
             "tied in gold": facts["pairs"]["gold_ties"] + facts["pairs"]["both_ties"],
-            "Kendall's τ": shown(facts["pairs"]["tau"]),
+            "Kendall's τ": decimal(facts["pairs"]["tau"]),
             "images not judged": facts["unjudged"],
         }
         for name, facts in result.items()

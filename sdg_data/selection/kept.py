@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sdg_data.errors import InputError
-from sdg_data.json_values import finite_number
+from sdg_data.json_values import is_finite
 from sdg_data.store.connection import utc_now
 from sdg_data.store.kept_lists import checked_name
 
@@ -94,15 +94,11 @@ def _are_rows(rows: Any) -> bool:
     return (
         isinstance(rows, list)
         and bool(rows)
-        and all(isinstance(row, dict) and all(_is_number(row.get(name)) for name in _ROW) for row in rows)
+        and all(isinstance(row, dict) and all(is_finite(row.get(name)) for name in _ROW) for row in rows)
         and all(row["n"] >= 1 and all(_is_interval(row.get(name)) for name in _INTERVALS) for row in rows)
-        and all(row.get("images_with_stop") is None or _is_number(row["images_with_stop"]) for row in rows)
+        and all(row.get("images_with_stop") is None or is_finite(row["images_with_stop"]) for row in rows)
     )
 
 
 def _is_interval(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)))
-
-
-def _is_number(value: Any) -> bool:
-    return finite_number(value) is not None
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(is_finite, value)))

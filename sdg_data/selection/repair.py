@@ -22,9 +22,10 @@ from schemas.refinement import Edit, EditVerdict
 from sdg_data.metrics.best_of_n import expected_gold
 from sdg_data.metrics.bootstrap import RESAMPLES, statistic_interval
 from sdg_data.metrics.refinement import RunRecords, rank
-from sdg_data.selection.cost import ImageCost, cost_of, mean_cost, shown_number
+from sdg_data.selection.cost import ImageCost, cost_of, mean_cost
 from sdg_data.selection.verifiers import Pools, Scores
 from sdg_data.store.rows import grouped
+from sdg_data.words import decimal
 
 _TINY = 1e-9
 
@@ -83,7 +84,7 @@ def refined_pools(
         The pools, and counts of the rest.
     """
     by_refinement = grouped((edit.refinement_id, edit) for edit in records.edits)
-    edits = {one.image_id: by_refinement.get(one.id, []) for one in records.refinements}
+    edits = {refinement.image_id: by_refinement.get(refinement.id, []) for refinement in records.refinements}
     kept: dict[str, Sequence[str]] = {}
     without = small = 0
     for pool, images in pools.items():
@@ -174,16 +175,18 @@ def repair_or_resample(
             columns.append(
                 [
                     expected_gold(plain, own, n),
-                    expected_gold([gold[one.image] for one in made], own, half),
+                    expected_gold([gold[replayed.image] for replayed in made], own, half),
                     expected_gold(plain, own, half),
                 ]
             )
-            took = [one.seconds for one in made]
+            took = [replayed.seconds for replayed in made]
             spent.append(
                 (
-                    expected_gold([one.images for one in made], own, half),
-                    expected_gold([float(one.edits) for one in made], own, half),
-                    None if None in took else expected_gold([one for one in took if one is not None], own, half),
+                    expected_gold([replayed.images for replayed in made], own, half),
+                    expected_gold([float(replayed.edits) for replayed in made], own, half),
+                    None
+                    if None in took
+                    else expected_gold([seconds for seconds in took if seconds is not None], own, half),
                 )
             )
             units.append(unit)
@@ -218,15 +221,15 @@ def repair_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "N": row["n"],
-            "best of N": shown_number(row["resample"]),
-            "N/2 repaired": shown_number(row["repair"]),
-            "N/2 as it is": shown_number(row["unrepaired"]),
-            "difference": shown_number(row["difference"])
+            "best of N": decimal(row["resample"]),
+            "N/2 repaired": decimal(row["repair"]),
+            "N/2 as it is": decimal(row["unrepaired"]),
+            "difference": decimal(row["difference"])
             + ("" if row["interval"] is None else f" [{row['interval'][0]:.3f} to {row['interval'][1]:.3f}]"),
-            "images, repaired": shown_number(row["repair_images"], 2),
-            "edits": shown_number(row["edits"], 2),
+            "images, repaired": decimal(row["repair_images"], 2),
+            "edits": decimal(row["edits"], 2),
             **{
-                unit: ", ".join(shown_number(row[cost][unit], digits) for cost in ("resample_cost", "repair_cost"))
+                unit: ", ".join(decimal(row[cost][unit], digits) for cost in ("resample_cost", "repair_cost"))
                 for unit, digits in (("steps", 0), ("seconds", 2))
             },
         }
@@ -249,7 +252,7 @@ def _best(passed: Sequence[Edit], standing: str) -> str:
 
 
 def _with_edits(unit: ImageCost, half: int, extra: float, seconds: Sequence[float | None]) -> dict[str, float | None]:
-    known = [one for one in seconds if one is not None]
+    known = [second for second in seconds if second is not None]
     took = sum(known) / len(known) if known and len(known) == len(seconds) else None
     images = unit.times(half)
     return {

@@ -65,12 +65,12 @@ class CheckReport:
         return {table: sum(finding.dependents[table] for finding in self.findings) for table in DEPENDENTS}
 
 
-def check_images(store: Store, blobs: Blobs, *, progress: Progress | None = None) -> CheckReport:
+def check_images(store: Store, blobs: Blobs) -> CheckReport:
     """Decode every stored image, and compare its picture with its record and with what earlier versions decoded."""
     report = CheckReport()
     with store.read() as tx:
         total, since = sum(images.count_by_model(tx).values()), _new_reading_since(tx)
-    with (progress or Progress("check", unit="images")).running(total) as running:
+    with Progress("check", unit="images").running(total) as running:
         for page in _pages(store):
             compared = ((image, _difference(image, blobs, since)) for image in page)
             differing = [(image, *difference) for image, difference in compared if difference is not None]

@@ -19,9 +19,6 @@ from sdg_data.store import failures, prompts
 from sdg_data.store.connection import Store, Tx
 from sdg_data.store.rows import as_record, as_stored, insert_new, scalar, select, this_tool
 
-MISSING_SCHEMA = pa.schema(
-    [("variant", pa.int32()), ("prompt_id", pa.string()), ("sample", pa.int32()), ("text", pa.string())]
-)
 PAGE_ROWS = 800_000
 _AFTER_ALL_IDS = "g"  # behind every string of hex digits
 
@@ -178,7 +175,7 @@ def missing(store: Store, wanted: WantedImages, *, page_rows: int = PAGE_ROWS) -
         page_rows: About how many rows a page has at the most.
 
     Yields:
-        Tables of `MISSING_SCHEMA`; `variant` is the place in `wanted.variants`.
+        Tables of `variant` (its place in `wanted.variants`), `prompt_id`, `sample` and `text`.
     """
     with store.read() as tx:
         total = prompts.count(tx, split=wanted.split) * wanted.samples

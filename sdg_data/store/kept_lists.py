@@ -105,9 +105,9 @@ def add(home: Path, name: str, ids: Iterable[str]) -> Kept:
         known = {image for _, image in lines if image}
         new = [image for image in wanted if image not in known]
         if new:
-            there = b"".join(data for data, _ in lines)
-            end = b"" if there.endswith((b"\n", b"\r")) or not there else b"\n"
-            image_list.write_bytes(path, there + end + image_list.text_of(new).encode())
+            content = b"".join(data for data, _ in lines)
+            end = b"" if content.endswith((b"\n", b"\r")) or not content else b"\n"
+            image_list.write_bytes(path, content + end + image_list.text_of(new).encode())
     return Kept(name, len(new), len(known) + len(new), path)
 
 

@@ -13,7 +13,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -50,6 +50,49 @@ def slots(workers: int, gpus: Sequence[str], gpus_per_worker: int) -> list[Slot]
         shared = workers * gpus_per_worker > len(gpus)
         slots.append(Slot(f"gpu {'+'.join(own)}" + (f" worker {number}" if shared else ""), own))
     return slots
+
+
+def start_module(
+    arguments: Sequence[str], log_file: Path, environment: Mapping[str, str], *, what: str, item: str
+) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start a module of ours as a process that outlives no connection: a pipe's descriptor is its last argument.
+
+    Args:
+        arguments: The module, and what stands before the descriptor.
+        log_file: Receives what the process prints.
+        environment: Its environment; PYTHONPATH is set as this process imports.
+        what: What is started, for people.
+        item: Its name, for people.
+
+    Returns:
+        The process, and this side of the pipe.
+
+    Raises:
+        WorkerError: It cannot be started, or nothing can be written to the log.
+    """
+    ours, theirs = Pipe()
+    path = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        with log_file.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments, str(theirs.fileno())],
+                env={**environment, "PYTHONPATH": path},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise WorkerError(
+            f"{what} cannot be started ({error.strerror})",
+            item=item,
+            hint=f"Its log is to go to {log_file}: is that a place where you may write?",
+        ) from error
+    finally:
+        theirs.close()
+    return process, ours
 
 
 class ProcessPool:
@@ -110,33 +153,15 @@ class ProcessPool:
     def _launch(self, name: str) -> None:
         slot = self._slots[name]
         place = "this machine" if not slot.gpus else f"GPU {', '.join(slot.gpus)}"
-        ours, theirs = Pipe()
-        try:
-            self._log_file.parent.mkdir(parents=True, exist_ok=True)
-            with self._log_file.open("ab") as output:
-                self._processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "sdg_data.workers.process", name, place, str(theirs.fileno())],
-                    env=self._environment(slot),
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise WorkerError(
-                f"a worker cannot be started ({error.strerror})",
-                item=name,
-                hint=f"Its log is to go to {self._log_file}: is that a place where you may write?",
-            ) from error
-        finally:
-            theirs.close()
-        self._connections[name] = ours
+        self._processes[name], self._connections[name] = start_module(
+            ("sdg_data.workers.process", name, place), self._log_file, self._environment(slot),
+            what="a worker", item=name,
+        )  # fmt: skip
         with contextlib.suppress(ConnectionError):
-            ours.send_bytes(self._stage)
+            self._connections[name].send_bytes(self._stage)
 
     def _environment(self, slot: Slot) -> dict[str, str]:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}  # noqa: PTH109
+        environment = dict(os.environ)
         if slot.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         cores = max(1, len(os.sched_getaffinity(0)) // len(self._slots))

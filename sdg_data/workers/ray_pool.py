@@ -14,17 +14,17 @@ import contextlib
 import os
 import pickle
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 from sdg_data.errors import MissingDependency, WorkerError
 from sdg_data.workers.messages import Event, PoolLost
+from sdg_data.workers.process_pool import start_module
 
 _END_SECONDS = 20.0
 PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -126,32 +126,12 @@ class RayPool:
             self._bridge = None
 
     def _launch(self) -> None:
-        ours, theirs = Pipe()
-        path = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
-        try:
-            self._log_file.parent.mkdir(parents=True, exist_ok=True)
-            with self._log_file.open("ab") as output:
-                self._bridge = subprocess.Popen(
-                    [sys.executable, "-m", "sdg_data.workers.ray_bridge", str(theirs.fileno())],
-                    env=os.environ | {"PYTHONPATH": path},
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise WorkerError(
-                f"Ray cannot be started ({error.strerror})",
-                item=self.name,
-                hint=f"Its log is to go to {self._log_file}: is that a place where you may write?",
-            ) from error
-        finally:
-            theirs.close()
-        self._connection = ours
+        self._bridge, self._connection = start_module(
+            ("sdg_data.workers.ray_bridge",), self._log_file, os.environ, what="Ray", item=self.name
+        )
         with contextlib.suppress(ConnectionError):
-            ours.send(self._options)
-            ours.send_bytes(self._stage)
+            self._connection.send(self._options)
+            self._connection.send_bytes(self._stage)
 
     def _gone(self, reason: str) -> PoolLost:
         """Note that the cluster is gone; it is connected to again after a pause.

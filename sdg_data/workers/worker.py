@@ -49,8 +49,8 @@ class Worker:
         except Exception as error:  # told to the driver, which ends the run
             log.debug("batch %d", ticket, exc_info=True)
             first = " ".join(str(error).split())[:500]
-            told = WorkerError(f"{type(error).__name__}: {first}", hint="This is a fault of the software.")
-            return Raised(self._name, ticket, told, self._lines.take())
+            fault = WorkerError(f"{type(error).__name__}: {first}", hint="This is a fault of the software.")
+            return Raised(self._name, ticket, fault, self._lines.take())
 
 
 class Lines(logging.Handler):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.axis_order import AxisOrder, axis_order, possible_conventions, transpose
-from schemas.codecs import Gemini, Qwen3VL, Qwen25VL
+from schemas.axis_order import AxisOrder, axis_order, transpose
+from schemas.codecs import Gemini, Qwen3VL
 from schemas.geometry import Box, ImageSize
 
 SQUARE = ImageSize(width=1024, height=1024)
@@ -84,23 +84,3 @@ def test_the_sign_test_by_hand() -> None:
     assert evidence.verdict is AxisOrder.AS_READ
     assert axis_order([right] * 3000).p == 0.0, "smaller than any float"
     assert axis_order([right] * 3000 + [wrong] * 3000).p == 1
-
-
-def test_conventions_that_numbers_rule_out() -> None:
-    resized = ImageSize(width=1036, height=1036)
-    # Over 1000: no grid. The corner and extent readings leave the image.
-    assert possible_conventions([[900, 900, 1020, 1030]], SQUARE, resized=resized) == {"qwen2.5-vl"}
-    # Corners out of order: only corner and extent are left, and 700 is no percentage.
-    assert possible_conventions([[700, 600, 100, 50]], SQUARE) == {"coco"}
-    assert possible_conventions([[60, 50, 30, 20]], SQUARE) == {"coco", "label-studio"}
-    # The grids always come together.
-    assert possible_conventions([[10, 20, 30, 40], [500, 10, 520, 900]], SQUARE) == {"qwen3-vl", "gemini", "coco"}
-    assert possible_conventions([[5, 5, 1, 1], [900, 900, 1020, 1030]], SQUARE, resized=resized) == frozenset()
-
-
-@given(st.from_type(Box), st.from_type(ImageSize))
-def test_the_true_convention_is_never_ruled_out(box: Box, resized: ImageSize) -> None:
-    both = {"qwen3-vl", "gemini"}
-    assert both <= possible_conventions([Qwen3VL().write(box)], SQUARE)
-    assert both <= possible_conventions([Gemini().write(box)], SQUARE)
-    assert "qwen2.5-vl" in possible_conventions([Qwen25VL(resized).write(box)], SQUARE, resized=resized)

@@ -32,6 +32,11 @@ def test_a_part_is_the_slice(data: bytes, bounds: tuple[int, int], tmp_path_fact
     assert slice_.read() == data[start:end] == (folder / "copy").read_bytes()
 
 
+def put_named(blobs: Blobs, items: dict[str, bytes | FilePart]) -> None:
+    with blobs.putting_named(items) as wait:
+        wait()
+
+
 def test_a_file_that_was_changed_or_is_gone_gives_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
@@ -42,7 +47,7 @@ def test_a_file_that_was_changed_or_is_gone_gives_nothing(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="changed"):
         slice_.read()
     with pytest.raises(InputError, match="changed"):
-        blobs.put_named({blob_name(b"234"): slice_})
+        put_named(blobs, {blob_name(b"234"): slice_})
     (tmp_path / "other").write_bytes(b"0123456789")
     fresh = part(path, 2, 3)
     Path(tmp_path / "other").replace(path)  # another file under the name
@@ -58,10 +63,10 @@ def test_a_file_that_was_changed_or_is_gone_gives_nothing(tmp_path: Path) -> Non
 def test_named_parts_and_bytes_become_blobs(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"0123456789")
     blobs = Blobs(tmp_path / "blobs")
-    blobs.put_named({blob_name(b"234"): part(tmp_path / "file", 2, 3), blob_name(b"whole"): b"whole"})
+    put_named(blobs, {blob_name(b"234"): part(tmp_path / "file", 2, 3), blob_name(b"whole"): b"whole"})
     assert sorted(blobs.get(name) for name in blobs.iterate()) == [b"234", b"whole"]
     Path(blobs.path(blob_name(b"234"))).write_bytes(b"dam")
-    blobs.put_named({blob_name(b"234"): part(tmp_path / "file", 2, 3)})
+    put_named(blobs, {blob_name(b"234"): part(tmp_path / "file", 2, 3)})
     assert blobs.get(blob_name(b"234")) == b"234"
 
 

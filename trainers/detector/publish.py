@@ -17,6 +17,7 @@ from schemas.defect import DEFECT_TYPES
 from sdg_data.errors import ConfigError, InputError, MissingDependency, ModelError
 from sdg_data.metrics.definitions import Metric, headline_metrics
 from sdg_data.prompt_templates import load_template
+from sdg_data.words import decimal
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ def _scores(evaluation: Mapping[str, Any] | None, ceiling: Mapping[str, Any] | N
         (
             f"{evaluation.get('what', 'A test set')}, {evaluation['images']} images, protocol "
             f"{evaluation['protocol']}, reasons compared by {evaluation['description']['similarity']}; parse-failure "
-            f"rate {_number(evaluation['parsing']['rate'])}."
+            f"rate {decimal(evaluation['parsing']['rate'])}."
         ),
         "",
         "| metric | artifact | misalignment | human ceiling: artifact | misalignment |",
@@ -214,8 +215,8 @@ def _scores(evaluation: Mapping[str, Any] | None, ceiling: Mapping[str, Any] | N
     for metric in headline_metrics().values():
         at = evaluation[metric.path[0]].get("threshold")
         title = metric.title if at is None else f"{metric.title}@{at:g}"
-        cells = [_number(metric.value(evaluation, kind)) + _interval(metric, evaluation, kind) for kind in DEFECT_TYPES]
-        cells += ["–" if ceiling is None else _number(metric.value(ceiling, kind)) for kind in DEFECT_TYPES]
+        cells = [decimal(metric.value(evaluation, kind)) + _interval(metric, evaluation, kind) for kind in DEFECT_TYPES]
+        cells += ["–" if ceiling is None else decimal(metric.value(ceiling, kind)) for kind in DEFECT_TYPES]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += ["", "In brackets: 95 % bootstrap intervals over images."]
     if ceiling is None:
@@ -226,10 +227,6 @@ def _scores(evaluation: Mapping[str, Any] | None, ceiling: Mapping[str, Any] | N
 def _interval(metric: Metric, evaluation: Mapping[str, Any], kind: str) -> str:
     interval = metric.interval(evaluation, kind)
     return "" if interval is None else f" ({interval[0]:.3f}–{interval[1]:.3f})"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from generators.editors.presets import EditorPreset
 from sdg_data.console import print_json, print_table, say
+from sdg_data.words import decimal
 from trainers.refinement.settings import RefineSettings
 from trainers.refinement.source import Work
 
@@ -126,7 +127,7 @@ def _fall_cells(row: Mapping[str, Any]) -> dict[str, str]:
         fall = f"{100 * row['fall']:.0f} %"
         fall += "" if between is None else f" [{100 * between[0]:.0f} to {100 * between[1]:.0f}]"
     return {
-        "before": "–" if row["before"] is None else f"{row['before']:.3f}",
-        "after": "–" if row["after"] is None else f"{row['after']:.3f}",
+        "before": decimal(row["before"]),
+        "after": decimal(row["after"]),
         "fall": fall,
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from annotate.simulation.known_answers import TURNS, WITHIN, alarms, simulate, truths
+from benchmarks.known_answers import TURNS, WITHIN, alarms, simulate, truths
 from sdg_data.settings import KnownAnswerSettings
 
 

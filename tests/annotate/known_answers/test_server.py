@@ -13,7 +13,8 @@ from annotate.labelstudio.client import Client, ServerError
 from annotate.labelstudio.server import Server, started
 from annotate.labelstudio.sync import LabelStudioSync
 from annotate.review.routing import route
-from annotate.simulation.habits import CARELESS_NAME, CLICKER_NAME, COPIER_NAME, HONEST, team_of_known_habits
+from annotate.simulation.annotators import SimulatedAnnotator, annotators
+from annotate.simulation.habits import CARELESS, COPIES, RandomClicker
 from annotate.simulation.run import SimulatedTeam, Submitted, open_projects
 from schemas.known_answers import KnownKind
 from schemas.labelling import ProjectKind
@@ -28,6 +29,7 @@ from tests.annotate.labelstudio.worlds import make_world
 pytestmark = pytest.mark.slow
 
 IMAGES, ITEMS, WITHIN = 500, 300, 50
+HONEST, CARELESS_NAME, COPIER_NAME, CLICKER_NAME = "honest", "careless-1", "copier-1", "clicker-1"
 ROUTING = RoutingSettings(overlap_shares={})
 BARS = KnownAnswerSettings()
 
@@ -41,7 +43,7 @@ def test_who_does_not_work_well_is_found_named_and_given_no_more_tasks(tmp_path:
         work = LabelStudioSync(Settings(profile="mini", home=tmp_path, annotate=annotate), client)
         _hand_out(work)
         (project,) = open_projects(work, ProjectKind.ANNOTATE)
-        with SimulatedTeam(work, team_of_known_habits(seed=4)) as team:
+        with SimulatedTeam(work, team_of_known_habits()) as team:
             done = team.work(project).submitted
             assert len(done) == IMAGES + ITEMS
             warnings = work.pull().suspended
@@ -52,6 +54,16 @@ def test_who_does_not_work_well_is_found_named_and_given_no_more_tasks(tmp_path:
         with work.store.read() as tx:
             assert {annotation.image_id for annotation in annotations.page(tx)} <= set(world.images)
             assert len(known_answers.scored(tx)) == ITEMS
+
+
+def team_of_known_habits() -> list[SimulatedAnnotator]:
+    """Two ordinary people, one careless, one who copies prelabels, one who clicks at random."""
+    return [
+        *annotators(2, 4, kind=HONEST),
+        SimulatedAnnotator(CARELESS_NAME, 4, CARELESS),
+        SimulatedAnnotator(COPIER_NAME, 4, COPIES),
+        RandomClicker(CLICKER_NAME, 4),
+    ]
 
 
 def _hand_out(work: LabelStudioSync) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from annotate.labelstudio import push as push_module
 from annotate.labelstudio.client import ServerError, Unavailable
 from annotate.labelstudio.sync import LabelStudioSync
 from annotate.labelstudio.task_body import shown_prompt
@@ -23,11 +22,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No real waiting between look-ups."""
     monkeypatch.setattr("annotate.labelstudio.idempotent.Clock.sleep", lambda self, seconds: None)
     monkeypatch.setattr("annotate.labelstudio.idempotent.SETTLE_SECONDS", 0.0)
-
-
-def settle_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = push_module.create_if_absent
-    monkeypatch.setattr(push_module, "create_if_absent", lambda *args, **kw: real(*args, **{**kw, "settle": 0.0}))
 
 
 def test_each_image_is_a_task_with_its_defects_and_blind_ones_show_nothing(tmp_path: Path) -> None:
@@ -98,8 +92,7 @@ def test_an_image_stays_blind_or_not_whatever_the_policy_says_later(tmp_path: Pa
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
-def test_faults_of_every_kind_leave_each_task_once(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle_now(monkeypatch)
+def test_faults_of_every_kind_leave_each_task_once(tmp_path: Path, seed: int) -> None:
     home, server = labelled_home(tmp_path, 20), FakeLabelStudio()
     draw = random.Random(seed)
     work = session_for(home, server.client(), batch_size=3)
@@ -166,10 +159,7 @@ def test_an_answer_lost_after_the_import_is_found_by_looking_not_by_sending_agai
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_import_taken_for_dead_that_arrives_late_leaves_no_copies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settle_now(monkeypatch)
+def test_an_import_taken_for_dead_that_arrives_late_leaves_no_copies(tmp_path: Path) -> None:
     home, server = labelled_home(tmp_path, 4), FakeLabelStudio()
     work = session_for(home, server.client())
     work.init()

@@ -10,13 +10,13 @@ from annotate.machine.budget import Budget
 from annotate.machine.enrich import ROUNDS, EnrichStage
 from annotate.machine.template_enricher import TemplateEnricher, expanded, trace_of
 from annotate.vlm.contract import AskError, Backend, Prices, Question
-from annotate.vlm.fake import FakeBackend
 from schemas.answer.parse import render_answer
 from schemas.records import UNRATED_IMPORTANCE, Annotation, Enrichment, Failure
 from sdg_data.prompt_templates import ENRICH, load_template
 from sdg_data.store import annotations, calls, enrichments, failures, gold, reviews
 from sdg_data.store.gold import GoldRule
 from sdg_data.work import LocalExecutor
+from tests.annotate.fake_backend import FakeBackend
 from tests.annotate.support import QUICK, Home
 from tests.sdg_data.store.makers import annotation, defect, review
 

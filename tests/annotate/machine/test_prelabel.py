@@ -15,7 +15,6 @@ from annotate.machine.budget import Budget
 from annotate.machine.prelabel import PrelabelStage
 from annotate.machine.stage import RequestLimits
 from annotate.vlm.contract import Answer, AskError, Backend, Prices, Question
-from annotate.vlm.fake import FakeBackend, Step
 from annotate.vlm.openai_chat import OpenAIBackend
 from annotate.vlm.pool import PoolTimes
 from annotate.vlm.retrying import RetryPolicy
@@ -28,6 +27,7 @@ from sdg_data.prompt_templates import DETECT, load_template
 from sdg_data.store import calls, failures, prelabels
 from sdg_data.store.digest import store_digest
 from sdg_data.work import LocalExecutor
+from tests.annotate.fake_backend import FakeBackend, Step
 from tests.annotate.hostile import HostileServer, Reply, answer, status
 from tests.annotate.oracle_backend import OracleBackend
 from tests.annotate.support import CLEAN, HURRIED, ONE, QUICK, Home, captions, picture, server_settings

@@ -25,12 +25,12 @@ from annotate.serve.app import make_app
 from annotate.serve.chat import MAX_TEXT
 from annotate.serve.served import Served
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Question
-from annotate.vlm.fake import FakeBackend
 from annotate.vlm.local import LocalBackend
 from schemas.geometry import ImageSize
 from sdg_data.prompt_templates import DETECT, load_template
 from sdg_data.settings import VlmSettings
 from tests.annotate import tiny_vlm
+from tests.annotate.fake_backend import FakeBackend
 from tests.annotate.serve.odd_requests import FINE, attack, draw, free_port, serve, wait_for
 from tests.annotate.serve.test_serve import CONFIG, URL, chat
 from tests.annotate.support import CLEAN, Home, picture

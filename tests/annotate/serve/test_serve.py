@@ -22,7 +22,6 @@ from annotate.serve.label_studio import BLIND, read_tags, regions
 from annotate.serve.served import Served
 from annotate.vlm.batching import DynamicBatcher
 from annotate.vlm.contract import Answer, AskError, Backend, Question
-from annotate.vlm.fake import FakeBackend
 from annotate.vlm.openai_chat import OpenAIBackend
 from schemas.codecs import LabelStudio
 from schemas.geometry import Box, ImageSize, PercentBox
@@ -30,6 +29,7 @@ from schemas.labelling import LabelProject, LabelTask, ProjectKind, TaskState
 from sdg_data.listening import is_loopback
 from sdg_data.prompt_templates import DETECT, load_template
 from sdg_data.store import labelling
+from tests.annotate.fake_backend import FakeBackend
 from tests.annotate.support import CLEAN, ONE, Home, picture, question, server_settings
 from tests.sdg_data.store.makers import defect
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from annotate.vlm.contract import Answer, AskError, Question
-from annotate.vlm.fake import FakeBackend, Step
 from annotate.vlm.retrying import RetryingClient, RetryPolicy
+from tests.annotate.fake_backend import FakeBackend, Step
 from tests.annotate.support import question
 
 

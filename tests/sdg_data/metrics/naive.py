@@ -61,14 +61,14 @@ def best_assignment(first: list[Thing], second: list[Thing], score: Any = iou) -
 
 def greedy(image: Image, threshold: float) -> list[tuple[int, int]]:
     """The release's: (ground truth, prediction) pairs."""
-    found = []
+    candidates = []
     for p, prediction in enumerate(image.pred):
         for g, truth in enumerate(image.gt):
             overlap = iou(truth, prediction)
             if float(overlap) >= threshold:
-                found.append((overlap, p, g))
+                candidates.append((overlap, p, g))
     pairs: list[tuple[int, int]] = []
-    for _, p, g in sorted(found, reverse=True):
+    for _, p, g in sorted(candidates, reverse=True):
         a, b = image.gt[g].label, image.pred[p].label
         fits = a == b or (a == "both" and b in TYPES) or (b == "both" and a in TYPES)
         if fits and all(g != other and p != pair for other, pair in pairs):
@@ -135,7 +135,7 @@ def evaluate(images: list[Image], protocol: str) -> dict[str, Any]:
         def concerns(thing: Thing, scope: str = scope) -> bool:
             return scope == "any" or thing.label in (scope, "both")
 
-        table = Counter((any(map(concerns, one.gt)), any(map(concerns, one.pred))) for one in images)
+        table = Counter((any(map(concerns, image.gt)), any(map(concerns, image.pred))) for image in images)
         tp, fp, fn, tn = table[True, True], table[False, True], table[True, False], table[False, False]
         image_level[scope] = {
             "accuracy": share(tp + tn, len(images), undefined),
@@ -166,12 +166,12 @@ def evaluate(images: list[Image], protocol: str) -> dict[str, Any]:
             for scope, c in counts.items()
         }
     at = 0.1 if paper else 0.5
-    found = [(one, one.gt[g], one.pred[p]) for one in images for g, p in match(one, at)]
+    pairs = [(image, image.gt[g], image.pred[p]) for image in images for g, p in match(image, at)]
 
     def reasons(measure: Any) -> dict[str, Any]:
         tree: dict[str, Any] = {}
         for scope in ("all", *TYPES):
-            values = [measure(g.reason, p.reason) for _, g, p in found if scope in ("all", g.label)]
+            values = [measure(g.reason, p.reason) for _, g, p in pairs if scope in ("all", g.label)]
             tree[scope] = {
                 "pairs": len(values),
                 "mean": mean(values) if values else undefined,
@@ -182,9 +182,9 @@ def evaluate(images: list[Image], protocol: str) -> dict[str, Any]:
                 },
             }
         sums = [
-            sum(measure(g.reason, p.reason) for owner, g, p in found if owner is one)
-            / max(len(one.gt), len(one.pred), 1)
-            for one in images
+            sum(measure(g.reason, p.reason) for owner, g, p in pairs if owner is image)
+            / max(len(image.gt), len(image.pred), 1)
+            for image in images
         ]
         return {**tree, "detection_aware": mean(sums) if sums else undefined}
 
@@ -192,11 +192,11 @@ def evaluate(images: list[Image], protocol: str) -> dict[str, Any]:
     for kind in TYPES:
         values = [
             1 - abs(g.importance - p.importance) / 100
-            for _, g, p in found
+            for _, g, p in pairs
             if g.label == kind and g.importance is not None and p.importance is not None
         ]
         importance[kind] = mean(values) if values else None
-    xs, ys = [len(one.gt) for one in images], [len(one.pred) for one in images]
+    xs, ys = [len(image.gt) for image in images], [len(image.pred) for image in images]
     return {
         "protocol": protocol,
         "images": len(images),

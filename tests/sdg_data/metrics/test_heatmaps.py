@@ -33,22 +33,22 @@ def defect(box: Box, importance: int, kind: str = "artifact") -> Defect:
     return Defect(box=box, type=DefectType(kind), reason="r", importance=importance)
 
 
-def fine(found: list[Box], height: int, width: int) -> np.ndarray:
+def fine(boxes_drawn: list[Box], height: int, width: int) -> np.ndarray:
     """The union on the grid of thousandths, cells averaged: exact where cells are whole thousandths."""
     mask = np.zeros((1000, 1000))
-    for box in found:
+    for box in boxes_drawn:
         mask[box.y0 : box.y1, box.x0 : box.x1] = 1
     return mask.reshape(height, 1000 // height, width, 1000 // width).mean(axis=(1, 3))
 
 
 @settings(deadline=None)
 @given(st.lists(boxes(), max_size=4), st.sampled_from([(1, 1), (4, 10), (8, 20), (50, 25)]))
-def test_coverage_equals_counting_thousandths(found: list[Box], shape: tuple[int, int]) -> None:
-    assert coverage(found, *shape).shape == (len(found), *shape)
-    for box, map_ in zip(found, coverage(found, *shape), strict=True):
+def test_coverage_equals_counting_thousandths(boxes_drawn: list[Box], shape: tuple[int, int]) -> None:
+    assert coverage(boxes_drawn, *shape).shape == (len(boxes_drawn), *shape)
+    for box, map_ in zip(boxes_drawn, coverage(boxes_drawn, *shape), strict=True):
         assert np.allclose(map_, fine([box], *shape))
         assert map_.sum() == pytest.approx(box.area / 1e6 * shape[0] * shape[1])
-    assert np.allclose(union_coverage(found, *shape), fine(found, *shape))
+    assert np.allclose(union_coverage(boxes_drawn, *shape), fine(boxes_drawn, *shape))
 
 
 def test_cells_that_are_no_whole_thousandths() -> None:

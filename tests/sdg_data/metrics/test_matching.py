@@ -17,13 +17,20 @@ from sdg_data.metrics.matching import (
     box_f1,
     candidates,
     diou_matrix,
-    greedy,
+    greedy_pairs,
     iou_matrix,
     match_cells,
     match_defects,
 )
 from tests.sdg_data.metrics import naive
 from tests.sdg_data.metrics.support import boxes, defects, some_defects
+
+
+def greedy(scores: np.ndarray, allowed: np.ndarray, threshold: float) -> list[tuple[int, int]]:
+    """(Prediction, ground truth) of the greedy pairs of one image."""
+    rows, columns = np.nonzero(allowed & (scores >= threshold))
+    kept = greedy_pairs(rows, columns, scores[rows, columns])
+    return sorted(zip(rows[kept].tolist(), columns[kept].tolist(), strict=True))
 
 
 def things(found: list[Defect]) -> list[naive.Thing]:
@@ -101,7 +108,7 @@ def test_large_assignments_have_the_largest_total(shape: tuple[int, int]) -> Non
 def test_hungarian_gives_up_the_best_pair_for_the_best_total() -> None:
     matched = assign(np.array([[0.6, 0.5], [0.5, 0.0]]))
     assert (matched.first.tolist(), matched.second.tolist()) == ([0, 1], [1, 0])
-    assert greedy(np.array([[0.6, 0.5], [0.5, 0.0]]), np.ones((2, 2), dtype=bool), 0.1).second.tolist() == [0]
+    assert greedy(np.array([[0.6, 0.5], [0.5, 0.0]]), np.ones((2, 2), dtype=bool), 0.1) == [(0, 0)]
 
 
 def test_a_total_equal_but_for_rounding_is_a_tie() -> None:
@@ -172,19 +179,13 @@ def test_greedy_equals_the_naive_one_at_every_threshold() -> None:
         fits["both"] = {"both", "artifact", "misalignment"}
         allowed = np.array([[g.label in fits[p.label] for g in image.gt] for p in image.pred], dtype=bool)
         for threshold in (0.1, 0.25, 0.5):
-            matched = greedy(scores, allowed.reshape(scores.shape), threshold)
-            pairs = set(zip(matched.second.tolist(), matched.first.tolist(), strict=True))
-            assert pairs == set(naive.greedy(image, threshold))
+            pairs = greedy(scores, allowed.reshape(scores.shape), threshold)
+            assert {(truth, guess) for guess, truth in pairs} == set(naive.greedy(image, threshold))
 
 
 def test_greedy_ties_go_to_the_higher_prediction_then_the_higher_ground_truth() -> None:
-    equal = np.full((2, 2), 0.5)
-    matched = greedy(equal, np.ones((2, 2), dtype=bool), 0.1)
-    assert (matched.first.tolist(), matched.second.tolist()) == ([0, 1], [0, 1])
-    matched = greedy(np.full((1, 3), 0.5), np.ones((1, 3), dtype=bool), 0.1)
-    assert matched.second.tolist() == [2]
-    matched = greedy(np.full((3, 1), 0.5), np.ones((3, 1), dtype=bool), 0.1)
-    assert matched.first.tolist() == [2]
+    for shape, kept in (((2, 2), [(0, 0), (1, 1)]), ((1, 3), [(0, 2)]), ((3, 1), [(2, 0)])):
+        assert greedy(np.full(shape, 0.5), np.ones(shape, dtype=bool), 0.1) == kept
 
 
 def test_candidates_are_all_close_pairs_of_a_cell() -> None:

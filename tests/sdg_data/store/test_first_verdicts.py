@@ -75,16 +75,16 @@ def test_an_answer_in_quarantine_is_no_verdict_until_it_is_mended(store: Store) 
 
 def naive(people: list[Annotation], gone: set[str]) -> list[str]:
     """Each person's last own version in order of image and name, of those that make a claim."""
-    by_id = {one.id: one for one in people}
+    by_id = {version.id: version for version in people}
     last: dict[tuple[str, str], Annotation] = {}
-    for version in sorted(people, key=lambda one: (one.round, one.created_at, one.id)):
+    for version in sorted(people, key=lambda version: (version.round, version.created_at, version.id)):
         parent = by_id.get(version.parent_id or "")
         own = version.parent_id is None or (
             version.round == 1 and parent is not None and parent.annotator == version.annotator
         )
         if own and version.id not in gone:
             last[version.image_id, version.annotator] = version
-    return [one.id for _, one in sorted(last.items()) if one.status in ("defects", "clean")]
+    return [version.id for _, version in sorted(last.items()) if version.status in ("defects", "clean")]
 
 
 def test_as_a_naive_reading_has_it(store: Store) -> None:

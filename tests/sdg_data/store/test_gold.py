@@ -169,11 +169,11 @@ def _image(identity: str, prompt: str):  # type: ignore[no-untyped-def]
 
 def _naive(people: list[Annotation], verdicts: list[Review], graves: set[str], *, unreviewed: bool) -> str | None:
     """The rule of `sdg_data.store.gold`, read one annotation at a time."""
-    live = [one for one in people if one.id not in graves]
+    live = [version for version in people if version.id not in graves]
     standing = [review for review in verdicts if review.id not in graves]
 
-    def last(of: str) -> Review | None:
-        return max((r for r in standing if r.annotation_id == of), key=_order, default=None)
+    def last(annotation: str) -> Review | None:
+        return max((r for r in standing if r.annotation_id == annotation), key=_order, default=None)
 
     accepted: list[tuple[tuple[object, ...], Annotation]] = []
     untouched = []
@@ -189,11 +189,11 @@ def _naive(people: list[Annotation], verdicts: list[Review], graves: set[str], *
             accepted.append(((made.round, made.created_at, version.id), version))
         elif not any(child.parent_id == version.id for child in live):
             untouched.append(version)
-    accepted = [(key, one) for key, one in accepted if one.status != "skipped"]
+    accepted = [(key, version) for key, version in accepted if version.status != "skipped"]
     if accepted:
         winner = max(accepted)[1]
         return winner.id if winner.status in ("defects", "clean") else None
-    untouched = [one for one in untouched if one.status != "skipped"]
+    untouched = [version for version in untouched if version.status != "skipped"]
     if unreviewed and len(untouched) == 1 and untouched[0].status in ("defects", "clean"):
         return untouched[0].id
     return None

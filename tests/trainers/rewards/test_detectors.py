@@ -12,7 +12,6 @@ import uvicorn
 from annotate.serve.app import make_app
 from annotate.serve.served import Served
 from annotate.vlm.contract import Answer, AskError, Question
-from annotate.vlm.fake import FakeBackend
 from annotate.vlm.openai_chat import OpenAIBackend
 from annotate.vlm.retrying import RetryPolicy
 from generators.images import GeneratedImage
@@ -20,6 +19,7 @@ from schemas.answer.parse import render_answer
 from sdg_data.errors import ConfigError
 from sdg_data.prompt_templates import DETECT_SHORT, load_template
 from sdg_data.settings import VlmSettings
+from tests.annotate.fake_backend import FakeBackend
 from tests.trainers.boxflow.naive import defect
 from trainers.rewards.detectors import VlmDetector
 from trainers.rewards.settings import DetectorSettings, RewardSettings, make_detector, make_reward

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from annotate.vlm.contract import Answer, AskError
-from annotate.vlm.fake import FakeBackend
 from annotate.vlm.retrying import RetryPolicy
 from generators.images import GeneratedImage
+from tests.annotate.fake_backend import FakeBackend
 from trainers.rewards.judge import Judge, parse_judgement
 
 GOOD = "Alignment Score (1-5): 4.5\nCoherence Score (1-5): 3\nStyle Score (1-5): 2"

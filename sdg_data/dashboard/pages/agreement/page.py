@@ -30,7 +30,7 @@ from sdg_data.metrics.paper_numbers import published
 from sdg_data.metrics.report import summary_rows
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
-from sdg_data.words import counted
+from sdg_data.words import counted, decimal
 
 QUEUE = 60
 """Rows of the queue of images where people differ most."""
@@ -115,7 +115,7 @@ def _pair_matrix(rows: Rows) -> str:
                 body += "<td></td>"
                 continue
             address = browse_link(select="judged-by", first=first, second=second)
-            f1 = "–" if row["f1@0.5"] is None else f"{row['f1@0.5']:.2f}"
+            f1 = decimal(row["f1@0.5"], 2)
             body += f'<td class="number"><a href="{text(address)}">{f1}</a> <small>n={row["images"]}</small></td>'
         body += "</tr>"
     head = f"<thead><tr><td></td>{head}</tr></thead>"

@@ -174,5 +174,5 @@ def _known(tx: Tx, ids: Sequence[str]) -> list[str]:
     rows = tx.execute(
         "SELECT image_id FROM dash_images WHERE image_id IN (SELECT unnest(?::VARCHAR[]))", [list(ids)]
     ).fetchall()
-    there = {image_id for (image_id,) in rows}
-    return [image_id for image_id in dict.fromkeys(ids) if image_id in there]
+    known = {image_id for (image_id,) in rows}
+    return [image_id for image_id in dict.fromkeys(ids) if image_id in known]

@@ -86,8 +86,8 @@ def _group(position: int, layer: BoxLayer, aspect: float) -> str:
     boxes = "".join(
         f'<rect class="{defect.type}" data-box="{position}-{index}" tabindex="0" role="img" style="{line}" '
         f'x="{defect.box.x0}" y="{defect.box.y0 * aspect:g}" width="{defect.box.width}" '
-        f'height="{defect.box.height * aspect:g}" aria-label="{letter}: {text(_short(defect))}">'
-        f"<title>{text(_short(defect))}</title></rect>"
+        f'height="{defect.box.height * aspect:g}" aria-label="{letter}: {text(defect_line(defect))}">'
+        f"<title>{text(defect_line(defect))}</title></rect>"
         f'<text class="{defect.type}" x="{defect.box.x0 + 6 + 30 * position}" '
         f'y="{defect.box.y0 * aspect + 30:g}">{letter}</text>'
         for index, defect in enumerate(layer.defects)
@@ -96,7 +96,8 @@ def _group(position: int, layer: BoxLayer, aspect: float) -> str:
     return f'<g data-group="{position}" data-kind="{layer.kind}"{hidden}>{boxes}</g>'
 
 
-def _short(defect: Defect) -> str:
+def defect_line(defect: Defect) -> str:
+    """A defect's type, importance and reason, for the title of its box."""
     return f"{defect.type}, importance {defect.importance}: {defect.reason[:300]}"
 
 

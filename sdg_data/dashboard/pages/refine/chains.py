@@ -108,15 +108,15 @@ def refined_images(records: RunRecords, parameters: Parameters) -> list[RefinedI
     """
     edits = grouped((edit.refinement_id, edit) for edit in records.edits)
     verdict, reason = parameters.get("verdict", ""), parameters.get("reason", "")
-    found = []
+    matching = []
     for refinement in records.refinements:
         own = edits.get(refinement.id, [])
         if parameters.get("state") and refinement.state.value != parameters["state"]:
             continue
         if (verdict or reason) and not any(_fits(edit, verdict, reason) for edit in own):
             continue
-        found.append(RefinedImage(refinement, own))
-    return sorted(found, key=lambda image: (_ORDER[image.refinement.state], image.refinement.image_id))
+        matching.append(RefinedImage(refinement, own))
+    return sorted(matching, key=lambda image: (_ORDER[image.refinement.state], image.refinement.image_id))
 
 
 _ORDER = {state: place for place, state in enumerate(RefinementState)}
@@ -211,8 +211,8 @@ def count_rows(context: PageContext, tx: Tx, parameters: Parameters) -> Rows:
         return []
     facts = run_report(context, tx, records.run.id, "")
     return [
-        {"of": of, "name": name, "number": number, "in words": WORDS.get(name, "") if of == "reason" else ""}
-        for of, counts in (("state", "states"), ("verdict", "verdicts"), ("reason", "reasons"))
+        {"of": group, "name": name, "number": number, "in words": WORDS.get(name, "") if group == "reason" else ""}
+        for group, counts in (("state", "states"), ("verdict", "verdicts"), ("reason", "reasons"))
         for name, number in facts[counts].items()
     ]
 

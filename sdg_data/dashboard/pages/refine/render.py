@@ -19,6 +19,7 @@ from sdg_data.dashboard.html import (
     text,
 )
 from sdg_data.dashboard.page import Parameters
+from sdg_data.dashboard.pages.browse.overlay import defect_line
 from sdg_data.dashboard.pages.refine.chains import (
     SHORT_ID,
     WORDS,
@@ -31,7 +32,7 @@ from sdg_data.dashboard.pages.refine.chains import (
 from sdg_data.dashboard.tables import blobs_of_images
 from sdg_data.metrics.refinement import RunRecords, burden_of
 from sdg_data.store.connection import Tx
-from sdg_data.words import counted
+from sdg_data.words import counted, decimal
 
 PER_PAGE = 12
 TINY = 200
@@ -91,19 +92,19 @@ def render_runs(context: PageContext, tx: Tx, parameters: Parameters) -> str:
     ) + figure(
         "refine-counts",
         "What became of it",
-        f'<dl class="commands">{"".join(_count_line(counts, of, parameters) for of in _COUNTED)}</dl>',
+        f'<dl class="commands">{"".join(_count_line(counts, group, parameters) for group in _COUNTED)}</dl>',
         note="a candidate may fail several parts of the test",
         parameters=_kept(parameters, "run"),
     )
 
 
-def _count_line(counts: Sequence[Mapping[str, Any]], of: str, parameters: Parameters) -> str:
+def _count_line(counts: Sequence[Mapping[str, Any]], group: str, parameters: Parameters) -> str:
     links = [
-        f"{link(_address(parameters, of, row['name']), row['in words'] or row['name'])} {row['number']:,}"
+        f"{link(_address(parameters, group, row['name']), row['in words'] or row['name'])} {row['number']:,}"
         for row in counts
-        if row["of"] == of
+        if row["of"] == group
     ]
-    return f"<dt>{_COUNTED[of]}</dt><dd>{' · '.join(links) or 'none'}</dd>"
+    return f"<dt>{_COUNTED[group]}</dt><dd>{' · '.join(links) or 'none'}</dd>"
 
 
 def _run_cells(row: Mapping[str, Any], judge: str) -> dict[str, Any]:
@@ -141,17 +142,17 @@ def _address(parameters: Parameters, name: str, value: str) -> str:
 
 def render_images(tx: Tx, records: RunRecords, parameters: Parameters, page: int) -> tuple[int, str]:
     """A page of the images that an address asks for, as cards; the number of the page that there is, and HTML."""
-    found = refined_images(records, parameters)
-    pages = max(1, -(-len(found) // PER_PAGE))
+    images = refined_images(records, parameters)
+    pages = max(1, -(-len(images) // PER_PAGE))
     page = min(max(1, page), pages)
-    if not found:
+    if not images:
         return 1, '<div class="empty"><p>No image of this run is like that. Choose other filters.</p></div>'
-    shown = found[(page - 1) * PER_PAGE : page * PER_PAGE]
-    named = {image for one in shown for image in (one.refinement.image_id, one.refinement.result_id, _last(one))}
-    blobs = blobs_of_images(tx, [image for image in named if image])
-    prompts = prompt_texts(tx, [records.images[one.refinement.image_id] for one in shown])
-    cards = "".join(_card(one, records, blobs, prompts) for one in shown)
-    title = f"{counted(len(found), 'image')}, page {page} of {pages}"
+    shown = images[(page - 1) * PER_PAGE : page * PER_PAGE]
+    named = {key for image in shown for key in (image.refinement.image_id, image.refinement.result_id, _last(image))}
+    blobs = blobs_of_images(tx, [key for key in named if key])
+    prompts = prompt_texts(tx, [records.images[image.refinement.image_id] for image in shown])
+    cards = "".join(_card(image, records, blobs, prompts) for image in shown)
+    title = f"{counted(len(images), 'image')}, page {page} of {pages}"
     return page, figure(
         "refine-edits",
         title,
@@ -208,7 +209,7 @@ def _why_not(image: RefinedImage) -> str:
 
 def render_image(tx: Tx, records: RunRecords, image_id: str, edit_number: str = "") -> str:
     """One image: the slider between it and a candidate's parent, and the chain of all its candidates."""
-    image = next((one for one in refined_images(records, {}) if one.refinement.image_id == image_id), None)
+    image = next((refined for refined in refined_images(records, {}) if refined.refinement.image_id == image_id), None)
     if image is None:
         return f'<p class="none">The run has no image {text(image_id[:64])}.</p>'
     refinement = image.refinement
@@ -279,15 +280,11 @@ def _mask(described: str, record: ImageRecord) -> str:
 def _boxes(name: str, defects: Sequence[Defect], aspect: float, below: str = "") -> str:
     boxes = "".join(
         f'<rect class="{defect.type}" x="{defect.box.x0}" y="{defect.box.y0 * aspect:g}" width="{defect.box.width}" '
-        f'height="{defect.box.height * aspect:g}"><title>{text(_short(defect))}</title></rect>'
+        f'height="{defect.box.height * aspect:g}"><title>{text(defect_line(defect))}</title></rect>'
         for defect in defects
     )
     label = f"{counted(len(defects), 'box')} of {name}" if len(defects) == 1 else f"{len(defects)} boxes of {name}"
     return f'<svg viewBox="0 0 1000 {1000 * aspect:g}" role="img" aria-label="{text(label)}">{below}{boxes}</svg>'
-
-
-def _short(defect: Defect) -> str:
-    return f"{defect.type}, importance {defect.importance}: {defect.reason[:300]}"
 
 
 def _defects(defects: Sequence[Defect] | None) -> str:
@@ -325,7 +322,7 @@ def _round(image: RefinedImage, blobs: Mapping[str, str], number_of_round: int, 
     first = edits[0]
     parent = next((edit.number for edit in image.edits if edit.image_id == first.parent_id), None)
     origin = "the image itself" if parent is None else f"candidate {parent}"
-    targets = "; ".join(_short(defect) for defect in first.targets)
+    targets = "; ".join(defect_line(defect) for defect in first.targets)
     rows = [_candidate(image, edit, blobs, edit is shown) for edit in edits]
     seeds = ", ".join(str(edit.seed) for edit in edits)
     made_by = f"mask: {first.mask}\neditor: {first.editor}, revision {first.revision}\nseeds: {seeds}"
@@ -355,8 +352,8 @@ def _candidate(image: RefinedImage, edit: Edit, blobs: Mapping[str, str], shown:
         "why": "; ".join(WORDS.get(reason, reason) for reason in edit.reasons) or "–",
         "burden inside": _change(measured, "inside"),
         "outside": _change(measured, "outside"),
-        "seam": _rounded(measured.get("seam")),
-        "rim": _rounded(measured.get("rim")),
+        "seam": decimal(measured.get("seam"), 2),
+        "rim": decimal(measured.get("rim"), 2),
         "reward": _change(measured, "reward"),
     }
 
@@ -365,8 +362,4 @@ def _change(measured: Mapping[str, float | None], name: str) -> str:
     before, after = measured.get(f"{name}_before"), measured.get(f"{name}_after")
     if before is None and after is None:
         return "–"
-    return f"{_rounded(before)} → {_rounded(after)}"
-
-
-def _rounded(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return f"{decimal(before, 2)} → {decimal(after, 2)}"
