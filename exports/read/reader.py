@@ -44,6 +44,7 @@ from exports.read.decode import decode_rgb, open_image
 from exports.read.shard_files import Location, Shard, ShardFile, find_shards, opened_shards
 from schemas.records import Split
 from schemas.sample import Sample
+from sdg_data import processes
 from sdg_data.errors import ConfigError, InputError
 
 log = logging.getLogger(__name__)
@@ -113,8 +114,8 @@ class ShardReader:
         self._shards = find_shards(source, None if split is None else Split(split))
         self._seed, self._typed, self._check = seed, typed, check_bytes
         self._decode = DECODERS[decode]
-        self._rank = int(os.environ.get("RANK", "0")) if rank is None else rank
-        self._world = int(os.environ.get("WORLD_SIZE", "1")) if world is None else world
+        self._rank = processes.rank() if rank is None else rank
+        self._world = processes.world_size() if world is None else world
         if not 0 <= self._rank < self._world:
             raise ConfigError(f"there is no rank {self._rank} among {self._world}")
         self._even, self._skip, self._threads = even, on_error == "skip", threads

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -297,6 +296,7 @@ def _train_held(
     as_json: bool,
 ) -> None:
     from generators.models.loading import load_pipeline
+    from sdg_data.processes import rank
     from trainers.boxflow.trainer import BoxFlowTrainer, Task
     from trainers.boxflow.trial import run_trials
     from trainers.rewards.settings import make_detector, make_reward
@@ -308,9 +308,8 @@ def _train_held(
     detector = make_detector(config.rewards.detector) if needed else None
     held_out_reward = None if guard is None else make_reward((guard,))
     artifact_guard = config.monitoring.artifact_guard
-    if int(os.environ.get("RANK", "0")) == 0:
-        size = (config.policy.height or preset.height, config.policy.width or preset.width)
-        run_trials(config, texts, size)
+    if rank() == 0:
+        run_trials(config, texts, config.policy.image_size(preset))
     task = Task(
         config=config,
         preset=preset,

@@ -6,8 +6,7 @@ is its documentation: `sdg train boxflow --help-config` prints it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,24 +14,28 @@ from sdg_data.errors import ConfigError
 from trainers.boxflow.dynamics import Dynamics
 from trainers.boxflow.forward_config import ForwardSettings
 from trainers.boxflow.reward_map import CellRule
-from trainers.common import config as common
 from trainers.common.config import (
     AboveZero,
     ConfigGroup,
+    LoraSettings,
     Natural,
     NotNegative,
     Positive,
     TrainingSettings,
     flat_json,
 )
+from trainers.common.config import changed as changed  # whoever has a configuration changes it
 from trainers.rewards.settings import DetectorSettings, RewardSettings
+
+if TYPE_CHECKING:
+    from generators.models.presets import Preset
 
 Share = Annotated[float, Field(ge=0, le=1)]
 AdvantageKind = Literal["scalar", "dense-heatmap", "box", "scalar-boxes"]
 EstimatorKind = Literal["policy-gradient", "forward"]
 
 
-class BoxFlowLora(common.LoraSettings):
+class BoxFlowLora(LoraSettings):
     """Settings of the low-rank adapter (LoRA) that is trained on the generator's transformer."""
 
     targets: tuple[str, ...] = ()
@@ -58,6 +61,10 @@ class PolicySettings(ConfigGroup):
     """Recompute activations in the backward pass instead of keeping them: less memory, about a third more time."""
     device: Literal["auto", "cpu"] = "auto"
     """auto: a GPU where there is one."""
+
+    def image_size(self, preset: Preset) -> tuple[int, int]:
+        """(height, width) in pixels of the images that a training draws."""
+        return self.height or preset.height, self.width or preset.width
 
 
 class RolloutSettings(ConfigGroup):
@@ -232,6 +239,7 @@ class SavingSettings(ConfigGroup):
 class BoxFlowConfig(TrainingSettings):
     """All settings of a BoxFlow training, in groups."""
 
+    page: ClassVar = "docs/boxflow.md"
     recipe: str
     """The recipe that it was made from."""
     rollouts: Positive = 500
@@ -410,18 +418,3 @@ def identity(config: BoxFlowConfig) -> dict[str, Any]:
     """
     values = {name: value for name, value in flat_json(config).items() if name not in _UNNAMED}
     return {name: value for name, value in values.items() if name not in _NEWER or value != _NEWER[name]}
-
-
-def changed(config: BoxFlowConfig, changes: Mapping[str, Any]) -> BoxFlowConfig:
-    """Make a copy of the configuration with other values.
-
-    `ConfigError` is raised for a key that does not exist and a value that its setting does not allow.
-
-    Args:
-        config: the configuration, which stays as it is.
-        changes: new values by key, as `trainers.common.config.changed` takes them.
-
-    Returns:
-        The new configuration.
-    """
-    return common.changed(config, changes, docs="docs/boxflow.md")

@@ -120,7 +120,7 @@ def rollout_time(config: BoxFlowConfig, preset: Preset, sizes: ModelSizes, aroun
     """
     from sdg_data.progress import duration
 
-    width, height = config.policy.width or preset.width, config.policy.height or preset.height
+    height, width = config.policy.image_size(preset)
     guidance = preset.guidance if config.policy.guidance is None else config.policy.guidance
     flow = model_of(preset).flow
     guided = flow is not None and flow.guided(guidance)

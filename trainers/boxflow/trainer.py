@@ -168,13 +168,14 @@ class BoxFlowTrainer:
     def _prepare(self) -> None:
         config, task, accelerator = self.config, self.task, self.accelerator
         policy, settings = config.policy, config.optimizer
-        size = (policy.height or task.preset.height, policy.width or task.preset.width)
         guidance = task.preset.guidance if policy.guidance is None else policy.guidance
         kind = torch.bfloat16 if config.policy.precision == "bf16" and config.policy.lora is not None else torch.float32
         task.pipeline.to(accelerator.device)
         if task.pipeline.transformer.dtype != kind:
             task.pipeline.transformer.to(kind)
-        self.policy = Policy(flow_of(task.preset, task.pipeline), config, size, guidance, accelerator)
+        self.policy = Policy(
+            flow_of(task.preset, task.pipeline), config, policy.image_size(task.preset), guidance, accelerator
+        )
         torch.manual_seed(config.seed)  # an adapter starts at random
         self.policy.prepare()
         model = task.pipeline.transformer

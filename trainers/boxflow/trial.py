@@ -29,7 +29,7 @@ _PATCH = 32
 
 
 @dataclass(frozen=True)
-class Trial:
+class ServerTrial:
     """How a server answered: `asked` images in `seconds`; `reasons` of those that have no answer, each as often."""
 
     name: str
@@ -43,7 +43,7 @@ class Trial:
         return self.asked - len(self.reasons)
 
 
-def run_trials(config: BoxFlowConfig, prompts: Sequence[str], size: tuple[int, int]) -> list[Trial]:
+def run_trials(config: BoxFlowConfig, prompts: Sequence[str], size: tuple[int, int]) -> list[ServerTrial]:
     """Ask every server of a training about `monitoring.trial_images` pictures, one server after another.
 
     Args:
@@ -66,7 +66,7 @@ def run_trials(config: BoxFlowConfig, prompts: Sequence[str], size: tuple[int, i
     return trials
 
 
-def describe(trial: Trial, config: BoxFlowConfig) -> str:
+def describe(trial: ServerTrial, config: BoxFlowConfig) -> str:
     """Say how fast a server is and whether that is enough for a rollout.
 
     Args:
@@ -128,7 +128,7 @@ def _served(config: BoxFlowConfig) -> Iterator[BaseReward]:
             yield BurdenReward(make_detector(settings))
 
 
-def _ask(source: BaseReward, images: Sequence[GeneratedImage], deadline: float) -> Trial:
+def _ask(source: BaseReward, images: Sequence[GeneratedImage], deadline: float) -> ServerTrial:
     """The server's answers about all pictures at once, as far as they come by the deadline."""
     scoring = Scoring(source, None, deadline=deadline)
     try:
@@ -137,10 +137,10 @@ def _ask(source: BaseReward, images: Sequence[GeneratedImage], deadline: float) 
     finally:
         scoring.close()
     reasons = tuple(image.reward_reason for image in scored if image.reward is None)
-    return Trial(source.name, len(images), scoring.waited, reasons)
+    return ServerTrial(source.name, len(images), scoring.waited, reasons)
 
 
-def _check(trial: Trial, limit: float) -> None:
+def _check(trial: ServerTrial, limit: float) -> None:
     """Raise ModelError where so many answers are missing that no rollout would count."""
     if len(trial.reasons) <= limit * trial.asked:
         return

@@ -15,7 +15,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -34,6 +34,8 @@ class TrainingSettings(BaseModel):
     """Base of every table of a training's configuration: frozen, no unknown keys, descriptions below the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    page: ClassVar[str] = ""
+    """Of a whole configuration: the page of the docs that lists its keys."""
 
 
 class ConfigGroup(TrainingSettings):
@@ -99,14 +101,13 @@ def flat_json(config: TrainingSettings) -> dict[str, Any]:
     return result
 
 
-def changed(config: Config, changes: Mapping[str, Any], *, docs: str) -> Config:
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """A configuration with other values.
 
     Args:
         config: the configuration to start from, which stays as it is.
         changes: dotted key -> value. A dot reaches into a group or a table; where a table was None, its other fields
             get their defaults. A flat key is taken with a DeprecationWarning.
-        docs: the page that lists the keys, for the hint of an error.
 
     Returns:
         The changed configuration, checked as a whole.
@@ -120,7 +121,7 @@ def changed(config: Config, changes: Mapping[str, Any], *, docs: str) -> Config:
         head, dot, rest = name.partition(".")
         if head in keys:
             warnings.warn(
-                f"the key {head!r} is now {keys[head]!r}; the old one goes in 0.3", DeprecationWarning, stacklevel=3
+                f"the key {head!r} is now {keys[head]!r}; the old one goes in 0.3", DeprecationWarning, stacklevel=2
             )
             name = keys[head] + dot + rest
         *tables, last = name.split(".")
@@ -135,7 +136,7 @@ def changed(config: Config, changes: Mapping[str, Any], *, docs: str) -> Config:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, part['loc'])) or 'settings'}: {part['msg']}" for part in error.errors()]
         recipe = values.get("recipe")
-        raise ConfigError("; ".join(lines), item=f"recipe {recipe}", hint=f"{docs} has the keys.") from error
+        raise ConfigError("; ".join(lines), item=f"recipe {recipe}", hint=f"{config.page} has the keys.") from error
 
 
 def parse_changes(options: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.locks import stage_lock
+from sdg_data.processes import rank
 from trainers.common.config import ConfigGroup, grouped
 from trainers.files import replace_file
 
@@ -86,7 +86,7 @@ class RunFolder:
         Of several processes that train together the first one holds it for all. Where another training holds it,
         StoreLocked comes through.
         """
-        if int(os.environ.get("RANK", "0")):
+        if rank():
             yield
             return
         with stage_lock(self.root, "training", wait=0):

@@ -25,6 +25,7 @@ from annotate.vlm.qwen.attention import batch_equal_images
 from exports.read.shard_table import ShardTable
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.metrics.similarity import similarity_named
+from sdg_data.processes import world_size
 from sdg_data.prompt_templates import load_template
 from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter
 from trainers.detector.chat import Chat
@@ -176,7 +177,6 @@ def _train_grpo(
         questions_only=True,
     )
     check_size(samples, config, each=config.answers.group)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     reporter = RunReporter(folder)
     guard = None if config.guard is None else CollapseGuard(config.guard)
     reward = CompositeReward(
@@ -191,7 +191,7 @@ def _train_grpo(
             reward=reward,
             config=config,
             model=detector,
-            args=TrlGrpoConfig(**config.grpo_arguments(str(folder.checkpoints), processes)),
+            args=TrlGrpoConfig(**config.grpo_arguments(str(folder.checkpoints), world_size())),
             processing_class=processor,
             peft_config=lora_config(config.model.lora, freeze_vision=config.model.freeze_vision),
             callbacks=[reporter] if guard is None else [reporter, guard],

@@ -23,6 +23,7 @@ from trl import SFTTrainer
 
 from annotate.vlm.qwen.processors import save_processor
 from sdg_data.errors import InputError, Interrupted
+from sdg_data.processes import world_size
 from sdg_data.prompt_templates import load_template
 from trainers.common.run_folder import write_json
 from trainers.detector.batches import EpochItems, EpochSampler, SftCollator
@@ -147,9 +148,7 @@ def _train_sft(
         samples = with_variants(samples, chat, config.mini, max_tokens=config.data.max_tokens, seed=config.seed)
         collator = MiniCollator(chat, jitter=config.data.jitter, seed=config.seed)
     check_size(samples, config)
-    arguments = TrlSftConfig(
-        **config.common_arguments(str(folder.checkpoints), int(os.environ.get("WORLD_SIZE", "1"))), max_length=None
-    )
+    arguments = TrlSftConfig(**config.common_arguments(str(folder.checkpoints), world_size()), max_length=None)
     reporter = RunReporter(folder)
     trainer = DetectorSFTTrainer(
         items=EpochItems(samples.table, samples.train),

@@ -7,21 +7,20 @@ below a field is its documentation: `sdg train detector sft --help-config` print
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sdg_data.errors import ConfigError
 from sdg_data.prompt_templates import DETECT, is_file
-from trainers.common import config as common
-from trainers.common.config import ConfigGroup, Natural, Positive, TrainingSettings
+from trainers.common.config import AboveZero, ConfigGroup, LoraSettings, Natural, Positive, TrainingSettings
+from trainers.common.config import changed as changed  # whoever has a configuration changes it
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Report = Literal["tensorboard", "trackio", "wandb", "none"]
 
 
-class DetectorLora(common.LoraSettings):
+class DetectorLora(LoraSettings):
     """A low-rank adapter on the linear layers of the language model (and of the vision tower where it is trained)."""
 
     dropout: Share = 0.0
@@ -65,10 +64,10 @@ class DataSettings(ConfigGroup):
         return template
 
 
-class MuonSettings(common.TrainingSettings):
+class MuonSettings(TrainingSettings):
     """Muon for the matrices of the layers; AdamW goes on with embeddings, norms and biases."""
 
-    learning_rate: common.AboveZero = 1.5e-3
+    learning_rate: AboveZero = 1.5e-3
     """The highest one of the matrices."""
     momentum: Share = 0.95
     """Of the gradient."""
@@ -134,6 +133,7 @@ class DetectorSaving(ConfigGroup):
 class TrainConfig(TrainingSettings):
     """What both kinds of training share, in groups."""
 
+    page: ClassVar = "docs/train-detector.md"
     recipe: str
     """The recipe that it was made from."""
     seed: int = 0
@@ -229,21 +229,3 @@ class TrainConfig(TrainingSettings):
             "seed": self.seed,
             "data_seed": self.seed,
         }
-
-
-Config = TypeVar("Config", bound=TrainConfig)
-
-
-def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Make a copy of the configuration with other values.
-
-    `ConfigError` is raised for a key that does not exist and a value that its setting does not allow.
-
-    Args:
-        config: the configuration, which stays as it is.
-        changes: new values by key, as `trainers.common.config.changed` takes them.
-
-    Returns:
-        The new configuration.
-    """
-    return common.changed(config, changes, docs="docs/train-detector.md")

@@ -135,5 +135,5 @@ def ask_rows(
         pictures = [
             (row.key, chat.picture(table.image(row.place)), chat.question(row.prompt, row.size).text) for row in part
         ]
-        predictions |= {one.key: one for one in ask(model, chat, pictures, max_tokens=max_tokens)}
+        predictions |= {prediction.key: prediction for prediction in ask(model, chat, pictures, max_tokens=max_tokens)}
     return [predictions[row.key] for row in rows]

@@ -24,9 +24,9 @@ from safetensors.torch import load_file, save_file
 
 from sdg_data.errors import InputError, ModelError
 from sdg_data.model_files import loading_errors, loading_reason
+from trainers.common.run_folder import write_json
 from trainers.doctor.head import HeadShape
 from trainers.doctor.model import KINDS
-from trainers.files import replace_file
 
 UNUSED: Final = "unused_prompt_encoder.safetensors"
 """Beside a converted doctor's weights: the parts of SAM's prompt encoder that the model never uses."""
@@ -102,7 +102,7 @@ def from_published(source: Path, out: Path) -> dict[str, Any]:
         layout |= {
             "model_type": "qwen2_5_vl_doctor", "architectures": ["Qwen25VLDoctor"], "heatmap_head": shape,
         }  # fmt: skip
-        _write_json(folder / "config.json", layout)
+        write_json(folder / "config.json", layout)
         if unused:
             save_file(unused, folder / UNUSED, {"format": "pt"})
         _check_whole(folder, names, source)
@@ -144,7 +144,7 @@ def to_published(source: Path, out: Path) -> dict[str, Any]:
         text = layout.pop("text_config", {})
         layout = {**{key: value for key, value in text.items() if key != "model_type"}, **layout}
         layout |= {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
-        _write_json(folder / "config.json", layout)
+        write_json(folder / "config.json", layout)
         _copy_rest(source, folder)
     return {"model": str(out), "weights": len(names) + len(unused), "unused": len(unused)}
 
@@ -161,8 +161,8 @@ def _published_shape(weights: Mapping[str, tuple[int, ...]], source: Path) -> di
     """The decoder's sizes, read off its weights' shapes; the heads are the published 8."""
 
     def channels(pattern: str) -> list[int]:
-        found = {int(match[1]): size[0] for name, size in weights.items() if (match := re.match(pattern, name))}
-        return [found[number] for number in sorted(found)]
+        sizes = {int(match[1]): size[0] for name, size in weights.items() if (match := re.match(pattern, name))}
+        return [sizes[number] for number in sorted(sizes)]
 
     upscaling = r"heatmap\.output_upscaling\."
     try:
@@ -265,7 +265,7 @@ def _rewrite(
         places |= dict.fromkeys(written, path.name)
         total += sum(weight.nbytes for weight in written.values())
     if len(files) > 1:
-        _write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+        write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": places})
     return shapes
 
 
@@ -355,7 +355,3 @@ def _copy_rest(source: Path, folder: Path) -> None:
         known = path.suffix in (".json", ".txt", ".jinja", ".model")
         if path.is_file() and known and path.name != _INDEX and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    replace_file(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")

@@ -64,10 +64,10 @@ class DoctorCollator(SftCollator):
         Returns:
             As `SftCollator`; `true_maps` too where the items have maps.
         """
-        self._scores = {one.item.row.key: one.scores for one in items}
-        batch: dict[str, Any] = super().__call__([one.item for one in items])
-        if all(one.maps is not None for one in items):
-            batch["true_maps"] = [one.maps for one in items]
+        self._scores = {entry.item.row.key: entry.scores for entry in items}
+        batch: dict[str, Any] = super().__call__([entry.item for entry in items])
+        if all(entry.maps is not None for entry in items):
+            batch["true_maps"] = [entry.maps for entry in items]
         return batch
 
     def answer(self, item: TrainingItem) -> str:

@@ -79,8 +79,8 @@ def evaluate_doctor(
         "figures": doctor_figures(truths, predictions, maps=form.maps, look=form.look),
     }
     lines = [
-        json.dumps({"key": one.key, "response": one.text, **one.answer.scores}, ensure_ascii=False)
-        for one in predictions
+        json.dumps({"key": prediction.key, "response": prediction.text, **prediction.answer.scores}, ensure_ascii=False)
+        for prediction in predictions
     ]
     try:
         out.mkdir(parents=True, exist_ok=True)

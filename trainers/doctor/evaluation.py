@@ -50,7 +50,7 @@ def doctor_figures(
         `plcc/NAME`, `srcc/NAME`, `cc/TYPE` and so on, `grounding/TYPE`, `box_f1@0.5/TYPE` of maps' regions,
         `presence_f1/TYPE` of their largest heat, `form_rate`, and `score`.
     """
-    said = {name: [one.answer.scores.get(name) for one in predictions] for name in NAMES}
+    said = {name: [prediction.answer.scores.get(name) for prediction in predictions] for name in NAMES}
     true = {name: [truth.scores[name] for truth in truths] for name in NAMES}
     flat = {
         f"{measure}/{name}": value
@@ -59,7 +59,7 @@ def doctor_figures(
     }
     parts = [flat["plcc/average"]]
     for kind in DefectType if maps else ():
-        drawn = [one.maps[kind] for one in predictions]
+        drawn = [prediction.maps[kind] for prediction in predictions]
         measured = heatmap_scores(drawn, [truth.maps[kind] for truth in truths])
         flat |= {f"{measure}/{kind}": float(measured[measure]["mean"]) for measure in _MEASURES}
         flat[f"silent_rate/{kind}"] = sum(heat is None for heat in drawn) / max(len(drawn), 1)
@@ -68,34 +68,32 @@ def doctor_figures(
         for kind in DefectType:
             values = [
                 grounding(
-                    [part.box for part in one.answer.regions or () if part.kind in (None, kind)], truth.maps[kind]
+                    [part.box for part in prediction.answer.regions or () if part.kind in (None, kind)],
+                    truth.maps[kind],
                 )
-                for one, truth in zip(predictions, truths, strict=True)
+                for prediction, truth in zip(predictions, truths, strict=True)
             ]
             flat[f"grounding/{kind}"] = float(np.mean([value.total for value in values])) if values else float("nan")
     if maps:
         flat |= box_figures(truths, predictions)
-    flat["form_rate"] = sum(one.answer.well_formed for one in predictions) / max(len(predictions), 1)
-    flat["tokens_per_answer"] = sum(one.tokens for one in predictions) / max(len(predictions), 1)
+    flat["form_rate"] = sum(prediction.answer.well_formed for prediction in predictions) / max(len(predictions), 1)
+    flat["tokens_per_answer"] = sum(prediction.tokens for prediction in predictions) / max(len(predictions), 1)
     flat[SCORE] = float(np.mean(np.nan_to_num(parts)))
     return {name: float(value) for name, value in flat.items() if not np.isnan(value)}
 
 
-def box_figures(
-    truths: Sequence[DoctorTruth], predictions: Sequence[DoctorPrediction], *, threshold: float = THRESHOLD
-) -> dict[str, float]:
-    """The maps' regions from a threshold on as boxes, against the boxes that people drew.
+def box_figures(truths: Sequence[DoctorTruth], predictions: Sequence[DoctorPrediction]) -> dict[str, float]:
+    """The maps' regions from `THRESHOLD` on as boxes, against the boxes that people drew.
 
     Args:
         truths: The images'.
         predictions: One for each; one without any map has no answer.
-        threshold: The least heat of a region's cells.
 
     Returns:
         `box_f1@0.1/TYPE`, `box_f1@0.5/TYPE`, and `presence_f1/TYPE`: "this image has such a defect".
     """
-    claims = [(one.key, defects_of(one.maps, threshold)) for one in predictions]
-    truth = DefectTable.from_defects((one.key, one.defects) for one in truths)
+    claims = [(prediction.key, defects_of(prediction.maps, THRESHOLD)) for prediction in predictions]
+    truth = DefectTable.from_defects((image.key, image.defects) for image in truths)
     measured = evaluate(
         pair_up(truth, DefectTable.from_defects(claims), Protocol.PAPER),
         similarity=similarity_named("lexical"),

@@ -47,7 +47,7 @@ _LOCATIONS: Final = {
 
 
 @dataclass(frozen=True)
-class Region:
+class ProposedRegion:
     """A region to look at; `kind` is None in the public form."""
 
     box: Box
@@ -63,7 +63,7 @@ class DoctorAnswer:
     """
 
     scores: Mapping[str, float]
-    regions: tuple[Region, ...] | None
+    regions: tuple[ProposedRegion, ...] | None
     trace: str
     well_formed: bool
 
@@ -81,7 +81,7 @@ class AnswerForm:
     think: bool = True
     typed: bool = True
 
-    def render(self, scores: Mapping[str, float], regions: Sequence[Region], trace: str | None) -> str:
+    def render(self, scores: Mapping[str, float], regions: Sequence[ProposedRegion], trace: str | None) -> str:
         """The text of an answer.
 
         Args:
@@ -124,15 +124,15 @@ class AnswerForm:
             scores, regions, think[1] if think else "", whole and (think is not None or not wants_think)
         )
 
-    def _region(self, number: int, region: Region) -> str:
+    def _region(self, number: int, region: ProposedRegion) -> str:
         box = region.box
         corners = (box.x0, box.y0, box.x1, box.y1)
         if self.typed:
             return f"{number}.{region.kind}[{','.join(map(str, corners))}]; "
         return f"{number}.[{','.join(str(round(corner * SIDE / GRID)) for corner in corners)}]; "
 
-    def _regions(self, thought: str) -> tuple[Region, ...]:
-        found = []
+    def _regions(self, thought: str) -> tuple[ProposedRegion, ...]:
+        regions = []
         for match in _REGION.finditer(thought):
             if (match[1] is not None) != self.typed:
                 continue
@@ -141,14 +141,14 @@ class AnswerForm:
             x0, y0, x1, y1 = (min(max(part, 0.0), float(span)) for part in (x0, y0, x1, y1))
             if x0 < x1 and y0 < y1:
                 box = Box.from_corners(x0, y0, x1, y1, span_x=span, span_y=span)
-                found.append(Region(box, DefectType(match[1]) if match[1] else None))
-        return tuple(found)
+                regions.append(ProposedRegion(box, DefectType(match[1]) if match[1] else None))
+        return tuple(regions)
 
 
-def regions_of(defects: Sequence[Defect]) -> tuple[Region, ...]:
+def regions_of(defects: Sequence[Defect]) -> tuple[ProposedRegion, ...]:
     """The regions of defects, in reading order: from the left, then from the top."""
     ordered = sorted(defects, key=lambda defect: (defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1))
-    return tuple(Region(defect.box, defect.type) for defect in ordered)
+    return tuple(ProposedRegion(defect.box, defect.type) for defect in ordered)
 
 
 def public_boxes(text: str) -> list[tuple[float, float, float, float]]:

@@ -6,7 +6,6 @@ text is. The decoder itself is not trained here: rewards reach the text's tokens
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from annotate.vlm.generating import padding_on_the_left
 from exports.dataset.image_extras import scores_of
+from sdg_data.processes import world_size
 from trainers.detector.callbacks import RunReporter
 from trainers.detector.data import read_training_data
 from trainers.detector.grpo_trainer import DetectorGRPOTrainer, RolloutItems, stop_if_collapsed
@@ -85,7 +85,9 @@ class DoctorRewards:
         Returns:
             One reward for each answer.
         """
-        texts = [one if isinstance(one, str) else str(one[0]["content"]) for one in completions]
+        texts = [
+            completion if isinstance(completion, str) else str(completion[0]["content"]) for completion in completions
+        ]
         drawn = self.drawn or [dict.fromkeys(KINDS)] * len(texts)
         rewards = [
             doctor_reward(
@@ -96,10 +98,10 @@ class DoctorRewards:
         answers = [self._form.read(text) for text in texts]
         self.valid = [answer.well_formed for answer in answers]
         log_metric("format_rate", sum(self.valid) / max(len(texts), 1))
-        log_metric("boxes_per_answer", sum(len(one.regions or ()) for one in answers) / max(len(texts), 1))
+        log_metric("boxes_per_answer", sum(len(answer.regions or ()) for answer in answers) / max(len(texts), 1))
         for name in rewards[0].parts if rewards else ():
-            log_metric(f"reward_{name}", sum(one.parts[name] for one in rewards) / len(rewards))
-        return [one.total for one in rewards]
+            log_metric(f"reward_{name}", sum(reward.parts[name] for reward in rewards) / len(rewards))
+        return [reward.total for reward in rewards]
 
 
 class DoctorGRPOTrainer(DoctorTrainerMixin, DetectorGRPOTrainer):
@@ -186,7 +188,7 @@ def _train(
         reward=DoctorRewards(config.form.answer, config.reward.protocol),
         config=config,
         model=doctor,
-        args=TrlGrpoConfig(**config.grpo_arguments(str(folder.checkpoints), int(os.environ.get("WORLD_SIZE", "1")))),
+        args=TrlGrpoConfig(**config.grpo_arguments(str(folder.checkpoints), world_size())),
         processing_class=processor,
         peft_config=adapter_of(doctor, config.model, decoder=False),
         callbacks=[reporter] if guard is None else [reporter, guard],

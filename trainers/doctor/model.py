@@ -137,7 +137,7 @@ class _DoctorMixin:
         written = input_ids[:, 1:, None] == tokens
         places = written.long().argmax(dim=1)  # the first one of a type counts
         asked = [(row, kind) for row, kind in written.any(dim=1).nonzero().tolist()]
-        found: list[tuple[int, int, torch.Tensor]] = []
+        maps: list[tuple[int, int, torch.Tensor]] = []
         for shape in dict.fromkeys(shapes[row] for row, _ in asked):
             group = [(row, kind) for row, kind in asked if shapes[row] == shape]
             rows = torch.tensor([row for row, _ in group], device=input_ids.device)
@@ -145,8 +145,8 @@ class _DoctorMixin:
             states = seen["states"][rows, places[rows, kinds]] if self.heatmap.shape.task_tokens else kinds
             features = torch.stack([images[row].T.unflatten(1, shape) for row, _ in group])
             heat = self.heatmap(states, features.to(self.heatmap.positions.dtype))
-            found += [(row, kind, heat[number]) for number, (row, kind) in enumerate(group)]
-        return found
+            maps += [(row, kind, heat[number]) for number, (row, kind) in enumerate(group)]
+        return maps
 
 
 def _forward_of(plain: Callable[..., Any]) -> Callable[..., Any]:

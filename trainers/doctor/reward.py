@@ -33,7 +33,7 @@ from sdg_data.image_scores import NAMES
 from sdg_data.metrics.grounding import grounding
 from sdg_data.metrics.heatmaps import Floats, mse
 from trainers.detector.image_doctor import SCORES
-from trainers.doctor.form import SIDE, AnswerForm, DoctorAnswer, Region, public_boxes
+from trainers.doctor.form import SIDE, AnswerForm, DoctorAnswer, ProposedRegion, public_boxes
 
 HEAT_FACTORS: Final = {DefectType.ARTIFACT: 40.0, DefectType.MISALIGNMENT: 80.0}
 """The code's, of the mean squared error."""
@@ -50,7 +50,7 @@ class RewardProtocol(StrEnum):
 
 
 @dataclass(frozen=True)
-class DoctorReward:
+class AnswerReward:
     """The rewards of an answer by name, and their sum."""
 
     parts: Mapping[str, float]
@@ -69,7 +69,7 @@ def doctor_reward(
     *,
     form: AnswerForm,
     protocol: RewardProtocol,
-) -> DoctorReward:
+) -> AnswerReward:
     """The rewards of one answer.
 
     Args:
@@ -91,7 +91,7 @@ def doctor_reward(
         if form.look:
             values = look_reward(text, answer, kind, truth[kind], form, protocol)
             parts |= {f"{name}/{kind}": value for name, value in zip(GROUNDING, values, strict=True)}
-    return DoctorReward(parts)
+    return AnswerReward(parts)
 
 
 def score_reward(text: str, answer: DoctorAnswer, name: str, truth: float, protocol: RewardProtocol) -> float:
@@ -128,8 +128,8 @@ def look_reward(
             return cut_grounding([_pixels(region) for region in regions], truth)
         return cut_grounding(public_boxes(text), truth)
     boxes = [region.box for region in answer.regions or () if region.kind in (None, kind)]
-    found = grounding(boxes, truth)
-    return found.completeness, found.compactness, found.uniqueness
+    parts = grounding(boxes, truth)
+    return parts.completeness, parts.compactness, parts.uniqueness
 
 
 def cut_grounding(boxes: Sequence[tuple[float, float, float, float]], heat: Floats) -> tuple[float, float, float]:
@@ -172,7 +172,7 @@ def _cells(low: float, high: float, count: int) -> slice:
     return slice(max(0, int(low)), max(0, min(count, int(high))))
 
 
-def _pixels(region: Region) -> tuple[float, float, float, float]:
+def _pixels(region: ProposedRegion) -> tuple[float, float, float, float]:
     box = region.box
     return box.x0 * SIDE / 1000, box.y0 * SIDE / 1000, box.x1 * SIDE / 1000, box.y1 * SIDE / 1000
 

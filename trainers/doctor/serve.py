@@ -150,11 +150,11 @@ def judged_json(reading: HeatmapReading) -> dict[str, Any]:
     if reading.defects is not None:
         defects = [
             {
-                "box": [one.box.x0, one.box.y0, one.box.x1, one.box.y1],
-                "type": str(one.type),
-                "importance": one.importance,
+                "box": [defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1],
+                "type": str(defect.type),
+                "importance": defect.importance,
             }
-            for one in reading.defects
+            for defect in reading.defects
         ]
     scores = {name: value for name, value in reading.scores.items() if math.isfinite(value)}
     return {"scores": scores, "heatmaps": maps, "defects": defects, "text": reading.text, "reason": reading.reason}

@@ -8,7 +8,6 @@ resumption, curves) is `trainers.detector.sft_trainer`'s.
 from __future__ import annotations
 
 import functools
-import os
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from trl import SFTConfig as TrlSftConfig
 from trl.trainer.utils import FusedCausalLMOutput
 
 from exports.dataset.image_extras import scores_of
+from sdg_data.processes import world_size
 from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter
 from trainers.detector.data import TrainingRow, read_training_data
 from trainers.detector.loading import trainable
@@ -204,14 +204,13 @@ def _train(
     )
     keep_scored(samples)
     check_size(samples, config)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     reporter = DoctorReporter(folder)
     scale = doctor.heatmap.shape.scale if config.form.maps else None
     trainer = DoctorSFTTrainer(
         items=DoctorItems(samples.table, samples.train, chat, scale),
         config=config,
         model=doctor,
-        args=TrlSftConfig(**config.common_arguments(str(folder.checkpoints), processes), max_length=None),
+        args=TrlSftConfig(**config.common_arguments(str(folder.checkpoints), world_size()), max_length=None),
         data_collator=DoctorCollator(chat, jitter=settings.jitter, seed=config.seed),
         processing_class=processor,
         peft_config=adapter_of(doctor, config.model, decoder=config.form.maps),

@@ -62,7 +62,7 @@ class HeatmapSettings(ConfigGroup):
         return HeadShape(task_tokens=self.task_tokens)
 
 
-class RewardSettings(ConfigGroup):
+class DoctorRewardSettings(ConfigGroup):
     """The rewards of the reinforcement learning, see `trainers/doctor/reward.py`."""
 
     protocol: RewardProtocol = RewardProtocol.PAPER
@@ -80,7 +80,7 @@ class DoctorGrpoConfig(GrpoConfig):
     """All settings of a doctor's reinforcement learning."""
 
     form: FormSettings = FormSettings()
-    reward: RewardSettings = RewardSettings()
+    reward: DoctorRewardSettings = DoctorRewardSettings()
 
 
 DoctorConfig = DoctorSftConfig | DoctorGrpoConfig

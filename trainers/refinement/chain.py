@@ -30,7 +30,7 @@ STAGE: Final = "refine"
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageToRefine:
     """An image to refine.
 
     `defects` are the source's claims. `follow`: after an edit the detector's own count instead.
@@ -112,7 +112,7 @@ class Refiner:
         self._editor, self._signals, self._template, self._run = editor, signals, template, run_id
         self._planner = EditPlanner(settings, preset, template)
 
-    def refine(self, source: Source) -> Chain:
+    def refine(self, source: ImageToRefine) -> Chain:
         """Refine one image.
 
         Args:
@@ -130,7 +130,7 @@ class Refiner:
             return Chain(_untouched(*key, RefinementState.CLEAN, "the detector sees no defect", first.defects))
         return self._rounds(source, first, Chain(_untouched(*key, RefinementState.UNCHANGED, None, first.defects)))
 
-    def _rounds(self, source: Source, first: Measurement, chain: Chain) -> Chain:
+    def _rounds(self, source: ImageToRefine, first: Measurement, chain: Chain) -> Chain:
         standing = _Standing(source.image.id, source.pixels, first)
         left = list(first.defects or ()) if source.follow else list(source.defects)
         refused: list[Defect] = []
@@ -154,7 +154,7 @@ class Refiner:
         chain.refinement = chain.refinement.model_copy(update={"state": state, "result_id": standing.id, **ended})
         return chain
 
-    def _edit(self, source: Source, standing: _Standing, task: EditTask, number: int, place: int) -> _Candidate:
+    def _edit(self, source: ImageToRefine, standing: _Standing, task: EditTask, number: int, place: int) -> _Candidate:
         strengths = self._preset.strengths
         strength = strengths[place % len(strengths)] if strengths else None
         settings = canonical_json(
@@ -189,7 +189,13 @@ class Refiner:
         return _Candidate(number, made, seed, None, edited.returned)
 
     def _judge(
-        self, source: Source, standing: _Standing, task: EditTask, number: int, made: Sequence[_Candidate], chain: Chain
+        self,
+        source: ImageToRefine,
+        standing: _Standing,
+        task: EditTask,
+        number: int,
+        made: Sequence[_Candidate],
+        chain: Chain,
     ) -> _Standing | None:
         pictures = [candidate.image.pixels for candidate in made if candidate.image is not None]
         answers = iter(self._signals.look(pictures, source.prompt))

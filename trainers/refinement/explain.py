@@ -93,9 +93,9 @@ class JudgedEdit:
     @cached_property
     def unseen(self) -> bool:
         """Whether the judge names a defect that was not in the parent, and the run's detector did not see it."""
-        found = self.edit.found or ()
+        detected = self.edit.found or ()
         fresh = [defect for defect in self.judged_after if not _same_place(defect, self.judged_before, defect.type)]
-        return any(not _same_place(defect, found, defect.type) for defect in fresh)
+        return any(not _same_place(defect, detected, defect.type) for defect in fresh)
 
     @property
     def row(self) -> tuple[str, float, float]:
@@ -117,7 +117,7 @@ def explain(
         JSON: `where`, `worse` and `tests`, a list of rows each.
     """
     edits = judged_edits(records, judged)
-    accepted = [one for one in edits if one.edit.verdict is EditVerdict.ACCEPTED]
+    accepted = [candidate for candidate in edits if candidate.edit.verdict is EditVerdict.ACCEPTED]
     return {
         "where": _where(edits, accepted, resamples),
         "worse": _worse(accepted),
@@ -161,31 +161,31 @@ def judged_edits(records: RunRecords, judged: Mapping[str, Sequence[Defect]]) ->
 def _where(edits: Sequence[JudgedEdit], accepted: Sequence[JudgedEdit], resamples: int) -> list[dict[str, Any]]:
     """Accepted edits by what tells them apart; a value of which no edit was accepted has a row as well."""
     kinds: Mapping[str, Callable[[JudgedEdit], str]] = {
-        "model": lambda one: one.model,
-        "edited": lambda one: one.edited,
-        "strength": lambda one: "–" if one.strength is None else f"{one.strength:g}",
-        "the detector's claim": lambda one: one.claim,
+        "model": lambda candidate: candidate.model,
+        "edited": lambda candidate: candidate.edited,
+        "strength": lambda candidate: "–" if candidate.strength is None else f"{candidate.strength:g}",
+        "the detector's claim": lambda candidate: candidate.claim,
     }
     return [
         {
             "by": by,
             "value": value,
-            "candidates": sum(value_of(one) == value for one in edits),
-            **_outcome([one for one in accepted if value_of(one) == value], resamples),
+            "candidates": sum(value_of(candidate) == value for candidate in edits),
+            **_outcome([candidate for candidate in accepted if value_of(candidate) == value], resamples),
         }
         for by, value_of in kinds.items()
-        for value in sorted({value_of(one) for one in edits})
+        for value in sorted({value_of(candidate) for candidate in edits})
     ]
 
 
 def _worse(accepted: Sequence[JudgedEdit]) -> list[dict[str, Any]]:
     """Why the judge calls accepted edits worse: the first reason that holds."""
     causes: Counter[str] = Counter()
-    worse = [one for one in accepted if one.after > one.before + _TINY]
-    for one in worse:
-        if one.claim != "confirmed":
+    worse = [candidate for candidate in accepted if candidate.after > candidate.before + _TINY]
+    for candidate in worse:
+        if candidate.claim != "confirmed":
             causes["the judge does not see what was edited in the parent"] += 1
-        elif one.unseen:
+        elif candidate.unseen:
             causes["a new defect that the detector does not see"] += 1
         else:
             causes["defects that were there weigh more"] += 1
@@ -197,49 +197,59 @@ def _tests(records: RunRecords, edits: Sequence[JudgedEdit], resamples: int) -> 
     settings = json.loads(records.run.settings)
     limits = AcceptanceSettings.model_validate(settings.get("acceptance", {}))
     rewarded = bool(settings.get("rewards"))
-    rounds = list(grouped(((one.edit.refinement_id, one.edit.round), one) for one in edits).values())
+    rounds = list(
+        grouped(((candidate.edit.refinement_id, candidate.edit.round), candidate) for candidate in edits).values()
+    )
 
     def held(changed: Mapping[str, Any]) -> Callable[[JudgedEdit], bool]:
         other = limits.model_copy(update=changed)
-        return lambda one: not reasons_of(other, _measured(one), rewarded=rewarded)
+        return lambda candidate: not reasons_of(other, _measured(candidate), rewarded=rewarded)
 
-    def by_detector(one: JudgedEdit) -> tuple[float, ...]:
-        return rank(one.edit.measured, one.edit.number)
+    def by_detector(candidate: JudgedEdit) -> tuple[float, ...]:
+        return rank(candidate.edit.measured, candidate.edit.number)
 
-    def by_judge(one: JudgedEdit) -> tuple[float, ...]:
-        return one.after, one.edit.number
+    def by_judge(candidate: JudgedEdit) -> tuple[float, ...]:
+        return candidate.after, candidate.edit.number
 
     own = held({})
 
-    def falls(one: JudgedEdit) -> bool:
-        return one.before - one.after >= max(limits.min_fall, _TINY) - _TINY / 2
+    def falls(candidate: JudgedEdit) -> bool:
+        return candidate.before - candidate.after >= max(limits.min_fall, _TINY) - _TINY / 2
 
     tests: list[tuple[str, Callable[[JudgedEdit], bool], Callable[[JudgedEdit], tuple[float, ...]]]] = [
         ("the run's own", own, by_detector),
         *((name, held(changed), by_detector) for name, changed in OTHER_LIMITS),
-        ("its own, where the judge confirms the claim", lambda one: own(one) and one.claim == "confirmed", by_detector),
-        ("its own, and the judge's burden falls", lambda one: own(one) and falls(one), by_detector),
+        (
+            "its own, where the judge confirms the claim",
+            lambda candidate: own(candidate) and candidate.claim == "confirmed",
+            by_detector,
+        ),
+        ("its own, and the judge's burden falls", lambda candidate: own(candidate) and falls(candidate), by_detector),
         ("the judge's burden falls, best by the judge", falls, by_judge),
     ]
     rows = []
     for name, passes, order in tests:
-        taken = [min(good, key=order) for members in rounds if (good := [one for one in members if passes(one)])]
+        taken = [
+            min(good, key=order)
+            for members in rounds
+            if (good := [candidate for candidate in members if passes(candidate)])
+        ]
         rows.append({"test": name, "rounds": len(rounds), **_outcome(taken, resamples)})
     return rows
 
 
 def _outcome(edits: Sequence[JudgedEdit], resamples: int) -> dict[str, Any]:
-    facts = fall_of([one.row for one in edits], resamples)
-    worse = sum(one.after > one.before + _TINY for one in edits)
+    facts = fall_of([candidate.row for candidate in edits], resamples)
+    worse = sum(candidate.after > candidate.before + _TINY for candidate in edits)
     return {"accepted": facts.pop("count"), "worse": worse, **facts}
 
 
-def _measured(one: JudgedEdit) -> Mapping[str, float | None]:
+def _measured(candidate: JudgedEdit) -> Mapping[str, float | None]:
     """What was measured; runs from before `new_kinds` was measured have it made up for."""
-    measured = one.edit.measured
-    if "new_kinds" in measured or one.edit.found is None:
+    measured = candidate.edit.measured
+    if "new_kinds" in measured or candidate.edit.found is None:
         return measured
-    return {**measured, "new_kinds": float(new_kinds(one.seen_before, one.edit.found))}
+    return {**measured, "new_kinds": float(new_kinds(candidate.seen_before, candidate.edit.found))}
 
 
 def _same_place(defect: Defect, others: Sequence[Defect], kind: DefectType | None = None) -> bool:

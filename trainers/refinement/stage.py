@@ -30,7 +30,7 @@ from sdg_data.store.connection import Store
 from sdg_data.store.images import Variant
 from sdg_data.store.rows import this_tool
 from sdg_data.work import Plan
-from trainers.refinement.chain import STAGE, Chain, NewImage, Refiner, Source, model_of, unanswered
+from trainers.refinement.chain import STAGE, Chain, ImageToRefine, NewImage, Refiner, model_of, unanswered
 from trainers.refinement.instructions import InstructionTemplate
 from trainers.refinement.settings import RefineSettings, RunSettings
 from trainers.refinement.signals import Signals
@@ -132,9 +132,9 @@ class RefineStage:
         refiner = Refiner(job.settings, job.preset, job.revision, editor, signals, job.template, job.identity.run_id)
         return [refiner.refine(self._source(due)) for due in batch]
 
-    def _source(self, due: DueImage) -> Source:
+    def _source(self, due: DueImage) -> ImageToRefine:
         pixels = decode_pixels(self._blobs.get(due.image.blob))[:, :, :3]
-        return Source(due.image, due.prompt, pixels, due.defects, self._job.follow, due.attempt)
+        return ImageToRefine(due.image, due.prompt, pixels, due.defects, self._job.follow, due.attempt)
 
     def persist(self, results: Sequence[Chain | Persisted]) -> Sequence[Chain | Persisted]:
         """Encode and store every candidate's picture."""

@@ -12,7 +12,7 @@ from tests.annotate.hostile import HostileServer, Reply, answer
 from tests.annotate.support import CLEAN
 from trainers.boxflow.config import BoxFlowConfig, changed, identity
 from trainers.boxflow.recipes import mini
-from trainers.boxflow.trial import Trial, describe, pictures, run_trials
+from trainers.boxflow.trial import ServerTrial, describe, pictures, run_trials
 
 PROMPTS = ["a red square", "a blue circle"]
 
@@ -79,11 +79,11 @@ def test_what_is_said_of_a_speed() -> None:
     config = changed(mini(), {"rollout.prompts": 48, "rollout.samples": 16, "rewards.reward_deadline": 300.0})
     assert config.total == 768
     # 16 in 16 s: a rollout of 768 takes 768 s, 468 s more than the deadline leaves
-    slow = describe(Trial("detector:d", 16, 16.0, ()), config)
+    slow = describe(ServerTrial("detector:d", 16, 16.0, ()), config)
     assert "16 of 16 pictures answered in 16 s, 1 a second; 768 of a rollout take 12 min 48 s" in slow
     assert "only where sampling takes 7 min 48 s or longer" in slow
     # 8 that count in 2 s: 768 / 4 = 192 s
-    quick = describe(Trial("judge:j", 16, 2.0, ("malformed",) * 8), config)
+    quick = describe(ServerTrial("judge:j", 16, 2.0, ("malformed",) * 8), config)
     assert "8 of 16 pictures answered in 2 s, 4 a second; 768 of a rollout take 3 min 12 s" in quick
     assert quick.endswith("it keeps up (reward_deadline 300 s)")
 

@@ -10,7 +10,7 @@ from schemas.codecs import Qwen3VL
 from schemas.defect import Defect, DefectType
 from schemas.geometry import Box
 from sdg_data.metrics.grounding import Grounding, grounding
-from trainers.doctor.form import AnswerForm, Region, doctor_template, public_boxes, regions_of
+from trainers.doctor.form import AnswerForm, ProposedRegion, doctor_template, public_boxes, regions_of
 from trainers.doctor.reward import RewardProtocol, cut_grounding, doctor_reward, heat_reward, score_reward
 
 ART, MIS = DefectType.ARTIFACT, DefectType.MISALIGNMENT
@@ -18,7 +18,7 @@ PAPER, CODE = RewardProtocol.PAPER, RewardProtocol.CODE
 SCORES = {"semantic_alignment": 0.75, "aesthetics": 0.5, "plausibility": 1.0, "overall": 0.25}
 BOX = Box(x0=100, y0=200, x1=500, y1=600)
 OTHER = Box(x0=0, y0=0, x1=1000, y1=250)
-REGIONS = (Region(BOX, ART), Region(OTHER, MIS))
+REGIONS = (ProposedRegion(BOX, ART), ProposedRegion(OTHER, MIS))
 
 
 def test_an_answer_reads_as_it_was_written() -> None:
@@ -44,7 +44,7 @@ def test_the_public_form_counts_pixels_and_knows_no_types() -> None:
     assert ": 1.[51,102,256,307]; 2.[0,0,512,128];</think>" in text
     assert [region.kind for region in form.read(text).regions or ()] == [None, None]
     assert form.read(text).regions == (
-        Region(Box(x0=100, y0=199, x1=500, y1=600)), Region(Box(x0=0, y0=0, x1=1000, y1=250)),
+        ProposedRegion(Box(x0=100, y0=199, x1=500, y1=600)), ProposedRegion(Box(x0=0, y0=0, x1=1000, y1=250)),
     )  # fmt: skip
     assert public_boxes(text) == [(51, 102, 256, 307), (0, 0, 512, 128)]
     assert AnswerForm().read(text).regions == (), "boxes of the other form are none of this one's"
@@ -78,7 +78,7 @@ def test_what_is_missing_is_missing() -> None:
     assert form.read("no think").regions is None
     assert form.read(text.replace("0.75", "7.5")).scores.keys() == SCORES.keys() - {"semantic_alignment"}
     noise = AnswerForm().read("<think>1.artifact[900,1,20,30] 2.artifact[0,0,2000,2000]</think>")
-    assert noise.regions == (Region(Box(x0=0, y0=0, x1=1000, y1=1000), ART),)
+    assert noise.regions == (ProposedRegion(Box(x0=0, y0=0, x1=1000, y1=1000), ART),)
 
 
 def test_a_trace_cannot_ask_for_a_map() -> None:
@@ -88,7 +88,7 @@ def test_a_trace_cannot_ask_for_a_map() -> None:
 
 def test_regions_are_in_reading_order() -> None:
     defects = [Defect(box=box, type=kind, reason="r", importance=5) for box, kind in ((BOX, ART), (OTHER, MIS))]
-    assert regions_of(defects) == (Region(OTHER, MIS), Region(BOX, ART))
+    assert regions_of(defects) == (ProposedRegion(OTHER, MIS), ProposedRegion(BOX, ART))
 
 
 def test_a_question_asks_for_the_parts_of_the_form() -> None:
@@ -181,7 +181,7 @@ def test_a_whole_reward() -> None:
     art = np.zeros((10, 10))
     art[2:6, 1:5] = 1.0
     truth = {ART: art, MIS: np.zeros((10, 10))}
-    text = AnswerForm().render(SCORES, [Region(BOX, ART)], "t")
+    text = AnswerForm().render(SCORES, [ProposedRegion(BOX, ART)], "t")
     best = doctor_reward(text, truth, SCORES, truth, form=AnswerForm(), protocol=PAPER)
     assert len(best.parts) == 12
     assert best.total == pytest.approx(12.0)
@@ -194,7 +194,7 @@ def test_a_box_of_one_type_costs_the_other_only_without_types() -> None:
     art, mis = np.zeros((10, 10)), np.zeros((10, 10))
     art[2:6, 1:5], mis[:, 6:] = 1.0, 1.0
     truth = {ART: art, MIS: mis}
-    regions = [Region(BOX, ART), Region(Box(x0=600, y0=0, x1=1000, y1=1000), MIS)]
+    regions = [ProposedRegion(BOX, ART), ProposedRegion(Box(x0=600, y0=0, x1=1000, y1=1000), MIS)]
     for protocol in RewardProtocol:
         typed, plain = (
             doctor_reward(form.render(SCORES, regions, "t"), truth, SCORES, truth, form=form, protocol=protocol).parts

@@ -23,7 +23,7 @@ from sdg_data.store.connection import Store
 from trainers.boxflow.reward_map import penalty_maps
 from trainers.doctor import use
 from trainers.doctor.asking import ask, until_end
-from trainers.doctor.form import Region
+from trainers.doctor.form import ProposedRegion
 from trainers.doctor.loading import load_to_ask
 from trainers.doctor.model import KINDS
 from trainers.doctor.use import Doctor, DoctorDetector, DoctorReward, cells_as_defects, mean_score, score_images
@@ -57,7 +57,7 @@ def told(model: Any, chat: Any, texts: list[str]) -> None:
 
 def test_text_and_maps_of_a_batch(loaded: tuple[Any, Any]) -> None:
     model, chat = loaded
-    whole = chat.form.render(SCORES, [Region(Box(x0=1, y0=2, x1=3, y1=4), ART)], None)
+    whole = chat.form.render(SCORES, [ProposedRegion(Box(x0=1, y0=2, x1=3, y1=4), ART)], None)
     told(model, chat, [whole, "nothing", whole.replace("<|artifact|>", "")])
     pictures = [("a", chat.picture(use.png(PICTURE)), "judge: p"), ("b", PICTURE.resize((64, 64)), "q")]
     pictures.append(("c", PICTURE, "judge: p"))

@@ -182,8 +182,8 @@ def test_an_image_that_the_detector_now_calls_clean_is_not_edited(tmp_path: Path
     what, painter = job(), Painter()
 
     class Forgetful(Seer):
-        async def detect(self, found):  # type: ignore[no-untyped-def]
-            return [type(detection)(()) for detection in await super().detect(found)]
+        async def detect(self, images):  # type: ignore[no-untyped-def]
+            return [type(detection)(()) for detection in await super().detect(images)]
 
     LocalExecutor().execute(stage(store, blobs, what, painter, Forgetful()))
     (done,), _ = made(store, what)

@@ -48,14 +48,14 @@ def picture(*corners: tuple[int, int]) -> Pixels:
 
 def seen(pixels: Pixels) -> tuple[Defect, ...]:
     """The black squares on a grid of their own size, the lowest the most important."""
-    found = []
+    squares = []
     for y in range(0, SIDE, SQUARE):
         for x in range(0, SIDE, SQUARE):
             if (pixels[y : y + SQUARE, x : x + SQUARE] == 0).all():
                 edges = [round(edge * 1000 / SIDE) for edge in (x, y, x + SQUARE, y + SQUARE)]
                 box = Box(x0=edges[0], y0=edges[1], x1=edges[2], y1=edges[3])
-                found.append(Defect(box=box, type=DefectType.ARTIFACT, reason="a black square", importance=10 + y))
-    return tuple(found)
+                squares.append(Defect(box=box, type=DefectType.ARTIFACT, reason="a black square", importance=10 + y))
+    return tuple(squares)
 
 
 class Seer:
@@ -67,11 +67,11 @@ class Seer:
         self.silent, self.fatal = silent, fatal
         self.asked = 0
 
-    async def detect(self, found: Sequence[GeneratedImage]) -> list[Detection]:
-        self.asked += len(found)
+    async def detect(self, images: Sequence[GeneratedImage]) -> list[Detection]:
+        self.asked += len(images)
         return [
             Detection(None, "timeout", self.fatal) if self.silent(image.pixels) else Detection(seen(image.pixels))
-            for image in found
+            for image in images
         ]
 
     async def close(self) -> None:
@@ -86,8 +86,8 @@ class Brightness:
     def __init__(self, sign: float = 1.0) -> None:
         self.sign = sign
 
-    async def score(self, found: Sequence[GeneratedImage]) -> list[Score]:
-        return [Score(self.sign * float(image.pixels.mean())) for image in found]
+    async def score(self, images: Sequence[GeneratedImage]) -> list[Score]:
+        return [Score(self.sign * float(image.pixels.mean())) for image in images]
 
     async def close(self) -> None:
         return

@@ -37,7 +37,7 @@ from trainers.detector.mini.heads import Heads
 from trainers.detector.mini.language import full_form
 from trainers.detector.mini.rendered import MODEL as RENDERER
 from trainers.detector.mini.scenes import KINDS, in_reading_order
-from trainers.detector.mini.variants import Motion, Variant, kind_of, variant
+from trainers.detector.mini.variants import Motion, SceneVariant, kind_of, variant
 from trainers.detector.sft_config import MiniHelp
 
 PEOPLE: Final = 4
@@ -55,7 +55,7 @@ _HEAD_LAYER: Final = 3
 class VariantRow(TrainingRow):
     """A row whose image is shown as its variant says."""
 
-    variant: Variant
+    variant: SceneVariant
 
 
 def with_variants(data: TrainingData, chat: Chat, settings: MiniHelp, *, max_tokens: int, seed: int) -> TrainingData:
@@ -96,16 +96,17 @@ def _variants(
     except ValueError as error:
         raise InputError(f"no sample of the mini world: {error}", item=row.key, hint="Train without `mini`.") from error
     facts = {name: getattr(row, name) for name in TrainingRow.__slots__}
-    yield VariantRow(**facts, variant=Variant(Motion(), asked, seen, tuple(judge(seen, asked))))
+    yield VariantRow(**facts, variant=SceneVariant(Motion(), asked, seen, tuple(judge(seen, asked))))
     rng = random.Random(f"sdg-variants:{seed}:{row.key}")
     made = 1
     while made < settings.variants:
         drawn = variant(seen, asked, rng, reprompted=settings.reprompted)
         key = content_id("variant", row.key, made, rng.getrandbits(32))
-        told = drawn.truth if row.model == RENDERER else _told(people[int(key[:8], 16) % len(people)], key, drawn.truth)
-        if told is None:
+        person = people[int(key[:8], 16) % len(people)]
+        stated = drawn.truth if row.model == RENDERER else _told(person, key, drawn.truth)
+        if stated is None:
             continue
-        defects, trace = full_form(in_reading_order(told))
+        defects, trace = full_form(in_reading_order(stated))
         facts |= {"prompt": drawn.scene.prompt, "defects": tuple(defects), "trace": trace}
         (facts["tokens"],) = chat.lengths([(facts["prompt"], row.size, facts["defects"], trace)])
         if facts["tokens"] <= max_tokens:
@@ -142,7 +143,7 @@ class MiniCollator(SftCollator):
         return Image.fromarray(_variant(item).motion.picture(np.asarray(super()._picture(item))))
 
 
-def _variant(item: TrainingItem) -> Variant:
+def _variant(item: TrainingItem) -> SceneVariant:
     assert isinstance(item.row, VariantRow)
     return item.row.variant
 

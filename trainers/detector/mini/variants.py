@@ -88,7 +88,7 @@ class Motion:
 
 
 @dataclass(frozen=True)
-class Variant:
+class SceneVariant:
     """A question about an image that was read: how its picture moves, what is asked, and what is then wrong."""
 
     motion: Motion
@@ -96,9 +96,9 @@ class Variant:
     reading: ImageReading
     truth: tuple[Defect, ...]
 
-    def sample(self, pixels: Pixels, told: tuple[Defect, ...] | None = None) -> RenderedScene:
-        """As a sample of a training: the patches say what is true, the defects what somebody said (`told`) of it."""
-        defects = in_reading_order(self.truth if told is None else told)
+    def sample(self, pixels: Pixels, stated: tuple[Defect, ...] | None = None) -> RenderedScene:
+        """As a sample of a training: the patches say what is true, the defects what somebody `stated` of it."""
+        defects = in_reading_order(self.truth if stated is None else stated)
         return RenderedScene(self.motion.picture(pixels), self.scene.prompt, defects, self.patches())
 
     def patches(self) -> npt.NDArray[np.int64]:
@@ -111,7 +111,7 @@ class Variant:
         )
 
 
-def variant(seen: ImageReading, asked: Scene, rng: random.Random, *, reprompted: float) -> Variant:
+def variant(seen: ImageReading, asked: Scene, rng: random.Random, *, reprompted: float) -> SceneVariant:
     """Draw a variant of an image.
 
     Args:
@@ -129,7 +129,7 @@ def variant(seen: ImageReading, asked: Scene, rng: random.Random, *, reprompted:
         if rng.random() < reprompted:
             scene = another(reading, scene, rng)
         if scene.prompt not in held_out():
-            return Variant(motion, scene, reading, tuple(judge(reading, scene)))
+            return SceneVariant(motion, scene, reading, tuple(judge(reading, scene)))
 
 
 def kind_of(defect: Defect) -> Kind:
@@ -180,8 +180,8 @@ def described(seen: ImageReading, rng: random.Random) -> Scene | None:
         return None
     relation = None
     if len(groups) > 1 and groups[0].count == groups[1].count == 1 and rng.random() < 0.75:
-        here, there = (first[group.colour, group.shape].centre for group in groups[:2])
-        relation = _relation(there[0] - here[0], there[1] - here[1])
+        (x0, y0), (x1, y1) = (first[group.colour, group.shape].centre for group in groups[:2])
+        relation = _relation(x1 - x0, y1 - y0)
     return Scene(tuple(groups), relation, seen.background if rng.random() < 0.4 else None)
 
 

@@ -83,7 +83,7 @@ def judged(
         return None
     marked = [[region.defect for region in claim.regions] for claim in made]
     entered = [entered_scores(person, image_id, truth) for person in team]
-    means = {name: round(sum(as_share(one[name]) for one in entered) / len(entered), 6) for name in NAMES}
+    means = {name: round(sum(as_share(scores[name]) for scores in entered) / len(entered), 6) for name in NAMES}
     maps = {str(kind): encoded(mean_map(marked, kind)) for kind in DefectType}
     return made[0].regions, {SCORES_KEY: means, MAPS_KEY: maps}
 

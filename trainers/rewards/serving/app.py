@@ -25,7 +25,7 @@ MOST_REQUESTS = 4096
 """Pictures of one body."""
 
 
-class Turn(BaseModel):
+class PromptedPicture(BaseModel):
     """A prompt and its picture."""
 
     text: str
@@ -35,7 +35,7 @@ class Turn(BaseModel):
 class ScoreItem(BaseModel):
     """What is asked about one picture, that of the last turn."""
 
-    history: list[Turn]
+    history: list[PromptedPicture]
     required_rewards: list[str]
 
 
@@ -65,7 +65,10 @@ def make_app(
     @app.get("/health")
     async def health() -> dict[str, Any]:
         well = all(reward.state == "ready" for reward in rewards.values())
-        return {"status": "ok" if well else "degraded", "rewards": {name: about(one) for name, one in rewards.items()}}
+        return {
+            "status": "ok" if well else "degraded",
+            "rewards": {name: about(reward) for name, reward in rewards.items()},
+        }
 
     @app.get("/rewards")
     async def names() -> dict[str, Any]:
