@@ -282,6 +282,20 @@ def test_every_link_and_picture_of_a_page_is_there(path: Path) -> None:
     assert not broken
 
 
+def test_pages_of_the_site_link_to_nothing_outside_of_it() -> None:
+    """What lies outside of docs/ and is on the site is said in `.ci/site_hooks.py`; other links break its build."""
+    outside = re.search(r"\(\?=([A-Z|a-z]+)\)", (ROOT / ".ci" / "site_hooks.py").read_text(encoding="utf-8"))
+    assert outside is not None
+    allowed = tuple(outside[1].split("|"))
+    broken = [
+        f"{path.name}: {target}"
+        for path in (ROOT / "docs").rglob("*.md")
+        for target in re.findall(r"\]\((?:\.\./)+([^)]+)\)", path.read_text(encoding="utf-8"))
+        if (ROOT / target.partition("#")[0]).exists() and not target.startswith(allowed)
+    ]
+    assert not broken
+
+
 @cache
 def anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and the site make them."""
