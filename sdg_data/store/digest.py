@@ -29,6 +29,7 @@ COUNTED_WHERE_FILLED = frozenset(
     {
         "box_verdicts",
         "rewritten_prompts",
+        "stated_ids",
         "studies",
         "study_trials",
         "study_refusals",
@@ -43,6 +44,8 @@ COUNTED_WHERE_FILLED = frozenset(
     }
 )
 """Tables of later versions count once they hold something, so that an older store keeps its digest."""
+COLUMNS_COUNTED_WHERE_FILLED = {"annotations": frozenset({"envelope"})}
+"""So do columns that were added later, by table."""
 _CHUNK = 10_000
 
 
@@ -83,7 +86,10 @@ def table_digest(tx: Tx, table: str) -> str:
     rows = tx.execute(
         "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database() AND table_name = ?", [table]
     ).fetchall()
-    columns = ", ".join(name for (name,) in sorted(rows) if name not in TIME_COLUMNS)
+    names = {name for (name,) in rows} - TIME_COLUMNS
+    later = COLUMNS_COUNTED_WHERE_FILLED.get(table, frozenset()) & names
+    names -= {name for name in later if not _has_rows(tx, f"{table} WHERE {name} IS NOT NULL")}
+    columns = ", ".join(sorted(names))
     digest = hashlib.sha256(columns.encode())
     counted = f"{table} WHERE NOT ({SKIPPED_ROWS[table]})" if table in SKIPPED_ROWS else table
     cursor = tx.execute(f"SELECT sha256(json_array({columns})::VARCHAR) AS row_hash FROM {counted} ORDER BY row_hash")

@@ -11,9 +11,11 @@ import pytest
 from schemas.records import Failure, ImageRecord, Prompt
 from sdg_data.blobs import Blobs
 from sdg_data.errors import StoreError
-from sdg_data.store import failures, images, prompts
+from sdg_data.store import annotations, failures, images, prompts
 from sdg_data.store.connection import Store
 from sdg_data.store.digest import COUNTED_WHERE_FILLED, SKIPPED_TABLES, store_digest, tables
+from sdg_data.store.migrations import MIGRATIONS
+from tests.sdg_data.store.makers import annotation, defect
 
 MakePrompt = Callable[..., Prompt]
 MakeImage = Callable[..., ImageRecord]
@@ -100,6 +102,27 @@ def test_every_table_with_content_counts(store: Store) -> None:
         assert set(tables(tx)) == (there - SKIPPED_TABLES - COUNTED_WHERE_FILLED) | {"study_raters"}
         assert tables(tx) == sorted(tables(tx))
         assert {"failed_images", "failures", "images", "prompts", "variants"} <= there
+
+
+def test_an_older_store_keeps_its_digest(
+    tmp_path: Path, blobs: Blobs, make_prompt: MakePrompt, make_image: MakeImage
+) -> None:
+    """Version 6 is what 0.1 wrote; a migration adds nothing that somebody entered."""
+    older = Store(tmp_path, migrations=[migration for migration in MIGRATIONS if migration.VERSION <= 6])
+    prompt = make_prompt("a cat")
+    image = make_image(prompt, blob=blobs.put(b"one"))
+    with older.write() as tx:
+        prompts.insert(tx, [prompt])
+        images.insert(tx, [image])
+        annotations.insert(tx, [annotation(image.id, "a", defect())])
+    before = store_digest(older, blobs)
+    assert Store(tmp_path).version() == 6
+    store = Store(tmp_path)
+    assert store_digest(store, blobs) == before
+    assert store.version() > 6
+    with store.write() as tx:
+        tx.execute("UPDATE annotations SET envelope = 'said'")
+    assert store_digest(store, blobs) != before
 
 
 def test_without_a_store_there_is_no_digest(store: Store, blobs: Blobs) -> None:
