@@ -22,7 +22,7 @@ _HEIGHT, _TOP, _LEFT = 240, 46, 56
 _MOST_BINS = 20
 _FEW = 500
 """Points of a scatter that are drawn nearly whole; more of them are drawn so that one sees where they crowd."""
-_LABEL, _LETTER = 24, 6.2
+_LABEL, _LETTER = 28, 6.2
 """Characters of a label, and the width of one at 11 pixels."""
 _FONT = 'font-family="system-ui, sans-serif"'
 _PNG_SIZE = (960, 480)

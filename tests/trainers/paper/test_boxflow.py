@@ -23,6 +23,7 @@ from sdg_data.mini.render import render
 from sdg_data.mini.world import BACKGROUNDS, parse_prompt
 from trainers.boxflow.recipes import mini
 from trainers.common.config import flat_json
+from trainers.paper.boxflow.__main__ import main
 from trainers.paper.boxflow.arms import (
     ARMS,
     BASE,
@@ -214,6 +215,13 @@ def test_prompts_of_training_tuning_and_judging_are_apart() -> None:
         assert all(group.count == 1 for group in groups)
     with pytest.raises(ValueError, match="prompts are left"):
         judged_prompts(1000, tuning=False)
+
+
+def test_too_many_prompts_end_it_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path / "paper"), "--objects", "4", "--prompts", "192"])
+    assert "prompts are left for each, asked for 192" in capsys.readouterr().err
+    assert not (tmp_path / "paper").exists()
 
 
 @pytest.mark.slow

@@ -73,7 +73,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("data/paper-mini"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rollouts", type=int, default=18)
-    parser.add_argument("--prompts", type=int, default=192, help="held-out prompts that the judge sees")
+    parser.add_argument(
+        "--prompts", type=int, help="held-out prompts that the judge sees; none: 192, with --objects 120"
+    )
     parser.add_argument(
         "--detector", default="mini", help="mini, doctor:FOLDER (a trained ImageDoctor), or oracle to try"
     )
@@ -83,7 +85,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--docs", type=Path, help="also copy table and figure there")
     for hidden in ("--one", "--values", "--result"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
-    return parse_arm_options(parser, arguments, ARMS, usual=USUAL_ARMS)
+    options = parse_arm_options(parser, arguments, ARMS, usual=USUAL_ARMS)
+    options.prompts = options.prompts or (120 if options.objects else 192)
+    try:
+        judged_prompts(options.prompts, tuning=False, one_object=options.objects is not None)
+    except ValueError as error:
+        parser.error(f"--prompts: {error}")
+    return options
 
 
 def _claim(options: argparse.Namespace) -> None:

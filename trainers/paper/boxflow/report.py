@@ -38,6 +38,7 @@ _CONTRASTS: Final = (
     ("boxflow-paper", "flow-grpo"),
     ("scalar-boxes", "flow-grpo"),
     ("boxflow-forward", "flow-grpo"),
+    ("boxflow-forward", "denseflow"),
     ("boxflow-forward", "boxflow"),
     ("boxflow-forward", "scalar-boxes"),
     ("boxflow-forward", "scalar-boxes-forward"),
