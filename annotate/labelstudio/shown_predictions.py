@@ -43,6 +43,7 @@ def put_in_sight(store: Store, client: Client, project: LabelProject, server_id:
         return
     older = _older_names(store, project)
     if version and version not in older:
+        say(f"project {server_id} shows the predictions of {version!r} in the stream, as its settings say, not ours")
         return
     filed = [
         (int(prediction["id"]), prediction.get("model_version"))

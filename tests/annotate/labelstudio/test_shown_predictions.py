@@ -75,7 +75,7 @@ def test_what_a_member_turned_off_is_turned_on(tmp_path: Path) -> None:
     assert in_stream(server) == [1, 0, 1, 1, 1, 1]
 
 
-def test_a_backend_that_a_lead_chose_stays(tmp_path: Path) -> None:
+def test_a_backend_that_a_lead_chose_stays_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work, server = pushed(tmp_path)
     (project,) = server.projects.values()
     project["model_version"] = "our detector"
@@ -83,4 +83,5 @@ def test_a_backend_that_a_lead_chose_stays(tmp_path: Path) -> None:
     foreign.append({**foreign[0], "id": 99_999, "model_version": "our detector"})
     work.pull()
     assert project["model_version"] == "our detector"
+    assert "shows the predictions of 'our detector' in the stream" in capsys.readouterr().err
     assert [prediction["model_version"] for prediction in foreign] == ["sdg-data", "our detector"]
