@@ -59,11 +59,9 @@ def _bank(shape: str) -> _Bank:
     return _Bank(stacked, np.array(radii), stacked.sum(axis=1), x, y, span)
 
 
-def _window(mask: Bools, x: int, y: int) -> Bools:
-    """The _WINDOW-sized cut of `mask` whose corner is (x, y), empty beyond the canvas."""
-    pad = _WINDOW
-    padded = np.pad(mask, pad)
-    return padded[y + pad : y + pad + _WINDOW, x + pad : x + pad + _WINDOW]
+def _window(padded: Bools, x: int, y: int) -> Bools:
+    """The _WINDOW-sized cut whose corner is (x, y), of a mask that was padded by _WINDOW: empty beyond the canvas."""
+    return padded[y + _WINDOW : y + 2 * _WINDOW, x + _WINDOW : x + 2 * _WINDOW]
 
 
 def _place(template: npt.NDArray[np.float32], x: int, y: int) -> Bools:
@@ -79,6 +77,7 @@ def fit_shapes(mask: Bools) -> dict[str, Fit]:
     x0, x1, y0, y1 = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
     area = float(mask.sum())
     span = max(x1 - x0, y1 - y0)
+    padded = np.pad(mask, _WINDOW)
     fits = {}
     for shape in SHAPES:
         bank = _bank(shape)
@@ -89,7 +88,7 @@ def fit_shapes(mask: Bools) -> dict[str, Fit]:
         # one corner for the whole bank; the shifts search around it
         corner_x = round((x0 + x1) / 2 - float(bank.middle_x[near].mean()))
         corner_y = round((y0 + y1) / 2 - float(bank.middle_y[near].mean()))
-        cuts = np.array([_window(mask, corner_x + dx, corner_y + dy).ravel() for dy, dx in _SHIFTS], np.float32)
+        cuts = np.array([_window(padded, corner_x + dx, corner_y + dy).ravel() for dy, dx in _SHIFTS], np.float32)
         shared = cuts @ bank.masks[near].T
         overlap = shared / (area + bank.areas[near][None] - shared)
         shift, index = np.unravel_index(int(overlap.argmax()), overlap.shape)
