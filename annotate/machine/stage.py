@@ -18,7 +18,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Generic
 
@@ -291,7 +291,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
             attempt=item.attempt,
             model=self._backend.identity.model,
             outcome="answered" if failure is None else failure.code,
-            **asdict(usage),
+            **vars(usage),
         )
         result: Result[Stored] = self.result_type(record=record, failure=failure, call=call)
         return result
@@ -299,8 +299,7 @@ class VlmStage(abc.ABC, Generic[Item, Stored]):
     def facts(self, item: Item, template: str, raw: str, usage: Usage) -> dict[str, Any]:
         """The fields that the records of all stages have: who answered, what, and what it took."""
         identity = self._backend.identity
-        counted = asdict(usage)
-        del counted["requests"]
+        counted = {name: value for name, value in vars(usage).items() if name != "requests"}
         return {
             "id": item.id,
             "model": identity.model,

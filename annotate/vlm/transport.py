@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import pybase64
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from pydantic import SecretStr
+from yarl import URL
 
 from annotate.vlm.contract import AskError
 
@@ -71,6 +73,7 @@ class ChatTransport:
         """
         self._key, self._timeout = key, timeout
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, _Proxy] = {}
 
     async def post(self, address: str, frame: bytes, image: bytes) -> Reply:
         """Ask for a completion.
@@ -102,9 +105,13 @@ class ChatTransport:
         headers = {}
         if self._key is not None and not urlsplit(address).username:
             headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
+        url = f"{address.rstrip('/')}/{path}"
+        if address not in self._proxies:
+            self._proxies[address] = _proxy_of(address)
+        through = self._proxies[address]
         try:
             async with self._connected().request(
-                method, f"{address.rstrip('/')}/{path}", data=body, headers=headers
+                method, url, data=body, headers=headers, proxy=through.url, proxy_auth=through.auth
             ) as response:
                 text = (await response.read()).decode(errors="replace")
                 received = {name.lower(): value for name, value in response.headers.items()}
@@ -117,6 +124,37 @@ class ChatTransport:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),  # `RetryingClient` bounds how many are under way
                 timeout=aiohttp.ClientTimeout(total=self._timeout),
-                trust_env=True,
             )
         return self._session
+
+
+@dataclass(frozen=True)
+class _Proxy:
+    """What stands between us and a server, and who we are to it; None: nothing."""
+
+    url: URL | None = None
+    auth: aiohttp.BasicAuth | None = None
+
+
+def _proxy_of(address: str) -> _Proxy:
+    """The proxy that the environment names for an address (HTTP_PROXY, HTTPS_PROXY, NO_PROXY).
+
+    aiohttp's own `trust_env` asks anew for every request, twice on another thread. It also sends what ~/.netrc says of
+    the host, and ends in an error where there is a key as well.
+
+    Raises:
+        AskError: The environment names something else than a proxy that speaks HTTP.
+    """
+    parts = urlsplit(address)
+    named = getproxies().get(parts.scheme, "")
+    if not named or not parts.hostname or proxy_bypass(parts.hostname):
+        return _Proxy()
+    try:
+        url = URL(named)
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        where = f"{parts.scheme.upper()}_PROXY"
+        raise AskError("connection", f"the environment's {where} names no proxy that speaks HTTP", fatal=True)
+    # aiohttp 3 sends `proxy_headers` by CONNECT alone, not to a server without TLS.
+    return _Proxy(url.with_user(None), aiohttp.BasicAuth.from_url(url))

@@ -106,6 +106,45 @@ def test_credentials_of_an_address_are_sent_as_such() -> None:
     assert f"authorization: basic {expected}".lower() in server.headers[0].lower()
 
 
+def test_the_environments_proxy_is_used_unless_it_names_the_host_as_an_exception(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with HostileServer(lambda caption, nth: answer(CLEAN)) as proxy, HostileServer(lambda c, nth: answer(CLEAN)) as own:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1").replace("//", "//ann:pass%20word@"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        ask_all(proxy, [question()] * 2, base_url="http://gpu7.invalid:8000/v1")
+        ask_all(own, [question()])
+    credentials = base64.b64encode(b"ann:pass word").decode()
+    assert [head.partition("\r\n")[0] for head in proxy.headers] == [
+        "POST http://gpu7.invalid:8000/v1/chat/completions HTTP/1.1"
+    ] * 2
+    assert f"proxy-authorization: basic {credentials}".lower() in proxy.headers[0].lower()
+    assert own.headers[0].startswith("POST /v1/chat/completions ")
+    assert "authorization: basic" not in own.headers[0].lower()
+
+
+@pytest.mark.parametrize("named", ["socks5://127.0.0.1:1", "http://[", "nonsense"])
+def test_a_proxy_that_speaks_no_http_is_named(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", named)
+    monkeypatch.setenv("no_proxy", "")
+    with HostileServer(lambda caption, nth: answer(CLEAN)) as server:
+        [result] = ask_all(server, [question()])
+    assert isinstance(result, AskError)
+    assert (result.code, result.fatal, server.requests) == ("connection", True, [])
+    assert "HTTP_PROXY" in result.message
+
+
+def test_passwords_of_other_programs_are_not_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login ann password secret\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with HostileServer(lambda caption, nth: answer(CLEAN)) as server:
+        [result] = ask_all(server, [question()])
+    assert isinstance(result, Answer)
+    assert "authorization: bearer none" in server.headers[0].lower()
+
+
 def test_files_are_named_and_not_sent(tmp_path: Path) -> None:
     home = Home(tmp_path, captions(3))
     for send, more in (("file", {"server": "vllm"}), ("inline", {})):
