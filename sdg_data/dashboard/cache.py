@@ -17,6 +17,11 @@ class Cache:
         self._lock = threading.Lock()
         self._key_locks: dict[Hashable, threading.Lock] = {}
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether there is a result under `key`."""
+        with self._lock:
+            return key in self._results
+
     def get(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """The result under `key`, computed if it is not there. What `compute` raises is raised, and not kept."""
         with self._lock:

@@ -11,6 +11,7 @@ import gradio as gr
 from sdg_data.blobs import Blobs
 from sdg_data.dashboard.cache import Cache, Result
 from sdg_data.dashboard.html import text
+from sdg_data.dashboard.jobs import Jobs
 from sdg_data.dashboard.snapshots import Snapshots, snapshot_id
 from sdg_data.store.connection import Tx
 
@@ -28,6 +29,7 @@ class PageContext:
         home: The folder of the store and of its exports.
         selections: Of all pages, by name.
         cache: Results of snapshots.
+        jobs: What is computed while pages ask again.
     """
 
     snapshots: Snapshots
@@ -35,11 +37,26 @@ class PageContext:
     home: Path
     selections: "Mapping[str, Selection]" = field(default_factory=dict)
     cache: Cache = field(default_factory=Cache)
+    jobs: Jobs = field(default_factory=Jobs)
     _refresh: gr.Button = field(init=False)
 
     def cached(self, tx: Tx, key: Hashable, compute: Callable[[], Result]) -> Result:
         """What `compute` returns, remembered under `key` for as long as `tx` reads the same snapshot."""
         return self.cache.get((snapshot_id(tx), key), compute)
+
+    def remembers(self, tx: Tx, key: Hashable) -> bool:
+        """Whether `cached` would compute nothing."""
+        return (snapshot_id(tx), key) in self.cache
+
+    def waited(self, tx: Tx, key: Hashable, compute: Callable[[Tx], object]) -> float | None:
+        """`Jobs.waited` for something that `compute` leaves in `cached`, of the last snapshot."""
+
+        def compute_of_last() -> None:
+            with self.snapshots.read() as own:  # `tx` is closed with its request
+                if own is not None:
+                    compute(own)
+
+        return self.jobs.waited((snapshot_id(tx), key), compute_of_last)
 
     def header(self) -> gr.HTML:
         """Put the line above a page: how old the data is, and a button that brings it up to date.

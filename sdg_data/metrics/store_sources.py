@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from schemas.answer.parse import Reason
 from schemas.defect import Defect
@@ -298,27 +299,28 @@ def _askers(tx: Tx, model: str, template: str | None) -> list[dict[str, str]]:
 
 
 def _table(owners: pa.Table, defects: pa.Table) -> DefectTable:
-    keys = owners["image_id"].to_pylist()
-    places = {key: place for place, key in enumerate(keys)}
-    counts = np.bincount(
-        np.array([places[key] for key in defects["image_id"].to_pylist()], dtype=np.int64), minlength=len(keys)
-    )
-    labels, subtypes = (
-        {name: code for code, name in enumerate(LABELS)},
-        {s.value: code for code, s in enumerate(SUBTYPES)},
-    )
+    images = _places(defects["image_id"], owners["image_id"])
+    counts = np.bincount(images, minlength=len(owners))
     boxes = [defects[name].to_numpy().astype(np.float64) for name in ("x0", "y0", "x1", "y1")]
     return DefectTable(
-        keys=tuple(keys),
+        keys=tuple(owners["image_id"].to_pylist()),
         groups=tuple(owners["model"].to_pylist()),
         outcomes=owners["outcome"].to_numpy().astype(np.int64),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         boxes=np.stack(boxes, axis=1),
-        labels=np.array([labels[name] for name in defects["type"].to_pylist()], dtype=np.int64),
-        importance=np.array([np.nan if x is None else x for x in defects["importance"].to_pylist()], dtype=np.float64),
-        subtypes=np.array([subtypes.get(name, -1) for name in defects["subtype"].to_pylist()], dtype=np.int64),
+        labels=_places(defects["type"], pa.array(LABELS)),
+        importance=defects["importance"].to_numpy().astype(np.float64),
+        subtypes=_places(defects["subtype"], pa.array([subtype.value for subtype in SUBTYPES])),
         reasons=tuple(defects["reason"].to_pylist()),
     )
+
+
+def _places(values: pa.ChunkedArray, names: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """The place of each value among the names, -1 for none."""
+    import pyarrow.compute as pc  # slow to import, and of no use to an evaluation of files
+
+    places: NDArray[np.int64] = pc.index_in(values, value_set=names).fill_null(-1).to_numpy().astype(np.int64)
+    return places
 
 
 def _oracle(store: Store, blobs: Blobs | None, chosen: Filter) -> DefectTable:

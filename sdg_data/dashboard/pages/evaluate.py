@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
 import numpy as np
@@ -36,12 +37,15 @@ from sdg_data.words import counted
 DOTS = 4_000
 """Points of the scatter at the most, evenly out of all; the download has every one."""
 DETECTORS, GENERATORS, MOST_PREPARED = 3, 6, 100_000
-"""So many detectors, those with most answers, are compared with gold in advance, where it is of so many images at the
-most; the first of them also for so many generators."""
+"""So many detectors, those with most answers, are compared with gold in advance, the first of them also for so many
+generators; where gold is of more images than that, only the first one, once."""
 _CHARTED = ("box_f1@0.1", "box_f1@0.5", "det_type_f1")
 _CHOICES = ("gt", "pred", "other", "model", "split", "protocol")
 _MISSING = ("Two sources are needed: gold, a detector's prelabels, or people's annotations.", "sdg eval sources")
 _HINT = '<p class="note">Choose two sources and press Compare. 30,000 images take a few seconds.</p>'
+LARGE = 3_000
+"""Comparisons of sources that speak about more images together are computed while the page waits."""
+_ASK_AGAIN_SECONDS = 1.0
 
 
 def build(context: PageContext) -> None:
@@ -58,7 +62,10 @@ def build(context: PageContext) -> None:
         )
         start = gr.Button("Compare", variant="primary", elem_id="compare", min_width=110)
     body = gr.HTML(elem_id="evaluation", elem_classes="sdg")
+    asked_for = gr.Textbox(visible=False, elem_id="asked")
+    clock = gr.Timer(_ASK_AGAIN_SECONDS, active=False)
     controls = [truth, prediction, other, model, split, protocol]
+    shown = [body, asked_for, clock]
 
     def on_open(request: gr.Request | None = None) -> tuple[Any, ...]:
         asked = dict(request.query_params) if request is not None else {}
@@ -78,29 +85,49 @@ def build(context: PageContext) -> None:
             set_to(Split, values["split"]),
             gr.Dropdown(choices=_with([str(name) for name in Protocol], values["protocol"]), value=values["protocol"]),
             context.stamp(),
-            on_compare(*values.values()) if linked else nothing(*_MISSING) if len(names) < 2 else _HINT,
+            *(on_compare(*values.values()) if linked else still(nothing(*_MISSING) if len(names) < 2 else _HINT)),
         )
 
-    def on_compare(*values: Any) -> str:
-        parameters = chosen(_CHOICES, values)
+    def still(page: str) -> tuple[str, str, gr.Timer]:
+        return page, "", gr.Timer(active=False)
+
+    def on_compare(*values: Any) -> tuple[str, str, gr.Timer]:
+        return show(chosen(_CHOICES, values))
+
+    def on_tick(asked: str | None) -> tuple[str, str, gr.Timer]:
+        return show({**dict.fromkeys(_CHOICES, ""), **dict(parse_qsl(str(asked or "")))})
+
+    def show(parameters: Mapping[str, str]) -> tuple[str, str, gr.Timer]:
         with context.snapshots.read() as tx:
             if tx is None or not parameters["gt"] or not parameters["pred"]:
-                return nothing(*_MISSING)
+                return still(nothing(*_MISSING))
             try:
+                seconds = waited(context, tx, parameters)
+                if seconds is not None:
+                    return render_waiting(seconds), urlencode(parameters), gr.Timer(active=True)
                 comparison = compare(context, tx, parameters)
                 detectors = two_detectors(context, tx, parameters) if parameters["other"] else None
             except SdgError as error:
-                return f'<p class="warn">{text(error)}</p>'
+                return still(f'<p class="warn">{text(error)}</p>')
             beside = render_detectors(tx, detectors, parameters) if detectors is not None else ""
         alone = render(comparison, parameters) if comparison else '<p class="none">They have no image in common.</p>'
-        return beside + alone
+        return still(beside + alone)
 
-    def on_refresh(*values: Any) -> tuple[str, str]:
-        return context.stamp(), on_compare(*values)
+    def on_refresh(*values: Any) -> tuple[Any, ...]:
+        return (context.stamp(), *on_compare(*values))
 
-    context.on_open(on_open, [*controls, stamp, body], again=(on_refresh, controls, [stamp, body]))
-    start.click(on_compare, controls, body, show_progress="minimal").then(
+    context.on_open(on_open, [*controls, stamp, *shown], again=(on_refresh, controls, [stamp, *shown]))
+    start.click(on_compare, controls, shown, show_progress="minimal").then(
         None, controls, None, js=remember(_CHOICES, {"protocol": str(Protocol.PAPER)})
+    )
+    clock.tick(on_tick, asked_for, shown, show_progress="hidden", queue=False)
+
+
+def render_waiting(seconds: float) -> str:
+    """What stands in the place of a comparison that is being computed, as HTML."""
+    return (
+        f'<div class="empty waiting" role="status"><p>Comparing, for {seconds:.0f} s now. The figures appear here as '
+        "soon as they are there; they are remembered until the store changes, so you may go elsewhere.</p></div>"
     )
 
 
@@ -115,8 +142,7 @@ def sources(tx: Tx) -> list[str]:
 
 def compare(context: PageContext, tx: Tx, parameters: Parameters) -> SourceComparison | None:
     """`compare_sources` of what the page's controls, or a download's address, choose; remembered."""
-    gt, pred, model, split, protocol = (parameters.get(name, "") for name in _CHOICES if name != "other")
-    protocol = protocol or Protocol.PAPER.value
+    _, gt, pred, model, split, protocol = key = _key(parameters)
 
     def ceiling() -> Evaluation | None:
         images, rules = chosen_images(model, split), member(Protocol, protocol)
@@ -124,9 +150,46 @@ def compare(context: PageContext, tx: Tx, parameters: Parameters) -> SourceCompa
 
     return context.cached(
         tx,
-        ("compare", gt, pred, model, split, protocol),
+        key,
         lambda: compare_sources(tx, gt, pred, model=model, split=split, protocol=protocol, ceiling=ceiling),
     )
+
+
+def _key(parameters: Parameters) -> tuple[str, ...]:
+    """What a comparison is remembered under; for two detectors, with the second one and "detectors"."""
+    protocol = parameters.get("protocol") or Protocol.PAPER.value
+    return "compare", *(parameters.get(name, "") for name in ("gt", "pred", "model", "split")), protocol
+
+
+def _detectors_key(parameters: Parameters) -> tuple[str, ...]:
+    return "detectors", *_key(parameters), parameters.get("other", "")
+
+
+def waited(context: PageContext, tx: Tx, parameters: Parameters) -> float | None:
+    """For how many seconds a comparison is being computed in another thread, which this begins.
+
+    Returns:
+        None where it is remembered, or so small that it is computed at once.
+
+    Raises:
+        SdgError: It cannot be computed, or too many others are being computed.
+    """
+    keys = [_key(parameters)] + ([_detectors_key(parameters)] if parameters.get("other") else [])
+    if all(context.remembers(tx, key) for key in keys):
+        return None
+    named = [parameters.get(name, "") for name in ("gt", "pred", "other")]
+    images = select(
+        tx, "SELECT sum(images)::BIGINT AS n FROM dash_sources WHERE source IN (SELECT unnest(?::VARCHAR[]))", [named]
+    )[0]["n"]
+    if (images or 0) <= LARGE:
+        return None
+
+    def compute(cursor: Tx) -> None:
+        compare(context, cursor, parameters)
+        if parameters.get("other"):
+            two_detectors(context, cursor, parameters)
+
+    return context.waited(tx, tuple(keys), compute)
 
 
 def prepare(context: PageContext, tx: Tx) -> None:
@@ -134,7 +197,11 @@ def prepare(context: PageContext, tx: Tx) -> None:
     images = {row["source"]: row["images"] for row in select(tx, "SELECT source, images FROM dash_sources")}
     detectors = sorted((name for name in images if name.startswith("prelabel:")), key=lambda name: -images[name])
     detectors = detectors[:DETECTORS]
-    if not 0 < images.get("gold", 0) <= MOST_PREPARED:
+    if not images.get("gold", 0):
+        return
+    if images["gold"] > MOST_PREPARED:
+        for name in detectors[:1]:
+            compare(context, tx, {"gt": "gold", "pred": name})
         return
     for name in detectors:
         for protocol in Protocol:
@@ -155,7 +222,7 @@ def two_detectors(context: PageContext, tx: Tx, parameters: Parameters) -> dict[
     names = (source_name(gt), source_name(pred), source_name(other))
     return context.cached(
         tx,
-        ("detectors", gt, pred, other, model, split, protocol),
+        _detectors_key(parameters),
         lambda: compare_detectors(tx, *names, images, rules),
     )
 

@@ -28,7 +28,7 @@ from sdg_data.dashboard.pages.agreement import page as agreement
 from sdg_data.dashboard.pages.browse import page as browse
 from sdg_data.dashboard.pages.browse.choose import ADD, TAKE_OUT, change_list, with_chosen
 from sdg_data.dashboard.pages.browse.filters import ImageFilter
-from sdg_data.dashboard.pages.browse.queries import page as page_of
+from sdg_data.dashboard.pages.browse.queries import NOTHING, image_ids, matching
 from sdg_data.dashboard.pages.detectors import render_detectors
 from sdg_data.dashboard.pages.health import page as health
 from sdg_data.dashboard.snapshots import Snapshots
@@ -260,7 +260,7 @@ def test_lists_of_images(client: TestClient, filled: Filled, context: PageContex
         with context.snapshots.read() as tx:
             assert tx is not None
             wanted, title = with_chosen(context, tx, {"list": "mine", "model": "flux2"})
-            assert [row["image_id"] for row in page_of(tx, wanted)] == [filled.images[0].id]
+            assert image_ids(tx, matching(tx, wanted)) == [filled.images[0].id]
         assert title == "the list mine: 31 ids, 1 of which are not in this snapshot"
         (folder / "empty.txt").write_text("# nothing\n")
         assert client.get("/data/images.json?list=empty").status_code == 400
@@ -289,8 +289,8 @@ def test_a_choice_gets_a_name_and_is_found_by_it(tmp_path: Path) -> None:
         assert sorted(image_list.read(made.home / "lists" / "by sana.txt")) == sorted(of_sana)
         wanted, title = with_chosen(context, tx, {"list": "by sana", "split": "test"})
         assert title == f"the list by sana: {len(of_sana)} ids"
-        both = {row["image_id"] for row in page_of(tx, wanted)}
-        assert both == {row["image_id"] for row in page_of(tx, ImageFilter(model="sana", split="test"))} != set()
+        both = image_ids(tx, matching(tx, wanted))
+        assert both == image_ids(tx, matching(tx, ImageFilter(model="sana", split="test"))) != []
         assert "in the list" in browse.render_image(tx, of_sana[0], ["by sana"])
         gone = change_list(context, tx, TAKE_OUT, "hands", present, {})
         assert "which is empty now and gone" in gone
@@ -339,9 +339,11 @@ def test_csv_starts_no_formula() -> None:
 
 def test_what_people_and_models_wrote_is_shown_as_text(snapshots: Snapshots, filled: Filled) -> None:
     hostile = next(image for image in filled.images if image.prompt_id == filled.prompts[0].id)
+    script = ImageFilter(text="<script>")
     with snapshots.read() as tx:
+        assert tx is not None
         detail = safe(browse.render_image(tx, hostile.id))
-        cards = safe(browse.render_grid(tx, ImageFilter(text="<script>"), 1))
+        cards = safe(browse.render_grid(tx, script, matching(tx, script), 1))
         unknown = safe(browse.render_image(tx, '"><script>alert(1)</script>'))
     assert detail.all_text.count(HOSTILE) >= 3
     assert LONG.strip() in detail.all_text
@@ -373,7 +375,7 @@ def test_every_page_is_safe_and_says_something(context: PageContext) -> None:
 def empty_pages(context: PageContext, tx: Tx | None) -> list[str]:
     return [
         overview.render(tx, ""),
-        browse.render_grid(tx, ImageFilter(), 1),
+        browse.render_grid(tx, ImageFilter(), NOTHING, 1),
         agreement.render_ceiling(context, tx),
     ]
 
@@ -403,11 +405,12 @@ def test_pages_that_do_not_exist(snapshots: Snapshots, filled: Filled) -> None:
     last = -(-(len(filled.images) - 1) // 24)
     with snapshots.read() as tx:
         assert tx is not None
+        numbers = matching(tx, ImageFilter())
         for number, expected in ((0, 1), (-3, 1), (None, 1), (2, 2), (last + 2, last), (1e300, last)):
-            assert browse.existing_page(tx, ImageFilter(), number) == expected
-        assert browse.existing_page(tx, ImageFilter(text="zebra"), 9) == 1
+            assert browse.existing_page(len(numbers), number) == expected
+        assert browse.existing_page(0, 9) == 1
         one_image = ImageFilter(text="thing 1 with", model="sana")
-        assert "1 image, page 1 of 1" in browse.render_grid(tx, one_image, 1)
+        assert "1 image, page 1 of 1" in browse.render_grid(tx, one_image, matching(tx, one_image), 1)
 
 
 @pytest.mark.parametrize("make", [text, folded, lambda value: table([{value: value}])])

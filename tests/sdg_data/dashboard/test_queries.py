@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -22,9 +21,10 @@ from sdg_data.dashboard.pages.browse.filters import CLEAN, SORTS, ImageFilter
 from sdg_data.dashboard.pages.browse.queries import (
     by_numbers,
     choices,
-    count,
     image_detail,
     image_ids,
+    matching,
+    matching_key,
     neighbour,
     page,
 )
@@ -111,9 +111,10 @@ def test_filters(snapshots: Snapshots, filled: Filled, wanted: ImageFilter) -> N
     expected = naive(filled, plain)
     with snapshots.read() as tx:
         assert tx is not None
-        assert count(tx, wanted) == len(expected)
+        numbers = matching(tx, wanted)
+        assert image_ids(tx, numbers) == expected
         listed: list[str] = []
-        while rows := page(tx, wanted, len(listed) // 7, 7):
+        while rows := page(tx, numbers, len(listed) // 7, 7):
             listed += [row["image_id"] for row in rows]
             if len(rows) < 7:
                 break
@@ -172,14 +173,17 @@ def test_filters_by_answers_labels_and_bounds(snapshots: Snapshots, filled: Fill
     with snapshots.read() as tx:
         assert tx is not None
         for wanted, expected in cases.items():
-            assert image_ids(tx, wanted) == sorted(expected, key=order.index), wanted
-        several = count(tx, ImageFilter(agreement="several people"))
-        assert count(tx, ImageFilter(agreement="differ")) + count(tx, ImageFilter(agreement="agree")) == several > 0
+            assert image_ids(tx, matching(tx, wanted)) == sorted(expected, key=order.index), wanted
+        several, differ, agree = (
+            {*matching(tx, ImageFilter(agreement=name)).tolist()} for name in ("several people", "differ", "agree")
+        )
+        assert differ | agree == several != set()
+        assert not differ & agree
         for wrong in (ImageFilter(least="x"), ImageFilter(most="-1"), ImageFilter(since="2026-13-01")):
             with pytest.raises(InputError):
-                count(tx, wrong)
+                matching(tx, wrong)
         with pytest.raises(InputError):
-            page(tx, ImageFilter(), sort="colour")
+            matching(tx, ImageFilter(), sort="colour")
         assert choices(tx)["failure"] == ["prelabel: not-json"]
         assert choices(tx)["annotator"] == ["ann0", "ann1", "ann2", "rita", "zed"]
 
@@ -193,20 +197,32 @@ def test_orders_and_neighbours(snapshots: Snapshots, filled: Filled) -> None:
     }
     with snapshots.read() as tx:
         assert tx is not None
-        by_prompt = image_ids(tx, wanted)
+        by_prompt = image_ids(tx, matching(tx, wanted))
         for name in SORTS:
-            listed = image_ids(tx, wanted, sort=name)
+            numbers, of_all = matching(tx, wanted, sort=name), matching(tx, ImageFilter(), sort=name)
+            listed, every = image_ids(tx, numbers), image_ids(tx, of_all)
             assert sorted(listed) == sorted(by_prompt)
             if name in keys:
                 assert listed == sorted(by_prompt, key=keys[name])
-            paged = [row["image_id"] for number in range(9) for row in page(tx, wanted, number, 7, sort=name)]
+            paged = [row["image_id"] for number in range(9) for row in page(tx, numbers, number, 7)]
             assert paged == listed
-            for before, after in pairwise(listed):
-                assert neighbour(tx, wanted, before, 1, sort=name) == after
-                assert neighbour(tx, wanted, after, -1, sort=name) == before
-            assert neighbour(tx, wanted, listed[0], -1, sort=name) is None
-            assert neighbour(tx, wanted, listed[-1], 1, sort=name) is None
-        assert neighbour(tx, wanted, "nothing", 1) is None
+            for place, image in enumerate(every):  # also from images that do not match themselves
+                after = next((other for other in every[place + 1 :] if other in listed), None)
+                before = next((other for other in reversed(every[:place]) if other in listed), None)
+                assert neighbour(tx, numbers, of_all, image, 1) == after
+                assert neighbour(tx, numbers, of_all, image, -1) == before
+            assert neighbour(tx, numbers, of_all, "nothing", 1) is None
+            assert neighbour(tx, numbers[:0], of_all, listed[0], 1) is None
+
+
+def test_other_filters_and_orders_are_remembered_apart() -> None:
+    filters = [
+        ImageFilter(), ImageFilter(model="a"), ImageFilter(ids=()), ImageFilter(ids=("a", "b")),
+        ImageFilter(ids=("b", "a")), ImageFilter(ids=("a", "b"), model="a"), ImageFilter(ids=("\ud800",)),
+    ]  # fmt: skip
+    keys = [matching_key(wanted, sort) for wanted in filters for sort in ("prompt", "newest")]
+    assert len({*keys}) == len(keys)
+    assert matching_key(ImageFilter(ids=tuple("ab")), "prompt") == matching_key(ImageFilter(ids=("a", "b")), "prompt")
 
 
 def test_history_tells_everything_in_order(snapshots: Snapshots, filled: Filled) -> None:
@@ -232,9 +248,9 @@ def test_history_tells_everything_in_order(snapshots: Snapshots, filled: Filled)
 def test_states_are_parted_and_whoever_speaks_is_right(snapshots: Snapshots, filled: Filled) -> None:
     with snapshots.read() as tx:
         assert tx is not None
-        rows = {row["image_id"]: row for row in page(tx, ImageFilter(), 0, 1000)}
+        rows = {row["image_id"]: row for row in page(tx, matching(tx, ImageFilter()), 0, 1000)}
         by_state = {
-            state: count(tx, ImageFilter(state=state))
+            state: len(matching(tx, ImageFilter(state=state)))
             for state in ("accepted", "annotated", "rejected", "prelabelled", "new")
         }
         assert choices(tx)["model"] == ["flux2", "sana"]

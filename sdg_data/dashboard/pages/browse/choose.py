@@ -14,7 +14,7 @@ from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.html import browse_link, counted, link, text
 from sdg_data.dashboard.page import Parameters
 from sdg_data.dashboard.pages.browse.filters import ImageFilter
-from sdg_data.dashboard.pages.browse.queries import image_ids
+from sdg_data.dashboard.pages.browse.queries import image_ids, matching
 from sdg_data.errors import InputError
 from sdg_data.store import kept_lists
 from sdg_data.store.connection import Tx
@@ -131,7 +131,8 @@ def commands(home: Path, path: Path) -> str:
 
 
 def _matching(context: PageContext, tx: Tx, parameters: Parameters) -> list[str]:
-    return image_ids(tx, with_chosen(context, tx, parameters)[0], sort=parameters.get("sort") or "prompt")
+    wanted, _ = with_chosen(context, tx, parameters)
+    return image_ids(tx, matching(tx, wanted, sort=parameters.get("sort") or "prompt"))
 
 
 def with_chosen(context: PageContext, tx: Tx, parameters: Parameters) -> tuple[ImageFilter, str]:

@@ -11,6 +11,7 @@ import gradio as gr
 
 from schemas.defect import DefectType, ImportanceTier
 from schemas.records import Split
+from sdg_data.dashboard.cache import Cache
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.controls import choice, chosen, remember, set_to
 from sdg_data.dashboard.html import text
@@ -27,8 +28,18 @@ from sdg_data.dashboard.pages.browse.filters import (
     ImageFilter,
 )
 from sdg_data.dashboard.pages.browse.overlay import SCRIPT
-from sdg_data.dashboard.pages.browse.queries import choices, image_ids, neighbour, page
+from sdg_data.dashboard.pages.browse.queries import (
+    NOTHING,
+    Numbers,
+    choices,
+    image_ids,
+    matching,
+    matching_key,
+    neighbour,
+    page,
+)
 from sdg_data.dashboard.pages.browse.render import existing_page, render_grid, render_image
+from sdg_data.dashboard.snapshots import snapshot_id
 from sdg_data.dashboard.tables import LABEL_SOURCES
 from sdg_data.errors import SdgError
 from sdg_data.store import kept_lists
@@ -76,6 +87,8 @@ _NAMES = (*(name for name, _ in (*_DROPDOWNS, *_MORE)), *(name for name, _, _ in
 """The filters, in the order of their components."""
 _REST = "+"
 _WORDS = ("text",)
+REMEMBERED = 24
+"""So many filters with their order are remembered: four bytes an image that matches."""
 _REMEMBER = remember((*_NAMES, _REST, "sort", "page"), {"sort": "prompt", "page": "1"}, words=_WORDS)
 
 
@@ -113,6 +126,7 @@ def build(context: PageContext) -> None:
     detail = gr.HTML(elem_id="detail", elem_classes="sdg", js_on_load=SCRIPT + _STEP)
     filters = [*(controls[name] for name in _NAMES), rest]
     everything = [*filters, sort, number]
+    matches = Cache(REMEMBERED)
 
     def on_open(request: gr.Request | None = None) -> tuple[Any, ...]:
         asked = dict(request.query_params) if request is not None else {}
@@ -137,6 +151,10 @@ def build(context: PageContext) -> None:
             render_lists(context.home),
         )
 
+    def remembered(tx: Tx, wanted: ImageFilter, order: str) -> Numbers:
+        key = (snapshot_id(tx), matching_key(wanted, order))
+        return matches.get(key, lambda: matching(tx, wanted, sort=order))
+
     def list_names() -> tuple[str, ...]:
         return tuple(kept_lists.by_name(context.home))
 
@@ -146,11 +164,12 @@ def build(context: PageContext) -> None:
     def show(tx: Tx | None, own: Parameters, beyond: str, order: str, page_number: float | None) -> tuple[int, str]:
         parameters = {**dict(parse_qsl(beyond)), **{name: value for name, value in own.items() if value}}
         if tx is None:
-            return 1, render_grid(None, ImageFilter(), 1)
+            return 1, render_grid(None, ImageFilter(), NOTHING, 1)
         try:
             wanted, title = with_chosen(context, tx, parameters)
-            target = existing_page(tx, wanted, page_number)
-            grid = render_grid(tx, wanted, target, sort=order, title=title, parameters={**parameters, "sort": order})
+            numbers = remembered(tx, wanted, order)
+            target = existing_page(len(numbers), page_number)
+            grid = render_grid(tx, wanted, numbers, target, title=title, parameters={**parameters, "sort": order})
         except SdgError as error:
             return 1, f'<p class="warn">{text(error)}</p>'
         return target, grid
@@ -186,7 +205,8 @@ def build(context: PageContext) -> None:
                 return ""
             try:
                 wanted, _ = with_chosen(context, tx, parameters)
-                other = neighbour(tx, wanted, image_id, -1 if step == -1 else 1, sort=order or "prompt")
+                numbers, everything = (remembered(tx, one, order or "prompt") for one in (wanted, ImageFilter()))
+                other = neighbour(tx, numbers, everything, image_id, -1 if step == -1 else 1)
             except SdgError as error:
                 return f'<p class="warn">{text(error)}</p>'
             return one(tx, other or image_id)
@@ -248,14 +268,14 @@ def download_rows(context: PageContext, tx: Tx, parameters: Parameters) -> Rows:
     wanted, _ = with_chosen(context, tx, parameters)
     return [
         {"said" if name == "label_source" else name: value for name, value in row.items()}
-        for row in page(tx, wanted, 0, MOST, sort=parameters.get("sort") or "prompt")
+        for row in page(tx, matching(tx, wanted, sort=parameters.get("sort") or "prompt"), 0, MOST)
     ]
 
 
 def list_ids(context: PageContext, tx: Tx, parameters: Parameters) -> list[str]:
     """The ids of every image that matches, in the page's order."""
     wanted, _ = with_chosen(context, tx, parameters)
-    return image_ids(tx, wanted, sort=parameters.get("sort") or "prompt")
+    return image_ids(tx, matching(tx, wanted, sort=parameters.get("sort") or "prompt"))
 
 
 PAGE = Page(

@@ -1,12 +1,17 @@
 """The SQL of Browse: a page of images by filters, and everything about one image.
 
-A page is read in two steps, so that it costs the same at three million rows: the numbers of its images from narrow
-columns, then those few rows.
+A page is read in two steps, so that it costs the same at three million rows: the numbers of all images that match, in
+their order, from narrow columns (`matching`), then the rows of those few that are shown. Whoever remembers the numbers
+turns pages and steps from image to image without asking again.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from schemas.defect import Defect
 from schemas.records import Annotation, Enrichment, Prelabel, Review
@@ -15,11 +20,12 @@ from sdg_data.dashboard.pages.browse.filters import SORTS, ImageFilter, conditio
 from sdg_data.dashboard.tables import label_studio_links, models
 from sdg_data.store import annotations, enrichments, gold, images, prelabels, prompts, reviews
 from sdg_data.store.connection import Tx
-from sdg_data.store.rows import scalar, select
+from sdg_data.store.rows import select
 
 PAGE_SIZE = 24
-COUNTED = 200_000
-"""Matches are counted up to here; beyond, a page says "more than"."""
+Numbers = NDArray[np.int32]
+"""Images by `dash_images.n`."""
+NOTHING = np.zeros(0, dtype=np.int32)
 
 
 def choices(tx: Tx) -> dict[str, list[str]]:
@@ -35,51 +41,58 @@ def choices(tx: Tx) -> dict[str, list[str]]:
     }
 
 
-def count(tx: Tx, wanted: ImageFilter) -> int:
-    """How many images match, at most `COUNTED` + 1."""
+def matching(tx: Tx, wanted: ImageFilter, *, sort: str = "prompt") -> Numbers:
+    """All images that match, in the order that `sort` names."""
     where, values = condition(wanted)
-    sql = f"SELECT count(*) FROM (SELECT n FROM dash_images WHERE {where} LIMIT {COUNTED + 1})"
-    return int(scalar(tx, sql, values))
+    found = tx.execute(f"SELECT n FROM {source(sort)} WHERE {where} ORDER BY {SORTS[sort][1]}, n", values)
+    return np.asarray(found.fetchnumpy()["n"], dtype=np.int32)
 
 
-def count_all(tx: Tx) -> int:
-    """How many images there are, whatever the filter."""
-    return int(scalar(tx, "SELECT count(*) FROM dash_images"))
+def matching_key(wanted: ImageFilter, sort: str) -> Hashable:
+    """What the result of `matching` is remembered under: small, however many images the filter names."""
+    if wanted.ids is None:
+        return wanted, sort
+    named = hashlib.sha256("\0".join(wanted.ids).encode("utf-8", "surrogatepass")).digest()
+    return replace(wanted, ids=None), named, sort
 
 
-def page(tx: Tx, wanted: ImageFilter, number: int = 0, size: int = PAGE_SIZE, *, sort: str = "prompt") -> Rows:
-    """The images of page `number` (from 0) of `size` images, in the order that `sort` names."""
-    where, values = condition(wanted)
-    numbers = tx.execute(
-        f"SELECT n FROM {source(sort)} WHERE {where} ORDER BY {SORTS[sort][1]}, n LIMIT ? OFFSET ?",
-        [*values, size, max(0, number) * size],
-    ).fetchall()
-    return by_numbers(tx, [n for (n,) in numbers])
+def page(tx: Tx, numbers: Numbers, number: int = 0, size: int = PAGE_SIZE) -> Rows:
+    """The images of page `number` (from 0) of `size` images."""
+    begin = max(0, number) * size
+    return by_numbers(tx, numbers[begin : begin + size].tolist())
 
 
-def image_ids(tx: Tx, wanted: ImageFilter, *, sort: str = "prompt") -> list[str]:
-    """The ids of all images that match, in the order that `sort` names."""
-    where, values = condition(wanted)
-    rows = tx.execute(
-        f"SELECT image_id FROM {source(sort)} WHERE {where} ORDER BY {SORTS[sort][1]}, n", values
-    ).fetchall()
-    return [image_id for (image_id,) in rows]
+def image_ids(tx: Tx, numbers: Numbers) -> list[str]:
+    """The ids of images, in their order."""
+    if not len(numbers):
+        return []
+    first, last = int(numbers.min()), int(numbers.max())
+    found = tx.execute("SELECT image_id FROM dash_images WHERE n BETWEEN ? AND ? ORDER BY n", [first, last]).fetchall()
+    return [found[n - first][0] for n in numbers.tolist()]  # no number is missing among `n`
 
 
-def neighbour(tx: Tx, wanted: ImageFilter, image_id: str, step: int, *, sort: str = "prompt") -> str | None:
-    """The image that stands before (`step` -1) or after (+1) another one among those that match; None at the end."""
-    key = SORTS[sort][1] if sort in SORTS else ""
-    here = tx.execute(f"SELECT {key}, n FROM {source(sort)} WHERE image_id = ?", [image_id]).fetchall()
+def neighbour(tx: Tx, numbers: Numbers, everything: Numbers, image_id: str, step: int) -> str | None:
+    """The image that stands before or after another one, which need not match itself.
+
+    Args:
+        tx: A connection to the snapshot.
+        numbers: The images that match.
+        everything: All images in their order.
+        image_id: The other one.
+        step: -1: before it; 1: after it.
+
+    Returns:
+        Its id; None at the end, or where there is no image `image_id`.
+    """
+    here = tx.execute("SELECT n FROM dash_images WHERE image_id = ?", [image_id]).fetchall()
     if not here:
         return None
-    where, values = condition(wanted)
-    sign, order = ("<", "DESC") if step < 0 else (">", "ASC")
-    rows = tx.execute(
-        f"SELECT image_id FROM {source(sort)} WHERE {where} AND ({key}, n) {sign} (?, ?) "
-        f"ORDER BY {key} {order}, n {order} LIMIT 1",
-        [*values, *here[0]],
-    ).fetchall()
-    return str(rows[0][0]) if rows else None
+    place = int(np.nonzero(everything == here[0][0])[0][0])
+    beyond = everything[:place][::-1] if step < 0 else everything[place + 1 :]
+    matches = np.zeros(len(everything), dtype=bool)
+    matches[numbers] = True
+    found = beyond[matches[beyond]][:1]
+    return image_ids(tx, found)[0] if len(found) else None
 
 
 def by_numbers(tx: Tx, numbers: Sequence[int]) -> Rows:
@@ -192,13 +205,14 @@ def image_detail(tx: Tx, image_id: str) -> ImageDetail | None:
         for versions in enrichments_of.values()
         for enrichment in versions
     ]
-    history = _history(tx, image_prelabels, image_annotations, reviews_of, enrichments_of)
+    history = _history(tx, image["n"], image_prelabels, image_annotations, reviews_of, enrichments_of)
     task = label_studio_links(tx, [image_id]).get(image_id, "")
     return ImageDetail(image, layers, lineage, history, task, raw)
 
 
 def _history(
     tx: Tx,
+    number: int,
     image_prelabels: Sequence[Prelabel],
     image_annotations: Sequence[Annotation],
     reviews_of: Mapping[str, Sequence[Review]],
@@ -209,8 +223,8 @@ def _history(
         row["annotation_id"]: row
         for row in select(
             tx,
-            "SELECT annotation_id, mode, seconds FROM dash_work WHERE annotation_id IN (SELECT unnest(?::VARCHAR[]))",
-            [[annotation.id for annotation in image_annotations]],
+            "SELECT annotation_id, mode, seconds FROM dash_work WHERE n = ? AND annotation_id IS NOT NULL",
+            [number],
         )
     }
 

@@ -6,20 +6,13 @@ from typing import Any
 from sdg_data.dashboard.html import browse_link, counted, figure, link, nothing, table, text
 from sdg_data.dashboard.pages.browse.filters import ImageFilter
 from sdg_data.dashboard.pages.browse.overlay import picture
-from sdg_data.dashboard.pages.browse.queries import COUNTED, PAGE_SIZE, count, count_all, image_detail, page
+from sdg_data.dashboard.pages.browse.queries import PAGE_SIZE, Numbers, image_detail, page
 from sdg_data.store.connection import Tx
 
 
-def existing_page(tx: Tx, wanted: ImageFilter, number: float | None) -> int:
-    """The page that is shown for page `number`: the nearest one that exists.
-
-    Where more than `COUNTED` images match, how many pages there are is not known; the last possible one is that of all
-    images.
-    """
-    matches = count(tx, wanted)
-    if matches > COUNTED:
-        matches = count_all(tx)
-    return int(min(max(1, number or 1), max(1, _pages(matches))))
+def existing_page(images: int, number: float | None) -> int:
+    """The page that is shown of so many images for page `number`: the nearest one that exists."""
+    return int(min(max(1, number or 1), max(1, _pages(images))))
 
 
 def _pages(images: int) -> int:
@@ -29,9 +22,9 @@ def _pages(images: int) -> int:
 def render_grid(
     tx: Tx | None,
     wanted: ImageFilter,
+    numbers: Numbers,
     number: int,
     *,
-    sort: str = "prompt",
     title: str = "",
     parameters: Mapping[str, str] | None = None,
 ) -> str:
@@ -40,25 +33,21 @@ def render_grid(
     Args:
         tx: A connection to a snapshot; None where there is no store yet.
         wanted: The filter.
+        numbers: The images that match it, in their order.
         number: The page, from 1.
-        sort: The order.
         title: What the images are, where a selection or a list chose them.
         parameters: What the downloads' addresses hold; None: the filter.
     """
     if tx is None:
         return nothing("There is no store yet. Import prompts first:", "sdg prompts import prompts.txt")
     chosen = f'<p class="chosen">{text(title)} <a href="/browse">show all images</a></p>' if title else ""
-    matches = count(tx, wanted)
-    if not matches:
+    if not len(numbers):
         if wanted == ImageFilter():
             return nothing("There are no images yet. Make some:", "sdg generate run")
         return f'{chosen}<div class="empty"><p>No image matches. Loosen a filter.</p></div>'
-    last = _pages(matches)
-    rows = page(tx, wanted, number - 1, sort=sort)
-    total = f"more than {COUNTED:,} images" if matches > COUNTED else counted(matches, "image")
+    rows = page(tx, numbers, number - 1)
     cards = "".join(_card(row) for row in rows) or '<p class="none">This page is behind the last one.</p>'
-    of_last = f" of {last:,}" if matches <= COUNTED else ""
-    heading = f"{total}, page {number:,}{of_last}"
+    heading = f"{counted(len(numbers), 'image')}, page {number:,} of {_pages(len(numbers)):,}"
     address = wanted.as_parameters() if parameters is None else parameters
     body = f'<div class="cards">{cards}</div>'
     return chosen + figure("images", heading, body, parameters=address, forms=("csv", "json", "txt"))
