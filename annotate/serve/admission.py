@@ -2,7 +2,8 @@
 
 A web page can make a browser call a server on this machine under a name of its own (DNS rebinding); where no token
 keeps others out, the `Host` header must name this machine. A request counts with its length, from its first byte to its
-answer: one that is too long gets 413, one too many 503, and one whose body does not arrive in time 408.
+answer: one that is too long gets 413, one too many 503, and one whose body does not arrive in time 408. So does the
+oldest of too many whose bodies are on their way, so that slow clients cannot keep others out.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ MAX_BUFFERED: Final = 256 * 2**20
 """The bytes of all requests that are being read or answered."""
 BODY_SECONDS: Final = 60.0
 """How long a body may take to arrive."""
+MOST_ARRIVING: Final = 128
+"""Requests at a time whose bodies are on their way."""
 
 
 class Admission:
@@ -37,11 +40,14 @@ class Admission:
         max_body: int = MAX_BODY,
         max_buffered: int = MAX_BUFFERED,
         body_seconds: float = BODY_SECONDS,
+        most_arriving: int = MOST_ARRIVING,
     ) -> None:
         """Let nothing in yet; `any_host`: do not look at the Host header."""
         self._app, self._any_host = app, any_host
         self._max_body, self._max_buffered, self._body_seconds = max_body, max_buffered, body_seconds
         self._buffered = 0
+        self._most_arriving = most_arriving
+        self._arriving: dict[_Body, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -60,7 +66,9 @@ class Admission:
             await _refuse(503, "too much is being read already", scope, receive, send, {"retry-after": "1"})
             return
         self._buffered += length
-        body = _Body(receive, self._body_seconds)
+        body = _Body(receive, self._body_seconds, self._arriving)
+        if len(self._arriving) > self._most_arriving:
+            next(iter(self._arriving)).give_up()
         started = False
 
         async def send_noted(message: Message) -> None:
@@ -75,6 +83,7 @@ class Admission:
                 await _refuse(408, "the body did not arrive in time", scope, receive, send)
         finally:
             self._buffered -= length
+            self._arriving.pop(body, None)
 
 
 def is_this_machine(host: str) -> bool:
@@ -93,23 +102,40 @@ def _length(headers: Headers, otherwise: int) -> int:
 
 
 class _Body:
-    """A request's body with a deadline; once it is there, `receive` waits as long as it takes (for the disconnect)."""
+    """A request's body with a deadline; once it is there, `receive` waits as long as it takes (for the disconnect).
 
-    def __init__(self, receive: Receive, seconds: float) -> None:
+    It stands in `arriving` until then.
+    """
+
+    def __init__(self, receive: Receive, seconds: float, arriving: dict[_Body, None]) -> None:
         self._receive = receive
         self._deadline = asyncio.get_running_loop().time() + seconds
+        self._waiting: asyncio.Timeout | None = None
+        self._arriving = arriving
         self._arrived = self.late = False
+        arriving[self] = None
+
+    def give_up(self) -> None:
+        """Let the deadline be now."""
+        self._arriving.pop(self, None)
+        self._deadline = asyncio.get_running_loop().time()
+        if self._waiting is not None:
+            self._waiting.reschedule(self._deadline)
 
     async def receive(self) -> Message:
         if self._arrived:
             return await self._receive()
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline) as self._waiting:
                 message = await self._receive()
         except TimeoutError:
             self.late = True
             return {"type": "http.disconnect"}
+        finally:
+            self._waiting = None
         self._arrived = message["type"] != "http.request" or not message.get("more_body", False)
+        if self._arrived:
+            self._arriving.pop(self, None)
         return message
 
 

@@ -43,6 +43,7 @@ def detector(
         import uvicorn
 
         from annotate.serve.app import make_app
+        from annotate.serve.connections import configuration
     except ImportError as error:
         raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[vlm]'") from error
     from annotate.serve.served import Served
@@ -77,9 +78,7 @@ def detector(
     identity = local.identity
     place = f"http://{host}:{listener.getsockname()[1]}/v1"
     say(f"{identity.model} ({identity.revision[:12]}) on {place}, template {served.template.id}")
-    config = uvicorn.Config(
-        make_app(served, token=SecretStr(token) if token else None), log_level="warning", timeout_graceful_shutdown=0
-    )
+    config = configuration(make_app(served, token=SecretStr(token) if token else None))
     uvicorn.Server(config).run(sockets=[listener])
     if local.computing:  # its thread would hold the process for as long as the batch takes, which may be minutes
         say("ended; the answers under way are dropped")

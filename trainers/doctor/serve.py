@@ -180,6 +180,8 @@ def doctor_command(
         raise MissingDependency("uvicorn is not installed", hint="pip install 'sdg-data[vlm]'")
     import uvicorn
 
+    from annotate.serve.connections import configuration
+
     token = required_token(host, token_env)
     listener = listen(host, port, accept=False)
     doctor = Doctor.load(
@@ -191,5 +193,4 @@ def doctor_command(
     home = (Store(settings.home), Blobs(settings.blob_url)) if has_home else None
     say(f"{backend.identity.model} ({backend.identity.revision[:12]}) on http://{host}:{listener.getsockname()[1]}")
     app = doctor_app(backend, home=home, token=SecretStr(token) if token else None)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=0)
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+    asyncio.run(uvicorn.Server(configuration(app)).serve(sockets=[listener]))

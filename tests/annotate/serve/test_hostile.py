@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import random
@@ -10,12 +11,13 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 from pydantic import SecretStr
@@ -23,6 +25,7 @@ from pydantic import SecretStr
 from annotate.serve.admission import Admission, is_this_machine
 from annotate.serve.app import make_app
 from annotate.serve.chat import MAX_TEXT
+from annotate.serve.connections import configuration
 from annotate.serve.served import Served
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Question
 from annotate.vlm.local import LocalBackend
@@ -192,6 +195,122 @@ def test_a_body_that_never_ends_is_not_waited_for() -> None:
 
     asyncio.run(go())
     assert sent[0]["status"] == 408
+
+
+@contextlib.asynccontextmanager
+async def listening(app: Any, **bounds: Any) -> AsyncIterator[int]:
+    """A server on this event loop; its port."""
+    server = uvicorn.Server(configuration(app, **bounds))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            await asyncio.sleep(0)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await running
+
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+
+
+async def connected(port: int, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    await writer.drain()
+    return reader, writer
+
+
+async def is_healthy(port: int) -> bool:
+    reader, writer = await connected(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    line = await reader.readline()
+    writer.close()
+    return line == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("begun", [b"", b"POS", HEAD, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /"])
+def test_the_oldest_of_many_connections_without_a_request_makes_room(begun: bytes) -> None:
+    async def go() -> None:
+        async with listening(app_of(), most=3) as port:
+            held = [await connected(port, begun) for _ in range(4)]
+            assert b"HTTP/1.1 4" not in await held[0][0].read()  # to its end
+            assert await is_healthy(port)
+            for _, writer in held:
+                writer.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("begun", [b"", HEAD])
+def test_a_request_whose_head_never_ends_is_not_waited_for(begun: bytes) -> None:
+    async def go() -> None:
+        async with listening(app_of(), seconds=0.05) as port:
+            reader, writer = await connected(port, begun)
+            assert await reader.read() == b""
+            writer.close()
+            assert await is_healthy(port)
+
+    asyncio.run(go())
+
+
+def test_a_connection_on_which_an_answer_is_made_is_not_one_that_waits() -> None:
+    opened = asyncio.Event()
+    backend = FakeBackend(lambda asked: [CLEAN], gate=lambda: opened)
+
+    async def go() -> bytes:
+        async with listening(app_of(backend), most=1, seconds=0.05) as port:
+            body = json.dumps(chat()).encode()
+            reader, writer = await connected(port, HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            while not backend.at_once:
+                await asyncio.sleep(0)
+            for _ in range(3):  # each is closed when its time is up
+                idle, other = await connected(port, b"")
+                assert await idle.read() == b""
+                other.close()
+            opened.set()
+            line = await reader.readline()
+            writer.close()
+            return line
+
+    assert asyncio.run(go()) == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_the_oldest_of_many_bodies_on_their_way_makes_room() -> None:
+    async def go() -> list[bytes]:
+        app = Admission(app_of(), any_host=False, most_arriving=3)
+        async with listening(app) as port:
+            held = [await connected(port, HEAD + b"Content-Length: 9\r\n\r\n{") for _ in range(4)]
+            line = await held[0][0].readline()
+            held[1][1].write(b"       }")
+            answered = await held[1][0].readline()
+            assert await is_healthy(port)
+            for _, writer in held:
+                writer.close()
+            return [line, answered]
+
+    assert asyncio.run(go()) == [b"HTTP/1.1 408 Request Timeout\r\n", b"HTTP/1.1 400 Bad Request\r\n"]
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"-1\r\n", b"5\r\nabcdefgh"])
+@pytest.mark.parametrize("host", [b"localhost", b"evil.example.net"])
+def test_what_is_no_http_leaves_no_traceback(host: bytes, rest: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Before the answer, or after one (a foreign host is refused before the body comes)."""
+
+    async def go() -> None:
+        async with listening(app_of()) as port:
+            head = HEAD.replace(b"localhost", host) + b"Transfer-Encoding: chunked\r\n\r\n"
+            reader, writer = await connected(port, head if host != b"localhost" else head + rest)
+            assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+            if host != b"localhost":
+                writer.write(rest)
+            await reader.read()
+            writer.close()
+            assert await is_healthy(port)
+
+    asyncio.run(go())
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize("header", ["Basic \xff", "Basic /w==", "Bearer \xff", "Bearer", "\xff", "Basic OnNlc2FtZQ"])

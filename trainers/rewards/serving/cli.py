@@ -99,5 +99,6 @@ async def _start(processes: dict[str, RewardProcess]) -> None:
 async def _serve(app: FastAPI, listener: socket.socket) -> None:
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=0)
-    await uvicorn.Server(config).serve(sockets=[listener])
+    from annotate.serve.connections import configuration
+
+    await uvicorn.Server(configuration(app)).serve(sockets=[listener])
