@@ -21,6 +21,7 @@ from typing import Any
 
 from sdg_data.errors import BlobCorrupt, BlobError, BlobMissing, InputError
 from sdg_data.file_part import FilePart
+from sdg_data.file_systems import file_system_of
 from sdg_data.ids import blob_name
 from sdg_data.temporary_files import fsync_folder, open_locked, sweep
 from sdg_data.transport import explained, transport_errors
@@ -39,10 +40,8 @@ class Blobs:
             self._local: Path | None = Path(self.url.removeprefix("file://")).absolute()
             self._remote: tuple[Any, str] | None = None
         else:
-            import fsspec.core  # its protocol machinery is only paid for where it is used
-
             self._local = None
-            self._remote = fsspec.core.url_to_fs(self.url)
+            self._remote = file_system_of(self.url)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What travels to a worker is the URL alone; the connection is made there."""

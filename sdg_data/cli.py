@@ -8,7 +8,8 @@ import importlib
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,8 +42,24 @@ class Lazy:
             ConfigError: A file of the user's hides the package that it is in.
         """
         module_name, _, attribute = self.target.partition(":")
-        try:
+        with self.explained(name):
             target = getattr(importlib.import_module(module_name), attribute)
+        if isinstance(target, typer.Typer):
+            return _for_users(get_group(target))
+        single = typer.Typer(add_completion=False)
+        single.command(name)(target)
+        return _for_users(get_command(single))
+
+    @contextmanager
+    def explained(self, name: str) -> Iterator[None]:
+        """Say of a module that cannot be found which extra brings it, or which file hides it.
+
+        Raises:
+            MissingDependency: A library is not installed.
+            ConfigError: A file of the user's hides one of our packages.
+        """
+        try:
+            yield
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package in shadowing.PACKAGES:
@@ -54,11 +71,6 @@ class Lazy:
             raise MissingDependency(
                 f"{package} is not installed", item=f"sdg {name}", hint=f"pip install 'sdg-data{extra}'"
             ) from error
-        if isinstance(target, typer.Typer):
-            return _for_users(get_group(target))
-        single = typer.Typer(add_completion=False)
-        single.command(name)(target)
-        return _for_users(get_command(single))
 
 
 def _for_users(command: Any) -> Any:
@@ -81,8 +93,16 @@ def lazy_group(entries: Mapping[str, Lazy]) -> type[TyperGroup]:
         def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
             name, command, rest = super().resolve_command(ctx, args)
             if name is not None and name in entries:
-                command = entries[name].load(f"{ctx.command_path} {name}".removeprefix("sdg "))
+                lazy, whole = entries[name], f"{ctx.command_path} {name}".removeprefix("sdg ")
+                command = lazy.load(whole)
                 command.name = name
+                invoke = command.invoke  # imports of a command's own body are not made before
+
+                def explained(ctx: Any) -> Any:
+                    with lazy.explained(whole):
+                        return invoke(ctx)
+
+                command.invoke = explained
             return name, command, rest
 
     return LazyGroup

@@ -22,7 +22,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from annotate.labelstudio.client import Client, task_uid
 from schemas.records import ImageRecord
 from sdg_data.blobs import Blobs
-from sdg_data.errors import BlobError, ConfigError, MissingDependency
+from sdg_data.errors import BlobError, ConfigError
+from sdg_data.file_systems import file_system_of
 from sdg_data.picture import for_browser, read_header
 from sdg_data.store import images, labelling
 from sdg_data.store.connection import Store
@@ -53,13 +54,8 @@ class Presigner:
                 "only addresses of S3 can be signed", item=f"annotate.image_url = {PRESIGNED}",
                 hint=f"The blobs are at {blobs.url}; `blobs` of [storage] would be s3://bucket/folder.",
             )  # fmt: skip
-        import fsspec.core
-
-        try:
-            # The fourth kind of signature is the only one that every store takes.
-            self._files, self._root = fsspec.core.url_to_fs(blobs.url, config_kwargs={"signature_version": "s3v4"})
-        except ImportError as error:
-            raise MissingDependency("S3 needs its driver", item=blobs.url, hint="pip install 'sdg-data[s3]'") from error
+        # The fourth kind of signature is the only one that every store takes.
+        self._files, self._root = file_system_of(blobs.url, config_kwargs={"signature_version": "s3v4"})
         self._blobs = blobs
         self.lifetime = lifetime
 

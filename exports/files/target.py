@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from exports.files.staged_file import StagedFile
-from sdg_data.errors import ConfigError, ExitCode, MissingDependency, SdgError
+from sdg_data.errors import ConfigError, ExitCode, SdgError
+from sdg_data.file_systems import file_system_of
 from sdg_data.retry import waits
 from sdg_data.temporary_files import fsync_folder
 from sdg_data.transport import explained, transport_errors
@@ -90,14 +91,8 @@ class Target:
         return Target, (self.url,)
 
     def _connected(self) -> tuple[Any, str]:
-        import fsspec.core  # its protocol machinery is only paid for where it is used
-
         try:
-            filesystem, root = fsspec.core.url_to_fs(self.url)
-        except ImportError as error:
-            raise MissingDependency(f"this kind of URL needs another package: {error}", item=self.url) from error
-        except (ValueError, TypeError, NotImplementedError) as error:
-            raise ConfigError(f"this URL cannot be used: {error}", item=self.url) from error
+            filesystem, root = file_system_of(self.url)
         except transport_errors() as error:
             raise ExportError(f"the server cannot be reached ({explained(error)})", item=self.url) from error
         return filesystem, root

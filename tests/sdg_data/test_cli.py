@@ -203,6 +203,33 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch, caps
         cli.Lazy("not_installed:app", "nothing", "generate").load("nothing")
 
 
+def test_a_library_that_a_running_command_misses_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # imported by the command's body
+    assert cli.run(["--home", str(tmp_path), "dashboard"]) == ExitCode.MISSING_DEPENDENCY
+    assert capsys.readouterr().err == (
+        "error: sdg dashboard: uvicorn is not installed\n  pip install 'sdg-data[dashboard]'\n"
+    )
+
+
+def test_a_url_whose_driver_is_missing_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Captured
+) -> None:
+    def without_driver(*_: object, **more: object) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", without_driver)
+    config = tmp_path / "c.toml"
+    config.write_text('extends = "mini"\n[storage]\nblobs = "s3://bucket/blobs"\n', encoding="utf-8")
+    line = ["--home", str(tmp_path / "home"), "--config", str(config), "images", "import", str(tmp_path)]
+    assert cli.run(line) == ExitCode.MISSING_DEPENDENCY
+    assert capsys.readouterr().err == (
+        "error: s3://bucket/blobs: this kind of URL needs another package: Install s3fs to access S3\n"
+        "  pip install 'sdg-data[s3]'\n"
+    )
+
+
 def test_every_documented_exit_code_is_the_trees() -> None:
     """docs/cli.md, the errors' docstring and the code say the same."""
     text = (Path(cli.__file__).parent.parent / "docs" / "cli.md").read_text()
