@@ -213,19 +213,13 @@ def calls(boards: Dashboards, rounds: int, rng: random.Random) -> Iterator[tuple
         yield from boards.compared("other sources", chosen)
     chosen = {**sources, "other": "annotator:annotator-05", "split": "all", "rules": "paper"}
     yield from boards.compared("two detectors", chosen)
-    for name in ("annotators", "blind", "running"):
-        for _ in range(max(3, rounds // 8)):
-            yield f"open: {name}", boards.seconds(boards.loads[name], {})
     for name in ("overview", "cards", "map", "ceiling", "annotators", "blind"):
         for _ in range(max(3, rounds // 8)):
             yield f"Refresh: {name}", boards.seconds(boards.by_output["refresh", "click", name], base)
     for place in range(rounds):
-        change = {"failure": ["prelabel: not-json", "annotate: no-reason", "prelabel: timeout", "all"][place % 4]}
+        change = {"failure": ["annotate: box-too-small", "all"][place % 2]}
         yield "Browse: failure", boards.seconds(boards.functions["failure", "input"], {**base, **change})
         yield "Overview: the running stages", boards.seconds(boards.by_output["", "tick", "running"], {})
-    for name in ("refinement", "report", "curves"):
-        for _ in range(max(3, rounds // 8)):
-            yield f"open the page of {name}, with nothing to show", boards.seconds(boards.loads[name], {})
 
 
 def random_map(home: Path, boards_ids: list[str]) -> None:

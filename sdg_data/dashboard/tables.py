@@ -160,7 +160,7 @@ _FAILURES_OF = f"""
     ORDER BY n
 """
 
-_LOOKED_UP = {
+LOOKED_UP = {
     "prompts": "id",
     "images": "id",
     "prelabels": "image_id",
@@ -182,7 +182,7 @@ _TEMPORARY = ("latest_enrichments", "label_of_image", "label_defects")
 def version(page_tables: Sequence[str] = ()) -> str:
     """A hash of the software's version and all statements: a snapshot made by others is made anew."""
     software = metadata.version("sdg-data")  # `listed` may change with it
-    lookups = [f"{table} by {key}" for table, key in _LOOKED_UP.items()]
+    lookups = [f"{table} by {key}" for table, key in LOOKED_UP.items()]
     statements = [*views.VIEWS.values(), *_STEPS, MULTI_ANNOTATED, FAILURES, _FAILURES_OF, *page_tables, *lookups]
     return hashlib.sha256("\0".join([software, *statements]).encode()).hexdigest()[:16]
 
@@ -205,7 +205,7 @@ def build(tx: Tx, page_tables: Sequence[str] = ()) -> None:
         tx.execute(statement)
     for name in _TEMPORARY:
         tx.execute(f"DROP TABLE {name}")
-    for name, key in _LOOKED_UP.items():
+    for name, key in LOOKED_UP.items():
         if int(scalar(tx, f"SELECT count(*) FROM {name}")) > ROW_GROUP:
             tx.execute(f"CREATE TABLE dash_sorted AS SELECT * FROM {name} ORDER BY {key}")
             tx.execute(f"DROP TABLE {name}")

@@ -1,5 +1,6 @@
 """The pages' SQL against loops over the records that the store was made from."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
@@ -13,6 +14,9 @@ pytest.importorskip("gradio")
 from schemas.defect import Defect, tier
 from schemas.labelling import LabelTask
 from schemas.records import Annotation
+from sdg_data.dashboard import tables
+from sdg_data.dashboard.app import PAGES
+from sdg_data.dashboard.page import all_tables
 from sdg_data.dashboard.pages import comparison, evaluate, overview
 from sdg_data.dashboard.pages.agreement import aggregates
 from sdg_data.dashboard.pages.agreement import page as agreement
@@ -437,3 +441,21 @@ def test_links_into_label_studio(tmp_path: Path) -> None:
         tx.execute("UPDATE label_tasks SET state = 'intended' WHERE image_id = ?", [pending])
         links = label_studio_links(tx, [pushed_twice, pending, last])
     assert links == {pushed_twice: "http://127.0.0.1:8085/projects/7/data?task=41"}
+
+
+def test_rows_in_the_order_of_their_lookups_say_the_same(
+    snapshots: Snapshots, filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(filled.home, tmp_path / "home", ignore=shutil.ignore_patterns("snapshots"))
+    monkeypatch.setattr(tables, "ROW_GROUP", 0)  # as if each table had more rows than a row group
+    ordered = Snapshots(Store(tmp_path / "home"), all_tables(PAGES))
+    with snapshots.read() as plain, ordered.read() as tx:
+        assert plain is not None
+        assert tx is not None
+        for name, key in tables.LOOKED_UP.items():
+            keys = [value for (value,) in tx.execute(f"SELECT {key} FROM {name}").fetchall()]
+            assert keys == sorted(keys)
+            everything = f"SELECT * FROM {name} ORDER BY ALL"
+            assert tx.execute(everything).fetchall() == plain.execute(everything).fetchall()
+        for image in filled.images[:12]:
+            assert image_detail(tx, image.id) == image_detail(plain, image.id)
