@@ -80,7 +80,7 @@ class VlmSettings(_Section):
     """Tokens of an answer at most."""
     max_side: Annotated[int, Field(ge=32)] = 1024
     """Pixels; larger images are sent smaller."""
-    concurrency: Annotated[int, Field(ge=1)] = 32
+    concurrency: Annotated[int, Field(ge=1)] = 48
     """Questions under way at once: a server's slots."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Questions a call, for a model in this process."""

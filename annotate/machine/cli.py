@@ -58,9 +58,9 @@ class ModelOptions:
         typer.Option(help="Where an OpenAI-compatible server is: http://…/v1; again for each further server"),
     ] = None
     revision: Annotated[str | None, typer.Option(help="The state of the model's weights")] = None
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Questions under way at once (a server's slots)")] = (
-        None
-    )
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Questions under way at once (half again a server's slots)")
+    ] = None
     batch_size: Annotated[int | None, typer.Option(min=1, help="Questions a call, for a model on this machine")] = None
 
 

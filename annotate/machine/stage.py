@@ -55,8 +55,8 @@ _MAYBE_PAID: Final = frozenset({"connection", "timeout"})
 class RequestLimits:
     """How many requests a stage makes at once, how long it waits for each, and when it gives up."""
 
-    concurrency: int = 32
-    """Questions under way at once."""
+    concurrency: int = 48
+    """Questions under way at once: half again a server's 32 slots, so that images travel while all slots work."""
     deadline: float | None = 300.0
     """Seconds for a question with its retries; not applied to a model on this machine."""
     max_tokens: int = 2048

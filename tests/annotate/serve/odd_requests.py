@@ -12,6 +12,7 @@ import base64
 import gzip
 import io
 import json
+import os
 import random
 import re
 import signal
@@ -20,11 +21,13 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -34,7 +37,7 @@ from PIL import Image
 from tests.annotate.support import png, question
 
 CONFIG = '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image"/></View>'
-FINE = frozenset({200, 307, 400, 401, 404, 405, 408, 411, 413, 414, 415, 422, 431, 503})
+FINE = frozenset({100, 200, 307, 400, 401, 404, 405, 408, 411, 413, 414, 415, 422, 431, 503})
 PICTURE = png("a red circle")
 TEXT = question().text
 
@@ -48,6 +51,7 @@ class Request:
     method: str = "POST"
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
     raw: bytes = b""
+    hang_up: bool = False
 
 
 def url_of(data: bytes, kind: str = "png") -> str:
@@ -276,6 +280,119 @@ def of_http(rng: random.Random) -> Request:
     return rng.choice(kinds)
 
 
+def of_fields(rng: random.Random) -> Request:
+    """A request of OpenAI's protocol with fields or messages that this server does not know, or out of range."""
+    fields: list[dict[str, Any]] = [
+        {"n": rng.choice([0, 2, -1, 1.0, "1", True, None, 10**40])},
+        {"stream": rng.choice([True, "false", 0, None, {}])},
+        {"stream_options": {"include_usage": True}},
+        {"temperature": rng.choice([-1, 2.1, 1e308, "0", True, None, [0]])},
+        {"max_tokens": rng.choice([0, -5, 1.5, "8", True, 10**30, None])},
+        {"max_completion_tokens": rng.choice([0, 1, 10**18])},
+        {"tools": [], "tool_choice": "auto"},
+        {"response_format": {"type": "json_object"}},
+        {"logprobs": True, "top_logprobs": 20},
+        {"stop": ["<answer>"] * 500},
+        {"seed": 7, "user": 5},
+        {"messages": []},
+        {"messages": {}},
+        {"messages": chat()["messages"] * 65},
+        {"messages": [{"role": rng.choice(["system", "tool", "developer", "", "USER"]), "content": TEXT}]},
+        {"messages": [{"role": "user", "content": rng.choice([None, [], "", TEXT, [[]], [{"type": "input_audio"}]])}]},
+        {"messages": [{"role": "user", "content": chat()["messages"][0]["content"] * rng.choice([2, 9, 3000])}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": url_of(PICTURE)}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": TEXT}] * 2}]},
+        {"messages": [*chat()["messages"], {"role": "assistant", "content": chat()["messages"][0]["content"]}]},
+        {
+            "messages": [
+                *chat()["messages"],
+                {"role": "assistant", "content": "<|im_end|>" * 6000},
+                chat()["messages"][0],
+            ]
+        },
+    ]
+    return Request("/v1/chat/completions", json.dumps({**chat(), **rng.choice(fields)}).encode())
+
+
+def of_json_beyond_json(rng: random.Random) -> Request:
+    """Keys that stand twice, numbers that are none, and depth."""
+    body = json.dumps(chat()).encode()
+    depth = rng.choice([50, 900, 3000, 90_000])
+    inner = b'{"role":"user","content":' + b"[" * depth + b"]" * depth + b"}"
+    return Request(
+        rng.choice(["/v1/chat/completions", "/predict"]),
+        rng.choice(
+            [
+                body[:-1] + b',"temperature":NaN}',
+                body[:-1] + b',"temperature":-Infinity}',
+                body[:-1] + b',"max_tokens":1e999}',
+                body[:-1] + b',"max_tokens":' + b"9" * 5000 + b"}",
+                body[:-1] + b',"messages":' + json.dumps(chat()["messages"]).encode() + b"}",
+                body[:-1] + b',"temperature":0.0' * 500 + b"}",
+                body[:-1] + b',"user":"' + b"\\u0000" * 900 + b'"}',
+                b'{"messages":[' + inner + b"]}",
+                b'{"tasks":[{"data":{"image":' + b"[" * depth + b"]" * depth + b"}}]}",
+                body + b" " * 1_000_000,
+                body + b"{}",
+            ]
+        ),
+    )
+
+
+def of_picture_headers(rng: random.Random) -> Request:
+    """Pictures whose headers claim more than their bytes have, and animations."""
+    jpeg = b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
+    canvas = struct.pack("<I", 16_383)[:3] * 2
+    webp = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + canvas + b"VP8 \0\0\0\0"
+    bmp = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 200_000, 200_000, 1, 24, 0, 0, 0, 0, 0, 0)
+    tiff = b"II*\0\x08\0\0\0\x02\0" + b"".join(struct.pack("<HHII", tag, 4, 1, 10**9) for tag in (256, 257)) + bytes(4)
+    ppm = b"P6 1000000 1000000 255\n" + bytes(30)
+    frames = [Image.new("P", (40, 40), number) for number in range(rng.choice([2, 60]))]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, rng.choice(["GIF", "PNG"]), save_all=True, append_images=frames[1:])
+    kinds = [jpeg, webp, bmp, tiff, ppm, buffer.getvalue(), b"8BPS\0\x01" + bytes(20), b"<svg xmlns='x'/>", b"%PDF-1.7"]
+    return asked(rng, url_of(rng.choice(kinds), rng.choice(["png", "jpeg", "webp", "gif", "tiff"])))
+
+
+def of_odd_heads(rng: random.Random) -> Request:
+    """Requests that are HTTP as few clients write it."""
+    body = json.dumps(chat()).encode()
+    length = f"Content-Length: {len(body)}\r\n\r\n".encode()
+    host = b"Host: 127.0.0.1\r\n"
+    post, get = b"POST /v1/chat/completions HTTP/1.1\r\n", b"GET /health HTTP/1.1\r\n"
+    raw = rng.choice(
+        [
+            (get + host + b"\r\n") * rng.choice([2, 300]),
+            post + host + length + body + get + host + b"\r\n",
+            post + host + b"Expect: 100-continue\r\n" + length + body,
+            post + length + body,
+            post + b"Host: evil.example.net\r\n" + length + body,
+            post + host * 2 + length + body,
+            b"POST http://elsewhere.example/v1/chat/completions HTTP/1.1\r\n" + host + length + body,
+            b"POST /v1/chat/completions HTTP/1.0\r\n" + host + length + body,
+            get + host + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\n\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"CONNECT example.net:443 HTTP/1.1\r\n" + host + b"\r\n",
+            b"OPTIONS * HTTP/1.1\r\n" + host + b"\r\n",
+            get + host + b"".join(f"x-{number}: y\r\n".encode() for number in range(900)) + b"\r\n",
+            get + host + b"X: \xff\xfe\x80\r\n\r\n",
+            post + host + b"Content-Type: \xff\r\n" + length + body,
+            post + host + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            post + host + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n{\r\n" * 3000 + b"0\r\nX: y\r\n\r\n",
+            post + host + b"Transfer-Encoding: chunked\r\n\r\n100000\r\n" + b"{" * 0x100000 + b"\r\n0\r\n\r\n",
+        ]
+    )
+    return Request("", raw=raw)
+
+
+def of_hang_ups(rng: random.Random) -> Request:
+    """A client that sends a question, whole or in part, and is gone before the answer."""
+    body = json.dumps(chat() if rng.random() < 0.5 else predict()).encode()
+    path = b"/v1/chat/completions" if rng.random() < 0.5 else b"/predict"
+    head = b"POST " + path + f" HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    return Request("", raw=head + body[: rng.choice([0, 9, len(body), len(body)])], hang_up=True)
+
+
 def of_broken_http(rng: random.Random) -> Request:
     body = json.dumps(chat()).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -305,22 +422,26 @@ def of_broken_http(rng: random.Random) -> Request:
 KINDS: dict[str, Callable[[random.Random], Request]] = {
     name.removeprefix("of_"): function for name, function in list(globals().items()) if name.startswith("of_")
 }
-_SHARE = {"large_pictures": 0.02, "structure": 0.05, "broken_http": 0.05}
+_BROKEN = frozenset({"broken_http", "odd_heads", "hang_ups"})
+_SHARE = {"large_pictures": 0.02, "structure": 0.05, "broken_http": 0.05, "odd_heads": 0.1, "hang_ups": 0.05}
 
 
 def draw(rng: random.Random, *, whole: bool) -> tuple[str, Request]:
     """(kind, request); `whole`: only what is HTTP, for a client that sends nothing else."""
-    names = [name for name in KINDS if not (whole and name == "broken_http")]
+    names = [name for name in KINDS if not (whole and name in _BROKEN)]
     name = rng.choices(names, [_SHARE.get(name, 0.15) for name in names])[0]
     return name, KINDS[name](rng)
 
 
-async def _send_raw(port: int, raw: bytes) -> int:
-    """The status of what a server says to bytes; 0 where it hangs up."""
+async def _send_raw(port: int, request: Request) -> int:
+    """The status of what a server says to bytes; 0 where it hangs up, or where the client does."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(raw)
+        writer.write(request.raw)
         await writer.drain()
+        if request.hang_up:
+            writer.transport.abort()
+            return 0
         writer.write_eof()
         line = await asyncio.wait_for(reader.readline(), 120)
         match = re.match(rb"HTTP/1\.1 (\d+)", line)
@@ -336,7 +457,7 @@ async def _hostile(port: int, requests: list[tuple[str, Request]], seen: Counter
         while requests:
             kind, request = requests.pop()
             if request.raw:
-                status = await _send_raw(port, request.raw)
+                status = await _send_raw(port, request)
             else:
                 try:
                     reply = await client.request(
@@ -360,8 +481,32 @@ async def _polite(port: int, times: list[float], until: Callable[[int], bool]) -
             times.append(time.monotonic() - started)
 
 
-async def attack(port: int, pid: int, count: int, seed: int, at_once: int) -> dict[str, Any]:
-    """Send odd requests to a server, with another client beside, and measure."""
+async def _crowd(port: int, size: int) -> None:
+    """Hold so many connections on which nothing comes, half a head, or half a body; what is closed is opened again."""
+    head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+    async def hold(number: int) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write([b"", b"G", head, head + b"Content-Length: 9999\r\n\r\n{"][number % 4])
+                await reader.read()
+                writer.close()
+            except OSError:
+                pass
+            await asyncio.sleep(1)
+
+    await asyncio.gather(*(hold(number) for number in range(size)))
+
+
+async def attack(
+    port: int, pid: int, count: int, seed: int, at_once: int, crowd: int = 0, minutes: float = 1e9
+) -> dict[str, Any]:
+    """Send odd requests to a server, with another client beside and a crowd that only holds connections; measure.
+
+    Fewer are sent where the minutes are over before.
+    """
+    end = time.monotonic() + 60 * minutes
     rng = random.Random(seed)
     process, seen = psutil.Process(pid), Counter[tuple[str, int]]()
     quiet: list[float] = []
@@ -369,6 +514,7 @@ async def attack(port: int, pid: int, count: int, seed: int, at_once: int) -> di
     await _polite(port, quiet, lambda done: done < 20)
     before = most = process.memory_info().rss
     left = count
+    holding = asyncio.create_task(_crowd(port, crowd))
     polite = asyncio.create_task(_polite(port, beside, lambda done: left > 0))
     while left:
         requests = [draw(rng, whole=False) for _ in range(min(left, 100))]
@@ -377,8 +523,9 @@ async def attack(port: int, pid: int, count: int, seed: int, at_once: int) -> di
             most = max(most, process.memory_info().rss)
             await asyncio.sleep(0.02)
         await waves
-        left = max(0, left - 100)
+        left = max(0, left - 100) if time.monotonic() < end else 0
     await polite
+    holding.cancel()
     statuses: Counter[int] = Counter()
     for (_, status), number in seen.items():
         statuses[status] += number
@@ -395,10 +542,19 @@ async def attack(port: int, pid: int, count: int, seed: int, at_once: int) -> di
     }
 
 
-def serve(port: int) -> subprocess.Popen[bytes]:
-    """A real server of the toy detector, ready to answer."""
-    line = [sys.executable, "-m", "sdg_data.cli", "--home", "/nonexistent", "serve", "detector"]
-    process = subprocess.Popen([*line, "--backend", "mini", "--port", str(port)], stderr=subprocess.DEVNULL)
+def serve(port: int, log: Path | None = None, config: Path | None = None) -> subprocess.Popen[bytes]:
+    """A real server of the toy detector, ready to answer; what it says goes into a file."""
+    line = [
+        sys.executable,
+        "-m",
+        "sdg_data.cli",
+        "--home",
+        "/nonexistent",
+        *(["--config", str(config)] if config else []),
+    ]
+    line += ["serve", "detector"]
+    with Path(log or os.devnull).open("wb") as said:
+        process = subprocess.Popen([*line, "--backend", "mini", "--port", str(port)], stdout=said, stderr=said)
     wait_for(port, process)
     return process
 
@@ -425,11 +581,23 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=1, help="hostile requests under way at a time")
+    parser.add_argument("--crowd", type=int, default=400, help="connections that are held without a request")
+    parser.add_argument("--minutes", type=float, default=1e9, help="send no more requests after so many")
+    parser.add_argument("--max-tokens", type=int, default=2048, help="of an answer: fewer cost the model less")
     given = parser.parse_args()
     port = free_port()
-    server = serve(port)
-    try:
-        print(json.dumps(asyncio.run(attack(port, server.pid, given.count, given.seed, given.at_once)), indent=2))
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(60)
+    with tempfile.TemporaryDirectory() as folder:
+        log, config = Path(folder) / "log", Path(folder) / "config.toml"
+        config.write_text(f'extends = "mini"\n[prelabel]\nmax_tokens = {given.max_tokens}\n', encoding="utf-8")
+        server = serve(port, log, config)
+        try:
+            figures = asyncio.run(
+                attack(port, server.pid, given.count, given.seed, given.at_once, given.crowd, given.minutes)
+            )
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
+        said = log.read_text(encoding="utf-8", errors="replace")
+    print(json.dumps({**figures, "tracebacks": said.count("Traceback"), "exit_code": server.returncode}, indent=2))
+    if "Traceback" in said:
+        print(said[said.index("Traceback") - 500 :][:6000])

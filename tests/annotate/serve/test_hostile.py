@@ -395,16 +395,19 @@ def test_a_long_request_leaves_room_for_others(make_home: Callable[[int], Home])
 
 
 @pytest.mark.slow
-def test_a_real_server_survives_odd_bytes() -> None:
+@pytest.mark.parametrize("count", [300, 10_000])
+def test_a_real_server_survives_odd_bytes(count: int, tmp_path: Path) -> None:
+    """`python -m tests.annotate.serve.odd_requests` runs the same, and says how long others waited."""
     port = free_port()
-    server = serve(port)
+    server = serve(port, tmp_path / "log")
     try:
-        seen = asyncio.run(attack(port, server.pid, 200, 3, 4))
+        seen = asyncio.run(attack(port, server.pid, count, 3, 4, crowd=400))
     finally:
         server.kill()
         server.wait()
+    assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8", errors="replace")
     assert seen["wrong"] == []
-    assert seen["requests"] == 200
+    assert seen["requests"] == count
     assert seen["memory_above_the_model_mb"] < 2048
 
 
