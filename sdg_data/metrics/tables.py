@@ -73,11 +73,8 @@ class DefectTable:
         """The boxes of each image, in order; those that are no valid `Box` (of the release, unchecked) are left out."""
         edges = self.boxes.tolist()
         for start, end in itertools.pairwise(self.offsets.tolist()):
-            yield [
-                Box(x0=int(x0), y0=int(y0), x1=int(x1), y1=int(y1))
-                for x0, y0, x1, y1 in edges[start:end]
-                if 0 <= x0 < x1 <= GRID and 0 <= y0 < y1 <= GRID
-            ]
+            within = (map(int, box) for box in edges[start:end] if all(0 <= edge <= GRID for edge in box))
+            yield [Box(x0=x0, y0=y0, x1=x1, y1=y1) for x0, y0, x1, y1 in within if x0 < x1 and y0 < y1]
 
     def take(self, rows: Sequence[int]) -> "DefectTable":
         """These images, in this order; every one at most once."""

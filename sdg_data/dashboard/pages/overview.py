@@ -103,7 +103,7 @@ def render(tx: Tx | None, label_source: str) -> str:
                 (f"{sums.gold_defects:,}", "defects in gold", ""),
                 (hours, "person-hours", minutes),
                 (cost, "paid for models", ""),
-                (cost_a_defect, "an accepted defect", "models only"),
+                (cost_a_defect, "cost of a defect", "accepted ones; models only"),
             ]
         )
     ]

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import math
 import random
 import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from schemas.answer.parse import render_answer
@@ -284,3 +286,28 @@ def test_boxes_that_look_transposed_are_named(tmp_path: Path, capsys: pytest.Cap
         sides = ["--gt", str(tmp_path / "gt"), "--pred", str(tmp_path / name)]
         assert run(["eval", "run", *sides, "--resamples", "0"]) == 0
         assert ("look transposed" in capsys.readouterr().err) == warned
+
+
+def test_boxes_of_fractions_of_a_picture_end_nothing(tmp_path: Path) -> None:
+    """Rounded down such edges bound no area, so nobody can ask whether the boxes are transposed; figures take them."""
+    boxes = [[0.1, 0.2, 0.5, 0.9], [0.6, 2.5, 30.7, 40.9]]
+    answer = json.dumps([{"box_2d": box, "label": "artifact", "desc": "a", "importance": 50} for box in boxes])
+    for name, key in (("gt", "ann_response"), ("pred", "response")):
+        rows = [{"filepath": f"{n}.png", key: f"<think>t</think><answer>{answer}</answer>"} for n in range(60)]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    out = tmp_path / "out.json"
+    sides = ["--gt", str(tmp_path / "gt"), "--pred", str(tmp_path / "pred"), "--protocol", "release"]
+    assert run(["eval", "run", *sides, "--resamples", "0", "--json", str(out)]) == 0
+    figures = json.loads(out.read_text())["boxes"]["0.5"]["all"]
+    assert (figures["tp"], figures["fp"], figures["fn"]) == (120, 0, 0)  # each box is its own
+
+
+def test_only_boxes_within_the_grid_are_looked_at() -> None:
+    edges = [[0.1, 0.2, 0.5, 0.9], [math.nan, 0, 1, 1], [-1, 0, 5, 5], [0, 0, 1e300, 5], [9, 1, 2, 5], [1.9, 2, 7, 8.1]]
+    rows = len(edges)
+    table = DefectTable(
+        keys=("a", "b"), groups=("", ""), outcomes=np.zeros(2, dtype=np.int64), offsets=np.array([0, 1, rows]),
+        boxes=np.array(edges), labels=np.zeros(rows, dtype=np.int64), importance=np.zeros(rows),
+        subtypes=np.full(rows, -1), reasons=("",) * rows,
+    )  # fmt: skip
+    assert list(table.box_lists()) == [[], [Box(x0=1, y0=2, x1=7, y1=8)]]
