@@ -50,7 +50,7 @@ def run(folder: Path, processes: int, pipeline: Path, kind: str = "plain") -> li
         )
     done = []
     for process in started:
-        out, errors = process.communicate(timeout=400)
+        out, errors = process.communicate(timeout=1800)
         done.append(subprocess.CompletedProcess(process.args, process.returncode, out, errors))
     return done
 
