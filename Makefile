@@ -32,7 +32,7 @@ READY := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 export PROFILE SDG_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-slow demo generate export labelstudio annotate annotate-images dashboard minis mini-detector mini-detector-long mini-doctor paper-mini-detector paper-mini-doctor paper-mini benchmarks gpu-proof schemas reference docs clean
+.PHONY: help setup check format test test-slow demo generate export labelstudio annotate annotate-images dashboard minis mini-detector mini-doctor paper-mini-detector paper-mini-doctor paper-mini benchmarks gpu-proof schemas reference docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -151,43 +151,21 @@ MD := data/mini-detector
 MD_HOME = $(SDG) --home $(MD)/home
 mini-detector: $(MD)/shards/manifest.json $(MD)/base/config.json ## Train the mini profile's detector again (make -j2; under two hours; its weights are committed)
 	$(PY) -m trainers.paper.detector --out $(MD) --arms base,sft,grpo
+	$(PY) -m trainers.paper.detector.breakdown base=$(MD)/eval-base SFT=$(MD)/eval-sft "SFT + GRPO=$(MD)/eval-grpo" \
+	  --data $(MD)/shards --home $(MD)/home --out $(MD)/paper
 	$(MD_HOME) eval run --gt gold --pred source:simulated-ceiling --split test --json $(MD)/ceiling.json
 	$(SDG) train mini-detector ship --run $(MD)/grpo --evaluation $(MD)/eval-grpo/evaluation.json --ceiling $(MD)/ceiling.json
-
-MDL := $(MD)/long
-MDL_HOME = $(SDG) --home $(MDL)/home
-MDL_ASK = $(SDG) train detector eval --data $(MDL)/shards --batch 100 --max-tokens 300
-SHIPPED := trainers/detector/mini/weights
-STEPS ?= 5000
-mini-detector-long: $(MDL)/shards/manifest.json ## Fine-tune the mini detector further (Muon, variants, heads; STEPS=5000) and compare it with the shipped one
-	$(SDG) train detector sft --recipe mini --data $(MDL)/shards --model $(SHIPPED) --out $(MDL)/sft --max-steps $(STEPS) \
-	  --set optimizer.muon.learning_rate=1.6e-3 --set optimizer.learning_rate=1e-3 --set mini.variants=10 \
-	  --set data.held_out=0
-	$(MDL_ASK) --model $(SHIPPED) --out $(MDL)/eval-shipped
-	$(MDL_ASK) --model $(MDL)/sft/model --out $(MDL)/eval-sft
-	$(PY) -m trainers.paper.detector.breakdown shipped=$(MDL)/eval-shipped SFT=$(MDL)/eval-sft \
-	  --data $(MDL)/shards --home $(MDL)/home --out $(MDL)/paper
-
-$(MDL)/shards/manifest.json: | $(READY)
-	mkdir -p $(MDL)
-	$(SDG) minis prompts --count 3000 --seed 51 > $(MDL)/prompts.txt
-	$(MDL_HOME) prompts import $(MDL)/prompts.txt --source mini
-	$(MDL_HOME) generate run --models mini-zimage --limit 1300
-	$(MDL_HOME) generate run --models mini-flux2 --limit 640
-	$(MDL_HOME) generate run --models mini-sana --limit 600
-	$(MDL_HOME) generate run --models mini-longcat --limit 400
-	$(MDL_HOME) train mini-detector corpus --rendered 800
-	$(MDL_HOME) enrich run --unreviewed
-	$(MDL_HOME) export run --unreviewed --without-source simulated-ceiling --name mini --output $(MDL)/shards --no-phash
 
 # Rendered scenes with exact labels, and the minis' images as simulated people correct them.
 $(MD)/shards/manifest.json: | $(READY)
 	mkdir -p $(MD)
 	$(SDG) minis prompts --count 3000 --seed 51 > $(MD)/prompts.txt
 	$(MD_HOME) prompts import $(MD)/prompts.txt --source mini
-	for model in mini-flux2 mini-zimage mini-sana; do $(MD_HOME) generate run --models $$model --limit 2400 || exit 1; done
-	$(MD_HOME) generate run --models mini-longcat --limit 1400
-	$(MD_HOME) train mini-detector corpus
+	$(MD_HOME) generate run --models mini-zimage --limit 1400 --batch-size 32
+	$(MD_HOME) generate run --models mini-flux2 --limit 900 --batch-size 32
+	$(MD_HOME) generate run --models mini-sana --limit 900 --batch-size 32
+	$(MD_HOME) generate run --models mini-longcat --limit 600 --batch-size 32
+	$(MD_HOME) train mini-detector corpus --rendered 1000
 	$(MD_HOME) enrich run --unreviewed
 	$(MD_HOME) export run --unreviewed --without-source simulated-ceiling --name mini --output $(MD)/shards --no-phash
 

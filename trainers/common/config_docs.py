@@ -75,7 +75,11 @@ def with_tables(page: str) -> str:
 
 
 def _defaults(row: SettingRow) -> str:
-    return ", ".join([row.default, *(f"{name}: {value}" for name, value in row.recipes.items())])
+    """The default, then each other value behind the recipes that have it."""
+    names: dict[str, list[str]] = {}
+    for name, value in row.recipes.items():
+        names.setdefault(value, []).append(name)
+    return ", ".join([row.default, *(f"{' and '.join(group)}: {value}" for value, group in names.items())])
 
 
 def _value(config: BaseModel, key: str) -> str | None:

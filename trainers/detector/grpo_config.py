@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from sdg_data.metrics.similarity import PAPER_EMBEDDING
 from sdg_data.prompt_templates import DETECT_SHORT
-from trainers.common.config import ConfigGroup, Natural, Positive, TrainingSettings
+from trainers.common.config import ConfigGroup, Natural, Positive, TrainingSettings, changed
 from trainers.detector.train_config import (
     DataSettings,
     DetectorOptimizer,
@@ -191,4 +191,15 @@ def mini() -> GrpoConfig:
     )
 
 
-RECIPES = {"sdg30k": sdg30k, "mini": mini}
+def mini_detector() -> GrpoConfig:
+    """The shipped toy detector's: a third of the steps of `mini`, each twice as long."""
+    changes = {
+        "recipe": "mini-detector",
+        "optimizer.max_steps": 20,
+        "optimizer.learning_rate": 1e-4,
+        "evaluation.eval_limit": 200,
+    }
+    return changed(mini(), changes)
+
+
+RECIPES = {"sdg30k": sdg30k, "mini": mini, "mini-detector": mini_detector}

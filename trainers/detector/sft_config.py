@@ -1,7 +1,8 @@
 """The configuration of a supervised fine-tuning, and the recipes: functions that return a whole configuration.
 
 `sdg30k` has the paper's settings (arXiv 2606.06113) for Qwen3-VL-4B-Instruct on GPUs; `mini` is for the toy Qwen3-VL on
-two CPU cores. A run differs from its recipe by `--set group.key=value`, and its folder's `run.json` holds what it was.
+two CPU cores, and `mini-detector` makes the one that comes with the project. A run differs from its recipe by
+`--set group.key=value`, and its folder's `run.json` holds what it was.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pydantic import Field, model_validator
 
 from sdg_data.metrics.similarity import PAPER_EMBEDDING
 from sdg_data.prompt_templates import DETECT_SHORT
-from trainers.common.config import NotNegative, Positive, TrainingSettings
+from trainers.common.config import AboveZero, NotNegative, Positive, TrainingSettings, changed
 from trainers.detector.train_config import (
     DataSettings,
     DetectorOptimizer,
@@ -41,8 +42,15 @@ class MiniHelp(TrainingSettings):
     """Questions made of each image; the first is the image's own sample."""
     reprompted: Share = 0.4
     """Share of the others with another prompt; all are mirrored and moved at random."""
+    clean: Share = 0.5
+    """Share of the variants without a defect that are kept. A doubt that is spread over many possible defects loses
+    against the one answer that there is none, so a detector is silent too often where it learns all of them."""
     heads: NotNegative = 1.0
-    """Weight of the throw-away heads' loss; 0: without them."""
+    """Weight of the throw-away heads' loss."""
+    smoothing: AboveZero = 8.0
+    """Spread of a coordinate's target, in thousandths of the image's side."""
+    coordinate_weight: AboveZero = 2.0
+    """How many other tokens a coordinate counts as."""
 
 
 class SftConfig(TrainConfig):
@@ -99,4 +107,18 @@ def mini() -> SftConfig:
     )
 
 
-RECIPES = {"sdg30k": sdg30k, "mini": mini}
+def mini_detector() -> SftConfig:
+    """The shipped toy detector's: `mini` with Muon, and with the help that only images of the mini world can have."""
+    changes = {
+        "recipe": "mini-detector",
+        "optimizer.max_steps": 3000,
+        "optimizer.learning_rate": 1e-3,
+        "optimizer.muon.learning_rate": 1.6e-3,
+        "mini.variants": 8,
+        "evaluation.eval_every": 1000,
+        "saving.log_every": 20,
+    }
+    return changed(mini(), changes)
+
+
+RECIPES = {"sdg30k": sdg30k, "mini": mini, "mini-detector": mini_detector}

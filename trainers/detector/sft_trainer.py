@@ -32,7 +32,9 @@ from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingData, TrainingRow, read_training_data
 from trainers.detector.half import halve
 from trainers.detector.loading import load_detector, lora_config, trainable, write_detector_file
-from trainers.detector.mini.help import PATCHES, WRONG, MiniCollator, MiniHeads, with_variants
+from trainers.detector.mini.answer_loss import AnswerLoss
+from trainers.detector.mini.heads import MiniHeads
+from trainers.detector.mini.help import PATCHES, WRONG, MiniCollator, with_variants
 from trainers.detector.notes import run_note
 from trainers.detector.run_folder import DetectorRunFolder
 from trainers.detector.sft_config import SftConfig
@@ -58,27 +60,31 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
         # tokens of the whole batch, and every token weighs the same however the batch is divided.
         self.model_accepts_loss_kwargs = True
 
-    def help_with(self, heads: Any) -> None:
+    def help_with(self, heads: MiniHeads, answer_loss: AnswerLoss) -> None:
         """Train the toy detector's heads along with the model; checkpoints keep them, the finished model does not."""
         self.model.add_module(_HEADS, heads)
+        self._answer_loss = answer_loss
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """TRL's loss of the answers, and that of the toy detector's heads where there are some.
+        """TRL's loss of the answers; for the toy detector with help its own, and that of its heads.
 
         Returns:
             The loss.
         """
-        labels = [inputs.pop(name) for name in (PATCHES, WRONG) if name in inputs]
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        heads = getattr(self.accelerator.unwrap_model(model), _HEADS, None)
-        if heads is None or self._config.mini is None:
-            return loss
-        mean = heads.loss(inputs, *labels)
-        # A mean over this micro-batch; gradients of micro-batches are added, those of processes averaged.
-        share = len(inputs["input_ids"]) * self.accelerator.num_processes / self._config.optimizer.batch_size
-        return loss + self._config.mini.heads * share * mean
+        if PATCHES not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        assert self._config.mini is not None
+        patches, wrong, labels = (inputs.pop(name) for name in (PATCHES, WRONG, "labels"))
+        model(**inputs, logits_to_keep=1)  # the output layer's own work is that of the answer's loss
+        heads, head = (getattr(self.accelerator.unwrap_model(model), name) for name in (_HEADS, "lm_head"))
+        answers, _ = self._answer_loss(heads.hidden, inputs["input_ids"], labels, head)
+        mean = heads.loss(inputs | {"labels": labels}, patches, wrong)
+        # Both are of this micro-batch; gradients of micro-batches are added, those of processes averaged.
+        processes = self.accelerator.num_processes
+        share = len(labels) * processes / self._config.optimizer.batch_size
+        return answers * processes / num_items_in_batch + self._config.mini.heads * share * mean
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as the trainer does; in a checkpoint with the heads, else without them."""
@@ -162,8 +168,9 @@ def _train_sft(
     )
     trainer.prepare_evaluation(chat, samples.table, samples.held_out, config, folder)
     note = run_note(config, samples, chat, model=model, data=data, counts=trainable(trainer.model))
-    if config.mini and config.mini.heads:
-        trainer.help_with(MiniHeads(detector))
+    if config.mini:
+        answer_loss = AnswerLoss(processor.tokenizer, config.mini.smoothing, config.mini.coordinate_weight)
+        trainer.help_with(MiniHeads(detector), answer_loss)
     return run(trainer, folder, note, reporter)
 
 

@@ -1,14 +1,16 @@
 """Train the mini detector's base: what Qwen3-VL's own pre-training is to the real one (SPEC section 4).
 
-Three phases on rendered scenes alone. *See*: the vision tower with throw-away heads. *Ground*: answers without trace,
-short reasons, heads kept. *Speak*: the full form, trace and expanded reasons. It ends while the base knows the form
-and grounds poorly; what it lacks, supervised fine-tuning on the export teaches.
+Two phases on drawn pictures alone, some of them warped so that they look like a toy model's (`warped`). *See*: the
+vision tower with throw-away heads. *Speak*: whole answers, heads kept. It ends while the base knows the form and
+grounds poorly; what it lacks, supervised fine-tuning on the export teaches.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,45 +18,53 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from annotate.vlm.qwen.attention import batch_equal_images
 from sdg_data.mini.schedule import warmup_cosine
-from trainers.detector.mini.heads import Heads
-from trainers.detector.mini.language import NUMBERS
-from trainers.detector.mini.model import GRID, WIDTH, make_model, make_processor
+from sdg_data.progress import Progress
+from trainers.common.muon import Muon, hidden_matrices
+from trainers.detector.batches import IGNORED
+from trainers.detector.mini.answer_loss import AnswerLoss
+from trainers.detector.mini.heads import MiniHeads
+from trainers.detector.mini.model import GRID, make_model, make_processor
 from trainers.detector.mini.scenes import RenderedScene, answer, samples
+from trainers.detector.mini.variants import kinds_of, variant
+from trainers.detector.mini.warped import ReadPicture, warped_scenes
 
 logger = logging.getLogger(__name__)
 
 SAVE_EVERY: Final = 200
 _BUCKET: Final = 4
-_IGNORED: Final = -100
 
 
 @dataclass(frozen=True)
 class BasePhase:
-    """`answers`: None for the vision tower alone, else whether in the full form. Rates fall by a cosine."""
+    """`answers`: whether answers are learned, else the vision tower alone. Both rates fall by a cosine."""
 
     name: str
-    answers: bool | None
+    answers: bool
     steps: int
     batch: int
-    learning_rate: float
+    muon_rate: float
+    adamw_rate: float
 
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """All numbers of the base's training. `smoothing`: spread of a coordinate's target, on 0..1000."""
+    """All numbers of the base's training. `smoothing`: spread of a coordinate's target, on 0..1000.
+
+    `warped`: how many warped pictures are drawn; `warped_share`: their part of the samples.
+    """
 
     phases: tuple[BasePhase, ...] = (
-        BasePhase("see", None, 1000, 32, 2e-3),
-        BasePhase("ground", False, 2400, 16, 1.2e-3),
-        BasePhase("speak", True, 600, 16, 6e-4),
+        BasePhase("see", False, 1000, 32, 3e-3, 2e-3),
+        BasePhase("speak", True, 1700, 16, 2e-3, 1.5e-3),
     )
     smoothing: float = 8.0
     coordinate_weight: float = 2.0
-    head_layer: int = 3
+    warped: int = 3000
+    warped_share: float = 0.4
+    reprompted: float = 0.6
     seed: int = 31
 
 
@@ -66,29 +76,37 @@ class SceneBatcher:
         tokenizer = processor.tokenizer
         self.tokenizer = tokenizer
         self.image_token = tokenizer.convert_tokens_to_ids("<|image_pad|>")
-        numbers = torch.tensor([tokenizer.convert_tokens_to_ids(str(number)) for number in NUMBERS])
-        self.numbers = numbers
-        self.value_of = torch.full((len(tokenizer),), -1)
-        self.value_of[numbers] = torch.arange(len(numbers))
-        opening = [token for token in tokenizer.get_added_vocab() if token.endswith('"box_2d":[')]
-        before = [*map(tokenizer.convert_tokens_to_ids, opening), tokenizer.convert_tokens_to_ids(",")]
-        self.before_coordinate = torch.tensor(before)
-        apart = torch.arange(len(numbers))[:, None] - torch.arange(len(numbers))[None]
-        self.spread = torch.softmax(-0.5 * (apart / recipe.smoothing) ** 2, dim=1)
+        self._warped: list[ReadPicture] = []
         self._chunk: tuple[int, int] | None = None
         self._drawn: list[RenderedScene] = []
 
     def of_step(self, phase: BasePhase, number: int, step: int) -> list[RenderedScene]:
         """The samples of a step: the same in every run. `number`: the phase's."""
         chunk, index = divmod(step, _BUCKET)
-        if getattr(self, "_chunk", None) != (number, chunk):
-            drawn = list(
-                islice(samples(self.recipe.seed * 1_000_000_007 + number * 1_000_003 + chunk), _BUCKET * phase.batch)
-            )
+        if self._chunk != (number, chunk):
+            seed = self.recipe.seed * 1_000_000_007 + number * 1_000_003 + chunk
+            drawn = [*islice(self._samples(seed), _BUCKET * phase.batch)]
             drawn.sort(key=lambda sample: (len(sample.defects), len(sample.prompt)))
             self._chunk, self._drawn = (number, chunk), drawn
-        order = [(index + chunk) % _BUCKET]
-        return self._drawn[order[0] * phase.batch : (order[0] + 1) * phase.batch]
+        place = (index + chunk) % _BUCKET
+        return self._drawn[place * phase.batch : (place + 1) * phase.batch]
+
+    def _samples(self, seed: int) -> Iterator[RenderedScene]:
+        """Rendered scenes, and questions about warped pictures, without end."""
+        recipe, rendered, rng = self.recipe, samples(seed), random.Random(f"sdg-warped:{seed}")
+        if recipe.warped and not self._warped:
+            progress = Progress("warped pictures", unit="pictures")
+            with progress.running(recipe.warped):
+                for picture in islice(warped_scenes(recipe.seed), recipe.warped):
+                    self._warped.append(picture)
+                    progress.advance(1)
+        while True:
+            if not self._warped or rng.random() >= recipe.warped_share:
+                yield next(rendered)
+            else:
+                picture = rng.choice(self._warped)
+                drawn = variant(picture.reading, picture.scene, rng, reprompted=recipe.reprompted)
+                yield drawn.sample(picture.pixels)
 
     def pixels(self, chosen: list[RenderedScene]) -> torch.Tensor:
         """The images as the image processor makes them, (batch·GRID·GRID, 3·2·patch·patch): one row for each patch."""
@@ -100,18 +118,18 @@ class SceneBatcher:
         """What is true of each image patch, (batch·GRID·GRID, 9); `RenderedScene` says what the columns are."""
         return torch.from_numpy(np.concatenate([sample.patches for sample in chosen]))
 
-    def text(self, chosen: list[RenderedScene], *, full: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def text(self, chosen: list[RenderedScene]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and labels, both (batch, length), padded on the right."""
         rows = []
         for sample in chosen:
             asked = [{"role": "user", "content": [{"type": "text", "text": sample.prompt}, {"type": "image"}]}]
             question = self.processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
             question = question.replace("<|image_pad|>", "<|image_pad|>" * GRID**2)
-            reply = answer(sample.defects, full=full) + "<|im_end|>"
+            reply = answer(sample.defects) + "<|im_end|>"
             rows.append([self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (question, reply)])
         length = max(len(question) + len(reply) for question, reply in rows)
         ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
-        labels = torch.full((len(rows), length), _IGNORED)
+        labels = torch.full((len(rows), length), IGNORED)
         for index, (question, reply) in enumerate(rows):
             ids[index, : len(question) + len(reply)] = torch.tensor(question + reply)
             labels[index, len(question) : len(question) + len(reply)] = torch.tensor(reply)
@@ -135,21 +153,11 @@ class BaseTraining:
         self.recipe, self.folder = recipe, folder
         self.processor = make_processor()
         self.model = batch_equal_images(make_model(self.processor.tokenizer, recipe.seed))
-        self.heads = Heads(WIDTH)
+        self.heads = MiniHeads(self.model)
         self.batcher = SceneBatcher(self.processor, recipe)
-        self.seen: dict[str, torch.Tensor] = {}
+        self.answer_loss = AnswerLoss(self.processor.tokenizer, recipe.smoothing, recipe.coordinate_weight)
         self.seconds = 0.0
         self.curves: dict[str, list[float]] = {}
-        inner = self.model.model
-        inner.visual.register_forward_hook(self._keep("vision", lambda output: output.pooler_output))
-        layer = inner.language_model.layers[recipe.head_layer - 1]
-        layer.register_forward_hook(self._keep("layer", lambda out: out if torch.is_tensor(out) else out[0]))
-
-    def _keep(self, name: str, read: Any) -> Any:
-        def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
-            self.seen[name] = read(output)
-
-        return hook
 
     def run(self) -> Any:
         """Train what is left of every phase; returns the model."""
@@ -159,12 +167,12 @@ class BaseTraining:
 
     def _phase(self, number: int, phase: BasePhase) -> None:
         path = self.folder / f"base-{number}-{phase.name}.pt"
-        parameters = [*self.model.parameters(), *self.heads.parameters()]
-        groups = [
-            {"params": [weights for weights in parameters if weights.ndim > 1], "weight_decay": 0.02},
-            {"params": [weights for weights in parameters if weights.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.98))
+        matrices = hidden_matrices(self.model)
+        taken = {id(matrix) for matrix in matrices}
+        others = [each for each in self.model.parameters() if id(each) not in taken]
+        others += self.heads.parameters()
+        optimizer = Muon(matrices, others, muon_rate=phase.muon_rate, adamw_rate=phase.adamw_rate, weight_decay=0.02)
+        rates = [group["lr"] for group in optimizer.param_groups]
         step = 0
         if path.exists():
             state = torch.load(path, weights_only=True)
@@ -179,12 +187,12 @@ class BaseTraining:
         self.model.train()
         while step < phase.steps:
             rate = warmup_cosine(step, phase.steps, warmup=150, floor=0.04, span=0.96)
-            for group in optimizer.param_groups:
-                group["lr"] = phase.learning_rate * rate
+            for group, highest in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = highest * rate
             loss = self.loss(self.batcher.of_step(phase, number, step), phase.answers)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            torch.nn.utils.clip_grad_norm_([*matrices, *others], 1.0)
             optimizer.step()
             step += 1
             recent.append(loss.item())
@@ -196,40 +204,26 @@ class BaseTraining:
             if step % SAVE_EVERY == 0 or step == phase.steps:
                 self._save(path, optimizer, step)
 
-    def loss(self, chosen: list[RenderedScene], answers: bool | None) -> torch.Tensor:
-        """The vision heads' loss, and unless `answers` is None that of the answers and of the kinds' head."""
+    def loss(self, chosen: list[RenderedScene], answers: bool) -> torch.Tensor:
+        """The vision heads' loss, and where there are answers theirs and that of all heads."""
         batcher, inner = self.batcher, self.model.model
         pixels, patches = batcher.pixels(chosen), batcher.patches(chosen)
         grid = torch.tensor([[1, GRID, GRID]] * len(chosen))
-        if answers is None:
-            return self.heads.vision_loss(inner.visual(pixels, grid_thw=grid).pooler_output, patches)
-        ids, labels = batcher.text(chosen, full=answers)
-        image = ids == batcher.image_token
-        hidden = inner(
+        if not answers:
+            inner.visual(pixels, grid_thw=grid)
+            return self.heads.vision_loss(patches)
+        ids, labels = batcher.text(chosen)
+        inner(
             input_ids=ids,
             pixel_values=pixels,
             image_grid_thw=grid,
             position_ids=batcher.positions(ids),
-            mm_token_type_ids=image.int(),
+            mm_token_type_ids=(ids == batcher.image_token).int(),
             use_cache=False,
-        ).last_hidden_state
-        loss = self._answers_loss(hidden, ids, labels)
-        loss = loss + self.heads.vision_loss(self.seen["vision"], patches)
-        return loss + self.heads.kinds_loss(self.seen["layer"][image], patches)
-
-    def _answers_loss(self, hidden: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        batcher, recipe = self.batcher, self.recipe
-        trained = labels[:, 1:] != _IGNORED
-        target, before = labels[:, 1:][trained], ids[:, :-1][trained]
-        log_probability = self.model.lm_head(hidden[:, :-1][trained]).log_softmax(-1)
-        losses = functional.nll_loss(log_probability, target, reduction="none")
-        value = batcher.value_of[target]
-        coordinate = (value >= 0) & torch.isin(before, batcher.before_coordinate)
-        if coordinate.any():
-            over_numbers = log_probability[coordinate][:, batcher.numbers]
-            losses = losses.masked_scatter(coordinate, -(batcher.spread[value[coordinate]] * over_numbers).sum(-1))
-        weight = 1 + (recipe.coordinate_weight - 1) * coordinate.float()
-        return (losses * weight).sum() / weight.sum()
+        )
+        total, weight = self.answer_loss(self.heads.hidden, ids, labels, self.model.lm_head)
+        wrong = kinds_of([sample.defects for sample in chosen])
+        return total / weight + self.heads.loss({"input_ids": ids, "labels": labels}, patches, wrong)
 
     def _save(self, path: Path, optimizer: torch.optim.Optimizer, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,12 @@
-"""Throw-away heads of the base's training: what is in each patch, read off the vision tower and off the language model.
+"""Throw-away heads of the toy detector's trainings: what is in each patch, and what is wrong with the whole.
 
-Without them the language model's loss alone does not teach a small vision tower to see within minutes.
+Without them the language model's loss alone does not teach a small vision tower to see within minutes. They weigh
+nothing after a training and are in no model that it leaves.
 """
 
 from __future__ import annotations
+
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -17,6 +20,7 @@ _VISION = (2, len(SHAPES), len(COLOURS), len(VISIBLE) + 1, 4, 1)
 _MARGIN_UNIT = 40.0
 """Thousandths of overlap: about how far margins of generated shapes are apart."""
 _MOST_MARGIN = 3.0
+_HEAD_LAYER: Final = 3
 
 
 class Heads(nn.Module):
@@ -50,3 +54,62 @@ class Heads(nn.Module):
     def kinds_loss(self, features: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
         """The loss of each patch's kind of defect (cross entropy), kinds that only the prompt reveals included."""
         return functional.cross_entropy(self.kinds(features), patches[:, 3])
+
+
+class MiniHeads(nn.Module):
+    """Linear layers on a model's features, which hooks keep at each of its forward passes."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            width = model.config.text_config.hidden_size
+            self.patches = Heads(width)
+            self.wrong = nn.Linear(width, len(KINDS))
+        self._image_token = model.config.image_token_id
+        self._seen: dict[str, torch.Tensor] = {}
+        inner = model.model
+        inner.visual.register_forward_hook(lambda module, args, output: self._keep("vision", output.pooler_output))
+        inner.language_model.register_forward_hook(
+            lambda module, args, output: self._keep("hidden", output.last_hidden_state)
+        )
+        inner.language_model.layers[_HEAD_LAYER - 1].register_forward_hook(
+            lambda module, args, output: self._keep("layer", output if torch.is_tensor(output) else output[0])
+        )
+
+    def _keep(self, name: str, value: torch.Tensor) -> None:
+        self._seen[name] = value
+
+    @property
+    def hidden(self) -> torch.Tensor:
+        """What the output layer reads, (batch, length, width), of the batch that the model has just seen."""
+        return self._seen["hidden"]
+
+    def vision_loss(self, patches: torch.Tensor) -> torch.Tensor:
+        """The loss of what can be seen in each patch, of the images that the vision tower has just seen.
+
+        Args:
+            patches: (images · patches, columns), `RenderedScene.patches` of every image.
+
+        Returns:
+            A number.
+        """
+        return self.patches.vision_loss(self._seen["vision"], patches)
+
+    def loss(self, batch: dict[str, torch.Tensor], patches: torch.Tensor, wrong: torch.Tensor) -> torch.Tensor:
+        """The heads' loss, a mean over the batch that the model has just seen.
+
+        Args:
+            batch: its `input_ids` and `labels`.
+            patches: (images · patches, columns), `RenderedScene.patches` of every image.
+            wrong: (images, kinds), 1 where there is such a defect.
+
+        Returns:
+            A number.
+        """
+        layer = self._seen["layer"]
+        loss = self.vision_loss(patches)
+        loss = loss + self.patches.kinds_loss(layer[batch["input_ids"] == self._image_token], patches)
+        before_answer = (batch["labels"] != -100).int().argmax(dim=1) - 1
+        asked = layer[torch.arange(len(layer)), before_answer]
+        return loss + 1.5 * functional.binary_cross_entropy_with_logits(self.wrong(asked), wrong)

@@ -3,8 +3,7 @@
 Real models need neither: they have seen the world before. Each image of the shards is read by the oracle's eyes
 (`sdg_data.mini.reading`) and asked about many times (`trainers.detector.mini.variants`). A variant's answer is what a
 simulated person says of it (of renders: the exact defects); the image's own sample stays as the shards have it. The
-heads read image patches and the question's end; they learn what the oracle says, weigh nothing after the training and
-are in no model that it leaves.
+heads (`trainers.detector.mini.heads`) learn what the oracle says of each.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
-from torch.nn import functional
 
 from annotate.simulation.annotators import SimulatedAnnotator, annotators
 from schemas.defect import Defect
@@ -33,11 +30,10 @@ from sdg_data.progress import Progress
 from trainers.detector.batches import SftCollator, TrainingItem
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingData, TrainingRow
-from trainers.detector.mini.heads import Heads
 from trainers.detector.mini.language import full_form
 from trainers.detector.mini.rendered import MODEL as RENDERER
-from trainers.detector.mini.scenes import KINDS, in_reading_order
-from trainers.detector.mini.variants import Motion, SceneVariant, kind_of, variant
+from trainers.detector.mini.scenes import in_reading_order
+from trainers.detector.mini.variants import Motion, SceneVariant, kinds_of, variant
 from trainers.detector.sft_config import MiniHelp
 
 PEOPLE: Final = 4
@@ -48,7 +44,6 @@ _SAID_NOTHING: Final = (
     AnnotationStatus.AMBIGUOUS_PROMPT,
     AnnotationStatus.CANNOT_JUDGE,
 )
-_HEAD_LAYER: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +99,7 @@ def _variants(
         key = content_id("variant", row.key, made, rng.getrandbits(32))
         person = people[int(key[:8], 16) % len(people)]
         stated = drawn.truth if row.model == RENDERER else _told(person, key, drawn.truth)
-        if stated is None:
+        if stated is None or (not stated and rng.random() >= settings.clean):
             continue
         defects, trace = full_form(in_reading_order(stated))
         facts |= {"prompt": drawn.scene.prompt, "defects": tuple(defects), "trace": trace}
@@ -132,11 +127,7 @@ class MiniCollator(SftCollator):
         batch = super().__call__(items)
         variants = [_variant(item) for item in items]
         batch[PATCHES] = torch.from_numpy(np.concatenate([each.patches() for each in variants]))
-        wrong = torch.zeros(len(items), len(KINDS))
-        for number, each in enumerate(variants):
-            for defect in each.truth:
-                wrong[number, KINDS.index(kind_of(defect))] = 1
-        batch[WRONG] = wrong
+        batch[WRONG] = kinds_of([each.truth for each in variants])
         return batch
 
     def _picture(self, item: TrainingItem) -> Any:
@@ -146,43 +137,3 @@ class MiniCollator(SftCollator):
 def _variant(item: TrainingItem) -> SceneVariant:
     assert isinstance(item.row, VariantRow)
     return item.row.variant
-
-
-class MiniHeads(nn.Module):
-    """Linear layers on a model's features, which hooks keep at each of its forward passes."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            width = model.config.text_config.hidden_size
-            self.patches = Heads(width)
-            self.wrong = nn.Linear(width, len(KINDS))
-        self._image_token = model.config.image_token_id
-        self._seen: dict[str, torch.Tensor] = {}
-        inner = model.model
-        inner.visual.register_forward_hook(lambda module, args, output: self._keep("vision", output.pooler_output))
-        inner.language_model.layers[_HEAD_LAYER - 1].register_forward_hook(
-            lambda module, args, output: self._keep("layer", output if torch.is_tensor(output) else output[0])
-        )
-
-    def _keep(self, name: str, value: torch.Tensor) -> None:
-        self._seen[name] = value
-
-    def loss(self, batch: dict[str, torch.Tensor], patches: torch.Tensor, wrong: torch.Tensor) -> torch.Tensor:
-        """The heads' loss, a mean over the batch that the model has just seen.
-
-        Args:
-            batch: its `input_ids` and `labels`.
-            patches: (images · patches, columns), `RenderedScene.patches` of every image.
-            wrong: (images, kinds), 1 where there is such a defect.
-
-        Returns:
-            A number.
-        """
-        layer = self._seen["layer"]
-        loss = self.patches.vision_loss(self._seen["vision"], patches)
-        loss = loss + self.patches.kinds_loss(layer[batch["input_ids"] == self._image_token], patches)
-        before_answer = (batch["labels"] != -100).int().argmax(dim=1) - 1
-        asked = layer[torch.arange(len(layer)), before_answer]
-        return loss + 1.5 * functional.binary_cross_entropy_with_logits(self.wrong(asked), wrong)

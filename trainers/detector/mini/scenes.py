@@ -102,12 +102,9 @@ def _reading_order(defect: Defect) -> tuple[int, int, int, int, str]:
     return defect.box.x0, defect.box.y0, defect.box.x1, defect.box.y1, defect.reason
 
 
-def answer(defects: tuple[Defect, ...], *, full: bool) -> str:
-    """The answer's text: short reasons alone, or expanded ones behind a trace."""
-    if not full:
-        return render_answer(defects, None)
-    longer, trace = full_form(defects)
-    return render_answer(longer, trace)
+def answer(defects: tuple[Defect, ...]) -> str:
+    """The answer's text: expanded reasons behind a trace."""
+    return render_answer(*full_form(defects))
 
 
 def describe(

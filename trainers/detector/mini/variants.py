@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from schemas.defect import Attribute, Defect, Subtype
 from sdg_data.mini.inject import Kind
@@ -24,7 +26,7 @@ from sdg_data.mini.reading import ImageReading, SeenShape
 from sdg_data.mini.render import Pixels
 from sdg_data.mini.statements import Extent
 from sdg_data.mini.world import BACKGROUNDS, COLOURS, MAX_OBJECTS, SHAPES, SIZE, Group, Relation, Scene
-from trainers.detector.mini.scenes import RenderedScene, describe, held_out, in_reading_order
+from trainers.detector.mini.scenes import KINDS, RenderedScene, describe, held_out, in_reading_order
 
 MOST_MOVED: Final = 4
 """Pixels by which a picture moves at most, along each axis."""
@@ -149,6 +151,15 @@ def kind_of(defect: Defect) -> Kind:
     if defect.subtype not in _KIND_OF:
         raise ValueError(f"no statement of the oracle: {defect.subtype}: {defect.reason}")
     return _KIND_OF[defect.subtype]
+
+
+def kinds_of(defects: Sequence[Iterable[Defect]]) -> torch.Tensor:
+    """Which kinds of defect there are in each image, (images, kinds): 1 where there is one, else 0."""
+    wrong = torch.zeros(len(defects), len(KINDS))
+    for number, each in enumerate(defects):
+        for defect in each:
+            wrong[number, KINDS.index(kind_of(defect))] = 1
+    return wrong
 
 
 def another(seen: ImageReading, asked: Scene, rng: random.Random) -> Scene:

@@ -60,7 +60,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--base", type=Path, help="the base (OUT/base)")
     parser.add_argument("--home", type=Path, help="the corpus' store, for the human ceiling (OUT/home)")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--recipe", default="mini", choices=RECIPES)
+    parser.add_argument("--recipe", default="mini-detector", choices=RECIPES)
     parser.add_argument("--limit", type=int, help="samples to train on and to ask about, to try things out")
     parser.add_argument("--docs", type=Path, help="also copy table and figure there")
     options = parse_arm_options(parser, arguments, ARMS)

@@ -12,23 +12,24 @@ from annotate.vlm.qwen.attention import batch_equal_images
 from annotate.vlm.qwen.load import load_processor
 from generators.mini.corpus import held_out_prompts
 from sdg_data.mini.inject import Kind, sample_corrupted
+from trainers.detector.mini.answer_loss import AnswerLoss
 from trainers.detector.mini.base import BasePhase, BaseRecipe, BaseTraining, SceneBatcher
 from trainers.detector.mini.model import GRID, make_model, save
-from trainers.detector.mini.scenes import COLUMNS, KINDS, answer, describe, samples
+from trainers.detector.mini.scenes import COLUMNS, KINDS, NO_MARGIN, answer, describe, samples
 
 TINY = BaseRecipe(
     phases=(
-        BasePhase("see", None, 2, 4, 1e-3),
-        BasePhase("ground", False, 3, 4, 1e-3),
-        BasePhase("speak", True, 2, 4, 1e-3),
-    )
+        BasePhase("see", False, 2, 4, 1e-3, 1e-3),
+        BasePhase("speak", True, 5, 4, 1e-3, 1e-3),
+    ),
+    warped=6,
 )
 
 
 def test_positions_are_those_that_the_class_computes(processor):
     batcher = SceneBatcher(processor, TINY)
     model = make_model(processor.tokenizer, seed=1)
-    ids, _ = batcher.text(list(islice(samples(3), 5)), full=True)
+    ids, _ = batcher.text(list(islice(samples(3), 5)))
     expected, _ = model.model.get_rope_index(
         ids, (ids == batcher.image_token).int(), image_grid_thw=torch.tensor([[1, GRID, GRID]] * 5)
     )
@@ -38,14 +39,14 @@ def test_positions_are_those_that_the_class_computes(processor):
 def test_a_training_row_is_what_inference_feeds_the_model(processor):
     batcher = SceneBatcher(processor, TINY)
     sample = next(samples(8))
-    ids, labels = batcher.text([sample], full=True)
+    ids, labels = batcher.text([sample])
     asked = [{"role": "user", "content": [{"type": "text", "text": sample.prompt}, {"type": "image"}]}]
     text = processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     fed = processor(text=[text], images=[Image.fromarray(sample.pixels)], return_tensors="pt")
     length = fed["input_ids"].shape[1]
     assert torch.equal(ids[:, :length], fed["input_ids"])
     assert (labels[0, :length] == -100).all()
-    assert processor.tokenizer.decode(labels[0, length:]) == answer(sample.defects, full=True) + "<|im_end|>"
+    assert processor.tokenizer.decode(labels[0, length:]) == answer(sample.defects) + "<|im_end|>"
     assert torch.allclose(batcher.pixels([sample]), fed["pixel_values"])
 
 
@@ -116,13 +117,45 @@ def test_a_killed_training_ends_as_an_unbroken_one(tmp_path, monkeypatch):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_samples_are_rendered_scenes_and_questions_about_warped_pictures(processor):
+    batcher = SceneBatcher(processor, replace(TINY, warped_share=0.5))
+    phase = BasePhase("see", False, 2, 40, 1e-3, 1e-3)
+    drawn = [sample for step in range(4) for sample in batcher.of_step(phase, 0, step)]
+    warped = [sample for sample in drawn if (sample.patches[:, 8] != NO_MARGIN).any()]  # only what is read has a margin
+    assert 0.3 < len(warped) / len(drawn) < 0.7
+    again = SceneBatcher(processor, replace(TINY, warped_share=0.5))
+    assert [sample.prompt for sample in again.of_step(phase, 0, 2)] == [sample.prompt for sample in drawn[80:120]]
+
+
+def test_a_coordinate_next_to_the_right_one_is_nearly_right_and_counts_twice(processor):
+    loss = AnswerLoss(processor.tokenizer, smoothing=8.0, coordinate_weight=2.0)
+    token, numbers = processor.tokenizer.convert_tokens_to_ids, 1001
+    ids = torch.tensor([[token('<answer>[{"box_2d":['), token("500"), token("<|im_end|>")]])
+    labels = torch.tensor([[-100, token("500"), token("<|im_end|>")]])
+
+    def told(guess):
+        """The loss of a model that is nearly sure of `guess`, and of the end after it."""
+        scores = torch.zeros(1, 3, len(processor.tokenizer))
+        bell = torch.exp(-0.5 * ((torch.arange(numbers) - guess) / 8.0) ** 2)
+        scores[0, 0, loss.numbers] = torch.log(bell + 1e-9) + 30
+        scores[0, 1, token("<|im_end|>")] = 100
+        return loss(scores, ids, labels, torch.nn.Identity())
+
+    bell = np.exp(-0.5 * ((np.arange(numbers) - 500) / 8.0) ** 2)
+    share = bell / bell.sum()
+    total, weight = told(500)
+    assert weight.item() == 3
+    assert total.item() == pytest.approx(2 * -(share * np.log(share + 1e-12)).sum(), rel=1e-3)
+    assert told(500)[0] < told(504)[0] < told(540)[0]
+
+
 @pytest.mark.slow
 def test_the_loss_of_an_answer_by_hand(processor):
     training = BaseTraining(replace(TINY, smoothing=1e-3, coordinate_weight=1.0), None)
     chosen = list(islice(samples(4), 3))
-    ids, labels = training.batcher.text(chosen, full=False)
+    ids, labels = training.batcher.text(chosen)
     hidden = torch.randn(*ids.shape, 128, generator=torch.Generator().manual_seed(0))
-    loss = training._answers_loss(hidden, ids, labels)
+    total, weight = training.answer_loss(hidden, ids, labels, training.model.lm_head)
     logits = training.model.lm_head(hidden).detach().numpy().astype(np.float64)
     rows = []
     for row in range(3):
@@ -130,7 +163,8 @@ def test_the_loss_of_an_answer_by_hand(processor):
             if labels[row, place] != -100:
                 scores = logits[row, place - 1]
                 rows.append(np.log(np.exp(scores).sum()) - scores[labels[row, place]])
-    assert loss.item() == pytest.approx(np.mean(rows), rel=1e-5)
+    assert weight.item() == len(rows)
+    assert total.item() == pytest.approx(np.sum(rows), rel=1e-5)
 
 
 def test_what_is_saved_loads_by_the_plain_classes(tmp_path, processor):

@@ -17,7 +17,8 @@ from sdg_data.prompt_templates import DETECT_SHORT, load_template
 from trainers.detector.batches import TrainingItem
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingData, TrainingRow
-from trainers.detector.mini.help import PATCHES, WRONG, MiniCollator, MiniHeads, with_variants
+from trainers.detector.mini.heads import MiniHeads
+from trainers.detector.mini.help import PATCHES, WRONG, MiniCollator, with_variants
 from trainers.detector.mini.language import full_form
 from trainers.detector.mini.model import GRID, make_model
 from trainers.detector.mini.rendered import MODEL as RENDERER
