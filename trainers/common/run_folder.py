@@ -29,6 +29,8 @@ from sdg_data.processes import rank
 from trainers.common.config import ConfigGroup, grouped
 from trainers.files import replace_file
 
+_HOW_ASKED: Final = frozenset({"concurrency", "deadline", "price_in", "price_out"})
+"""Settings of a model that is asked, at any depth, by which its answers do not change."""
 _CREDENTIALS: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
 
 
@@ -116,6 +118,7 @@ class RunFolder:
             old, new = before.get(part) or {}, now.get(part) or {}
             if part == "config":
                 old, new = _by_field(kind, _filled(kind, old)), _by_field(kind, _filled(kind, new))
+            old, new = _without_how_asked(old), _without_how_asked(new)
             for name in sorted({*old, *new} - self.may_change):
                 if old.get(name) != new.get(name):
                     yield f"{part}.{name} ({old.get(name)!r}, now {new.get(name)!r})"
@@ -133,6 +136,14 @@ def without_passwords(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_passwords(inner) for inner in value]
     return _CREDENTIALS.sub(r"\1***@", value) if isinstance(value, str) else value
+
+
+def _without_how_asked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_how_asked(inner) for key, inner in value.items() if key not in _HOW_ASKED}
+    if isinstance(value, list | tuple):
+        return [_without_how_asked(inner) for inner in value]
+    return value
 
 
 def _filled(kind: type[BaseModel], config: dict[str, Any]) -> dict[str, Any]:

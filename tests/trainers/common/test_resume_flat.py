@@ -54,6 +54,18 @@ def test_a_boxflow_training_with_other_settings_is_still_refused(tmp_path: Path)
         folder.claim({**note, "config": {**note["config"], "clip": 0.2}}, BoxFlowConfig)
 
 
+def test_how_many_questions_are_under_way_is_no_part_of_a_run(tmp_path: Path) -> None:
+    shutil.copyfile(OLD / "boxflow_run_flat.json", tmp_path / "run.json")
+    note = old_note("boxflow_run_flat.json")
+    folder = BoxFlowRunFolder(tmp_path)
+    asked = note["config"]["detector"]
+    more = {**asked, "vlm": {**asked["vlm"], "concurrency": 7, "deadline": 5.0, "price_in": 1.0}}
+    folder.claim({**note, "config": {**note["config"], "detector": more}}, BoxFlowConfig)
+    other = {**asked, "vlm": {**asked["vlm"], "max_tokens": 7}}
+    with pytest.raises(ConfigError, match=r"config\.rewards\.detector"):
+        folder.claim({**note, "config": {**note["config"], "detector": other}}, BoxFlowConfig)
+
+
 @pytest.mark.parametrize(("name", "kind"), [("sft_run_flat.json", SftConfig), ("grpo_run_flat.json", GrpoConfig)])
 def test_a_detectors_run_is_the_same_in_groups(name: str, kind: type[SftConfig | GrpoConfig], tmp_path: Path) -> None:
     shutil.copyfile(OLD / name, tmp_path / "run.json")
