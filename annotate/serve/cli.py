@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,10 +38,8 @@ def detector(
     from sdg_data.errors import MissingDependency
 
     try:
-        import uvicorn
-
         from annotate.serve.app import make_app
-        from annotate.serve.connections import configuration
+        from annotate.serve.connections import run
     except ImportError as error:
         raise MissingDependency(f"{error.name} is not installed", hint="pip install 'sdg-data[vlm]'") from error
     from annotate.serve.served import Served
@@ -78,13 +74,7 @@ def detector(
     identity = local.identity
     place = f"http://{host}:{listener.getsockname()[1]}/v1"
     say(f"{identity.model} ({identity.revision[:12]}) on {place}, template {served.template.id}")
-    config = configuration(make_app(served, token=SecretStr(token) if token else None))
-    uvicorn.Server(config).run(sockets=[listener])
-    if local.computing:  # its thread would hold the process for as long as the batch takes, which may be minutes
-        say("ended; the answers under way are dropped")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    run(make_app(served, token=SecretStr(token) if token else None), listener, lambda: local.computing)
 
 
 @vllm_app.command("install")

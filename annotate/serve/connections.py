@@ -8,11 +8,19 @@ a thousand of them, and nobody else is let in. Here the oldest one makes room, a
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sdg_data.console import say
+from sdg_data.errors import ExitCode
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -78,4 +86,29 @@ def configuration(app: ASGIApp, *, most: int = MOST_WAITING, seconds: float = HE
             self._leave()
             self.transport.abort()
 
-    return uvicorn.Config(app, http=BoundedProtocol, ws="none", log_level="warning", timeout_graceful_shutdown=0)
+    config = uvicorn.Config(app, http=BoundedProtocol, ws="none", log_level="warning", timeout_graceful_shutdown=0)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_ending)
+    return config
+
+
+def run(app: ASGIApp, listener: socket.socket, computing: Callable[[], bool]) -> None:
+    """Serve until a signal comes; a batch that the model is at work on then is not waited for.
+
+    Args:
+        app: The application.
+        listener: Where it listens.
+        computing: Whether the model is at work. Its thread would hold the process for as long as the batch takes.
+    """
+    try:
+        uvicorn.Server(configuration(app)).run(sockets=[listener])  # Ctrl-C comes out of it as KeyboardInterrupt
+    finally:
+        if computing():
+            say("ended; the answers under way are dropped")
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ExitCode.INTERRUPTED)
+
+
+def _is_no_ending(record: logging.LogRecord) -> bool:
+    """Whether a line is none of those, with a traceback each, of requests that the server's own end cancelled."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

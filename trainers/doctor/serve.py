@@ -12,7 +12,6 @@ A map is grey, 255 is 1. `null` is what the doctor did not say; `reason` names i
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -178,9 +177,8 @@ def doctor_command(
     """Answer about images: POST /judge has scores, maps and boxes; OpenAI's and Label Studio's protocols have boxes."""
     if find_spec("uvicorn") is None:
         raise MissingDependency("uvicorn is not installed", hint="pip install 'sdg-data[vlm]'")
-    import uvicorn
 
-    from annotate.serve.connections import configuration
+    from annotate.serve.connections import run
 
     token = required_token(host, token_env)
     listener = listen(host, port, accept=False)
@@ -193,4 +191,4 @@ def doctor_command(
     home = (Store(settings.home), Blobs(settings.blob_url)) if has_home else None
     say(f"{backend.identity.model} ({backend.identity.revision[:12]}) on http://{host}:{listener.getsockname()[1]}")
     app = doctor_app(backend, home=home, token=SecretStr(token) if token else None)
-    asyncio.run(uvicorn.Server(configuration(app)).serve(sockets=[listener]))
+    run(app, listener, lambda: backend.computing)

@@ -427,10 +427,10 @@ run(["--home", "/nonexistent", "serve", "detector", "--backend", "mini", "--port
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_ends_a_server_whose_model_is_at_work(number: int) -> None:
-    port = free_port()
+def test_one_signal_ends_a_server_whose_model_is_at_work(number: int, tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
     line = [sys.executable, "-c", _STUCK.replace("{port}", str(port))]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    with log.open("wb") as errors, subprocess.Popen(line, stdout=subprocess.PIPE, stderr=errors) as server:
         try:
             wait_for(port, server)
             with socket.create_connection(("127.0.0.1", port)) as client:
@@ -443,3 +443,6 @@ def test_one_signal_ends_a_server_whose_model_is_at_work(number: int) -> None:
                 server.wait(60)
         finally:
             server.kill()
+    said = log.read_text(encoding="utf-8")
+    assert "Cancel 1 running task(s)" in said
+    assert "Traceback" not in said
