@@ -40,7 +40,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "longcat-image": {"enable_prompt_rewrite": False},  # random weights would write 512 tokens of noise
     "flux1-dev": {"max_sequence_length": 32},
 }
-"""What is called otherwise than by the preset: fewer tokens, and layers that two-layer encoders have."""
+"""What is called otherwise than by the preset, mostly fewer tokens."""
 
 
 @pytest.fixture
