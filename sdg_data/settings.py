@@ -81,7 +81,7 @@ class VlmSettings(_Section):
     max_side: Annotated[int, Field(ge=32)] = 1024
     """Pixels; larger images are sent smaller."""
     concurrency: Annotated[int, Field(ge=1)] = 48
-    """Questions under way at once: a server's slots."""
+    """Questions under way at once: half again a server's slots."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Questions a call, for a model in this process."""
     deadline: Annotated[float, Field(gt=0)] = 300.0

@@ -30,7 +30,7 @@ from trainers.common.config import ConfigGroup, grouped
 from trainers.files import replace_file
 
 _HOW_ASKED: Final = frozenset({"concurrency", "deadline", "price_in", "price_out"})
-"""Settings of a model that is asked, at any depth, by which its answers do not change."""
+"""Settings of a model that is asked, at any depth of a configuration, by which its answers do not change."""
 _CREDENTIALS: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
 
 
@@ -117,8 +117,7 @@ class RunFolder:
         for part in ("config", *self.compared):
             old, new = before.get(part) or {}, now.get(part) or {}
             if part == "config":
-                old, new = _by_field(kind, _filled(kind, old)), _by_field(kind, _filled(kind, new))
-            old, new = _without_how_asked(old), _without_how_asked(new)
+                old, new = (_without_how_asked(_by_field(kind, _filled(kind, value))) for value in (old, new))
             for name in sorted({*old, *new} - self.may_change):
                 if old.get(name) != new.get(name):
                     yield f"{part}.{name} ({old.get(name)!r}, now {new.get(name)!r})"
