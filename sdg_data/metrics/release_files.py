@@ -132,9 +132,11 @@ class ReleaseFile:
         for row in _rows(self.path, report):
             key = row["filepath"]
             group = _generator(row, normalised(key)) if self.role == "gt" else ""
-            name, answer = next(
-                ((name, answer) for name in fields if (answer := row.get(name)) is not None), ("", None)
-            )
+            answer = name = None
+            for name in fields:
+                answer = row.get(name)
+                if answer is not None:
+                    break
             if answer is None:
                 report.fail(key, "no-answer")
                 builder.add_unread(key, FAILED, group=group)
@@ -267,11 +269,12 @@ _ADD_LIST: dict[Protocol, Callable[[TableBuilder, FileReport, str, str, list[Any
 
 
 def _without_repeats(table: DefectTable, report: FileReport) -> DefectTable:
-    rows: dict[str, list[int]] = {}
-    for row, key in enumerate(map(normalised, table.keys)):
-        rows.setdefault(key, []).append(row)
-    if len(rows) == len(table):
+    keys = [normalised(key) for key in table.keys]
+    if len(set(keys)) == len(keys):
         return table
+    rows: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
     kept = []
     for same in rows.values():
         if all(_equal(table, same[0], other) for other in same[1:]):
