@@ -18,7 +18,7 @@ import duckdb
 
 from sdg_data.errors import StoreError, StoreLocked, StoreTooNew
 from sdg_data.retry import waits
-from sdg_data.store import engine, views
+from sdg_data.store import commit_log, engine, views
 from sdg_data.store.migrations import MIGRATIONS, Migration
 from sdg_data.store.unfinished import unfinished
 
@@ -183,10 +183,17 @@ class Store:
                 hint = "The folder cannot be written: change that, or name another one with --home or SDG_HOME."
             elif "not a valid DuckDB database" in text:
                 hint = "Something else lies under the store's name: move it away, or name another folder with --home."
+            elif "replaying WAL" in text:
+                hint = (
+                    "The log of the last commits is damaged. Restore the store and its log from a copy; or move the log "
+                    "away, which gives up those commits, and run the last commands again."
+                )
             raise StoreError(text.splitlines()[0], item=str(self.path), hint=hint) from error
 
     @contextlib.contextmanager
     def _connected(self, *, read_only: bool) -> Iterator[Tx]:
+        if self.path.exists():
+            commit_log.warn_of_cut(self.path)
         with contextlib.ExitStack() as stack:
             pauses = waits(0.005, 0.2, time.monotonic() + self._lock_timeout)
             while True:
