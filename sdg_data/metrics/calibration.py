@@ -58,7 +58,7 @@ def fit(predicted: Floats, true: Floats) -> dict[str, Any]:
     n = len(predicted)
     if not n:
         return {"pairs": 0, "bias": None, "error": None, "spearman": None, "bins": []}
-    place = np.clip(np.ceil(predicted / 10).astype(np.int64) - 1, 0, len(BINS) - 1)
+    place = np.clip(np.ceil(predicted / 10) - 1, 0, len(BINS) - 1).astype(np.int64)
     number = np.bincount(place, minlength=len(BINS))
     sums = [np.bincount(place, values, len(BINS)) for values in (predicted, true)]
     bins = [

@@ -31,10 +31,11 @@ from sdg_data.metrics.bootstrap import LEVEL, RESAMPLES, intervals, resampled_su
 from sdg_data.metrics.breakdown import breakdown
 from sdg_data.metrics.calibration import calibration
 from sdg_data.metrics.counts import Counts, count
-from sdg_data.metrics.definitions import SCOPES, Tree, metric_counts, metric_values, plain, whole_numbers
+from sdg_data.metrics.definitions import SCOPES, metric_counts, metric_values, plain, whole_numbers
 from sdg_data.metrics.false_alarms import by_subtype
 from sdg_data.metrics.paper_numbers import IMAGES, SIMILARITY, SOURCE, published
 from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.reasons import of_pairs
 from sdg_data.metrics.similarity import LexicalSimilarity, Similarity
 from sdg_data.metrics.tables import DEGENERATE, FAILED, OUTCOMES, PARSED, DefectTable, Pairs, join
 from sdg_data.metrics.unanswered import at_worst
@@ -42,8 +43,6 @@ from sdg_data.metrics.unanswered import at_worst
 __all__ = ["Evaluation", "Protocol", "evaluate", "pair_up"]
 
 Floats = NDArray[np.float64]
-SHARES = (0.3, 0.5, 0.7)
-"""The release reports the share of pairs at least so similar."""
 LEXICAL_SIMILARITY = LexicalSimilarity()
 
 
@@ -180,7 +179,11 @@ def evaluate(
         **plain(
             {
                 **tree,
-                "description": _description(counts, tree["description"], protocol, similarity.name),
+                "description": {
+                    "threshold": protocol.reasons_at,
+                    "similarity": similarity.name,
+                    **of_pairs(tree["description"], counts.cosines, counts.f1s, counts.pair_labels, protocol),
+                },
                 "importance": {"threshold": protocol.reasons_at, **tree["importance"]},
                 "false_alarms": {
                     group: {**tree["false_alarms"][group], "subtype": boxes}
@@ -194,31 +197,6 @@ def evaluate(
         "breakdown": breakdown(pairs, counts, protocol),
     }
     return Evaluation(pairs=pairs, protocol=protocol, counts=counts, summary=summary)
-
-
-def _description(counts: Counts, tree: Tree, protocol: Protocol, similarity: str) -> Tree:
-    """The key `description` of the JSON: its metrics, with the medians and shares of the single pairs."""
-    undefined = 0.0 if protocol is Protocol.RELEASE else np.nan
-
-    def with_pairs(branch: Tree, values: Floats) -> Tree:
-        for scope in SCOPES:
-            of_scope = values if scope == "all" else values[counts.pair_labels == DEFECT_TYPES.index(scope)]
-            branch[scope] = {
-                "pairs": len(of_scope),
-                "mean": branch[scope]["mean"],
-                "median": np.median(of_scope) if len(of_scope) else undefined,
-                "shares": {f"{edge:g}": (of_scope >= edge).mean() if len(of_scope) else undefined for edge in SHARES},
-            }
-        return branch
-
-    means = dict(tree)
-    token_f1 = with_pairs(means.pop("token_f1"), counts.f1s)
-    return {
-        "threshold": protocol.reasons_at,
-        "similarity": similarity,
-        **with_pairs(means, counts.cosines),
-        "token_f1": token_f1,
-    }
 
 
 def _intervals(counts: Counts, protocol: Protocol, resamples: int, seed: int) -> dict[str, Any]:

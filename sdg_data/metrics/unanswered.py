@@ -7,7 +7,9 @@ answer can be worse:
 - it is wrong at image level: a defect that was missed, or a false alarm on a clean image;
 - all its true boxes are missed, and `FALSE_ALARMS` boxes of each type are invented. On an image with an answer no more
   than these count, so that none is worse than silence;
-- each of its true boxes is a pair whose reasons have nothing in common and whose importance is wrong by 100.
+- each of its true boxes is a pair whose reasons have nothing in common, whose importance is wrong by 100 and of which
+  no subtype, tier or size was told;
+- on a clean image it is a false alarm, with all those boxes.
 
 So taking an answer away raises none of these figures, whatever the file holds. With every image answered, and by no
 more than `FALSE_ALARMS` wrong boxes of a type, they are the plain ones. The plain figures cannot have both: a file with
@@ -20,9 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.defect import DEFECT_TYPES
+from sdg_data.metrics.breakdown import Charge, breakdown
+from sdg_data.metrics.calibration import fit
 from sdg_data.metrics.counts import Counts
 from sdg_data.metrics.definitions import SCOPES, metric_values, plain
+from sdg_data.metrics.false_alarms import GROUPS
+from sdg_data.metrics.matching import Assignment
 from sdg_data.metrics.protocol import Protocol
+from sdg_data.metrics.reasons import of_pairs
 from sdg_data.metrics.tables import LABELS, PARSED, DefectTable, Pairs
 
 Floats = NDArray[np.float64]
@@ -41,17 +48,60 @@ def at_worst(pairs: Pairs, counts: Counts, protocol: Protocol) -> dict[str, Any]
         protocol: Theirs.
 
     Returns:
-        `images`, `unanswered`, `charged` (`FALSE_ALARMS`), and the tree of the figures, for JSON, but for false alarms
-        and the correlation of the number of boxes. `count.mae`, as fp and fn, grows with silence.
+        `images`, `unanswered`, `charged` (`FALSE_ALARMS`), and the tree of the figures, for JSON, with their breakdown.
+        Errors (`count.mae`, `calibration`, `false_alarms`, fp and fn) grow with silence. Correlations are left out:
+        they have no worst that an answer could be charged with.
     """
     silent = pairs.pred.outcomes != PARSED
-    tree = metric_values(
-        {name: np.asarray(column.sum()) for name, column in _charged(pairs, counts, silent, protocol).items()},
+    missed = silent[pairs.gt.images]
+    nothing = np.zeros(int(missed.sum()))
+    worst = _answered(pairs, counts, silent, protocol)
+    tree = metric_values(worst.totals(), protocol)
+    tree["description"] = of_pairs(
+        tree["description"],
+        np.concatenate([worst.cosines, nothing]),
+        np.concatenate([worst.f1s, nothing]),
+        np.concatenate([worst.pair_labels, pairs.gt.labels[missed]]),
         protocol,
     )
-    # These two have no worst: they are about what was said.
-    del tree["false_alarms"], tree["count"]["correlation"]
-    return {"images": len(silent), "unanswered": int(silent.sum()), "charged": FALSE_ALARMS, **plain(tree)}
+    figures = {
+        **plain(tree),
+        "calibration": _calibration(pairs, worst, protocol, silent),
+        "breakdown": breakdown(pairs, worst, protocol, Charge(silent, FALSE_ALARMS)),
+    }
+    for part in (figures, *figures["breakdown"]["model"].values()):
+        del part["count"]["correlation"]
+    return {"images": len(silent), "unanswered": int(silent.sum()), "charged": FALSE_ALARMS, **figures}
+
+
+def _answered(pairs: Pairs, counts: Counts, silent: NDArray[np.bool_], protocol: Protocol) -> Counts:
+    """The counts by the worst answers, with the pairs of the answers that were given (a degenerate one has some)."""
+    given = ~silent[pairs.gt.images[counts.matches.first]]
+    close = given[counts.matches.score >= protocol.reasons_at]
+    return Counts(
+        columns=_charged(pairs, counts, silent, protocol),
+        matches=Assignment(*(values[given] for values in counts.matches)),
+        pair_labels=counts.pair_labels[close],
+        cosines=np.maximum(counts.cosines[close], 0),
+        f1s=counts.f1s[close],
+    )
+
+
+def _calibration(pairs: Pairs, counts: Counts, protocol: Protocol, silent: NDArray[np.bool_]) -> dict[str, Any]:
+    """Scope -> `pairs` and `error`, in which each rated box that was not answered is a pair that is off by 100."""
+    close = counts.matches.at_least(protocol.reasons_at)
+    predicted = np.clip(pairs.pred.importance[close.second], 0, 100)
+    true = np.clip(pairs.gt.importance[close.first], 0, 100)
+    known = ~(np.isnan(predicted) | np.isnan(true))
+    figures: dict[str, Any] = {}
+    for scope in SCOPES:
+        here = known if scope == "all" else known & (counts.pair_labels == LABELS.index(scope))
+        fitted = fit(predicted[here], true[here])
+        missed = int(_rated(pairs.gt, scope)[silent].sum())
+        n = fitted["pairs"] + missed
+        error = ((fitted["error"] or 0.0) * fitted["pairs"] + 100.0 * missed) / n if n else None
+        figures[scope] = {"pairs": n, "error": error}
+    return figures
 
 
 def _charged(pairs: Pairs, counts: Counts, silent: NDArray[np.bool_], protocol: Protocol) -> dict[str, Floats]:
@@ -78,8 +128,14 @@ def _charged(pairs: Pairs, counts: Counts, silent: NDArray[np.bool_], protocol: 
             columns[f"{name}/{scope}"] = np.maximum(columns[f"{name}/{scope}"], 0)
             charge(f"{name}/{scope}", 0.0)
         charge(f"pairs/{scope}", columns[f"gt/{scope}"])
+        columns[f"importance/sum/{scope}"] = np.maximum(columns[f"importance/sum/{scope}"], 0)
         charge(f"importance/sum/{scope}", 0.0)
         charge(f"importance/pairs/{scope}", _rated(pairs.gt, scope))
+        for group in GROUPS:
+            members, drawn = columns[f"{group}/images"], f"{group}/{scope}/boxes"
+            columns[drawn] = np.minimum(columns[drawn], most)
+            columns[drawn] = np.where(silent, members * most, columns[drawn])
+            charge(f"{group}/{scope}/alarmed", members)
     larger = np.maximum(np.maximum(columns["count/g"], columns["count/p"]), 1)
     for name in ("cosine", "f1"):
         columns[f"aware/{name}"] = columns[f"{name}/all"] / larger

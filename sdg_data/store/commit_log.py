@@ -4,8 +4,8 @@ The log (`store.duckdb.wal`) is there only after a process was killed between a 
 the store. It is a header and then entries: size and checksum, eight bytes each, little-endian, and `size` bytes, which
 begin with the number of the entry's kind. A transaction ends with an entry of the kind `_FLUSH`. So a log that does not
 end with one lost something: a transaction that was never committed, as its process was killed in the middle, or one
-that was. Nothing tells these apart, but the way out is one. A cut between two transactions leaves no trace. Damage within an entry needs no test: DuckDB's checksums
-find it, and it refuses the log.
+that was. Nothing tells these apart, but the way out is one. A cut between two transactions leaves no trace. Damage
+within an entry needs no test: DuckDB's checksums find it, and it refuses the log.
 """
 
 import fcntl

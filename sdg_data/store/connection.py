@@ -185,8 +185,8 @@ class Store:
                 hint = "Something else lies under the store's name: move it away, or name another folder with --home."
             elif "replaying WAL" in text:
                 hint = (
-                    "The log of the last commits is damaged. Restore the store and its log from a copy; or move the log "
-                    "away, which gives up those commits, and run the last commands again."
+                    "The log of the last commits is damaged. Restore the store and its log from a copy; or move the "
+                    "log away, which gives up those commits, and run the last commands again."
                 )
             raise StoreError(text.splitlines()[0], item=str(self.path), hint=hint) from error
 
