@@ -15,6 +15,7 @@ from sdg_data.metrics.compare_cli import compare_command
 from sdg_data.metrics.heatmap_cli import heatmaps_command
 from sdg_data.metrics.inputs import Inputs, check_common, fills_missing, read_inputs, some
 from sdg_data.metrics.protocol import Protocol
+from sdg_data.words import counted
 
 if TYPE_CHECKING:
     from sdg_data.metrics.sdg_eval import Evaluation
@@ -85,7 +86,8 @@ def run_command(
     check_common(pairs)
     left_out = [*inputs.left_out, *_unpaired(pairs, fill=fill_missing)]
     if pairs.missing and fill_missing:
-        say(f"{len(pairs.missing)} images have no prediction, counted as failures: {some(pairs.missing)}")
+        images = counted(len(pairs.missing), "image")
+        say(f"{images} without a prediction, counted as failures: {some(pairs.missing)}")
     for note in (*inputs.notes, *left_out, *_axis_order(pairs)):
         say(note)
 
@@ -153,25 +155,25 @@ def _coverage(pairs: "Pairs", *, filled: bool) -> str:
 
     unread = int((pairs.pred.outcomes != PARSED).sum())
     images = pairs.common + len(pairs.missing)
-    parts = [f"{len(pairs.gt)} of {images} images measured"]
+    parts = [f"{len(pairs.gt):,} of {counted(images, 'image')} measured"]
     if unread:
-        parts.append(f"{unread} of them without an answer that can be read (no boxes)")
+        parts.append(f"{unread:,} of them without an answer that can be read (no boxes)")
     if pairs.missing:
-        parts.append(f"{len(pairs.missing)} without a prediction {'counted as failures' if filled else 'left out'}")
+        parts.append(f"{len(pairs.missing):,} without a prediction {'counted as failures' if filled else 'left out'}")
     if pairs.extra:
-        parts.append(f"{len(pairs.extra)} predictions without ground truth left out")
+        parts.append(f"{counted(len(pairs.extra), 'prediction')} without ground truth left out")
     if pairs.unreadable:
-        parts.append(f"{len(pairs.unreadable)} left out, their ground truth cannot be read")
+        parts.append(f"{len(pairs.unreadable):,} left out with a ground truth that cannot be read")
     return ", ".join(parts) + "."
 
 
 def _unpaired(pairs: "Pairs", *, fill: bool) -> Iterator[str]:
     if pairs.unreadable:
-        yield f"{len(pairs.unreadable)} images left out: their ground truth cannot be read"
+        yield f"{counted(len(pairs.unreadable), 'image')} left out with a ground truth that cannot be read"
     if pairs.missing and not fill:
-        yield f"{len(pairs.missing)} images have no prediction, left out: {some(pairs.missing)}"
+        yield f"{counted(len(pairs.missing), 'image')} without a prediction left out: {some(pairs.missing)}"
     if pairs.extra:
-        yield f"{len(pairs.extra)} predictions have no ground truth, left out: {some(pairs.extra)}"
+        yield f"{counted(len(pairs.extra), 'prediction')} without ground truth left out: {some(pairs.extra)}"
 
 
 def _axis_order(pairs: "Pairs") -> Iterator[str]:
@@ -188,7 +190,8 @@ def _axis_order(pairs: "Pairs") -> Iterator[str]:
     both = ((guess, truth) for guess, truth in images if guess and truth)
     evidence = axis_order(islice(both, _AXIS_ORDER_IMAGES))
     if evidence.verdict is AxisOrder.TRANSPOSED:
+        swapped, as_read = counted(evidence.for_transposed, "image"), evidence.for_as_read
         yield (
-            f"the predictions' boxes look transposed: on {evidence.for_transposed} images they fit the ground truth "
-            f"better with x and y swapped, on {evidence.for_as_read} as they are; were they written as y, x, y, x?"
+            f"the predictions' boxes look transposed: on {swapped} they fit the ground truth better with x and y "
+            f"swapped, on {as_read} as they are; were they written as y, x, y, x?"
         )

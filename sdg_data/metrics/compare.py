@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdg_data.metrics.bootstrap import LEVEL, RESAMPLES, interval, resampled_sums
-from sdg_data.metrics.definitions import METRICS, metric_counts, metric_values
+from sdg_data.metrics.definitions import METRICS, Metric, metric_counts, metric_values
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.sdg_eval import LEXICAL_SIMILARITY, Evaluation, evaluate, pair_up
 from sdg_data.metrics.similarity import Similarity
@@ -141,6 +141,7 @@ def _differences(measured: Sequence[Evaluation], protocol: Protocol, resamples: 
                     "headline": metric.headline,
                     "first": values[0],
                     "second": values[1],
+                    "at_worst": [_at_worst(metric, side, scope) for side in measured],
                     "difference": None if None in values else values[1] - values[0],  # type: ignore[operator]
                     "interval": interval(difference) if len(known) else None,
                     "second_higher": None if better is None else float(better),
@@ -148,6 +149,14 @@ def _differences(measured: Sequence[Evaluation], protocol: Protocol, resamples: 
                 }
             )
     return rows
+
+
+def _at_worst(metric: Metric, side: Evaluation, scope: str) -> float | None:
+    """The figure with each unanswered image charged; None for a metric that has no such figure."""
+    try:
+        return metric.value(side.summary["at_worst"], scope)
+    except KeyError:
+        return None
 
 
 def _number(value: Any) -> float | None:

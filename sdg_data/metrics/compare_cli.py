@@ -83,9 +83,8 @@ def compare_command(
         raise InputError("no image has a ground truth and both predictions", item=f"{first} {second}")
     if list_out is not None:
         heading = f"{first} and {second} differ here (F1 at IoU 0.5 against {gt}), the most first"
-        say(
-            f"{image_list.write(list_out, (row['image'] for row in document['differ']), heading=heading)} images listed"
-        )
+        listed = image_list.write(list_out, (row["image"] for row in document["differ"]), heading=heading)
+        say(f"{counted(listed, 'image')} listed")
     if report is not None:
         say(f"report: {_write_report(document, report)}")
     if json_out is not None:
@@ -111,6 +110,7 @@ def table(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     def shown(value: float | None, sign: str = "") -> str:
         return "–" if value is None else f"{value:{sign}.3f}"
 
+    silent = any(parsing["rate"] for parsing in document["parsing"].values())
     return [
         {
             "metric": row["title"],
@@ -118,6 +118,7 @@ def table(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             "A": shown(row["first"]),
             "B": shown(row["second"]),
             "B − A": shown(row["difference"], "+"),
+            **({"A, B at worst": ", ".join(map(shown, row["at_worst"]))} if silent else {}),
             "95 % interval": (
                 "" if row["interval"] is None else f"{row['interval'][0]:+.3f} to {row['interval'][1]:+.3f}"
             ),

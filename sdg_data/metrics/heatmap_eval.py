@@ -2,7 +2,8 @@
 
 Every image of the ground truth counts. Where the prediction has no map (the method gave none, its answer or its file
 cannot be read, the image is missing), the map is empty and the image is counted as silent: leaving it out would pay a
-method for what it does not say.
+method for what it does not say. A bad map can score less than an empty one, so `at_worst` has each silent image with
+the worst map that is possible: taking a map away makes none of those figures better.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import numpy as np
 from schemas.defect import DefectType
 from sdg_data.errors import InputError
 from sdg_data.metrics.heatmap_sources import SCORES, ImageMaps, MapSet, Shape
-from sdg_data.metrics.heatmaps import HeatmapProtocol, image_scores, mean_scores, score_correlations
+from sdg_data.metrics.heatmaps import HeatmapProtocol, image_scores, mean_scores, score_correlations, worst_scores
 from sdg_data.metrics.image_paths import partners
 from sdg_data.metrics.paper_numbers import RICHHF_HEATMAPS, RICHHF_IMAGES, RICHHF_SCORES, RICHHF_SOURCE
 from sdg_data.words import decimal
@@ -49,9 +50,9 @@ def compare_maps(truth: MapSet, prediction: MapSet, *, protocol: HeatmapProtocol
             f"no image in common: {sides}",
             hint="Images are joined by filepath, image_id or key; those of a store by the image's id.",
         )
-    kinds, silent, unknown = {}, {}, {}
+    kinds, silent, unknown, at_worst = {}, {}, {}, {}
     for kind in DefectType:
-        rows, quiet, without = [], [], []
+        rows, worst, quiet, without = [], [], [], []
         for name, image in truth.images.items():
             draw = image.draw[kind]
             if draw is None:
@@ -59,10 +60,13 @@ def compare_maps(truth: MapSet, prediction: MapSet, *, protocol: HeatmapProtocol
                 continue
             shape: Shape = image.shapes.get(kind, (side, side))
             guess = prediction.images[names[name]].draw[kind] if name in names else None
+            drawn = draw(shape)
+            rows.append(image_scores(None if guess is None else guess(shape), drawn, protocol))
+            worst.append(rows[-1] if guess is not None else worst_scores(drawn, protocol))
             if guess is None:
                 quiet.append(name)
-            rows.append(image_scores(None if guess is None else guess(shape), draw(shape), protocol))
         kinds[str(kind)], silent[str(kind)], unknown[str(kind)] = _plain(mean_scores(rows)), quiet, without
+        at_worst[str(kind)] = _plain(mean_scores(worst))
     used = set(names.values())
     return {
         "protocol": protocol.value,
@@ -70,6 +74,7 @@ def compare_maps(truth: MapSet, prediction: MapSet, *, protocol: HeatmapProtocol
         "side": side,
         "images": len(truth.images),
         "heatmaps": kinds,
+        "at_worst": at_worst,
         "scores": _scores(truth, prediction, names),
         "silent": silent,
         "missing": sorted(name for name in truth.images if name not in names),
@@ -88,8 +93,12 @@ def compare_maps(truth: MapSet, prediction: MapSet, *, protocol: HeatmapProtocol
 def heatmap_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The table of the terminal: a row for each measure and type, and one for each score."""
     published = document["published"]
+    worst = document["at_worst"] if any(document["silent"].values()) else None
     rows = [
-        _row(measure, kind, value["mean"], value["images"], published["heatmaps"][kind][measure])
+        {
+            **_row(measure, kind, value["mean"], value["images"], published["heatmaps"][kind][measure]),
+            **({} if worst is None else {"at worst": decimal(worst[kind][measure]["mean"], 4)}),
+        }
         for kind, measures in document["heatmaps"].items()
         for measure, value in measures.items()
     ]

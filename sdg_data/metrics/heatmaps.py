@@ -3,9 +3,9 @@
 A heatmap is an array (H, W), rows from top to bottom, values 0..1. For methods that give heatmaps instead of boxes
 (ImageDoctor), and for boxes seen as heatmaps.
 
-Silence does not pay: a prediction without any contrast is a prediction, with CC 0, NSS 0, SIM 0, AUC-Judd ½ and a large
-KLD. NaN, and so left out of a mean, are only those measures of an image that no prediction could have: of an empty
-truth all but MSE.
+Silence is never left out: a prediction without any contrast is a prediction, with CC 0, NSS 0, SIM 0, AUC-Judd ½ and a
+large KLD. A map can be worse than none; `worst_scores` says by how much. NaN, and so left out of a mean, are only those
+measures of an image that no prediction could have: of an empty truth all but MSE.
 
 The formulas are those of RichHF-18K's public evaluation (arXiv 2312.10240) where `HeatmapProtocol` does not say
 otherwise; Bylinskii et al., arXiv 1604.03605, compares the measures.
@@ -113,9 +113,9 @@ def cc(prediction: Floats, truth: Floats) -> float:
     _same_shape(prediction, truth)
     if not truth.any():
         return float("nan")
-    if np.ptp(prediction) == 0 or np.ptp(truth) == 0:
-        return 0.0
-    return plcc(prediction.ravel(), truth.ravel())
+    x, y = _centred(prediction), _centred(truth)
+    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float(np.clip((x * y).sum() / norm, -1, 1)) if norm else 0.0
 
 
 def kld(prediction: Floats, truth: Floats, epsilon: float = HeatmapProtocol.RICHHF.epsilon) -> float:
@@ -148,9 +148,8 @@ def nss(prediction: Floats, truth: Floats) -> float:
     marked = truth > 0
     if not marked.any():
         return float("nan")
-    if np.ptp(prediction) == 0:
-        return 0.0
-    return float((prediction[marked].mean() - prediction.mean()) / prediction.std(ddof=1))
+    centred = _centred(prediction)
+    return float(centred[marked].mean() / centred.std(ddof=1)) if centred.any() else 0.0
 
 
 def auc_judd(prediction: Floats, truth: Floats) -> float:
@@ -242,6 +241,34 @@ def image_scores(
     }
 
 
+def worst_scores(truth: Floats, protocol: HeatmapProtocol = HeatmapProtocol.RICHHF) -> dict[str, float]:
+    """The measures that no map of values 0..1 can be worse than, by the names of `MEASURES`.
+
+    With m of n cells marked, the least NSS is that of a map which is 1 in the others only: −√((n − m)(n − 1)/(n·m)), by
+    the inequality of Cauchy and Schwarz. The KLD is largest where the prediction is 0 wherever the truth is not.
+
+    Args:
+        truth: (H, W), 0..1.
+        protocol: The ε of the KLD.
+
+    Returns:
+        Measure -> value; NaN where a measure is undefined for this truth.
+    """
+    error = float(np.mean(np.maximum(truth, 1 - truth) ** 2))
+    if not truth.any():
+        return {name: error if name in ("mse", "mse_clean") else float("nan") for name in MEASURES}
+    n, marked = truth.size, int((truth > 0).sum())
+    return {
+        "mse": error,
+        "mse_clean": float("nan"),
+        "cc": -1.0 if np.ptp(truth) else 0.0,
+        "kld": kld(np.zeros_like(truth), truth, protocol.epsilon),
+        "sim": 0.0,
+        "nss": -float(np.sqrt((n - marked) * (n - 1) / (n * marked))),
+        "auc_judd": 0.0 if marked < n else float("nan"),
+    }
+
+
 def mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | int]]:
     """The means of `image_scores` over images, each `{mean, images}` with the images where it is defined."""
     return {name: _mean(np.array([row[name] for row in rows], dtype=np.float64)) for name in MEASURES}
@@ -327,6 +354,15 @@ def _covered(low: Floats, high: Floats, cells: int) -> Floats:
     inside = np.minimum(edges[1:], high[:, None]) - np.maximum(edges[:-1], low[:, None])
     share: Floats = np.clip(inside * (cells / GRID), 0.0, 1.0)
     return share
+
+
+def _centred(heat: Floats) -> Floats:
+    """A map scaled to a largest value of 1, minus its mean; zeros for a constant one."""
+    if np.ptp(heat) == 0:
+        return np.zeros_like(heat)
+    # As it is, the squares of a map that is faint everywhere would be too small for a double.
+    scaled = heat / heat.max()
+    return scaled - scaled.mean()
 
 
 def _distribution(heat: Floats) -> Floats:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.metrics.protocol import Protocol
+from sdg_data.words import counted
 
 if TYPE_CHECKING:
     from sdg_data.metrics.release_files import FileReport
@@ -102,11 +103,14 @@ def _read_files(gt: str, pred: str, ceiling: str | None, protocol: Protocol) -> 
     truth_table = truth.read()
     guess_table, joined = _named_like(guess.read(), truth_table)
     if joined:
-        notes.append(f"{pred}: {joined} images joined by the end of their path, as their folders differ")
+        notes.append(f"{pred}: {counted(joined, 'image')} joined by the end of their path, as their folders differ")
     if guess.report.answers == ANNOTATIONS:
         if copies(truth_table, guess_table) and not Path(gt).samefile(pred):
             guess_table = without_answers(guess_table, guess.report)
             notes.append(f"{pred}: no row has a `response`, and its annotations are the ground truth's own: no answers")
+        elif len(guess.report.failures) == len(guess_table):
+            keys = ", ".join(guess.report.keys[:8])
+            notes.append(f"{pred}: no row has a `response`, nor an annotation: no answers. The first one has: {keys}")
         else:
             notes.append(f"{pred}: no row has a `response`, so its annotations are measured like predictions")
     if ceiling not in (None, "none"):
@@ -132,9 +136,9 @@ def _named_like(table: "DefectTable", truth: "DefectTable") -> tuple["DefectTabl
 def _left_out(report: "FileReport") -> Iterator[str]:
     if report.rejected:
         first = ", ".join(f"line {line['line']} ({line['code']})" for line in report.rejected_lines[:3])
-        yield f"{report.path}: {report.rejected} lines are no row: {first}"
+        yield f"{report.path}: left out as no row: {counted(report.rejected, 'line')}: {first}"
     if report.conflicting:
-        images = f"{len(report.conflicting)} images left out, their rows contradict each other"
+        images = f"{counted(len(report.conflicting), 'image')} left out, with rows that contradict each other"
         yield f"{report.path}: {images}: {some(tuple(report.conflicting))}"
 
 
@@ -143,9 +147,9 @@ def _notes(report: "FileReport") -> Iterator[str]:
         names = tuple(failure["filepath"] for failure in report.failures if failure["code"] == code)
         yield f"{report.path}: answers that could not be read: {code} {count} ({some(names)})"
     if report.dropped:
-        yield f"{report.path}: {report.dropped} items without box_2d or label were dropped"
+        yield f"{report.path}: {counted(report.dropped, 'item')} without box_2d or label dropped"
     if report.misplaced:
-        yield f"{report.path}: {report.misplaced} items whose box is not four numbers match nothing"
+        yield f"{report.path}: matching nothing: {counted(report.misplaced, 'item')} whose box is not four numbers"
 
 
 def _read_store(settings: "Settings", gt: str, pred: str, ceiling: str | None, chosen: "Filter") -> Inputs:

@@ -40,9 +40,11 @@ from schemas.answer.fast import are_plain_release_items, release_items, strict_i
 from schemas.base import without_lone_surrogates
 from schemas.release import ReleaseAnswer, ReleaseOutcome, parse_release_answer, release_items_of
 from sdg_data.errors import InputError
+from sdg_data.ingest.text_lines import read_lines
 from sdg_data.metrics.image_paths import normalised
 from sdg_data.metrics.protocol import Protocol
 from sdg_data.metrics.tables import DEGENERATE, FAILED, PARSED, DefectTable, TableBuilder
+from sdg_data.words import counted
 
 Role = Literal["gt", "pred"]
 SHOWN = 20
@@ -63,8 +65,8 @@ class FileReport:
 
     `rejected` lines that are no row, `conflicting` images left out because their rows differ, `repeated` rows that said
     the same again, `reasons` how often an answer failed by code, `failures` which answers those are, `repaired` answers
-    read with repairs (paper), `dropped` items that vanished and `misplaced` ones without a box of four numbers
-    (release), `answers` where the answers stand: in "response" or in "annotations".
+    read with repairs (paper), `keys` those of the first row, `dropped` items that vanished and `misplaced` ones without
+    a box of four numbers (release), `answers` where the answers stand: in "response" or in "annotations".
     """
 
     path: str
@@ -78,6 +80,7 @@ class FileReport:
     answers: str = ANNOTATIONS
     reasons: Counter[str] = field(default_factory=Counter)
     rejected_lines: list[dict[str, Any]] = field(default_factory=list)
+    keys: tuple[str, ...] = ()
     conflicting: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
 
@@ -149,9 +152,9 @@ class ReleaseFile:
                 builder.add_unread(key, FAILED, group=group)
         if not builder.keys:
             raise InputError(
-                f"no row with a filepath in {report.rejected} lines",
+                f"no row with a filepath in {counted(report.rejected, 'line')}",
                 item=str(self.path),
-                hint='Each line is an object: {"filepath": …, "ann_response": …}.',
+                hint=_expected(self.role, report),
             )
         table = _without_repeats(builder.finish(), report)
         report.images = len(table)
@@ -160,28 +163,28 @@ class ReleaseFile:
 
 def _rows(path: Path, report: FileReport) -> Iterator[dict[str, Any]]:
     """The rows that have a key; what has none is counted in the report."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    row = orjson.loads(line)
-                except orjson.JSONDecodeError:
-                    row = _patiently(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-                    if row is None:
-                        if line.strip():
-                            report.reject(number, "not-json")
-                        continue
-                if type(row) is not dict:
-                    report.reject(number, "not-an-object")
-                    continue
-                key = row.get("filepath")
-                if type(key) is not str or not key:
-                    report.reject(number, "no-filepath")
-                    continue
-                report.rows += 1
-                yield row
-    except OSError as error:
-        raise InputError(f"cannot read the file ({error.strerror})", item=str(path)) from error
+    for line in read_lines(path):
+        if line.cut:
+            report.reject(line.number, "too-long")
+            continue
+        try:
+            row = orjson.loads(line.data)
+        except orjson.JSONDecodeError:
+            row = _patiently(line.data)
+            if row is None:
+                if line.data.strip():
+                    report.reject(line.number, "not-json")
+                continue
+        if type(row) is not dict:
+            report.reject(line.number, "not-an-object")
+            continue
+        report.keys = report.keys or tuple(row)
+        key = row.get("filepath")
+        if type(key) is not str or not key:
+            report.reject(line.number, "no-filepath")
+            continue
+        report.rows += 1
+        yield row
 
 
 def _patiently(line: bytes) -> Any:
@@ -193,6 +196,15 @@ def _patiently(line: bytes) -> Any:
     if isinstance(row, dict) and isinstance(row.get("filepath"), str):
         row["filepath"] = without_lone_surrogates(row["filepath"])
     return row
+
+
+def _expected(role: Role, report: FileReport) -> str:
+    """What a row is, and what the first one is instead."""
+    answer = "ann_response" if role == "gt" else "response"
+    expected = f'Each line is an object: {{"filepath": …, "{answer}": …}}.'
+    if report.keys:
+        return f"{expected} The first one has: {', '.join(map(without_lone_surrogates, report.keys[:8]))}."
+    return f"{expected} `jq -c '.[]' IN > OUT` makes one of a list in JSON."
 
 
 def _generator(row: dict[str, Any], key: str) -> str:

@@ -66,7 +66,7 @@ def test_everything_is_written(files: dict[str, Path], tmp_path: Path, capsys: p
     assert document["parsing"] == {"parsed": 38, "failed": 1, "degenerate": 0, "rate": 1 / 39}
     assert document["ceiling"]["images"] == 40
     assert document["description"]["similarity"] == "lexical"
-    assert "1 images have no prediction, left out: d/sana/test/19.png" in captured.err
+    assert "1 image without a prediction left out: d/sana/test/19.png" in captured.err
     assert "refused 1" in captured.err
     value = document["boxes"]["0.5"]["artifact"]["f1"]
     low, high = document["intervals"]["boxes"]["0.5"]["artifact"]["f1"]
@@ -80,7 +80,7 @@ def test_everything_is_written(files: dict[str, Path], tmp_path: Path, capsys: p
     line = next(line for line in captured.out.splitlines() if re.match(r"BoxF1@0\.5\s+artifact", line))
     assert line.split()[2:] == cells
     assert "39 of 40 images measured, 1 of them without an answer" in captured.out
-    assert "1 without a prediction left out, 1 predictions without ground truth left out." in captured.out
+    assert "1 without a prediction left out, 1 prediction without ground truth left out." in captured.out
 
     text = (report / "report.md").read_text(encoding="utf-8")
     assert "| BoxF1@0.5 | artifact | " + " | ".join(cells) + " |" in text

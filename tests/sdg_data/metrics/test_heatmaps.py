@@ -17,6 +17,7 @@ from sdg_data.metrics.heatmaps import (
     cc,
     coverage,
     heatmap_scores,
+    image_scores,
     kld,
     mse,
     nss,
@@ -25,6 +26,7 @@ from sdg_data.metrics.heatmaps import (
     score_correlations,
     sim,
     srcc,
+    worst_scores,
 )
 from tests.sdg_data.metrics.support import boxes
 
@@ -106,6 +108,36 @@ def test_silence_is_nothing_and_never_left_out() -> None:
         assert figures["cc"] == {"mean": pytest.approx(0.5), "images": 2}
         assert figures["mse"] == {"mean": pytest.approx(float((truth**2).mean()) / 2), "images": 2}
         assert figures["mse_clean"]["images"] == 0
+
+
+def test_a_faint_map_is_measured_as_a_bright_one_is() -> None:
+    """Squares of its cells are too small for a double: no measure may be lost from the means by that."""
+    rng = np.random.default_rng(4)
+    prediction, truth = rng.random((6, 6)), rng.random((6, 6)) * (rng.random((6, 6)) > 0.5)
+    bright = image_scores(prediction, truth)
+    for factor in (1e-30, 1e-170, 1e-300):
+        faint = image_scores(prediction * factor, truth)
+        for name in ("cc", "kld", "sim", "nss", "auc_judd"):
+            assert faint[name] == pytest.approx(bright[name], rel=1e-9), (name, factor)
+
+
+@settings(deadline=None)
+@given(st.data(), st.integers(1, 4), st.integers(1, 4), st.sampled_from(HeatmapProtocol))
+def test_no_map_is_worse_than_the_worst(
+    data: st.DataObject, rows: int, columns: int, protocol: HeatmapProtocol
+) -> None:
+    cells = st.lists(st.one_of(st.just(0.0), st.just(1.0), st.floats(0, 1)), min_size=rows * columns)
+    prediction, truth = (np.array(data.draw(cells)[: rows * columns]).reshape(rows, columns) for _ in range(2))
+    worst = worst_scores(truth, protocol)
+    for mirrored in (prediction, (truth == 0).astype(float), np.zeros_like(truth)):
+        for name, value in image_scores(mirrored, truth, protocol).items():
+            low_is_good = name in ("mse", "mse_clean", "kld")
+            assert math.isnan(value) == math.isnan(worst[name])
+            assert math.isnan(value) or (value <= worst[name] + 1e-9 if low_is_good else value >= worst[name] - 1e-9), (
+                name
+            )
+    opposite = image_scores((truth == 0).astype(float), truth, protocol)["nss"]
+    assert math.isnan(opposite) or not (truth == 0).any() or opposite == pytest.approx(worst["nss"])
 
 
 def naive_judd(prediction: np.ndarray, truth: np.ndarray) -> float:

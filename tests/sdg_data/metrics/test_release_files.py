@@ -1,7 +1,9 @@
 """Reading release files: which field counts, what is reported, and that order does not matter."""
 
+import gzip
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +237,43 @@ def test_taking_rows_takes_their_defects() -> None:
     assert np.array_equal(part.boxes, expected.boxes)
     assert np.array_equal(part.offsets, expected.offsets)
     assert part.images.tolist() == [n for n, row in enumerate(order) for _ in images[str(row)]]
+
+
+ROWS = [{"filepath": f"{n}.png", "response": text(item(n))} for n in range(3)]
+PLAIN = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("crlf.jsonl", PLAIN.replace(b"\n", b"\r\n")),
+        ("cr.jsonl", PLAIN.replace(b"\n", b"\r")),
+        ("bom.jsonl", b"\xef\xbb\xbf" + PLAIN),
+        ("packed.jsonl.gz", gzip.compress(PLAIN)),
+        ("end.jsonl", PLAIN.rstrip()),
+    ],
+)
+def test_files_of_other_systems(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    source = ReleaseFile(tmp_path / name, "pred")
+    assert reasons(source.read()) == {f"{n}.png": (f"d{n}",) for n in range(3)}
+    assert source.report.rejected == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (PLAIN.decode().encode("utf-16"), "the file is UTF-16 .*iconv"),
+        (gzip.compress(PLAIN), r"packed \(gzip\).*Unpack"),
+        (b"\x28\xb5\x2f\xfd" + PLAIN, r"packed \(zstd\)"),
+        (json.dumps(ROWS).encode(), "no row with a filepath in 1 line .*jq"),
+        (json.dumps(ROWS, indent=1).encode(), "no row with a filepath in .* lines .*jq"),
+        (b'{"FilePath": "a.png", "Response": ""}\n', '"response": …}. The first one has: FilePath, Response'),
+        (b"", "no row with a filepath in 0 lines"),
+    ],
+)
+def test_what_is_no_file_of_rows_is_named(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "rows").write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        ReleaseFile(tmp_path / "rows", "pred").read()
+    assert re.search(words, f"{caught.value.message} {caught.value.hint}")
