@@ -30,7 +30,7 @@ class PersonProgress:
         corrected: How many a reviewer changed.
         rejected: How many a reviewer rejected.
         held_back: Answers in quarantine, which count for nothing until they are mended.
-        hours: The time of all their work, reviews too.
+        hours: The time of all their work, reviews too; None where none is known.
         last_seen: When they entered or changed something last, by the server's clock; None where that is not known.
     """
 
@@ -42,7 +42,7 @@ class PersonProgress:
     corrected: int
     rejected: int
     held_back: int
-    hours: float
+    hours: float | None
     last_seen: datetime | None = None
 
 
@@ -66,7 +66,7 @@ def progress(tx: Tx) -> list[PersonProgress]:
         states[verdict.annotator][_SKIPPED if verdict.status == _SKIPPED else verdict.state] += 1
     held = Counter(answer.annotator for answer in answers.quarantined(tx, waiting=True))
     hours = {
-        row["person"]: float(row["hours"] or 0.0)
+        row["person"]: row["hours"]
         for row in select(tx, "SELECT person, sum(seconds) / 3600 AS hours FROM person_work GROUP BY person")
     }
     seen = {
@@ -90,7 +90,7 @@ def progress(tx: Tx) -> list[PersonProgress]:
             corrected=states[person]["corrected"],
             rejected=states[person]["rejected"],
             held_back=held[person],
-            hours=hours.get(person, 0.0),
+            hours=hours.get(person),
             last_seen=seen.get(person),
         )
         for person in sorted({*states, *held, *hours})
@@ -135,7 +135,7 @@ def as_rows(people: Sequence[PersonProgress]) -> list[dict[str, Any]]:
     return [
         {
             **{name.replace("_", " "): value for name, value in vars(person).items()},
-            "hours": round(person.hours, 2),
+            "hours": None if person.hours is None else round(person.hours, 2),
             "last seen": "" if person.last_seen is None else f"{person.last_seen:%Y-%m-%d %H:%M}",
         }
         for person in people

@@ -44,7 +44,7 @@ class AnnotatorRow:
     images: int
     skipped: int
     quarantined: int
-    hours: float
+    hours: float | None
     median_seconds: float | None
     box_f1: Mapping[str, float | None]
     clean_accuracy: float | None
@@ -101,7 +101,7 @@ def build(
         waiting = Counter(answer.annotator for answer in answers.quarantined(tx, waiting=True))
         verdicts = reviews.count_by_verdict(tx)
         review_status = _review_status(tx)
-        hours, hours_of = _hours(tx)
+        hours, speed = _hours(tx), _speed(tx)
     claims = [version for version in versions if version.status in CLAIMS]
     by_image = _by_image(claims)
     blind_only = _by_image([version for version in claims if version.prelabel_id is None])
@@ -114,7 +114,7 @@ def build(
         blind_agreement=agreement(blind_only, resamples=resamples, seed=seed),
         people=[
             dataclasses.replace(row, annotator=people.called(row.annotator))
-            for row in _annotator_rows(versions, by_image, truth, waiting, hours_of)
+            for row in _annotator_rows(versions, by_image, truth, waiting, speed)
         ],
         bias=bias(*by_condition(claims, machine, truth), resamples=resamples, seed=seed),
         reviews=verdicts,
@@ -144,18 +144,22 @@ def _review_status(tx: Tx) -> dict[str, int]:
     return status(tx)
 
 
-def _hours(tx: Tx) -> tuple[dict[str, float], dict[str, float]]:
-    """Person-hours by kind of work, and those of first-hand work by person (the view `person_work`)."""
-    rows = select(tx, "SELECT work, person, sum(seconds) / 3600 AS hours FROM person_work GROUP BY ALL ORDER BY ALL")
-    by_work: dict[str, float] = defaultdict(float)
-    by_person: dict[str, float] = defaultdict(float)
-    for row in rows:
-        if row["hours"] is None:
-            continue
-        by_work[row["work"]] += row["hours"]
-        if row["work"] == "annotation":
-            by_person[row["person"]] += row["hours"]
-    return dict(by_work), dict(by_person)
+def _hours(tx: Tx) -> dict[str, float]:
+    """Person-hours by kind of work (the view `person_work`)."""
+    rows = select(tx, "SELECT work, sum(seconds) / 3600 AS hours FROM person_work GROUP BY work ORDER BY work")
+    return {row["work"]: row["hours"] for row in rows if row["hours"] is not None}
+
+
+def _speed(tx: Tx) -> dict[str, tuple[float | None, float | None]]:
+    """By person: the hours of their own verdicts and the median seconds of one; None where no time is known."""
+    rows = select(
+        tx,
+        """
+        SELECT person, sum(seconds) / 3600 AS hours, median(seconds) AS median_seconds
+        FROM person_work WHERE work = 'annotation' GROUP BY person
+        """,
+    )
+    return {row["person"]: (row["hours"], row["median_seconds"]) for row in rows}
 
 
 # --- what the metrics want
@@ -173,7 +177,7 @@ def _annotator_rows(
     by_image: Mapping[str, Mapping[str, Sequence[Defect]]],
     truth: Mapping[str, Sequence[Defect]],
     waiting: Mapping[str, int],
-    hours: Mapping[str, float],
+    speed: Mapping[str, tuple[float | None, float | None]],
 ) -> list[AnnotatorRow]:
     compared = against_consensus({key: by_image[key] for key in by_image if key in truth}, truth, resamples=0)
     by_annotator: dict[str, list[Annotation]] = defaultdict(list)
@@ -182,7 +186,7 @@ def _annotator_rows(
     rows = []
     for name in sorted(by_annotator.keys() | waiting.keys()):
         own = by_annotator[name]
-        times = sorted(version.seconds for version in own if version.seconds is not None)
+        hours, median_seconds = speed.get(name, (None, None))
         summary = compared[name].summary if name in compared else None
         rows.append(
             AnnotatorRow(
@@ -190,8 +194,8 @@ def _annotator_rows(
                 images=sum(version.status is not AnnotationStatus.SKIPPED for version in own),
                 skipped=sum(version.status is AnnotationStatus.SKIPPED for version in own),
                 quarantined=waiting.get(name, 0),
-                hours=hours.get(name, 0.0),
-                median_seconds=times[(len(times) - 1) // 2] if times else None,
+                hours=hours,
+                median_seconds=median_seconds,
                 box_f1={
                     kind: None if summary is None else summary["boxes"]["0.5"][kind]["f1"] for kind in DEFECT_TYPES
                 },
@@ -262,7 +266,7 @@ def _table_row(row: AnnotatorRow) -> dict[str, Any]:
         "images": row.images,
         "skipped": row.skipped,
         "quarantine": row.quarantined,
-        "hours": round(row.hours, 2),
+        "hours": rounded(row.hours, 2),
         "median s": rounded(row.median_seconds, 0),
         **{f"BoxF1@0.5 {kind}": rounded(value) for kind, value in row.box_f1.items()},
         "clean found": rounded(row.clean_accuracy),

@@ -6,6 +6,7 @@
     dash_models       images and defects of each generator, by whose label it is
     dash_importance   defects by importance in tens, type, tier and subtype, by whose label it is
     dash_people       what each person did, and how long it took
+    dash_speed        the median seconds of each person's own verdicts
     dash_work         every answer of every person: the image, the way of working, the seconds, when
     dash_failures_of  images about which something failed or was held back, with the reason
     dash_agreement    how far two people agree on an image that several judged (the first `MOST_SHARED` of them)
@@ -149,6 +150,11 @@ _STEPS = (
            if(work = 'annotation', count(*) FILTER (status = 'clean'), NULL) AS clean,
            if(work = 'annotation', count(*) FILTER (status NOT IN ('defects', 'clean')), NULL) AS undecided
     FROM person_work GROUP BY work, person, mode
+    """,
+    """
+    CREATE TABLE dash_speed AS
+    SELECT person AS who, median(seconds) AS seconds_a_verdict
+    FROM person_work WHERE work = 'annotation' GROUP BY person
     """,
 )
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from annotate.review import report
+from annotate.review import progress, report
 from exports.describe.statistics import people as card_people
 from schemas.defect import DEFECT_TYPES
 from schemas.records import Annotation, AnnotationStatus, Tombstone, Withdrawn
@@ -88,10 +88,54 @@ def busier(home: Path, seed: int) -> tuple[Filled, float, int]:
 @pytest.mark.parametrize("seed", range(4))
 def test_all_say_the_same(seed: int, tmp_path: Path) -> None:
     made, hours, blind = busier(tmp_path / "home", seed)
+    with made.store.read() as tx:
+        assert prelabels.of_images(tx, [made.prelabels[4].image_id]) == {}
+    check_all_say_the_same(made, hours, blind)
+
+
+def odd(home: Path) -> tuple[Filled, float, int]:
+    """A store of odd people: its hours and blind verdicts, counted by hand."""
+    made = fill(home, 4)
+    seconds = sum(item.seconds or 0 for item in made.annotations if item.image_id != made.gone)
+    seconds += sum(verdict.seconds or 0 for verdict in made.reviews)
+    machine = {prelabel.image_id for prelabel in made.prelabels} - {made.gone}
+    blind = sum(
+        item.prelabel_id is None and item.image_id in machine for item in made.annotations if item.image_id != made.gone
+    )
+    free, bare = made.images[1], made.images[-1]
+    assert made.gone not in {free.id, bare.id}
+    own, day, left_open = made.annotations[0], 86_400.0, 9 * 86_400.0
+    later = {"parent_id": own.id, "round": 2}
+    skipped = {"status": AnnotationStatus.SKIPPED}
+    odd_ones = [
+        # The browser was left open for nine days, and one answer has no time at all.
+        annotation(free.id, "nine days", *random_defects(random.Random(1)), annotator="ole", seconds=left_open),
+        annotation(free.id, "no time", annotator="nina", seconds=None),
+        # A skip, alone on its image, and a skip after an answer: the last word counts, all of the time does.
+        annotation(bare.id, "skip", annotator="sam", seconds=30.0, **skipped),
+        annotation(free.id, "answer", annotator="sam", seconds=40.0),
+        annotation(free.id, "then skip", annotator="sam", seconds=50.0, minute=5, **skipped),
+        # Another than its annotator edited it; the clock of that machine was a year ahead.
+        annotation(own.image_id, "edited by ed", annotator="ed", seconds=day, minute=525_600, **later),
+        # Names that are not in an address book, one of them of a deleted account.
+        annotation(free.id, "deleted", annotator="deleted-user-7", seconds=0.0),
+        annotation(free.id, "emoji", *random_defects(random.Random(2)), annotator="\u202eolga 🦊 'x\"", seconds=1e-3),
+    ]
+    with made.store.write() as tx:
+        annotations.insert(tx, odd_ones)
+    snapshot.publish(made.store)
+    seconds += sum(item.seconds or 0 for item in odd_ones)
+    return made, seconds / 3600, blind + 4  # ole, nina, the deleted account and the fox
+
+
+def test_all_say_the_same_of_odd_people(tmp_path: Path) -> None:
+    check_all_say_the_same(*odd(tmp_path / "home"))
+
+
+def check_all_say_the_same(made: Filled, hours: float, blind: int) -> None:
     report_ = report.build(made.store, resamples=0)
     with made.store.read() as tx:
         shared = overlapping(tx, Filter())
-        assert prelabels.of_images(tx, [made.prelabels[4].image_id]) == {}
     ceiling = evaluate(pair_up(*second_opinions(shared), Protocol.PAPER), resamples=0).summary
     card = card_people(made.store, [image.id for image in made.images])
     context = make_context(made.home, made.blobs)
@@ -100,7 +144,8 @@ def test_all_say_the_same(seed: int, tmp_path: Path) -> None:
         assert tx is not None
         tiles, rows = overview.totals(tx), overview.people(tx)
         agreed, bias = aggregates.people_agreement(tx), aggregates.blind_or_not(tx)
-        speed = {row["who"]: row["hours"] for row in aggregates.annotators(tx)}
+        speed = {row["who"]: (row["hours"], row["seconds_a_verdict"]) for row in aggregates.annotators(tx)}
+        going = {row.person: row.hours for row in progress.progress(tx)}
     assert agreed is not None
     assert bias is not None
 
@@ -109,7 +154,13 @@ def test_all_say_the_same(seed: int, tmp_path: Path) -> None:
     assert sum(row["hours"] or 0 for row in rows) == pytest.approx(hours)
     by_work = {work: sum(row["hours"] or 0 for row in rows if row["work"] == work) for work in report_.hours}
     assert by_work == pytest.approx(dict(report_.hours))
-    assert {row.annotator: row.hours for row in report_.people} == pytest.approx(speed)
+    assert {row.annotator: (row.hours, row.median_seconds) for row in report_.people} == speed
+    of_person: dict[str, list[float | None]] = {}
+    for row in rows:
+        of_person.setdefault(row["who"], []).append(row["hours"])
+    for who, parts in of_person.items():
+        known = [part for part in parts if part is not None]
+        assert going[who] == (pytest.approx(sum(known)) if known else None)
     assert not {row["mode"] for row in rows if row["who"] == "rex"} - {"review"}
 
     assert report_.bias.blind.annotations == bias.blind.annotations == card["modes"]["blind"]["annotations"] == blind

@@ -87,9 +87,8 @@ def annotators(tx: Tx) -> Rows:
         tx,
         """
         SELECT who, sum(items)::BIGINT AS verdicts, sum(seconds) / 3600 AS hours,
-               sum(median_seconds * timed) / nullif(sum(timed), 0) AS seconds_a_verdict,
-               sum(clean) / sum(items) AS clean_share
-        FROM dash_people WHERE work = 'annotation' GROUP BY who ORDER BY who
+               any_value(seconds_a_verdict) AS seconds_a_verdict, sum(clean) / sum(items) AS clean_share
+        FROM dash_people LEFT JOIN dash_speed USING (who) WHERE work = 'annotation' GROUP BY who ORDER BY who
         """,
     )
     truth, own = (read_owners(tx, _OF_ANNOTATORS.format(side=side), {}) for side in ("gold", "own"))
