@@ -1,13 +1,19 @@
 """`sdg dashboard`: look at the store in a browser."""
 
+import asyncio
 import logging
+import os
+import sys
 from typing import Annotated
 
 import typer
 
 from sdg_data.console import say, settings_of
-from sdg_data.errors import ConfigError
+from sdg_data.errors import ConfigError, ExitCode
 from sdg_data.listening import listen
+
+_PATIENCE = 1
+"""Seconds that an answer under way may take after Ctrl-C. An open page holds a connection for as long as it is open."""
 
 
 def dashboard_command(
@@ -55,4 +61,20 @@ def dashboard_command(
         prepare=True,
     )
     say(f"dashboards of {settings.home}: http://{host}:{port}  (Ctrl-C ends them)")
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_PATIENCE)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_ending)
+    try:
+        uvicorn.Server(config).run(sockets=[listener])  # Ctrl-C comes out of it as KeyboardInterrupt
+    finally:
+        # Comparisons, snapshots and requests are computed in threads. They die with the process, but not while Python
+        # shuts down around them: DuckDB's and others' C++ would abort it. What they write is swept by the next run.
+        say("ended")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ExitCode.INTERRUPTED)
+
+
+def _is_no_ending(record: logging.LogRecord) -> bool:
+    """Whether a line is none of those about requests that the server's own end cut off: open pages always have some."""
+    cut_off = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and "timeout graceful shutdown exceeded" not in record.getMessage()
