@@ -90,9 +90,9 @@ def summary_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def worst_images(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of `Evaluation.per_image` with boxes, worst first: lowest F1 at 0.5, then most boxes, then name."""
-    with_boxes = [row for row in rows if row["f1@0.5"] is not None]
-    return sorted(with_boxes, key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
+    """The rows of `Evaluation.per_image` with an F1 at 0.5 under 1: the lowest first, then most boxes, then name."""
+    not_right = [row for row in rows if row["f1@0.5"] is not None and row["f1@0.5"] < 1]
+    return sorted(not_right, key=lambda row: (row["f1@0.5"], -(row["gt_all"] + row["pred_all"]), row["filepath"]))
 
 
 def markdown(document: Mapping[str, Any]) -> str:

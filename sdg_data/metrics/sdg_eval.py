@@ -133,6 +133,7 @@ class Evaluation:
         boxes = self.counts.columns["gt/all"] + self.predicted("all")
         places = np.nonzero(boxes > 0)[0]
         f1 = 2 * self.counts.columns["box/0.5/all/tp"][places] / boxes[places]
+        places, f1 = places[f1 < 1], f1[f1 < 1]
         order = np.lexsort((-boxes[places], f1))  # stable, so images that are equal in both stay in order of their keys
         return self.per_image(places[order[:limit]])
 

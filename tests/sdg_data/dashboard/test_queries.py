@@ -15,7 +15,7 @@ from schemas.defect import Defect, tier
 from schemas.labelling import LabelTask
 from schemas.records import Annotation
 from sdg_data.dashboard import tables
-from sdg_data.dashboard.app import PAGES
+from sdg_data.dashboard.app import PAGES, make_context
 from sdg_data.dashboard.page import all_tables
 from sdg_data.dashboard.pages import comparison, evaluate, overview
 from sdg_data.dashboard.pages.agreement import aggregates
@@ -36,11 +36,12 @@ from sdg_data.dashboard.pages.health import queries as health
 from sdg_data.dashboard.snapshots import Snapshots
 from sdg_data.dashboard.tables import label_studio_links
 from sdg_data.errors import InputError
-from sdg_data.store import labelling
+from sdg_data.store import annotations, labelling
 from sdg_data.store.connection import Store
 from sdg_data.store.labelling import ServerIds
-from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled
-from tests.sdg_data.store.makers import at
+from tests.sdg_data.dashboard.conftest import HOSTILE, LONG, Filled, fill
+from tests.sdg_data.store import makers
+from tests.sdg_data.store.makers import at, defect
 
 
 def label_of(filled: Filled, image_id: str) -> tuple[str | None, Sequence[Defect]]:
@@ -374,6 +375,7 @@ def test_what_agreement_and_evaluate_compute(snapshots: Snapshots, filled: Fille
         assert people.agreed.images == sum(number > 1 for number in shared.values())
         scores = [row["f1@0.5"] for row in agreement.queue(tx, people)]
         assert scores == sorted(scores)
+        assert max(scores) < 1
         rows = {row["who"]: row for row in aggregates.annotators(tx)}
         assert set(rows) == {"ann0", "ann2", "ann1", "zed"}
         assert rows["ann0"]["artifact_F1_gold"] == 1
@@ -459,3 +461,31 @@ def test_rows_in_the_order_of_their_lookups_say_the_same(
             assert tx.execute(everything).fetchall() == plain.execute(everything).fetchall()
         for image in filled.images[:12]:
             assert image_detail(tx, image.id) == image_detail(plain, image.id)
+
+
+def test_people_who_agree_on_every_image_leave_no_queue(tmp_path: Path) -> None:
+    """Two people with the same boxes on one image, and both with none on another."""
+    made = fill(tmp_path / "home", 2)
+    drawn = [defect(10), defect(400, type="misalignment")]
+    with made.store.write() as tx:
+        tx.execute("DELETE FROM reviews")
+        tx.execute("DELETE FROM annotations")
+        annotations.insert(
+            tx,
+            [
+                makers.annotation(image.id, f"{who} {place}", *drawn[: 2 * (1 - place)], annotator=who)
+                for place, image in enumerate([made.images[0], made.images[1]])
+                for who in ("ann", "bob")
+            ],
+        )
+    context = make_context(made.home, made.blobs)
+    with context.snapshots.read() as tx:
+        assert tx is not None
+        people = aggregates.people_agreement(tx)
+        assert people is not None
+        assert people.agreed.images == 2
+        assert agreement.queue(tx, people) == []
+        assert "They differ nowhere" in agreement.render_ceiling(context, tx)
+        compared = comparison.compare_sources(tx, "annotator:ann", "annotator:bob")
+        assert compared is not None
+        assert compared.worst == []

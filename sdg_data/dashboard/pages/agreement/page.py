@@ -89,7 +89,11 @@ def render_ceiling(context: PageContext, tx: Tx | None) -> str:
         + figure(
             "queue",
             "Where people differ most",
-            table([_queue_cells(row) for row in _queue(context, tx, people)], raw=frozenset({"image", "label_studio"})),
+            table(
+                [_queue_cells(row) for row in _queue(context, tx, people)],
+                raw=frozenset({"image", "label_studio"}),
+                none="They differ nowhere: on every image that two people judged, all boxes match at IoU 0.5.",
+            ),
             note="Lowest F1 at IoU 0.5 first: worth a reviewer's look.",
         )
         + figure(
@@ -225,7 +229,10 @@ def judged_by(context: PageContext, tx: Tx, parameters: Parameters) -> Selected:
 
 
 def queue(tx: Tx, people: PeopleAgreement) -> Rows:
-    """The images where people differ most, the lowest F1 at IoU 0.5 first, with their tasks in Label Studio."""
+    """The images where people differ most, the lowest F1 at IoU 0.5 first, with their tasks in Label Studio.
+
+    An F1 of 1 is no difference, so such an image is not among them.
+    """
     rows = people.ceiling.worst(QUEUE)
     image_ids = [row["filepath"] for row in rows]
     images, links = images_by_id(tx, image_ids), label_studio_links(tx, image_ids)
