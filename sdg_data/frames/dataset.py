@@ -224,7 +224,7 @@ class Dataset:
             if isinstance(chosen, str):
                 ids = [self._whole_id(tx, chosen)]
             else:
-                ids = list(dict.fromkeys(self._ids(chosen)))[:limit]
+                ids = list(dict.fromkeys(self._ids(chosen)))[: max(limit, 0)]
                 image_list.check(tx, ids, item="show")
             if not ids:
                 raise InputError("there are no images to show", item="show")
@@ -265,8 +265,9 @@ class Dataset:
                 chosen = chosen.lazy().select("image_id").collect().to_series()
             except pl.exceptions.PolarsError as error:
                 known = ", ".join(self.images.collect_schema().names())
+                why = str(error).splitlines()[0].partition("; valid columns")[0]  # the hint names them
                 raise InputError(
-                    f"cannot choose images so ({str(error).splitlines()[0]})",
+                    f"cannot choose images so ({why})",
                     item="select",
                     hint=f"The columns of `images`: {known}. A frame needs a column image_id.",
                 ) from error
