@@ -7,7 +7,9 @@ image is brought to that size here. The processor then leaves it as it is, and b
 from __future__ import annotations
 
 import io
+import json
 import re
+from pathlib import Path
 from typing import Final
 
 from PIL import Image
@@ -21,39 +23,60 @@ from sdg_data.picture import decode_image, read_header
 FAMILIES: Final = ("qwen3-vl", "qwen2.5-vl", "gemini")
 _NAMES: Final = (
     ("gemini", re.compile(r"gemini")),
-    ("qwen2.5-vl", re.compile(r"qwen[-_. ]?2[-_. ]?5[-_. ]?vl")),
+    ("qwen2.5-vl", re.compile(r"qwen[-_. ]?2[-_. p]?5[-_. ]?vl")),
     ("qwen3-vl", re.compile(r"qwen[-_. ]?3[-_. ]?vl")),
 )
 """How the families' models are called: `Qwen/Qwen3-VL-8B-Instruct`, `qwen2.5vl:7b`, `qwen2_5_vl`, `gemini-2.5-pro`."""
+_OWN_FORMS: Final = re.compile(r"qwen|qvq|mimo-?vl|ui-?tars|olmocr|cosmos-?reason|gemma|molmo|kimi-?vl|florence")
+"""Lines of models that were trained to write places in a form of their own, whatever they are asked: Qwens before and
+after those above, models made of them (pixels), Gemma and PaliGemma (y first), Molmo (points), Kimi-VL (fractions)."""
+TYPES: Final = {"qwen3_vl": "qwen3-vl", "qwen3_vl_moe": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
+"""The `model_type` of a model's config -> its family."""
 _SENDABLE: Final = ("image/png", "image/jpeg")
 LONGEST_ASPECT: Final = 200
 """Qwen's image processors refuse an image whose longer side is more than so many times the shorter one."""
 
 
 def family_of(model: str, stated: str = "") -> str:
-    """The family of a model, by its name unless it is stated.
+    """The family of a model: the one that is stated, else by the config of the folder that it names, else by its name.
 
-    Models of other makers get Qwen3-VL's convention, which the question puts into words. A Qwen of another generation
-    was trained to write its own, whatever it is asked: which one is not guessed.
+    Models of other makers get Qwen3-VL's convention, which the question puts into words. A line of models that was
+    trained to write its own, whatever it is asked, is not guessed at.
 
     Raises:
-        ConfigError: The stated family does not exist, or the name is of a Qwen whose boxes are not known.
+        ConfigError: The stated family does not exist, or it is not known how the model writes boxes.
     """
     if stated:
         if stated not in FAMILIES:
             raise ConfigError(f"there is no codec {stated!r}", hint=f"It is one of {', '.join(FAMILIES)}.")
         return stated
-    name = model.lower()
+    kind = model_type(Path(model).expanduser())
+    if kind in TYPES:
+        return TYPES[kind]
+    name = (kind or model).lower()
     for family, pattern in _NAMES:
         if pattern.search(name):
             return family
-    if "qwen" in name:
+    if _OWN_FORMS.search(name):
         raise ConfigError(
-            "how this model writes boxes cannot be told from its name",
+            f"how this model writes boxes cannot be told from its {'config' if kind else 'name'}",
             item=model,
             hint=f"Set `codec` in the config file's section: one of {', '.join(FAMILIES)}.",
         )
     return "qwen3-vl"
+
+
+def model_type(folder: Path) -> str:
+    """The `model_type` in a model folder's config; "" where there is no such folder, or it says nothing.
+
+    A server is often started with a folder, which is then the model's name for its clients too.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def codec_of(family: str, sent: ImageSize) -> AnswerCodec:

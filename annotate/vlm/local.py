@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from annotate.vlm.batching import DynamicBatcher
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
-from annotate.vlm.families import codec_of, fit_image
+from annotate.vlm.families import codec_of, family_of, fit_image
 from annotate.vlm.generating import generate_answers, messages
 from annotate.vlm.qwen.load import FAMILIES, load_to_answer, read_detector_file, weights_hash
 from schemas.codecs import AnswerCodec, Qwen25VL
@@ -63,6 +63,7 @@ class LocalBackend:
 
         Raises:
             ModelError: The model is not there, or of a kind that does not run here.
+            ConfigError: `codec` of the settings names no family.
         """
         self._settings = settings
         self._source = settings.model
@@ -87,7 +88,7 @@ class LocalBackend:
                 item=self._source,
                 hint="Others by a server: --backend openai --base-url URL.",
             )
-        self._family = settings.codec or FAMILIES[self._model_type]
+        self._family = family_of(settings.model, settings.codec) if settings.codec else FAMILIES[self._model_type]
         trained = {} if self._folder is None else read_detector_file(self._folder)
         self.identity = Identity(
             name,
@@ -102,7 +103,7 @@ class LocalBackend:
             },
             trained.get("template"),
         )
-        limit = config.get("max_position_embeddings", config.get("text_config", {}).get("max_position_embeddings"))
+        limit = config.get("max_position_embeddings", (config.get("text_config") or {}).get("max_position_embeddings"))
         self._context: int | None = limit if isinstance(limit, int) else None
         self._batcher = DynamicBatcher[Question, Answer](
             self.generate, max_batch=settings.batch_size, max_wait=max_wait, max_waiting=max_waiting
@@ -247,7 +248,7 @@ class LocalBackend:
             path = self._folder / "config.json"
             if not path.is_file():
                 raise ModelError("there is no config.json in the folder", item=str(self._folder))
-            return json.loads(path.read_text(encoding="utf-8")), stated or weights_hash(self._folder)
+            return _config_in(path), stated or weights_hash(self._folder)
         try:
             from huggingface_hub import hf_hub_download
             from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -262,7 +263,18 @@ class LocalBackend:
                 hint="Is the path right? For the hub: is the network there, and are you logged in (`hf auth login`)?",
             ) from error
         # <cache>/models--owner--name/snapshots/<commit>/config.json
-        return json.loads(path.read_text(encoding="utf-8")), path.parent.name
+        return _config_in(path), path.parent.name
+
+
+def _config_in(path: Path) -> dict[str, Any]:
+    """The model's config in a file; ModelError where that holds none, as one that was not fetched whole."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"is no JSON ({error})", item=str(path), hint="Fetch it again.") from error
+    if not isinstance(config, dict):
+        raise ModelError("is no JSON object", item=str(path))
+    return config
 
 
 def _remade(settings: VlmSettings, name: str, revision: str) -> LocalBackend:

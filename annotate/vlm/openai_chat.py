@@ -7,13 +7,10 @@ is asked next, so that a question that is tried again goes to another server.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import orjson
@@ -23,7 +20,9 @@ from annotate.vlm import structured
 from annotate.vlm.contract import Answer, AskError, EncodedImage, Identity, Question
 from annotate.vlm.families import codec_of, family_of, fit_image
 from annotate.vlm.pool import PoolTimes, ServerPool
+from annotate.vlm.replies import RAW_LENGTH, Completion, is_name_of, read_completion, status_error
 from annotate.vlm.servers import addresses, parameters, server_of
+from schemas.answer.text import escape_trace
 from schemas.base import without_lone_surrogates
 from schemas.codecs import AnswerCodec
 from schemas.geometry import ImageSize
@@ -31,9 +30,6 @@ from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import VlmSettings
 
-_AGAIN: Final = frozenset({408, 409, 425, 429})
-_FATAL: Final = frozenset({401, 403, 404})
-_RAW_LENGTH: Final = 20_000
 _NO_KEY: Final = "none"
 
 log = logging.getLogger(__name__)
@@ -136,7 +132,7 @@ class OpenAIBackend:
             reply = await self._transport.post(address, frame, question.image.data)
             text = self._clean(reply.text)
             if reply.status >= 400:
-                raise _status_error(reply.status, text, reply.headers)
+                raise status_error(reply.status, text, reply.headers)
             return self._answer(address, text, time.monotonic() - started)
 
         try:
@@ -175,12 +171,12 @@ class OpenAIBackend:
     def _check_who_answered(self, address: str, model: str, fingerprint: str, *, raw: str) -> None:
         """Remember the model behind the first reply; raises AskError for a reply of another one, by any server."""
         now = (model, fingerprint if self._server.own else "")
-        other_name = bool(model) and model.rpartition("/")[2].lower() != self._settings.model.rpartition("/")[2].lower()
+        other_name = bool(model) and not is_name_of(model, self._settings.model)
         if self._answered_by is None and not (other_name and self.pool.several):
             self._answered_by = now
             if other_name:
                 log.warning("asked for %s, the server answers as %s", self._settings.model, model)
-        elif now != self._answered_by:
+        elif not self._is_known(*now):
             said = " ".join(part for part in now if part)
             before = " ".join(part for part in self._answered_by or () if part)
             known = f"before it was {before}" if before else f"asked for was {self._settings.model}"
@@ -194,48 +190,50 @@ class OpenAIBackend:
                 "other-model", f"another model answers now: {said}, {known}", raw=raw, transient=left, fatal=not left
             )
 
+    def _is_known(self, model: str, fingerprint: str) -> bool:
+        """Whether a reply is of the model that answered first. Its name and that of its snapshot are one model's."""
+        if self._answered_by is None or fingerprint != self._answered_by[1]:
+            return False
+        before = self._answered_by[0]
+        if is_name_of(model, before) or is_name_of(before, model):
+            self._answered_by = (max(before, model, key=len), fingerprint)
+            return True
+        return False
+
     def _answer(self, address: str, body: str, seconds: float) -> Answer:
         """Read the answer here and not by the SDK, which takes any JSON for a completion."""
-        try:
-            value = json.loads(body)
-            choice, *others = value["choices"]
-            message, finish = choice["message"], choice.get("finish_reason") or "stop"
-            content, refusal = message.get("content"), message.get("refusal")
-            usage = value.get("usage") or {}
-            tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-            answered_by = (str(value.get("model") or ""), str(value.get("system_fingerprint") or ""))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise AskError("bad-response", f"no chat completion ({error})", raw=body[:_RAW_LENGTH]) from error
-        if others:
-            raise AskError(
-                "bad-response", f"{1 + len(others)} choices, where one was asked for", raw=body[:_RAW_LENGTH]
-            )
-        self._check_who_answered(address, *answered_by, raw=body[:_RAW_LENGTH])
-        if isinstance(refusal, str) and refusal:
-            raise AskError("refused", refusal[:500], raw=body[:_RAW_LENGTH])
-        if finish == "content_filter":
-            raise AskError("refused", "stopped by the server's content filter", raw=body[:_RAW_LENGTH])
-        if content is None:
-            content = ""
-        if not isinstance(content, str) or not all(token is None or isinstance(token, int) for token in tokens):
-            raise AskError("bad-response", "a completion that is no text", raw=body[:_RAW_LENGTH])
-        if finish == "length" and not content.strip():
+        raw = body[:RAW_LENGTH]
+        completion = read_completion(body)
+        self._check_who_answered(address, completion.model, completion.fingerprint, raw=raw)
+        if completion.refusal:
+            raise AskError("refused", completion.refusal[:500], raw=raw)
+        if completion.finish == "filtered":
+            raise AskError("refused", "stopped by the server's content filter", raw=raw)
+        content = completion.text
+        if completion.finish == "length" and not content.strip():
             empty = AskError(
                 "length-without-answer",
-                f"all {tokens[1] or ''} tokens went by without an answer: a model that thinks needs more room "
-                "(thinking_tokens), or less effort (reasoning)",
-                raw=body[:_RAW_LENGTH],
+                f"all {completion.tokens_out or ''} tokens went by without an answer: a model that thinks needs more "
+                "room (thinking_tokens), or less effort (reasoning)",
+                raw=raw,
             )
-            empty.tokens_in, empty.tokens_out = tokens
+            empty.tokens_in, empty.tokens_out = completion.tokens_in, completion.tokens_out
             raise empty
         return Answer(
-            text=structured.as_text(content) if self._settings.structured else content,
-            finish=str(finish),
-            tokens_in=tokens[0],
-            tokens_out=tokens[1],
+            text=structured.as_text(content) if self._settings.structured else self._whole(completion),
+            finish=completion.finish,
+            tokens_in=completion.tokens_in,
+            tokens_out=completion.tokens_out,
             seconds=seconds,
             raw=content if self._settings.structured else None,
         )
+
+    def _whole(self, completion: Completion) -> str:
+        """What the model wrote: an own server may have put what stood in <think> into a field beside the answer."""
+        text, thoughts = completion.text, completion.thoughts.strip()
+        if self._server.own and thoughts and text.strip() and "think>" not in text:
+            return f"<think>{escape_trace(thoughts)}</think>{text.lstrip()}"
+        return text
 
 
 def _sendable(text: str) -> str:
@@ -257,34 +255,3 @@ def api_key(settings: VlmSettings, environ: Mapping[str, str]) -> SecretStr:
             hint=f"Put it into the environment variable {settings.api_key_env}, or name another one with api_key_env.",
         )
     return SecretStr(key or _NO_KEY)
-
-
-def _status_error(status: int, body: str, headers: Mapping[str, str]) -> AskError:
-    code = {429: "rate-limited", 400: "bad-request", 413: "bad-request", 422: "bad-request"}.get(
-        status, f"http-{status}"
-    )
-    again = status in _AGAIN or status >= 500
-    return AskError(
-        "server-error" if status >= 500 else code,
-        f"HTTP {status}: {' '.join(body.split())[:300]}",
-        raw=body[:_RAW_LENGTH],
-        transient=again,
-        fatal=status in _FATAL,
-        retry_after=retry_after(headers) if again else None,
-    )
-
-
-def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """The seconds that a server asks to wait, as a number or a date; None where it says nothing readable."""
-    text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(text).timestamp()
-        except (ValueError, TypeError, OverflowError):
-            return None
-        seconds = moment - (time.time() if now is None else now)
-    return max(0.0, seconds) if math.isfinite(seconds) else None

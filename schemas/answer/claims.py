@@ -6,73 +6,56 @@ that the image was never seen. Both readers of answers (`parse` and `fast`) ask 
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Sequence
 
 from schemas.answer.codes import Reason, Rejection, shown
-from schemas.answer.text import is_refusal
+from schemas.answer.unseen import FIND, NOT, NOUN, NOUNS, never_seen
 
 MOST_EQUAL = 3
 """How often a list may have the same box with the same label and description."""
 MOST_BOXES = 16
-"""How often it may have the same box, whatever is said of it: a whole image can be wrong in several ways."""
+"""How often it may have the same box, or ones that nearly lie on it, whatever is said of them: a whole image can be
+wrong in several ways."""
+MOST_WORDS = 64
+"""How often it may say the same, wherever the boxes are."""
+_LOOKED_AT = 64
+"""So many boxes of a list, spread over it, are compared with all: the work stays linear."""
+_NEARLY = 0.7
+"""IoU from which on one box nearly lies on another."""
 _LONGEST_AROUND = 400
 
-_ADJECTIVES = r"(?:(?:visible|obvious|apparent|clear|noticeable|significant|major|other|such|real) )*"
-_NOUN = (
-    r"(?:defects?|art[ei]facts?|misalignments?|issues?|problems?|errors?|flaws?|anomal(?:y|ies)|glitch(?:es)?"
-    r"|inconsistenc(?:y|ies))"
-)
-_NOUNS = rf"{_ADJECTIVES}{_NOUN}(?: (?:(?:or|and|nor) )?{_ADJECTIVES}{_NOUN}){{0,3}}"
 _WHERE = r"(?: (?:in|with|on) (?:the|this) (?:image|picture|photo))?"
 _VERBS = (
     r"(?: (?:is|are|was|were|have been|could be))?(?: (?:found|detected|visible|present|seen|identified|observed))?"
 )
-_NOT = r"(?:do not|don['’]t|did not|didn['’]t|cannot|can['’]t|could not|couldn['’]t)"
-_FINDS_NOTHING = re.compile(rf"\s*i {_NOT} (?:see|find|detect) any {_NOUNS}\b", re.IGNORECASE)
-"""Begins as a refusal does, and is none."""
 _QUIET = re.compile(
     r"(?:(?:"
-    rf"(?:there (?:is|are|were) )?no {_NOUNS}{_VERBS}{_WHERE}"
-    rf"|(?:i|we) (?:see|saw|find|found|detect|detected|observe|observed) no {_NOUNS}{_WHERE}"
-    rf"|(?:i|we) {_NOT} (?:see|find|detect) any {_NOUNS}{_WHERE}"
+    rf"(?:there (?:is|are|were) )?no {NOUNS}{_VERBS}{_WHERE}"
+    rf"|(?:i|we) (?:see|saw|find|found|detect|detected|observe|observed) no {NOUNS}{_WHERE}"
+    rf"|(?:i|we) {NOT} {FIND} any {NOUNS}{_WHERE}"
     rf"|(?:the|this) image (?:is|looks|appears|seems)(?: to be)?"
-    rf" (?:clean|fine|good|correct|(?:free of|without)(?: any)? {_NOUNS})"
+    rf" (?:clean|fine|good|correct|(?:free of|without)(?: any)? {NOUNS})"
     r"|sure|certainly|of course|okay|ok|alright|done"
     r"|(?:(?:here|this|below) is )?(?:(?:the|my) )?(?:(?:final|requested|json|empty) )?"
     r"(?:answer|results?|output|list|json|response|assessment|evaluation|analysis)(?: is)?(?: (?:below|empty))?"
     r")(?: |$))*"
 )
 """Words that a clean image's answer may have around its list: polite openings, titles, and that nothing is wrong."""
-_UNSEEN = re.compile(
-    r"\b(?:can(?:no|['’]?)t|can not|could(?:n['’]?t| not)|unable to|not able to|do(?:n['’]?t| not))"
-    r" (?:\w+ ){0,2}?(?:see|view|access|open|load|display|process|analy[sz]e|inspect|evaluate|assess|have)"
-    r" (?:the|this|that|your|an|any)? ?(?:\w+ )?(?:image|picture|photo)s?\b"
-    r"(?! (?:defects?|art[ei]facts?|issues?|flaws?|problems?|errors?))"
-    r"|\bno (?:image|picture|photo) (?:is |was |has been )?(?:provided|attached|visible|given|received|found|there)"
-    r"|\b(?:image|picture|photo) (?:is|was|has|did|does|could)(?:n['’]?t| not)(?: been| be)?"
-    r" (?:provided|attached|visible|given|received|found|load(?:ed)?|accessible|available|seen)"
-    r"|无法(?:查看|看到|访问|打开)|看不到(?:图|任何图)|没有(?:看到|收到)?图[片像]",
+_COUNTED = r"(?:an?|one|two|three|four|five|six|several|some|many|multiple|minor|major|visible|clear|\d+)"
+_CLAIMS = re.compile(
+    r"(?:^|[.!?;:\n])[ \t]{0,8}(?:(?:[-*]|\d{1,3}[.)])[ \t]{1,8})?"
+    r"(?:(?:step \d+|however|but|also|overall|therefore|so|thus)[,:.]? ){0,3}"
+    rf"(?:there (?:is|are)|there['’]s|(?:i|we) (?:can )?{FIND}|the (?:image|picture|photo) (?:has|contains|shows))"
+    rf" {_COUNTED} (?:\w{{1,32}} ){{0,2}}?{NOUN}\b(?![-‑]| free)"
+    r"|[\[(]\s{0,8}\d{1,4}(?:\.\d{1,8})?(?:\s{0,8},\s{0,8}\d{1,4}(?:\.\d{1,8})?){3}\s{0,8}[\])]",
     re.IGNORECASE,
 )
+"""A sentence that states a defect ("There are two artifacts"; not one behind an "if" or a "whether"), or a box."""
 
 
-_SIGHTS = ("image", "picture", "photo")
-_DENIALS = (
-    *("not ", "n't", "unable", "cant", "couldnt", "dont", "isnt", "wasnt", "hasnt", "didnt", "doesnt"),
-    *(f"no {sight}" for sight in _SIGHTS),
-)
-"""One of each stands in every ASCII text that `_UNSEEN` finds; the pattern takes a millisecond on a long trace."""
-
-
-def never_seen(text: str) -> bool:
-    """Does the text decline, or say that there was no image to be seen?"""
-    if is_refusal(text) and _FINDS_NOTHING.match(text) is None:
-        return True
-    if text.isascii():
-        lower = text.lower()
-        if not any(word in lower for word in _SIGHTS) or not any(word in lower for word in _DENIALS):
-            return False
-    return _UNSEEN.search(text) is not None
+def is_doubtful(trace: str) -> bool:
+    """Does a trace in front of an empty list say that the image was never seen, or state a defect?"""
+    return never_seen(trace.strip()) or _CLAIMS.search(trace) is not None
 
 
 def check_empty(around: str, trace: str | None) -> None:
@@ -88,24 +71,44 @@ def check_empty(around: str, trace: str | None) -> None:
     for text in (around, trace or ""):
         if never_seen(text.strip()):
             raise Rejection(Reason.REFUSED, f"an empty list, and: {shown(text.strip(), 60)}")
+    if trace and _CLAIMS.search(trace):
+        raise Rejection(Reason.WORDS_BESIDE_EMPTY, "an empty list, and a trace that states a defect")
     words = re.sub(r"[^\w']+", " ", around.lower().replace("’", "'")).strip()
     if len(words) > _LONGEST_AROUND or _QUIET.fullmatch(words) is None:
         raise Rejection(Reason.WORDS_BESIDE_EMPTY, f"an empty list, and words beside it: {shown(around.strip(), 60)}")
 
 
-def repeats_itself(items: Iterable[tuple[Hashable, Hashable]]) -> bool:
+def repeats_itself(items: Sequence[tuple[tuple[int, int, int, int], str, str]]) -> bool:
     """Does a list say the same so often that a model was caught in a loop?
 
     Args:
-        items: The box of each item, and what is said of it (label and description).
+        items: The box of each item (x0, y0, x1, y1), its label and its description.
 
     Returns:
-        Whether one box with the same words stands there over `MOST_EQUAL` times, or one box over `MOST_BOXES` times.
+        Whether the same words stand there, case and spaces apart, over `MOST_EQUAL` times with one box or over
+        `MOST_WORDS` times with any; or whether over `MOST_BOXES` boxes nearly lie on one of them.
     """
-    counts = Counter(items)
+    counts = Counter((box, label, " ".join(words.lower().split())) for box, label, words in items)
     if max(counts.values(), default=0) > MOST_EQUAL:
         return True
-    boxes: Counter[Hashable] = Counter()
-    for (box, _), count in counts.items():
-        boxes[box] += count
-    return max(boxes.values(), default=0) > MOST_BOXES
+    if len(items) <= MOST_BOXES:
+        return False
+    said: Counter[tuple[str, str]] = Counter()
+    for (_, label, words), count in counts.items():
+        said[label, words] += count
+    if max(said.values()) > MOST_WORDS:
+        return True
+    boxes = [box for box, _, _ in items]
+    looked_at = {boxes[index * len(boxes) // _LOOKED_AT] for index in range(_LOOKED_AT)}
+    return any(sum(_nearly_equal(box, other) for other in boxes) > MOST_BOXES for box in looked_at)
+
+
+def _nearly_equal(first: tuple[int, int, int, int], second: tuple[int, int, int, int]) -> bool:
+    """Whether the IoU of two boxes reaches `_NEARLY`."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return False
+    both = width * height
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return both >= _NEARLY * (areas - both)

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from schemas.answer.claims import MOST_EQUAL, never_seen, repeats_itself
+from schemas.answer.claims import MOST_BOXES, MOST_EQUAL, is_doubtful, repeats_itself
 from schemas.answer.fields import OPTIONAL
 from schemas.base import is_blank
 from schemas.defect import DefectType, Subtype
@@ -59,7 +59,7 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
         return None
     body = text[start + len(_ANSWER) : -len(_UNANSWER)]
     if body == "[]":
-        return None if trace and never_seen(trace.strip()) else []
+        return None if trace and is_doubtful(trace) else []
     try:
         items = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -102,11 +102,11 @@ def strict_items(text: str) -> list[dict[str, Any]] | None:
         return None
     if (
         len(items) > MOST_EQUAL
-        and len({tuple(item["box_2d"]) for item in items}) < len(items)
-        and repeats_itself((tuple(item["box_2d"]), (item["label"], item["description"])) for item in items)
+        and (len(items) > MOST_BOXES or len({tuple(item["box_2d"]) for item in items}) < len(items))
+        and repeats_itself([(tuple(item["box_2d"]), item["label"], item["description"]) for item in items])
     ):
         return None
-    return items if items or not never_seen(trace.strip()) else None
+    return items if items or not is_doubtful(trace) else None
 
 
 def _optional_colons(item: dict[str, Any], label: str) -> int | None:

@@ -38,6 +38,7 @@ from schemas.answer.text import (
 from schemas.base import Record, Text, is_blank, without_lone_surrogates
 from schemas.codecs import AnswerCodec, Qwen3VL
 from schemas.defect import Defect
+from schemas.geometry import Box
 
 __all__ = ["AnswerItem", "Outcome", "ParsedAnswer", "Reason", "Repair", "RepairKind", "parse_answer", "render_answer"]
 
@@ -155,12 +156,16 @@ def _accept(
     defects = tuple(reader.read(index, item) for index, item in enumerate(items))
     if any(repair.kind is RepairKind.TRUNCATED for repair in mended) and ends_in_repetition(text):
         raise Rejection(Reason.DEGENERATE_REPETITION, "cut off while repeating itself")
-    if repeats_itself((defect.box, (defect.type, defect.reason)) for defect in defects):
-        raise Rejection(Reason.DEGENERATE_REPETITION, f"one box over and over in a list of {len(defects)}")
+    if repeats_itself([(_corners(defect.box), defect.type, defect.reason) for defect in defects]):
+        raise Rejection(Reason.DEGENERATE_REPETITION, f"the same over and over in a list of {len(defects)}")
     repairs = (*damage, *blocks.repairs, *mended, *reader.repairs)
     return ParsedAnswer(
         outcome=Outcome.REPAIRED if repairs else Outcome.PARSED, defects=defects, trace=blocks.trace, repairs=repairs
     )
+
+
+def _corners(box: Box) -> tuple[int, int, int, int]:
+    return box.x0, box.y0, box.x1, box.y1
 
 
 def _sharpened(reason: Reason, text: str, blocks: Blocks | None, *, hit_length: bool) -> Reason:

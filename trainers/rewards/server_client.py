@@ -15,8 +15,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from annotate.vlm.contract import Answer, AskError
-from annotate.vlm.openai_chat import retry_after
 from annotate.vlm.pool import ServerPool
+from annotate.vlm.replies import retry_after
 from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError, MissingDependency

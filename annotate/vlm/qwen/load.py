@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from annotate.vlm.families import TYPES
 from sdg_data import ids
 from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.model_files import loading_errors, loading_reason
@@ -23,7 +24,7 @@ from sdg_data.processes import own_device
 
 log = logging.getLogger(__name__)
 
-FAMILIES: Final = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
+FAMILIES: Final = {kind: TYPES[kind] for kind in ("qwen3_vl", "qwen2_5_vl")}
 """The models that run here: the `model_type` of a model's config to its family in `annotate.vlm.families`."""
 DETECTOR_FILE: Final = "detector.json"
 """Beside a trained detector's weights: `{"template": "detect-1:3f2a…", ...}`, the prompt it was trained with."""

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from annotate.vlm.contract import Answer, AskError, Question, Turn
-from annotate.vlm.openai_chat import OpenAIBackend, api_key, retry_after
+from annotate.vlm.openai_chat import OpenAIBackend, api_key
+from annotate.vlm.replies import retry_after
 from schemas.answer.parse import parse_answer
 from schemas.codecs import Qwen25VL
 from schemas.geometry import Box

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -70,18 +71,44 @@ def test_what_shapes_an_answer_is_part_of_what_it_is_filed_under() -> None:
         ("qwen2.5vl:7b", "qwen2.5-vl"), ("Qwen/Qwen2.5-VL-7B-Instruct-AWQ", "qwen2.5-vl"), ("qwen2_5_vl", "qwen2.5-vl"),
         ("qwen25vl", "qwen2.5-vl"), ("qwen3-vl:8b", "qwen3-vl"), ("Qwen3VL-4B-Instruct-Q4_K_M.gguf", "qwen3-vl"),
         ("CodeGoat24/UnifiedReward-2.0-qwen3vl-8b", "qwen3-vl"), ("models/gemini-2.5-pro", "gemini"),
-        ("gpt-5.4", "qwen3-vl"), ("sdg-detector", "qwen3-vl"),
+        ("gpt-5.4", "qwen3-vl"), ("sdg-detector", "qwen3-vl"), ("claude-opus-4-5", "qwen3-vl"),
+        ("accounts/fireworks/models/qwen2p5-vl-32b-instruct", "qwen2.5-vl"), ("OpenGVLab/InternVL3_5-8B", "qwen3-vl"),
+        ("mlx-community/Qwen2.5-VL-7B-Instruct-4bit", "qwen2.5-vl"), ("qwen3-vl:235b-cloud", "qwen3-vl"),
     ],
 )  # fmt: skip
 def test_families_by_name(name: str, family: str) -> None:
     assert family_of(name) == family
 
 
-@pytest.mark.parametrize("name", ["qwen2-vl:7b", "qwen-vl-max", "Qwen/Qwen3-4B", "Qwen3.5-9B", "qwen2.5-omni-7b"])
-def test_the_boxes_of_another_qwen_are_not_guessed(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("qwen2-vl:7b", "qwen-vl-max", "Qwen/Qwen3-4B", "Qwen3.5-9B", "qwen2.5-omni-7b"),
+        *(
+            "Qwen/QVQ-72B-Preview",
+            "XiaomiMiMo/MiMo-VL-7B-RL",
+            "ByteDance-Seed/UI-TARS-1.5-7B",
+            "nvidia/Cosmos-Reason1-7B",
+        ),
+        *("google/gemma-3-27b-it", "gemma3:27b", "google/paligemma2-3b-mix-448", "allenai/Molmo-7B-D-0924"),
+    ],
+)
+def test_the_boxes_of_a_line_with_a_form_of_its_own_are_not_guessed(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be told from its name"):
         family_of(name)
     assert family_of(name, "qwen2.5-vl") == "qwen2.5-vl"
+
+
+def test_a_folder_says_itself_what_it_is(tmp_path: Path) -> None:
+    # A server that was started with a folder knows the model by the folder's name.
+    for kind, family in (("qwen2_5_vl", "qwen2.5-vl"), ("qwen3_vl_moe", "qwen3-vl"), ("qwen3_vl", "qwen3-vl")):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+        assert family_of(str(tmp_path)) == family
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
+    with pytest.raises(ConfigError, match="cannot be told from its config"):
+        family_of(str(tmp_path))
+    (tmp_path / "config.json").write_text("[1, ")
+    assert family_of(str(tmp_path)) == "qwen3-vl"
 
 
 def replies(*bodies: dict[str, object], **changes: object) -> list[Answer | AskError]:

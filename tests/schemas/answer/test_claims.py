@@ -23,6 +23,26 @@ ITEM = '{"box_2d":[1,2,3,4],"label":"artifact","description":"a dent","importanc
         ("<think>I cannot view this image.</think><answer>[]</answer>", Reason.REFUSED),
         ("<think>No image was provided, so nothing is wrong.</think>\n<answer>[ ]</answer>", Reason.REFUSED),
         ("<answer>[]</answer> Note: I am unable to open the picture.", Reason.REFUSED),
+        ("<think>Ich kann das Bild leider nicht sehen.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>Je ne peux pas voir l'image.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>No puedo ver la imagen.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>Non è stata allegata nessuna immagine.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>Não recebi a imagem.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>Ik kan de afbeelding niet zien. De foto niet beschikbaar.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>Я не вижу изображение.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>您没有上传图片。</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>画像が見えません。</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>이미지를 볼 수 없습니다.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>It seems you forgot to attach the photo.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>Please upload the picture first.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>As a text-only model I judge the prompt.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>The image failed to load.</think><answer>[]</answer>", Reason.REFUSED),
+        ("<think>I haven’t received any image.</think><answer>[]</answer>", Reason.REFUSED),
+        (
+            "<think>Step 2: dogs. However, there is a clear artifact.</think><answer>[]</answer>",
+            Reason.WORDS_BESIDE_EMPTY,
+        ),
+        ("<think>1. The left hand at [10, 20, 300, 400].</think><answer>[]</answer>", Reason.WORDS_BESIDE_EMPTY),
         ("<answer>[]</answer><answer>The hand is broken.</answer>", Reason.SEVERAL_ANSWERS),
     ],
 )
@@ -41,6 +61,15 @@ def test_an_empty_list_beside_other_words_is_no_claim(text: str, reason: Reason)
         "The image is free of defects. ```json\n[]\n```",
         "<answer>[]</answer></answer>",
         "<think>I cannot see any defects; the image has no issue.</think><answer>[]</answer>",
+        "<think>I can't see anything wrong in this picture.</think><answer>[]</answer>",
+        "<think>If there is an error, it would show; the image is coherent.</think><answer>[]</answer>",
+        "<think>There is a clear defect-free sky, and two dogs as the prompt asks.</think><answer>[]</answer>",
+        "<think>Das Bild zeigt zwei Hunde; es gibt keine Fehler im Bild.</think><answer>[]</answer>",
+        "<think>Je ne vois aucun défaut dans l'image.</think><answer>[]</answer>",
+        "<think>No hay defectos en la imagen.</think><answer>[]</answer>",
+        "<think>Не вижу дефектов на изображении.</think><answer>[]</answer>",
+        "<think>没有在图片中发现问题。图中有一只狗。</think><answer>[]</answer>",
+        "<think>画像に問題はありません。</think><answer>[]</answer>",
     ],
 )
 def test_an_empty_list_beside_words_that_agree_is_a_claim(text: str) -> None:
@@ -80,3 +109,33 @@ def test_one_box_over_and_over_is_no_answer(count: int, varied: int, fine: bool)
     assert (parse_answer(text).outcome is Outcome.PARSED) == fine
     assert parse_answer(text).reason is (None if fine else Reason.DEGENERATE_REPETITION)
     assert (strict_items(text) is not None) == fine
+
+
+def _list(boxes: list[list[int]], words: str) -> str:
+    items = [{**json.loads(ITEM), "box_2d": box, "description": words.format(index)} for index, box in enumerate(boxes)]
+    return f"<answer>{json.dumps(items)}</answer>"
+
+
+LOOPS = {
+    "jitter": ([[100 + index % 5, 100 + index % 7, 200 + index % 3, 200] for index in range(500)], "blur {}"),
+    "a box that slides": ([[index, index, index + 100, index + 100] for index in range(500)], "blur {}"),
+    "a grid": ([[x, y, x + 49, y + 49] for x in range(0, 1000, 50) for y in range(0, 1000, 50)], "blur"),
+    "spaces and case": ([[1, 2, 300, 400]] * 4, "a dent"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("boxes", "words"), LOOPS.values(), ids=LOOPS)
+def test_a_loop_is_told_by_boxes_that_nearly_lie_on_each_other_and_by_its_words(
+    boxes: list[list[int]], words: str
+) -> None:
+    text = _list(boxes, words)
+    if len(boxes) == 4:
+        text = text.replace("a dent", "A  dent", 1)
+    assert parse_answer(text).reason is Reason.DEGENERATE_REPETITION
+    assert strict_items(text) is None
+
+
+def test_the_same_words_in_other_places_are_a_crowd() -> None:
+    text = _list([[index * 45, 100, index * 45 + 40, 160] for index in range(20)], "a melted face")
+    assert parse_answer(text).outcome is Outcome.PARSED
+    assert strict_items(text) is not None

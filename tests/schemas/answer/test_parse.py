@@ -30,8 +30,9 @@ SAID = st.from_type(Defect).filter(lambda defect: not is_blank(defect.reason))
 
 
 def _moved(index: int) -> Defect:
-    """A defect in a place that it shares with few others."""
-    return DEFECT.model_copy(update={"box": Box(x0=index % 300, y0=index // 300, x1=300, y1=400)})
+    """A defect with words of its own, in a place that it shares with few others."""
+    x0, y0 = index % 120 * 8, index // 120 * 10 % 970
+    return DEFECT.model_copy(update={"box": Box(x0=x0, y0=y0, x1=x0 + 20, y1=y0 + 20), "reason": f"finger {index}"})
 
 
 def numbers(answer: ParsedAnswer) -> list[list[int]] | None:
@@ -188,12 +189,9 @@ def test_a_mended_object_keeps_its_words() -> None:
 
 def test_broken_json_of_any_size_is_refused_in_bounded_work() -> None:
     broken = WANTED_ITEM.replace('"', "'")
-    assert (
-        parse_answer(
-            "<answer>[" + ",".join(broken.replace("[10,", f"[{index % 300},") for index in range(500)) + "]</answer>"
-        ).outcome
-        is Outcome.REPAIRED
-    )
+    apart = [render_answer([_moved(index)], None)[len("<answer>[") : -len("]</answer>")] for index in range(500)]
+    mended = parse_answer("<answer>[" + ",".join(item.replace('"', "'") for item in apart) + "]</answer>")
+    assert mended.outcome is Outcome.REPAIRED
     assert parse_answer("<answer>[" + ",".join([broken] * 5000) + "]</answer>").reason is Reason.TOO_LONG
     long = broken.replace("finger", "finger " * 1000)
     assert parse_answer(f"<answer>[{long}]</answer>").reason is Reason.TOO_LONG
