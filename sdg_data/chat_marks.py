@@ -9,21 +9,23 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_MEDIA: Final = "image|video|audio|img|bbox|box|ref|ref-object|quad|point|cot-process|start-image|object"
-_CONTROL: Final = (
-    "s|bos|eos|pad|unk|mask|sep|cls|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|eop|"
-    "tool_call|tool_response|tools|fim_prefix|fim_middle|fim_suffix"
+_MEDIA: Final = (
+    "image|video|audio|speech|img|bbox|box|ref|ref-object|quad|point|cot-process|start-image|object|global-img"
 )
+_CONTROL: Final = "s|bos|eos|pad|unk|mask|sep|cls|sop|eop|tools|slice|unit|seg|imagehere"
 _BRACKETED: Final = (
     "IMG|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|"
-    "ARGS|CALL_ID|THINK|PREFIX|MIDDLE|SUFFIX"
+    "ARGS|CALL_ID|THINK|PREFIX|MIDDLE|SUFFIX|MODEL_SETTINGS|REF|CLS|SEP|MASK|PAD|UNK|ENC|DEC|gMASK|sMASK|img-\\d+"
 )
-"""Mistral's and Pixtral's."""
+"""Mistral's and Pixtral's, BERT's, GLM's, and llama.cpp's number of an image."""
+_NAMED: Final = r"(?=[^\W\d_])(?:\w{1,40}[_\d]\w{0,40}|\w{1,40}\|)"
+"""A name that no word of a language is: with an underscore or a digit in it, or a bar behind it."""
 _MARK: Final = re.compile(
-    rf"<(?=[|｜]|/?(?:(?:{_MEDIA})(?:[ _-]\w+|\d+)?|{_CONTROL})\s*/?>)|\[(?=/?(?-i:{_BRACKETED})\])", re.IGNORECASE
+    rf"<(?=[|｜]|/?(?:(?:{_MEDIA})(?:[ _-]\w+|\d+)?|{_CONTROL}|{_NAMED})\s*/?>|</?SYS>>)|\[(?=/?(?-i:{_BRACKETED})\])",
+    re.IGNORECASE,
 )
 """What a mark begins with: of `<|…|>` with any name, placeholders of media (numbered ones too), tokens that delimit
-text, and Mistral's in brackets."""
+text (`<start_of_turn>`, `<unused0>`, `<im_patch>`), and those in brackets."""
 
 
 def without_marks(text: str) -> str:

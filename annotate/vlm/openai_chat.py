@@ -29,6 +29,7 @@ from schemas.geometry import ImageSize
 from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import VlmSettings
+from sdg_data.web_addresses import without_secrets
 
 _NO_KEY: Final = "none"
 
@@ -66,7 +67,7 @@ class OpenAIBackend:
         if settings.send_images == "file" and not self._server.files:
             raise ConfigError(
                 f"it is not known that the server {self._server.name!r} opens files",
-                item=settings.base_url,
+                item=without_secrets(settings.base_url),
                 hint='send_images = "file" needs a server on this machine that opens file:// addresses, and its name: '
                 'server = "vllm", started with --allowed-local-media-path.',
             )
@@ -251,7 +252,7 @@ def api_key(settings: VlmSettings, environ: Mapping[str, str]) -> SecretStr:
     if not key and (not settings.base_url or "https://" in settings.base_url):
         raise ConfigError(
             "there is no key for the server",
-            item=settings.base_url or "api.openai.com",
+            item=without_secrets(settings.base_url) or "api.openai.com",
             hint=f"Put it into the environment variable {settings.api_key_env}, or name another one with api_key_env.",
         )
     return SecretStr(key or _NO_KEY)

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from annotate.vlm.contract import AskError
 from sdg_data.preflight.addresses import without_user
+from sdg_data.web_addresses import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class PooledServer:
     @property
     def name(self) -> str:
         """The address as people may read it."""
-        return without_user(self.address)[0]
+        return str(without_secrets(without_user(self.address)[0]))
 
 
 class ServerPool:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from sdg_data.errors import ConfigError
 from sdg_data.settings import VlmSettings
+from sdg_data.web_addresses import without_secrets
 
 THINKING_TOKENS: Final = 16_384
 """The room for thoughts of a model that thinks, unless the settings say otherwise."""
@@ -81,7 +82,7 @@ def addresses(settings: VlmSettings, environ: Mapping[str, str]) -> list[str]:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(
                 "is no address of a server",
-                item=address,
+                item=without_secrets(address),
                 hint="It is of the form http://host:8000/v1; several by spaces.",
             )
     return given

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from annotate.vlm.contract import AskError
+from sdg_data.web_addresses import below, without_secrets
 
 IMAGE_PLACE: Final = f"image-{secrets.token_hex(16)}"
 """Stands for the image's bytes in a request's JSON; nobody else can know it."""
@@ -105,7 +106,7 @@ class ChatTransport:
         headers = {}
         if self._key is not None and not urlsplit(address).username:
             headers["authorization"] = f"Bearer {self._key.get_secret_value()}"
-        url = f"{address.rstrip('/')}/{path}"
+        url = below(address, path)
         if address not in self._proxies:
             self._proxies[address] = _proxy_of(address)
         through = self._proxies[address]
@@ -117,7 +118,7 @@ class ChatTransport:
                 received = {name.lower(): value for name, value in response.headers.items()}
                 return Reply(response.status, received, text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
+            raise AskError("connection", without_secrets(f"{type(error).__name__}: {error}"), transient=True) from error
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:

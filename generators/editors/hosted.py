@@ -19,6 +19,7 @@ from generators.editors.presets import EditorPreset
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.picture.decode import decode_pixels
 from sdg_data.picture.refusal import PictureError
+from sdg_data.web_addresses import below, without_secrets
 
 _TRIES: Final = 3
 _AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -85,12 +86,12 @@ class HostedEditor:
             for number in range(_TRIES):
                 if number:
                     await asyncio.sleep(self._wait * 2 ** (number - 1))
-                url = f"{self.preset.base_url.rstrip('/')}/images/edits"
+                url = below(self.preset.base_url, "images/edits")
                 try:
                     async with session.post(url, data=self._form(aiohttp, request)) as response:
-                        text = await response.text(errors="replace")
+                        text = self._clean(await response.text(errors="replace"))
                 except (aiohttp.ClientError, TimeoutError) as error:
-                    problem = EditError("unreachable", f"{type(error).__name__}: {error}")
+                    problem = EditError("unreachable", without_secrets(f"{type(error).__name__}: {error}"))
                     continue
                 if response.status == 200:
                     return text
@@ -98,6 +99,10 @@ class HostedEditor:
                 if response.status not in _AGAIN:
                     break
         raise problem
+
+    def _clean(self, text: str) -> str:
+        """The text without the key, in case a server repeats it in its reply."""
+        return text.replace(self._key, "***") if self._key else text
 
     def _form(self, aiohttp: Any, request: EditRequest) -> Any:
         form = aiohttp.FormData()

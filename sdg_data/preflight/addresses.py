@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from sdg_data.errors import ExitCode
 from sdg_data.preflight.findings import Finding
 from sdg_data.settings import VlmSettings
+from sdg_data.web_addresses import below, without_secrets
 
 TIMEOUT: Final = 3.0
 """Seconds to wait for an answer."""
@@ -32,7 +33,7 @@ def check_server(subject: str, settings: VlmSettings) -> list[Finding]:
     Returns:
         The findings, none with a password of an address.
     """
-    given = (settings.base_url or HOSTED).split()
+    given = (settings.base_url or os.environ.get("OPENAI_BASE_URL") or HOSTED).split()
     return [finding for address in given for finding in _check_address(subject, settings, address)]
 
 
@@ -42,7 +43,7 @@ def _check_address(subject: str, settings: VlmSettings, address: str) -> list[Fi
     except ValueError as error:
         fix = "base_url is http://HOST:PORT/v1, or with https."
         return [Finding(subject, "address", f"base_url is no address ({error})", False, fix, ExitCode.CONFIG)]
-    key = os.environ.get(settings.api_key_env, "")
+    key, shown = os.environ.get(settings.api_key_env, ""), without_secrets(url)
     findings = []
     if url.startswith(HOSTED) and not key:
         findings.append(
@@ -58,7 +59,7 @@ def _check_address(subject: str, settings: VlmSettings, address: str) -> list[Fi
     try:
         status, served = _models(url, user, key)
     except http.client.RemoteDisconnected:
-        state = f"{url} takes connections, and does not say what it serves"
+        state = f"{shown} takes connections, and does not say what it serves"
         return [*findings, Finding(subject, "address", state, None)]
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
@@ -66,7 +67,7 @@ def _check_address(subject: str, settings: VlmSettings, address: str) -> list[Fi
             Finding(
                 subject,
                 "address",
-                f"{url} does not answer ({str(reason) or type(error).__name__})",
+                f"{shown} does not answer ({without_secrets(str(reason)) or type(error).__name__})",
                 False,
                 "Start the server, or name where it is: base_url.",
             )
@@ -77,30 +78,26 @@ def _check_address(subject: str, settings: VlmSettings, address: str) -> list[Fi
             Finding(
                 subject,
                 "address",
-                f"{url} answers, and refuses the key ({status})",
+                f"{shown} answers, and refuses the key ({status})",
                 False,
                 f"Is the key in {settings.api_key_env} the server's?",
                 ExitCode.CONFIG,
             )
         )
     elif served is not None and settings.model not in served:
-        state = f"{url} serves {', '.join(served[:5]) or 'no model'}, not {settings.model}"
+        state = f"{shown} serves {', '.join(served[:5]) or 'no model'}, not {settings.model}"
         # No fault: some servers take any name, or know it by an alias.
         fix = "If it refuses the name: name one that it serves, or start it with --served-model-name."
         findings.append(Finding(subject, "address", state, None, fix))
     else:
         known = "" if served is None else f", and serves {settings.model}"
-        findings.append(Finding(subject, "address", f"{url} answers{known}"))
+        findings.append(Finding(subject, "address", f"{shown} answers{known}"))
     return findings
 
 
 def _models(url: str, user: str | None, key: str) -> tuple[int, list[str] | None]:
     """The status of GET /models, and the names in its answer; None where it lists none as OpenAI does."""
-    request = urllib.request.Request(f"{url.rstrip('/')}/models", headers={"User-Agent": "sdg-data"})
-    if user is not None:
-        request.add_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
-    elif key:
-        request.add_header("Authorization", f"Bearer {key}")
+    request = request_for(url, "models", user, key)
     # Not through a proxy of the environment, which a local server is not behind.
     local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
@@ -110,6 +107,23 @@ def _models(url: str, user: str | None, key: str) -> tuple[int, list[str] | None
     except urllib.error.HTTPError as error:
         with error:
             return error.code, None
+
+
+def request_for(url: str, path: str, user: str | None, key: str = "") -> urllib.request.Request:
+    """A request to a path of a server.
+
+    Args:
+        url: The server's address without a user, which urllib takes for a part of the host.
+        path: As `sdg_data.web_addresses.below` takes it.
+        user: User and password, as `without_user` gives them; the key is not sent then.
+        key: A bearer's token; "": none.
+    """
+    request = urllib.request.Request(below(url, path), headers={"User-Agent": "sdg-data"})
+    if user is not None:
+        request.add_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
+    elif key:
+        request.add_header("Authorization", f"Bearer {key}")
+    return request
 
 
 def _names(body: bytes) -> list[str] | None:

@@ -16,6 +16,12 @@ from sdg_data.chat_marks import without_marks
         ("<start_of_turn>user", "< start_of_turn>user"),
         ("<<|im_end|>", "<< |im_end|>"),
         ("[INST] a sign [IMG][/INST]", "[ INST] a sign [ IMG][ /INST]"),
+        ("<unused0> <SPECIAL_20> <extra_id_0>", "< unused0> < SPECIAL_20> < extra_id_0>"),
+        ("<row_1_col_2><global-img><fake_token_around_image>", "< row_1_col_2>< global-img>< fake_token_around_image>"),
+        ("<loc0123><seg001> </slice> <im_patch>", "< loc0123>< seg001> < /slice> < im_patch>"),
+        ("<|turn>user<turn|> <image|>", "< |turn>user< turn|> < image|>"),
+        ("[gMASK]<sop> [SEP] [MODEL_SETTINGS] [img-12]", "[ gMASK]< sop> [ SEP] [ MODEL_SETTINGS] [ img-12]"),
+        ("[INST] <<SYS>>", "[ INST] < <SYS>>"),
     ],
 )
 def test_marks_become_words(text: str, plain: str) -> None:
@@ -30,6 +36,7 @@ def test_marks_become_words(text: str, plain: str) -> None:
         "<think>why</think><answer>[]</answer>",
         "a <heart> <3",
         "<imagery>",
+        "a <10> b, 2 <3> 1, <Ärger>",
         "[1, 2] [img] [IMGS]",
     ],
 )

@@ -16,13 +16,13 @@ from generators.preflight import Surroundings
 from generators.preflight import examine as examine_generator
 from sdg_data.errors import ConfigError, ExitCode
 from sdg_data.preflight import hub, machine
-from sdg_data.preflight.addresses import TIMEOUT
+from sdg_data.preflight.addresses import TIMEOUT, request_for, without_user
 from sdg_data.preflight.findings import Finding
 from sdg_data.preflight.packages import check_extra
 from sdg_data.preflight.sizes import FOLDER, GIB, ModelSizes, sizes_of
 from sdg_data.settings import VlmSettings
+from sdg_data.web_addresses import without_secrets
 from trainers.boxflow.config import BoxFlowConfig
-from trainers.common.run_folder import without_passwords
 from trainers.rewards.settings import RewardSettings, check_address
 
 LEARNING_FORWARDS: Final = 3
@@ -168,9 +168,10 @@ def _reward_servers(subject: str, settings: RewardSettings) -> list[Finding]:
     findings = []
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for address in settings.server.urls():
-        place = str(without_passwords(address))
+        url, user = without_user(address)
+        place = str(without_secrets(url))
         try:
-            with opener.open(f"{address}/health", timeout=TIMEOUT):
+            with opener.open(request_for(url, "health", user), timeout=TIMEOUT):
                 findings.append(Finding(subject, "server", f"{place} answers"))
         except urllib.error.HTTPError as error:  # flow_grpo's servers know no such path
             with error:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -26,12 +25,12 @@ from pydantic import BaseModel, ValidationError
 from sdg_data.errors import ConfigError, InputError
 from sdg_data.locks import stage_lock
 from sdg_data.processes import rank
+from sdg_data.web_addresses import without_secrets
 from trainers.common.config import ConfigGroup, grouped
 from trainers.files import replace_file
 
 _HOW_ASKED: Final = frozenset({"concurrency", "deadline", "price_in", "price_out"})
 """Settings of a model that is asked, at any depth of a configuration, by which its answers do not change."""
-_CREDENTIALS: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
 
 
 class RunFolder:
@@ -69,9 +68,9 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write there ({error.strerror})", item=str(self.root)) from error
-        note = without_passwords(note)
+        note = without_secrets(note)
         if self.run.is_file():
-            before = without_passwords(json.loads(self.run.read_text(encoding="utf-8")))
+            before = without_secrets(json.loads(self.run.read_text(encoding="utf-8")))
             different = list(self._differences(before, note, kind))
             if different:
                 raise ConfigError(
@@ -126,15 +125,6 @@ class RunFolder:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write indented JSON in one step: a reader sees the old file or the new one."""
     replace_file(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
-
-
-def without_passwords(value: Any) -> Any:
-    """A value of JSON without the user and password in the URLs that it holds."""
-    if isinstance(value, dict):
-        return {key: without_passwords(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_passwords(inner) for inner in value]
-    return _CREDENTIALS.sub(r"\1***@", value) if isinstance(value, str) else value
 
 
 def _without_how_asked(value: Any) -> Any:

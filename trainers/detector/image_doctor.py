@@ -41,6 +41,11 @@ SCORES: Final = {
 _TOKENS: Final = {DefectType.MISALIGNMENT: "misalignment_token_id", DefectType.ARTIFACT: "artifact_token_id"}
 _PARTS: Final = ("text_hidden_fcs", "image_hidden_fcs", "prompt_encoder", "heatmap", "sigmoid")
 _ANSWER: Final = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_SCORE: Final = (
+    r"([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)(?:\s*/\s*1(?:\.0*)?(?!\w))?"
+    r"(?!\w)(?![.,][0-9])(?!\s*[%/\u2030])(?!\s*(?:out of|percent)\b)"
+)
+"""A number, and behind it nothing that makes another one of it."""
 _REGION: Final = re.compile(r"\d+\s*\.\s*\[\s*(\d+(?:\.\d+)?(?:\s*,\s*\d+(?:\.\d+)?){3})\s*\]")
 _QUESTION: Final = (
     "Given a caption and an image generated from it, analyse the image in detail: Semantic Alignment, Aesthetics, "
@@ -195,10 +200,26 @@ def scores_of(answer: str) -> dict[str, float]:
     block = _ANSWER.search(answer)
     scores = {}
     for name, words in SCORES.items():
-        match = block and re.search(rf"{words}\s*:\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)", block.group(1))
-        if match and 0 <= float(match.group(1)) <= 1:
-            scores[name] = float(match.group(1))
+        score = stated_score(block.group(1), words) if block else None
+        if score is not None:
+            scores[name] = score
     return scores
+
+
+def stated_score(block: str, words: str) -> float | None:
+    """The score behind its words in an answer block.
+
+    Args:
+        block: The block's text.
+        words: What stands in front of the colon.
+
+    Returns:
+        A number of 0..1, perhaps written as a fraction of one (`0.5/1`); None where there is none, or what stands there
+        goes on as another number does: `1,5`, `1%`, `1/10`, `1 out of 10`.
+    """
+    match = re.search(rf"{words}\s*:\s*{_SCORE}", block)
+    value = float(match.group(1)) if match else math.inf
+    return value if 0 <= value <= 1 else None
 
 
 def regions_of(answer: str, size: tuple[int, int]) -> list[Box]:

@@ -26,7 +26,7 @@ from schemas.geometry import GRID, Box
 from sdg_data import image_scores
 from sdg_data.chat_marks import without_marks
 from sdg_data.prompt_templates import Template
-from trainers.detector.image_doctor import SCORES
+from trainers.detector.image_doctor import SCORES, stated_score
 from trainers.doctor.model import TOKENS
 
 SIDE: Final = 512
@@ -113,9 +113,9 @@ class AnswerForm:
         think, block = _THINK.search(text), _ANSWER.search(text)
         scores: dict[str, float] = {}
         for name, title in SCORES.items():
-            match = block and re.search(rf"{title}\s*:\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)", block[1])
-            if match and 0 <= float(match[1]) <= 1:
-                scores[name] = float(match[1])
+            score = stated_score(block[1], title) if block else None
+            if score is not None:
+                scores[name] = score
         wants_think = self.look or self.think
         regions = self._regions(think[1]) if think else None if wants_think else ()
         expects = [words for _, words in _LOCATIONS.values()] if self.maps else []

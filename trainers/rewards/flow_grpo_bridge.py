@@ -23,6 +23,7 @@ from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError
 from sdg_data.json_values import finite_number
 from sdg_data.listening import is_loopback
+from sdg_data.web_addresses import without_secrets
 from trainers.rewards.contract import BaseReward, Score
 from trainers.rewards.facts import facts_of
 from trainers.rewards.pickle_reader import UnsafePickle, read_pickle
@@ -108,7 +109,7 @@ def make_flow_grpo(settings: RewardSettings) -> BaseReward:
     if not server.accept_pickle:
         raise ConfigError(
             "this server speaks pickles, which run programs where they are read",
-            item=server.url,
+            item=without_secrets(server.url),
             hint='"accept_pickle": true says that it is one of yours, on this machine. Its answers are read without '
             "running anything. Where it can be had, a server that speaks /score is better (docs/rewards.md).",
         )
@@ -116,7 +117,7 @@ def make_flow_grpo(settings: RewardSettings) -> BaseReward:
         if not is_loopback(urlsplit(address).hostname or ""):
             raise ConfigError(
                 "a server that speaks pickles is asked on this machine only",
-                item=address,
+                item=without_secrets(address),
                 hint="http://127.0.0.1:PORT; from another machine: ssh -L PORT:127.0.0.1:PORT.",
             )
     return FlowGrpoReward(server, batch_size=settings.batch_size)

@@ -14,6 +14,7 @@ from annotate.vlm.servers import addresses
 from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import VlmSettings
+from sdg_data.web_addresses import below
 from trainers.rewards.contract import BaseReward
 from trainers.rewards.judge import question_of
 from trainers.rewards.pair_protocols import PROTOCOLS, PairProtocol
@@ -94,9 +95,8 @@ class ServerPairJudge:
         import aiohttp
 
         assert self._session is not None
-        base = address.rstrip("/")
         try:
-            async with self._session.post(f"{base}/chat/completions", json=self._body(question)) as response:
+            async with self._session.post(below(address, "chat/completions"), json=self._body(question)) as response:
                 text = await response.text(errors="replace")
                 if response.status != 200:
                     raise AskError(

@@ -20,6 +20,7 @@ from annotate.vlm.replies import retry_after
 from annotate.vlm.retrying import RetryingClient, RetryPolicy
 from generators.images import GeneratedImage
 from sdg_data.errors import ConfigError, MissingDependency
+from sdg_data.web_addresses import below, without_secrets
 from trainers.rewards.contract import Score
 from trainers.rewards.facts import RewardFacts, odd_scale
 from trainers.rewards.settings import RewardServer, RewardSettings
@@ -126,7 +127,7 @@ class ServerReward(abc.ABC):
         return scores
 
     async def _post(self, address: str, body: bytes) -> str:
-        status, headers, data = await self._request("POST", address + self.path, body)
+        status, headers, data = await self._request("POST", below(address, self.path.lstrip("/")), body)
         if status == 200:
             return data.decode(_LATIN)
         words = " ".join(data[:1000].decode(errors="replace").split())[:300]
@@ -139,7 +140,7 @@ class ServerReward(abc.ABC):
         )
 
     async def _look(self, address: str) -> int:
-        return (await self._request("GET", f"{address}/health", None))[0]
+        return (await self._request("GET", below(address, "health"), None))[0]
 
     async def _request(self, method: str, url: str, body: bytes | None) -> tuple[int, dict[str, str], bytes]:
         try:
@@ -166,7 +167,7 @@ class ServerReward(abc.ABC):
                     raise AskError("bad-response", f"an answer of more than {MOST_ANSWER} bytes")
                 return response.status, {name.lower(): value for name, value in response.headers.items()}, data
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
+            raise AskError("connection", without_secrets(f"{type(error).__name__}: {error}"), transient=True) from error
 
     def _check_scale(self, scores: Sequence[Score]) -> None:
         values = [score.value for score in scores if score.value is not None]
@@ -198,5 +199,7 @@ def server_of(settings: RewardSettings) -> RewardServer:
     for address in settings.server.urls():
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError("is no address of a server", item=address, hint="It is of the form http://host:9191.")
+            raise ConfigError(
+                "is no address of a server", item=without_secrets(address), hint="It is of the form http://host:9191."
+            )
     return settings.server

@@ -15,8 +15,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from sdg_data.errors import ConfigError
 from sdg_data.settings import VlmSettings
+from sdg_data.web_addresses import without_secrets
 from trainers.common.config import Positive, TrainingSettings
-from trainers.common.run_folder import without_passwords
 from trainers.rewards.contract import BaseReward, Detector
 from trainers.rewards.facts import facts_of
 from trainers.rewards.weighted import WeightedSum
@@ -78,7 +78,7 @@ class RewardServer(TrainingSettings):
 
     def label(self) -> str:
         """The reward and its servers for the log, without passwords."""
-        return f"{self.reward or 'reward'} at {without_passwords(self.url)}"
+        return f"{self.reward or 'reward'} at {without_secrets(self.url)}"
 
 
 class RewardSettings(TrainingSettings):
@@ -185,10 +185,10 @@ def servers(
     for what, vlm in asked:
         if vlm is not None and vlm.backend == "openai":
             check_address(vlm, what)
-            addresses[f"{what} {vlm.model}"] = str(without_passwords(vlm.base_url)) or "https://api.openai.com/v1"
+            addresses[f"{what} {vlm.model}"] = str(without_secrets(vlm.base_url)) or "https://api.openai.com/v1"
     for what, part in [*(("reward", part) for part in base), *([("guard", guard)] if guard else [])]:
         if part.server is not None:
-            addresses[f"{what} {part.server.reward or part.kind}"] = str(without_passwords(part.server.url))
+            addresses[f"{what} {part.server.reward or part.kind}"] = str(without_secrets(part.server.url))
     return addresses
 
 
@@ -204,7 +204,7 @@ def described(settings: RewardSettings) -> dict[str, Any]:
     name = settings.server.reward if settings.server is not None else settings.kind
     by = settings.server.url if settings.server is not None else settings.vlm.model if settings.vlm else settings.model
     facts = facts_of(name)
-    values = {"reward": name or settings.kind, "weight": settings.weight, "by": without_passwords(by)}
+    values = {"reward": name or settings.kind, "weight": settings.weight, "by": without_secrets(by)}
     if facts is None:
         return {**values, "scale": "its own, not known here"}
     usually = [facts.low, facts.high]

@@ -19,7 +19,7 @@ def said(message: dict[str, Any], finish: str | None = "stop", **more: Any) -> s
     ("reply", "text"),
     [
         (said({"content": [{"type": "text", "text": "<answer>"}, {"type": "text", "text": "[]</answer>"}]}), CLEAN),
-        (said({"content": [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": CLEAN}]}), CLEAN),
+        (said({"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": CLEAN}]}), CLEAN),
         (said({"content": CLEAN, "refusal": None, "annotations": [], "tool_calls": None}, usage=None), CLEAN),
         (said({"content": CLEAN, "reasoning": "hm", "reasoning_details": []}, finish=None), CLEAN),
         ("\ufeff" + said({"content": CLEAN}), CLEAN),

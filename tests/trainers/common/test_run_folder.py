@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sdg_data.errors import ConfigError, ExitCode, StoreLocked
+from sdg_data.web_addresses import without_secrets
 from trainers.boxflow.config import BoxFlowConfig, changed
 from trainers.boxflow.recipes import flux1_dev, mini
 from trainers.boxflow.run_folder import BoxFlowRunFolder
-from trainers.common.run_folder import without_passwords
 from trainers.rewards.settings import check_address, make_reward, servers
 
 
@@ -58,7 +58,7 @@ def test_passwords_stay_out_of_the_note(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"rewards\.detector"):
         folder.claim(note("https://me:s3cret@gpu8:9090/v1"), BoxFlowConfig)
     plain = ["see http://x/y?to=a@b", "mail a@b", "postgresql://h/db", 5, None]
-    assert without_passwords(plain) == plain
+    assert without_secrets(plain) == plain
 
 
 def test_a_setting_that_is_newer_than_a_run_does_not_make_it_another(tmp_path: Path) -> None:

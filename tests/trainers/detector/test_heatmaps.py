@@ -88,6 +88,19 @@ def test_no_map_is_no_claim() -> None:
     assert "semantic_alignment" in reading("cut off", {}, threshold=0.5).reason
 
 
+@pytest.mark.parametrize(
+    ("written", "score"),
+    [
+        ("0.85", 0.85), (".5", 0.5), ("0.5/1", 0.5), (".5 / 1.0", 0.5), ("0.85.", 0.85), ("1.", 1.0), ("0.7, as", 0.7),
+        ("10e-2;", 0.1), ("1,5", None), ("0,85", None), ("1%", None), ("0.9 %", None), ("1/10", None), ("1 / 5", None),
+        ("1 out of 10", None), ("85%", None), ("8/10", None), ("-0.5", None), ("0x1", None), ("1.0.3", None),
+    ],
+)  # fmt: skip
+def test_a_score_is_not_the_beginning_of_another_number(written: str, score: float | None) -> None:
+    answer = f"<answer>Semantic Alignment score: {written}\nAesthetic score: 0.5</answer>"
+    assert scores_of(answer).get("semantic_alignment") == score
+
+
 def test_pictures_have_its_area() -> None:
     assert resized(Image.new("RGB", (1024, 1024))).size == (512, 512)
     width, height = resized(Image.new("L", (2000, 500))).size
