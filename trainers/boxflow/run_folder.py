@@ -49,7 +49,7 @@ class BoxFlowRunFolder(run_folder.RunFolder):
         """The latest whole checkpoint; None where there is none yet."""
         numbered = [(int(path.stem), path) for path in self.checkpoints.glob("*.pt") if path.stem.isdigit()]
         for _, path in sorted(numbered, reverse=True):
-            if not damaged(path.with_suffix(_SUMS)):
+            if not damaged(path.with_suffix(_SUMS), [path]):
                 return path
             log.warning("%s is damaged; going on from the one before", path.name)
         return None

@@ -80,7 +80,9 @@ class RunReporter(TrainerCallback):
         """Write the checksums of the checkpoint; other processes may still be writing their random states."""
         folder = self._folder.checkpoints / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
-            files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith("rng_state")]
+            files = [path for path in folder.iterdir() if path.is_file()]
+            if args.world_size > 1:
+                files = [path for path in files if not path.name.startswith("rng_state")]
             write_checksums(folder / CHECKSUMS, files)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:

@@ -54,11 +54,15 @@ class DetectorRunFolder(run_folder.RunFolder):
             reverse=True,
         )
         for path in numbered:
-            wrong = damaged(path / CHECKSUMS) if _is_whole(path) else [_STATE]
+            files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else []
+            wrong = damaged(path / CHECKSUMS, files) if _is_whole(path) else [_STATE]
             if not wrong:
                 return path
             log.warning("%s is not whole (%s); going on from the one before", path.name, ", ".join(wrong))
-            shutil.rmtree(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         return None
 
 
