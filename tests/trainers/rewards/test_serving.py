@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import types
@@ -21,6 +22,7 @@ import pytest
 from PIL import Image
 
 from sdg_data.errors import ConfigError, InputError, ModelError
+from tests.annotate.serve.odd_requests import free_port, wait_for
 from trainers.rewards.contract import Score
 from trainers.rewards.serving import imscore_scorers
 from trainers.rewards.serving.app import make_app
@@ -281,6 +283,37 @@ def test_the_command_serves_a_training_and_ctrl_c_ends_all_of_it(tmp_path: Path)
                 os.close(child)
         finally:
             running.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_the_command_while_a_reward_is_at_work(number: int, tmp_path: Path) -> None:
+    file, pipe, log, port = tmp_path / "rewards.toml", tmp_path / "at-work", tmp_path / "log", free_port()
+    os.mkfifo(pipe)
+    at_work = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    file.write_text(f'[bright]\nscorer = "{SCORERS}"\noptions = {{ at_work = "{pipe}" }}\n')
+    command = ["serve", "rewards", "--port", str(port), "--file", str(file)]
+    line = [sys.executable, "-c", f"from sdg_data.cli import run; run({command!r})"]
+    with log.open("wb") as errors, subprocess.Popen(line, stderr=errors, stdin=subprocess.DEVNULL) as running:
+        try:
+            wait_for(port, running)
+            [child] = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+            watched = os.pidfd_open(int(child))
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                body = json.dumps({"requests": [item("hang", "bright")]}).encode()
+                head = f"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+                client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+                assert select.select([at_work], [], [], 60)[0], "the reward was not asked"
+                running.send_signal(number)
+                assert running.wait(60) in (0, -number)
+            assert select.select([watched], [], [], 60)[0], "the reward goes on without its server"
+        finally:
+            running.kill()
+    os.close(watched)
+    os.close(at_work)
+    said = log.read_text(encoding="utf-8")
+    assert "Cancel 1 running task(s)" in said
+    assert "Traceback" not in said
 
 
 def test_a_worker_ends_with_its_input() -> None:
