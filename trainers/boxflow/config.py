@@ -6,6 +6,7 @@ is its documentation: `sdg train boxflow --help-config` prints it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -258,6 +259,16 @@ class BoxFlowConfig(TrainingSettings):
     rewards: RewardGroup
     monitoring: MonitoringSettings = MonitoringSettings()
     saving: SavingSettings = SavingSettings()
+
+    @classmethod
+    def as_begun(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As every table's; `auto` was one ratio for each location with dense-heatmap, before there was `ema_every`."""
+        begun = super().as_begun(values)
+        tables = {name: dict(begun.get(name) or {}) for name in ("credit", "loss", "optimizer")}
+        is_dense = tables["credit"].get("advantage") == "dense-heatmap"
+        if is_dense and "ema_every" not in tables["optimizer"] and tables["loss"].get("ratio") == "auto":
+            begun["loss"] = {**tables["loss"], "ratio": "location"}
+        return begun
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -36,6 +36,21 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     page: ClassVar[str] = ""
     """Of a whole configuration: the page of the docs that lists its keys."""
+    earlier: ClassVar[Mapping[str, Any]] = {}
+    """Field -> value, of the fields that came when runs had been recorded without them, and whose default is not what
+    those runs did: the value by which they go on as they began."""
+
+    @classmethod
+    def as_begun(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The table's JSON in a run's record, with what settings that are newer than the record mean for that run.
+
+        Args:
+            values: the table as it was recorded.
+
+        Returns:
+            The table with `earlier`; a table whose recorded values have another meaning now says so here as well.
+        """
+        return {**cls.earlier, **values}
 
 
 class ConfigGroup(TrainingSettings):
@@ -90,6 +105,29 @@ def read_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
         The configuration.
     """
     return kind.model_validate(grouped(kind, values))
+
+
+def recorded(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a run's configuration, in whose tables settings that are newer mean what the run did (`as_begun`).
+
+    Other settings that are missing get their default from the class, which is then what the run did.
+
+    Args:
+        kind: the class of the configuration, or of a table in it.
+        values: the settings as they were recorded, in groups.
+
+    Returns:
+        The settings in groups.
+    """
+    result = kind.as_begun(values) if issubclass(kind, TrainingSettings) else dict(values)
+    for name, info in kind.model_fields.items():
+        several, value = get_origin(info.annotation) is tuple, result.get(name)
+        table = _table_of(get_args(info.annotation)[0] if several else info.annotation)
+        if table is not None and isinstance(value, Mapping):
+            result[name] = recorded(table, value)
+        elif table is not None and isinstance(value, list | tuple):
+            result[name] = [recorded(table, each) for each in value]
+    return result
 
 
 def flat_json(config: TrainingSettings) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from sdg_data.errors import ConfigError, InputError
 from sdg_data.locks import stage_lock
 from sdg_data.processes import rank
 from sdg_data.web_addresses import without_secrets
-from trainers.common.config import ConfigGroup, grouped
+from trainers.common.config import ConfigGroup, grouped, recorded
 from trainers.files import replace_file
 
 _HOW_ASKED: Final = frozenset({"concurrency", "deadline", "price_in", "price_out"})
@@ -76,7 +76,8 @@ class RunFolder:
                 raise ConfigError(
                     f"the folder holds another run; different: {', '.join(different)}",
                     item=str(self.root),
-                    hint="Name another --out, or delete this folder.",
+                    hint="Go on with the run's own values (`config.NAME` by --set NAME=VALUE), name another --out, or "
+                    "delete this folder.",
                 )
         write_json(self.run, note)
 
@@ -118,13 +119,21 @@ class RunFolder:
             if part == "config":
                 old, new = (_without_how_asked(_by_field(kind, _filled(kind, value))) for value in (old, new))
             for name in sorted({*old, *new} - self.may_change):
-                if old.get(name) != new.get(name):
-                    yield f"{part}.{name} ({old.get(name)!r}, now {new.get(name)!r})"
+                yield from _different(f"{part}.{name}", old.get(name), new.get(name))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write indented JSON in one step: a reader sees the old file or the new one."""
     replace_file(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _different(name: str, old: Any, new: Any) -> Iterator[str]:
+    """What differs in a value, of tables by the keys that both have: a name that `--set` takes, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        for key in sorted(old):
+            yield from _different(f"{name}.{key}", old[key], new[key])
+    elif old != new:
+        yield f"{name} ({old!r}, now {new!r})"
 
 
 def _without_how_asked(value: Any) -> Any:
@@ -136,9 +145,9 @@ def _without_how_asked(value: Any) -> Any:
 
 
 def _filled(kind: type[BaseModel], config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with the defaults of settings that are newer than it; as it is where it cannot be read."""
+    """A configuration with what settings that are newer than it mean for it; as it is where it cannot be read."""
     try:
-        return kind.model_validate(grouped(kind, config)).model_dump(mode="json")
+        return kind.model_validate(recorded(kind, grouped(kind, config))).model_dump(mode="json")
     except ValidationError:
         return config
 

@@ -7,7 +7,7 @@ two CPU cores, and `mini-detector` makes the one that comes with the project. A 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -38,17 +38,18 @@ class SftDataSettings(DataSettings):
 class MiniHelp(TrainingSettings):
     """Variants and heads for a toy detector on images of the mini world, see `trainers.detector.mini.help`."""
 
+    earlier: ClassVar = {"clean": 1.0, "smoothing": 0.0, "coordinate_weight": 1.0}
     variants: Positive = 12
     """Questions made of each image; the first is the image's own sample."""
     reprompted: Share = 0.4
     """Share of the others with another prompt; all are mirrored and moved at random."""
-    clean: Share = 0.5
-    """Share of the variants without a defect that are kept. A doubt that is spread over many possible defects loses
-    against the one answer that there is none, so a detector is silent too often where it learns all of them."""
+    clean: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the variants without a defect that are kept; 1: all. A doubt that is spread over many possible defects
+    loses against the one answer that there is none, so a detector is silent too often where it learns all of them."""
     heads: NotNegative = 1.0
-    """Weight of the throw-away heads' loss."""
-    smoothing: AboveZero = 8.0
-    """Spread of a coordinate's target, in thousandths of the image's side."""
+    """Weight of the throw-away heads' loss; 0: without them."""
+    smoothing: NotNegative = 8.0
+    """Spread of a coordinate's target, in thousandths of the image's side; 0: the plain loss."""
     coordinate_weight: AboveZero = 2.0
     """How many other tokens a coordinate counts as."""
 

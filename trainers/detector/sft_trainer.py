@@ -32,7 +32,7 @@ from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingData, TrainingRow, read_training_data
 from trainers.detector.half import halve
 from trainers.detector.loading import load_detector, lora_config, trainable, write_detector_file
-from trainers.detector.mini.answer_loss import AnswerLoss
+from trainers.detector.mini.answer_loss import AnswerLoss, LastHidden
 from trainers.detector.mini.heads import MiniHeads
 from trainers.detector.mini.help import PATCHES, WRONG, MiniCollator, with_variants
 from trainers.detector.notes import run_note
@@ -60,15 +60,21 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
         # tokens of the whole batch, and every token weighs the same however the batch is divided.
         self.model_accepts_loss_kwargs = True
 
-    def help_with(self, heads: MiniHeads, answer_loss: AnswerLoss) -> None:
-        """Train the toy detector's heads along with the model; checkpoints keep them, the finished model does not."""
-        self.model.add_module(_HEADS, heads)
-        self._answer_loss = answer_loss
+    def help_with(self, answer_loss: AnswerLoss, heads: MiniHeads | None) -> None:
+        """Train the toy detector by its own loss, and by heads, which checkpoints keep and the finished model does not.
+
+        Args:
+            answer_loss: of the answers.
+            heads: None: there are none.
+        """
+        self._answer_loss, self._hidden = answer_loss, LastHidden(self.model)
+        if heads is not None:
+            self.model.add_module(_HEADS, heads)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """TRL's loss of the answers; for the toy detector with help its own, and that of its heads.
+        """TRL's loss of the answers; for the toy detector with help its own, and that of its heads where it has some.
 
         Returns:
             The loss.
@@ -78,13 +84,16 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
         assert self._config.mini is not None
         patches, wrong, labels = (inputs.pop(name) for name in (PATCHES, WRONG, "labels"))
         model(**inputs, logits_to_keep=1)  # the output layer's own work is that of the answer's loss
-        heads, head = (getattr(self.accelerator.unwrap_model(model), name) for name in (_HEADS, "lm_head"))
-        answers, _ = self._answer_loss(heads.hidden, inputs["input_ids"], labels, head)
-        mean = heads.loss(inputs | {"labels": labels}, patches, wrong)
-        # Both are of this micro-batch; gradients of micro-batches are added, those of processes averaged.
+        whole = self.accelerator.unwrap_model(model)
+        answers, _ = self._answer_loss(self._hidden.states, inputs["input_ids"], labels, whole.lm_head)
+        # All is of this micro-batch; gradients of micro-batches are added, those of processes averaged.
         processes = self.accelerator.num_processes
+        loss = answers * processes / num_items_in_batch
+        if not self._config.mini.heads:
+            return loss
+        mean = getattr(whole, _HEADS).loss(inputs | {"labels": labels}, patches, wrong)
         share = len(labels) * processes / self._config.optimizer.batch_size
-        return answers * processes / num_items_in_batch + self._config.mini.heads * share * mean
+        return loss + self._config.mini.heads * share * mean
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as the trainer does; in a checkpoint with the heads, else without them."""
@@ -170,7 +179,7 @@ def _train_sft(
     note = run_note(config, samples, chat, model=model, data=data, counts=trainable(trainer.model))
     if config.mini:
         answer_loss = AnswerLoss(processor.tokenizer, config.mini.smoothing, config.mini.coordinate_weight)
-        trainer.help_with(MiniHeads(detector), answer_loss)
+        trainer.help_with(answer_loss, MiniHeads(detector) if config.mini.heads else None)
     return run(trainer, folder, note, reporter)
 
 

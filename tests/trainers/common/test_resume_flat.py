@@ -1,6 +1,8 @@
-"""A run folder that was written before configurations had groups opens and goes on.
+"""A run folder of an older version goes on as it began, or says by which settings it does.
 
-`run_folders/*.json` are `run.json` files as they were written then.
+`run_folders/*_run_*.json` are `run.json` files as they were written then: flat, before configurations had groups, and
+of the toy detector's help before it had `clean`, `smoothing` and `coordinate_weight`. `settings.json` lists all
+settings.
 """
 
 import json
@@ -10,16 +12,20 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 from sdg_data.errors import ConfigError
+from sdg_data.settings import VlmSettings
 from tests.trainers.boxflow.support import tiny_config, tiny_task
 from trainers.boxflow.config import BoxFlowConfig
 from trainers.boxflow.run_folder import BoxFlowRunFolder
 from trainers.boxflow.trainer import BoxFlowTrainer
-from trainers.common.config import grouped, read_config
+from trainers.common.config import changed, field_rows, grouped, read_config
 from trainers.detector.grpo_config import GrpoConfig
 from trainers.detector.run_folder import DetectorRunFolder
-from trainers.detector.sft_config import SftConfig
+from trainers.detector.sft_config import MiniHelp, SftConfig
+from trainers.doctor.train_config import DoctorGrpoConfig, DoctorSftConfig
+from trainers.rewards.settings import RewardSettings
 
 OLD = Path(__file__).parent / "run_folders"
 
@@ -79,3 +85,62 @@ def test_a_detectors_run_is_the_same_in_groups(name: str, kind: type[SftConfig |
     folder.claim({**now, "config": grouped(kind, {**note["config"], "workers": 3})}, kind)
     with pytest.raises(ConfigError, match=r"different: config\.seed \(0, now 1\)\n"):
         folder.claim({**now, "config": {**now["config"], "seed": 1}}, kind)
+
+
+def test_a_run_whose_help_had_fewer_settings_goes_on_as_it_began_or_not_at_all(tmp_path: Path) -> None:
+    """A default that is newer than the run is not what it did: its variants and its loss would be others."""
+    note = old_note("sft_run_mini_help.json")
+    shutil.copyfile(OLD / "sft_run_mini_help.json", tmp_path / "run.json")
+    assert set(note["config"]["mini"]) == {"variants", "reprompted", "heads"}
+    now = read_config(SftConfig, note["config"])
+    assert now.mini == MiniHelp(variants=3)
+    folder = DetectorRunFolder(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        folder.claim({**note, "config": now.model_dump(mode="json")}, SftConfig)
+    assert (
+        str(refused.value)
+        .splitlines()[0]
+        .endswith(
+            "the folder holds another run; different: config.mini.clean (1.0, now 0.5), "
+            "config.mini.coordinate_weight (1.0, now 2.0), config.mini.smoothing (0.0, now 8.0)"
+        )
+    )
+    assert "(`config.NAME` by --set NAME=VALUE)" in str(refused.value)
+    assert json.loads(folder.run.read_text(encoding="utf-8")) == note
+    as_then = changed(now, {"mini.clean": 1.0, "mini.smoothing": 0.0, "mini.coordinate_weight": 1.0})
+    folder.claim({**note, "config": as_then.model_dump(mode="json")}, SftConfig)
+    assert read_config(SftConfig, json.loads(folder.run.read_text(encoding="utf-8"))["config"]) == as_then
+
+
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_dense_heatmaps_had_a_ratio_for_each_location(is_flat: bool, tmp_path: Path) -> None:
+    """`auto` means another ratio since there is `ema_every`; other kinds of advantage keep theirs."""
+    flat = old_note("boxflow_run_flat.json")
+    then = {**flat, "config": {**flat["config"], "advantage": "dense-heatmap", "ratio": "auto"}}
+    then = then if is_flat else {**then, "config": grouped(BoxFlowConfig, then["config"])}
+    (tmp_path / "run.json").write_text(json.dumps(then), encoding="utf-8")
+    now = read_config(BoxFlowConfig, then["config"])
+    assert now.ratio_kind == "image-value"
+    folder = BoxFlowRunFolder(tmp_path)
+    with pytest.raises(ConfigError, match=r"different: config\.loss\.ratio \('location', now 'auto'\)\n"):
+        folder.claim({**flat, "config": now.model_dump(mode="json")}, BoxFlowConfig)
+    folder.claim({**flat, "config": changed(now, {"loss.ratio": "location"}).model_dump(mode="json")}, BoxFlowConfig)
+    folder.claim({**flat, "config": changed(now, {"loss.ratio": "location"}).model_dump(mode="json")}, BoxFlowConfig)
+    (tmp_path / "run.json").write_text(json.dumps({**flat, "config": {**flat["config"], "ratio": "auto"}}))
+    folder.claim({**flat, "config": read_config(BoxFlowConfig, flat["config"]).model_dump(mode="json")}, BoxFlowConfig)
+
+
+CONFIGURATIONS = (SftConfig, GrpoConfig, DoctorSftConfig, DoctorGrpoConfig, BoxFlowConfig)
+INNER = (RewardSettings, VlmSettings)
+"""Tables that configurations hold several of, or that other parts of the project share."""
+
+
+@pytest.mark.parametrize("kind", [*CONFIGURATIONS, *INNER], ids=lambda kind: kind.__name__)
+def test_of_every_setting_it_is_known_what_runs_without_it_did(kind: type[BaseModel]) -> None:
+    """A new setting fails here: a run that was begun without it goes on with its default, unless `earlier` says other.
+
+    Where the default is what such runs did, nothing is to do. Else its class says in `earlier` what they did. Then the
+    setting is added to `run_folders/settings.json`.
+    """
+    known: dict[str, list[str]] = json.loads((OLD / "settings.json").read_text(encoding="utf-8"))
+    assert sorted(key for key, *_ in field_rows(kind)) == known[kind.__name__]

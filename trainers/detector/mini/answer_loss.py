@@ -17,11 +17,28 @@ from trainers.detector.batches import IGNORED
 from trainers.detector.mini.language import NUMBERS
 
 
+class LastHidden:
+    """What a model's output layer reads, kept at each forward pass by a hook."""
+
+    def __init__(self, model: Any) -> None:
+        self._seen: torch.Tensor | None = None
+        model.model.language_model.register_forward_hook(self._keep)
+
+    def _keep(self, module: Any, arguments: Any, output: Any) -> None:
+        self._seen = output.last_hidden_state
+
+    @property
+    def states(self) -> torch.Tensor:
+        """(batch, length, width), of the batch that the model has just seen."""
+        assert self._seen is not None, "the model has seen no batch yet"
+        return self._seen
+
+
 class AnswerLoss:
     """The loss for one tokenizer.
 
-    `smoothing` is the spread (standard deviation) of a coordinate's target, on 0..1000; `coordinate_weight` how many
-    other tokens a coordinate counts as.
+    `smoothing` is the spread (standard deviation) of a coordinate's target, on 0..1000, where 0 is the plain loss;
+    `coordinate_weight` how many other tokens a coordinate counts as.
     """
 
     def __init__(self, tokenizer: Any, smoothing: float, coordinate_weight: float) -> None:
@@ -32,7 +49,7 @@ class AnswerLoss:
         before = [*map(tokenizer.convert_tokens_to_ids, opening), tokenizer.convert_tokens_to_ids(",")]
         self._before_coordinate = torch.tensor(before)
         apart = torch.arange(len(self.numbers))[:, None] - torch.arange(len(self.numbers))[None]
-        self._spread = torch.softmax(-0.5 * (apart / smoothing) ** 2, dim=1)
+        self._spread = torch.softmax(-0.5 * (apart / smoothing) ** 2, dim=1) if smoothing else (apart == 0).float()
         self._weight = coordinate_weight
 
     def __call__(

@@ -24,7 +24,7 @@ from sdg_data.mini.schedule import warmup_cosine
 from sdg_data.progress import Progress
 from trainers.common.muon import Muon, hidden_matrices
 from trainers.detector.batches import IGNORED
-from trainers.detector.mini.answer_loss import AnswerLoss
+from trainers.detector.mini.answer_loss import AnswerLoss, LastHidden
 from trainers.detector.mini.heads import MiniHeads
 from trainers.detector.mini.model import GRID, make_model, make_processor
 from trainers.detector.mini.scenes import RenderedScene, answer, samples
@@ -154,6 +154,7 @@ class BaseTraining:
         self.processor = make_processor()
         self.model = batch_equal_images(make_model(self.processor.tokenizer, recipe.seed))
         self.heads = MiniHeads(self.model)
+        self.hidden = LastHidden(self.model)
         self.batcher = SceneBatcher(self.processor, recipe)
         self.answer_loss = AnswerLoss(self.processor.tokenizer, recipe.smoothing, recipe.coordinate_weight)
         self.seconds = 0.0
@@ -221,7 +222,7 @@ class BaseTraining:
             mm_token_type_ids=(ids == batcher.image_token).int(),
             use_cache=False,
         )
-        total, weight = self.answer_loss(self.heads.hidden, ids, labels, self.model.lm_head)
+        total, weight = self.answer_loss(self.hidden.states, ids, labels, self.model.lm_head)
         wrong = kinds_of([sample.defects for sample in chosen])
         return total / weight + self.heads.loss({"input_ids": ids, "labels": labels}, patches, wrong)
 

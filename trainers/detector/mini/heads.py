@@ -70,20 +70,12 @@ class MiniHeads(nn.Module):
         self._seen: dict[str, torch.Tensor] = {}
         inner = model.model
         inner.visual.register_forward_hook(lambda module, args, output: self._keep("vision", output.pooler_output))
-        inner.language_model.register_forward_hook(
-            lambda module, args, output: self._keep("hidden", output.last_hidden_state)
-        )
         inner.language_model.layers[_HEAD_LAYER - 1].register_forward_hook(
             lambda module, args, output: self._keep("layer", output if torch.is_tensor(output) else output[0])
         )
 
     def _keep(self, name: str, value: torch.Tensor) -> None:
         self._seen[name] = value
-
-    @property
-    def hidden(self) -> torch.Tensor:
-        """What the output layer reads, (batch, length, width), of the batch that the model has just seen."""
-        return self._seen["hidden"]
 
     def vision_loss(self, patches: torch.Tensor) -> torch.Tensor:
         """The loss of what can be seen in each patch, of the images that the vision tower has just seen.

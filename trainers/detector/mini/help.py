@@ -99,7 +99,7 @@ def _variants(
         key = content_id("variant", row.key, made, rng.getrandbits(32))
         person = people[int(key[:8], 16) % len(people)]
         stated = drawn.truth if row.model == RENDERER else _told(person, key, drawn.truth)
-        if stated is None or (not stated and rng.random() >= settings.clean):
+        if stated is None or (not stated and not _kept(settings.clean, rng)):
             continue
         defects, trace = full_form(in_reading_order(stated))
         facts |= {"prompt": drawn.scene.prompt, "defects": tuple(defects), "trace": trace}
@@ -107,6 +107,11 @@ def _variants(
         if facts["tokens"] <= max_tokens:
             made += 1
             yield VariantRow(**facts, variant=drawn)
+
+
+def _kept(share: float, rng: random.Random) -> bool:
+    """Whether one of a share is kept. Where all are, nothing is drawn: so it was before there was a share."""
+    return share >= 1 or rng.random() < share
 
 
 def _told(person: SimulatedAnnotator, key: str, truth: Sequence[Defect]) -> tuple[Defect, ...] | None:

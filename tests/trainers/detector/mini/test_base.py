@@ -149,6 +149,16 @@ def test_a_coordinate_next_to_the_right_one_is_nearly_right_and_counts_twice(pro
     assert told(500)[0] < told(504)[0] < told(540)[0]
 
 
+def test_without_a_spread_the_loss_is_the_plain_one(processor):
+    ids, labels = SceneBatcher(processor, TINY).text(list(islice(samples(4), 3)))
+    scores = torch.randn(*ids.shape, len(processor.tokenizer), generator=torch.Generator().manual_seed(0))
+    plain = AnswerLoss(processor.tokenizer, smoothing=0.0, coordinate_weight=1.0)
+    total, weight = plain(scores, ids, labels, torch.nn.Identity())
+    expected = torch.nn.functional.cross_entropy(scores[:, :-1].mT, labels[:, 1:], reduction="sum")
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert weight.item() == (labels[:, 1:] != -100).sum()
+
+
 @pytest.mark.slow
 def test_the_loss_of_an_answer_by_hand(processor):
     training = BaseTraining(replace(TINY, smoothing=1e-3, coordinate_weight=1.0), None)

@@ -73,6 +73,25 @@ def test_the_first_variant_is_the_sample_and_the_others_are_the_same_in_every_ru
     assert max(row.tokens for row in short.train) <= 170 < max(row.tokens for row in made.train)
 
 
+def test_a_training_that_keeps_all_variants_draws_those_of_before_there_was_a_share(chat):
+    """The questions as the version before `mini.clean` drew them, and how many defects each has."""
+    data = with_variants(corpus(2, model="x"), chat, MiniHelp(variants=5, clean=1.0), max_tokens=1024, seed=3)
+    assert [(row.prompt, len(row.defects)) for row in data.train] == [
+        ("a large green triangle and two yellow stars", 0),
+        ("a large green triangle and two yellow stars", 0),
+        ("a large green triangle and two yellow stars", 0),
+        ("two yellow stars and a large orange star", 3),
+        ("a large green triangle and two yellow stars on a grey background", 1),
+        ("two green stars and a red triangle", 0),
+        ("two green stars and two red triangles on a white background", 2),
+        ("two green stars and a red triangle", 0),
+        ("two green stars and a red triangle", 0),
+        ("two green stars and a red triangle", 0),
+    ]
+    fewer = with_variants(corpus(2, model="x"), chat, MiniHelp(variants=5, clean=0.0), max_tokens=1024, seed=3)
+    assert all(row.defects for row in fewer.train[1:5] + fewer.train[6:])
+
+
 def test_renders_have_the_oracles_labels_and_generated_images_a_persons(chat):
     exact = with_variants(corpus(8, model=RENDERER), chat, HELP, max_tokens=1024, seed=3).train
     people = with_variants(corpus(8, model="mini-sana"), chat, HELP, max_tokens=1024, seed=3).train

@@ -57,3 +57,14 @@ def test_micro_batches_add_up_to_the_batch(shards: Path, tmp_path: Path) -> None
     finished(command(shards, parts, *few, "--set", "optimizer.micro_batch=4"), log=tmp_path / "log")
     # a head's mean over the patches that show a shape is another one in each half
     assert curve(parts) == pytest.approx(curve(whole), rel=0.05)
+
+
+def test_without_weight_there_are_no_heads(shards: Path, tmp_path: Path) -> None:
+    """The answers' loss is the one beside heads that weigh next to nothing; checkpoints hold nothing of heads."""
+    few, last = ("--set", "optimizer.max_steps=2"), "checkpoints/checkpoint-2/model.safetensors"
+    for name, weight in (("none", "0"), ("light", "1e-30")):
+        finished(command(shards, tmp_path / name, *few, "--set", f"mini.heads={weight}"), log=tmp_path / "log")
+    assert curve(tmp_path / "none") == pytest.approx(curve(tmp_path / "light"), rel=1e-6)
+    none, light = (load_file(tmp_path / name / last) for name in ("none", "light"))
+    assert none.keys() == load_file(WEIGHTS / "model.safetensors").keys()
+    assert {name.partition(".")[0] for name in light.keys() - none.keys()} == {"mini_heads"}
