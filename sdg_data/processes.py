@@ -15,6 +15,12 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def launcher_checkpoints() -> bool:
+    """Whether the file of `accelerate launch` has activations checkpointed: doing so in a training as well is wrong."""
+    names = ("ACCELERATE_USE_FSDP", "FSDP_ACTIVATION_CHECKPOINTING")
+    return all(os.environ.get(name, "").lower() in ("1", "true") for name in names)
+
+
 def own_device() -> str:
     """torch's name of the device that "auto" stands for: this process's own GPU, else the CPU.
 

@@ -76,11 +76,12 @@ def at_worst(pairs: Pairs, counts: Counts, protocol: Protocol) -> dict[str, Any]
 
 def _answered(pairs: Pairs, counts: Counts, silent: NDArray[np.bool_], protocol: Protocol) -> Counts:
     """The counts by the worst answers, with the pairs of the answers that were given (a degenerate one has some)."""
-    given = ~silent[pairs.gt.images[counts.matches.first]]
-    close = given[counts.matches.score >= protocol.reasons_at]
+    found = counts.matches
+    given = ~silent[pairs.gt.images[found.first]]
+    close = given[found.score >= protocol.reasons_at]
     return Counts(
         columns=_charged(pairs, counts, silent, protocol),
-        matches=Assignment(*(values[given] for values in counts.matches)),
+        matches=Assignment(found.first[given], found.second[given], found.score[given]),
         pair_labels=counts.pair_labels[close],
         cosines=np.maximum(counts.cosines[close], 0),
         f1s=counts.f1s[close],

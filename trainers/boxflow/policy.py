@@ -12,6 +12,7 @@ import torch
 
 from generators.models.flow import Conditioning, Flow
 from sdg_data.errors import ConfigError
+from sdg_data.processes import launcher_checkpoints
 from trainers.boxflow.config import BoxFlowConfig, BoxFlowLora
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Policy:
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False)
                 part.eval()
-        if self.config.policy.checkpointing:
+        if self.config.policy.checkpointing and not launcher_checkpoints():
             self.model.enable_gradient_checkpointing()
         if self.config.policy.lora is not None:
             add_lora(self.model, self.config.policy.lora)

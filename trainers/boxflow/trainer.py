@@ -46,6 +46,7 @@ from trainers.boxflow.run_folder import BoxFlowRunFolder
 from trainers.boxflow.saving import save_lora, save_whole
 from trainers.boxflow.state import gathered, restored
 from trainers.boxflow.update import Updater
+from trainers.common.sharded import plain_name, plain_names
 from trainers.rewards.contract import BaseReward, Detector
 from trainers.rewards.scoring import ScoredImage, Scoring, check_failures
 from trainers.rewards.settings import described
@@ -186,7 +187,8 @@ class BoxFlowTrainer:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         whole = accelerator.unwrap_model(self.model)
         task.pipeline.transformer = whole
-        self.named = {name: weights for name, weights in whole.named_parameters() if weights.requires_grad}
+        trained_ones = ((name, weights) for name, weights in whole.named_parameters() if weights.requires_grad)
+        self.named = {plain_name(name): weights for name, weights in trained_ones}
         if not self.named:
             raise ConfigError("nothing is trained", item="policy.lora")
         self.ema = Ema(list(self.named.values()), settings.ema)
@@ -397,7 +399,8 @@ class BoxFlowTrainer:
         if not self.main:
             return
         pipeline, weights = self.task.pipeline, state["ema"]
-        if self.config.policy.lora is not None:
-            save_lora(pipeline, weights, self.folder.lora)
-        else:
-            save_whole(pipeline, weights, self.folder.model)
+        with plain_names(pipeline.transformer):
+            if self.config.policy.lora is not None:
+                save_lora(pipeline, weights, self.folder.lora)
+            else:
+                save_whole(pipeline, weights, self.folder.model)

@@ -23,6 +23,7 @@ from sdg_data.errors import ConfigError
 from sdg_data.work import StopRequest
 from trainers.common.checksums import write_checksums
 from trainers.common.muon import Muon, hidden_matrices
+from trainers.common.sharded import plain_names, without_copies
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingRow
 from trainers.detector.evaluation import SCORE, answer_rows, draw, figures, measure
@@ -133,6 +134,15 @@ class DetectorTrainerMixin:
         self.held_out = sorted(held_out, key=lambda row: row.key)[:limit]
         self._waited, self._since = 0.0, time.perf_counter()
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator as the trainer does, with the configuration's precision.
+
+        What `accelerate launch` was told is for trainings that say nothing themselves.
+        """
+        trainer: Any = self
+        trainer.args.mixed_precision = "bf16" if trainer.args.bf16 else "no"
+        super().create_accelerator_and_postprocess()  # type: ignore[misc]
+
     def create_optimizer(self, model: Any = None) -> Any:
         """Make the optimizer: the trainer's AdamW, or Muon where the configuration says so.
 
@@ -225,6 +235,13 @@ class DetectorTrainerMixin:
         return answer_rows(
             model, self.chat, self.table, rows, batch=settings.eval_batch, max_tokens=settings.eval_max_tokens
         )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Write the files of a model, or of an adapter, as the trainer does; of a sharded one all that it has."""
+        trainer: Any = self
+        weights = None if state_dict is None else without_copies(trainer.model, state_dict)
+        with plain_names(trainer.model):
+            super()._save(output_dir, weights)  # type: ignore[misc]
 
     def save_final(self, folder: str) -> None:
         """Write the weights that the training leaves behind."""

@@ -10,6 +10,7 @@ import typer
 
 from sdg_data.console import print_json, say, say_warnings
 from sdg_data.errors import ConfigError
+from sdg_data.processes import rank
 
 Data = Annotated[str, typer.Option(help="Shards: the folder or URL of an export", rich_help_panel="Model and data")]
 Base = Annotated[
@@ -140,7 +141,9 @@ def recipe_of(recipes: Mapping[str, Any], name: str) -> Any:
 
 
 def print_result(result: Mapping[str, Any], as_json: bool) -> None:
-    """Print a training's result: the model's folder, and its figures."""
+    """Print a training's result: the model's folder, and its figures. Of several processes the first one prints."""
+    if rank():
+        return
     if as_json:
         print_json(result)
         return

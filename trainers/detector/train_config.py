@@ -6,12 +6,12 @@ below a field is its documentation: `sdg train detector sft --help-config` print
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sdg_data.errors import ConfigError
+from sdg_data.processes import launcher_checkpoints
 from sdg_data.prompt_templates import DETECT, is_file
 from trainers.common.config import AboveZero, ConfigGroup, LoraSettings, Natural, Positive, TrainingSettings
 from trainers.common.config import changed as changed  # whoever has a configuration changes it
@@ -187,11 +187,6 @@ class TrainConfig(TrainingSettings):
             Name of the argument -> value.
         """
         on_cpu = self.model.device == "cpu"
-        # Where accelerate's own configuration checkpoints activations, doing it here as well is refused.
-        already = all(
-            os.environ.get(name, "").lower() in ("1", "true")
-            for name in ("ACCELERATE_USE_FSDP", "FSDP_ACTIVATION_CHECKPOINTING")
-        )
         optimizer, saving, held_out = self.optimizer, self.saving, self.data.held_out
         return {
             "output_dir": folder,
@@ -207,7 +202,7 @@ class TrainConfig(TrainingSettings):
             "per_device_train_batch_size": optimizer.micro_batch,
             "gradient_accumulation_steps": self.accumulation(processes),
             "bf16": self.model.precision == "bf16",
-            "activation_checkpointing": self.model.checkpointing and not already,
+            "activation_checkpointing": self.model.checkpointing and not launcher_checkpoints(),
             "use_cpu": on_cpu,
             "dataloader_pin_memory": not on_cpu,
             "dataloader_num_workers": self.data.workers,

@@ -19,6 +19,7 @@ from trl import SFTConfig as TrlSftConfig
 from trl.trainer.utils import FusedCausalLMOutput
 
 from exports.dataset.image_extras import scores_of
+from sdg_data.errors import ConfigError
 from sdg_data.processes import world_size
 from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter
 from trainers.detector.data import TrainingRow, read_training_data
@@ -82,13 +83,31 @@ class DoctorTrainerMixin(DetectorTrainerMixin):
             truths.append(DoctorTruth(row.key, scores_of(self.table.sample(row.place)), by_kind, row.defects))
         return truths
 
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Make the optimizer as a detector's training does.
+
+        Returns:
+            The trainer's `optimizer`.
+
+        Raises:
+            ConfigError: An adapter of a model that is divided among devices: merging it needs whole matrices.
+        """
+        trainer: Any = self
+        if self.config.model.lora is not None and trainer.is_fsdp_enabled:
+            raise ConfigError(
+                "a doctor's adapter is merged at the end, which needs whole matrices, and FSDP divides them",
+                hint="--config_file configs/accelerate/ddp.yaml; or without --lora.",
+            )
+        return super().create_optimizer(model)
+
     def save_final(self, folder: str) -> None:
-        """Write a whole doctor: an adapter is merged into its base."""
+        """Write a whole doctor: an adapter is merged into its base. Of several processes one writes."""
         trainer: Any = self
         model = trainer.accelerator.unwrap_model(trainer.model)
         if hasattr(model, "merge_and_unload"):
             trainer.model = model.merge_and_unload()
-            trainer.model.save_pretrained(folder)
+            if trainer.is_world_process_zero():
+                trainer.model.save_pretrained(folder)
             return
         super().save_final(folder)
 
