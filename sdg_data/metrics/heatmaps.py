@@ -362,7 +362,8 @@ def _centred(heat: Floats) -> Floats:
         return np.zeros_like(heat)
     # As it is, the squares of a map that is faint everywhere would be too small for a double.
     scaled = heat / heat.max()
-    return scaled - scaled.mean()
+    centred: Floats = scaled - scaled.mean()
+    return centred
 
 
 def _distribution(heat: Floats) -> Floats:
