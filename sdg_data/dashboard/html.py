@@ -33,15 +33,15 @@ def folded(value: object, limit: int = LONG) -> str:
     )
 
 
-def number(value: object) -> str:
-    """A figure for people: whole numbers grouped, others with three decimals, nothing as a dash."""
+def number(value: object, digits: int = 3) -> str:
+    """A figure for people: whole numbers grouped, others with some decimals, nothing as a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, _NUMBER):
         return text(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def table(
@@ -74,9 +74,14 @@ def _cell(name: str, value: Any, raw: frozenset[str], right: frozenset[str]) -> 
     if name in raw:
         return f'<td class="number">{value}</td>' if name in right else f"<td>{value}</td>"
     if isinstance(value, _NUMBER) or value is None:
-        return f'<td class="number">{number(value)}</td>'
+        return f'<td class="number">{number(value, _digits(name))}</td>'
     short = isinstance(value, str) and len(value) <= SHORT
     return f'<td class="{"nowrap" if short else ""}">{folded(value, 120)}</td>'
+
+
+def _digits(name: str) -> int:
+    """The decimals of a column: thousandths of a second or of an hour mean nothing."""
+    return 1 if "seconds" in name else 2 if "hours" in name else 3
 
 
 def tiles(values: Sequence[tuple[str, str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,17 @@ pytest.importorskip("gradio")
 
 from starlette.testclient import TestClient
 
+from schemas.defect import Defect
+from schemas.records import ImageRecord
+from sdg_data.blobs import Blobs
 from sdg_data.dashboard.app import make_app, make_context
 from sdg_data.dashboard.jobs import MOST, Jobs
 from sdg_data.dashboard.pages import evaluate
+from sdg_data.dashboard.pages.refine import chains
 from sdg_data.errors import ConfigError, InputError
-from tests.sdg_data.dashboard.conftest import Filled
+from tests.sdg_data.dashboard.comparisons import compare as put_comparisons
+from tests.sdg_data.dashboard.conftest import Filled, fill
+from tests.sdg_data.store.makers import defect
 
 LONG_ENOUGH = 120.0
 PARAMETERS = {"gt": "gold", "pred": "prelabel:vlm", "other": "", "model": "", "split": "", "protocol": "paper"}
@@ -116,6 +123,36 @@ def test_a_large_comparison_is_computed_beside_the_page(
     with context.snapshots.read() as tx:
         assert tx is not None
         assert evaluate.waited(context, tx, both) is None
+
+
+def test_the_oracle_looks_at_many_pictures_beside_the_page_and_at_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    made, looked = fill(tmp_path / "home", 12), list[str]()
+    put_comparisons(made)
+
+    def look_when_let(blobs: Blobs, records: list[ImageRecord], texts: dict[str, str]) -> dict[str, tuple[Defect, ...]]:
+        assert gate.wait(LONG_ENOUGH)
+        looked.extend(record.id for record in records)
+        return {record.id: (defect(10, importance=40),) for record in records}
+
+    monkeypatch.setattr(chains, "oracle_defects", look_when_let)
+    context = make_context(made.home, made.blobs)
+    with context.snapshots.read() as tx:
+        assert tx is not None
+        assert chains.waited(context, tx, "prelabel:vlm") is None
+        assert chains.waited(context, tx, chains.ORACLE) is None  # of few pictures: at once
+        monkeypatch.setattr(chains, "LOOKED_AT_ONCE", 0)
+        assert chains.waited(context, tx, chains.ORACLE) is not None
+    gate.set()
+    assert context.jobs.wait(LONG_ENOUGH)
+    with context.snapshots.read() as tx:
+        assert tx is not None
+        assert chains.waited(context, tx, chains.ORACLE) is None
+        rows = chains.run_rows(context, tx, {"judge": chains.ORACLE})
+    assert len(rows) == 2
+    assert {(row["judged burden before"], row["judged fall"]) for row in rows} == {(0.4, 0.0)}
+    assert len(looked) == len(set(looked))  # both runs are of the same images
 
 
 def test_the_page_asks_again_until_the_figures_are_there(

@@ -173,7 +173,8 @@ def _over_time(context: PageContext, tx: Tx | None) -> str:
         return ""
     cells = [{**row, "who": link(_week_address(row), row["who"])} for row in rows]
     seconds, quality = charts(rows)
-    body = f"{seconds}{quality}<details><summary>the table</summary>{table(cells, raw=frozenset({'who'}))}</details>"
+    drawn = f'<div class="side-by-side">{seconds}{quality}</div>'
+    body = f"{drawn}<details><summary>the table</summary>{table(cells, raw=frozenset({'who'}))}</details>"
     note = f"by the week of the answer; the {PEOPLE} with most verdicts and the last {WEEKS} weeks are drawn"
     return figure("person-weeks", "Time and quality by person", body, note=note)
 

@@ -6,11 +6,13 @@ The figures of a run are those of `sdg refine report` (`sdg_data.metrics.refinem
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from schemas.defect import Defect
 from schemas.records import ImageRecord
 from schemas.refinement import Edit, Refinement, RefinementRun, RefinementState
+from sdg_data.blobs import Blobs
 from sdg_data.dashboard.context import PageContext
 from sdg_data.dashboard.page import Parameters, Rows
 from sdg_data.errors import ConfigError
@@ -32,6 +34,10 @@ from sdg_data.store.rows import grouped, select
 RESAMPLES = 500
 SHORT_ID = 12
 ORACLE = "oracle"
+LOOKED_AT_ONCE = 50
+"""The oracle looks at more pictures while the page waits."""
+REMEMBERED = 65_536
+"""Burdens by the oracle that are kept."""
 WORDS: Mapping[str, str] = {
     "burden-inside": "the burden inside the mask did not fall enough",
     "burden-left": "too much burden is left inside the mask",
@@ -149,7 +155,48 @@ def _burdens(context: PageContext, tx: Tx, judge: str, records: RunRecords) -> d
     if source.kind != ORACLE:
         return burdens_of(table_defects(read_source(tx, source, Filter()), records.images))
     texts = prompt_texts(tx, records.images.values())
-    return burdens_of(oracle_defects(context.blobs, records.images.values(), texts))
+    return {image.id: _oracle_burden(context.blobs, image, texts[image.prompt_id]) for image in records.images.values()}
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _oracle_burden(blobs: Blobs, image: ImageRecord, prompt: str) -> float:
+    """The burden that the oracle sees; a picture does not change, so it is looked at once, whatever the snapshot."""
+    return burdens_of(oracle_defects(blobs, [image], {image.prompt_id: prompt}))[image.id]
+
+
+def waited(context: PageContext, tx: Tx, judge: str) -> float | None:
+    """For how many seconds the oracle is looking at the runs' pictures in another thread, which this begins.
+
+    Args:
+        context: The page's.
+        tx: The snapshot.
+        judge: Who judges.
+
+    Returns:
+        None for another judge, where its reports are remembered, and where there are few pictures.
+
+    Raises:
+        SdgError: It cannot judge them, or too many others are being computed.
+    """
+    if judge != ORACLE:
+        return None
+    runs = [run.id for run in all_runs(tx)]
+    if all(context.remembers(tx, ("refine report", run, judge)) for run in runs):
+        return None
+    if sum(len(_records(context, tx, run).images) for run in runs) <= LOOKED_AT_ONCE:
+        return None
+
+    def look(cursor: Tx) -> None:
+        for run in runs:
+            run_report(context, cursor, run, judge)
+
+    return context.waited(tx, ("refine", judge), look)
+
+
+def prepare(context: PageContext, tx: Tx) -> None:
+    """Read every run, and measure it by its own detector."""
+    for run in all_runs(tx):
+        run_report(context, tx, run.id, "")
 
 
 def judges(tx: Tx, records: RunRecords | None) -> list[str]:

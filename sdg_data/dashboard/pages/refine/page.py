@@ -20,17 +20,20 @@ from sdg_data.dashboard.pages.refine.chains import (
     count_rows,
     edit_rows,
     judges,
+    prepare,
     result_ids,
     run_name,
     run_rows,
+    waited,
 )
-from sdg_data.dashboard.pages.refine.render import SCRIPT, render_image, render_images, render_runs
+from sdg_data.dashboard.pages.refine.render import SCRIPT, render_image, render_images, render_runs, render_waiting
 from sdg_data.errors import SdgError
 from sdg_data.store.connection import Tx
 
 _NO_RUN = ("Nothing was refined yet. Edit defects away, and keep what passes a test:", "sdg refine run")
 _NAMES = ("run", "state", "verdict", "reason", "judge")
 _REMEMBER = remember((*_NAMES, "+", "page"), {"page": "1"})
+_ASK_AGAIN_SECONDS = 1.0
 _SCROLL = "() => document.querySelector('#refinement').scrollIntoView({behavior: 'smooth'})"
 _LINKED = f"() => {{ if (new URLSearchParams(location.search).has('image')) ({_SCROLL})(); }}"
 
@@ -48,6 +51,7 @@ def build(context: PageContext) -> None:
         back = gr.Button("← Back", elem_id="back", min_width=90)
         forth = gr.Button("Next →", elem_id="forth", min_width=90)
     rest = gr.Textbox(visible=False, elem_id="rest")
+    clock = gr.Timer(_ASK_AGAIN_SECONDS, active=False)
     runs = gr.HTML(elem_id="runs", elem_classes="sdg")
     cards = gr.HTML(elem_id="refined", elem_classes="sdg", js_on_load=SCRIPT)
     detail = gr.HTML(elem_id="refinement", elem_classes="sdg", js_on_load=SCRIPT)
@@ -78,17 +82,35 @@ def build(context: PageContext) -> None:
             looked_at,
         )
 
-    def show(tx: Tx | None, own: Parameters, page: int) -> tuple[int, str, str]:
+    def show(tx: Tx | None, own: Parameters, page: int) -> tuple[int, str, str, gr.Timer]:
+        still = gr.Timer(active=False)
         if tx is None:
-            return 1, nothing(*_NO_RUN), ""
+            return 1, nothing(*_NO_RUN), "", still
         try:
             records = asked_run(context, tx, own)
             if records is None:
-                return 1, nothing(*_NO_RUN), ""
+                return 1, nothing(*_NO_RUN), "", still
             page, images = render_images(tx, records, own, page)
-            return page, render_runs(context, tx, own), images
         except SdgError as error:
-            return 1, f'<p class="warn">{text(error)}</p>', ""
+            return 1, f'<p class="warn">{text(error)}</p>', "", still
+        runs, again = judged(tx, own)
+        return page, runs, images, again
+
+    def judged(tx: Tx, own: Parameters) -> tuple[str, gr.Timer]:
+        """The table of runs, or what stands in its place while the judge looks at pictures and a clock asks again."""
+        try:
+            seconds = waited(context, tx, own.get("judge", ""))
+            if seconds is None:
+                return render_runs(context, tx, own), gr.Timer(active=False)
+        except SdgError as error:
+            return f'<p class="warn">{text(error)}</p>', gr.Timer(active=False)
+        return render_waiting(seconds), gr.Timer(active=True)
+
+    def on_tick(*values: Any) -> tuple[str, gr.Timer]:
+        with context.snapshots.read() as tx:
+            if tx is None:
+                return nothing(*_NO_RUN), gr.Timer(active=False)
+            return judged(tx, chosen(_NAMES, values[:-2]))
 
     def one(tx: Tx | None, own: Parameters, image: Parameters) -> str:
         try:
@@ -99,12 +121,12 @@ def build(context: PageContext) -> None:
         except SdgError as error:
             return f'<p class="warn">{text(error)}</p>'
 
-    def on_page(*values: Any, step: int = 0, first: bool = False) -> tuple[int, str, str]:
+    def on_page(*values: Any, step: int = 0, first: bool = False) -> tuple[Any, ...]:
         *own, _, page = values
         with context.snapshots.read() as tx:
             return show(tx, chosen(_NAMES, own), 1 if first else _whole(page) + step)
 
-    def on_filter(*values: Any) -> tuple[int, str, str]:
+    def on_filter(*values: Any) -> tuple[Any, ...]:
         return on_page(*values, first=True)
 
     def on_run(*values: Any) -> tuple[Any, ...]:
@@ -113,10 +135,10 @@ def build(context: PageContext) -> None:
             _, reasons = _choices(context, tx, own)
         return set_to(reasons, own["reason"]), "", "", *on_filter(*values)
 
-    def on_back(*values: Any) -> tuple[int, str, str]:
+    def on_back(*values: Any) -> tuple[Any, ...]:
         return on_page(*values, step=-1)
 
-    def on_forth(*values: Any) -> tuple[int, str, str]:
+    def on_forth(*values: Any) -> tuple[Any, ...]:
         return on_page(*values, step=1)
 
     def on_pick(event: gr.EventData, *values: Any) -> tuple[str, str]:
@@ -131,7 +153,7 @@ def build(context: PageContext) -> None:
             return context.stamp(), *show(tx, own, _whole(values[-1])), one(tx, own, image) if image else ""
 
     quick: dict[str, Any] = {"show_progress": "hidden", "queue": False}
-    seen = [number, runs, cards]
+    seen = [number, runs, cards, clock]
 
     def keep(event: Any) -> Any:
         """The address is written anew after an event that changed what is seen."""
@@ -149,6 +171,7 @@ def build(context: PageContext) -> None:
     keep(forth.click(on_forth, everything, seen, **quick))
     keep(cards.click(on_pick, everything, [rest, detail], **quick)).then(None, None, None, js=_SCROLL)
     keep(detail.click(on_pick, everything, [rest, detail], **quick))
+    clock.tick(on_tick, everything, [runs, clock], **quick)
 
 
 def _choices(context: PageContext, tx: Tx | None, own: Parameters) -> tuple[list[str], list[str]]:
@@ -174,4 +197,5 @@ PAGE = Page(
     build=build,
     figures={"refine-runs": run_rows, "refine-counts": count_rows, "refine-edits": edit_rows},
     lists={"refine-edits": result_ids},
+    prepare=prepare,
 )

@@ -98,6 +98,15 @@ def render_runs(context: PageContext, tx: Tx, parameters: Parameters) -> str:
     )
 
 
+def render_waiting(seconds: float) -> str:
+    """What stands in the place of the runs while the oracle looks at their pictures, as HTML."""
+    return (
+        '<div class="empty waiting" role="status"><p>The oracle looks at the pictures of the runs, '
+        f"for {seconds:.0f} s now. "
+        "Its burdens appear here as soon as they are there; they are remembered, so you may go elsewhere.</p></div>"
+    )
+
+
 def _count_line(counts: Sequence[Mapping[str, Any]], group: str, parameters: Parameters) -> str:
     links = [
         f"{link(_address(parameters, group, row['name']), row['in words'] or row['name'])} {row['number']:,}"
@@ -204,7 +213,7 @@ def _why_not(image: RefinedImage) -> str:
     if image.refinement.state is RefinementState.REFINED:
         return ""
     reasons = dict.fromkeys(reason for edit in image.edits for reason in edit.reasons)
-    return f": {', '.join(reasons)}" if reasons else ""
+    return f": {', '.join(WORDS.get(reason, reason) for reason in reasons)}" if reasons else ""
 
 
 def render_image(tx: Tx, records: RunRecords, image_id: str, edit_number: str = "") -> str:
