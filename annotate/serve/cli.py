@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -134,7 +135,7 @@ def vllm_start(
     if kind == "rollout":
         say(f"--set answers.vllm.mode=server --set answers.vllm.base_url={server.url}")
     else:
-        say(f"sdg prelabel run --backend openai --base-url {server.url}/v1 --model {options.served_name}")
+        say(f"sdg prelabel run --backend openai --base-url {server.url}/v1 --model {shlex.quote(options.served_name)}")
         say(f"sdg train boxflow --detector openai --detector-url {server.url}/v1")
 
 

@@ -84,12 +84,19 @@ def _digits(name: str) -> int:
     return 1 if "seconds" in name else 2 if "hours" in name else 3
 
 
+def _agreeing(value: str, what: str) -> str:
+    """The words under a number: "images accepted", but 1 "image accepted"."""
+    noun, space, rest = what.partition(" ")
+    return f"{noun.removesuffix('s')}{space}{rest}" if value == "1" else what
+
+
 def tiles(values: Sequence[tuple[str, str, str]]) -> str:
-    """Large figures: (value, what it is, a note); values and notes are text."""
+    """Large figures: (value, what it is, beginning with a plural, and a note); values and notes are text."""
     return (
         '<div class="tiles">'
         + "".join(
-            f'<div class="tile"><b>{text(value)}</b><span>{text(what)}</span><small>{text(note)}</small></div>'
+            f'<div class="tile"><b>{text(value)}</b><span>{text(_agreeing(value, what))}</span>'
+            f"<small>{text(note)}</small></div>"
             for value, what, note in values
         )
         + "</div>"

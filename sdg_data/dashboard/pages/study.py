@@ -1,5 +1,6 @@
 """Study: what `sdg study report` says of a comparison by people, while it runs and afterwards."""
 
+import shlex
 from typing import Any
 
 import gradio as gr
@@ -136,7 +137,7 @@ def render(context: PageContext, tx: Tx | None, parameters: Parameters) -> str:
 
 
 def _serve(name: str) -> str:
-    return f"sdg study serve {name} --raters ann,ben"
+    return f"sdg study serve {shlex.quote(name)} --raters ann,ben"
 
 
 def _head(report: StudyReport) -> str:

@@ -167,7 +167,8 @@ def test_the_study_is_the_commands_report(context: PageContext, tx: Tx, made: Fi
     assert [without["preferences"][0][name] for name in ("good", "same", "bad")] == [0, 3, 9]
     waiting = safe(study.render(context, tx, {"study": "nobody yet"})).all_text
     assert "Nobody has voted yet" in waiting
-    assert "sdg study serve" in waiting
+    assert "1item without an image" in waiting
+    assert "sdg study serve 'nobody yet' --raters" in waiting  # to be copied into a shell
     assert "there is no study" in safe(study.render(context, tx, {"study": "<script>"})).all_text
 
 

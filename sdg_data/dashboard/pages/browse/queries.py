@@ -21,6 +21,7 @@ from sdg_data.dashboard.tables import label_studio_links, models
 from sdg_data.store import annotations, enrichments, gold, images, prelabels, prompts, reviews
 from sdg_data.store.connection import Tx
 from sdg_data.store.rows import select
+from sdg_data.words import counted
 
 PAGE_SIZE = 24
 Numbers = NDArray[np.int32]
@@ -266,7 +267,7 @@ def _prelabel_line(prelabel: Prelabel) -> str:
     repairs = f", repaired: {', '.join(prelabel.repairs)}" if prelabel.repairs else ""
     cost = "" if prelabel.cost is None else f", ${prelabel.cost:.4f}"
     model = f"{prelabel.model}@{prelabel.revision}, template {prelabel.template}"
-    return f"{model}, {len(prelabel.defects)} defects{repairs}{cost}, id {prelabel.id}"
+    return f"{model}, {counted(len(prelabel.defects), 'defect')}{repairs}{cost}, id {prelabel.id}"
 
 
 def _annotation_line(annotation: Annotation) -> str:
@@ -275,7 +276,8 @@ def _annotation_line(annotation: Annotation) -> str:
         start = f"from annotation {annotation.parent_id[:8]}"
     time = "" if annotation.seconds is None else f", {annotation.seconds:.0f} s"
     note = "" if annotation.note is None else f", note: {annotation.note}"
-    verdict = f"{annotation.annotator}, {annotation.status}, {len(annotation.defects)} defects"
+    said = counted(len(annotation.defects), "defect") if annotation.defects else annotation.status
+    verdict = f"{annotation.annotator}, {said}"
     return f"{verdict}, {start}{time}, {annotation.source}, id {annotation.id}{note}"
 
 

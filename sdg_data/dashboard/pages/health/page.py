@@ -97,7 +97,7 @@ def render_checks(tx: Tx) -> str:
             "bad-pictures",
             "NaN and one-colour images",
             table(queries.bad_pictures(tx), none="none: whatever was made is a picture"),
-            note="made, and not kept: each is a failure of `sdg generate run`",
+            note="made, and not kept: each is a failure of sdg generate run",
         ),
         figure("withdrawn", "Withdrawn", table(queries.withdrawn(tx), none="nothing was withdrawn")),
     )
