@@ -21,6 +21,7 @@ from typer.main import get_command, get_group
 from sdg_data import shadowing
 from sdg_data.console import Globals, ToStderr, command_group
 from sdg_data.errors import ConfigError, ExitCode, MissingDependency, SdgError
+from sdg_data.full_disk import HINT, is_full, report_in_threads
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,13 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)
+    except (OSError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        sys.stdout.flush()
+        where = getattr(error, "filename", None)
+        print(f"error: {f'{where}: ' if where else ''}cannot write it\n  {HINT}", file=sys.stderr)
+        return int(ExitCode.ERROR)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(ExitCode.OK if end.code is None else ExitCode.ERROR)
     return int(ExitCode.OK)
@@ -212,6 +220,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command line of the process and exit with its code; the entry point of the `sdg` script."""
+    report_in_threads()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel, ValidationError
 
 from sdg_data.errors import ConfigError, InputError
+from sdg_data.full_disk import HINT, is_full
 from sdg_data.locks import stage_lock
 from sdg_data.processes import rank
 from sdg_data.web_addresses import without_secrets
@@ -86,13 +87,24 @@ class RunFolder:
         """Hold the folder for the length of the block: two trainings in one would delete each other's checkpoints.
 
         Of several processes that train together the first one holds it for all. Where another training holds it,
-        StoreLocked comes through.
+        StoreLocked comes through. A disk that fills ends the block with an InputError.
         """
-        if rank():
+        with contextlib.nullcontext() if rank() else stage_lock(self.root, "training", wait=0), self._writing():
             yield
-            return
-        with stage_lock(self.root, "training", wait=0):
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what libraries raise on a full disk into an InputError; checkpoints written before are still there."""
+        from safetensors import SafetensorError
+
+        try:
             yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not is_full(error):
+                raise
+            raise InputError(
+                f"cannot write there ({str(error).splitlines()[0]})", item=str(self.root), hint=HINT
+            ) from error
 
     def trim_log(self, done: int) -> None:
         """Forget what was logged after `done` steps (or rollouts): it will be logged again."""

@@ -31,14 +31,17 @@ PIPELINES = {
     "z-image-turbo": "ZImagePipeline",
     "longcat-image": "LongCatImagePipeline",
     "flux1-dev": "FluxPipeline",
+    "flux2-dev": "Flux2Pipeline",
 }
-"""By preset; each takes 3 to 4 GB of memory and four minutes or more: bfloat16 is slow on CPUs."""
+"""By preset; each takes 3 to 4 GB of memory (FLUX.2 11) and four minutes or more: bfloat16 is slow on CPUs."""
 STEPS = {"sana-1.5-1.6b": 2}
 CALLS: dict[str, dict[str, Any]] = {
     "sana-1.5-1.6b": {"use_resolution_binning": False, "max_sequence_length": 32},
     "z-image-turbo": {},
     "longcat-image": {"enable_prompt_rewrite": False},  # random weights would write 512 tokens of noise
     "flux1-dev": {"max_sequence_length": 32},
+    # The prompt stands behind a system message; of two layers there are the states before, between and after.
+    "flux2-dev": {"max_sequence_length": 128, "text_encoder_out_layers": (0, 1, 2)},
 }
 """What is called otherwise than by the preset, mostly fewer tokens."""
 
