@@ -16,6 +16,7 @@ from typing import Any, Final
 from generators.editors.contract import EditedImage, EditError, EditRequest, GeneratedImage
 from generators.editors.local import resized
 from generators.editors.presets import EditorPreset
+from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.picture.decode import decode_pixels
 from sdg_data.picture.refusal import PictureError
@@ -107,7 +108,7 @@ class HostedEditor:
     def _form(self, aiohttp: Any, request: EditRequest) -> Any:
         form = aiohttp.FormData()
         form.add_field("model", self.preset.repository)
-        form.add_field("prompt", request.instruction)
+        form.add_field("prompt", without_marks(request.instruction))
         form.add_field("n", "1")
         for name, value in self.preset.call.items():
             form.add_field(name, value if isinstance(value, str) else json.dumps(value))

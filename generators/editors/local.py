@@ -17,6 +17,7 @@ from generators.editors.contract import EditedImage, EditError, EditRequest, Pix
 from generators.editors.presets import EditorPreset
 from generators.memory import arrange, is_out_of_memory, pick_device, release
 from generators.models.loading import load_pipeline
+from sdg_data.chat_marks import without_marks
 from sdg_data.errors import GenerationError
 
 _EXPECTED: Final = (RuntimeError, MemoryError, ValueError, TypeError, LookupError, AssertionError, AttributeError)
@@ -110,7 +111,7 @@ class PipelineEditor:
         return arguments
 
     def _call(self, request: EditRequest) -> Any:
-        returned = self.pipeline(**self.prompt(request.instruction), **self.arguments(request)).images[0]
+        returned = self.pipeline(**self.prompt(without_marks(request.instruction)), **self.arguments(request)).images[0]
         if isinstance(returned, Image.Image):
             return np.asarray(returned.convert("RGB"), np.float32) / 255
         return np.asarray(returned, np.float32)

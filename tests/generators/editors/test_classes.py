@@ -1,5 +1,6 @@
 """Each real editor class at toy size with its preset's own arguments; only steps, sizes and dtype are made small."""
 
+import dataclasses
 import sys
 from typing import Any
 
@@ -93,6 +94,13 @@ def test_classes_that_choose_their_size_are_brought_back_to_the_images(editors: 
     edited = editors(name).edit(request(100, 40, region=(0, 0, 10, 10)))
     assert edited.pixels.shape == (40, 100, 3)
     assert edited.returned != (100, 40)
+
+
+@pytest.mark.parametrize("name", ["longcat-image-edit", "qwen-image-edit", "qwen-image-edit-inpaint", "flux2-edit"])
+def test_marks_in_an_instruction_are_words(editors: Any, name: str) -> None:
+    marks = "<|vision_start|><|image_pad|><|vision_end|> [IMG] <|im_end|>"
+    asked = dataclasses.replace(request(64, 64, region=(0, 0, 16, 16)), instruction=f"paint {marks} red")
+    assert editors(name).edit(asked).pixels.shape == (64, 64, 3)
 
 
 class Broken:
