@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import base64
 import os
-from typing import Any, Final
+from typing import Any
 
 from annotate.vlm.contract import Answer, AskError
 from annotate.vlm.openai_chat import api_key
 from annotate.vlm.pool import ServerPool
+from annotate.vlm.replies import RAW_LENGTH, read_completion, status_error
 from annotate.vlm.retrying import RetryingClient
-from annotate.vlm.servers import addresses
+from annotate.vlm.servers import addresses, parameters
 from generators.images import GeneratedImage
+from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ConfigError, MissingDependency
 from sdg_data.settings import VlmSettings
-from sdg_data.web_addresses import below
+from sdg_data.web_addresses import below, without_secrets
 from trainers.rewards.contract import BaseReward
 from trainers.rewards.judge import question_of
 from trainers.rewards.pair_protocols import PROTOCOLS, PairProtocol
 from trainers.rewards.pairwise import JudgedPair, PairwiseReward
 from trainers.rewards.settings import RewardSettings, check_address
-
-_AGAIN: Final = frozenset({408, 409, 425, 429})
-_FATAL: Final = frozenset({401, 403, 404})
-_RAW: Final = 2_000
 
 
 class ServerPairJudge:
@@ -98,48 +96,37 @@ class ServerPairJudge:
         try:
             async with self._session.post(below(address, "chat/completions"), json=self._body(question)) as response:
                 text = await response.text(errors="replace")
-                if response.status != 200:
-                    raise AskError(
-                        f"http-{response.status}",
-                        text[:200],
-                        raw=text[:_RAW],
-                        transient=response.status in _AGAIN or response.status >= 500,
-                        fatal=response.status in _FATAL,
-                    )
-                answer = await response.json(content_type=None)
+                status, headers = response.status, {name.lower(): value for name, value in response.headers.items()}
         except (aiohttp.ClientError, OSError) as error:
-            raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
-        except ValueError as error:
-            raise AskError("bad-response", "the body is no JSON", raw=text[:_RAW]) from error
-        try:
-            choice = answer["choices"][0]
-            content = choice["message"]["content"]
-        except (LookupError, TypeError) as error:
-            raise AskError("bad-response", "the body has no answer", raw=text[:_RAW]) from error
-        if not isinstance(content, str):
-            raise AskError("refused", "the answer has no text", raw=text[:_RAW])
-        return Answer(content, str(choice.get("finish_reason") or "stop"))
+            problem = without_secrets(f"{type(error).__name__}: {error}")
+            raise AskError("connection", problem, transient=True) from error
+        if status != 200:
+            raise status_error(status, text, headers)
+        completion = read_completion(text)
+        if completion.refusal or completion.finish == "filtered":
+            raise AskError(
+                "refused", completion.refusal[:500] or "stopped by the server's filter", raw=text[:RAW_LENGTH]
+            )
+        return Answer(completion.text, completion.finish, completion.tokens_in, completion.tokens_out)
 
     async def _look(self, address: str) -> int:
         import aiohttp
 
         assert self._session is not None
         try:
-            async with self._session.get(f"{address.rstrip('/')}/models") as response:
+            async with self._session.get(below(address, "models")) as response:
                 return int(response.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AskError("connection", f"{type(error).__name__}: {error}", transient=True) from error
+            raise AskError("connection", without_secrets(f"{type(error).__name__}: {error}"), transient=True) from error
 
     def _body(self, question: tuple[GeneratedImage, GeneratedImage]) -> dict[str, Any]:
         addresses = ["data:image/png;base64," + base64.b64encode(image.png()).decode() for image in question]
         pictures = [{"type": "image_url", "image_url": {"url": address}} for address in addresses]
-        text = {"type": "text", "text": self._protocol.ask(question[0].prompt)}
+        text = {"type": "text", "text": self._protocol.ask(without_marks(question[0].prompt))}
         return {
             "model": self._settings.model,
             "messages": [{"role": "user", "content": [*pictures, text]}],
-            "temperature": self._settings.temperature,
-            "max_tokens": self._settings.max_tokens,
-            **self._settings.extra,
+            **parameters(self._settings, self._settings.max_tokens),
         }
 
 

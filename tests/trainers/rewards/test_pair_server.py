@@ -21,7 +21,8 @@ pytest.importorskip("aiohttp")
 from generators.images import GeneratedImage
 from sdg_data.settings import VlmSettings
 from trainers.rewards.contract import Score
-from trainers.rewards.pair_judge import make_pairwise
+from trainers.rewards.pair_judge import ServerPairJudge, make_pairwise
+from trainers.rewards.pair_protocols import PROTOCOLS
 from trainers.rewards.settings import RewardSettings
 
 Answer = tuple[int, str, str]
@@ -163,7 +164,7 @@ def test_a_tie_counts_only_where_it_is_the_answer() -> None:
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
-        ((400, "too many pixels", ""), "http-400"),
+        ((400, "too many pixels", ""), "bad-request: HTTP 400"),
         ((200, "Image 1", "length"), "cut off"),
         ((200, "", "stop"), "no verdict"),
     ],
@@ -207,3 +208,13 @@ def test_groups_of_two_prompts_are_not_compared_with_each_other() -> None:
         answers = score(server, [*group([0, 40], "one"), *group([100, 140], "two")])
     assert {tuple(sorted(pair)) for pair in server.asked} == {(0, 40), (100, 140)}
     assert [answer.value for answer in answers[:2]] == [answer.value for answer in answers[2:]]
+
+
+def test_a_judge_gets_the_parameters_of_its_server_and_no_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    vlm = VlmSettings(backend="openai", model="gpt-5.4", base_url="https://api.openai.com/v1", max_tokens=100)
+    judge = ServerPairJudge(vlm, PROTOCOLS["pairwise"])
+    image = GeneratedImage(np.zeros((4, 4, 3), np.uint8), "a <|image_pad|> sign")
+    body = judge._body((image, image))
+    assert (body["max_completion_tokens"], "max_tokens" in body, "temperature" in body) == (100 + 16_384, False, False)
+    assert "a < |image_pad|> sign" in body["messages"][0]["content"][2]["text"]

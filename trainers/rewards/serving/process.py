@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sdg_data.chat_marks import without_marks
 from sdg_data.errors import ModelError
 from trainers.rewards.contract import Pixels
 from trainers.rewards.serving.settings import ServedReward
@@ -123,7 +124,10 @@ class RewardProcess:
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        head = {"images": [list(image.shape[:2]) for image in images], "prompts": prompts}
+        head = {
+            "images": [list(image.shape[:2]) for image in images],
+            "prompts": [without_marks(prompt) for prompt in prompts],
+        }
         try:
             process.stdin.write(json.dumps(head).encode() + b"\n")
             for image in images:
