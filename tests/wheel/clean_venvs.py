@@ -108,7 +108,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
 """What each extra is for. {site}: its packages' folder, {port}: a free one, {stand_in}: a server that says "clean"."""
 NEEDS: tuple[tuple[str, frozenset[str]], ...] = (
     ("generate run --limit 1", frozenset({"generate", "train"})),
-    ("prelabel run --limit 1 --retry-failures", frozenset({"vlm", "generate", "train"})),
+    ("prelabel run --limit 1 --retry-failures", frozenset({"vlm", "generate", "train", "eval"})),
     ("serve detector --port {port}", frozenset({"vlm"})),
     ("dashboard --port {port}", frozenset({"dashboard"})),
     ("annotate init", frozenset({"annotate"})),

@@ -15,6 +15,8 @@ from typing import Any
 from transformers import Qwen2_5_VLProcessor, Qwen3VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
+from annotate.vlm.qwen.spellings import write_config, write_older_spellings
+
 _TOKENS = (
     ("image_token", "<|image_pad|>"),
     ("video_token", "<|video_pad|>"),
@@ -66,7 +68,8 @@ def save_processor(processor: Any, folder: Path, *, base: Path | None = None) ->
     """Write a processor as the class of transformers that everybody else loads, its video half included.
 
     vLLM, SGLang and `AutoProcessor` look for the full class by name, and for a file of its video half, which is here
-    nothing but that file. `ImageOnlyQwen3VLProcessor` reads such a folder as well.
+    nothing but that file. `ImageOnlyQwen3VLProcessor` reads such a folder as well. Call it when the model's `config.json`
+    is there, which gets the spellings of transformers 4, as the tokenizer's file does.
 
     Args:
         processor: One of ours.
@@ -77,24 +80,21 @@ def save_processor(processor: Any, folder: Path, *, base: Path | None = None) ->
     processor.save_pretrained(folder)
     images = processor.image_processor.to_dict()
     image_type = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": full}
-    _write(folder / "preprocessor_config.json", images | image_type)
+    write_config(folder / "preprocessor_config.json", images | image_type)
     own = None if base is None else base / "video_preprocessor_config.json"
     if own is not None and own.is_file():
         shutil.copyfile(own, folder / own.name)
     else:
         frames = {name: images[name] for name in _COPIED if name in images}
         frames |= {"size": images["size"], "video_processor_type": video, "processor_class": full}
-        _write(folder / "video_preprocessor_config.json", frames)
+        write_config(folder / "video_preprocessor_config.json", frames)
     for name in _NAMED:
         path = folder / name
         if path.is_file():
             values = json.loads(path.read_text(encoding="utf-8"))
             if name != "tokenizer_config.json" or "processor_class" in values:
-                _write(path, values | {"processor_class": full})
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+                write_config(path, values | {"processor_class": full})
+    write_older_spellings(folder)
 
 
 def _start(processor: Any, image_processor: Any, tokenizer: Any, chat_template: str | None) -> None:
