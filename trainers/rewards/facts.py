@@ -7,6 +7,7 @@ log of a training, `/rewards` of `sdg serve rewards`, the table in docs/rewards.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -56,12 +57,22 @@ FACTS: Final = (
 )
 """Rewards whose figures are known, in the order of the table in the documentation."""
 
-_ALIASES: Final = {"pick": "pickscore", "hpsv21": "hpsv2", "hpsv2.1": "hpsv2", "clipscore": "clip"}
+_ALIASES: Final = {
+    "pick": "pickscore",
+    "clipscore": "clip",
+    "hpsv21": "hpsv2",
+    "hpsv2.1": "hpsv2",
+    "hps": "hpsv2",
+    "aestheticscore": "aesthetic",
+    "laionaesthetic": "aesthetic",
+    "vqa": "vqascore",
+}
+"""Other names, in small letters and without what stands between their parts."""
 
 
 def facts_of(name: str) -> RewardFacts | None:
     """The facts about a reward, by the name that it has in settings or at a server; None where it is not known."""
-    name = name.lower()
+    name = re.sub(r"[-_ ]", "", name.lower())
     name = _ALIASES.get(name, name)
     return next((facts for facts in FACTS if facts.name == name), None)
 

@@ -245,6 +245,13 @@ _HOSTED: Final = re.compile(r"(gpt-|chatgpt-|o[1-9])")
 
 def _checked_kind(kind: str, registry: Mapping[str, str]) -> str:
     if kind not in registry:
+        known = facts_of(kind)
+        if known is not None and registry is REWARDS and known.name not in registry:
+            server = f'{{"reward": "{known.name}", "url": "http://127.0.0.1:9191"}}'
+            raise ValueError(
+                f"{kind!r} is served, not loaded here: `sdg serve rewards --reward {known.name}`, then "
+                f'{{"kind": "wire", "server": {server}}}'
+            )
         raise ValueError(f"there is no {kind!r}; there are {', '.join(registry)}")
     return kind
 

@@ -68,8 +68,8 @@ def save_processor(processor: Any, folder: Path, *, base: Path | None = None) ->
     """Write a processor as the class of transformers that everybody else loads, its video half included.
 
     vLLM, SGLang and `AutoProcessor` look for the full class by name, and for a file of its video half, which is here
-    nothing but that file. `ImageOnlyQwen3VLProcessor` reads such a folder as well. Call it when the model's `config.json`
-    is there, which gets the spellings of transformers 4, as the tokenizer's file does.
+    nothing but that file. `ImageOnlyQwen3VLProcessor` reads such a folder as well. Call it when the model's
+    `config.json` is there, which gets the spellings of transformers 4, as the tokenizer's file does.
 
     Args:
         processor: One of ours.

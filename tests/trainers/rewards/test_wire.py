@@ -307,3 +307,20 @@ def test_logs_say_what_a_figure_means() -> None:
         "usually": [18, 24], "version": "PickScore_v1, CLIP-H, 77 tokens", "source": "yuvalkirstain/PickScore_v1",
     }  # fmt: skip
     assert described(RewardSettings(kind="scorer", model="m"))["scale"] == "its own, not known here"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("hpsv2", "hpsv2"),
+        ("HPSv2.1", "hpsv2"),
+        ("HPS-v3", "hpsv3"),
+        ("image_reward", "imagereward"),
+        ("PickScore", "pickscore"),
+    ],
+)
+def test_a_reward_that_is_served_is_said_to_be(kind: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"sdg serve rewards --reward {name}"):
+        RewardSettings(kind=kind)
+    with pytest.raises(ValueError, match="there is no 'Judge'; there are clip, pick"):
+        RewardSettings(kind="Judge")
