@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from tests.trainers.detector.runs import entries
 
 ROOT = Path(__file__).parents[2]
@@ -15,10 +17,8 @@ SCRIPTED = Path(__file__).parent / "detector" / "scripted_on_cpus.py"
 PATIENCE = 1800.0
 
 
-def start(
-    arguments: list[str], file: str | None, log: Path, script: Path, *, apart: bool = False
-) -> "subprocess.Popen[bytes]":
-    """A script with `sdg`'s arguments in one process, or in two by a file; `apart`: in a group that can be killed."""
+def start(arguments: list[str], file: str | None, log: Path, script: Path) -> "subprocess.Popen[bytes]":
+    """A script with `sdg`'s arguments in one process, or in two by a file of configs/accelerate."""
     launch = [
         *(str(Path(sys.executable).with_name("accelerate")), "launch", "--num_processes", "2"),
         *("--main_process_port", "0", "--config_file", f"configs/accelerate/{file}.yaml"),
@@ -30,9 +30,8 @@ def start(
     command = [sys.executable] if file is None else launch
     with log.open("ab") as sink:
         return subprocess.Popen(
-            [*command, str(script), *arguments],
-            stdout=sink, stderr=sink, env=environment, cwd=ROOT, start_new_session=apart,
-        )  # fmt: skip
+            [*command, str(script), *arguments], stdout=sink, stderr=sink, env=environment, cwd=ROOT
+        )
 
 
 def finished(arguments: list[str], file: str | None, log: Path, script: Path = SHARDING) -> None:
@@ -42,11 +41,15 @@ def finished(arguments: list[str], file: str | None, log: Path, script: Path = S
 
 
 def killed_at(arguments: list[str], file: str, step: int, run: Path, log: Path, *, counter: str = "step") -> None:
-    """Train until that step (or what the log counts) is logged, and kill all processes at once."""
-    process = start(arguments, file, log, SHARDING, apart=True)
+    """Train until that step (or what the log counts) is logged, and kill the launcher and what it launched."""
+    process = start(arguments, file, log, SHARDING)
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         if max((entry[counter] for entry in entries(run)), default=0) >= step:
-            os.killpg(process.pid, signal.SIGKILL)
+            launcher = psutil.Process(process.pid)
+            launched = launcher.children(recursive=True)  # each in a session of its own
+            for each in (launcher, *launched):
+                each.kill()
+            psutil.wait_procs(launched)
         time.sleep(0.01)
     assert process.wait(PATIENCE) == -signal.SIGKILL, log.read_text()[-4000:]

@@ -1,8 +1,8 @@
-"""What a model that `accelerate` divides among devices (FSDP2) needs to be saved as a whole one is.
+"""What a model that `accelerate` divides among devices (FSDP2) needs to be trained and saved as a whole one is.
 
 `accelerate` gathers the weights. But checkpointing of activations, which its file asks for, wraps layers and so changes
-the names of their weights, by which peft picks an adapter's and diffusers reads them; and a weight that two modules
-share is gathered twice.
+the names of their weights, by which peft picks an adapter's and diffusers reads them; a weight that two modules share
+is gathered twice; and one that is used without its layer is gathered, but its gradient is not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
+from torch.distributed.fsdp import FSDPModule
 
 _WRAPPED: Final = "_checkpoint_wrapped_module"
 
@@ -37,6 +38,26 @@ def plain_names(model: nn.Module) -> Iterator[None]:
     finally:
         for name, wrapper in wrappers.items():
             model.set_submodule(name, wrapper)
+
+
+def gather_output_layer(model: Any) -> None:
+    """Let a sharded output layer be whole after each pass of the model before it, for whoever takes its weight alone.
+
+    TRL's fused loss does so without calling the layer. It gathers a weight that is still divided, but not the gradient:
+    each device would teach its share of the rows by its own samples alone. Where input and output are tied, the input
+    has gathered the weight already.
+
+    Args:
+        model: of transformers, or peft's of one; sharded later, or never.
+    """
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def gather(*_: Any) -> None:
+        head = whole.get_output_embeddings()
+        if isinstance(head, FSDPModule) and head.weight.requires_grad:
+            head.unshard()
+
+    whole.base_model.register_forward_hook(gather)
 
 
 def without_copies(model: Any, weights: dict[str, Any]) -> dict[str, Any]:

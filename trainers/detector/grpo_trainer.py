@@ -27,6 +27,7 @@ from sdg_data.errors import MissingDependency, ModelError
 from sdg_data.metrics.similarity import similarity_named
 from sdg_data.processes import world_size
 from sdg_data.prompt_templates import load_template
+from trainers.common.sharded import gather_output_layer
 from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter
 from trainers.detector.chat import Chat
 from trainers.detector.data import TrainingRow, read_training_data
@@ -79,6 +80,7 @@ class DetectorGRPOTrainer(DetectorTrainerMixin, GRPOTrainer):
         placeholder = datasets.Dataset.from_dict({"prompt": ["?"] * max(len(items), config.optimizer.batch_size)})
         super().__init__(reward_funcs=[reward], train_dataset=placeholder, eval_dataset=placeholder, **kwargs)
         self.train_dataset = items
+        gather_output_layer(self.model)
         self.reward = reward
         self._config = config
         self._rewarded = 0.0

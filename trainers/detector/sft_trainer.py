@@ -26,6 +26,7 @@ from sdg_data.errors import InputError, Interrupted
 from sdg_data.processes import world_size
 from sdg_data.prompt_templates import load_template
 from trainers.common.run_folder import write_json
+from trainers.common.sharded import gather_output_layer
 from trainers.detector.batches import EpochItems, EpochSampler, SftCollator
 from trainers.detector.callbacks import DetectorTrainerMixin, RunReporter, tensorboard
 from trainers.detector.chat import Chat
@@ -56,6 +57,7 @@ class DetectorSFTTrainer(DetectorTrainerMixin, SFTTrainer):
         super().__init__(train_dataset=placeholder, eval_dataset=placeholder, **kwargs)
         self.train_dataset = items
         self._config = config
+        gather_output_layer(self.model)
         # Qwen-VL's classes say no, so the loss would be a mean of micro-batches' means; TRL's loss takes the number of
         # tokens of the whole batch, and every token weighs the same however the batch is divided.
         self.model_accepts_loss_kwargs = True

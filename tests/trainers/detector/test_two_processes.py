@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
+from annotate.vlm.qwen.load import load_processor
 from sdg_data.preflight import sizes
 from tests.annotate import tiny_vlm
 from tests.trainers.detector.runs import curve
@@ -154,13 +155,16 @@ def test_grpo_learns_what_one_process_learns(train: Any, tiny: Path, file: str, 
     assert {asked: two.heard[asked] for asked in first} == first, "sharded weights say what whole ones say"
 
 
-def test_a_model_with_other_names_of_layers_is_sharded_too(detector_shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_qwen_2_5_with_an_output_layer_of_its_own(detector_shards: Path, tmp_path: Path, kind: str) -> None:
+    """Its layers have other names, and its output layer is divided by itself: its gradient has to be added up."""
     base = tiny_vlm.save_qwen25(tmp_path / "tiny")
     one, two = (
-        trained_by("sft", file, command("sft", detector_shards, base, run, file, "fp32"), run)
+        trained_by(kind, file, command(kind, detector_shards, base, run, file, "fp32"), run)
         for file, run in ((None, tmp_path / "one"), ("fsdp2", tmp_path / "two"))
     )
-    assert curve(two.run) == pytest.approx(curve(one.run), rel=1e-5)
+    for name in ("loss", "grad_norm"):
+        assert curve(two.run, name) == pytest.approx(curve(one.run, name), rel=1e-3, abs=1e-6), name
     same_weights(two, one, base)
 
 
@@ -170,11 +174,11 @@ def test_in_half_precision_as_the_files_say(train: Any, tiny: Path, kind: str, f
     """FSDP2 computes in bf16 what autocast leaves in single precision, so the numbers agree to some thousandths."""
     one, two = (train(kind, each, "bf16") for each in (None, file))
     assert curve(two.run) == pytest.approx(curve(one.run), rel=1e-2, abs=1e-2)
-    assert alike(two, one, tiny) > 0.8
+    assert alike(two, one, tiny) > 0.95
     assert all(value.dtype == torch.bfloat16 for value in two.weights.values())
     assert two.weights.keys() == one.weights.keys() == load_file(tiny / "model.safetensors").keys()
     folder = two.run / "model"
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = load_processor(str(folder), "qwen3_vl", extra="train")  # AutoProcessor wants torchvision
     model, report = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto", output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
