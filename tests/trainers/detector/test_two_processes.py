@@ -112,11 +112,12 @@ def same_weights(ours: Trained, theirs: Trained, base: Path) -> None:
     expected, found = theirs.weights, ours.weights
     assert found.keys() == expected.keys()
     before = load_file(base / "model.safetensors")
-    moved = max(float((expected[name] - before.get(name, 0)).abs().max()) for name in expected)
-    assert moved > 1e-3
+    known = [name for name in expected if "lora_A" not in name]  # an adapter's other half begins at 0
+    moved = max(float((expected[name] - before.get(name, 0)).abs().max()) for name in known)
+    assert 1e-3 < moved < 1e-2
     for name, value in expected.items():
         torch.testing.assert_close(
-            found[name], value, rtol=0, atol=moved / 100, msg=lambda text, name=name: f"{name}: {text}"
+            found[name], value, rtol=0, atol=moved / 20, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
