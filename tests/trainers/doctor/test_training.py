@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trainers import launched
 from tests.trainers.detector.runs import curve, finished, killed_at
 from trainers.doctor.loading import load_to_ask
 
@@ -100,36 +99,3 @@ def test_rewards_train_the_text_alone(judged_shards: Path, tiny_doctor: Path, tm
     assert any("reward_heat/artifact" in entry for entry in entries)
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny_doctor, tmp_path / "run" / "model"))
     assert not any(name.startswith("heatmap.") for name in before if not torch.equal(before[name], after[name]))
-
-
-@pytest.mark.parametrize("file", ["ddp", "fsdp2"])
-def test_two_processes_learn_what_one_learns(
-    unbroken: Path, judged_shards: Path, tiny: Path, tmp_path: Path, file: str
-) -> None:
-    """By the files of configs/accelerate; each process holds half of every batch, or half of the weights too."""
-    asked = command("sft", "mini-stage2", judged_shards, tiny, tmp_path / "run", "--set", "optimizer.micro_batch=4")
-    asked += ["--set", "optimizer.muon=null"] if file == "fsdp2" else []
-    launched.finished(asked, file, tmp_path / "log")
-    whole = unbroken
-    if file == "fsdp2":
-        whole = tmp_path / "whole"
-        more = ("--set", "optimizer.muon=null")
-        finished(command("sft", "mini-stage2", judged_shards, tiny, whole, *more), log=tmp_path / "whole.log")
-    for name in ("loss", "heatmap_mse"):
-        assert curve(tmp_path / "run", name) == pytest.approx(curve(whole, name), rel=1e-3)
-    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (tmp_path / "run", whole))
-    assert ours.keys() == theirs.keys()
-    for name, weights in theirs.items():
-        assert torch.allclose(ours[name], weights, atol=1e-4), name
-
-
-def test_two_processes_write_one_merged_doctor(judged_shards: Path, tiny_doctor: Path, tmp_path: Path) -> None:
-    asked = command("sft", "mini-stage2", judged_shards, tiny_doctor, tmp_path / "run", "--lora", "4")
-    asked += ["--set", "optimizer.micro_batch=4", "--set", "optimizer.muon=null"]
-    launched.finished(asked, "ddp", tmp_path / "log")
-    load_to_ask(str(tmp_path / "run" / "model"), device="cpu")
-    process = launched.start(
-        [*asked, "--out", str(tmp_path / "sharded")], "fsdp2", tmp_path / "refused", launched.SHARDING
-    )
-    assert process.wait(launched.PATIENCE) != 0
-    assert "a doctor's adapter is merged at the end" in (tmp_path / "refused").read_text()
