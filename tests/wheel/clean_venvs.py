@@ -49,7 +49,10 @@ SMALL_ROLLOUT = " ".join(
     f"--set rollout.{change}"
     for change in ("prompts=2", "samples=4", "batch_size=4", "steps=4", "window=[0,3]", "sde_steps=2", "train_steps=1")
 )
-SMALL = "--set optimizer.batch_size=4 --set optimizer.micro_batch=4 --set saving.report=none --set data.workers=0 --set data.held_out=0"
+SMALL = (
+    "--set optimizer.batch_size=4 --set optimizer.micro_batch=4 --set saving.report=none --set data.workers=0 "
+    "--set data.held_out=0"
+)
 STEPS: dict[str, tuple[Step, ...]] = {
     "": (
         Step("prompts import {out}/prompts.txt --source wheel"),
