@@ -42,20 +42,36 @@ _QUIET = re.compile(
 )
 """Words that a clean image's answer may have around its list: polite openings, titles, and that nothing is wrong."""
 _COUNTED = r"(?:an?|one|two|three|four|five|six|several|some|many|multiple|minor|major|visible|clear|\d+)"
-_CLAIMS = re.compile(
+_STATED = re.compile(
     r"(?:^|[.!?;:\n])[ \t]{0,8}(?:(?:[-*]|\d{1,3}[.)])[ \t]{1,8})?"
     r"(?:(?:step \d+|however|but|also|overall|therefore|so|thus)[,:.]? ){0,3}"
     rf"(?:there (?:is|are)|there['’]s|(?:i|we) (?:can )?{FIND}|the (?:image|picture|photo) (?:has|contains|shows))"
-    rf" {_COUNTED} (?:\w{{1,32}} ){{0,2}}?{NOUN}\b(?![-‑]| free)"
-    r"|[\[(]\s{0,8}\d{1,4}(?:\.\d{1,8})?(?:\s{0,8},\s{0,8}\d{1,4}(?:\.\d{1,8})?){3}\s{0,8}[\])]",
+    rf" {_COUNTED} (?:\w{{1,32}} ){{0,2}}?{NOUN}\b(?![-‑]| free)",
     re.IGNORECASE,
 )
-"""A sentence that states a defect ("There are two artifacts"; not one behind an "if" or a "whether"), or a box."""
+"""A sentence that states a defect ("There are two artifacts"); not one behind an "if" or a "whether"."""
+_FAULTS = (
+    *("defect", "artifact", "artefact", "misalignment", "issue", "problem", "error", "flaw", "anomal", "glitch"),
+    "inconsistenc",
+)
+_BOX = re.compile(r"[\[(]\s{0,8}\d{1,4}(?:\.\d{1,8})?(?:\s{0,8},\s{0,8}\d{1,4}(?:\.\d{1,8})?){3}\s{0,8}[\])]")
 
 
 def is_doubtful(trace: str) -> bool:
     """Does a trace in front of an empty list say that the image was never seen, or state a defect?"""
-    return never_seen(trace.strip()) or _CLAIMS.search(trace) is not None
+    return never_seen(trace.strip()) or _claims(trace)
+
+
+def _claims(trace: str) -> bool:
+    """Does a trace state a defect, or a box?"""
+    for opening in "[(":
+        place = trace.find(opening)
+        while place >= 0:
+            if _BOX.match(trace, place) is not None:
+                return True
+            place = trace.find(opening, place + 1)
+    lower = trace.lower()  # the pattern takes a tenth of a millisecond, and needs one of these words
+    return any(map(lower.__contains__, _FAULTS)) and _STATED.search(trace) is not None
 
 
 def check_empty(around: str, trace: str | None) -> None:
@@ -71,7 +87,7 @@ def check_empty(around: str, trace: str | None) -> None:
     for text in (around, trace or ""):
         if never_seen(text.strip()):
             raise Rejection(Reason.REFUSED, f"an empty list, and: {shown(text.strip(), 60)}")
-    if trace and _CLAIMS.search(trace):
+    if trace and _claims(trace):
         raise Rejection(Reason.WORDS_BESIDE_EMPTY, "an empty list, and a trace that states a defect")
     words = re.sub(r"[^\w']+", " ", around.lower().replace("’", "'")).strip()
     if len(words) > _LONGEST_AROUND or _QUIET.fullmatch(words) is None:

@@ -171,6 +171,8 @@ _LANGUAGES: Sequence[_Language] = (
     ),
 )
 _PATTERNS = tuple((language.hints, language.pattern()) for language in _LANGUAGES)
+_PICTURES = ("imag", "immagin", "foto", "photo", "picture", "bild", "grafik", "afbeelding", "plaatje")
+"""One of them stands, in small letters, in every ASCII text that has a language's hint."""
 
 
 def never_seen(text: str) -> bool:
@@ -185,12 +187,12 @@ def never_seen(text: str) -> bool:
     if is_refusal(text) and _FINDS_NOTHING.match(text) is None:
         return True
     lower = text.lower()
-    if (
-        any(word in lower for word in _SIGHTS)
-        and any(word in lower for word in _DENIALS)
-        and _ENGLISH.search(text) is not None
-    ):
+    if _has(lower, _SIGHTS) and _has(lower, _DENIALS) and _ENGLISH.search(text) is not None:
         return True
-    return any(
-        any(hint in lower for hint in hints) and pattern.search(text) is not None for hints, pattern in _PATTERNS
-    )
+    if text.isascii() and not _has(lower, _PICTURES):
+        return False
+    return any(_has(lower, hints) and pattern.search(text) is not None for hints, pattern in _PATTERNS)
+
+
+def _has(text: str, words: Sequence[str]) -> bool:
+    return any(map(text.__contains__, words))
