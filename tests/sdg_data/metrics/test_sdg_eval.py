@@ -369,16 +369,19 @@ def test_every_key_of_the_json(protocol: Protocol, write: Write) -> None:
             **dict.fromkeys(("images", "unanswered", "charged")),
             "image_level": image_level,
             "boxes": {threshold: dict.fromkeys(scopes, boxes) for threshold in thresholds},
-            "description": {**means, "token_f1": means},
+            "description": {**reasons, "token_f1": reasons},
             "importance": dict.fromkeys(types),
             "count": dict.fromkeys(("mae", "exact_match")),
+            "false_alarms": alarms,
+            "calibration": dict.fromkeys(scopes, dict.fromkeys(("pairs", "error"))),
         },
     }
-    shape = keys(found)
-    assert {key: shape[key] for key in summary} == summary
+    kinds = {"model", "subtype", "tier", "size"}
+    for shape in (keys(found), keys(found["ceiling"])):
+        assert set(shape["at_worst"].pop("breakdown")) == kinds
+        assert {key: shape[key] for key in summary} == summary
     assert set(found) == {*summary, "breakdown", "rows", "ceiling", "published", "per_image"}
-    assert {key: keys(found["ceiling"])[key] for key in summary} == summary
-    assert set(found["breakdown"]) == {"model", "subtype", "tier", "size"}
+    assert set(found["breakdown"]) == kinds
     assert set(found["rows"]) == {"gt", "missing", "extra", "unreadable"}
     assert set(found["published"]) == {"source", "images", "protocol", "similarity", "models"}
     counted = {f"{side}_{scope}" for side in ("gt", "pred") for scope in scopes}
