@@ -1,11 +1,14 @@
-"""Ports to serve on, taken before anybody is told of them; and who can reach them."""
+"""Ports to serve on, taken before anybody is told of them; who can reach them; and how a server of ours ends."""
 
 import errno
 import ipaddress
+import logging
 import os
 import socket
+import sys
+from typing import NoReturn
 
-from sdg_data.errors import ConfigError
+from sdg_data.errors import ConfigError, ExitCode
 
 
 def listen(host: str, port: int, *, accept: bool = True) -> socket.socket:
@@ -73,3 +76,17 @@ def required_token(host: str, variable: str, *, clients: str = "send it as their
             hint=f"Put one into the environment variable {variable}; clients {clients}.",
         )
     return token
+
+
+def was_not_cut_off(record: logging.LogRecord) -> bool:
+    """A filter of a server's log: none of the tracebacks of requests that the server's own end cancelled."""
+    import asyncio
+
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+def leave() -> NoReturn:
+    """End the process at once, as after Ctrl-C, with all that was printed; threads at work are not waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ExitCode.INTERRUPTED)

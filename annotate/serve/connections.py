@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -20,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sdg_data.console import say
-from sdg_data.errors import ExitCode
+from sdg_data.listening import leave, was_not_cut_off
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -87,7 +85,7 @@ def configuration(app: ASGIApp, *, most: int = MOST_WAITING, seconds: float = HE
             self.transport.abort()
 
     config = uvicorn.Config(app, http=BoundedProtocol, ws="none", log_level="warning", timeout_graceful_shutdown=0)
-    logging.getLogger("uvicorn.error").addFilter(_is_no_ending)
+    logging.getLogger("uvicorn.error").addFilter(was_not_cut_off)
     return config
 
 
@@ -104,11 +102,4 @@ def run(app: ASGIApp, listener: socket.socket, computing: Callable[[], bool]) ->
     finally:
         if computing():
             say("ended; the answers under way are dropped")
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(ExitCode.INTERRUPTED)
-
-
-def _is_no_ending(record: logging.LogRecord) -> bool:
-    """Whether a line is none of those, with a traceback each, of requests that the server's own end cancelled."""
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+            leave()

@@ -1,16 +1,13 @@
 """`sdg dashboard`: look at the store in a browser."""
 
-import asyncio
 import logging
-import os
-import sys
 from typing import Annotated
 
 import typer
 
 from sdg_data.console import say, settings_of
-from sdg_data.errors import ConfigError, ExitCode
-from sdg_data.listening import listen
+from sdg_data.errors import ConfigError
+from sdg_data.listening import leave, listen, was_not_cut_off
 
 _PATIENCE = 1
 """Seconds that an answer under way may take after Ctrl-C. An open page holds a connection for as long as it is open."""
@@ -69,12 +66,9 @@ def dashboard_command(
         # Comparisons, snapshots and requests are computed in threads. They die with the process, but not while Python
         # shuts down around them: DuckDB's and others' C++ would abort it. What they write is swept by the next run.
         say("ended")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ExitCode.INTERRUPTED)
+        leave()
 
 
 def _is_no_ending(record: logging.LogRecord) -> bool:
     """Whether a line is none of those about requests that the server's own end cut off: open pages always have some."""
-    cut_off = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
-    return not cut_off and "timeout graceful shutdown exceeded" not in record.getMessage()
+    return was_not_cut_off(record) and "timeout graceful shutdown exceeded" not in record.getMessage()
